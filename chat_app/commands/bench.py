@@ -1,0 +1,183 @@
+"""`llama-chat bench`: prefill and decode rates against the machine's ceiling, and against llama.cpp."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chat_app.line.console import ProgressLine, say, write
+from chat_app.line.engine_start import locate_model
+from chat_app.options import UsageError, add_output_option, setting, settings_from
+from chat_app.paths import get_paths
+from chat_app.settings import KV_TYPES
+
+if TYPE_CHECKING:
+    from llama_core.checkpoint import Checkpoint
+    from llama_core.profiling.bench_subjects import Choice
+    from llama_core.profiling.bench_tasks import Task
+
+BACKENDS: tuple[str, ...] = ("jit", "numpy")
+SHAPES = ("stories15M",)
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "bench",
+        help="measure prefill and decode against the machine's ceiling",
+        description="Measure prompt rates (pp128, pp512) and the reply's rate (tg128), each backend in turn, "
+        "beside the rate that reading the weights from memory allows.",
+    )
+    parser.add_argument("-m", "--model", metavar="NAME|FILE")
+    parser.add_argument(
+        "--backend", nargs="+", choices=BACKENDS, dest="backends", help="one or several, compared in turn"
+    )
+    parser.add_argument("--threads", type=setting("threads"), metavar="N")
+    parser.add_argument("--kv", choices=KV_TYPES)
+    parser.add_argument("--tokenizer", type=Path, metavar="FILE")
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="measured rounds (default 3)")
+    parser.add_argument(
+        "--depth", type=int, nargs="*", default=[], metavar="N", help="also decode after N tokens"
+    )
+    parser.add_argument(
+        "--busy", type=int, default=0, metavar="N", help="also decode beside N programs that take a core each"
+    )
+    parser.add_argument("--copy", action="store_true", help="also a reply that repeats its prompt")
+    parser.add_argument("--shape", choices=SHAPES, help="random weights in a small model's shape, no file")
+    parser.add_argument("--vs", choices=("llama.cpp",), help="rows of llama.cpp, where it is installed")
+    parser.add_argument("--no-start", action="store_true", help="leave out the start's time and memory")
+    add_output_option(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.repeat < 1 or args.busy < 0 or any(depth < 1 for depth in args.depth):
+        raise UsageError("--repeat and --depth take numbers from 1 up, --busy from 0.")
+    if args.shape and (args.model or args.vs):
+        raise UsageError("--shape makes its own weights: it takes no --model and has no --vs.")
+    native_blas()
+    from llama_core.profiling.bench import run_bench
+    from llama_core.profiling.bench_subjects import Choice, Subjects
+    from llama_core.profiling.bench_text import bench_json, bench_lines
+    from llama_core.profiling.machine import describe_machine, machine_lines
+
+    checkpoint = open_model(args)
+    tasks = tasks_for(args, checkpoint)
+    choice = Choice(
+        backends=backends(args),
+        threads=args.threads or cores(),
+        ctx_size=max(task.context_n for task in tasks),
+        kv=args.kv or "f32",
+        kernel_cache=get_paths().kernels,
+        peer=wants_peer(args),
+    )
+    machine = describe_machine(choice.threads)
+    starts = [] if args.no_start or args.shape else measure_starts(checkpoint, choice)
+    line = ProgressLine("measuring")
+    try:
+        with Subjects(checkpoint, choice) as subjects:
+            result = run_bench(subjects.all, tasks, args.repeat, line.count)
+    finally:
+        line.close()
+    title = checkpoint.config.name or checkpoint.path.name
+    if args.output == "json":
+        write(json.dumps(bench_json(title, machine, result, starts)), end="\n")
+    else:
+        write("\n".join([title, *machine_lines(machine), *bench_lines(result, starts)]), end="\n")
+    return 0
+
+
+def native_blas() -> None:
+    """Take NumPy's own kernel, whatever the environment forces; said on stderr."""
+    from llama_core.profiling.machine import use_native_blas
+
+    try:
+        removed = use_native_blas()
+    except RuntimeError as error:
+        say(f"{error}.")
+        return
+    if removed:
+        say(f"{' and '.join(removed)} left out of this run: NumPy takes the machine's own kernel.")
+
+
+def open_model(args: argparse.Namespace) -> Checkpoint:
+    """The file to measure, or random weights in the shape asked for."""
+    if args.shape:
+        from llama_core.profiling.experiments.models import NoTokenizer
+        from llama_core.profiling.synthetic import STORIES15M, random_checkpoint
+
+        return random_checkpoint(STORIES15M, NoTokenizer())
+    from llama_core.loaders import open_checkpoint
+
+    settings = settings_from(args)
+    for notice in settings.notices:
+        say(notice)
+    return open_checkpoint(locate_model(settings.model), settings.tokenizer)
+
+
+def tasks_for(args: argparse.Namespace, checkpoint: Checkpoint) -> list[Task]:
+    """pp128, pp512, tg128, the depths and busy programs asked for, as far as the model's context allows."""
+    from llama_core.profiling.bench_tasks import decode, prefill
+
+    tasks = [prefill(128), prefill(512), decode(), *(decode(depth) for depth in args.depth)]
+    if args.busy:
+        tasks.append(decode(busy=args.busy))
+    if args.copy:
+        from llama_core.profiling.bench_copy import copying
+
+        request = copying(checkpoint)
+        if request is None:
+            say("copy is left out: a model without a chat template follows no requests.")
+        else:
+            tasks.append(request)
+    max_seq_len = checkpoint.config.max_seq_len
+    for task in tasks:
+        if task.context_n > max_seq_len:
+            say(f"{task.name} is left out: this model's context holds {max_seq_len:,} tokens.")
+    return [task for task in tasks if task.context_n <= max_seq_len]
+
+
+def backends(args: argparse.Namespace) -> tuple[str, ...]:
+    """Those asked for, or all that run here."""
+    if args.backends:
+        return tuple(dict.fromkeys(args.backends))
+    from llama_core.jit import jit_available
+
+    reason = jit_available()
+    if reason is not None:
+        say(f"The compiled backend is left out: {reason}")
+    return ("numpy",) if reason is not None else BACKENDS
+
+
+def cores() -> int:
+    """The physical cores: what every backend gets when nothing is said, so that all have the same."""
+    import psutil
+
+    return int(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1)
+
+
+def wants_peer(args: argparse.Namespace) -> bool:
+    if not args.vs:
+        return False
+    from llama_core.profiling.bench_peers import peer_available
+
+    reason = peer_available()
+    if reason is not None:
+        say(f"llama.cpp is left out: {reason}")
+    return reason is None
+
+
+def measure_starts(checkpoint: Checkpoint, choice: Choice) -> list[dict[str, Any]]:
+    """Load time, first token and memory of each subject, in a process of its own; a failure is a sentence."""
+    from llama_core.profiling.bench_start import measure_start
+
+    found = []
+    for backend in (*choice.backends, *(("llama.cpp",) if choice.peer else ())):
+        try:
+            found.append(
+                measure_start(backend, checkpoint.path, choice.threads, choice.kv, choice.kernel_cache)
+            )
+        except RuntimeError as error:
+            say(f"The start of {backend} could not be measured: {error}")
+    return found

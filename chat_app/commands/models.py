@@ -1,0 +1,142 @@
+"""`llama-chat models`: what is here, what can be fetched, what a file holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from chat_app.line.console import ProgressLine, say, write
+from chat_app.models import CATALOGUE, find_local, local_models, remove_model, resolve_model
+from chat_app.options import add_output_option
+
+TYPES = ("q8_0", "q4_0", "q4_1", "f16", "f32")
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "models", help="list, fetch, inspect, convert and remove models"
+    )
+    commands = parser.add_subparsers(dest="models_command", metavar="COMMAND", required=True)
+    add_output_option(commands.add_parser("list", help="models here, and those that can be fetched"))
+    pull = commands.add_parser("pull", help="fetch a model")
+    pull.add_argument("name", metavar="NAME|hf:OWNER/REPO[/FILE]")
+    commands.add_parser("path", help="print where a model's file is").add_argument("name", metavar="NAME")
+    remove = commands.add_parser("remove", help="delete a downloaded model")
+    remove.add_argument("name", metavar="NAME")
+    inspect = commands.add_parser("inspect", help="print what a model file holds")
+    inspect.add_argument("file", metavar="NAME|FILE")
+    add_output_option(inspect)
+    convert = commands.add_parser("convert", help="write a model as GGUF with other tensor types")
+    convert.add_argument("source", metavar="SRC")
+    convert.add_argument("target", metavar="DST.gguf", type=Path)
+    convert.add_argument("--type", choices=TYPES, default="q8_0", help="the type of the large tensors")
+    convert.add_argument(
+        "--tokenizer", type=Path, metavar="FILE", help="a tokenizer file that is not beside the model"
+    )
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    commands: dict[str, Callable[[argparse.Namespace], None]] = {
+        "list": list_models,
+        "pull": pull_model,
+        "path": lambda args: write(str(resolve_model(args.name)), end="\n"),
+        "remove": remove,
+        "inspect": inspect_model,
+        "convert": convert_model,
+    }
+    commands[args.models_command](args)
+    return 0
+
+
+def list_models(args: argparse.Namespace) -> None:
+    here = local_models()
+    missing = [entry for entry in CATALOGUE.values() if find_local(entry.name) is None]
+    if args.output == "json":
+        rows: list[dict[str, Any]] = [
+            {"name": m.name, "path": str(m.path), "bytes": m.nbytes, "source": m.source} for m in here
+        ]
+        rows += [
+            {"name": e.name, "path": None, "bytes": e.model_bytes, "source": "can be fetched"}
+            for e in missing
+        ]
+        write(json.dumps(rows, indent=2), end="\n")
+        return
+    width = max(len(name) for name in [m.name for m in here] + [e.name for e in missing])
+    for model in here:
+        write(f"{model.name:<{width}}  {model.nbytes / 2**20:>8,.0f} MiB  {model.source}  {model.path}\n")
+    for entry in missing:
+        size = f"{entry.model_bytes / 2**20:>8,.0f} MiB"
+        write(f"{entry.name:<{width}}  {size}  not here: llama-chat models pull {entry.name}\n")
+
+
+def pull_model(args: argparse.Namespace) -> None:
+    from chat_app.fetch.download import pull
+
+    line = ProgressLine("fetching")
+    try:
+        path = pull(args.name, line.show)
+    finally:
+        line.close()
+    write(str(path), end="\n")
+
+
+def remove(args: argparse.Namespace) -> None:
+    for path in remove_model(args.name):
+        say(f"Removed {path}")
+
+
+def inspect_model(args: argparse.Namespace) -> None:
+    from llama_core.loaders.inspect import inspect
+
+    report = inspect(resolve_model(args.file))
+    if args.output == "json":
+        write(json.dumps(report, indent=2, default=str), end="\n")
+        return
+    for line in report_lines(report):
+        write(line, end="\n")
+
+
+def report_lines(value: Any, name: str = "", indent: int = 0) -> list[str]:
+    """A nested report as indented lines; long texts and lists are shortened."""
+    space = "  " * indent
+    if isinstance(value, dict):
+        lines = [f"{space}{name}:"] if name else []
+        for key, item in value.items():
+            lines += report_lines(item, str(key), indent + bool(name))
+        return lines
+    if isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+        lines = [f"{space}{name}:"]
+        for item in value:
+            row = ", ".join(f"{key} {shorten(part)}" for key, part in item.items())
+            lines.append(f"{space}  {row}")
+        return lines
+    return [f"{space}{name}: {shorten(value)}"]
+
+
+def shorten(value: Any, limit: int = 200) -> str:
+    """One line of at most `limit` characters; numbers with their thousands apart."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        text = " ".join(str(value).split())
+        return text if len(text) <= limit else text[: limit - 1] + "…"
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def convert_model(args: argparse.Namespace) -> None:
+    from llama_core.loaders.convert import convert
+
+    progress = ProgressLine("Converting")
+    try:
+        convert(
+            resolve_model(args.source),
+            args.target,
+            args.type,
+            tokenizer_path=args.tokenizer,
+            on_progress=progress.count,
+        )
+    finally:
+        progress.close()
+    write(str(args.target), end="\n")

@@ -1,0 +1,34 @@
+"""`llama-chat paths`: where everything is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from chat_app.line.console import write
+from chat_app.options import add_output_option
+from chat_app.paths import get_paths
+
+SHOWN = ("config_file", "chats", "prompt_history", "drafts", "log_file", "models", "kernels", "lab_results")
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "paths",
+        help="print the folders and files the app uses",
+        description="Print where everything is kept.",
+    )
+    add_output_option(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    paths = get_paths()
+    values = {name: str(getattr(paths, name)) for name in SHOWN}
+    if args.output == "json":
+        write(json.dumps(values, indent=2), end="\n")
+        return 0
+    for name, value in values.items():
+        write(f"{name:<15} {value}\n")
+    return 0

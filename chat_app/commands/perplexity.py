@@ -1,0 +1,67 @@
+"""`llama-chat perplexity`: how well the model predicts a text, token by token, in one context."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from chat_app.line.console import read_stdin, say, write
+from chat_app.options import UsageError, add_model_options, add_output_option, settings_from
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "perplexity",
+        help="how well the model predicts a text",
+        description="Print the mean negative log-likelihood (nats) of the text's tokens from the second on; "
+        "perplexity, its exponential, goes to stderr. A text longer than the context is taken in pieces.",
+    )
+    parser.add_argument("file", metavar="FILE|-")
+    add_output_option(parser)
+    add_model_options(parser)
+    return parser
+
+
+def pieces(ids: list[int], ctx_size: int) -> list[list[int]]:
+    """`ids` in runs of at most `ctx_size`; a last run of one token, which predicts nothing, is left out."""
+    runs = [ids[start : start + ctx_size] for start in range(0, len(ids), ctx_size)]
+    return [run for run in runs if len(run) > 1]
+
+
+def run(args: argparse.Namespace) -> int:
+    from chat_app.line.engine_start import started_engine
+
+    if args.file == "-":
+        text = read_stdin()
+        if text is None:
+            raise UsageError("`perplexity -` reads stdin, which is a terminal here. Pipe a text in.")
+    else:
+        text = Path(args.file).expanduser().read_bytes().decode("utf-8", "replace")
+    with started_engine(settings_from(args)) as (engine, path, _):
+        ids = engine.tokenizer.encode(text)
+        runs = pieces(ids, engine.ctx_size)
+        if not runs:
+            raise UsageError(f"the text has {len(ids)} tokens; at least 2 are needed.")
+        total, predicted = 0.0, 0
+        for run_ids in runs:
+            total += engine.perplexity(run_ids) * (len(run_ids) - 1)
+            predicted += len(run_ids) - 1
+        mean_nll = total / predicted
+        if args.output == "json":
+            result = {
+                "model": path.name,
+                "backend": engine.backend,
+                "mean_nll": mean_nll,
+                "perplexity": math.exp(mean_nll),
+                "tokens": len(ids),
+                "predicted": predicted,
+                "ctx_size": engine.ctx_size,
+            }
+            write(json.dumps(result), end="\n")
+        else:
+            write(f"{mean_nll:.6f}\n")
+            say(f"perplexity {math.exp(mean_nll):.4f} over {predicted:,} tokens, context {engine.ctx_size:,}")
+    return 0

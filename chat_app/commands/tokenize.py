@@ -1,0 +1,46 @@
+"""`llama-chat tokenize`: a text as token ids. Only the file's header and tokenizer are read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from chat_app.line.console import read_stdin, say, write
+from chat_app.line.engine_start import locate_model
+from chat_app.options import UsageError, add_model_options, add_output_option, settings_from
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "tokenize",
+        help="print the token ids of a text",
+        description="Print the token ids of TEXT, separated by spaces; `-` reads stdin to the byte.",
+    )
+    parser.add_argument("text", metavar="TEXT|-")
+    parser.add_argument("--raw", action="store_true", help="special tokens in the text become their ids")
+    add_output_option(parser)
+    add_model_options(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    from llama_core.loaders import open_checkpoint
+
+    settings = settings_from(args)
+    for notice in settings.notices:
+        say(notice)
+    text = args.text
+    if text == "-":
+        piped = read_stdin()
+        if piped is None:
+            raise UsageError("`tokenize -` reads stdin, which is a terminal here. Pipe a text in.")
+        text = piped
+    tokenizer = open_checkpoint(locate_model(settings.model), settings.tokenizer).tokenizer
+    ids = tokenizer.encode(text, special=args.raw)
+    if args.output == "json":
+        pieces = [tokenizer.token_text(token_id) for token_id in ids]
+        write(json.dumps({"ids": ids, "pieces": pieces}, ensure_ascii=True), end="\n")
+    else:
+        write(" ".join(map(str, ids)), end="\n")
+    return 0

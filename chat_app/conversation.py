@@ -1,0 +1,200 @@
+"""A conversation is a tree of messages; the path from a root to the tip is what is shown and sent.
+
+Nothing is ever overwritten by talking: editing a question or asking for another reply adds a sibling, so
+every branch stays reachable. Only `update` replaces a message, for a reply that is still growing.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+Role = Literal["system", "user", "assistant"]
+Status = Literal["complete", "partial", "stopped", "failed"]
+
+ROLES: Final[tuple[Role, ...]] = ("system", "user", "assistant")
+STATUSES: Final[tuple[Status, ...]] = ("complete", "partial", "stopped", "failed")
+
+
+class _Tip:
+    """The default of `parent`: None is taken, it means a new root."""
+
+
+_TIP: Final = _Tip()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `time` is ISO 8601 in UTC; `x` holds what only this app knows (see `reply_details`)."""
+
+    id: str
+    parent: str | None
+    role: Role
+    content: str
+    time: str
+    status: Status = "complete"
+    x: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+def utc_now() -> str:
+    """The time as ISO 8601 in UTC with milliseconds: `2026-11-23T12:05:01.250Z`. It sorts as text."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def new_message_id() -> str:
+    """Milliseconds since 1970 and four random bytes in hexadecimal: sorts by time, unique everywhere."""
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
+
+
+class Conversation:
+    """The tree of one chat. It knows no disk and no screen; unknown ids raise KeyError."""
+
+    def __init__(self, id: str = "", title: str = "") -> None:
+        self.id = id
+        self.title = title
+        self.tip: str | None = None
+        self._messages: dict[str, Message] = {}
+        self._children: dict[str | None, list[str]] = {None: []}
+        self._chosen: dict[str | None, str] = {}
+
+    def __len__(self) -> int:
+        """How many messages all branches hold together."""
+        return len(self._messages)
+
+    def __iter__(self) -> Iterator[Message]:
+        """Every message of every branch, in the order they were added."""
+        return iter(self._messages.values())
+
+    def __contains__(self, message_id: object) -> bool:
+        return message_id in self._messages
+
+    def get(self, message_id: str) -> Message:
+        return self._messages[message_id]
+
+    def children(self, message_id: str | None) -> list[Message]:
+        """The replies to one message (None: the roots), oldest first."""
+        return [self._messages[child] for child in self._children[message_id]]
+
+    def siblings(self, message_id: str) -> list[Message]:
+        """The alternatives at one place of the tree, the message itself among them, oldest first."""
+        return self.children(self._messages[message_id].parent)
+
+    def add(
+        self,
+        role: Role,
+        content: str,
+        *,
+        parent: str | _Tip | None = _TIP,
+        status: Status = "complete",
+        x: Mapping[str, Any] | None = None,
+    ) -> Message:
+        """Add a message below `parent` (by default the tip, None: a new root); it becomes the tip."""
+        above = self.tip if isinstance(parent, _Tip) else parent
+        message = Message(new_message_id(), above, role, content, utc_now(), status, dict(x or {}))
+        self.insert(message)
+        self.tip = message.id
+        return message
+
+    def edit(self, message_id: str, content: str) -> Message:
+        """Add a sibling with other words; it becomes the tip, and the original keeps its replies."""
+        original = self._messages[message_id]
+        return self.add(original.role, content, parent=original.parent)
+
+    def regenerate(self, message_id: str, content: str = "", *, status: Status = "partial") -> Message:
+        """Add an empty sibling to a reply (or the first reply to a question); it becomes the tip."""
+        message = self._messages[message_id]
+        parent = message.parent if message.role == "assistant" else message.id
+        return self.add("assistant", content, parent=parent, status=status)
+
+    def insert(self, message: Message) -> None:
+        """Put a finished Message into the tree, the tip untouched. Raises ValueError for a double id or an
+        unknown role, KeyError for an unknown parent; so the tree can hold no loop."""
+        if message.id in self._messages:
+            raise ValueError(f"the message {message.id} is there already")
+        if message.role not in ROLES or message.status not in STATUSES:
+            raise ValueError(f"a message cannot have role {message.role!r} and status {message.status!r}")
+        self._children[message.parent].append(message.id)
+        self._children[message.id] = []
+        self._messages[message.id] = message
+        self._chosen[message.parent] = message.id
+
+    def update(self, message: Message) -> None:
+        """Replace the message of the same id: a reply that grows, ends, or goes on. Its place is fixed."""
+        if message.parent != self._messages[message.id].parent:
+            raise ValueError("a message cannot move to another place of the tree")
+        self._messages[message.id] = message
+
+    def take_over(self, other: Conversation) -> None:
+        """Take title, tip and every message from `other`, in place, for those who hold this object.
+
+        Messages that both have get the state of `other`; those that only this one has are kept.
+        """
+        self.id, self.title = other.id, other.title
+        for message in other:
+            if message.id in self:
+                self.update(replace(message, parent=self.get(message.id).parent))
+            else:
+                self.insert(message)
+        self.tip = other.tip
+
+    def select(self, message_id: str | None) -> None:
+        """Make this message the tip: what is added next continues from it. None starts at an empty chat."""
+        if message_id is not None:
+            for message in self.path(message_id):
+                self._chosen[message.parent] = message.id
+        self.tip = message_id
+
+    def select_branch(self, message_id: str) -> None:
+        """Show the branch that runs through this message, down to the reply last seen there."""
+        self.select(self.leaf(message_id))
+
+    def leaf(self, message_id: str) -> str:
+        """Follow the children last chosen (else the newest) from this message to the end of its branch."""
+        while self._children[message_id]:
+            message_id = self._chosen[message_id]
+        return message_id
+
+    def path(self, message_id: str | None = None) -> list[Message]:
+        """The messages from the root to `message_id` (the tip where none is named), both included."""
+        at = self.tip if message_id is None else message_id
+        found: list[Message] = []
+        while at is not None:
+            found.append(self._messages[at])
+            at = found[-1].parent
+        found.reverse()
+        return found
+
+    def to_messages(self, system: str | None, upto: str | None = None) -> list[dict[str, str]]:
+        """The turns of the path (to `upto`, else to the tip) as the engine's `chat` takes them.
+
+        `system` replaces a system message of the path, the empty one removes it, None keeps it. The text of
+        partial and stopped replies is sent; replies that failed or hold no text are left out. Two user turns
+        that then stand side by side are joined, because many chat templates insist that roles alternate.
+        """
+        turns: list[dict[str, str]] = []
+        if system:
+            turns.append({"role": "system", "content": system})
+        for message in self.path(upto):
+            if message.role == "system" and system is not None:
+                continue
+            if message.role == "assistant" and (message.status == "failed" or not message.content):
+                continue
+            if turns and message.role == "user" and turns[-1]["role"] == "user":
+                turns[-1]["content"] += "\n\n" + message.content
+            else:
+                turns.append({"role": message.role, "content": message.content})
+        return turns
+
+
+def as_role(text: object) -> Role | None:
+    """`text` as a Role where it is one, else None."""
+    return next((role for role in ROLES if role == text), None)
+
+
+def as_status(text: object) -> Status | None:
+    """`text` as a Status where it is one, else None."""
+    return next((status for status in STATUSES if status == text), None)

@@ -1,0 +1,63 @@
+"""What the live panel shows, at one moment: numbers only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Phase = Literal["empty", "loading", "idle", "prefill", "decode", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class PanelSnapshot:
+    """Everything the panel shows, at one moment. Seconds, bytes, tokens; rates in tokens per second.
+
+    A None means "not known yet", which the panel shows as a dash and never as zero.
+    """
+
+    phase: Phase = "empty"
+    load_stage: str = ""
+    load_fraction: float | None = None
+    rate_now: float | None = None
+    rate_mean: float | None = None
+    rates: tuple[float, ...] = ()
+    ttft_s: float | None = None
+    prefill_done_n: int = 0
+    prefill_total_n: int = 0
+    prefill_s: float = 0.0
+    prefill_rate: float | None = None
+    prefill_eta_s: float | None = None
+    decode_n: int = 0
+    decode_s: float = 0.0
+    decode_rate: float | None = None
+    p50_s: float | None = None
+    p95_s: float | None = None
+    context_n: int = 0
+    context_limit: int = 0
+    cached_n: int = 0
+    saved_s: float | None = None
+    drafted_n: int = 0
+    accepted_n: int = 0
+    kv_bytes: int | None = None
+    kv_used_bytes: int | None = None
+    weights_bytes: int | None = None
+    scratch_bytes: int | None = None
+    resident_bytes: int | None = None
+    backend: str = ""
+    threads: int | None = None
+
+    @property
+    def occupancy(self) -> float:
+        """Part of the context in use, 0 to 1."""
+        return self.context_n / self.context_limit if self.context_limit else 0.0
+
+
+def percentile(values: list[float], q: float) -> float | None:
+    """The q-quantile (0 to 1) by linear interpolation, or None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    place = (len(ordered) - 1) * q
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)

@@ -1,0 +1,77 @@
+"""Every place on disk that the app uses; nothing is created before something is written (`ensure_dir`)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+APP = "llama-chat"
+HOME_VARIABLE = "LLAMA_CHAT_HOME"
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The four roots and what stands in them. On some systems two roots are one folder, so names differ."""
+
+    config: Path
+    data: Path
+    state: Path
+    cache: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.config / "config.toml"
+
+    @property
+    def chats(self) -> Path:
+        """One folder a chat."""
+        return self.data / "chats"
+
+    @property
+    def lab_results(self) -> Path:
+        return self.data / "lab-results.jsonl"
+
+    @property
+    def prompt_history(self) -> Path:
+        return self.state / "prompts.jsonl"
+
+    @property
+    def drafts(self) -> Path:
+        return self.state / "drafts"
+
+    @property
+    def log_file(self) -> Path:
+        return self.state / "llama-chat.log"
+
+    @property
+    def models(self) -> Path:
+        """Downloaded models: they can be fetched again, so they are cache."""
+        return self.cache / "models"
+
+    @property
+    def kernels(self) -> Path:
+        """Compiled kernels of the jit backend."""
+        return self.cache / "kernels"
+
+
+def get_paths() -> Paths:
+    """The user's folders by the platform's convention, or all under `LLAMA_CHAT_HOME` where it is set."""
+    override = os.environ.get(HOME_VARIABLE)
+    if override:
+        root = Path(override).expanduser().absolute()
+        return Paths(root / "config", root / "data", root / "state", root / "cache")
+    import platformdirs
+
+    return Paths(
+        Path(platformdirs.user_config_dir(APP, appauthor=False)),
+        Path(platformdirs.user_data_dir(APP, appauthor=False)),
+        Path(platformdirs.user_state_dir(APP, appauthor=False)),
+        Path(platformdirs.user_cache_dir(APP, appauthor=False)),
+    )
+
+
+def ensure_dir(path: Path) -> Path:
+    """Create `path` (and its parents) readable by this user alone; returns it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,55 @@
+"""One question with two answers; the harmless one has the focus."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, Static
+
+
+class ConfirmScreen(ModalScreen[bool]):
+    """Dismissed with True by the button `yes` or the key y alone."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,n", "answer(False)", "No", id="confirm.no"),
+        Binding("y", "answer(True)", "Yes", id="confirm.yes"),
+    ]
+    DEFAULT_CSS = """
+    ConfirmScreen {
+        align: center middle; background: $background 60%;
+        #confirm { width: 64; max-width: 95%; height: auto; padding: 1 2; background: $surface;
+            border: round $error; }
+        #confirm-title { text-style: bold; color: $text-error; margin-bottom: 1; }
+        #confirm-about { max-height: 6; }
+        #confirm-buttons { height: auto; margin-top: 1; }
+        Button { margin-right: 2; }
+    }
+    """
+
+    def __init__(self, title: str, about: Content, *, yes: str, no: str) -> None:
+        super().__init__()
+        self._title = title
+        self._about = about
+        self._yes, self._no = yes, no
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="confirm"):
+            yield Static(Content(self._title), id="confirm-title")
+            yield Static(self._about, id="confirm-about")
+            with Horizontal(id="confirm-buttons"):
+                yield Button(Content(self._no), id="confirm-no")
+                yield Button(Content(self._yes), variant="error", id="confirm-yes")
+
+    def on_mount(self) -> None:
+        self.query_one("#confirm-no", Button).focus()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        self.dismiss(event.button.id == "confirm-yes")
+
+    def action_answer(self, answer: bool) -> None:
+        self.dismiss(answer)

@@ -1,0 +1,78 @@
+"""All keys and commands, read from the bindings and the command table themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from chat_app.key_names import long_keys
+from chat_app.screens.dialog import Dialog
+from chat_app.slash_commands import COMMANDS
+
+if TYPE_CHECKING:
+    from chat_app.app import LlamaChatApp
+
+Part = str | tuple[str, str]
+
+
+def key_groups() -> list[tuple[str, list[Binding]]]:
+    """Headline and bindings, in the order of the help screen."""
+    from chat_app.app import LlamaChatApp
+    from chat_app.screens.chat import ChatScreen
+    from chat_app.widgets.message_view import MessageView
+    from chat_app.widgets.prompt import PromptArea
+
+    return [
+        ("Anywhere", _bindings(LlamaChatApp.BINDINGS)),
+        ("In the prompt", _bindings(PromptArea.BINDINGS)),
+        ("In a chat", _bindings(ChatScreen.BINDINGS)),
+        ("On a selected message (Alt+Up)", _bindings(MessageView.BINDINGS)),
+    ]
+
+
+def _bindings(found: Iterable[BindingType]) -> list[Binding]:
+    return [one for one in found if isinstance(one, Binding) and one.id and one.description]
+
+
+class HelpScreen(Dialog[None]):
+    """Keys as they are now, remapped ones included."""
+
+    app: LlamaChatApp
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog -wide -high"):
+            yield Static(Content("Keys and commands"), classes="dialog-title")
+            with VerticalScroll(classes="dialog-body", can_focus=True):
+                yield Static(self._body())
+            yield Static(Content("Esc closes"), classes="dialog-hint")
+
+    def _body(self) -> Content:
+        keymap = self.app.settings.keymap
+        parts: list[Part] = []
+        for headline, bindings in key_groups():
+            parts.append((f"{headline}\n", "bold $text-primary"))
+            for binding in bindings:
+                keys = long_keys(keymap.get(binding.id or "") or binding.key)
+                parts += [
+                    (f"  {keys:<26}", "bold $text-accent"),
+                    f"{binding.tooltip or binding.description}\n",
+                ]
+            parts.append("\n")
+        parts.append(("Commands\n", "bold $text-primary"))
+        for command in COMMANDS:
+            names = ", ".join((command.usage, *command.aliases))
+            gap = "\n" + " " * 28 if len(names) > 25 else ""
+            parts += [(f"  {names:<26}", "bold $text-accent"), f"{gap}{command.help}\n"]
+        parts += [
+            ('\nA block in """ sends several lines', "$foreground 60%"),
+            (" · the mouse selects text, Ctrl+C copies it", "$foreground 60%"),
+            ("\nKeys can be changed in config.toml: [keymap] with the ids ", "$foreground 60%"),
+            (", ".join(one.id or "" for _, found in key_groups() for one in found), "$foreground 60%"),
+        ]
+        return Content.assemble(*parts)

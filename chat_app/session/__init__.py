@@ -1,0 +1,1 @@
+"""What happens in a chat: sending, stopping, branching, saving. Knows no widget."""

@@ -1,0 +1,1 @@
+"""Chats, prompts and drafts on disk: durable, mended when damaged, searched, exported. Knows no screen."""

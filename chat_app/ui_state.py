@@ -1,0 +1,29 @@
+"""What the app remembers between two starts without being told: the theme and the panel's form."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from chat_app.store.durable import make_folder, replace_file
+
+MAX_BYTES = 1 << 16
+
+
+def read_ui_state(path: Path) -> dict[str, str]:
+    """Empty where the file is missing or damaged: nothing depends on it."""
+    try:
+        with path.open("rb") as file:
+            value = json.loads(file.read(MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, dict) else {}
+
+
+def write_ui_state(path: Path, state: Mapping[str, str]) -> None:
+    """Losing it is a pity and no error."""
+    with contextlib.suppress(OSError):
+        make_folder(path.parent)
+        replace_file(path, json.dumps(dict(state)).encode())

@@ -1,0 +1,115 @@
+"""Small lines around the chat: title, banners, queued prompts, offered commands, the welcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.content import Content
+from textual.widgets import Static
+
+from chat_app import formatting as fmt
+from chat_app.messages import EngineInfo
+from chat_app.sanitize import clean_line
+
+MUTED = "$foreground 60%"
+
+
+class TitleBar(Static, can_focus=False):
+    """The first line: the app, the chat, the model and whether it is ready."""
+
+    def show(self, title: str, model: str, state: str, style: str) -> None:
+        """`state` in a word or two; `style` colours it."""
+        room = max(0, self.size.width or 80)
+        right: list[str | tuple[str, str]] = [
+            (f"{clean_line(model, 40)}  ", MUTED),
+            ("● ", style),
+            (state, style),
+            " ",
+        ]
+        right_width = sum(len(part if isinstance(part, str) else part[0]) for part in right)
+        left_room = room - right_width - 16
+        name = clean_line(title, left_room) if left_room > 8 and title else ""
+        left: list[str | tuple[str, str]] = [" ", ("llama-chat", "bold $text-primary")]
+        if name:
+            left.append((f"  {name}", "bold"))
+        left_width = sum(Content(part if isinstance(part, str) else part[0]).cell_length for part in left)
+        gap = " " * max(1, room - left_width - right_width)
+        self.update(Content.assemble(*left, gap, *right).truncate(room) if room else Content(""))
+
+
+class Banner(Static, can_focus=False):
+    """Something is wrong and stays wrong until it is mended; hidden while all is well."""
+
+    def show(self, text: str | None, advice: str = "") -> None:
+        self.display = text is not None
+        if text is not None:
+            self.update(Content.assemble((" ! ", "bold"), clean_line(text), (f"  {advice}", "bold")))
+
+
+class QueueLine(Static, can_focus=False):
+    """Prompts that wait for the engine."""
+
+    def show(self, prompts: Sequence[str], reason: str) -> None:
+        self.display = bool(prompts)
+        lines = [f"  {number}. {clean_line(text, 200)}" for number, text in enumerate(prompts[:3], 1)]
+        if len(prompts) > 3:
+            lines.append(f"  … and {len(prompts) - 3} more")
+        head = (f"Queued, sent when {reason} (Esc takes them back)", "$text-warning")
+        self.update(Content.assemble(head, "\n" + "\n".join(lines)))
+
+
+class Offers(Static, can_focus=False):
+    """The commands that begin as what is typed; Tab completes the first."""
+
+    def show(self, offers: Sequence[tuple[str, str]]) -> None:
+        self.display = bool(offers)
+        width = max((len(usage) for usage, _ in offers), default=0)
+        lines: list[str | tuple[str, str]] = []
+        for usage, text in offers[:8]:
+            lines += [
+                "\n" if lines else "",
+                (f" {usage:<{width}}  ", "bold $text-accent"),
+                (clean_line(text), MUTED),
+            ]
+        if len(offers) > 8:
+            lines.append((f"\n … {len(offers) - 8} more", MUTED))
+        self.update(Content.assemble(*lines))
+
+
+LOGO = (
+    "   ▗▖▗▖  ",
+    "   ▐▛▜▌  ",
+    "   ▐██   ",
+    "    ██▄▄▄",
+    "    █████",
+    "    █ █ █",
+)
+
+
+class Welcome(Static, can_focus=False):
+    """An empty chat: what this is, what is loaded, and how to begin."""
+
+    def show(self, info: EngineInfo | None, state: str) -> None:
+        if info is None:
+            model = [(state, "$text-warning")]
+        else:
+            size = f"{fmt.mib(info.file_bytes)} MiB"
+            model = [
+                (clean_line(info.name), "bold"),
+                (f"\n{clean_line(info.backend)} · {size} · context {info.ctx_size:,}", MUTED),
+            ]
+            if not info.has_template:
+                model.append(
+                    ("\nA base model: it has no chat template and continues your text.", "$text-warning")
+                )
+        hints = (
+            ("Enter", "sends"),
+            ("Shift+Enter", "breaks the line"),
+            ("/", "commands"),
+            ("F1", "all keys"),
+        )
+        keys: list[str | tuple[str, str]] = []
+        for key, what in hints:
+            keys += [("   " if keys else ""), (key, "bold $text-accent"), (f" {what}", MUTED)]
+        logo = ("\n".join(LOGO), "$primary")
+        self.update(Content.assemble(logo, "\n\n", *model, "\n\n", *keys))

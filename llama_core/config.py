@@ -1,0 +1,97 @@
+"""The shape of a model: one frozen record, validated once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+# Refused above these before anything is allocated; far beyond every published model of the family.
+MAX_LAYERS = 1024
+MAX_WIDTH = 1 << 20
+MAX_VOCAB = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class RopeScaling:
+    """How rotary angles are stretched beyond the trained context.
+
+    kind "llama3": Llama 3.1's smooth scaling; "linear": position interpolation (arXiv:2306.15595);
+    "yarn": arXiv:2309.00071. Fields that a kind does not use keep their defaults.
+    """
+
+    kind: Literal["linear", "llama3", "yarn"]
+    factor: float = 1.0
+    original_max_seq_len: int = 0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Every number that shapes a Llama-family model.
+
+    Raises `ValueError` naming the field when a number cannot belong to a model; loaders turn it into
+    `ModelFormatError` with the file's name.
+    """
+
+    dim: int
+    hidden_dim: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    max_seq_len: int
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    rope_dim: int = 0  # how many of head_dim are rotated; 0 means all
+    rope_scaling: RopeScaling | None = None
+    tie_embeddings: bool = True
+    attention_bias: bool = False  # a bias on q, k and v (qwen2)
+    qk_norm: bool = False  # RMSNorm over each head of q and k before RoPE (qwen3)
+    sliding_window: int = 0  # 0: full attention
+    architecture: str = "llama"
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "dim": MAX_WIDTH,
+            "hidden_dim": MAX_WIDTH,
+            "n_layers": MAX_LAYERS,
+            "n_heads": MAX_WIDTH,
+            "n_kv_heads": MAX_WIDTH,
+            "head_dim": MAX_WIDTH,
+            "vocab_size": MAX_VOCAB,
+            "max_seq_len": 1 << 31,
+        }
+        for field, limit in bounds.items():
+            value = getattr(self, field)
+            if not 1 <= value <= limit:
+                raise ValueError(f"{field} is {value}, expected 1 to {limit}")
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(f"n_heads {self.n_heads} is no multiple of n_kv_heads {self.n_kv_heads}")
+        if self.head_dim % 2 or self.rope_dim % 2 or not 0 <= self.rope_dim <= self.head_dim:
+            raise ValueError(f"head_dim {self.head_dim} and rope_dim {self.rope_dim} must be even and fit")
+        for field in ("norm_eps", "rope_theta"):
+            value = getattr(self, field)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{field} is {value}, expected a positive number")
+
+    @property
+    def q_dim(self) -> int:
+        """Columns of all query heads together (it need not equal `dim`)."""
+        return self.n_heads * self.head_dim
+
+    @property
+    def kv_dim(self) -> int:
+        """Columns of all key (or value) heads together."""
+        return self.n_kv_heads * self.head_dim
+
+    @property
+    def n_rotated(self) -> int:
+        """How many dimensions of a head RoPE turns."""
+        return self.rope_dim or self.head_dim

@@ -1,0 +1,23 @@
+"""What the engine asks of a guesser of coming tokens (prompt lookup implements it)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Drafter(Protocol):
+    """Guesses tokens that the model then checks in one pass.
+
+    The engine draws every token from the model's own logits and keeps a guess only when it is that very
+    token, so that a drafter changes the speed of a reply and never its words.
+    """
+
+    def start(self, ids: Sequence[int]) -> None:
+        """A reply begins after the prompt `ids`."""
+
+    def propose(self, ids: Sequence[int], limit: int) -> Sequence[int]:
+        """At most `limit` guesses of what follows `ids` (prompt and reply so far); may be none."""
+
+    def observe(self, drafted_n: int, accepted_n: int, step_s: float) -> None:
+        """A pass over one token and `drafted_n` guesses took `step_s` seconds; `accepted_n` were right."""

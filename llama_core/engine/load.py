@@ -1,0 +1,109 @@
+"""From a model file to an engine that is ready."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from llama_core.backend import Model
+from llama_core.checkpoint import Checkpoint
+from llama_core.engine.events import LoadProgress
+from llama_core.engine.lookup import PromptLookup
+from llama_core.engine.text import TextEngine
+from llama_core.errors import LlamaCoreError, UnsupportedModelError
+
+Backend = Literal["auto", "jit", "numpy"]
+KvType = Literal["f32", "q8"]
+OnProgress = Callable[[LoadProgress], None]
+
+_log = logging.getLogger(__name__)
+
+
+def load_engine(
+    path: Path | str,
+    *,
+    backend: Backend = "auto",
+    threads: int | None = None,
+    ctx_size: int | None = None,
+    kv: KvType = "f32",
+    tokenizer_path: Path | None = None,
+    kernel_cache: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> TextEngine:
+    """Open a model file and make it ready.
+
+    backend: "jit" compiles its kernels with Numba, "numpy" needs nothing, "auto" takes jit where it can run.
+    threads: None for the backend's own choice. ctx_size: see Engine. kv: the cache's type ("q8" is the
+    compiled backend's). tokenizer_path: for formats that do not carry the tokenizer. kernel_cache: a folder
+    for compiled kernels. on_progress hears of each stage.
+
+    Raises ModelFormatError, UnsupportedModelError, NotEnoughMemoryError, OSError; LlamaCoreError when "jit"
+    is asked for and cannot run; ValueError for an unknown backend or kv type.
+    """
+    from llama_core.loaders import open_checkpoint
+
+    if backend not in ("auto", "jit", "numpy"):
+        raise ValueError(f"the backend is {backend!r}, expected auto, jit or numpy")
+    if kv not in ("f32", "q8"):
+        raise ValueError(f"the kv type is {kv!r}, expected f32 or q8")
+    if kv == "q8" and backend == "numpy":
+        raise ValueError("the numpy backend keeps its cache in f32; kv q8 needs the jit backend")
+    checkpoint = open_checkpoint(Path(path), tokenizer_path)
+    model = None
+    if backend != "numpy":
+        model = _jit_model(checkpoint, backend == "jit", threads, kv, kernel_cache, on_progress)
+    if model is None:
+        model = _numpy_model(checkpoint, threads, on_progress)
+    try:
+        engine = TextEngine(checkpoint, model, ctx_size)
+        if model.backend.startswith("jit"):
+            # Its logits do not depend on how many rows are computed at once, so guessing changes no reply.
+            engine.engine.drafter = PromptLookup()
+        return engine
+    except BaseException:  # Ctrl+C too: the model has threads
+        model.close()
+        raise
+
+
+def _numpy_model(checkpoint: Checkpoint, threads: int | None, on_progress: OnProgress | None) -> Model:
+    from llama_core.model import Llama
+    from llama_core.weights import load_weights
+
+    weights = load_weights(checkpoint, on_progress, threads or min(4, os.cpu_count() or 1))
+    return Llama(checkpoint.config, weights, threads)
+
+
+def _jit_model(
+    checkpoint: Checkpoint,
+    required: bool,
+    threads: int | None,
+    kv: KvType,
+    kernel_cache: Path | None,
+    on_progress: OnProgress | None,
+) -> Model | None:
+    """The compiled model, or None where it cannot run and was not insisted upon."""
+    from llama_core import jit
+
+    reason = jit.jit_available()
+    if reason is None:
+        try:
+            return jit.load_jit_model(
+                checkpoint, threads=threads, kv=kv, kernel_cache=kernel_cache, on_progress=on_progress
+            )
+        except UnsupportedModelError:  # of a shape that the kernels do not take
+            if required:
+                raise
+            return None
+        except (LlamaCoreError, MemoryError, OSError):
+            raise
+        except Exception as error:  # the compiler's errors have no common base
+            if required:
+                raise LlamaCoreError(f"the compiled backend failed: {error}") from error
+            _log.warning("the compiled backend failed, NumPy runs instead", exc_info=True)
+            return None
+    if required:
+        raise LlamaCoreError(f"the compiled backend cannot run here: {reason}")
+    return None

@@ -1,0 +1,18 @@
+"""Where the bytes are."""
+
+from __future__ import annotations
+
+from llama_core.backend import Cache, MemoryReport, Model
+from llama_core.system_memory import resident_bytes
+
+
+def memory_report(model: Model, cache: Cache) -> MemoryReport:
+    """The account of one model and one cache, beside the process's resident size."""
+    return MemoryReport(
+        weights_bytes=model.weights_bytes,
+        kv_bytes=cache.nbytes,
+        kv_used_bytes=cache.nbytes * cache.length // max(1, cache.capacity),
+        scratch_bytes=model.scratch_bytes,
+        mapped_bytes=model.mapped_bytes,
+        resident_bytes=resident_bytes(),
+    )

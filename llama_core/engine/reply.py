@@ -1,0 +1,197 @@
+"""One reply: prefill the prompt, then draw tokens until something ends it.
+
+    prompt ids ──► [ reuse the common prefix | chunk | chunk | chunk ] ──► logits
+                                                                             │
+          ┌──────────────────────────────────────────────────────────────────┘
+          ▼
+        draw a token ──► ends the reply? ──► hand out a TokenEvent ──► compute it ──► logits ─┐
+          ▲                                                                                   │
+          └───────────────────────────────────────────────────────────────────────────────────┘
+
+With a drafter, "compute it" takes the token and some guesses in one pass. Each row of logits then draws its
+token as ever; as long as that is the guess, the next row is already there, and what was computed for wrong
+guesses is forgotten.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.engine.clock import EngineClock
+from llama_core.engine.context import Context
+from llama_core.engine.drafting import Drafter
+from llama_core.engine.events import Finished, FinishReason, PrefillProgress, Timings, TokenEvent
+from llama_core.errors import Cancelled, NumericalError
+from llama_core.sampling import Sampled, Sampler, SamplingParams
+
+F32 = NDArray[np.float32]
+Poll = Callable[[], bool]
+Streamed = TypeVar("Streamed", PrefillProgress, TokenEvent)
+
+
+class Reply:
+    """The state of one reply. `run` is a generator that may be closed at any event."""
+
+    def __init__(
+        self,
+        context: Context,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        stop_ids: frozenset[int] = frozenset(),
+        cancelled: Poll | None = None,
+        stop_when: Poll | None = None,
+        drafter: Drafter | None = None,
+        top_n: int = 0,
+    ) -> None:
+        self._context = context
+        self._params = params
+        self._stop_ids = frozenset() if params.ignore_eos else stop_ids
+        self._cancelled = cancelled
+        self._stop_when = stop_when
+        self._drafter = drafter
+        self._top_n = top_n
+        self._sampler = Sampler(params, context.model.config.vocab_size)
+        self._seed = params.seed if params.seed is not None else secrets.randbits(32)
+        self._rng = np.random.default_rng(self._seed)
+        self._clock = EngineClock()
+        self._prompt_len = len(prompt_ids)
+        self._history = list(prompt_ids)  # prompt and reply
+        self._open = True
+        self._cache_n = self._prompt_n = 0
+        self._prompt_s = self._first_s = self._last_s = 0.0
+        self._draft_n = self._draft_accepted_n = 0
+
+    def run(self) -> Iterator[PrefillProgress | TokenEvent | Finished]:
+        """All events. However it ends, ids and cache agree afterwards and hold nothing doubtful."""
+        doubtful = False
+        reason: FinishReason
+        self._clock = EngineClock()
+        try:
+            try:
+                row = yield from self._prefill()
+                reason = yield from self._decode(row)
+            except Cancelled:
+                reason = "cancelled"
+            self._clock.pause()
+        except NumericalError:
+            doubtful = True
+            raise
+        finally:
+            self.settle(doubtful=doubtful)
+        yield Finished(reason, self._timings(), self._seed, tuple(self._history[self._prompt_len :]))
+
+    def settle(self, *, doubtful: bool = False) -> None:
+        """Leave the context consistent. From then on this reply touches it no more: if its generator is
+        asked for another event, that is Finished("cancelled")."""
+        if self._open:
+            self._open = False
+            # Guesses that were computed but not drawn are not part of the context.
+            self._context.keep(min(len(self._context.ids), len(self._history)))
+            self._context.recover(doubtful=doubtful)
+
+    def _hand_out(self, event: Streamed) -> Generator[Streamed, None, None]:
+        """Yield one event with the clock stopped."""
+        self._clock.pause()
+        yield event
+        self._clock.resume()
+        if not self._open:
+            raise Cancelled
+
+    def _prefill(self) -> Generator[PrefillProgress, None, F32]:
+        """Compute the prompt in chunks; returns the logits after it, (vocab_size,)."""
+        context, prompt = self._context, self._history[: self._prompt_len]
+        self._cache_n = context.reuse(prompt)
+        total = len(prompt) - self._cache_n
+        yield from self._hand_out(PrefillProgress(self._cache_n, 0, total, 0.0))
+        chunk = context.model.prefill_chunk
+        row: F32 = np.empty(0, dtype=np.float32)
+        for start in range(self._cache_n, len(prompt), chunk):
+            stop = min(start + chunk, len(prompt))
+            last = stop == len(prompt)
+            row = context.extend(prompt[start:stop], "last" if last else "none", self._cancelled)
+            self._prompt_n = stop - self._cache_n
+            self._prompt_s = self._last_s = self._clock.elapsed_s()
+            yield from self._hand_out(PrefillProgress(self._cache_n, self._prompt_n, total, self._prompt_s))
+        return row
+
+    def _decode(self, row: F32) -> Generator[TokenEvent, None, FinishReason]:
+        """Draw tokens from the logits after the prompt on; returns the reason why it ended."""
+        context, history, drafter = self._context, self._history, self._drafter
+        if reason := self._ended():
+            return reason
+        if drafter is not None:
+            drafter.start(history)
+        rows: Sequence[F32] | F32 = [row]
+        draft: list[int] = []
+        step_began_s = self._clock.elapsed_s()
+        while True:
+            accepted = 0
+            for guess, row in zip([*draft, None], rows, strict=True):
+                sampled = self._sampler.draw(row, history, self._rng)
+                context.vouch(len(history))
+                if sampled.id in self._stop_ids:
+                    return "stop"
+                history.append(sampled.id)
+                accepted += sampled.id == guess
+                self._draft_accepted_n += sampled.id == guess
+                yield from self._hand_out(self._token_event(sampled, row, drafted=sampled.id == guess))
+                if reason := self._ended():
+                    return reason
+                if sampled.id != guess:
+                    break
+            if drafter is not None and len(history) > self._prompt_len + 1:  # there was a pass
+                drafter.observe(len(draft), accepted, self._clock.elapsed_s() - step_began_s)
+            step_began_s = self._clock.elapsed_s()
+            context.keep(len(history) - 1)
+            draft = list(drafter.propose(history, self._draft_limit())) if drafter is not None else []
+            self._draft_n += len(draft)
+            new = context.extend([history[-1], *draft], "all" if draft else "last", self._cancelled)
+            rows = new if draft else [new]
+
+    def _ended(self) -> FinishReason | None:
+        """Whether the reply ends before another token is drawn, and why."""
+        if self._stop_when is not None and self._stop_when():
+            return "stop"
+        if self._cancelled is not None and self._cancelled():
+            return "cancelled"
+        max_tokens = self._params.max_tokens
+        if max_tokens is not None and len(self._history) - self._prompt_len >= max_tokens:
+            return "length"
+        return "context" if len(self._history) >= self._context.cache.capacity else None
+
+    def _draft_limit(self) -> int:
+        """Guesses that the pass, the context and the reply have room for, beside the token drawn."""
+        context, max_tokens = self._context, self._params.max_tokens
+        room = context.cache.capacity - len(self._history)
+        if max_tokens is not None:
+            room = min(room, max_tokens - (len(self._history) - self._prompt_len) - 1)
+        return max(0, min(room, context.model.prefill_chunk - 1))
+
+    def _token_event(self, sampled: Sampled, row: F32, *, drafted: bool) -> TokenEvent:
+        """The record of the token just drawn; takes its time."""
+        now_s = self._clock.elapsed_s()
+        index = len(self._history) - self._prompt_len - 1
+        step_s, self._last_s = now_s - self._last_s, now_s
+        if index == 0:
+            self._first_s = now_s
+        top = self._sampler.top(row, self._top_n) if self._top_n else ()
+        return TokenEvent(index, sampled.id, sampled.logprob, step_s, len(self._history), drafted, top)
+
+    def _timings(self) -> Timings:
+        predicted_n = len(self._history) - self._prompt_len
+        return Timings(
+            cache_n=self._cache_n,
+            prompt_n=self._prompt_n,
+            prompt_s=self._prompt_s,
+            predicted_n=predicted_n,
+            predicted_s=self._last_s - self._first_s if predicted_n else 0.0,
+            ttft_s=self._first_s,
+            draft_n=self._draft_n,
+            draft_accepted_n=self._draft_accepted_n,
+        )

@@ -1,0 +1,217 @@
+"""Turns in, text out: the only place where tokens and text meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from llama_core.backend import MemoryReport, Model
+from llama_core.checkpoint import Checkpoint
+from llama_core.engine.engine import Engine
+from llama_core.engine.events import Event, Finished, TextDelta, TokenEvent
+from llama_core.engine.stops import StopScanner
+from llama_core.errors import ModelFormatError
+from llama_core.sampling import SamplingParams
+from llama_core.tokenizers.base import Tokenizer
+
+if TYPE_CHECKING:
+    from llama_core.tokenizers.chat_template import ChatTemplate
+
+Messages = Sequence[Mapping[str, str]]
+Poll = Callable[[], bool]
+
+# A plan keeps this much room for a reply whose length nobody limited (or a quarter of a small context).
+REPLY_RESERVE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ContextPlan:
+    """Whether a prompt and its reply fit, known before any work.
+
+    prompt_n: tokens of the prompt; reply_n: room to be kept for the reply; limit: the context's size. Where
+    they do not fit, `drop` holds the indices of the oldest messages whose removal helps: whole turns, never
+    the system prompt or the last message. It is empty when the prompt fits, and when nothing would help.
+    """
+
+    prompt_n: int
+    reply_n: int
+    limit: int
+    fits: bool
+    drop: tuple[int, ...] = ()
+
+
+class TextEngine:
+    """A model one can talk to. One thread at a time; `cancelled` may answer for another.
+
+    `checkpoint` keeps the header alone: its tensors are let go once the model has them.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, model: Model, ctx_size: int | None = None) -> None:
+        self.checkpoint = replace(checkpoint, tensors={})
+        self.tokenizer: Tokenizer = checkpoint.tokenizer
+        self.model = model
+        self.engine = Engine(model, ctx_size)
+        self.template: ChatTemplate | None = None
+        if checkpoint.chat_template is not None:
+            # Here, because base models need no template engine.
+            from llama_core.tokenizers.chat_template import ChatTemplate
+
+            self.template = ChatTemplate(
+                checkpoint.chat_template,
+                bos_token=self._control_text(self.tokenizer.bos_id),
+                eos_token=self._control_text(self.tokenizer.eos_id),
+            )
+        if self.tokenizer.vocab_size > model.config.vocab_size:
+            raise ModelFormatError(
+                checkpoint.path,
+                "tokenizer",
+                f"it knows {self.tokenizer.vocab_size} tokens but the model {model.config.vocab_size}",
+            )
+
+    @property
+    def ctx_size(self) -> int:
+        """Positions of the context, for the prompt and the reply together."""
+        return self.engine.ctx_size
+
+    @property
+    def backend(self) -> str:
+        """What computes, for people."""
+        return self.model.backend
+
+    def encode_chat(self, messages: Messages, *, continue_last: bool = False) -> list[int]:
+        """The prompt of a chat, up to where the assistant's reply begins.
+
+        messages: mappings with "role" and "content". With `continue_last` the last one is the beginning of
+        the reply, which goes on from there. A model without a template just continues the contents, joined.
+        Raises TemplateError.
+        """
+        partial = messages[-1]["content"] if continue_last and messages else ""
+        said = messages[:-1] if continue_last else messages
+        if self.template is None:
+            return self._with_bos(self.tokenizer.encode("".join(m["content"] for m in said) + partial))
+        ids = self.template.encode(said, self.tokenizer, add_generation_prompt=True)
+        return ids + self.tokenizer.encode(partial) if partial else ids
+
+    def encode_raw(self, prompt: str) -> list[int]:
+        """The prompt as it stands: control tokens in it are parsed, BOS is put first where the file asks."""
+        return self._with_bos(self.tokenizer.encode(prompt, special=True))
+
+    def plan(self, prompt: Sequence[int] | Messages, params: SamplingParams) -> ContextPlan:
+        """Whether a prompt (ids, or the messages of a chat) and its reply fit, and what to drop if not."""
+        limit = self.ctx_size
+        quarter = max(1, limit // 4)
+        reserve = min(REPLY_RESERVE, quarter)
+        reply_n = reserve if params.max_tokens is None else min(params.max_tokens, quarter)
+        ids = [item for item in prompt if isinstance(item, int)]
+        messages = [item for item in prompt if not isinstance(item, int)]
+        prompt_n = len(ids) or len(self.encode_chat(messages))
+        fits = prompt_n + reply_n <= limit
+        drop = () if fits or not messages else self._droppable(messages, limit - reply_n)
+        return ContextPlan(prompt_n, reply_n, limit, fits, drop)
+
+    def chat(
+        self,
+        messages: Messages,
+        params: SamplingParams,
+        *,
+        cancelled: Poll | None = None,
+        top_n: int = 0,
+        continue_last: bool = False,
+    ) -> Iterator[Event]:
+        """The assistant's reply to a chat. Raises as `generate` and `encode_chat` do."""
+        ids = self.encode_chat(messages, continue_last=continue_last)
+        return self.generate(ids, params, cancelled=cancelled, top_n=top_n)
+
+    def complete(
+        self, prompt: str, params: SamplingParams, *, cancelled: Poll | None = None, top_n: int = 0
+    ) -> Iterator[Event]:
+        """What follows a raw prompt. Raises as `generate` does."""
+        return self.generate(self.encode_raw(prompt), params, cancelled=cancelled, top_n=top_n)
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        cancelled: Poll | None = None,
+        top_n: int = 0,
+    ) -> Iterator[Event]:
+        """The events of one reply: PrefillProgress, TokenEvent, TextDelta, and Finished as the last.
+
+        The text never holds half a character nor any part of a stop string; the ids in Finished do hold the
+        tokens that a stop string was made of. Raises as `Engine.generate` does.
+        """
+        scanner = StopScanner(params.stop)
+        events = self.engine.generate(
+            prompt_ids,
+            params,
+            stop_ids=self.tokenizer.stop_ids,
+            cancelled=cancelled,
+            stop_when=lambda: scanner.stopped,
+            top_n=top_n,
+        )
+        return self._with_text(events, scanner)
+
+    def perplexity(self, ids: Sequence[int], cancelled: Poll | None = None) -> float:
+        """Mean negative log-likelihood, in nat, of ids[1:] in one context. Empties the context."""
+        return self.engine.perplexity(ids, cancelled)
+
+    def reset(self) -> None:
+        """Empty the context."""
+        self.engine.reset()
+
+    def memory(self) -> MemoryReport:
+        """Where the bytes are, now."""
+        return self.engine.memory()
+
+    def close(self) -> None:
+        """Stop the model's threads; the engine is unusable afterwards. May be called twice."""
+        self.model.close()
+
+    def _with_text(self, events: Iterator[Event], scanner: StopScanner) -> Iterator[Event]:
+        decoder = self.tokenizer.stream()
+        for event in events:
+            text = ""
+            if isinstance(event, TokenEvent):
+                text = scanner.push(decoder.push(event.id))
+            elif isinstance(event, Finished):
+                text = scanner.push(decoder.flush()) + scanner.flush()
+            if text and isinstance(event, Finished):
+                yield TextDelta(text)
+                yield event
+                continue
+            yield event
+            if text:
+                yield TextDelta(text)
+
+    def _droppable(self, messages: Messages, room: int) -> tuple[int, ...]:
+        """The oldest turns that must go so that the rest is encoded in `room` tokens."""
+        # A turn begins with a user's message; the last one, which is to be answered, stays.
+        starts = [i for i, message in enumerate(messages) if message["role"] == "user"]
+        ends = starts[1:]
+        low, high = 1, len(ends) + 1
+        while low < high:  # fewest turns that suffice
+            middle = (low + high) // 2
+            if middle <= len(ends) and len(self._without(messages, ends[middle - 1])[1]) > room:
+                low = middle + 1
+            else:
+                high = middle
+        if low > len(ends):
+            return ()
+        return self._without(messages, ends[low - 1])[0]
+
+    def _without(self, messages: Messages, end: int) -> tuple[tuple[int, ...], list[int]]:
+        """The indices before `end` that are no system prompt, and the ids of a chat without them."""
+        gone = tuple(i for i in range(end) if messages[i]["role"] != "system")
+        return gone, self.encode_chat([m for i, m in enumerate(messages) if i not in gone])
+
+    def _with_bos(self, ids: list[int]) -> list[int]:
+        bos = self.tokenizer.bos_id
+        if not self.tokenizer.add_bos or bos is None or ids[:1] == [bos]:
+            return ids
+        return [bos, *ids]
+
+    def _control_text(self, token_id: int | None) -> str:
+        """The text of a control token, as templates write it; nothing where there is none."""
+        return "" if token_id is None else self.tokenizer.token_text(token_id)

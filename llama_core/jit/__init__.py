@@ -1,0 +1,88 @@
+"""The compiled backend: a model in packed 4- and 8-bit weights with kernels built by Numba and llvmlite.
+
+packing.py, weights.py     a file's tensors as panels of sixteen rows (drawn in layout.py)
+emit.py, isa.py            a small language for vector instructions; the variants for processors
+matmul.py, vector.py, attention.py, primitives.py      the kernels, written in it
+schedule.py, step.py, step_attention.py                the control code, which Numba compiles
+build.py, library.py       both together into machine code; the cache of it
+workspace.py, fields.py, threads.py, cache.py, model.py        memory, helper threads, `forward`
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from llama_core.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from llama_core.checkpoint import Checkpoint
+    from llama_core.engine.events import LoadProgress
+    from llama_core.jit.model import JitLlama
+
+# Forces an instruction set (a name from variants.py), for tests and comparisons.
+ISA_VARIABLE = "LLAMA_CORE_JIT_ISA"
+
+
+def jit_available() -> str | None:
+    """None when the compiled backend can run here, else the reason; imports nothing heavy."""
+    for package in ("numba", "llvmlite"):
+        if importlib.util.find_spec(package) is None:
+            return f"the package {package} is not installed"
+    return None
+
+
+def load_jit_model(
+    checkpoint: Checkpoint,
+    *,
+    threads: int | None = None,
+    kv: Literal["f32", "q8"] = "f32",
+    kernel_cache: Path | None = None,
+    on_progress: Callable[[LoadProgress], None] | None = None,
+    isa: str | None = None,
+) -> JitLlama:
+    """Pack a checkpoint's weights and load (or build) the kernels.
+
+    threads: None for all cores. kv: how keys and values are kept. kernel_cache: a folder for machine code;
+    without one it is built anew in each process. isa: forces a variant (see `variants.py`); default: the
+    environment's LLAMA_CORE_JIT_ISA, else the best. Raises UnsupportedModelError for a shape the kernels
+    cannot take, ModelFormatError, NotEnoughMemoryError, ValueError.
+    """
+    from llama_core.jit.kernel_build import KernelLoad
+    from llama_core.jit.model import JitLlama
+    from llama_core.jit.variants import choose, host_features
+    from llama_core.jit.weights import PackedWeights
+
+    if kv not in ("f32", "q8"):
+        raise ValueError(f"the kv type is {kv!r}, expected f32 or q8")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads is {threads}, expected 1 or more")
+    _check_shape(checkpoint)
+    variant = choose(host_features(), isa or os.environ.get(ISA_VARIABLE))
+    n_threads = threads or usable_cores()
+    kernels = KernelLoad(variant, kernel_cache, on_progress)
+    try:
+        weights = PackedWeights(checkpoint, n_threads, on_progress)
+        library = kernels.library()
+    except BaseException:  # Ctrl+C too: the build is a process of its own
+        kernels.abandon()
+        raise
+    return JitLlama(checkpoint, weights, library, variant, n_threads, kv_q8=kv == "q8")
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_shape(checkpoint: Checkpoint) -> None:
+    config = checkpoint.config
+    for name, value in (("head_dim", config.head_dim), ("the rotated part of a head", config.n_rotated)):
+        if value % 16:
+            problem = f"{name} is {value}; the compiled backend needs a multiple of 16 (use --backend numpy)"
+            raise UnsupportedModelError(checkpoint.path, "config", problem)

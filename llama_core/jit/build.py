@@ -1,0 +1,153 @@
+"""From kernels and control code to one object file that needs neither Numba nor a compiler to load.
+
+    matmul.py, vector.py, attention.py, primitives.py  --llvmlite-->  LLVM IR --+
+                                                                                |-- link, optimise --> object
+    schedule.py, step*.py                              --Numba------>  LLVM IR --+
+
+Numba translates the control code, which is plain Python over integers; it sees the kernels as external
+functions, as C would. Linking before optimising lets LLVM inline across the two.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import inspect
+import platform
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+
+from llama_core.jit import (
+    attention,
+    declarations,
+    matmul,
+    primitives,
+    schedule,
+    step,
+    step_attention,
+    step_products,
+    step_wide,
+    vector,
+)
+from llama_core.jit.layout import KINDS, ROW_COUNTS
+from llama_core.jit.variants import Isa
+
+ENTRIES = ("run", "helper", "stop")
+
+
+def target_machine(isa: Isa) -> Any:
+    """LLVM's code generator for this machine, restricted to what the variant may use."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    cpu = isa.cpu or llvm.get_host_cpu_name()
+    features = isa.features if isa.cpu else llvm.get_host_cpu_features().flatten()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small"
+    )
+
+
+def kernel_ir(isa: Isa) -> str:
+    """All kernels of a variant."""
+    module = ir.Module("kernels")
+    for kind in KINDS:
+        for tile in isa.tiles:
+            matmul.write_matmul(module, isa, kind, tile)
+    matmul.write_matmul_dispatch(module, isa)
+    for rows in ROW_COUNTS:
+        for q8 in (False, True):
+            attention.write_attend(module, rows, q8)
+    attention.write_attend_dispatch(module)
+    for write in (
+        vector.write_rms_norm,
+        vector.write_quantize,
+        vector.write_rotate,
+        vector.write_swiglu,
+        vector.write_elementwise,
+        attention.write_merge,
+        attention.write_normalize,
+        attention.write_interleave,
+        attention.write_store_q8,
+        primitives.write_memory,
+        primitives.write_atomics,
+        primitives.write_fetch,
+    ):
+        write(module)
+    primitives.write_waiting(module, platform.machine())
+    return str(module)
+
+
+@functools.cache
+def control_ir() -> tuple[list[str], dict[str, str]]:
+    """The control code by Numba: LLVM IR of every function, and the symbol of each entry.
+
+    Such a function has the C signature `int32 f(void **result, void **unused, int64 ...)`.
+    """
+    import numba
+    from numba import types
+
+    njit: Any = numba.njit  # two of its options are missing from its types
+
+    # Numba loads what it compiles at once, so the kernels' names must mean something; that copy never runs.
+    nowhere = ctypes.cast(ctypes.pythonapi.Py_FatalError, ctypes.c_void_p).value
+    namespace: dict[str, Any] = {}
+    for name, function in _functions_of(declarations).items():
+        signature = inspect.signature(function)
+        returns = types.none if signature.return_annotation == "None" else types.int64
+        llvm.add_symbol(name, nowhere)
+        namespace[name] = types.ExternalFunction(name, returns(*[types.int64] * len(signature.parameters)))
+    functions: dict[str, Callable[..., Any]] = {}
+    for module in (schedule, step_attention, step_products, step_wide, step):
+        namespace.update({k: v for k, v in vars(module).items() if isinstance(v, int)})
+        functions.update(_functions_of(module))
+    compiled: dict[str, Any] = {}
+
+    def compile_(name: str) -> None:
+        code = functions[name].__code__
+        for callee in code.co_names:
+            if callee in functions and callee not in compiled:
+                compile_(callee)
+        # The same code, its names bound to compiled functions instead of the module's Python ones. An
+        # explicit signature keeps Numba from compiling it again for every constant argument.
+        bound = FunctionType(code, namespace, name)
+        signature = (types.int64,) * code.co_argcount
+        dispatcher = njit(signature, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(
+            bound
+        )
+        namespace[name] = dispatcher
+        compiled[name] = dispatcher.overloads[signature]
+
+    for name in ENTRIES:
+        compile_(name)
+    texts = [result.library.get_llvm_str() for result in compiled.values()]
+    return texts, {name: compiled[name].fndesc.llvm_func_name for name in ENTRIES}
+
+
+def build_object(isa: Isa) -> tuple[bytes, dict[str, str]]:
+    """Compile everything for a variant: the object file, and the symbol of each entry in it."""
+    machine = target_machine(isa)
+    texts, symbols = control_ir()
+    module = llvm.parse_assembly(kernel_ir(isa))
+    for text in texts:
+        module.link_in(llvm.parse_assembly(text))
+    # What nobody outside uses may be inlined or dropped.
+    for value in (*module.functions, *module.global_variables):
+        if not value.is_declaration and value.name not in symbols.values():
+            value.linkage = "internal"
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    # Kernels are unrolled and vectorised where they are written.
+    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return machine.emit_object(module), symbols
+
+
+def _functions_of(module: Any) -> dict[str, Callable[..., Any]]:
+    return {
+        k: v for k, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__
+    }

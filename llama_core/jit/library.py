@@ -1,0 +1,142 @@
+"""The compiled kernels in files and in this process.
+
+Neither Numba nor LLVM is imported where the cache has what is needed: they would take longer, and more
+memory, than everything else at a start together.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.metadata
+import json
+import mmap
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llama_core.engine.events import LoadProgress
+from llama_core.jit.variants import Isa, cpu_description
+
+OnProgress = Callable[[LoadProgress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What the builder made: flat code with the entries' offsets in it (`flatten.py`), or, where that cannot
+    be, an object file with their symbols."""
+
+    code: bytes
+    entries: dict[str, int] | dict[str, str]
+
+    @property
+    def is_flat(self) -> bool:
+        return all(isinstance(place, int) for place in self.entries.values())
+
+
+class Library:
+    """Machine code in this process. Calls go through ctypes, which holds no interpreter lock meanwhile."""
+
+    def __init__(self, built: Built) -> None:
+        self._memory, addresses = _place_flat(built) if built.is_flat else _place_object(built)
+        self._result = ctypes.c_void_p()
+        self.run = self._function(addresses["run"], 1)
+        self.helper = self._function(addresses["helper"], 2)
+        self.stop = self._function(addresses["stop"], 1)
+
+    def _function(self, address: int, n_args: int) -> Callable[..., None]:
+        # Numba's functions take the addresses of a result and of an exception first; ours have neither.
+        pointer = ctypes.POINTER(ctypes.c_void_p)
+        type_ = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, *[ctypes.c_int64] * n_args)
+        function: Any = type_(address)
+        unused = ctypes.byref(self._result)
+
+        def call(*args: int) -> None:
+            function(unused, unused, *args)
+
+        return call
+
+
+def _place_flat(built: Built) -> tuple[object, dict[str, int]]:
+    """Copy flat code into memory of its own; returns its owner and the entries' addresses."""
+    memory = mmap.mmap(-1, len(built.code))
+    memory.write(built.code)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    # Writable first, executable after, never both.
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    protection = mmap.PROT_READ | mmap.PROT_EXEC
+    if libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(len(built.code)), protection):
+        raise OSError(ctypes.get_errno(), "the system refuses to make memory executable")
+    return memory, {name: start + int(offset) for name, offset in built.entries.items()}
+
+
+def _place_object(built: Built) -> tuple[object, dict[str, int]]:
+    """The same for an object file, by LLVM."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(built.code))
+    engine.finalize_object()
+    return engine, {name: engine.get_function_address(str(s)) for name, s in built.entries.items()}
+
+
+def cache_key(isa: Isa) -> str:
+    """Names everything the machine code depends on: our sources, the compilers, the processor."""
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    versions = [importlib.metadata.version(package) for package in ("numba", "llvmlite")]
+    digest.update("\0".join((isa.name, platform.platform(), _processor(), *versions)).encode())
+    return f"{isa.name}-{digest.hexdigest()[:24]}"
+
+
+def _processor() -> str:
+    described = cpu_description()
+    if described is not None:
+        # Clock rates change from start to start.
+        return "\n".join(
+            line for line in described.splitlines() if "MHz" not in line and "bogomips" not in line
+        )
+    import llvmlite.binding as llvm
+
+    features: str = llvm.get_host_cpu_features().flatten()
+    return f"{llvm.get_host_cpu_name()} {features}"
+
+
+def read_built(path: Path) -> Built | None:
+    """A cached library, or None where there is none that is whole."""
+    try:
+        header, _, code = path.read_bytes().partition(b"\n")
+        described = json.loads(header)
+        if described["sha256"] != hashlib.sha256(code).hexdigest():
+            return None
+        entries = described["entries"]
+        kinds = {type(place) for place in entries.values()}
+        return Built(code, entries) if kinds in ({int}, {str}) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or not what we wrote
+        return None
+
+
+def write_built(path: Path, built: Built) -> None:
+    """Keep a library. A folder that cannot be written costs the next start its time, nothing else."""
+    header = {"entries": built.entries, "sha256": hashlib.sha256(built.code).hexdigest()}
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Written aside and renamed, so that no other process ever sees half a file.
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+            try:
+                file.write(json.dumps(header).encode() + b"\n" + built.code)
+                file.close()
+                os.replace(file.name, path)
+            except OSError:
+                os.unlink(file.name)
+                raise
+    except OSError:
+        return

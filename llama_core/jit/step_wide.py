@@ -1,0 +1,139 @@
+"""A step of many tokens (prefill), as each thread runs it. Compiled by Numba (`build.py`).
+
+Tokens are cut into runs, and a thread takes a run through a whole layer by itself: its rows never leave its
+own caches. The threads wait for each other once a layer, since attention needs the keys and values of all
+tokens before:
+
+    run 0   norm, qkv, append | attention, o, norm, gate, up, down, norm, qkv, append | attention, o, ...
+    run 1   norm, qkv, append | attention, o, norm, gate, up, down, norm, qkv, append | attention, o, ...
+            layer 0             layer 0                        layer 1
+
+Each run reads all weights, which is cheap: a run's arithmetic takes longer than the reading.
+"""
+
+from __future__ import annotations
+
+from llama_core.jit.declarations import add_row, swiglu, word
+from llama_core.jit.fields import (
+    ATTENTION_NORM,
+    BLOCKS,
+    DOWN_MATRIX,
+    FFN_NORM,
+    FIRST_LAYER,
+    GATE_UP_MATRIX,
+    GATED,
+    GATED_STRIDE,
+    LAST_LAYER,
+    LAYER_WORDS,
+    LAYERS,
+    N_KV_HEADS,
+    N_RUNS,
+    O_MATRIX,
+    OWN_ACTIVATIONS_AT,
+    PAIR_AT,
+    PANELS,
+    QKV,
+    QKV_BIAS,
+    QKV_MATRIX,
+    QKV_STRIDE,
+    RUNS,
+    X_STRIDE,
+    X,
+)
+from llama_core.jit.schedule import ITEM_BITS, ITEM_MASK, claim, finish, wait
+from llama_core.jit.step_attention import append, attend_span
+from llama_core.jit.step_products import (
+    BLOCK_BYTES,
+    HEADS,
+    HIDDENS,
+    NORMED,
+    PANELS_AT_ONCE,
+    ROW_BYTES,
+    multiply,
+    prepare,
+    scratch_of,
+)
+
+RUN_WORDS = 4  # first token, number of tokens, first span, number of spans
+
+
+def wide_layers(plan: int, thread: int, phase: int, end: int) -> int:
+    """All planned layers; returns the phase after them."""
+    first, last = word(plan, FIRST_LAYER), word(plan, LAST_LAYER)
+    total = word(plan, N_RUNS)
+    for i in range(first - 1, last):
+        done = 0
+        while True:
+            claimed = claim(plan, thread, phase, end, total, 1)
+            if claimed < 0:
+                break
+            start, count = claimed >> ITEM_BITS, claimed & ITEM_MASK
+            for k in range(start, start + count):
+                run = word(plan, RUNS) + k * RUN_WORDS * 8
+                if i >= first:
+                    finish_layer(plan, thread, run, i)
+                if i + 1 < last:
+                    begin_layer(plan, thread, run, i + 1)
+            done += count
+        finish(plan, phase, total, done)
+        phase = wait(plan, thread, phase, end)
+    return phase
+
+
+def begin_layer(plan: int, thread: int, run: int, index: int) -> None:
+    """Norm, q, k and v of a run's tokens; keys and values into the cache."""
+    layer = word(plan, LAYERS) + index * LAYER_WORDS * 8
+    out, stride = word(plan, QKV), word(plan, QKV_STRIDE)
+    matrix, bias = word(layer, QKV_MATRIX), word(layer, QKV_BIAS)
+    run_product(plan, thread, run, NORMED, word(layer, ATTENTION_NORM), matrix, out, stride, 0)
+    for token in range(word(run, 0), word(run, 0) + word(run, 1)):
+        if bias:
+            add_row(out + token * stride, bias, word(matrix, PANELS) * 16)
+        for kv_head in range(word(plan, N_KV_HEADS)):
+            append(plan, thread, layer, index, kv_head, token)
+
+
+def finish_layer(plan: int, thread: int, run: int, index: int) -> None:
+    """Attention and feed-forward of a run's tokens, added to the residual stream."""
+    layer = word(plan, LAYERS) + index * LAYER_WORDS * 8
+    x, x_stride = word(plan, X), word(plan, X_STRIDE)
+    for span in range(word(run, 2), word(run, 2) + word(run, 3)):
+        for kv_head in range(word(plan, N_KV_HEADS)):
+            attend_span(plan, thread, layer, index, kv_head, span)
+    run_product(plan, thread, run, HEADS, 0, word(layer, O_MATRIX), x, x_stride, 1)
+    run_gate_up(plan, thread, run, word(layer, FFN_NORM), word(layer, GATE_UP_MATRIX))
+    run_product(plan, thread, run, HIDDENS, 0, word(layer, DOWN_MATRIX), x, x_stride, 1)
+
+
+def run_product(
+    plan: int, thread: int, run: int, what: int, norm: int, matrix: int, out: int, stride: int, add: int
+) -> None:
+    """A whole matrix times a run's rows."""
+    first, last = word(run, 0), word(run, 0) + word(run, 1)
+    activations = prepare_run(plan, thread, run, what, norm, matrix)
+    multiply(plan, what, matrix, 0, word(matrix, PANELS), activations, first, last, out, stride, add)
+
+
+def run_gate_up(plan: int, thread: int, run: int, norm: int, matrix: int) -> None:
+    """gated = silu(gate) * up of a run's rows, a few pairs of panels at a time."""
+    first, last = word(run, 0), word(run, 0) + word(run, 1)
+    activations = prepare_run(plan, thread, run, NORMED, norm, matrix)
+    stride = PANELS_AT_ONCE * ROW_BYTES
+    pairs = scratch_of(plan, thread) + word(plan, PAIR_AT) - first * stride
+    gated, gated_stride = word(plan, GATED), word(plan, GATED_STRIDE)
+    panels = word(matrix, PANELS)
+    for panel in range(0, panels, PANELS_AT_ONCE):
+        count = min(PANELS_AT_ONCE, panels - panel)
+        multiply(plan, NORMED, matrix, panel, count, activations, first, last, pairs, stride, 0)
+        for row in range(first, last):
+            swiglu(pairs + row * stride, gated + row * gated_stride + panel // 2 * ROW_BYTES, count // 2 * 16)
+
+
+def prepare_run(plan: int, thread: int, run: int, what: int, norm: int, matrix: int) -> int:
+    """A run's rows as packed activations in the thread's own memory; returns where row 0 would be."""
+    first = word(run, 0)
+    own = scratch_of(plan, thread) + word(plan, OWN_ACTIVATIONS_AT)
+    activations = own - first * word(matrix, BLOCKS) * BLOCK_BYTES
+    for row in range(first, first + word(run, 1)):
+        prepare(plan, thread, what, norm, row, activations)
+    return activations

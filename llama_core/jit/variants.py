@@ -1,0 +1,71 @@
+"""The instruction sets that kernels are written for, and which of them this processor has.
+
+Every variant computes the same integers, and all floating-point code is shared, so all variants give the
+same bits. A variant can be forced (`LLAMA_CORE_JIT_ISA`, or the `isa` argument), which is how the tests
+run each of them on one machine. Nothing here imports LLVM: a start with cached kernels does without.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+# Linux's names where they differ from LLVM's.
+_LINUX_NAMES = {"avx512_vnni": "avx512vnni", "avx_vnni": "avxvnni"}
+
+
+@dataclass(frozen=True, slots=True)
+class Isa:
+    """A variant. `tiles`: how many tokens a matrix kernel takes at once, largest first, as its registers
+    allow. `cpu` and `features` are LLVM's names for what the code may use; an empty `cpu` means the host's.
+    `needs`: the CPU features without which it cannot run."""
+
+    name: str
+    tiles: tuple[int, ...]
+    cpu: str = ""
+    features: str = ""
+    needs: tuple[str, ...] = ()
+
+
+AVX512_VNNI = Isa("avx512vnni", (8, 4, 2, 1), needs=("avx512f", "avx512bw", "avx512vl", "avx512vnni"))
+AVX_VNNI = Isa("avxvnni", (4, 2, 1), "x86-64-v3", "+avxvnni", needs=("avx2", "fma", "f16c", "avxvnni"))
+AVX2 = Isa("avx2", (4, 2, 1), "x86-64-v3", needs=("avx2", "fma", "f16c"))
+PORTABLE = Isa("portable", (4, 2, 1))
+VARIANTS = {isa.name: isa for isa in (AVX512_VNNI, AVX_VNNI, AVX2, PORTABLE)}
+
+
+def choose(features: Mapping[str, bool], forced: str | None = None) -> Isa:
+    """The best variant for a CPU with these features; raises ValueError when the forced one cannot run."""
+    if forced:
+        if forced not in VARIANTS:
+            raise ValueError(f"no instruction set {forced!r}; known are {', '.join(VARIANTS)}")
+        missing = [f for f in VARIANTS[forced].needs if not features.get(f)]
+        if missing:
+            raise ValueError(f"this CPU lacks {', '.join(missing)}, which {forced} needs")
+        return VARIANTS[forced]
+    return next(isa for isa in VARIANTS.values() if all(features.get(f) for f in isa.needs))
+
+
+def host_features() -> Mapping[str, bool]:
+    """What this processor can do, by LLVM's names of features."""
+    described = cpu_description()
+    if described is None:
+        import llvmlite.binding as llvm
+
+        features: Mapping[str, bool] = llvm.get_host_cpu_features()
+        return features
+    flags = described.partition("flags")[2].partition("\n")[0].replace(":", " ").split()
+    return {_LINUX_NAMES.get(flag, flag): True for flag in flags}
+
+
+def cpu_description() -> str | None:
+    """The first processor as Linux describes it on x86, None elsewhere."""
+    if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
+        return None
+    try:
+        return Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+    except OSError:
+        return None

@@ -1,0 +1,155 @@
+"""Any model that opens here, written as GGUF with the tensor type of one's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.checkpoint import Tensor
+from llama_core.config import ModelConfig
+from llama_core.errors import ModelFormatError, UnsupportedModelError
+from llama_core.loaders import read_model
+from llama_core.loaders.gguf import TEMPLATE_KEY
+from llama_core.loaders.gguf_config import INTERLEAVED
+from llama_core.loaders.gguf_keys import config_keys, frequency_divisors
+from llama_core.loaders.gguf_writer import OutTensor, Pieces, write_gguf
+from llama_core.loaders.names import gguf_names, layer_part, rope_row_orders
+from llama_core.loaders.parts import ModelParts
+from llama_core.quant.dequantize import dequantize
+from llama_core.quant.quantize import quantize
+from llama_core.quant.table import BY_NAME, F16, F32, Q8_0, BlockFormat
+
+# The type's name for people -> the number that `general.file_type` gives it.
+FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7}
+QUANTIZATION_VERSION = 2
+# Values read, quantised and written at a time: 1 MiB as float32.
+PIECE_VALUES = 1 << 18
+
+
+def convert(
+    source: Path,
+    target: Path,
+    type_name: str,
+    *,
+    tokenizer_path: Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write the model at `source` as the GGUF file `target` and return `target`.
+
+    type_name: q8_0, q4_0, q4_1, f16 or f32, for the matrices; norms and biases stay float32. With a 4-bit
+    type the matrix that computes the logits becomes Q8_0 (it is the most sensitive), and a matrix whose rows
+    are no whole blocks becomes F16. A tensor that already has its type is copied as it is. tokenizer_path: as
+    for `open_checkpoint`. on_progress: (tensors done, tensors in all).
+
+    The target appears only when it is whole. Raises ModelFormatError or UnsupportedModelError about the
+    source, ValueError for an unknown type or for weights that are no numbers, OSError about the target.
+    """
+    if type_name not in FILE_TYPES:
+        raise ValueError(f"unknown type {type_name!a}; {', '.join(sorted(FILE_TYPES))} can be written")
+    model = read_model(source)
+    if target.exists() and any(target.samefile(file) for file in _files_of(model)):
+        raise ValueError(f"{target} is the model itself; choose another file to write")
+    metadata = _metadata(model, type_name, tokenizer_path)
+    foreign = {ours: theirs for theirs, ours in gguf_names(model.config.n_layers).items()}
+    stored = _with_divisors(model)
+    names = [name for name in foreign if name in stored]
+    tensors = []
+    for index, name in enumerate(names):
+        tensor = _in_file_order(name, stored[name], model.config)
+        fmt = _format_for(name, tensor, BY_NAME[type_name.upper()], model.config)
+        started = partial(on_progress, index, len(names)) if on_progress else None
+        pieces = partial(_pieces, model.path, tensor, fmt, started)
+        tensors.append(OutTensor(foreign[name], tensor.shape, fmt, pieces))
+    write_gguf(target, metadata, tensors)
+    if on_progress:
+        on_progress(len(names), len(names))
+    return target
+
+
+def _with_divisors(model: ModelParts) -> Mapping[str, Tensor]:
+    """The model's tensors; llama3 scaling, which GGUF has no keys for, becomes the tensor rope_freqs."""
+    divisors = frequency_divisors(model.config)
+    if divisors is None or "rope_freqs" in model.tensors:
+        return model.tensors
+    raw = divisors.astype("<f4").view(np.uint8)[None, :]
+    return {**model.tensors, "rope_freqs": Tensor("rope_freqs", divisors.shape, F32, raw)}
+
+
+def _files_of(model: ModelParts) -> list[Path]:
+    return [p for p in model.path.iterdir() if p.is_file()] if model.path.is_dir() else [model.path]
+
+
+def _in_file_order(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:
+    """The tensor with its rows in the order in which a GGUF file of this architecture keeps them.
+
+    llama files pair RoPE's rows 2j and 2j + 1: where our row r stands at `order[r]`, the file's row f is our
+    row `argsort(order)[f]`.
+    """
+    order = rope_row_orders(config).get(layer_part(name)) if config.architecture in INTERLEAVED else None
+    n_rows = tensor.shape[0]
+    ours = np.arange(n_rows, dtype=np.intp) if tensor.row_order is None else tensor.row_order
+    rows = ours if order is None else ours[np.argsort(order)]
+    unmoved = bool((rows == np.arange(n_rows)).all())
+    return Tensor(tensor.name, tensor.shape, tensor.fmt, tensor.raw, None if unmoved else rows)
+
+
+def _format_for(name: str, tensor: Tensor, wanted: BlockFormat, config: ModelConfig) -> BlockFormat:
+    if len(tensor.shape) == 1:
+        return F32
+    head = "embed_tokens" if config.tie_embeddings else "lm_head"
+    if name == head and wanted.name.startswith("Q4"):
+        wanted = Q8_0
+    return wanted if tensor.shape[1] % wanted.block_size == 0 else F16
+
+
+def _pieces(path: Path, tensor: Tensor, fmt: BlockFormat, started: Callable[[], None] | None) -> Pieces:
+    """The tensor's rows in `fmt`, a few at a time."""
+    if started:
+        started()
+    if len(tensor.shape) == 1:
+        yield tensor.to_float32().astype("<f4").view(np.uint8)[None, :]
+        return
+    step = max(1, PIECE_VALUES // tensor.shape[1])
+    for start in range(0, tensor.shape[0], step):
+        rows = tensor.rows(start, start + step)
+        yield rows if fmt == tensor.fmt else _requantize(path, tensor, rows, fmt)
+
+
+def _requantize(path: Path, tensor: Tensor, rows: NDArray[np.uint8], fmt: BlockFormat) -> NDArray[np.uint8]:
+    try:
+        return quantize(dequantize(rows, tensor.fmt), fmt)
+    except ValueError as error:
+        raise ModelFormatError(path, f"tensor {tensor.name!a}", str(error)) from error
+
+
+def _metadata(model: ModelParts, type_name: str, tokenizer_path: Path | None) -> dict[str, Any]:
+    """Keys of the file to write; those of a GGUF source are kept, but for what is about its layout."""
+    about_layout = ("general.alignment", "general.file_type", "general.quantization_version")
+    if model.file_format == "gguf" and tokenizer_path is None:
+        kept = {
+            k: v for k, v in model.metadata.items() if k not in about_layout and not k.startswith("split.")
+        }
+    else:
+        kept = dict(config_keys(model.config)) | _tokenizer_keys(model, tokenizer_path)
+    return kept | {
+        "general.file_type": FILE_TYPES[type_name],
+        "general.quantization_version": QUANTIZATION_VERSION,
+    }
+
+
+def _tokenizer_keys(model: ModelParts, tokenizer_path: Path | None) -> dict[str, Any]:
+    """The tokenizer and the chat template of a model that keeps them in files of their own."""
+    from llama_core.loaders.tokenizer_files import load_tokenizer
+    from llama_core.tokenizers.gguf_export import tokenizer_to_gguf
+
+    tokenizer, template = load_tokenizer(model, tokenizer_path)
+    try:
+        keys = tokenizer_to_gguf(tokenizer, model.config.vocab_size)
+    except ValueError as error:
+        raise UnsupportedModelError(model.path, "tokenizer", str(error)) from error
+    return keys | ({TEMPLATE_KEY: template} if template else {})

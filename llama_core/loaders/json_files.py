@@ -1,0 +1,113 @@
+"""JSON from outside: bounded, without duplicate keys, and typed look-ups that name the field."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from llama_core.errors import ModelFormatError
+from llama_core.loaders.cursor import quoted
+
+MAX_CONFIG_BYTES = 16 << 20
+# JSON knows no largest number, but floats and sizes do.
+MAX_INTEGER = 1 << 63
+
+
+def parse_object(path: Path, where: str, text: bytes) -> dict[str, Any]:
+    """The JSON object in `text` (UTF-8). Raises ModelFormatError for anything else and for duplicate keys."""
+
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            double = next(key for key in found if keys.count(key) > 1)
+            raise ValueError(f"key {quoted(double)} occurs twice")
+        return found
+
+    try:
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
+    except RecursionError as error:
+        raise ModelFormatError(path, where, "is nested too deeply") from error
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are kinds of it
+        raise ModelFormatError(path, where, f"is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelFormatError(path, where, f"is a JSON {type(value).__name__}, expected an object")
+    return value
+
+
+def read_object(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
+    """The JSON object in a file of at most `max_bytes`."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(max_bytes + 1)
+    except OSError as error:
+        raise ModelFormatError(path, "file", f"cannot be read: {error.strerror}") from error
+    if len(text) > max_bytes:
+        raise ModelFormatError(path, "file", f"is larger than {max_bytes:,} bytes")
+    return parse_object(path, "file", text)
+
+
+class Fields:
+    """Typed look-ups in a JSON object; a field that is null counts as absent."""
+
+    def __init__(self, path: Path, values: dict[str, Any], where: str = "") -> None:
+        self.path = path
+        self.values = values
+        self.where = where
+
+    def error(self, key: str, problem: str) -> ModelFormatError:
+        return ModelFormatError(self.path, f"field {self.where}{key}", problem)
+
+    def has(self, key: str) -> bool:
+        return self.values.get(key) is not None
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.error(key, f"is {quoted(str(value))}, expected a whole number")
+        if abs(value) >= MAX_INTEGER:
+            raise self.error(key, "has more than 63 bits")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.error(key, f"is {quoted(str(value))}, expected a number")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise self.error(key, "is no finite number")
+        return number
+
+    def boolean(self, key: str, default: bool) -> bool:
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, f"is {quoted(str(value))}, expected true or false")
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self._get(key, default)
+        if not isinstance(value, str):
+            raise self.error(key, "is no string")
+        return value
+
+    def table(self, key: str) -> Fields | None:
+        """The object under `key`, or None where there is none."""
+        if not self.has(key):
+            return None
+        value = self.values[key]
+        if not isinstance(value, dict):
+            raise self.error(key, "is no object")
+        return Fields(self.path, value, f"{self.where}{key}.")
+
+    def _get(self, key: str, default: Any) -> Any:
+        value = self.values.get(key)
+        if value is None:
+            value = default
+        if value is None:
+            raise self.error(key, "is missing")
+        return value

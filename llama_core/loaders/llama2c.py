@@ -1,0 +1,212 @@
+"""llama2.c's `.bin` files: the legacy layout, version 1 (float32) and version 2 (int8 groups).
+
+Legacy, all float32, layers of a kind together:
+
+    7 x int32: dim, hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size, seq_len (vocab_size < 0: own head)
+    embeddings | attention norms | wq | wk | wv | wo | ffn norms | w1 | w2 | w3 | norm |
+    cos and sin tables of (seq_len, head_dim / 2) | head, if its own
+
+Versions 1 and 2 start with 256 bytes: "ak42" as a number, the version, the same seven numbers, a byte that is
+1 where the head is shared, in version 2 the group size as int32, and zeros. Then attention norms, ffn norms
+and norm in float32, and embeddings, wq, wk, wv, wo, w1, w2, w3 and the head: float32 in version 1, in version
+2 for each matrix its int8 numbers and then its float32 scales, one a group. Nothing names a size twice, so
+the file's length must be exactly what the seven numbers imply. Source: llama2.c's export.py, run.c, runq.c.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.checkpoint import Tensor
+from llama_core.config import ModelConfig
+from llama_core.errors import ModelFormatError, UnsupportedModelError
+from llama_core.loaders.cursor import Cursor, map_file
+from llama_core.loaders.names import check_tensors, in_our_row_order
+from llama_core.loaders.parts import ModelParts
+from llama_core.quant.dequantize import dequantize
+from llama_core.quant.table import F32, int8_groups
+
+MAGIC = struct.pack("<I", 0x616B3432)
+SIZES = struct.Struct("<7i")
+HEADER_BYTES = 256
+MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "down_proj", "up_proj")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """version: 0 for legacy files; group_size: 0 unless weights are int8; start: where the data begins."""
+
+    version: int
+    config: ModelConfig
+    group_size: int
+    start: int
+
+
+def read_llama2c(path: Path) -> ModelParts:
+    """The model at `path`; its tokenizer is called `tokenizer.bin` and stands beside it.
+
+    int8 weights are copied into blocks of our own; all else stays in the file. Raises ModelFormatError
+    or UnsupportedModelError.
+    """
+    mapped = map_file(path)
+    header = read_header(path, Cursor(path, mapped))
+    _check_groups(path, header)
+    expected = header.start + sum(_nbytes(shape, group) for _, shape, group in _layout(header))
+    if len(mapped) != expected:
+        raise ModelFormatError(
+            path, "file size", f"is {len(mapped):,} bytes; the header implies {expected:,}"
+        )
+    tensors = _tensors(header, np.frombuffer(mapped, dtype=np.uint8))
+    check_tensors(path, header.config, tensors)
+    tensors = in_our_row_order(tensors, header.config)
+    metadata = {"version": header.version, "group_size": header.group_size}
+    beside = path.with_name("tokenizer.bin")
+    return ModelParts(path, "llama2c", len(mapped), header.config, tensors, metadata, beside)
+
+
+def looks_like_llama2c(data: bytes, n_bytes: int) -> bool:
+    """Whether `data`, the start of a file of `n_bytes`, can be a llama2.c header."""
+    if data.startswith(MAGIC):
+        return True
+    if len(data) < SIZES.size:
+        return False
+    dim, hidden, layers, heads, kv_heads, vocab, seq_len = SIZES.unpack_from(data)
+    numbers = (dim, hidden, layers, heads, kv_heads, abs(vocab), seq_len)
+    # A legacy file has no magic number: seven plausible sizes and an embedding that fits must do.
+    return all(0 < n < 1 << 24 for n in numbers) and dim * abs(vocab) * 4 <= n_bytes and heads <= dim
+
+
+def read_header(path: Path, cursor: Cursor) -> Header:
+    """The sizes, checked one by one; the file's length is checked against them by the caller."""
+    start = cursor.data[: len(MAGIC)]
+    version = 0
+    if start == MAGIC:
+        cursor.position = len(MAGIC)
+        version = cursor.scalar(struct.Struct("<i"), "version")
+        if version not in (1, 2):
+            raise UnsupportedModelError(
+                path, "version", f"is {version}; legacy files and versions 1 and 2 are read"
+            )
+    cursor.need(SIZES.size, "the seven sizes")
+    dim, hidden, layers, heads, kv_heads, vocab, seq_len = SIZES.unpack_from(cursor.data, cursor.position)
+    cursor.position += SIZES.size
+    shared, group_size = vocab > 0, 0
+    if version:
+        flag = cursor.scalar(struct.Struct("<B"), "the shared-head flag")
+        if flag > 1:
+            raise ModelFormatError(path, "the shared-head flag", f"is {flag}, expected 0 or 1")
+        shared = bool(flag)
+    elif vocab < 0:
+        vocab = -vocab
+    if version == 2:
+        group_size = cursor.scalar(struct.Struct("<i"), "the group size")
+        if not 1 <= group_size <= 1 << 20:
+            raise ModelFormatError(path, "the group size", f"is {group_size}, expected 1 to {1 << 20:,}")
+    if heads > 0 and dim % heads:
+        raise ModelFormatError(path, "header", f"dim {dim} is no multiple of n_heads {heads}")
+    try:
+        config = ModelConfig(
+            dim=dim,
+            hidden_dim=hidden,
+            n_layers=layers,
+            n_heads=heads,
+            n_kv_heads=kv_heads,
+            head_dim=dim // heads if heads > 0 else 0,
+            vocab_size=vocab,
+            max_seq_len=seq_len,
+            tie_embeddings=shared,
+            name=path.stem,
+        )
+    except ValueError as error:
+        raise ModelFormatError(path, "header", str(error)) from error
+    return Header(version, config, group_size, HEADER_BYTES if version else cursor.position)
+
+
+def _layout(header: Header) -> Iterator[tuple[str, tuple[int, ...], int]]:
+    """Our name, shape and group size (0 for float32) of everything behind the header, in file order.
+
+    The tables of a legacy file come under the name "".
+    """
+    config, group = header.config, header.group_size
+    shapes = {
+        "q_proj": (config.q_dim, config.dim),
+        "k_proj": (config.kv_dim, config.dim),
+        "v_proj": (config.kv_dim, config.dim),
+        "o_proj": (config.dim, config.q_dim),
+        "gate_proj": (config.hidden_dim, config.dim),
+        "down_proj": (config.dim, config.hidden_dim),
+        "up_proj": (config.hidden_dim, config.dim),
+    }
+    norm: tuple[int, ...] = (config.dim,)
+    vocabulary = (config.vocab_size, config.dim)
+    layers = range(config.n_layers)
+    attention_norms = [(f"layers.{i}.input_layernorm", norm, 0) for i in layers]
+    ffn_norms = [(f"layers.{i}.post_attention_layernorm", norm, 0) for i in layers]
+    matrices = {name: [(f"layers.{i}.{name}", shapes[name], group) for i in layers] for name in MATRICES}
+    if header.version == 0:
+        yield "embed_tokens", vocabulary, 0
+        yield from attention_norms
+        for name in MATRICES[:4]:
+            yield from matrices[name]
+        yield from ffn_norms
+        for name in MATRICES[4:]:
+            yield from matrices[name]
+        yield "norm", norm, 0
+        yield "", (2 * config.max_seq_len, config.head_dim // 2), 0
+    else:
+        yield from attention_norms
+        yield from ffn_norms
+        yield "norm", norm, 0
+        yield "embed_tokens", vocabulary, group
+        for name in MATRICES:
+            yield from matrices[name]
+    if not config.tie_embeddings:
+        yield "lm_head", vocabulary, group
+
+
+def _nbytes(shape: tuple[int, ...], group: int) -> int:
+    values = math.prod(shape)
+    return values + 4 * (values // group) if group else 4 * values
+
+
+def _check_groups(path: Path, header: Header) -> None:
+    for name, shape, group in _layout(header):
+        if group and math.prod(shape) % group:
+            raise ModelFormatError(path, "the group size", f"{group} does not divide {name} of shape {shape}")
+
+
+def _tensors(header: Header, data: NDArray[np.uint8]) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    position = header.start
+    for name, shape, group in _layout(header):
+        nbytes = _nbytes(shape, group)
+        stored = data[position : position + nbytes]
+        position += nbytes
+        if not name:
+            continue
+        if group:
+            tensors[name] = _grouped(name, shape, group, stored)
+        else:
+            tensors[name] = Tensor(name, shape, F32, stored.reshape(-1, 4 * shape[-1]))
+    return tensors
+
+
+def _grouped(name: str, shape: tuple[int, ...], group: int, stored: NDArray[np.uint8]) -> Tensor:
+    """int8 numbers and, behind them, their scales, brought together into blocks."""
+    values = shape[0] * shape[1]
+    fmt = int8_groups(group)
+    blocks = np.empty((values // group, fmt.block_bytes), dtype=np.uint8)
+    blocks[:, :4] = stored[values:].reshape(-1, 4)
+    blocks[:, 4:] = stored[:values].reshape(-1, group)
+    if shape[1] % group == 0:
+        return Tensor(name, shape, fmt, blocks.reshape(shape[0], -1))
+    # Groups that run over the end of a row: the numbers are right, but no row is whole blocks.
+    floats = dequantize(blocks, fmt).reshape(shape)
+    return Tensor(name, shape, F32, floats.view(np.uint8))

@@ -1,0 +1,51 @@
+"""A model's tokenizer and chat template: in its metadata, in the file beside it, or in the file given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llama_core.errors import ModelFormatError
+from llama_core.loaders.gguf import chat_template_of
+from llama_core.loaders.parts import ModelParts
+from llama_core.tokenizers.base import Tokenizer
+from llama_core.tokenizers.from_files import (
+    tokenizer_from_json,
+    tokenizer_from_llama2c,
+    tokenizer_from_llama3np,
+)
+from llama_core.tokenizers.from_gguf import tokenizer_from_gguf
+
+
+def load_tokenizer(model: ModelParts, given: Path | None) -> tuple[Tokenizer, str | None]:
+    """The tokenizer and the chat template of a model; the template is None for a base model.
+
+    given: a tokenizer file to use instead of the model's own. Raises ModelFormatError where there is none,
+    it is broken, or it has more tokens than the embedding has rows (spare rows are usual).
+    """
+    template = chat_template_of(model.path, model.metadata) if model.file_format == "gguf" else None
+    file = given or model.tokenizer_file
+    if file is None:
+        tokenizer = tokenizer_from_gguf(model.metadata, model.path)
+    else:
+        tokenizer, its_template = _from_file(file, model)
+        template = its_template or template
+    if tokenizer.vocab_size > model.config.vocab_size:
+        problem = (
+            f"has {tokenizer.vocab_size:,} tokens but the embedding only {model.config.vocab_size:,} rows"
+        )
+        raise ModelFormatError(model.path, "tokenizer", problem)
+    return tokenizer, template
+
+
+def _from_file(file: Path, model: ModelParts) -> tuple[Tokenizer, str | None]:
+    """`.bin` is llama2.c's format, `.model.np` llama3.np's, anything else Hugging Face's JSON."""
+    if file.is_dir():
+        file = file / "tokenizer.json"
+    if not file.is_file():
+        problem = f"there is no {file.name!a} beside the model; give the tokenizer's file with --tokenizer"
+        raise ModelFormatError(model.path, "tokenizer", problem)
+    if file.suffix == ".bin":
+        return tokenizer_from_llama2c(file, model.config.vocab_size), None
+    if file.name.endswith(".model.np"):
+        return tokenizer_from_llama3np(file), None
+    return tokenizer_from_json(file)

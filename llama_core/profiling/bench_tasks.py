@@ -1,0 +1,56 @@
+"""What a benchmark runs.
+
+The rows carry llama.cpp's names: pp128 and pp512 are prompts of that many tokens from an empty context,
+tg128 is 128 generated tokens after a prompt of one, tg128@d1024 the same after 1,024, tg128+1busy the same
+beside a program that takes a core. Prompts are random ids: their content does not change the work. The row
+"copy" is a real request (bench_copy).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+GENERATED = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A row: `prompt_n` tokens before `generated_n` more, beside `busy` programs that take a core each.
+    The rate is the prompt's or the reply's. A task with `prompt_ids` is a real request: the reply may end
+    earlier, at one of `stop_ids`, and prompt lookup takes part."""
+
+    name: str
+    prompt_n: int
+    generated_n: int
+    busy: int = 0
+    prompt_ids: tuple[int, ...] = ()
+    stop_ids: frozenset[int] = frozenset()
+
+    @property
+    def decodes(self) -> bool:
+        return self.generated_n > 1
+
+    def ids(self, vocab_size: int) -> list[int]:
+        """The prompt: the request's own, or random ids, the same in every run."""
+        return list(self.prompt_ids) or random_ids(self.prompt_n, vocab_size)
+
+    @property
+    def context_n(self) -> int:
+        """Positions of the context that the task fills."""
+        return self.prompt_n + self.generated_n
+
+
+def prefill(n: int) -> Task:
+    return Task(f"pp{n}", n, 1)
+
+
+def decode(depth: int = 0, n: int = GENERATED, busy: int = 0) -> Task:
+    """n generated tokens after `depth` of prompt (one at least: something must be there to continue)."""
+    name = f"tg{n}" + (f"@d{depth}" if depth else "") + (f"+{busy}busy" if busy else "")
+    return Task(name, max(1, depth), n, busy)
+
+
+def random_ids(n: int, vocab_size: int) -> list[int]:
+    """The same ids in every run, without the first few, where control tokens usually stand."""
+    return random.Random(n).choices(range(min(16, vocab_size - 1), vocab_size), k=n)

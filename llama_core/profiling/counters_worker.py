@@ -1,0 +1,43 @@
+"""The process that is counted: `python -m llama_core.profiling.counters_worker JSON`.
+
+It generates `n` tokens after a prompt of one and ends. With an empty path it uses random weights in
+stories15M's shape, which a simulator can run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from llama_core.profiling.machine import use_native_blas
+
+
+def main(request: dict[str, Any]) -> None:
+    """Run one request of `counters.profile_counters`."""
+    from llama_core.engine.engine import Engine
+    from llama_core.sampling import SamplingParams
+
+    engine = Engine(_model(request), 256)
+    params = SamplingParams(temperature=0.0, max_tokens=int(request["n"]) + 1, ignore_eos=True)
+    for _ in engine.generate([7], params):
+        pass
+
+
+def _model(request: dict[str, Any]) -> Any:
+    if not request["path"]:
+        from llama_core.model import Llama
+        from llama_core.profiling.synthetic import STORIES15M
+        from llama_core.weights import random_weights
+
+        return Llama(STORIES15M, random_weights(STORIES15M), 1)
+    from llama_core.engine.load import load_engine
+
+    cache = Path(request["kernel_cache"]) if request["kernel_cache"] else None
+    return load_engine(request["path"], backend=request["backend"], threads=1, kernel_cache=cache).model
+
+
+if __name__ == "__main__":
+    use_native_blas()
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,105 @@
+"""Random weights in a published model's shape: speed depends on shapes, not on what was learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.checkpoint import Checkpoint, Tensor
+from llama_core.config import ModelConfig
+from llama_core.quant.table import F32
+from llama_core.tokenizers.base import Tokenizer
+
+# llama2.c's stories15M, the model of the diary that the laboratory grew out of.
+STORIES15M = ModelConfig(
+    dim=288,
+    hidden_dim=768,
+    n_layers=6,
+    n_heads=6,
+    n_kv_heads=6,
+    head_dim=48,
+    vocab_size=32000,
+    max_seq_len=256,
+    name="stories15M shape, random weights",
+)
+
+# SmolLM2-135M, the default model's shape.
+SMOLLM2_135M = ModelConfig(
+    dim=576,
+    hidden_dim=1536,
+    n_layers=30,
+    n_heads=9,
+    n_kv_heads=3,
+    head_dim=64,
+    vocab_size=49152,
+    max_seq_len=8192,
+    rope_theta=100000.0,
+    name="SmolLM2-135M shape, random weights",
+)
+
+TOY = ModelConfig(
+    dim=64,
+    hidden_dim=128,
+    n_layers=2,
+    n_heads=4,
+    n_kv_heads=2,
+    head_dim=16,
+    vocab_size=320,
+    max_seq_len=256,
+    name="toy",
+)
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of `llama_core.checkpoint` for a model without biases and q/k norms."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "embed_tokens": (config.vocab_size, config.dim),
+        "norm": (config.dim,),
+    }
+    for i in range(config.n_layers):
+        layer = {
+            "input_layernorm": (config.dim,),
+            "q_proj": (config.q_dim, config.dim),
+            "k_proj": (config.kv_dim, config.dim),
+            "v_proj": (config.kv_dim, config.dim),
+            "o_proj": (config.dim, config.q_dim),
+            "post_attention_layernorm": (config.dim,),
+            "gate_proj": (config.hidden_dim, config.dim),
+            "up_proj": (config.hidden_dim, config.dim),
+            "down_proj": (config.dim, config.hidden_dim),
+        }
+        shapes |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
+    if not config.tie_embeddings:
+        shapes["lm_head"] = (config.vocab_size, config.dim)
+    return shapes
+
+
+def random_weights(config: ModelConfig, seed: int = 0) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """(name, values) of every tensor: norms near 1, matrices scaled so that activations keep their size."""
+    rng = np.random.default_rng(seed)
+    for name, shape in tensor_shapes(config).items():
+        values = rng.standard_normal(shape, dtype=np.float32)
+        if len(shape) == 1:
+            values = np.float32(1) + np.float32(0.1) * values
+        else:
+            values *= np.float32(1.0 / np.sqrt(shape[-1]))
+        yield name, values
+
+
+def random_checkpoint(config: ModelConfig, tokenizer: Tokenizer, seed: int = 0) -> Checkpoint:
+    """A checkpoint in memory with `random_weights`, as if a loader had opened a float32 file."""
+    tensors: dict[str, Tensor] = {}
+    for name, values in random_weights(config, seed):
+        rows = values.reshape(1, -1) if values.ndim == 1 else values
+        tensors[name] = Tensor(name, values.shape, F32, rows.view(np.uint8))
+    return Checkpoint(
+        path=Path(f"{config.name}.synthetic"),
+        file_format="gguf",
+        file_bytes=sum(tensor.nbytes for tensor in tensors.values()),
+        config=config,
+        tensors=tensors,
+        tokenizer=tokenizer,
+    )

@@ -1,0 +1,56 @@
+"""Finding whole tokens, such as `<|im_end|>`, inside a text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+# No published token is longer; the bound keeps a hostile vocabulary from making the search quadratic.
+MAX_LENGTH = 128
+
+
+class TokenMatcher:
+    """Splits texts at given tokens, leftmost first and of those the longest.
+
+    ids: token texts and ids; empty texts and those over MAX_LENGTH characters are never found.
+    lstrip, rstrip: ids that swallow the white space before or after them (`tokenizer.json`).
+    """
+
+    def __init__(
+        self, ids: Mapping[str, int], *, lstrip: Iterable[int] = (), rstrip: Iterable[int] = ()
+    ) -> None:
+        self._ids = {text: i for text, i in ids.items() if 0 < len(text) <= MAX_LENGTH}
+        self._lstrip = frozenset(lstrip)
+        self._rstrip = frozenset(rstrip)
+        lengths: dict[str, set[int]] = {}
+        for text in self._ids:
+            lengths.setdefault(text[0], set()).add(len(text))
+        self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
+        firsts = "".join(map(re.escape, lengths))
+        self._first = re.compile(f"[{firsts}]") if firsts else None
+
+    def split(self, text: str) -> list[str | int]:
+        """The parts of `text` in order: an id for each token found, the text between, never empty."""
+        parts: list[str | int] = []
+        done = 0
+        if self._first is not None:
+            for candidate in self._first.finditer(text):
+                start = candidate.start()
+                if start < done:
+                    continue
+                for length in self._lengths[candidate[0]]:
+                    token_id = self._ids.get(text[start : start + length])
+                    if token_id is not None:
+                        between = text[done:start]
+                        done = start + length
+                        if token_id in self._lstrip:
+                            between = between.rstrip()
+                        if token_id in self._rstrip:
+                            done += len(text) - done - len(text[done:].lstrip())
+                        if between:
+                            parts.append(between)
+                        parts.append(token_id)
+                        break
+        if done < len(text):
+            parts.append(text[done:])
+        return parts

@@ -1,0 +1,172 @@
+"""The BPE model of a Hugging Face `tokenizer.json`, over bytes or over characters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from llama_core.tokenizers.added_tokens import TokenMatcher
+from llama_core.tokenizers.byte_bpe import BYTE_TO_CHAR, CHAR_TO_BYTE
+from llama_core.tokenizers.hf_steps import Normalize, Split
+from llama_core.tokenizers.merge import merge_symbols
+from llama_core.tokenizers.spm_bpe import BYTE_NAME
+from llama_core.tokenizers.tokenizer import VocabularyTokenizer, raw_bytes, well_formed
+from llama_core.tokenizers.vocabulary import TokenType, Vocabulary
+
+
+@dataclass(frozen=True)
+class AddedTokens:
+    """The `added_tokens` of the file by how they are found: in the text as it is, or as normalized; with
+    the white space that some swallow. Special ones are in the vocabulary."""
+
+    in_text: Mapping[str, int] = field(default_factory=dict)
+    in_normalized: Mapping[str, int] = field(default_factory=dict)
+    lstrip: frozenset[int] = frozenset()
+    rstrip: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class BpeModel:
+    """The `model` of the file. merges: `left + separator + right` in order of rank. space: the character that
+    stands for a space in tokens ("" for none); strip_space: whether decoding drops one at the begin."""
+
+    merges: Sequence[str]
+    separator: str
+    ignore_merges: bool = False
+    byte_fallback: bool = False
+    fuse_unknown: bool = False
+    unknown_id: int | None = None
+    byte_level: bool = False
+    space: str = ""
+    strip_space: bool = False
+
+
+class JsonBPE(VocabularyTokenizer):
+    """Normalize, find added tokens, cut into pieces, merge each by rank."""
+
+    CACHE_PIECES = 1 << 16
+    CACHE_PIECE_LENGTH = 64
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        model: BpeModel,
+        added: AddedTokens,
+        normalize: Normalize,
+        steps: Sequence[Split],
+        kind: str,
+    ) -> None:
+        super().__init__(vocabulary, kind)
+        self._model = model
+        self._added = added
+        self._normalize = normalize
+        self._steps = steps
+        self._cache: dict[str, list[int]] = {}
+
+    @cached_property
+    def _matcher(self) -> TokenMatcher:
+        return self._match(self._added.in_text)
+
+    @cached_property
+    def _special_matcher(self) -> TokenMatcher:
+        return self._match({**self._added.in_text, **self._vocabulary.special_tokens})
+
+    @cached_property
+    def _normalized_matcher(self) -> TokenMatcher:
+        return self._match(self._added.in_normalized)
+
+    def _match(self, ids: Mapping[str, int]) -> TokenMatcher:
+        return TokenMatcher(ids, lstrip=self._added.lstrip, rstrip=self._added.rstrip)
+
+    @cached_property
+    def _ranks(self) -> dict[str, int]:
+        return dict(zip(self._model.merges, range(len(self._model.merges)), strict=True))
+
+    @cached_property
+    def _byte_ids(self) -> dict[int, int]:
+        found = {}
+        for token_id in self._vocabulary.ids_of_type(TokenType.BYTE):
+            match = BYTE_NAME.fullmatch(self._vocabulary.tokens[token_id])
+            if match:
+                found[int(match[1], 16)] = token_id
+        return found
+
+    def _encode_text(self, text: str, *, first: bool, after_special: bool) -> list[int]:
+        ids: list[int] = []
+        for index, part in enumerate(self._normalized_matcher.split(self._normalize(well_formed(text)))):
+            if isinstance(part, int):
+                ids.append(part)
+                continue
+            pieces = [part]
+            for step in self._steps:
+                pieces = step(pieces, first and index == 0)
+            for piece in pieces:
+                known = self._cache.get(piece)
+                ids += self._encode_piece(piece) if known is None else known
+        return ids
+
+    def _encode_piece(self, piece: str) -> list[int]:
+        model, table = self._model, self._vocabulary.text_to_id
+        text = "".join(BYTE_TO_CHAR[byte] for byte in raw_bytes(piece)) if model.byte_level else piece
+        whole = table.get(text) if model.ignore_merges else None
+        ids = [whole] if whole is not None else list(self._merge(text))
+        if len(piece) <= self.CACHE_PIECE_LENGTH:
+            if len(self._cache) >= self.CACHE_PIECES:
+                self._cache.clear()
+            self._cache[piece] = ids
+        return ids
+
+    def _merge(self, text: str) -> Iterable[int]:
+        """Merge the known characters; unknown ones split the text into stretches without merges across them,
+        or vanish when the file names no unknown token."""
+        table = self._vocabulary.text_to_id
+        known: list[str] = []
+        was_unknown = False
+        for char in text:
+            if char in table:
+                known.append(char)
+                was_unknown = False
+                continue
+            ids = self._unknown(char)
+            if not ids:
+                continue
+            yield from self._merge_known(known)
+            known = []
+            fused = was_unknown and self._model.fuse_unknown and ids == [self._model.unknown_id]
+            yield from [] if fused else ids
+            was_unknown = ids == [self._model.unknown_id]
+        yield from self._merge_known(known)
+
+    def _merge_known(self, symbols: list[str]) -> Iterable[int]:
+        table = self._vocabulary.text_to_id
+        for symbol in merge_symbols(symbols, self._ranks, self._model.separator):
+            token_id = table.get(symbol)
+            # A merge may name a token that the vocabulary lacks: its characters stand in for it.
+            yield from [token_id] if token_id is not None else [table[char] for char in symbol]
+
+    def _unknown(self, char: str) -> list[int]:
+        if self._model.byte_fallback:
+            data = raw_bytes(char)
+            if all(byte in self._byte_ids for byte in data):
+                return [self._byte_ids[byte] for byte in data]
+        return [] if self._model.unknown_id is None else [self._model.unknown_id]
+
+    def _bytes_of(self, token_id: int) -> bytes:
+        text = self._vocabulary.tokens[token_id]
+        kind = self._vocabulary.type_of(token_id)
+        match = BYTE_NAME.fullmatch(text) if kind == TokenType.BYTE else None
+        if match:
+            return bytes([int(match[1], 16)])
+        if self._model.byte_level and kind != TokenType.USER_DEFINED:
+            try:
+                return bytes([CHAR_TO_BYTE[char] for char in text])
+            except KeyError:  # not written in the byte alphabet
+                return raw_bytes(text)
+        return raw_bytes(text.replace(self._model.space, " ") if self._model.space else text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`, without the space that the file's own decoder drops at the begin; `stream()`
+        keeps it, because a reply goes on with a text that stands before it."""
+        text = super().decode(ids)
+        return text.removeprefix(" ") if self._model.strip_space else text

@@ -1,0 +1,146 @@
+"""A vocabulary: the tokens, what each is for, and which of them end a reply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from functools import cached_property
+from itertools import compress
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class TokenType(IntEnum):
+    """The numbers of `tokenizer.ggml.token_type`, which sentencepiece defined first."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+# Names that published Llama-family vocabularies give to the end of a text, a turn or a message.
+END_NAMES = frozenset(
+    {
+        "<|endoftext|>",
+        "<|end_of_text|>",
+        "<|end|>",
+        "<|im_end|>",
+        "<|eot_id|>",
+        "<|eom_id|>",
+        "<|end_of_turn|>",
+        "<|end_of_message|>",
+        "<|return|>",
+        "<end_of_turn>",
+        "<end_of_utterance>",
+        "<|end▁of▁sentence|>",
+        "<｜end▁of▁sentence｜>",
+        "</s>",
+        "<eos>",
+        "<EOT>",
+        "<|EOT|>",
+        "[EOS]",
+        "[EOT]",
+    }
+)
+
+
+class Vocabulary:
+    """Tokens by id with their types. Tables that only encoding needs are built on first use.
+
+    tokens: n texts as the file writes them. types: (n,) integers of `TokenType`, or None where the file has
+    none (every token is then NORMAL). bos_id, eos_id: in range or None. ends: further ids that end a reply.
+    first_wins: of tokens with the same text the first is used, else the last.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[str],
+        types: NDArray[np.int32] | None,
+        *,
+        bos_id: int | None = None,
+        eos_id: int | None = None,
+        ends: Iterable[int] = (),
+        add_bos: bool = False,
+        first_wins: bool = False,
+    ) -> None:
+        self.tokens = tokens
+        self.types = types
+        self.bos_id = bos_id
+        self.eos_id = eos_id
+        self.add_bos = add_bos
+        self._ends = frozenset(ends)
+        self._first_wins = first_wins
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def ids_of_type(self, *kinds: TokenType) -> list[int]:
+        """Ids of these types, ascending."""
+        if self.types is None:
+            return list(range(len(self.tokens))) if TokenType.NORMAL in kinds else []
+        found: list[int] = np.flatnonzero(np.isin(self.types, kinds)).tolist()
+        return found
+
+    def type_of(self, token_id: int) -> int:
+        """The type of one token, as in `TokenType`."""
+        return TokenType.NORMAL if self.types is None else int(self.types[token_id])
+
+    @cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """Texts and ids of the tokens that only template text may produce.
+
+        These are the control and unknown tokens, and the user-defined ones that look like markers
+        (`<|...|>`): converters disagree on their type, and a message must not be able to forge a turn.
+        """
+        found = {self.tokens[i]: i for i in self.ids_of_type(TokenType.CONTROL, TokenType.UNKNOWN)}
+        found |= {text: i for text, i in self._user_defined if _looks_special(text)}
+        found.pop("", None)
+        return found
+
+    @cached_property
+    def plain_added(self) -> dict[str, int]:
+        """Texts and ids of user-defined tokens that every text produces (runs of spaces, digits, tags)."""
+        return {text: i for text, i in self._user_defined if text and not _looks_special(text)}
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that stand for no text."""
+        named = self.ids_of_type(TokenType.CONTROL, TokenType.UNKNOWN)
+        return frozenset(named) | frozenset(self.special_tokens.values())
+
+    @cached_property
+    def text_to_id(self) -> dict[str, int]:
+        """Ids of the tokens that ordinary text may become."""
+        return self._table(TokenType.UNKNOWN, TokenType.CONTROL, TokenType.UNUSED, TokenType.BYTE)
+
+    @cached_property
+    def mergeable(self) -> dict[str, int]:
+        """Ids of the tokens that merging may pass through: also those that are never given out."""
+        return self._table(TokenType.UNKNOWN, TokenType.CONTROL, TokenType.BYTE)
+
+    def _table(self, *barred: TokenType) -> dict[str, int]:
+        pairs = list(zip(self.tokens, range(len(self.tokens)), strict=True))
+        if self.types is not None:
+            free = (~np.isin(self.types, barred)).tolist()
+            pairs = list(compress(pairs, free))
+        return dict(reversed(pairs) if self._first_wins else pairs)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end a reply: those the file names, and special tokens with a well-known end name."""
+        known = {i for name, i in self.special_tokens.items() if name in END_NAMES}
+        given = {self.eos_id} if self.eos_id is not None else set()
+        return self._ends | known | given
+
+    @property
+    def _user_defined(self) -> list[tuple[str, int]]:
+        return [(self.tokens[i], i) for i in self.ids_of_type(TokenType.USER_DEFINED)]
+
+
+def _looks_special(text: str) -> bool:
+    """Whether a text has the form of a marker: `<|name|>`, also with full-width bars."""
+    return len(text) > 4 and text[:2] in ("<|", "<｜") and text[-2:] in ("|>", "｜>")

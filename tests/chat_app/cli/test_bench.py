@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def test_bench_json(main: Callable[..., Any], tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_core.profiling.bench.last_level_cache_bytes", lambda: 0)
+    options = ["-m", str(tiny_model), "--backend", "numpy", "--threads", "1", "--repeat", "1", "--no-start"]
+    ran = main("bench", *options, "--depth", "64", "--output", "json")
+    assert ran.code == 0, ran.err
+    assert "pp512 is left out: this model's context holds 512 tokens" in ran.err
+    result = json.loads(ran.out)
+    names = [(row["row"], row["backend"]) for row in result["rows"]]
+    assert names == [
+        ("pp128", "numpy"),
+        ("tg128", "numpy"),
+        ("tg128", "numpy, products alone"),
+        ("tg128@d64", "numpy"),
+    ]
+    for row in result["rows"]:
+        assert row["min"] <= row["tokens_per_s"] <= row["max"]
+        assert len(row["runs"]) == 1
+    ceilings = {
+        row["row"]: row["ceiling_tokens_per_s"] for row in result["rows"] if row["backend"] == "numpy"
+    }
+    assert ceilings["tg128@d64"] < ceilings["tg128"]
+    assert result["machine"]["threads"] == 1
+    assert result["bandwidth"][0]["bytes_per_s"] > 0
+    [ratio] = result["ratios"]
+    assert ratio["to"] == "numpy, products alone"
+
+
+def test_bench_start_runs_in_its_own_process(main: Callable[..., Any], tiny_model: Path) -> None:
+    ran = main("bench", "-m", str(tiny_model), "--backend", "numpy", "--threads", "1", "--repeat", "1")
+    assert ran.code == 0, ran.err
+    last = ran.out.splitlines()[-1].split()
+    assert last[0] == "numpy"
+    resident, peak, *account = (float(cell.replace(",", "")) for cell in last[4:])  # MiB
+    assert peak >= resident > 10
+    assert len(account) == 3
+
+
+def test_bench_usage(main: Callable[..., Any], tiny_model: Path) -> None:
+    assert main("bench", "--repeat", "0").code == 2
+    assert main("bench", "--shape", "stories15M", "-m", "x").code == 2
+    assert main("bench", "--backend", "cuda").code == 2

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat_app import cli
+
+
+def test_help_imports_nothing_heavy(run_cli: Callable[..., Any]) -> None:
+    script = (
+        "import sys\nfrom chat_app import cli\n"
+        "try:\n    cli.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'numpy', 'textual', 'numba', 'jinja2', 'regex', 'psutil', 'rich', 'llama_core.model'}\n"
+        "sys.exit(str(sorted(heavy & set(sys.modules))) if heavy & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in (*cli.COMMANDS, "--print", "--model", "--seed", "--resume", "--plain", "--kv", "--logits"):
+        assert name in done.stdout
+
+
+def test_version(main: Callable[..., Any]) -> None:
+    for flag in ("-V", "--version"):
+        ran = main(flag)
+        assert (ran.code, ran.out.split()[0]) == (0, "llama-chat")
+
+
+@pytest.mark.parametrize(
+    ("argv", "index"),
+    [
+        (["models", "list"], 0),
+        (["-m", "models", "bench"], 2),
+        (["--seed", "1", "-o", "top_k", "2", "bench", "--repeat", "1"], 5),
+        (["--model=x", "paths"], 1),
+        (["-p", "models"], None),
+        (["-p", "--raw", "paths"], 2),
+        (["tell me about models"], None),
+        (["why", "models"], None),
+        (["--", "models"], None),
+        (["-"], None),
+        ([], None),
+    ],
+)
+def test_find_command(argv: list[str], index: int | None) -> None:
+    assert cli.find_command(argv, cli.build_parser()) == index
+
+
+def test_every_command_has_a_module_with_help(main: Callable[..., Any]) -> None:
+    for name in cli.COMMANDS:
+        ran = main(name, "--help")
+        assert ran.code == 0, name
+        assert ran.out.startswith(f"usage: llama-chat {name}")
+
+
+def test_paths(main: Callable[..., Any], llama_chat_home: Path) -> None:
+    shown = json.loads(main("paths", "--output", "json").out)
+    assert shown["config_file"] == str(llama_chat_home / "config" / "config.toml")
+    assert all(str(llama_chat_home) in line for line in main("paths").out.splitlines())
+    assert not (llama_chat_home / "config").exists()
+
+
+def test_tokenize(main: Callable[..., Any], tiny_model: Path) -> None:
+    model = ["-m", str(tiny_model)]
+    plain = main("tokenize", "the <|im_end|>", *model)
+    raw = main("tokenize", "--raw", "the <|im_end|>", *model)
+    assert plain.code == raw.code == 0
+    assert 2 not in map(int, plain.out.split())
+    assert [int(raw.out.split()[0]), int(raw.out.split()[-1])] == [260, 2]
+    result = json.loads(main("tokenize", "the the", "--output", "json", *model).out)
+    assert list(result) == ["ids", "pieces"]
+    assert len(result["ids"]) == len(result["pieces"]) == 2
+    piped = main("tokenize", "-", *model, stdin="the\n")
+    assert len(piped.out.split()) == 2  # the newline counts
+    assert main("tokenize", "", *model).out == "\n"
+
+
+def test_perplexity(main: Callable[..., Any], tiny_model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text("the cat and the dog " * 20)
+    options = ["-m", str(tiny_model), "--backend", "numpy", "--threads", "1"]
+    ran = main("perplexity", str(file), *options)
+    result = json.loads(main("perplexity", str(file), "--output", "json", *options).out)
+    assert float(ran.out) == pytest.approx(result["mean_nll"], abs=1e-6)
+    assert result["perplexity"] == pytest.approx(math.exp(result["mean_nll"]))
+    assert result["predicted"] == result["tokens"] - 1
+    short = json.loads(main("perplexity", str(file), "--ctx-size", "16", "--output", "json", *options).out)
+    assert short["ctx_size"] == 16
+    assert short["predicted"] < result["predicted"]
+    assert short["mean_nll"] != result["mean_nll"]
+    piped = main("perplexity", "-", *options, stdin=file.read_text())
+    assert piped.out == ran.out
+
+
+def test_perplexity_of_too_little_is_a_usage_error(main: Callable[..., Any], tiny_model: Path) -> None:
+    ran = main("perplexity", "-", "-m", str(tiny_model), "--backend", "numpy", stdin="a")
+    assert ran.code == 2
+    assert "at least 2" in ran.err
+    assert main("perplexity", "/no/such/file", "-m", str(tiny_model)).code == 1
+
+
+def test_a_bad_config_is_told_and_not_fatal(
+    main: Callable[..., Any], tiny_model: Path, llama_chat_home: Path
+) -> None:
+    (llama_chat_home / "config").mkdir()
+    (llama_chat_home / "config" / "config.toml").write_text("modle = 1\n")
+    ran = main("tokenize", "the", "-m", str(tiny_model))
+    assert ran.code == 0
+    assert "line 1: there is no setting 'modle'. Did you mean model?" in ran.err
+
+
+def test_control_codes_reach_no_terminal(main: Callable[..., Any]) -> None:
+    ran = main("-p", "hi", "-m", "\x1b]0;title\x07")
+    assert ran.code == 1
+    assert "\x1b" not in ran.err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_a_reply_on_a_terminal_is_clean(tiny_model: Path, llama_chat_home: Path) -> None:
+    import pty
+
+    # A random model says every byte, ESC among them.
+    options = ["-m", str(tiny_model), "--backend", "numpy", "-o", "temperature", "3", "-o", "top_k", "0"]
+    options += ["-o", "top_p", "1", "-o", "num_predict", "300", "-o", "ignore_eos", "true", "--seed", "3"]
+    environment = {**os.environ, "TERM": "xterm"}
+    main_end, other_end = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "chat_app.cli", "-p", "hi", *options],
+        stdin=subprocess.DEVNULL,
+        stdout=other_end,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+    os.close(other_end)
+    shown = b""
+    while True:
+        try:
+            data = os.read(main_end, 4096)
+        except OSError:  # Linux's way of saying that the other end is closed
+            break
+        if not data:
+            break
+        shown += data
+    os.close(main_end)
+    assert child.wait(300) == 0
+    text = shown.decode().replace("\r\n", "\n")
+    assert len(text) > 100
+    assert not [c for c in text if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160]
+    stored = next(llama_chat_home.glob("data/chats/*/messages.jsonl")).read_text()
+    assert "\\u001b" in stored  # the model did say it
+
+
+def test_a_shell_pipeline_is_quiet_when_its_reader_leaves(tiny_model: Path) -> None:
+    script = f"{sys.executable} -m chat_app.cli tokenize - -m {tiny_model} --output json | head -c 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", script],
+        input="the cat " * 200_000,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_behind_stdout_is_a_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "chat_app.cli", "paths"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "llama-chat: No space left on device\n")
+
+
+def test_wrong_usage_of_a_command_shows_its_own_options(main: Callable[..., Any]) -> None:
+    ran = main("tokenize", "x", "--no-such-flag")
+    assert ran.code == 2
+    assert ran.err.startswith("usage: llama-chat tokenize")

@@ -1,0 +1,74 @@
+"""`llama-chat lab`: lists, runs, appends, reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from chat_app.commands import lab as commands_lab
+from llama_core.profiling import report
+
+RunCli = Callable[..., Any]
+
+
+def test_all_eleven_experiments_are_listed_with_what_would_refute_them(main: RunCli) -> None:
+    ran = main("lab", "list")
+    assert ran.code == 0
+    assert [experiment.number for experiment in commands_lab.registry()] == list(range(1, 12))
+    for experiment in commands_lab.registry():
+        assert f"{experiment.number:>2}  {experiment.name}" in ran.out
+        assert experiment.refuted_if in ran.out
+
+
+def test_a_run_is_shown_kept_and_reported(run_cli: RunCli, tmp_path: Path, llama_chat_home: Path) -> None:
+    forced = {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_L2_SIZE": "512"}
+    out = tmp_path / "results.json"
+    ran = run_cli("lab", "run", "annotations", "--budget", "0.05", "--output-file", str(out), **forced)
+    assert ran.code == 0, ran.err
+    assert "OPENBLAS_CORETYPE" in ran.err
+    assert "softmax, annotated locals removed" in ran.out
+    assert "outputs match: identical" in ran.out
+    kept = (llama_chat_home / "data" / "lab-results.jsonl").read_text()
+    assert kept == out.read_text()
+    record = json.loads(kept)
+    assert record["machine"]["blas_kernel"]
+    assert record["machine"]["numpy"]
+    for row in record["rows"]:
+        assert row["ratio"]["low"] <= row["ratio"]["value"] <= row["ratio"]["high"]
+        assert row["match"]["ok"]
+        assert row["before_s"]["n"] == row["after_s"]["n"] >= 3
+    assert any("bytecode" in sentence for sentence in record["conclusions"])
+
+    findings = run_cli("lab", "report")
+    assert findings.code == 0
+    assert "| 2 Annotated locals | " in findings.out
+    full = run_cli("lab", "report", str(out), "--full")
+    assert "### 2. Annotated locals" in full.out
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# x\n{report.BEGIN}\n{report.END}\n")
+    assert run_cli("lab", "report", "--readme", str(readme)).code == 0
+    assert "| 2 Annotated locals | " in readme.read_text()
+    assert run_cli("lab", "run", "2", "--budget", "0.05").code == 0
+    assert len((llama_chat_home / "data" / "lab-results.jsonl").read_text().splitlines()) == 2
+
+
+def test_wrong_usage_is_named(main: RunCli, tmp_path: Path) -> None:
+    unknown = main("lab", "run", "nonsense")
+    assert unknown.code == 2
+    assert "annotations" in unknown.err
+    assert main("lab", "run", "rope", "--budget", "0").code == 2
+    assert main("lab", "report").code == 2
+    empty = tmp_path / "empty.json"
+    empty.write_text("")
+    assert main("lab", "report", str(empty)).code == 2
+
+
+def test_without_a_model_its_rows_are_not_measured(main: RunCli, monkeypatch: Any) -> None:
+    from llama_core.profiling.experiments import batching
+
+    monkeypatch.setattr(commands_lab, "registry", lambda: [batching.EXPERIMENT])
+    ran = main("lab", "run", "batching", "-m", "/nowhere/model.gguf", "--budget", "0.05")
+    assert ran.code == 0, ran.err
+    assert "not measured" in ran.out

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def plain(main: Callable[..., Any], tiny_model: Path) -> Callable[..., Any]:
+    options = ["--plain", "-m", str(tiny_model), "--backend", "numpy", "--threads", "1"]
+    options += ["-o", "temperature", "0", "-o", "num_predict", "6", "-o", "ignore_eos", "true"]
+    return lambda *lines, extra=(): main(*options, *extra, stdin="".join(f"{line}\n" for line in lines))
+
+
+def users(home: Path) -> list[list[str]]:
+    chats = sorted(home.glob("data/chats/*/messages.jsonl"))
+    loaded = [[json.loads(line) for line in path.read_text().splitlines()] for path in chats]
+    return [[message["content"] for message in chat if message["role"] == "user"] for chat in loaded]
+
+
+def test_lines_are_answered_and_saved(plain: Callable[..., Any], llama_chat_home: Path) -> None:
+    ran = plain("one", "", "two", "/bye", "never")
+    assert ran.code == 0
+    assert ran.out.count("\n") >= 2
+    assert "num_predict" in ran.err
+    assert users(llama_chat_home) == [["one", "two"]]
+
+
+def test_several_lines(plain: Callable[..., Any], llama_chat_home: Path) -> None:
+    plain('"""first', "second", 'third"""', '"""one line"""', '"""', "open end")
+    assert users(llama_chat_home) == [["first\nsecond\nthird", "one line", "open end"]]
+
+
+def test_commands(plain: Callable[..., Any], llama_chat_home: Path) -> None:
+    ran = plain(
+        "/help",
+        "one",
+        "/show info",
+        "/reset",
+        "/show info",
+        "/set parameter temperature 0.5",
+        "/set parameter num_ctx 5",
+        "/set parameter tempp 1",
+        "/set system Be brief.",
+        "/show system",
+        "/show parameters",
+        "/clear",
+        "two",
+        "/hlep",
+    )
+    assert ran.code == 0
+    assert "/set parameter NAME VALUE" in ran.err
+    assert "KV cache 0.00 of" in ran.err
+    assert "temperature is 0.5" in ran.err
+    assert "size is fixed" in ran.err
+    assert "There is no parameter 'tempp'" in ran.err
+    assert "Be brief." in ran.err
+    assert "Did you mean /help?" in ran.err
+    assert sorted(users(llama_chat_home)) == [["one"], ["two"]]
+
+
+def test_reset_empties_the_cache(plain: Callable[..., Any]) -> None:
+    ran = plain("one", "/show info", "/reset", "/show info", extra=("--ctx-size", "64"))
+    before, after = (
+        line.split("KV cache ")[1].split(" of")[0]
+        for line in ran.err.splitlines()
+        if "KV cache " in line and " of " in line
+    )
+    assert float(before) > 0
+    assert after == "0.00"
+
+
+def test_a_prompt_too_long_is_told_and_the_chat_goes_on(
+    plain: Callable[..., Any], llama_chat_home: Path
+) -> None:
+    ran = plain("x" * 200, "one", extra=("--ctx-size", "64"))
+    assert ran.code == 0
+    assert "the context holds 64" in ran.err
+    assert users(llama_chat_home) == [["one"]]
+
+
+def test_old_turns_are_left_out_loudly(plain: Callable[..., Any], llama_chat_home: Path) -> None:
+    ran = plain("x" * 60, "y" * 60, extra=("--ctx-size", "128"))
+    assert "oldest turns are left out" in ran.err
+    assert users(llama_chat_home) == [["x" * 60, "y" * 60]]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_a_dumb_terminal_gets_lines(tiny_model: Path, llama_chat_home: Path) -> None:
+    import pty
+
+    options = [
+        "-m",
+        str(tiny_model),
+        "--backend",
+        "numpy",
+        "-o",
+        "num_predict",
+        "5",
+        "-o",
+        "ignore_eos",
+        "true",
+    ]
+    main_end, other_end = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "chat_app.cli", *options],
+        stdin=other_end,
+        stdout=other_end,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TERM": "dumb"},
+    )
+    os.close(other_end)
+    os.write(main_end, b"hello\n/bye\n")
+    shown = b""
+    while True:
+        try:
+            data = os.read(main_end, 4096)
+        except OSError:  # Linux's way of saying that the other end is closed
+            break
+        if not data:
+            break
+        shown += data
+    os.close(main_end)
+    _, error = child.communicate(timeout=300)
+    assert child.returncode == 0, error
+    assert b"\x1b[?1049h" not in shown  # no full screen
+    assert b">>> " in shown
+    assert users(llama_chat_home) == [["hello"]]

@@ -1,0 +1,270 @@
+"""The history screen, driven by keys: it lists, searches, previews, opens, deletes and exports."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from textual.app import App, ComposeResult
+from textual.pilot import Pilot
+from textual.widgets import Button, Input, OptionList, Static
+
+from chat_app.screens.confirm import ConfirmScreen
+from chat_app.screens.history import HistoryScreen
+from chat_app.store.transcripts import TranscriptStore
+
+HANG_S = 20
+
+
+class HistoryApp(App[None]):
+    """Nothing but the screen under test, and what it was dismissed with."""
+
+    def __init__(self, store: TranscriptStore, query: str = "") -> None:
+        super().__init__()
+        self.store = store
+        self.query_text = query
+        self.answers: list[str | None] = []
+
+    def compose(self) -> ComposeResult:
+        yield Static("the chat")
+
+    def on_mount(self) -> None:
+        self.push_screen(HistoryScreen(self.store, self.query_text), self.answers.append)
+
+
+async def until(pilot: Pilot[None], done: Callable[[], bool]) -> None:
+    """Wait for a state, however slow the machine is; a minute means it never comes."""
+    for _ in range(HANG_S * 50):
+        await pilot.pause(0.02)
+        if done():
+            return
+    raise AssertionError("the screen never came to the state expected")
+
+
+def rows(app: HistoryApp) -> list[str]:
+    found = app.screen.query_one("#history-list", OptionList)
+    return [str(found.get_option_at_index(at).prompt) for at in range(found.option_count)]
+
+
+def shown(app: HistoryApp, name: str) -> str:
+    return str(app.screen.query_one(name, Static).render())
+
+
+def write(store: TranscriptStore, *turns: str, title: str = "") -> str:
+    transcript = store.create(model="smollm2", title=title)
+    for number, text in enumerate(turns):
+        transcript.append(transcript.conversation.add("assistant" if number % 2 else "user", text))
+    transcript.close()
+    return transcript.id
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TranscriptStore:
+    return TranscriptStore(tmp_path / "chats")
+
+
+@pytest.fixture
+def chats(store: TranscriptStore) -> list[str]:
+    """Three chats, oldest first."""
+    return [
+        write(store, "How do I grow pears?", "Plant a [bold]pear[/bold] tree.", title="Gardening"),
+        write(store, "What is the capital of France?", "Paris is the capital of France."),
+        write(
+            store, "[/] [red]markup[/red] \x1b[31mred\x07", "It is [link='x']text[/link].", title="[/nope]"
+        ),
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+async def test_chats_are_listed_newest_first_with_a_preview(
+    store: TranscriptStore, chats: list[str], width: int
+) -> None:
+    app = HistoryApp(store)
+    async with app.run_test(size=(width, 24)) as pilot:
+        await until(pilot, lambda: len(rows(app)) == 3)
+        found = rows(app)
+        assert [row.splitlines()[0] for row in found] == [
+            "[/nope]",
+            "What is the capital of France?",
+            "Gardening",
+        ]
+        assert all("smollm2 · 2 messages" in row for row in found)
+        assert shown(app, "#history-note") == "3 chats"
+        await pilot.press("down")
+        await until(pilot, lambda: "Paris is the capital" in shown(app, "#history-text"))
+        assert app.screen.query_one("#history-preview").display == (width >= 90)
+
+
+async def test_no_text_of_a_chat_is_markup_or_control_code(store: TranscriptStore, chats: list[str]) -> None:
+    app = HistoryApp(store)
+    async with app.run_test(size=(140, 24)) as pilot:
+        await until(pilot, lambda: len(rows(app)) == 3)
+        await until(pilot, lambda: "[/] [red]markup[/red] [31mred" in shown(app, "#history-text"))
+        assert "It is [link='x']text[/link]." in shown(app, "#history-text")
+        await pilot.press(*"markup")
+        await until(pilot, lambda: len(rows(app)) == 1)
+        assert "[/] [red]markup[/red] [31mred" in rows(app)[0]
+
+
+async def test_typing_searches_titles_and_messages(store: TranscriptStore, chats: list[str]) -> None:
+    app = HistoryApp(store)
+    async with app.run_test(size=(100, 24)) as pilot:
+        await until(pilot, lambda: len(rows(app)) == 3)
+        await pilot.press(*"PEAR tree")
+        await until(pilot, lambda: len(rows(app)) == 1)
+        assert "Plant a [bold]pear[/bold] tree." in rows(app)[0]
+        assert shown(app, "#history-note") == "1 of 3 chats"
+        await pilot.press(*"zzz")
+        await until(pilot, lambda: not rows(app))
+        assert "No chat holds these words" in shown(app, "#history-note")
+        assert shown(app, "#history-text") == ""
+        app.screen.query_one("#history-search", Input).value = "garden"
+        await until(pilot, lambda: len(rows(app)) == 1)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.answers == [chats[0]])
+
+
+async def test_a_query_given_is_searched_at_once(store: TranscriptStore, chats: list[str]) -> None:
+    app = HistoryApp(store, "france")
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(rows(app)) == 1)
+        assert app.screen.query_one("#history-search", Input).value == "france"
+
+
+async def test_enter_on_a_row_opens_that_chat(store: TranscriptStore, chats: list[str]) -> None:
+    app = HistoryApp(store)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(rows(app)) == 3)
+        await pilot.press("down", "down", "enter")
+        await until(pilot, lambda: app.answers == [chats[0]])
+
+
+async def test_escape_leaves_without_an_answer(store: TranscriptStore, chats: list[str]) -> None:
+    app = HistoryApp(store)
+    async with app.run_test() as pilot:
+        await pilot.press("escape")
+        await until(pilot, lambda: app.answers == [None])
+
+
+async def test_no_chats_yet(store: TranscriptStore) -> None:
+    app = HistoryApp(store)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: shown(app, "#history-note") == "There are no chats yet.")
+        await pilot.press("down", "enter", "d", "e")
+        assert app.answers == []
+
+
+async def test_a_chat_is_deleted_only_after_yes(store: TranscriptStore, chats: list[str]) -> None:
+    app = HistoryApp(store)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(rows(app)) == 3)
+        await pilot.press("down", "d")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        assert app.screen.query_one("#confirm-no", Button).has_focus
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, HistoryScreen))
+        assert len(store.ids()) == 3
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: isinstance(app.screen, HistoryScreen) and len(rows(app)) == 2)
+        assert sorted(store.ids()) == sorted([chats[0], chats[2]])
+
+
+async def test_an_open_chat_is_not_deleted(store: TranscriptStore, chats: list[str]) -> None:
+    opened = store.open(chats[2])
+    app = HistoryApp(store)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(rows(app)) == 3)
+        await pilot.press("tab", "d")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: bool(app._notifications))
+        assert "open" in next(iter(app._notifications)).message
+        assert len(rows(app)) == len(store.ids()) == 3
+    opened.close()
+
+
+async def test_a_chat_is_exported_and_a_file_there_is_kept(
+    store: TranscriptStore, chats: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    app = HistoryApp(store)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(rows(app)) == 3)
+        await pilot.press("tab", "e")
+        await until(pilot, lambda: bool(app.screen.query("#export-path")))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, HistoryScreen))
+        assert "Paris" not in (first := (folder / f"{chats[2]}.md").read_text())
+        await pilot.press("e")
+        await until(pilot, lambda: bool(app.screen.query("#export-path")))
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(shown(app, "#export-problem")))
+        assert "exists already" in shown(app, "#export-problem")
+        await pilot.press(*["backspace"] * 3, *".json", "enter")
+        await until(pilot, lambda: isinstance(app.screen, HistoryScreen))
+    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".md"]
+    assert (folder / f"{chats[2]}.md").read_text() == first
+
+
+async def test_a_thousand_chats_do_not_hold_up_typing(store: TranscriptStore) -> None:
+    first = store.root / write(store, "the one with a needle")
+    data, meta = (first / "messages.jsonl").read_bytes(), (first / "meta.json").read_bytes()
+    for number in range(999):
+        folder = store.root / f"20200101-000000-{number:08x}"
+        folder.mkdir()
+        (folder / "messages.jsonl").write_bytes(data.replace(b"needle", b"straws"))
+        (folder / "meta.json").write_bytes(meta.replace(b"needle", b"straws"))
+    app = HistoryApp(store)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(rows(app)) == 300)
+        assert "1,000 chats; the newest 300 are shown" in shown(app, "#history-note")
+        await pilot.press(*"needle")
+        await until(pilot, lambda: len(rows(app)) == 1)
+        assert "the one with a needle" in rows(app)[0]
+
+
+async def test_leaving_stops_a_search_that_runs(
+    store: TranscriptStore, chats: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import chat_app.screens.history as module
+
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def endless(*arguments: object) -> list[object]:
+        cancelled = arguments[-1]
+        assert callable(cancelled)
+        while not cancelled():
+            time.sleep(0.001)
+        loop.call_soon_threadsafe(ended.set)
+        return []
+
+    app = HistoryApp(store)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(rows(app)) == 3)
+        monkeypatch.setattr(module, "search_chats", endless)
+        await pilot.press("x")
+        await pilot.pause(0.3)
+        await pilot.press("escape")
+        await asyncio.wait_for(ended.wait(), HANG_S)
+        await until(pilot, lambda: app.answers == [None])
+
+
+def test_times_are_told_as_people_do() -> None:
+    from chat_app.screens.history_rows import describe_time
+
+    now = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
+    told = [
+        describe_time((now - timedelta(days=days)).isoformat().replace("+00:00", "Z"), now)
+        for days in (0, 1, 7, 386, -400)
+    ]
+    assert told == ["15:00", "yesterday 15:00", "Mon 16 Nov", "2 Nov 2025", "28 Dec 2027"]
+    assert describe_time("rubbish", now) == describe_time("", now) == ""

@@ -1,0 +1,248 @@
+"""Replaying a chat: the same engine gives "same", and any change of token, seed, prompt or end is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any
+
+import pytest
+
+from chat_app.commands.replaying import ReplayedReply, replay_chat
+from chat_app.conversation import Conversation, Message
+from chat_app.session.prompting import Prepared, prepare
+from chat_app.session.reply import GrowingReply, sampling_json
+from llama_core.engine.events import Event, Finished, PrefillProgress, TextDelta, Timings, TokenEvent
+from llama_core.sampling_params import SamplingParams
+
+END = 0
+
+
+class LetterTokenizer:
+    """One character, one token."""
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(character) for character in text]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(map(chr, ids))
+
+
+@dataclass
+class Plan:
+    fits: bool
+    drop: tuple[int, ...] = ()
+
+
+@dataclass
+class ToyEngine:
+    """Draws letters from the seed and the prompt, so that a change of either changes the reply."""
+
+    salt: int = 0
+    next_seed: int = 100
+    cached: list[int] = field(default_factory=list)
+    resets: int = 0
+    template: object = "yes"
+    tokenizer: LetterTokenizer = field(default_factory=LetterTokenizer)
+    ctx_size: int = 10_000
+
+    def reset(self) -> None:
+        self.cached = []
+        self.resets += 1
+
+    def encode_chat(self, messages: Sequence[dict[str, str]], *, continue_last: bool = False) -> list[int]:
+        text = "".join(f"<{turn['role'][0]}>{turn['content']}" for turn in messages)
+        return self.tokenizer.encode(text if continue_last else text + "<a>")
+
+    def plan(self, prompt: Any, params: SamplingParams) -> Plan:
+        fits = len(self.encode_chat(prompt)) <= self.ctx_size
+        return Plan(fits, () if fits else (0, 1))
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+        top_n: int = 0,
+    ) -> Iterator[Event]:
+        cache_n = next(
+            (at for at, (a, b) in enumerate(zip(self.cached, prompt_ids, strict=False)) if a != b),
+            min(len(self.cached), len(prompt_ids) - 1),
+        )
+        yield PrefillProgress(cache_n, 0, len(prompt_ids) - cache_n, 0.0)
+        self.next_seed += 1
+        seed = params.seed if params.seed is not None else self.next_seed
+        rng = Random(f"{seed} {self.salt} {list(prompt_ids)}")
+        ids: list[int] = []
+        reason: Any = "length"
+        for index in range(30 if params.max_tokens is None else params.max_tokens):
+            if cancelled is not None and cancelled():
+                reason = "cancelled"
+                break
+            token = END if rng.random() < 0.02 else rng.randint(97, 122)
+            if token == END:
+                reason = "stop"
+                break
+            ids.append(token)
+            yield TokenEvent(index, token, 0.0, 0.0, len(prompt_ids) + index)
+            yield TextDelta(chr(token))
+        self.cached = [*prompt_ids, *ids]
+        timings = Timings(cache_n=cache_n, prompt_n=len(prompt_ids) - cache_n, predicted_n=len(ids))
+        yield Finished(reason, timings, seed, tuple(ids))
+
+
+def reply(engine: Any, chat: Conversation, params: SamplingParams, stop_after: int | None = None) -> Message:
+    """A reply made and recorded the way the app does it."""
+    prepared: Prepared = prepare(engine, chat.to_messages(None), params)
+    if not prepared.fits:
+        prepared = prepare(engine, prepared.remaining(), params)
+    message = chat.add("assistant", "", status="partial")
+    growing = GrowingReply(0, message, {"parameters": sampling_json(params)})
+    events = engine.generate(
+        prepared.ids,
+        params,
+        cancelled=lambda: stop_after is not None and len(growing.tokens) >= stop_after,
+    )
+    for event in events:
+        growing.take(event)
+    ended = growing.ended()
+    chat.update(ended)
+    return ended
+
+
+@pytest.fixture
+def engine() -> Any:
+    return ToyEngine()
+
+
+@pytest.fixture
+def chat(engine: Any) -> Conversation:
+    """Three replies in two branches, drawn at random."""
+    talk = Conversation("c")
+    talk.add("user", "first question")
+    reply(engine, talk, SamplingParams())
+    talk.add("user", "second question")
+    reply(engine, talk, SamplingParams(max_tokens=12))
+    talk.select(talk.path()[2].id)
+    reply(engine, talk, SamplingParams(temperature=1.5))
+    return talk
+
+
+def outcomes(engine: Any, chat: Conversation) -> list[str]:
+    return [one.outcome for one in replay_chat(engine, chat)]
+
+
+def through_json(chat: Conversation) -> Conversation:
+    """The chat as it comes back from disk."""
+    from chat_app.store.transcript_records import build_conversation, encode_record, read_records
+
+    records, _ = read_records(b"".join(encode_record(message) for message in chat))
+    return build_conversation(chat.id, chat.title, records)
+
+
+def test_the_same_engine_says_the_same_in_every_branch(chat: Conversation) -> None:
+    again = ToyEngine(cached=[1, 2, 3])
+    found = list(replay_chat(again, through_json(chat)))  # type: ignore[arg-type]
+    assert [one.outcome for one in found] == ["same"] * 3
+    assert [one.matched for one in found] == [len(one.message.x["ids"]) for one in found]
+    assert again.resets >= 1
+
+
+def test_another_engine_is_told_by_the_first_token_that_differs(chat: Conversation) -> None:
+    found: ReplayedReply = next(replay_chat(ToyEngine(salt=1), chat))  # type: ignore[arg-type]
+    assert found.outcome == "different"
+    assert found.divergence is not None
+    stored = found.message.x["ids"]
+    assert found.divergence.position == found.matched < len(stored)
+    assert found.divergence.stored_id == stored[found.matched] != found.divergence.replayed_id
+    assert found.divergence.before == found.message.content[: found.matched]
+    assert found.divergence.stored_text == found.message.content[found.matched]
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_changed_token_is_found_at_its_place(engine: Any, chat: Conversation, place: int) -> None:
+    first = next(message for message in chat if message.role == "assistant")
+    ids = list(first.x["ids"])
+    ids[place] = 65
+    chat.update(replace(first, x={**first.x, "ids": ids}))
+    found = next(replay_chat(engine, chat))
+    assert found.divergence is not None
+    assert (found.divergence.position, found.divergence.stored_id) == (place % len(ids), 65)
+
+
+def test_a_reply_that_ends_earlier_or_later_is_different(engine: Any, chat: Conversation) -> None:
+    first = next(message for message in chat if message.role == "assistant")
+    ids = list(first.x["ids"])
+    chat.update(replace(first, x={**first.x, "ids": ids[:-1]}))
+    longer = next(replay_chat(engine, chat)).divergence
+    assert longer is not None
+    assert (longer.stored_id, longer.replayed_id) == (None, ids[-1])
+    chat.update(replace(first, x={**first.x, "ids": [*ids, 65]}))
+    shorter = next(replay_chat(engine, chat)).divergence
+    assert shorter is not None
+    assert shorter.stored_id == 65
+    assert shorter.position == len(ids)
+
+
+def test_a_stopped_reply_need_only_begin_the_same(engine: Any) -> None:
+    talk = Conversation("c")
+    talk.add("user", "go on for long")
+    stopped = reply(engine, talk, SamplingParams(seed=5), stop_after=2)
+    assert stopped.status == "stopped"
+    assert outcomes(engine, talk) == ["same"]
+
+
+def test_a_continued_reply_is_replayed_from_where_it_went_on(engine: Any) -> None:
+    talk = Conversation("c")
+    talk.add("user", "go on for long")
+    begun = reply(engine, talk, SamplingParams(), stop_after=2)
+    growing = GrowingReply(0, begun, {"parameters": begun.x["parameters"]}, tuple(begun.x["ids"]))
+    prompt = prepare(engine, talk.to_messages(None), SamplingParams(), continue_last=True).ids
+    for event in engine.generate(prompt, SamplingParams()):
+        growing.take(event)
+    ended = growing.ended()
+    talk.update(ended)
+    (found,) = replay_chat(engine, talk)
+    assert (found.outcome, found.matched) == ("same", len(ended.x["ids"]))
+
+
+def test_turns_that_were_dropped_are_dropped_again() -> None:
+    engine: Any = ToyEngine(ctx_size=50)
+    talk = Conversation("c")
+    for number in range(2):
+        talk.add("user", f"question {number} " * 2)
+        reply(engine, talk, SamplingParams(seed=number, max_tokens=10))
+    assert outcomes(ToyEngine(ctx_size=50), talk) == ["same", "same"]
+    roomy = list(replay_chat(ToyEngine(), talk))  # type: ignore[arg-type]
+    assert roomy[1].outcome == "impossible"
+    assert "context size" in roomy[1].reason
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"ids": None}, "tokens were not saved"),
+        ({"ids": [1, "x"]}, "tokens were not saved"),
+        ({"parameters": None}, "parameters were not saved"),
+        ({"parameters": {"temperature": -1}}, "temperature"),
+        ({"seed": None}, "seed was not saved"),
+        ({"timings": {"cache_n": 0, "prompt_n": 999, "predicted_n": 1}}, "had 999"),
+    ],
+)
+def test_what_cannot_be_replayed_says_why_and_the_rest_goes_on(
+    engine: Any, chat: Conversation, change: dict[str, Any], reason: str
+) -> None:
+    first = next(message for message in chat if message.role == "assistant")
+    chat.update(replace(first, x={**first.x, **change}))
+    found = list(replay_chat(engine, chat))
+    assert found[0].outcome == "impossible"
+    assert reason in found[0].reason
+    assert [one.outcome for one in found[1:]] == ["same", "same"]
+
+
+def test_replaying_can_be_stopped(engine: Any, chat: Conversation) -> None:
+    asked = iter([False] * 3 + [True] * 1000)
+    found = list(replay_chat(engine, chat, lambda: next(asked)))
+    assert [one.outcome for one in found] == ["cancelled"]

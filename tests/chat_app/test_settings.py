@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from chat_app.settings import PARAMETERS, Settings, load_settings, parameter_values, set_parameter
+
+
+def write_config(home: Path, text: str | bytes) -> Path:
+    folder = home / "config"
+    folder.mkdir(exist_ok=True)
+    path = folder / "config.toml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def test_defaults_without_a_file() -> None:
+    assert load_settings({"model": "other.gguf"}) == Settings(model="other.gguf")
+    assert Settings().params.repeat_penalty == 1.0
+
+
+@pytest.mark.parametrize("name", ["smollm2", "smollm2-135m", "/x/SmolLM2-135M-Instruct.Q4_1.gguf"])
+def test_the_default_model_is_greedy_unless_the_user_says_otherwise(name: str, llama_chat_home: Path) -> None:
+    assert load_settings({"model": name}).params == dataclasses.replace(Settings().params, temperature=0.0)
+    flags = {"model": name, "parameters": [("temperature", "0.3")]}
+    assert load_settings(flags).params.temperature == 0.3
+    write_config(llama_chat_home, "[parameters]\ntemperature = 0.9\n")
+    assert load_settings({"model": name}).params.temperature == 0.9
+
+
+def test_the_record_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().model = "x"  # type: ignore[misc]
+
+
+def test_file_then_environment_then_flag(llama_chat_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config(
+        llama_chat_home,
+        'model = "a.gguf"\nthreads = 3\n[parameters]\ntemperature = 0.1\ntop_k = 7\nstop = ["x", "y"]\n',
+    )
+    settings = load_settings()
+    assert (settings.model, settings.threads, settings.params.temperature) == ("a.gguf", 3, 0.1)
+    assert settings.params.stop == ("x", "y")
+    monkeypatch.setenv("LLAMA_CHAT_MODEL", "b.gguf")
+    monkeypatch.setenv("LLAMA_CHAT_TEMPERATURE", "0.2")
+    assert load_settings().model == "b.gguf"
+    assert load_settings().params.temperature == 0.2
+    flags = {"model": "c.gguf", "threads": None, "parameters": [("temperature", "0")], "seed": 5}
+    settings = load_settings(flags)
+    assert (settings.model, settings.threads) == ("c.gguf", 3)
+    assert (settings.params.temperature, settings.params.top_k, settings.params.seed) == (0.0, 7, 5)
+    assert settings.notices == ()
+
+
+def test_a_bad_line_is_a_notice_with_file_and_line(llama_chat_home: Path) -> None:
+    path = write_config(
+        llama_chat_home,
+        'modle = "x"\nbackend = "cuda"\nthreads = 0\nctx_size = [1]\n'
+        '[parameters]\ntemperature = "hot"\ntop_k = 5\n\n[keymap]\n"chat.reset" = "f5"\n"chat.stop" = 3\n',
+    )
+    settings = load_settings()
+    joined = "\n".join(settings.notices)
+    assert f"{path}, line 1: there is no setting 'modle'. Did you mean model?" in joined
+    assert f"{path}, line 2: backend: 'cuda' is none of auto, jit, numpy." in joined
+    assert f"{path}, line 3: threads: 0 is not between 1 and 1024." in joined
+    assert f"{path}, line 4: ctx_size cannot be a list." in joined
+    assert f"{path}, line 6: Parameter temperature: 'hot' is no number." in joined
+    assert f"{path}, line 11: the keys of 'chat.stop' must be text" in joined
+    assert settings.keymap == {"chat.reset": "f5"}
+    assert settings.params.top_k == 5
+    assert dataclasses.replace(settings, notices=(), keymap={}, params=Settings().params) == Settings()
+
+
+@pytest.mark.parametrize(
+    "text", [b"\xff\xfe", b"a = ", b"[" * 5000, b"x" * (1 << 21)], ids=["no-text", "cut", "deep", "large"]
+)
+def test_an_unreadable_file_is_a_notice(llama_chat_home: Path, text: bytes) -> None:
+    path = write_config(llama_chat_home, text)
+    settings = load_settings({"model": "other.gguf"})
+    assert len(settings.notices) == 1
+    assert str(path) in settings.notices[0]
+    assert dataclasses.replace(settings, notices=()) == Settings(model="other.gguf")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX files")
+def test_a_folder_in_the_files_place_is_a_notice(llama_chat_home: Path) -> None:
+    (llama_chat_home / "config" / "config.toml").mkdir(parents=True)
+    assert "could not be read" in load_settings().notices[0]
+
+
+def test_an_unknown_variable_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_CHAT_TEMPRATURE", "1")
+    monkeypatch.setenv("LLAMA_CHAT_THREADS", "many")
+    notices = load_settings().notices
+    assert any("LLAMA_CHAT_TEMPRATURE" in n and "Did you mean LLAMA_CHAT_TEMPERATURE?" in n for n in notices)
+    assert any("LLAMA_CHAT_THREADS" in n and "'many' is no whole number" in n for n in notices)
+
+
+def test_a_bad_flag_raises() -> None:
+    with pytest.raises(ValueError, match=r"Parameter top_p: top_p is 2\.0, expected above 0"):
+        load_settings({"parameters": [("top_p", "2")]})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "field", "value"),
+    [
+        ("num_predict", "64", "max_tokens", 64),
+        ("num_predict", "-1", "max_tokens", None),
+        ("temperature", " 0 ", "temperature", 0.0),
+        ("TEMPERATURE", "1e-1", "temperature", 0.1),
+        ("top_k", "0", "top_k", 0),
+        ("min_p", "0.05", "min_p", 0.05),
+        ("repeat_penalty", "1.1", "repeat_penalty", 1.1),
+        ("repeat_last_n", "-1", "repeat_last_n", -1),
+        ("seed", "18446744073709551615", "seed", 2**64 - 1),
+        ("seed", "random", "seed", None),
+        ("ignore_eos", "true", "ignore_eos", True),
+        ("stop", "END", "stop", ("END",)),
+        ("stop", '["a", "\\n"]', "stop", ("a", "\n")),
+        ("stop", "[not json", "stop", ("[not json",)),
+        ("stop", "[]", "stop", ()),
+    ],
+)
+def test_set_parameter(name: str, text: str, field: str, value: object) -> None:
+    assert getattr(set_parameter(Settings(), name, text).params, field) == value
+
+
+def test_num_ctx_is_a_setting_of_its_own() -> None:
+    assert set_parameter(Settings(), "num_ctx", "2048").ctx_size == 2048
+
+
+def test_stops_add_up_and_json_replaces() -> None:
+    settings = set_parameter(set_parameter(Settings(), "stop", "a"), "stop", "b")
+    assert settings.params.stop == ("a", "b")
+    assert set_parameter(settings, "stop", '["c"]').params.stop == ("c",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("temprature", "1", "There is no parameter 'temprature'. Did you mean temperature?"),
+        ("top_k", "4.5", "Parameter top_k: '4.5' is no whole number."),
+        ("top_k", "-1", "Parameter top_k: top_k is -1, expected 0 .off. or more."),
+        ("temperature", "nan", "is not finite"),
+        ("seed", "-7", "expected 0 to 2"),
+        ("num_ctx", "1", "is not between 2 and"),
+        ("ignore_eos", "maybe", "neither true nor false"),
+        ("stop", "[1]", "strings only"),
+        ("stop", "", "not empty"),
+    ],
+)
+def test_set_parameter_refuses_with_a_sentence(name: str, text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        set_parameter(Settings(), name, text)
+
+
+def test_parameter_values_cover_every_parameter() -> None:
+    values = parameter_values(set_parameter(Settings(), "stop", "x"))
+    assert list(values) == list(PARAMETERS)
+    assert values["stop"] == ["x"]
+    assert values["num_ctx"] is None

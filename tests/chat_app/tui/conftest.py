@@ -1,0 +1,93 @@
+"""Makes `fake_engine` importable for the screen's tests, and holds what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = str(Path(__file__).parent)
+if HERE not in sys.path:  # pytest's importlib mode adds nothing by itself
+    sys.path.insert(0, HERE)
+
+
+@pytest.fixture
+def engine() -> Any:
+    from fake_engine import FakeEngine
+
+    return FakeEngine()
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    """A file that `resolve_model` finds; the fake factory never reads it."""
+    path = tmp_path / "tiny-llama.gguf"
+    path.write_bytes(b"GGUF")
+    return path
+
+
+@pytest.fixture
+def make_app(model_file: Path, engine: Any) -> Callable[..., Any]:
+    """An app on the fake engine: `make_app(theme=..., factory=..., clock=..., prompt=...)`."""
+    from fake_engine import factory_of
+
+    from chat_app.app import LlamaChatApp
+    from chat_app.settings import Settings
+
+    def make(*, factory: Any = None, **given: Any) -> Any:
+        own = {name: given.pop(name) for name in ("clock", "prompt", "chat_id", "store") if name in given}
+        settings = Settings(**{"model": str(model_file), **given})
+        return LlamaChatApp(settings, factory=factory or factory_of(engine), **own)
+
+    return make
+
+
+@pytest.fixture
+def until() -> Callable[..., Any]:
+    """`await until(pilot, predicate)`: polls instead of hoping that one pause is enough."""
+
+    async def wait(pilot: Any, true: Callable[[], object], timeout: float = 30.0) -> None:
+        async with asyncio.timeout(timeout):
+            while not true():
+                await pilot.pause(0.01)
+        await pilot.pause()
+
+    return wait
+
+
+@pytest.fixture
+def ready(until: Callable[..., Any]) -> Callable[..., Any]:
+    """`await ready(pilot)`: the model is loaded and nothing runs."""
+
+    async def wait(pilot: Any) -> None:
+        session = pilot.app.chat.session
+        await until(pilot, lambda: session.info is not None and not session.generating and not session.queue)
+
+    return wait
+
+
+@pytest.fixture
+def drive(ready: Any, until: Any) -> Callable[[Any], Any]:
+    """`drive(pilot)` is a Driver."""
+    from driver import Driver
+
+    return lambda pilot: Driver(pilot, ready, until)
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, engine: Any) -> AsyncIterator[Any]:
+    """A session with a loaded fake model."""
+    from stage import Stage
+
+    from chat_app.settings import Settings
+
+    found = Stage(tmp_path, engine, Settings())
+    await found.load()
+    yield found
+    engine.gate.set()
+    await asyncio.to_thread(found.bridge.close, 20)
+    found.session.chat.close()

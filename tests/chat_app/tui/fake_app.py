@@ -1,0 +1,35 @@
+"""The real app on the fake engine, for tests that run it as a process in a pseudo-terminal.
+
+    python fake_app.py MODEL_FILE SCRIPT
+
+SCRIPT is a file with the reply, given out one character at a time (`--slow` waits between them).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+def main() -> int:
+    from fake_engine import FakeEngine, factory_of
+
+    from chat_app import app as app_module
+    from chat_app.settings import Settings
+
+    model, script = sys.argv[1:3]
+    text = Path(script).read_text(encoding="utf-8", errors="surrogateescape")
+    pieces = list(text)
+    if "--endless" in sys.argv:
+        pieces = pieces * 1_000_000
+    delay = 0.002 if "--slow" in sys.argv else 0.0
+    engine = FakeEngine(script=lambda turns: pieces, delay_s=delay)
+    app_module.open_engine = factory_of(engine)  # run_app takes the factory from the app's defaults
+    app_module.LlamaChatApp.__init__.__kwdefaults__["factory"] = factory_of(engine)
+    return app_module.run_app(Settings(model=model))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""A session without a screen: a view that takes notes, and the loop that drains the bridge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fake_engine import FakeClock, FakeEngine, factory_of
+
+from chat_app.conversation import Message
+from chat_app.engine_bridge import EngineBridge
+from chat_app.session.session import ChatSession
+from chat_app.settings import Settings
+from chat_app.store.transcripts import TranscriptStore
+
+
+class NotesView:
+    """A ChatView that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self.shown: list[Message] = []
+        self.updated: list[Message] = []
+        self.notes: list[str] = []
+        self.returned: list[str] = []
+        self.queue: list[str] = []
+        self.trouble: list[str | None] = []
+        self.load_failures: list[str] = []
+        self.overflows: list[Any] = []
+        self.agree = True
+        self.redrawn = 0
+
+    def show_chat(self) -> None:
+        self.redrawn += 1
+
+    def show_message(self, message: Message) -> None:
+        self.shown.append(message)
+
+    def update_message(self, message: Message) -> None:
+        self.updated.append(message)
+
+    def add_text(self, message_id: str, text: str) -> None:
+        self.texts[message_id] = self.texts.get(message_id, "") + text
+
+    def show_queue(self, prompts: list[str]) -> None:
+        self.queue = list(prompts)
+
+    def show_trouble(self, text: str | None) -> None:
+        self.trouble.append(text)
+
+    def show_state(self) -> None:
+        pass
+
+    def show_load_failure(self, path: Path, text: str) -> None:
+        self.load_failures.append(text)
+
+    def note(self, text: str, severity: str = "information") -> None:
+        self.notes.append(text)
+
+    def give_back(self, text: str) -> None:
+        self.returned.append(text)
+
+    async def ask_overflow(self, plan: Any) -> bool:
+        self.overflows.append(plan)
+        return self.agree
+
+
+class Stage:
+    """A session, its engine, and the loop that drains the bridge as the screen would."""
+
+    def __init__(self, home: Path, engine: FakeEngine, settings: Settings) -> None:
+        self.engine = engine
+        self.view = NotesView()
+        self.clock = FakeClock()
+        self.store = TranscriptStore(home / "chats")
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.bridge = EngineBridge(lambda: None, factory_of(engine))
+        self.session = ChatSession(self.view, self.bridge, settings, self.store, self.spawn, self.clock)
+
+    def begun(self, turns: Any) -> Iterator[str]:
+        """A script whose stream stands still after the first piece, until the gate opens."""
+        yield "begun"
+        self.engine.gate.clear()
+        yield " never"
+
+    def spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def until(self, true: Callable[[], object], timeout: float = 20.0) -> None:
+        async with asyncio.timeout(timeout):
+            while True:
+                await self.session.on_news(self.bridge.drain())
+                if true():
+                    return
+                await asyncio.sleep(0.001)
+
+    async def load(self) -> None:
+        self.session.load_model(Path("model.gguf"))
+        await self.until(lambda: self.session.info)
+
+    async def say(self, text: str) -> Message:
+        """Send a prompt and wait for its reply, then return it."""
+        self.spawn(self.session.submit(text))
+        await self.until(lambda: self.path() and self.path()[-1].role == "assistant" and self.idle())
+        return self.path()[-1]
+
+    def idle(self) -> bool:
+        return not self.session.generating and not self.tasks and not self.session.queue
+
+    def path(self) -> list[Message]:
+        return self.session.path()
+
+    def words(self) -> list[str]:
+        return [message.content for message in self.path()]
+
+    def on_disk(self) -> list[Message]:
+        return self.store.read(self.session.chat.id).path()

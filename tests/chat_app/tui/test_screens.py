@@ -1,0 +1,133 @@
+"""Models that are missing or wrong, the other screens, drafts and pastes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_engine import FakeEngine, factory_of
+
+from llama_core.errors import ModelFormatError
+
+MakeApp = Callable[..., Any]
+
+
+async def test_a_wrong_model_file_is_explained_and_another_chosen(
+    make_app: MakeApp, drive: Any, engine: FakeEngine, tmp_path: Path
+) -> None:
+    good = tmp_path / "good.gguf"
+    good.write_bytes(b"GGUF")
+
+    def factory(path: Path, *rest: Any) -> FakeEngine:
+        if path != good:
+            raise ModelFormatError(path, "magic", "found [b]PK[/b], expected GGUF")
+        return factory_of(engine)(path, *rest)
+
+    async with make_app(factory=factory).run_test(size=(120, 40)) as pilot:
+        user = drive(pilot)
+        await user.until(lambda: "expected GGUF" in user.screen_text())
+        assert "[b]PK[/b]" in user.screen_text()
+        await user.press("tab", *str(good), "enter")
+        await user.ready()
+        await user.say("works")
+
+
+async def test_without_model_and_network_the_app_is_open(
+    make_app: MakeApp, drive: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from chat_app.fetch import download
+
+    def no_network(*_: Any) -> Path:
+        raise download.DownloadError("The model could not be fetched: no network.")
+
+    monkeypatch.setattr(download, "pull", no_network)
+    monkeypatch.setattr("chat_app.models.installed_package_file", lambda entry: None)
+    async with make_app(model="smollm2-135m").run_test(size=(100, 30)) as pilot:
+        user = drive(pilot)
+        await user.until(lambda: "no network" in user.screen_text())
+        await user.press("escape")
+        await user.until(lambda: "llama-chat models pull" in user.screen_text())
+        await user.press(*"hi", "enter")
+        await user.until(lambda: "Queued" in user.screen_text())
+
+
+async def test_fetching_shows_progress_and_loads(
+    make_app: MakeApp, drive: Any, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    go_on = threading.Event()
+
+    def pull(name: str, on_progress: Any, cancelled: Any) -> Path:
+        on_progress(40 * 2**20, 80 * 2**20)
+        go_on.wait(20)
+        return model_file
+
+    monkeypatch.setattr("chat_app.fetch.download.pull", pull)
+    monkeypatch.setattr("chat_app.models.installed_package_file", lambda entry: None)
+    async with make_app(model="smollm2").run_test(size=(100, 30)) as pilot:
+        user = drive(pilot)
+        await user.until(lambda: "40 of 80 MiB" in user.screen_text())
+        go_on.set()
+        await user.ready()
+        assert user.chat.session.info.name == "tiny-llama"
+
+
+async def test_help_lists_every_binding_and_command(make_app: MakeApp, drive: Any) -> None:
+    from chat_app.screens.help import HelpScreen, key_groups
+    from chat_app.slash_commands import COMMANDS
+
+    async with make_app(keymap={"chat.reset": "ctrl+t"}).run_test(size=(120, 40)) as pilot:
+        user = drive(pilot)
+        await user.press("f1")
+        await user.until(lambda: isinstance(user.app.screen, HelpScreen))
+        body = user.app.screen._body().plain
+        for _, bindings in key_groups():
+            assert all((binding.tooltip or binding.description) in body for binding in bindings)
+        assert all(command.name in body for command in COMMANDS)
+        assert "Ctrl+T" in body
+        await user.press("escape")
+        await user.ready()
+        await user.press("ctrl+t")
+        await user.until(lambda: any("cache" in note for note in user.notices()))
+
+
+async def test_settings_are_checked_and_applied(make_app: MakeApp, drive: Any) -> None:
+    from textual.widgets import Input
+
+    async with make_app().run_test(size=(120, 40)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.press("f2")
+        await user.until(lambda: user.app.screen.query("#set-temperature"))
+        field = user.app.screen.query_one("#set-temperature", Input)
+        field.value = "warm"
+        await user.until(lambda: "no number" in user.screen_text())
+        await user.press("ctrl+s")
+        field.value = "0.2"
+        await user.press("ctrl+s")
+        await user.until(lambda: user.chat.session.settings.params.temperature == 0.2)
+
+
+async def test_drafts_survive(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.press(*"half a thought")
+        user.app.save_all()
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.until(lambda: user.chat.prompt.text == "half a thought")
+
+
+async def test_a_large_paste_is_fine(make_app: MakeApp, drive: Any) -> None:
+    from textual.events import Paste
+
+    text = "line of text\r\n" * 5_000 + "\x1b[31mend"
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        user.chat.prompt.post_message(Paste(text))
+        await user.until(lambda: user.chat.prompt.text.endswith("end"))
+        assert user.chat.prompt.text == "line of text\n" * 5_000 + "[31mend"

@@ -1,0 +1,62 @@
+"""Regenerate, edit, continue, branch: with a fake engine and without a screen."""
+
+from __future__ import annotations
+
+from stage import Stage
+
+
+async def test_regenerate_makes_a_sibling(stage: Stage) -> None:
+    first = await stage.say("question")
+    stage.engine.script = lambda turns: "another"
+    stage.spawn(stage.session.branches.regenerate(first.id))
+    await stage.until(lambda: stage.words()[-1] == "another" and stage.idle())
+    assert [one.content for one in stage.session.conversation.siblings(first.id)] == [
+        "You said: question",
+        "another",
+    ]
+    assert stage.session.branches.switch_branch(stage.path()[-1].id, -1) == first.id
+    assert stage.words()[-1] == "You said: question"
+    assert stage.session.branches.switch_branch(first.id, -1) is None
+
+
+async def test_editing_branches_and_keeps_the_old(stage: Stage) -> None:
+    await stage.say("first")
+    await stage.say("second")
+    question = stage.path()[2]
+    stage.spawn(stage.session.branches.edit(question.id, "second, better"))
+    await stage.until(
+        lambda: stage.words()[2] == "second, better" and len(stage.path()) == 4 and stage.idle()
+    )
+    assert stage.words()[3] == "You said: second, better"
+    assert stage.engine.calls[-1][1][0] == {"role": "user", "content": "first"}
+    stage.session.branches.switch_branch(stage.path()[2].id, -1)
+    assert stage.words()[2:] == ["second", "You said: second"]
+
+
+async def test_editing_the_first_message_keeps_the_system_prompt(stage: Stage) -> None:
+    stage.session.set_system("be brief")
+    await stage.say("first")
+    stage.spawn(stage.session.branches.edit(stage.path()[0].id, "changed"))
+    await stage.until(lambda: stage.words() == ["changed", "You said: changed"] and stage.idle())
+    assert [turn["role"] for turn in stage.engine.calls[-1][1]] == ["system", "user"]
+
+
+async def test_continue_grows_the_same_message(stage: Stage) -> None:
+    stage.engine.script = lambda turns: "first half,"
+    reply = await stage.say("tell")
+    stage.engine.script = lambda turns: " second half"
+    stage.spawn(stage.session.branches.continue_reply(reply.id))
+    await stage.until(lambda: stage.words()[-1] == "first half, second half" and stage.idle())
+    assert stage.path()[-1].id == reply.id
+    assert stage.engine.calls[-1][0] == "continue"
+    assert len(stage.on_disk()[-1].x["ids"]) == 4
+
+
+async def test_branching_goes_back(stage: Stage) -> None:
+    await stage.say("first")
+    await stage.say("second")
+    stage.session.branches.branch(stage.path()[1].id)
+    assert len(stage.path()) == 2
+    await stage.say("other")
+    assert stage.words()[2:] == ["other", "You said: other"]
+    assert len(stage.session.conversation) == 6

@@ -1,0 +1,142 @@
+"""The parts that need no screen: commands, code blocks, numbers for people, file names, the light start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_app import clipboard, formatting, slash_commands
+from chat_app.conversation import Conversation
+from chat_app.key_names import long_keys, short_key
+from chat_app.screens.exporting import default_name, target_path
+from chat_app.session import prompting
+from chat_app.store.export import ExportError
+from chat_app.ui_state import read_ui_state, write_ui_state
+
+
+def test_commands_and_their_other_names() -> None:
+    command, argument = slash_commands.parse("/set parameter top_k 5")
+    assert (command.name, argument) == ("/set", "parameter top_k 5")
+    assert slash_commands.parse("/BYE")[0].name == "/quit"
+    assert slash_commands.parse("/?")[0].name == "/help"
+    with pytest.raises(slash_commands.UnknownCommandError, match="/model"):
+        slash_commands.parse("/modle x")
+    with pytest.raises(slash_commands.UnknownCommandError, match="/help lists"):
+        slash_commands.parse("/qqqqqqqq")
+
+
+def test_every_command_has_a_handler() -> None:
+    from chat_app.screens.chat_commands import ChatCommands
+
+    assert all(callable(getattr(ChatCommands, one.handler)) for one in slash_commands.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("/help", True), ("/?", True), ("/etc/passwd is a file", False), ("/x\nmore", False), ("a /b", False)],
+)
+def test_what_counts_as_a_command(text: str, expected: bool) -> None:
+    assert slash_commands.is_command(text) is expected
+
+
+def test_offers_narrow_and_stop_at_the_argument() -> None:
+    assert len(slash_commands.offers("/")) == len(slash_commands.COMMANDS)
+    assert [one.name for one in slash_commands.offers("/sy")] == ["/system"]
+    assert slash_commands.offers("/set ") == slash_commands.offers("hello") == []
+
+
+def test_code_blocks() -> None:
+    text = "a\n```python\nx = 1\n```\nb\n~~~~\n```\ny\n~~~~\n```\nopen"
+    assert slash_commands.code_blocks(text) == ["x = 1", "```\ny", "open"]
+
+
+@given(st.lists(st.floats(0, 1e9), max_size=8), st.integers(0, 60))
+def test_shares_fill_the_width(values: list[float], width: int) -> None:
+    cells = formatting.shares(values, width)
+    assert all(cell >= 0 for cell in cells)
+    assert sum(cells) == (width if sum(values) > 0 else 0)
+
+
+@given(st.floats(-1, 2), st.integers(0, 40))
+def test_a_bar_is_as_wide_as_asked(fraction: float, width: int) -> None:
+    assert len("".join(formatting.bar(fraction, width))) == width
+
+
+def test_numbers_for_people() -> None:
+    assert formatting.duration(None) == "–"
+    assert [formatting.duration(s) for s in (0.004, 0.25, 2.5, 75)] == [
+        "4.0 ms",
+        "250 ms",
+        "2.50 s",
+        "1:15 min",
+    ]
+    assert (formatting.rate(1234.5), formatting.rate(9.87)) == ("1,234", "9.9")
+    assert formatting.reply_line({"timings": {"predicted_n": "x"}}) == ""
+
+
+def test_segments_follow_what_replies_recorded() -> None:
+    chat = Conversation()
+    chat.add("user", "q")
+    chat.add("assistant", "a", x={"context": [10, 15]})
+    chat.add("user", "q")
+    chat.add("assistant", "b", x={"context": "damaged"})
+    chat.add("user", "q")
+    chat.add("assistant", "c", x={"context": [22, 30]})
+    expected = [("user", 10), ("assistant", 5), ("user", 7), ("assistant", 8)]
+    assert formatting.segments(chat.path()) == expected
+
+
+def test_keys_as_people_write_them() -> None:
+    assert long_keys("shift+enter,ctrl+j,f1,y") == "Shift+Enter, Ctrl+J, F1, y"
+    assert short_key("ctrl+n") == "^N"
+
+
+def test_a_completion_runs_on() -> None:
+    turns = [{"role": "user", "content": "Once"}, {"role": "assistant", "content": " upon"}]
+    assert prompting.completion_text(turns) == "Once upon"
+    assert prompting.completion_text(prompting.with_user_turn(turns, "Then")) == "Once upon\nThen"
+    joined = prompting.with_user_turn([{"role": "user", "content": "a"}], "b")
+    assert joined == [{"role": "user", "content": "a\n\nb"}]
+
+
+def test_export_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert default_name("../../What? Ünï \x1b[2J", "id") == "what-n-2j"
+    assert default_name("???", "20261123-1") == "20261123-1"
+    assert target_path("", "A chat", "id") == tmp_path / "a-chat.md"
+    assert target_path(".svg", "A chat", "id") == tmp_path / "a-chat.svg"
+    assert target_path(str(tmp_path), "A chat", "id") == tmp_path / "a-chat.md"
+    with pytest.raises(ExportError, match="ends in"):
+        target_path("chat.pdf", "A chat", "id")
+
+
+def test_nothing_copied_is_never_called_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+    assert "nothing" in clipboard.copy("", sent.append)
+    monkeypatch.setattr(clipboard, "native_command", lambda: ["false"])
+    assert clipboard.copy("text", sent.append).startswith("Sent 4 characters")
+    monkeypatch.setattr(clipboard, "native_command", lambda: ["true"])
+    assert clipboard.copy("text", sent.append) == "Copied 4 characters."
+    assert sent == ["text", "text"]
+
+
+def test_the_screen_remembers_and_forgives(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "ui.json"
+    write_ui_state(path, {"theme": "llama-light"})
+    assert read_ui_state(path) == {"theme": "llama-light"}
+    path.write_bytes(b"\xff{")
+    assert read_ui_state(path) == {}
+
+
+def test_the_first_paint_waits_for_nothing_heavy() -> None:
+    code = (
+        "import sys, chat_app.app; heavy = {'numpy', 'numba', 'jinja2', 'markdown_it', 'regex', 'psutil'};"
+        "print(sorted(heavy & {name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

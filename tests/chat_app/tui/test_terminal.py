@@ -1,0 +1,167 @@
+"""The app as a process in a real pseudo-terminal: signals, a slow terminal, escape sequences in replies."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+HERE = Path(__file__).parent
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def start(tmp_path: Path, llama_chat_home: Path) -> Iterator[Start]:
+    """`start(reply, "--slow", ...)` runs the app on a fake engine that answers with `reply`."""
+    from terminal import Terminal
+
+    running: list[Terminal] = []
+
+    def begin(reply: str, *flags: str, size: tuple[int, int] = (80, 24)) -> Terminal:
+        model, script = tmp_path / "tiny.gguf", tmp_path / "reply.txt"
+        model.write_bytes(b"GGUF")
+        script.write_text(reply, encoding="utf-8", errors="surrogateescape")
+        env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        argv = [sys.executable, str(HERE / "fake_app.py"), str(model), str(script), *flags]
+        terminal = Terminal(argv, env, size)
+        running.append(terminal)
+        terminal.until(lambda out: b"ready" in out)
+        return terminal
+
+    yield begin
+    for terminal in running:
+        terminal.close()
+
+
+def saved(home: Path) -> list[Any]:
+    """The messages of the only chat on disk."""
+    from chat_app.store.transcripts import TranscriptStore
+
+    store = TranscriptStore(home / "data" / "chats")
+    (chat,) = store.list()
+    return store.read(chat.id).path()
+
+
+def say_and_wait(terminal: Any, wanted: bytes) -> None:
+    terminal.send("go\r")
+    terminal.until(lambda out: wanted in out)
+
+
+RESTORED = (b"\x1b[?1049l", b"\x1b[?25h")  # the normal screen, the cursor visible
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_restores(start: Start, llama_chat_home: Path, number: int) -> None:
+    terminal = start("word ", "--endless", "--slow")
+    say_and_wait(terminal, b"word word")
+    started = time.monotonic()
+    terminal.signal(number)
+    assert terminal.wait() == 128 + number
+    assert time.monotonic() - started < 20  # two seconds on a quiet machine; this only guards against a hang
+    assert all(sequence in terminal.output for sequence in RESTORED)
+    assert terminal.attributes() == terminal.initial
+    question, reply = saved(llama_chat_home)
+    assert question.content == "go"
+    assert reply.status == "stopped"
+    assert reply.content.startswith("word word")
+
+
+def test_a_closed_terminal_saves_and_ends(start: Start, llama_chat_home: Path) -> None:
+    terminal = start("word ", "--endless", "--slow")
+    say_and_wait(terminal, b"word word")
+    terminal.hang_up()
+    terminal.wait_unread()
+    assert [message.content[:9] for message in saved(llama_chat_home)] == ["go", "word word"]
+
+
+def test_stop_and_go_on(start: Start, llama_chat_home: Path) -> None:
+    """SIGTSTP (what ctrl+z sends to a job) and SIGCONT: the screen is drawn again and nothing is lost."""
+    terminal = start("word ", "--endless", "--slow")
+    say_and_wait(terminal, b"word word")
+    terminal.signal(signal.SIGTSTP)
+    terminal.until(lambda out: RESTORED[0] in out)
+    time.sleep(0.2)
+    terminal.pump(0.2)
+    quiet = terminal.pump(0.3)
+    assert quiet == b"", "a stopped process draws nothing"
+    terminal.signal(signal.SIGCONT)
+    seen = len(terminal.output)
+    terminal.until(lambda out: b"\x1b[?1049h" in out[seen:] and b"llama-chat" in out[seen:])
+    terminal.send("\x1b")
+    terminal.until(lambda out: b"stopped" in out[seen:])
+    terminal.send("\x11")
+    assert terminal.wait() == 0
+
+
+def test_quitting_says_how_to_come_back(start: Start, llama_chat_home: Path) -> None:
+    terminal = start("fine")
+    say_and_wait(terminal, b"tok/s")
+    terminal.send("\x11")
+    assert terminal.wait() == 0
+    assert re.search(rb"--resume \d{8}-\d{6}-[0-9a-f]+", terminal.output)
+    assert [message.content for message in saved(llama_chat_home)] == ["go", "fine"]
+
+
+def test_a_terminal_that_reads_nothing_loses_nothing(start: Start, llama_chat_home: Path) -> None:
+    reply = "".join(f"word{n} " for n in range(400))
+    terminal = start(reply)
+    terminal.send("go\r")
+    time.sleep(3.0)  # nothing is read: the app's writes block once the terminal's buffer is full
+    terminal.until(lambda out: b"word399" in out)
+    terminal.send("\x11")
+    assert terminal.wait() == 0
+    assert saved(llama_chat_home)[-1].content == reply
+
+
+# What may come from the app itself: colours, cursor movement, modes, titles of none.
+HOSTILE = [
+    "\x1b]0;owned\x07",  # window title
+    "\x1b]52;c;b3duZWQ=\x07",  # clipboard
+    "\x1b[2J\x1b[3J",  # clear, scrollback too
+    "\x1b[?1049l",  # leave the alternate screen
+    "\x1b]8;;http://evil.example\x07click\x1b]8;;\x07",  # hyperlink
+    "\x1bP+q544e\x1b\\",  # DCS query
+    "\x1b[6n\x1b[c",  # reports that come back as typed text
+    "\x1b_Gf=24,s=1,v=1;AAAA\x1b\\",  # graphics
+    "\x9b31mred\x9d0;owned\x9c",  # C1 forms
+    "\x1bc",  # full reset
+    "\x07\x08\x0b\x0c\x0e\x0f\x7f",
+    "\u202egnirts\u202c \U000e0041",
+]
+
+
+def strip_known(output: bytes) -> bytes:
+    """The output without the sequences that the app itself uses to draw."""
+    output = re.sub(rb"\x1b\[[0-9;:]*m", b"", output)  # colours
+    output = re.sub(rb"\x1b\[[0-9;]*[HABCDJK]", b"", output)  # movement
+    return re.sub(rb"\x1b\[[?>=<]?[0-9;$]*[hlpuqc]", b"", output)  # modes, queries of the driver
+
+
+def test_escape_sequences_in_replies_are_inert(start: Start, llama_chat_home: Path) -> None:
+    """Every payload, delivered one character at a time, so that it is cut at every place there is."""
+    reply = "begin " + " ".join(HOSTILE) + " end-of-reply"
+    terminal = start(reply)
+    clean_start = len(terminal.output)
+    say_and_wait(terminal, b"end-of-reply")
+    terminal.until(lambda out: b"tok/s" in out[clean_start:])
+    terminal.pump(0.3)
+    drawn = bytes(terminal.output[clean_start:])
+    for forbidden in (b"\x1b]0", b"\x1b]52", b"\x1b]8", b"\x1bP", b"\x1b_", b"\x1bc", b"\x1b[6n", b"\x1b[3J"):
+        assert forbidden not in drawn, forbidden
+    text = strip_known(drawn).decode("utf-8", "replace")
+    bad = {
+        c for c in text if (ord(c) < 0x20 and c not in "\r\n\x1b") or 0x7F <= ord(c) < 0xA0 or c == "\u202e"
+    }
+    assert not bad
+    assert "⟨U+202E⟩" in text
+    terminal.send("\x11")
+    assert terminal.wait() == 0
+    assert saved(llama_chat_home)[-1].content == reply, "the transcript keeps what the model said"

@@ -1,0 +1,80 @@
+"""What every test stands on: its own folders, the default model, reference data, no slow tests by default."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+# Kept before any test changes it: the model comes through the user's own index, proxy and cache settings.
+USER_ENVIRONMENT = dict(os.environ)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect `slow` tests unless `-m` chooses; every marker expression given by hand is obeyed."""
+    if config.option.markexpr:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.fixture(scope="session")
+def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder of compiled kernels for the whole run, so that each is compiled once."""
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(autouse=True)
+def llama_chat_home(tmp_path: Path, kernel_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every folder of the app under this test's own; child processes inherit it. Returns that root.
+
+    Only compiled kernels are shared between tests.
+    """
+    for name in list(os.environ):
+        if name.startswith("LLAMA_CHAT_") or name in ("NO_COLOR", "FORCE_COLOR"):
+            monkeypatch.delenv(name)
+    home = tmp_path / "llama-chat-home"
+    (home / "cache").mkdir(parents=True, mode=0o700)
+    (home / "cache" / "kernels").symlink_to(kernel_cache, target_is_directory=True)
+    monkeypatch.setenv("LLAMA_CHAT_HOME", str(home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def default_model() -> Path:
+    """The default model's file: `LLAMA_CHAT_TEST_MODEL`, else fetched once into the user's own cache.
+
+    Where it cannot be had, tests are skipped with the reason; in CI (`CI=true`) they fail instead, because
+    a run that silently checks nothing would look green.
+    """
+    given = USER_ENVIRONMENT.get("LLAMA_CHAT_TEST_MODEL")
+    if given:
+        path = Path(given).expanduser()
+        if not path.is_file():
+            pytest.fail(f"LLAMA_CHAT_TEST_MODEL names {path}, which is no file")
+        return path
+    from chat_app import models
+    from chat_app.fetch import download
+
+    try:
+        with mock.patch.dict(os.environ, USER_ENVIRONMENT, clear=True):
+            return models.find_local(models.DEFAULT_MODEL) or download.pull(models.DEFAULT_MODEL)
+    except download.DownloadError as error:
+        reason = f"the default model is not available: {error}"
+        if USER_ENVIRONMENT.get("CI", "").lower() == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def shared_reference() -> Path:
+    """The independent implementations' results (greedy.json, tokens.json, perplexity.json)."""
+    folder = REPOSITORY.parent / "shared" / "reference"
+    if not folder.is_dir():
+        pytest.skip(f"the reference data is not at {folder}")
+    return folder

@@ -1,0 +1,65 @@
+"""Toy models, small enough for a test to run thousands of passes."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llama_core.config import ModelConfig
+from llama_core.model import Llama
+from llama_core.weights import ModelWeights, named_slots, random_weights
+
+TOY = {
+    "dim": 24,
+    "hidden_dim": 40,
+    "n_layers": 3,
+    "n_heads": 6,
+    "n_kv_heads": 2,
+    "head_dim": 8,
+    "vocab_size": 64,
+    "max_seq_len": 512,
+}
+
+
+def load_module(name: str, path: Path) -> ModuleType:
+    """A helper module beside the tests, which are no package."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def reference() -> ModuleType:
+    """The float64 oracle, tests/reference.py."""
+    return load_module("float64_reference", Path(__file__).parents[1] / "reference.py")
+
+
+class Toy:
+    """A random model: its config, its weights, the same by a checkpoint's names, and the NumPy model."""
+
+    def __init__(self, seed: int = 1, rope_divisors: bool = False, **changes: Any) -> None:
+        self.config = ModelConfig(**{**TOY, **changes})
+        self.weights: ModelWeights = random_weights(self.config, seed)
+        if rope_divisors:
+            half = self.config.n_rotated // 2
+            divisors = np.linspace(1.0, 6.0, half, dtype=np.float32)
+            names = ModelWeights.__dataclass_fields__
+            parts = {name: getattr(self.weights, name) for name in names}
+            self.weights = ModelWeights(**{**parts, "rope_freqs": divisors})
+        self.tensors = named_slots(self.config, self.weights)
+        self.model = Llama(self.config, self.weights)
+
+
+@pytest.fixture(scope="session")
+def make_toy() -> Callable[..., Toy]:
+    """make_toy(seed=1, rope_divisors=False, **config fields) -> Toy"""
+    return Toy

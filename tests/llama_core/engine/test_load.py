@@ -1,0 +1,119 @@
+"""Which backend runs, and what happens where the compiled one cannot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import llama_core
+from llama_core import jit, load_engine
+from llama_core import loaders as loaders_module
+from llama_core.checkpoint import Checkpoint, Tensor
+from llama_core.errors import LlamaCoreError, NotEnoughMemoryError
+from llama_core.quant.table import F32
+from llama_core.sampling import SamplingParams
+
+
+@pytest.fixture
+def toy_file(make_toy: Callable[..., Any], byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A path that opens as a toy model with a vocabulary of bytes."""
+    toy = make_toy(vocab_size=260)
+    tensors = {
+        name: Tensor(name, a.shape, F32, np.atleast_2d(np.ascontiguousarray(a)).view(np.uint8))
+        for name, a in toy.tensors.items()
+    }
+    checkpoint = Checkpoint(Path("toy.gguf"), "gguf", 0, toy.config, tensors, byte_tokenizer)
+    monkeypatch.setattr(loaders_module, "open_checkpoint", lambda path, tokenizer_path=None: checkpoint)
+    return Path("toy.gguf")
+
+
+def works(engine: Any) -> bool:
+    events = list(engine.complete("hello", SamplingParams(max_tokens=3, ignore_eos=True, seed=1)))
+    return len(events[-1].ids) == 3
+
+
+def test_numpy_when_asked_for(toy_file: Path) -> None:
+    engine = load_engine(toy_file, backend="numpy", threads=1, ctx_size=100)
+    assert (engine.backend, engine.ctx_size, engine.model.threads) == ("numpy float32", 100, 1)
+    assert works(engine)
+    engine.close()
+
+
+def test_auto_is_numpy_where_jit_cannot_run(toy_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jit, "jit_available", lambda: "no compiler")
+    assert works(load_engine(toy_file))
+    with pytest.raises(LlamaCoreError, match="cannot run here: no compiler"):
+        load_engine(toy_file, backend="jit")
+
+
+def test_auto_is_numpy_where_jit_breaks(toy_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the compiler gave up")
+
+    monkeypatch.setattr(jit, "jit_available", lambda: None)
+    monkeypatch.setattr(jit, "load_jit_model", breaks)
+    engine = load_engine(toy_file)
+    assert engine.backend == "numpy float32"
+    assert works(engine)
+    with pytest.raises(LlamaCoreError, match="the compiler gave up"):
+        load_engine(toy_file, backend="jit")
+
+
+def test_a_model_that_memory_cannot_hold_is_an_error_on_every_backend(
+    toy_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: Any, **__: Any) -> None:
+        raise NotEnoughMemoryError("The model", 10, 5, "take a smaller one")
+
+    monkeypatch.setattr(jit, "jit_available", lambda: None)
+    monkeypatch.setattr(jit, "load_jit_model", too_large)
+    with pytest.raises(NotEnoughMemoryError):
+        load_engine(toy_file)
+
+
+def test_jit_gets_what_the_caller_said(toy_file: Path, monkeypatch: pytest.MonkeyPatch, saying: Any) -> None:
+    given: dict[str, Any] = {}
+
+    def load(checkpoint: Checkpoint, **settings: Any) -> Any:
+        given.update(settings)
+        return saying("x")
+
+    monkeypatch.setattr(jit, "jit_available", lambda: None)
+    monkeypatch.setattr(jit, "load_jit_model", load)
+    engine = load_engine(toy_file, threads=3, kv="q8", kernel_cache=Path("kernels"))
+    assert engine.backend == "scripted"
+    assert (given["threads"], given["kv"], given["kernel_cache"]) == (3, "q8", Path("kernels"))
+
+
+def test_a_failure_after_the_model_was_made_closes_it(
+    toy_file: Path, monkeypatch: pytest.MonkeyPatch, saying: Any
+) -> None:
+    model = saying("x")
+    monkeypatch.setattr(jit, "jit_available", lambda: None)
+    monkeypatch.setattr(jit, "load_jit_model", lambda *_, **__: model)
+    with pytest.raises(ValueError, match="ctx_size"):
+        load_engine(toy_file, ctx_size=0)
+    assert model.closed == 1
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, llama_core; llama_core.SamplingParams; llama_core.events; llama_core.errors;"
+        "print([m for m in ('numpy', 'numba', 'jinja2', 'psutil', 'regex') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_public_names() -> None:
+    assert set(llama_core.__all__) <= set(dir(llama_core))
+    for name in llama_core.__all__:
+        assert getattr(llama_core, name) is not None
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        llama_core.nothing_of_the_kind

@@ -1,0 +1,152 @@
+"""The cache of machine code: used when whole, harmless when not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from llama_core.errors import ModelFormatError
+from llama_core.jit import flatten as flatten_module
+from llama_core.jit import kernel_build, library
+from llama_core.jit.flatten import CannotFlatten
+from llama_core.jit.variants import AVX512_VNNI, PORTABLE
+
+IDS = np.arange(5, dtype=np.int32)
+
+
+@pytest.fixture
+def cached(kernel_cache: Path, toys: SimpleNamespace) -> Path:
+    """A folder with the kernels in it."""
+    toys.load(toys.checkpoint())
+    assert list(kernel_cache.glob("*.kernels"))
+    return kernel_cache
+
+
+def load_in_new_process(folder: Path) -> str:
+    """Load a toy model with this cache in a fresh process; prints whether it compiled, and imported numba."""
+    code = """
+import sys, pathlib, importlib.util
+spec = importlib.util.spec_from_file_location("helpers", sys.argv[1])
+helpers = importlib.util.module_from_spec(spec); spec.loader.exec_module(helpers)
+import numpy as np
+stages = []
+model = helpers.load_jit_model(helpers.make_checkpoint(), kernel_cache=pathlib.Path(sys.argv[2]),
+                               on_progress=lambda p: stages.append(p.stage))
+logits = model.forward(np.arange(5, dtype=np.int32), model.new_cache(8))
+print("kernels" in stages, "numba" in sys.modules, logits.tobytes().hex()[:64])
+model.close()
+"""
+    helpers = Path(__file__).with_name("conftest.py")
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(helpers), str(folder)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+def test_a_second_start_needs_no_compiler(cached: Path) -> None:
+    compiled, numba, _ = load_in_new_process(cached).split()
+    assert (compiled, numba) == ("False", "False")
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "not json", "no entries"])
+def test_a_damaged_entry_is_ignored(cached: Path, tmp_path: Path, damage: str) -> None:
+    source = next(cached.glob("*.kernels"))
+    whole = source.read_bytes()
+    header, _, code = whole.partition(b"\n")
+    damaged = {
+        "empty": b"",
+        "cut": whole[: len(whole) // 2],
+        "flipped": header + b"\n" + code[:1000] + bytes([code[1000] ^ 1]) + code[1001:],
+        "not json": b"\xff\xfe{" + whole,
+        "no entries": header.replace(b"entries", b"entrees") + b"\n" + code,
+    }[damage]
+    path = tmp_path / source.name
+    path.write_bytes(damaged)
+    assert library.read_built(path) is None
+    path.write_bytes(whole)
+    assert library.read_built(path) is not None
+
+
+def test_a_folder_that_cannot_be_written_is_harmless(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    library.write_built(blocked / "x.kernels", library.Built(b"code", {"run": 5}))
+    assert blocked.read_text() == "not a folder"
+    assert library.read_built(blocked / "x.kernels") is None
+
+
+def test_writing_leaves_whole_files_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "x.kernels"
+    built = library.Built(b"code\nmore", {"run": 5})
+    library.write_built(path, built)
+    assert library.read_built(path) == built
+    assert os.listdir(path.parent) == ["x.kernels"]
+
+
+def test_the_key_names_variant_sources_and_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = library.cache_key(PORTABLE)
+    assert key != library.cache_key(AVX512_VNNI)
+    assert key == library.cache_key(PORTABLE)
+    monkeypatch.setattr(library.importlib.metadata, "version", lambda package: "0.0")
+    assert key != library.cache_key(PORTABLE)
+
+
+@pytest.mark.slow
+def test_an_object_file_does_as_well_as_flat_code(
+    toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of platforms whose object files are not flattened."""
+
+    def refuse(*_: object) -> None:
+        raise CannotFlatten("for this test")
+
+    checkpoint = toys.checkpoint("Q4_1")
+    model = toys.load(checkpoint)
+    wanted = model.forward(IDS, model.new_cache(8)).copy()
+    monkeypatch.setattr(flatten_module, "flatten", refuse)
+    monkeypatch.setattr(kernel_build, "_built", {})
+    monkeypatch.setattr(kernel_build, "start_builder", lambda *_: None)  # in this process, then
+    other = toys.load(checkpoint, kernel_cache=None)
+    (built,) = kernel_build._built.values()
+    assert not built.is_flat
+    np.testing.assert_array_equal(other.forward(IDS, other.new_cache(8)), wanted)
+
+
+def test_a_builder_that_fails_is_replaced(
+    toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, cached: Path
+) -> None:
+    """A child that dies leaves the work to this process."""
+    monkeypatch.setattr(kernel_build, "_built", {})
+    built = library.read_built(next(cached.glob("*.kernels")))
+    monkeypatch.setattr(kernel_build, "build_here", lambda isa: built)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    model = toys.load(toys.checkpoint(), kernel_cache=None)
+    assert np.isfinite(model.forward(IDS, model.new_cache(8))).all()
+
+
+def test_a_load_that_fails_ends_the_builder(toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_build, "_built", {})
+    started = []
+    start = kernel_build.start_builder
+    monkeypatch.setattr(
+        kernel_build, "start_builder", lambda *args: started.append(start(*args)) or started[-1]
+    )
+    checkpoint = toys.checkpoint()
+    tensors = {k: v for k, v in checkpoint.tensors.items() if k != "norm"}
+    with pytest.raises(ModelFormatError):
+        toys.load(replace(checkpoint, tensors=tensors), kernel_cache=None)
+    assert started[0].poll() is not None
+
+
+@pytest.mark.parametrize("code", [b"", b"MZ not ELF" * 20, b"\x7fELF\x02\x01" + bytes(200)])
+def test_what_is_no_object_file_of_ours_is_not_flattened(code: bytes) -> None:
+    with pytest.raises(CannotFlatten):
+        flatten_module.flatten(code, {"run": "f"})

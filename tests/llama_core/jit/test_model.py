@@ -1,0 +1,219 @@
+"""The compiled model against the NumPy model on the same file, and against itself cut in other ways."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llama_core.config import RopeScaling
+from llama_core.errors import Cancelled, ContextFullError, ModelFormatError, UnsupportedModelError
+from llama_core.jit.variants import VARIANTS
+from llama_core.model import Llama
+from llama_core.weights import load_weights
+
+IDS = np.random.default_rng(0).integers(0, 130, 150).astype(np.int32)
+
+
+def forward_all(model: Any, ids: np.ndarray, chunks: list[int] | int, capacity: int = 256) -> np.ndarray:
+    """Logits of every position, the ids cut into chunks (the last length repeats)."""
+    cache = model.new_cache(capacity)
+    lengths = [chunks] if isinstance(chunks, int) else list(chunks)
+    rows, start = [], 0
+    while start < len(ids):
+        length = lengths.pop(0) if len(lengths) > 1 else lengths[0]
+        rows.append(model.forward(ids[start : start + length], cache, logits="all").copy())
+        start += length
+    assert cache.length == len(ids)
+    return np.concatenate(rows)
+
+
+def mixed(name: str) -> str:
+    return "Q8_0" if name.endswith(("v_proj", "embed_tokens", "up_proj")) else "Q4_0"
+
+
+CASES = {
+    "Q4_0": ("Q4_0", {}),
+    "Q4_1": ("Q4_1", {}),
+    "Q8_0": ("Q8_0", {}),
+    "F32": ("F32", {}),
+    "Q5_1": ("Q5_1", {}),
+    "mixed": (mixed, {}),
+    "untied": ("Q8_0", {"tie_embeddings": False}),
+    "bias": ("Q8_0", {"attention_bias": True}),
+    "qk_norm": ("Q8_0", {"qk_norm": True}),
+    "window": ("Q8_0", {"sliding_window": 70}),
+    "partial_rotation": ("Q8_0", {"head_dim": 32, "rope_dim": 16}),
+    "llama3_angles": ("Q8_0", {"rope_scaling": RopeScaling("llama3", 8.0, original_max_seq_len=64)}),
+    "odd_widths": ("F32", {"dim": 72, "hidden_dim": 88, "head_dim": 48, "n_heads": 3, "n_kv_heads": 3}),
+    "one_kv_head": ("Q4_1", {"n_heads": 10, "n_kv_heads": 1, "head_dim": 16}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_agree_with_the_numpy_model(toys: SimpleNamespace, case: str) -> None:
+    """Int8 activations leave an error of a per cent or two of the logits' spread after two layers; a missing
+    norm, a swapped head or a wrong angle would leave fifty."""
+    fmt, changes = CASES[case]
+    checkpoint = toys.checkpoint(fmt, **changes)
+    ours = forward_all(toys.load(checkpoint), IDS, 50)
+    numpy_model = Llama(checkpoint.config, load_weights(checkpoint))
+    theirs = forward_all(numpy_model, IDS, 50)
+    error = np.sqrt(((ours - theirs) ** 2).mean()) / theirs.std()
+    assert ours.dtype == np.float32
+    assert error < 0.03, error
+    assert error > 0 or case == "exact"
+
+
+def test_the_cut_into_calls_does_not_show(toys: SimpleNamespace) -> None:
+    """Bit for bit: token by token, any chunks, one thread or two, forward or forward_batch."""
+    checkpoint = toys.checkpoint("Q4_1", sliding_window=100)
+    model = toys.load(checkpoint)
+    reference = forward_all(model, IDS, 1)
+    for chunks in (2, 3, 4, 5, 7, 16, 63, 64, [1, 64, 2, 33, 4]):
+        np.testing.assert_array_equal(forward_all(model, IDS, chunks), reference, strict=True)
+    single = toys.load(checkpoint, threads=1)
+    for chunks in (1, 64):
+        np.testing.assert_array_equal(forward_all(single, IDS, chunks), reference)
+
+
+def test_an_8_bit_cache_is_a_quarter_as_large_and_nearly_as_good(toys: SimpleNamespace) -> None:
+    checkpoint = toys.checkpoint("Q8_0", head_dim=64)
+    wide, narrow = toys.load(checkpoint), toys.load(checkpoint, kv="q8")
+    ratio = narrow.new_cache(256).nbytes / wide.new_cache(256).nbytes
+    assert ratio == (64 + 4) / (4 * 64)
+    reference = forward_all(wide, IDS, 64)
+    ours = forward_all(narrow, IDS, 64)
+    error = np.sqrt(((ours - reference) ** 2).mean()) / reference.std()
+    assert 0 < error < 0.03
+    for chunks in (1, 3, 7, 50):
+        np.testing.assert_array_equal(forward_all(narrow, IDS, chunks), ours)
+    with pytest.raises(ValueError, match="another way"):
+        narrow.forward(IDS[:1], wide.new_cache(64))
+    with pytest.raises(ValueError, match="kv type"):
+        toys.load(checkpoint, kv="q5")
+
+
+# Each takes a compilation; that the kernels of all variants agree is shown in test_kernels.py at any rate.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_instruction_set_gives_the_same_logits(
+    toys: SimpleNamespace, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = toys.checkpoint(mixed)
+    monkeypatch.setenv("LLAMA_CORE_JIT_ISA", name)
+    try:
+        model = toys.load(checkpoint)
+    except ValueError as error:
+        pytest.skip(str(error))
+    assert name in model.backend
+    monkeypatch.delenv("LLAMA_CORE_JIT_ISA")
+    best = toys.load(checkpoint)
+    np.testing.assert_array_equal(forward_all(model, IDS, [64, 1]), forward_all(best, IDS, [64, 1]))
+
+
+def test_an_unknown_instruction_set_is_refused(toys: SimpleNamespace) -> None:
+    with pytest.raises(ValueError, match="no instruction set"):
+        toys.load(toys.checkpoint(), isa="sse9")
+
+
+def test_a_batch_gives_each_sequence_its_own_logits(toys: SimpleNamespace) -> None:
+    model = toys.load(toys.checkpoint("Q4_0"))
+    sequences = [IDS[:20], IDS[20:21], IDS[30:75]]
+    wanted = [forward_all(model, s, 64)[-1] for s in sequences]
+    caches = [model.new_cache(64 + 32 * i) for i in range(3)]
+    first = model.forward_batch([(s[:-1], c) for s, c in zip(sequences, caches, strict=True) if len(s) > 1])
+    assert first.shape == (2, 130)
+    together = model.forward_batch([(s[-1:], c) for s, c in zip(sequences, caches, strict=True)])
+    np.testing.assert_array_equal(together, np.stack(wanted))
+
+
+def test_truncate_and_go_on_another_way(toys: SimpleNamespace) -> None:
+    model = toys.load(toys.checkpoint("Q4_1"))
+    cache = model.new_cache(200)
+    model.forward(IDS[:60], cache)
+    cache.truncate(37)
+    other = np.concatenate((IDS[:37], IDS[100:120]))
+    got = model.forward(IDS[100:120], cache).copy()
+    np.testing.assert_array_equal(got, forward_all(model, other, 64)[-1])
+    with pytest.raises(ValueError, match="cannot truncate"):
+        cache.truncate(58)
+
+
+def test_shapes_of_what_forward_returns(toys: SimpleNamespace) -> None:
+    model = toys.load(toys.checkpoint())
+    cache = model.new_cache(20)
+    assert model.forward(IDS[:3], cache, logits="none").shape == (0,)
+    assert model.forward(IDS[:3], cache).shape == (130,)
+    assert model.forward(IDS[:3], cache, logits="all").shape == (3, 130)
+    with pytest.raises(ContextFullError):
+        model.forward(IDS[:12], cache)
+    assert cache.length == 9
+    with pytest.raises(ValueError, match="token ids"):
+        model.forward(np.array([130], dtype=np.int32), cache)
+    with pytest.raises(ValueError, match="a pass takes"):
+        model.forward(IDS[:0], cache)
+
+
+def test_cancelled_keeps_the_length(toys: SimpleNamespace) -> None:
+    model = toys.load(toys.checkpoint())
+    cache = model.new_cache(64)
+    model.forward(IDS[:8], cache)
+    with pytest.raises(Cancelled):
+        model.forward(IDS[:8], cache, cancelled=lambda: True)
+    assert cache.length == 8
+    got = model.forward(IDS[8:9], cache).copy()
+    np.testing.assert_array_equal(got, forward_all(model, IDS[:9], 64)[-1])
+
+
+def test_nan_shows_in_the_logits_and_leaves_no_trace(toys: SimpleNamespace) -> None:
+    checkpoint = toys.checkpoint("Q8_0")
+    healthy = forward_all(toys.load(checkpoint), IDS[:20], 64)
+    values = checkpoint.tensors["embed_tokens"].to_float32()
+    values[77] = np.nan
+    broken = dict(checkpoint.tensors) | {"embed_tokens": toys.tensor("embed_tokens", values, "F32")}
+    broken["lm_head"] = checkpoint.tensors["embed_tokens"]
+    from dataclasses import replace
+
+    model = toys.load(
+        replace(checkpoint, tensors=broken, config=replace(checkpoint.config, tie_embeddings=False))
+    )
+    cache = model.new_cache(64)
+    ids = IDS[:20].copy()
+    ids[ids == 77] = 1
+    model.forward(ids[:10], cache)
+    assert np.isnan(model.forward(np.array([77, 3], dtype=np.int32), cache)).all()
+    cache.truncate(10)
+    after = model.forward(ids[10:20], cache).copy()
+    assert np.isfinite(after).all()
+    assert np.isfinite(healthy).all()
+
+
+def test_what_the_kernels_cannot_take_is_unsupported(toys: SimpleNamespace) -> None:
+    with pytest.raises(UnsupportedModelError, match="multiple of 16"):
+        toys.load(toys.checkpoint("F32", head_dim=8))
+
+
+def test_missing_and_misshapen_tensors(toys: SimpleNamespace) -> None:
+    checkpoint = toys.checkpoint()
+    tensors = dict(checkpoint.tensors)
+    del tensors["layers.1.o_proj"]
+    from dataclasses import replace
+
+    with pytest.raises(ModelFormatError, match=r"layers\.1\.o_proj.*missing"):
+        toys.load(replace(checkpoint, tensors=tensors))
+    tensors["layers.1.o_proj"] = checkpoint.tensors["layers.1.gate_proj"]
+    with pytest.raises(ModelFormatError, match="its shape is"):
+        toys.load(replace(checkpoint, tensors=tensors))
+
+
+def test_closed_twice_and_then_unusable(toys: SimpleNamespace, kernel_cache: Path) -> None:
+    model = toys.load(toys.checkpoint())
+    cache = model.new_cache(8)
+    model.close()
+    model.close()
+    with pytest.raises(ValueError, match="closed"):
+        model.forward(IDS[:1], cache)

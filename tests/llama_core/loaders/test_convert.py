@@ -1,0 +1,256 @@
+"""What `models convert` writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from llama_core.errors import ModelFormatError, UnsupportedModelError
+from llama_core.loaders import open_checkpoint
+from llama_core.loaders.convert import FILE_TYPES, convert
+from llama_core.loaders.gguf_header import read_header
+from llama_core.loaders.gguf_writer import OutTensor, write_gguf
+from llama_core.model import Llama
+from llama_core.quant.table import F32
+from llama_core.rope import rope_frequencies
+from llama_core.weights import load_weights
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("type_name", FILE_TYPES)
+def test_converted_tensors_are_the_oracles(
+    model_files: ModuleType, tmp_path: Path, type_name: str, tied: bool
+) -> None:
+    """The oracle's own reader opens the file, and each tensor is what the oracle's quantiser makes of it."""
+    model = model_files.TinyModel(tied=tied)
+    source = model_files.write_gguf(tmp_path / "source.gguf", model)
+    target = tmp_path / "target.gguf"
+    seen: list[tuple[int, int]] = []
+    assert convert(source, target, type_name, on_progress=lambda *p: seen.append(p)) == target
+    stored = {name: value for name, value, _ in model_files.gguf_tensors(model, {}, "F32")}
+    reader = gguf.GGUFReader(target)
+    assert {t.name for t in reader.tensors} == set(stored)
+    head = "token_embd.weight" if tied else "output.weight"
+    for tensor in reader.tensors:
+        kind = type_name.upper() if stored[tensor.name].ndim == 2 else "F32"
+        kind = "Q8_0" if kind.startswith("Q4") and tensor.name == head else kind
+        assert tensor.tensor_type.name == kind
+        wanted = gguf.quantize(stored[tensor.name], tensor.tensor_type)
+        np.testing.assert_array_equal(
+            np.asarray(tensor.data).view(np.uint8).ravel(), wanted.view(np.uint8).ravel()
+        )
+    assert seen[0] == (0, len(stored))
+    assert seen[-1] == (len(stored), len(stored))
+    ours, before = open_checkpoint(target), open_checkpoint(source)
+    assert ours.config == before.config
+    assert ours.metadata["general.file_type"] == FILE_TYPES[type_name]
+    same = {k: v for k, v in before.metadata.items() if not isinstance(v, np.ndarray)}
+    assert {k: ours.metadata[k] for k in same} == same
+    assert ours.tokenizer.encode("the end") == before.tokenizer.encode("the end")
+
+
+def test_a_tensor_that_has_its_type_is_copied(model_files: ModuleType, tmp_path: Path) -> None:
+    model = model_files.TinyModel()
+    source = model_files.write_gguf(tmp_path / "source.gguf", model, "Q4_1")
+    convert(source, tmp_path / "target.gguf", "q4_1")
+    before, after = read_header(source), read_header(tmp_path / "target.gguf")
+    for name, info in after.tensors.items():
+        if name != "token_embd.weight":  # which becomes Q8_0
+            np.testing.assert_array_equal(after.raw(info), before.raw(before.tensors[name]))
+
+
+def test_rows_that_are_no_whole_blocks_become_f16(model_files: ModuleType, tmp_path: Path) -> None:
+    model = model_files.TinyModel(hidden_dim=100)
+    source = model_files.write_gguf(tmp_path / "source.gguf", model)
+    convert(source, tmp_path / "target.gguf", "q8_0")
+    types = {name: info.fmt.name for name, info in read_header(tmp_path / "target.gguf").tensors.items()}
+    assert types["blk.0.ffn_down.weight"] == "F16"
+    assert types["blk.0.ffn_up.weight"] == "Q8_0"
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "llama2c"])
+def test_other_formats_become_gguf(model_files: ModuleType, tmp_path: Path, kind: str) -> None:
+    """Weights, config, tokenizer and template go along; spare rows of the embedding get unused tokens."""
+    model = model_files.TinyModel(vocab_size=470, tied=False)
+    if kind == "llama2c":
+        source = model_files.write_llama2c(tmp_path / "m.bin", model)
+    else:
+        scaling = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 32}
+        source = model_files.write_hf_folder(tmp_path / "hf", model, config={"rope_scaling": scaling})
+        (source / "chat_template.jinja").write_text("{{ messages }}")
+    target = convert(source, tmp_path / "target.gguf", "f32")
+    before, after = open_checkpoint(source), open_checkpoint(target)
+    for name, weight in model.weights.items():
+        np.testing.assert_array_equal(after.tensors[name].to_float32(), weight)
+    assert after.chat_template == before.chat_template
+    assert (after.tokenizer.bos_id, after.tokenizer.eos_id) == (
+        before.tokenizer.bos_id,
+        before.tokenizer.eos_id,
+    )
+    assert after.tokenizer.vocab_size == 470
+    for text in ("the end of the line", " two  spaces", "123 caf\u00e9 \u4f60", "a\nb"):
+        assert after.tokenizer.encode(text) == before.tokenizer.encode(text)
+        ids = before.tokenizer.encode(text)
+        assert after.tokenizer.decode(ids) == before.tokenizer.decode(ids)
+    if kind == "safetensors":
+        wanted, _ = rope_frequencies(before.config)
+        got, _ = rope_frequencies(after.config, after.tensors["rope_freqs"].to_float32())
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
+def write_llama2_style_tokenizer(path: Path) -> None:
+    """A tokenizer.json as Llama 2's: BPE over characters with "\u2581" for spaces, bytes for the rest."""
+    letters = ["\u2581", *"etaoinshrdlu"]
+    merges = [
+        ["t", "h"],
+        ["\u2581", "th"],
+        ["th", "e"],
+        ["\u2581th", "e"],
+        ["i", "n"],
+        ["e", "r"],
+        ["o", "n"],
+        ["\u2581", "a"],
+    ]
+    tokens = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        *(f"<0x{b:02X}>" for b in range(256)),
+        *letters,
+        *(a + b for a, b in merges),
+    ]
+    tokens = list(dict.fromkeys(tokens))
+    special = [{"id": i, "content": tokens[i], "special": True, "normalized": False} for i in range(3)]
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    back = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    model = {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True, "merges": merges}
+    content = {
+        "added_tokens": special,
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, replace],
+        },
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, strip],
+        },
+        "model": model | {"vocab": {token: i for i, token in enumerate(tokens)}},
+    }
+    path.write_text(json.dumps(content))
+    path.with_name("tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}))
+
+
+def test_a_llama2_style_tokenizer_becomes_scores(model_files: ModuleType, tmp_path: Path) -> None:
+    """GGUF has no merges for this kind: each piece's score says how early it is merged."""
+    source = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel())
+    write_llama2_style_tokenizer(source / "tokenizer.json")
+    before = open_checkpoint(source).tokenizer
+    after = open_checkpoint(convert(source, tmp_path / "target.gguf", "q8_0")).tokenizer
+    assert read_header(tmp_path / "target.gguf").metadata["tokenizer.ggml.model"] == "llama"
+    for text in ("the other inn", "  then  the", "caf\u00e9 \u4f60\U0001f600", "other\n\tthe", "a"):
+        assert after.encode(text) == before.encode(text)
+        assert after.decode(before.encode(text)) == text
+    assert len(before.encode("the inn")) < 6
+
+
+def test_a_vocabulary_that_gguf_cannot_express(model_files: ModuleType, tmp_path: Path) -> None:
+    """llama3.np's own vocabulary holds texts twice, and the first counts."""
+    path = model_files.write_npz(tmp_path / "m.npz", model_files.TinyModel())
+    tokens = json.loads((tmp_path / "tokenizer.model.np").read_text())
+    tokens["tokens"][50] = tokens["tokens"][270]
+    (tmp_path / "tokenizer.model.np").write_text(json.dumps(tokens))
+    with pytest.raises(UnsupportedModelError, match="holds a token twice, which GGUF cannot express"):
+        convert(path, tmp_path / "target.gguf", "f32")
+    given = model_files.write_tokenizer_bin(tmp_path / "tokenizer.bin", 300)
+    convert(path, tmp_path / "target.gguf", "f32", tokenizer_path=given)
+    assert open_checkpoint(tmp_path / "target.gguf").tokenizer.vocab_size == 300
+
+
+def test_a_rule_that_gguf_has_no_name_for(model_files: ModuleType, tmp_path: Path) -> None:
+    """Byte-level BPE that does not cut at spaces at all."""
+    source = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel(vocab_size=470))
+    content = (source / "tokenizer.json").read_text().replace('"use_regex": true', '"use_regex": false')
+    (source / "tokenizer.json").write_text(content)
+    with pytest.raises(UnsupportedModelError, match="no rule that GGUF knows cuts texts"):
+        convert(source, tmp_path / "target.gguf", "f32")
+
+
+def test_what_cannot_be_converted(model_files: ModuleType, tmp_path: Path) -> None:
+    model = model_files.TinyModel()
+    model.weights["layers.0.v_proj"][3, 3] = np.nan
+    source = model_files.write_gguf(tmp_path / "source.gguf", model)
+    target = tmp_path / "target.gguf"
+    target.write_bytes(b"what was here before")
+    with pytest.raises(ModelFormatError, match=r"blk\.0\.attn_v.*NaN or infinity"):
+        convert(source, target, "q8_0")
+    with pytest.raises(ValueError, match="unknown type 'q3_k'; f16, f32, q4_0, q4_1, q8_0"):
+        convert(source, target, "q3_k")
+    with pytest.raises(ValueError, match="is the model itself"):
+        convert(source, source, "q8_0")
+    assert target.read_bytes() == b"what was here before"
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["source.gguf", "target.gguf"]
+
+
+def test_the_writer_against_the_oracles_reader(tmp_path: Path) -> None:
+    values: dict[str, Any] = {
+        "general.architecture": "llama", "text": "caf\u00e9", "yes": True, "small": 7, "negative": -7,
+        "large": 1 << 40, "least": -(1 << 40), "real": 0.25, "texts": ["a", "", "\u00e9"],
+        "flags": np.array([True, False]),
+        "bytes": np.arange(3, dtype=np.uint8), "halves": np.array([0.5, -0.5], dtype=np.float64),
+        "numbers": np.array([1, -2], dtype=np.int32),
+    }  # fmt: skip
+    rows = np.arange(12, dtype=np.float32).reshape(3, 4)
+    path = tmp_path / "w.gguf"
+    write_gguf(path, values, [OutTensor("a", (3, 4), F32, lambda: (r.view(np.uint8)[None] for r in rows))])
+    reader = gguf.GGUFReader(path)
+    kinds = {key: [t.name for t in reader.fields[key].types] for key in values}
+    assert kinds["small"] == ["UINT32"]
+    assert (kinds["negative"], kinds["large"], kinds["least"]) == (["INT32"], ["UINT64"], ["INT64"])
+    assert kinds["flags"] == ["ARRAY", "BOOL"]
+    assert kinds["halves"] == ["ARRAY", "FLOAT64"]
+    for key, value in values.items():
+        wanted = value.tolist() if isinstance(value, np.ndarray) else value
+        assert reader.fields[key].contents() == wanted
+    np.testing.assert_array_equal(reader.tensors[0].data, rows)
+    ours = read_header(path).metadata
+    assert [ours[key] for key in ("text", "yes", "small", "negative", "real")] == [
+        "caf\u00e9",
+        True,
+        7,
+        -7,
+        0.25,
+    ]
+    with pytest.raises(ValueError, match="48 bytes were given, expected 64"):
+        write_gguf(path, {}, [OutTensor("a", (4, 4), F32, lambda: [rows.view(np.uint8)])])
+    for bad in (1 << 70, object(), np.array(["x"])):
+        with pytest.raises(ValueError, match=r"64 bits|cannot be written"):
+            write_gguf(path, {"bad": bad}, [])
+    assert gguf.GGUFReader(path).tensors[0].name == "a"
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["w.gguf"]
+
+
+# --- llama.cpp ---
+
+
+@pytest.mark.model
+@pytest.mark.slow
+@pytest.mark.parametrize("type_name", ["q8_0", "q4_0", "q4_1", "f16"])
+def test_converted_files_open_in_llama_cpp(default_model: Path, tmp_path: Path, type_name: str) -> None:
+    """And it computes what we compute, but for its 8-bit activations and 16-bit cache."""
+    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python (group peers) is not installed")
+    target = convert(default_model, tmp_path / "m.gguf", type_name)
+    theirs = llama_cpp.Llama(str(target), n_ctx=256, n_threads=2, verbose=False, logits_all=True)
+    checkpoint = open_checkpoint(target)
+    ids = theirs.tokenize(b"The capital of France is", add_bos=False)
+    assert ids == checkpoint.tokenizer.encode("The capital of France is")
+    theirs.eval(ids)
+    model = Llama(checkpoint.config, load_weights(checkpoint))
+    ours = model.forward(np.array(ids, dtype=np.int32), model.new_cache(64))
+    assert np.corrcoef(ours, theirs.scores[len(ids) - 1])[0, 1] > 0.995

@@ -1,0 +1,72 @@
+"""GGUF files whose header is sound but whose metadata or tensors make no model that runs here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llama_core.errors import ModelFormatError, UnsupportedModelError
+from llama_core.loaders import open_checkpoint
+
+METADATA_CASES: dict[str, tuple[dict[str, Any], str]] = {
+    "no architecture": ({"general.architecture": 3}, "general.architecture': is no string"),
+    "another architecture": ({"general.architecture": "gemma2"}, "'gemma2'; llama, mistral, qwen2, qwen3"),
+    "block_count 10^6": ({"llama.block_count": 10**6}, "n_layers is 1000000, expected 1 to 1024"),
+    "block_count 0": ({"llama.block_count": 0}, "n_layers is 0"),
+    "block_count missing": ({"llama.block_count": None}, "llama.block_count': is missing"),
+    "block_count of the wrong type": ({"llama.block_count": "two"}, "expected a whole number"),
+    "more layers than tensors": ({"llama.block_count": 3}, "layers.2.input_layernorm: is missing"),
+    "fewer layers than tensors": ({"llama.block_count": 1}, "blk.1"),
+    "heads that do not divide": ({"llama.attention.head_count_kv": 3}, "no multiple of n_kv_heads 3"),
+    "odd head": ({"llama.attention.key_length": 7, "llama.attention.value_length": 7}, "must be even"),
+    "width": ({"llama.embedding_length": 128}, "the config asks for"),
+    "rotating more than a head": ({"llama.rope.dimension_count": 16}, "must be even and fit"),
+    # Found by the fuzzer: the order of the rows was made before the shapes had been compared.
+    "2^20 heads of 2^20": (
+        {
+            "llama.attention.head_count": 1 << 20,
+            "llama.attention.key_length": 1 << 20,
+            "llama.attention.value_length": 1 << 20,
+            "llama.rope.dimension_count": 1 << 20,
+        },
+        "the config asks for",
+    ),
+    "epsilon 0": ({"llama.attention.layer_norm_rms_epsilon": 0.0}, "norm_eps is 0.0"),
+    "epsilon NaN": ({"llama.attention.layer_norm_rms_epsilon": float("nan")}, "expected a finite number"),
+    "scaling of an unknown kind": (
+        {"llama.rope.scaling.type": "longrope", "llama.rope.scaling.factor": 4.0},
+        "'longrope' scaling; linear, llama3, yarn would work",
+    ),
+    "scaling by a negative factor": (
+        {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": -1.0},
+        "factor is -1.0",
+    ),
+    "experts": ({"llama.expert_count": 8}, "mixture of experts"),
+    "another value length": ({"llama.attention.value_length": 16}, "differs from the key length 8"),
+    "heads by layer": ({"llama.attention.head_count": [8, 4]}, "differs from layer to layer"),
+    "negative window": ({"llama.attention.sliding_window": "x"}, "expected a whole number"),
+    "template of the wrong type": ({"tokenizer.chat_template": 3}, "chat_template: is no string"),
+    "scores of the wrong type": (
+        {"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": ["a", "b"]},
+        "tokenizer.ggml.scores",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", METADATA_CASES)
+def test_metadata_that_makes_no_model(model_files: ModuleType, tmp_path: Path, name: str) -> None:
+    extra, message = METADATA_CASES[name]
+    path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel(), extra=extra)
+    with pytest.raises(ModelFormatError, match=message):
+        open_checkpoint(path)
+
+
+def test_a_tensor_that_the_model_would_leave_out_is_refused(model_files: ModuleType, tmp_path: Path) -> None:
+    extra = {"blk.0.attn_output.bias": np.zeros(64, dtype=np.float32)}
+    path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel(), extra_tensors=extra)
+    with pytest.raises(UnsupportedModelError, match=r"blk\.0\.attn_output\.bias.*has no place"):
+        open_checkpoint(path)

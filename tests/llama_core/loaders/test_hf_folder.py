@@ -1,0 +1,201 @@
+"""Hugging Face folders: what config.json and the index may say, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from llama_core.errors import ModelFormatError, UnsupportedModelError
+from llama_core.loaders import open_checkpoint
+
+Change = Callable[[Path], None]
+
+
+def edit_json(name: str, **changes: Any) -> Change:
+    def apply(folder: Path) -> None:
+        values = json.loads((folder / name).read_text())
+        values.update(changes)
+        (folder / name).write_text(json.dumps({k: v for k, v in values.items() if v is not ...}))
+
+    return apply
+
+
+def add_tensor(folder: Path, name: str, dtype: str, shape: list[int], n_bytes: int) -> None:
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    data = content[8 + length :]
+    header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + n_bytes]}
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data + bytes(n_bytes))
+
+
+FOLDERS: dict[str, tuple[Change, str]] = {
+    "config without a type": (edit_json("config.json", model_type=...), "model_type: is missing"),
+    "another model": (
+        edit_json("config.json", model_type="gpt_neox"),
+        "'gpt_neox'; llama, mistral, qwen2, qwen3",
+    ),
+    "config of the wrong kind": (edit_json("config.json", hidden_size="64"), "hidden_size: is '64'"),
+    "config with a huge number": (edit_json("config.json", rms_norm_eps=10**400), "no finite number"),
+    "config that is a list": (
+        lambda f: f.joinpath("config.json").write_text("[]") and None,
+        "expected an object",
+    ),
+    "config that is no JSON": (lambda f: f.joinpath("config.json").write_text("{") and None, "is no JSON"),
+    # Found by the fuzzer: whole numbers that no float can hold.
+    "a length of 400 digits": (
+        edit_json(
+            "config.json",
+            rope_scaling={"type": "linear", "factor": 2.0, "original_max_position_embeddings": 10**400},
+        ),
+        "original_max_position_embeddings: has more than 63 bits",
+    ),
+    "a head of 400 digits": (edit_json("config.json", head_dim=10**400), "head_dim: has more than 63 bits"),
+    "layers": (edit_json("config.json", num_hidden_layers=10**6), "n_layers is 1000000"),
+    "one layer more": (
+        edit_json("config.json", num_hidden_layers=3),
+        r"layers\.2\.input_layernorm: is missing",
+    ),
+    "one layer less": (edit_json("config.json", num_hidden_layers=1), r"model\.layers\.1"),
+    "quantised": (
+        edit_json("config.json", quantization_config={"bits": 4}),
+        "unquantised model or a GGUF file",
+    ),
+    "another activation": (edit_json("config.json", hidden_act="gelu"), "'gelu'; silu would work"),
+    "biases in the feed-forward": (edit_json("config.json", mlp_bias=True), "mlp_bias: is true"),
+    "vocabulary": (edit_json("config.json", vocab_size=301), r"\(300, 64\), the config asks for \(301, 64\)"),
+    "scaling of an unknown kind": (
+        edit_json("config.json", rope_scaling={"rope_type": "dynamic", "factor": 2.0}),
+        "'dynamic' scaling; linear, llama3, yarn would work",
+    ),
+    "scaling without a factor": (
+        edit_json("config.json", rope_scaling={"type": "linear"}),
+        "rope_scaling.factor: is missing",
+    ),
+    "scaling that is a list": (edit_json("config.json", rope_scaling=[1]), "rope_scaling: is no object"),
+    "an output bias": (
+        lambda f: add_tensor(f, "model.layers.0.self_attn.o_proj.bias", "F32", [64], 256),
+        "o_proj.bias.*has no place",
+    ),
+    "weights of whole numbers": (
+        lambda f: (
+            add_tensor(f, "lm_head.weight", "I8", [300, 64], 300 * 64)
+            or edit_json("config.json", tie_word_embeddings=False)(f)
+        ),
+        "has type I8; a model in F32, F16 or BF16 would work",
+    ),
+    "two names for one tensor": (
+        lambda f: add_tensor(f, "norm.weight", "F32", [64], 256),
+        "occurs twice under two names",
+    ),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "neither config.json"),
+    "two files without an index": (
+        lambda f: (f / "second.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}") and None,
+        "2 .safetensors files and no",
+    ),
+    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "no 'tokenizer.json' beside the model"),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_that_is_no_model(model_files: ModuleType, tmp_path: Path, name: str) -> None:
+    change, message = FOLDERS[name]
+    folder = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel())
+    change(folder)
+    with pytest.raises(ModelFormatError, match=message):
+        open_checkpoint(folder)
+
+
+INDEXES: dict[str, tuple[Any, str]] = {
+    "no map": ({}, "weight_map: does not map"),
+    "a map to numbers": ({"weight_map": {"a": 1}}, "weight_map: does not map"),
+    "a path out of the folder": (
+        {"weight_map": {"a": "../x.safetensors"}},
+        "no plain .safetensors file name",
+    ),
+    "an absolute path": ({"weight_map": {"a": "/etc/passwd"}}, "no plain .safetensors file name"),
+    "a file that is missing": ({"weight_map": {"a": "x.safetensors"}}, "cannot be opened"),
+    "a tensor that is elsewhere": (
+        {"weight_map": {"nothing": "model-00001-of-00002.safetensors"}},
+        "'nothing': is missing; the index says it is here",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INDEXES)
+def test_an_index_that_lies(model_files: ModuleType, tmp_path: Path, name: str) -> None:
+    content, message = INDEXES[name]
+    folder = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel(), shards=2)
+    (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+    with pytest.raises(ModelFormatError, match=message):
+        open_checkpoint(folder)
+
+
+CONFIGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "the defaults of old files": (
+        {"num_key_value_heads": None, "head_dim": None, "rope_theta": None, "hidden_act": None},
+        {"n_kv_heads": 8, "head_dim": 8, "rope_theta": 10000.0},
+    ),
+    "mistral's window": ({"model_type": "mistral", "sliding_window": 16}, {"sliding_window": 16}),
+    "a window that is null": ({"model_type": "mistral", "sliding_window": None}, {"sliding_window": 0}),
+    "qwen's window, switched off": (
+        {"model_type": "qwen2", "sliding_window": 16, "use_sliding_window": False},
+        {"sliding_window": 0},
+    ),
+    "theta in the newer table": (
+        {"rope_theta": None, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+        {"rope_theta": 5e5, "rope_scaling": None},
+    ),
+    "a tied head": ({"tie_word_embeddings": True}, {"tie_embeddings": True}),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configs_are_understood(model_files: ModuleType, tmp_path: Path, name: str) -> None:
+    changes, expected = CONFIGS[name]
+    model = model_files.TinyModel(n_kv_heads=8)
+    checkpoint = open_checkpoint(model_files.write_hf_folder(tmp_path / "hf", model, config=changes))
+    assert {key: getattr(checkpoint.config, key) for key in expected} == expected
+
+
+def test_llama3_and_yarn_scaling(model_files: ModuleType, tmp_path: Path) -> None:
+    llama3 = {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    }  # fmt: skip
+    model = model_files.TinyModel()
+    folder = model_files.write_hf_folder(tmp_path / "a", model, config={"rope_scaling": llama3})
+    scaling = open_checkpoint(folder).config.rope_scaling
+    assert scaling is not None
+    assert (scaling.kind, scaling.factor, scaling.original_max_seq_len) == ("llama3", 8.0, 32)
+    yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "attention_factor": 1.25}
+    folder = model_files.write_hf_folder(tmp_path / "b", model, config={"rope_scaling": yarn})
+    scaling = open_checkpoint(folder).config.rope_scaling
+    assert scaling is not None
+    assert (scaling.kind, scaling.factor, scaling.attention_factor) == ("yarn", 4.0, 1.25)
+
+
+def test_a_head_that_is_stored_though_tied_is_left_out(model_files: ModuleType, tmp_path: Path) -> None:
+    model = model_files.TinyModel(tied=False)
+    folder = model_files.write_hf_folder(tmp_path / "hf", model, config={"tie_word_embeddings": True})
+    assert "lm_head" not in open_checkpoint(folder).tensors
+
+
+def test_windows_in_some_layers_only_are_refused(model_files: ModuleType, tmp_path: Path) -> None:
+    changes = {
+        "model_type": "qwen2",
+        "sliding_window": 16,
+        "use_sliding_window": True,
+        "max_window_layers": 1,
+    }
+    folder = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel(), config=changes)
+    with pytest.raises(UnsupportedModelError, match="all alike would work"):
+        open_checkpoint(folder)

@@ -1,0 +1,138 @@
+"""One random model in every format: the same logits, those of the slow float64 oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from llama_core.checkpoint import Checkpoint
+from llama_core.loaders import open_checkpoint
+from llama_core.model import Llama
+from llama_core.weights import load_weights
+
+IDS = [5, 17, 100, 42, 250, 33, 77, 8]
+
+
+def logits_of(checkpoint: Checkpoint, ids: list[int] = IDS) -> NDArray[np.float32]:
+    model = Llama(checkpoint.config, load_weights(checkpoint), threads=1)
+    return model.forward(np.array(ids, dtype=np.int32), model.new_cache(64), logits="all").copy()
+
+
+def greedy(checkpoint: Checkpoint, n: int) -> list[int]:
+    model = Llama(checkpoint.config, load_weights(checkpoint), threads=1)
+    cache, ids = model.new_cache(64), list(IDS)
+    step = IDS
+    for _ in range(n):
+        step = [int(np.argmax(model.forward(np.array(step, dtype=np.int32), cache)))]
+        ids += step
+    return ids
+
+
+WRITERS: dict[str, Callable[[ModuleType, Path, Any], Path]] = {
+    "gguf": lambda files, folder, model: files.write_gguf(folder / "m.gguf", model),
+    "safetensors": lambda files, folder, model: files.write_hf_folder(folder / "hf", model, shards=2),
+    "llama2c legacy": lambda files, folder, model: files.write_llama2c(folder / "m.bin", model, 0),
+    "llama2c version 1": lambda files, folder, model: files.write_llama2c(folder / "m.bin", model, 1),
+    "npz": lambda files, folder, model: files.write_npz(folder / "m.npz", model),
+}
+
+
+def test_every_format_gives_the_oracles_logits(
+    model_files: ModuleType, reference: Any, tmp_path: Path
+) -> None:
+    # llama3.np's epsilon is 1e-6, llama2.c's 1e-5; numbers this large hide the difference.
+    model = model_files.TinyModel(tied=False)
+    model.weights["embed_tokens"] *= 50
+    reached: dict[str, list[int]] = {}
+    for kind, write in WRITERS.items():
+        checkpoint = open_checkpoint(write(model_files, tmp_path, model))
+        wanted = reference.forward(checkpoint.config, model.weights, IDS)
+        np.testing.assert_allclose(logits_of(checkpoint), wanted, rtol=0, atol=2e-4, err_msg=kind)
+        reached[kind] = greedy(checkpoint, 24)
+    assert len(reached) == 5
+    assert all(ids == reached["gguf"] for ids in reached.values())
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
+def test_neighbours_give_the_oracles_logits(
+    model_files: ModuleType, reference: Any, tmp_path: Path, architecture: str
+) -> None:
+    model = model_files.TinyModel(architecture=architecture, bias=True, qk_norm=architecture == "qwen3")
+    for path in (
+        model_files.write_gguf(tmp_path / "m.gguf", model),
+        model_files.write_hf_folder(tmp_path / "hf", model),
+    ):
+        checkpoint = open_checkpoint(path)
+        wanted = reference.forward(checkpoint.config, model.weights, IDS)
+        np.testing.assert_allclose(logits_of(checkpoint), wanted, rtol=0, atol=1e-4)
+
+
+def test_int8_groups_give_the_logits_of_their_own_numbers(
+    model_files: ModuleType, reference: Any, tmp_path: Path
+) -> None:
+    model = model_files.TinyModel()
+    checkpoint = open_checkpoint(model_files.write_llama2c(tmp_path / "m.bin", model, 2))
+    for weight in model.weights.values():
+        if weight.ndim == 2:
+            numbers, scales = model_files.int8_groups(weight, 32)
+            weight[:] = (numbers.astype(np.float32) * scales[:, None]).reshape(weight.shape)
+    wanted = reference.forward(checkpoint.config, model.weights, IDS)
+    np.testing.assert_allclose(logits_of(checkpoint), wanted, rtol=0, atol=1e-4)
+
+
+def test_a_mixed_file_as_q4_k_m_is(model_files: ModuleType, reference: Any, tmp_path: Path) -> None:
+    """Q4_K with Q6_K for some tensors, 5-bit types between: random blocks, read by the oracle."""
+    model = model_files.TinyModel(dim=256, hidden_dim=256, n_layers=2, head_dim=32, tied=False)
+    types = {
+        "v_proj": "Q6_K",
+        "down_proj": "Q6_K",
+        "lm_head": "Q6_K",
+        "embed_tokens": "Q5_0",
+        "o_proj": "Q5_K",
+    }
+    rng = np.random.default_rng(1)
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    for key, value in model_files.gguf_metadata(model).items():
+        add = {
+            int: writer.add_uint32,
+            float: writer.add_float32,
+            str: writer.add_string,
+            list: writer.add_array,
+        }
+        add[type(value)](key, value)
+    ours = {theirs: name for name, theirs in model_files.gguf_tensor_names(model).items()}
+    for theirs, value, type_name in model_files.gguf_tensors(model, types, "Q4_K"):
+        kind = gguf.GGMLQuantizationType[type_name]
+        if type_name == "F32":
+            writer.add_tensor(theirs, value)
+            continue
+        block, size = gguf.GGML_QUANT_SIZES[kind]
+        raw = rng.integers(0, 256, (len(value), value.shape[1] // block * size), dtype=np.uint8)
+        scale = np.array([0.0008], dtype=np.float16).view(
+            np.uint8
+        )  # the float16 scales, so that all stays finite
+        for at in {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "Q5_0": (0,)}[type_name]:
+            for column in (at, at + 1):
+                raw[:, column::size] = scale[column - at]
+        writer.add_tensor(theirs, raw, raw_dtype=kind)
+        model.weights[ours[theirs]] = model_files.halves(
+            gguf.dequantize(raw, kind), ours[theirs], model.head_dim
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    checkpoint = open_checkpoint(tmp_path / "m.gguf")
+    assert {t.fmt.name for t in checkpoint.tensors.values()} == {"F32", "Q4_K", "Q5_K", "Q6_K", "Q5_0"}
+    for name, weight in model.weights.items():
+        np.testing.assert_array_equal(checkpoint.tensors[name].to_float32(), weight)
+    wanted = reference.forward(checkpoint.config, model.weights, IDS)
+    assert np.isfinite(wanted).all()
+    np.testing.assert_allclose(logits_of(checkpoint), wanted, rtol=1e-4, atol=1e-4)

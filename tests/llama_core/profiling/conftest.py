@@ -1,0 +1,53 @@
+"""A toy checkpoint in memory, with a tokenizer whose ids are bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pytest
+
+from llama_core.checkpoint import Checkpoint
+from llama_core.profiling.synthetic import TOY, random_checkpoint
+
+
+class ByteTokenizer:
+    """ids 0 to 255 are bytes, 256 ends a text; good enough for a model that knows nothing."""
+
+    kind = "bytes"
+    vocab_size = 320
+    bos_id = None
+    eos_id = 256
+    stop_ids = frozenset({256})
+    add_bos = False
+    special_tokens: Mapping[str, int] = {"<end>": 256}
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        return list(text.encode())
+
+    def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
+        return [i for part in parts for i in ([part] if isinstance(part, int) else self.encode(part))]
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return bytes([token_id]) if token_id < 256 else b""
+
+    def token_text(self, token_id: int) -> str:
+        return self.token_bytes(token_id).decode("latin-1") or f"<{token_id}>"
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return b"".join(self.token_bytes(token_id) for token_id in ids).decode(errors="replace")
+
+    def stream(self) -> ByteStream:
+        return ByteStream()
+
+
+class ByteStream:
+    def push(self, token_id: int) -> str:
+        return chr(token_id) if token_id < 256 else ""
+
+    def flush(self) -> str:
+        return ""
+
+
+@pytest.fixture(scope="session")
+def toy_checkpoint() -> Checkpoint:
+    return random_checkpoint(TOY, ByteTokenizer())

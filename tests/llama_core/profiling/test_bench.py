@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from llama_core.profiling import bench
+from llama_core.profiling.bench import PRODUCTS_LABEL, BenchResult, Row, run_bench
+from llama_core.profiling.bench_tasks import Task, decode, prefill, random_ids
+from llama_core.profiling.bench_text import bench_json, bench_lines, ratios
+from llama_core.profiling.machine import BLAS_OVERRIDES, describe_machine, machine_lines
+from llama_core.profiling.roofline import Bandwidth, TokenCost, float32_peak, read_bandwidth, token_cost
+
+MEGA = 1e6
+
+
+class ScriptedSubject:
+    """Answers with given rates and notes the order of the calls."""
+
+    def __init__(
+        self, label: str, rates: list[float], calls: list[str], cost: TokenCost | None = None
+    ) -> None:
+        self.label = label
+        self.threads = 1
+        self.cost = cost
+        self.in_float32 = cost is not None
+        self._rates = list(rates)
+        self._calls = calls
+
+    def can(self, task: Task) -> bool:
+        return not (self.label == "b" and task.name == "pp8")
+
+    def measure(self, task: Task) -> float:
+        self._calls.append(f"{self.label}:{task.name}")
+        return self._rates.pop(0)
+
+
+@pytest.fixture
+def quick_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose bandwidth and peak need no measuring."""
+    monkeypatch.setattr(bench, "read_bandwidth", lambda threads: Bandwidth(5e9, threads, 1 << 27, "told"))
+    monkeypatch.setattr(bench, "float32_peak", lambda: 7e9)
+    monkeypatch.setattr(bench, "last_level_cache_bytes", lambda: 500)
+    monkeypatch.setattr(bench, "PAUSE_S", 0.0)
+
+
+def test_subjects_take_turns_and_the_first_round_does_not_count(quick_machine: None) -> None:
+    calls: list[str] = []
+    steps: list[tuple[int, int]] = []
+    a = ScriptedSubject("a", [1, 2, 10, 20, 30, 40], calls)
+    b = ScriptedSubject("b", [3, 5, 7], calls)
+    tasks = [prefill(8), decode(n=4)]
+    result = run_bench([a, b], tasks, repeat=2, on_step=lambda *step: steps.append(step))
+    assert calls == ["a:pp8", "a:tg4", "b:tg4"] * 3
+    assert steps == [(n, 9) for n in range(1, 10)]
+    runs = {(row.task, row.label): row.runs for row in result.rows}
+    assert runs == {("pp8", "a"): [10, 30], ("tg4", "a"): [20, 40], ("tg4", "b"): [5, 7]}
+    assert len(result.bandwidth[1]) == 2
+    assert result.float32_peak == []
+
+
+def test_repeat_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="repeat is 0"):
+        run_bench([], [], repeat=0)
+
+
+def test_busy_programs_run_beside_their_task_only(quick_machine: None) -> None:
+    seen: list[tuple[str, int]] = []
+
+    class Watcher(ScriptedSubject):
+        def measure(self, task: Task) -> float:
+            children = psutil.Process().children()
+            seen.append((task.name, sum("getppid" in " ".join(child.cmdline()) for child in children)))
+            return 1.0
+
+    run_bench([Watcher("a", [], [])], [decode(n=2), decode(n=2, busy=2)], repeat=1)
+    assert seen == [("tg2", 0), ("tg2+2busy", 2)] * 2
+    assert not [c for c in psutil.Process().children() if "getppid" in " ".join(c.cmdline())]
+
+
+def test_ceilings_follow_the_measured_machine(quick_machine: None) -> None:
+    cost = TokenCost(weight_bytes=1000, kv_bytes_per_position=10, multiply_adds=300, head_multiply_adds=100)
+    subject = ScriptedSubject("numpy", [1.0] * 4, [], cost)
+    result = run_bench([subject], [prefill(8), decode(depth=100, n=10)], repeat=1)
+    assert (result.bandwidth[1], result.float32_peak) == ([5e9], [7e9])
+    ceilings = {row.task: row.ceiling for row in result.rows}
+    assert ceilings["tg10@d100"] == pytest.approx(5e9 / (1000 + 10 * 105))
+    assert ceilings["pp8"] == pytest.approx(7e9 / 200)
+    small = ScriptedSubject("jit", [1.0] * 2, [], dataclasses.replace(cost, weight_bytes=400))
+    [row] = run_bench([small], [decode(n=2)], repeat=1).rows
+    assert row.ceiling is None  # the cache holds it: memory is not the limit
+
+
+def test_task_names_are_llama_cpps() -> None:
+    assert [task.name for task in (prefill(512), decode(), decode(1024))] == ["pp512", "tg128", "tg128@d1024"]
+    assert decode(busy=1).name == "tg128+1busy"
+    assert decode().context_n == 129
+    assert not prefill(512).decodes
+
+
+def test_random_ids_are_the_same_each_time() -> None:
+    assert random_ids(50, 300) == random_ids(50, 300)
+    assert all(16 <= one < 300 for one in random_ids(50, 300))
+    assert len(random_ids(3, 2)) == 3
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    rows = [
+        Row("tg128", "jit (avx)", [30.0, 90.0, 20.0]),
+        Row("tg128", "numpy", [10.0, 30.0, 20.0]),
+        Row("tg128", PRODUCTS_LABEL, [20.0, 30.0, 40.0]),
+        Row("tg128", "llama.cpp 1", [15.0, 45.0, 10.0]),
+        Row("tg128+1busy", "numpy", [5.0, 15.0, 10.0]),
+    ]
+    found = {(one["of"], one["to"]): one["ratio"] for one in ratios(BenchResult(rows, {1: [1.0]}, "x", []))}
+    assert found == {
+        ("jit (avx)", "numpy"): 3.0,
+        ("jit (avx)", "llama.cpp 1"): 2.0,
+        ("numpy", PRODUCTS_LABEL): 0.5,
+        ("numpy", "llama.cpp 1"): pytest.approx(2 / 3),
+        ("tg128+1busy", "tg128"): 0.5,
+    }
+
+
+def test_the_table_and_the_json_agree() -> None:
+    rows = [Row("pp128", "numpy", [100.0, 300.0, 200.0], ceiling=400.0), Row("tg128", "numpy", [5.0])]
+    result = BenchResult(rows, {2: [48e9, 50e9]}, "compiled loop", [100e9])
+    start = {
+        "backend": "numpy",
+        "load_s": 1.5,
+        "ttft_cold_s": 0.2,
+        "ttft_warm_s": 0.1,
+        "resident_bytes": 600 * 2**20,
+        "peak_bytes": 700 * 2**20,
+        "weights_bytes": 500 * 2**20,
+        "kv_bytes": 100 * 2**20,
+        "scratch_bytes": 2**20,
+    }
+    text = "\n".join(bench_lines(result, [start]))
+    assert "49.0 GB/s read with 2 threads (48.0 to 50.0; compiled loop)" in text
+    assert "float32 products: 200 GFLOP/s" in text
+    line = next(line for line in text.splitlines() if line.startswith("pp128"))
+    assert line.split() == ["pp128", "numpy", "200.0", "100.0", "300.0", "400", "0.50"]
+    assert text.splitlines()[-1].split() == ["numpy", "1.50", "200", "100", "600", "700", "500", "100", "1"]
+    data = bench_json("m", {"cpu": "x"}, result, [start])
+    assert data["rows"][0]["of_ceiling"] == 0.5
+    assert data["rows"][1]["of_ceiling"] is None
+    assert data["rows"][0]["runs"] == [100.0, 300.0, 200.0]
+
+
+def test_bandwidth_is_of_this_world() -> None:
+    for threads in (1, 2):
+        reading = read_bandwidth(threads, passes=2)
+        assert 100 * MEGA < reading.bytes_per_s < 10_000_000 * MEGA
+        assert reading.buffer_bytes >= 96 * MEGA
+        assert reading.threads == threads
+
+
+def test_bandwidth_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llama_core.profiling import roofline
+
+    monkeypatch.setitem(sys.modules, "numba", None)
+    roofline._reader.cache_clear()
+    try:
+        reading = read_bandwidth(1, passes=2)
+    finally:
+        roofline._reader.cache_clear()
+    assert reading.method == "dot products (BLAS)"
+    assert reading.bytes_per_s > 100 * MEGA
+
+
+def test_float32_peak_is_positive() -> None:
+    assert float32_peak(repeats=1) > MEGA
+
+
+@pytest.mark.model
+def test_the_copying_task_is_a_request_of_the_model(default_model: Path) -> None:
+    from llama_core.loaders import open_checkpoint
+    from llama_core.profiling.bench_copy import TEXT, copying
+
+    checkpoint = open_checkpoint(default_model)
+    task = copying(checkpoint)
+    assert task is not None
+    assert task.ids(1) == list(task.prompt_ids)
+    assert task.prompt_n == len(task.prompt_ids) > 250
+    assert TEXT in checkpoint.tokenizer.decode(task.prompt_ids)
+    assert task.stop_ids == checkpoint.tokenizer.stop_ids
+    assert copying(dataclasses.replace(checkpoint, chat_template=None)) is None
+
+
+@pytest.mark.model
+def test_the_cost_of_the_default_model(default_model: Path) -> None:
+    """The figures of shared/design/measuring.md: 96.4 MB in the file, 538 MB as float32, 134.5 M products."""
+    from llama_core.loaders import open_checkpoint
+
+    checkpoint = open_checkpoint(default_model)
+    in_file, in_float32 = token_cost(checkpoint, "file"), token_cost(checkpoint, "float32")
+    assert in_file.weight_bytes / MEGA == pytest.approx(96.5, abs=0.2)
+    assert in_float32.weight_bytes / MEGA == pytest.approx(538, abs=0.5)
+    assert in_file.multiply_adds / MEGA == pytest.approx(134.5, abs=0.1)
+    assert (in_file.multiply_adds - in_file.head_multiply_adds) / MEGA == pytest.approx(106.2, abs=0.1)
+    assert in_file.kv_bytes_per_position == 46_080
+    assert token_cost(checkpoint, "file", "q8").kv_bytes_per_position < 46_080 / 3
+
+
+def test_the_machine_is_described() -> None:
+    machine = describe_machine(2)
+    assert machine["cores"] == os.cpu_count()
+    assert machine["threads"] == 2
+    text = "\n".join(machine_lines(machine))
+    for word in (machine["numpy"], machine["python"], machine["blas_kernel"], machine["cpu"]):
+        assert word in text
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_the_blas_override_is_removed_before_numpy_loads_only(loaded: bool) -> None:
+    script = (
+        ("import numpy\n" if loaded else "")
+        + "import os\nfrom llama_core.profiling.machine import use_native_blas\n"
+        + "try:\n    print(use_native_blas())\nexcept RuntimeError as error:\n    print('late', error)\n"
+        + "print([name for name in os.environ if name.startswith('OPENBLAS_')])\n"
+    )
+    environment = {**os.environ, **dict.fromkeys(BLAS_OVERRIDES, "Haswell")}
+    environment["OPENBLAS_L2_SIZE"] = "512"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    first, left = done.stdout.splitlines()
+    if loaded:
+        assert first.startswith("late")
+        assert left != "[]"
+    else:
+        assert first == str(list(BLAS_OVERRIDES))
+        assert left == "[]"

@@ -1,0 +1,83 @@
+"""The cache's arithmetic, and that it is refused before memory is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llama_core import system_memory
+from llama_core.errors import ContextFullError, NotEnoughMemoryError
+from llama_core.kv_cache import KVCache
+
+
+def test_a_new_cache_is_empty_float32_and_counts_its_bytes(make_toy: Callable[..., Any]) -> None:
+    cache = KVCache(make_toy().config, 100)
+    assert (cache.length, cache.capacity) == (0, 100)
+    assert cache.keys.dtype == cache.values.dtype == np.float32
+    assert cache.nbytes == cache.keys.nbytes + cache.values.nbytes
+    assert cache.nbytes >= 2 * 3 * 2 * 100 * 8 * 4
+
+
+def test_advance_and_truncate(make_toy: Callable[..., Any]) -> None:
+    cache = KVCache(make_toy().config, 10)
+    cache.advance(7)
+    cache.truncate(4)
+    assert cache.length == 4
+    cache.truncate(4)
+    for wrong in (5, -1):
+        with pytest.raises(ValueError, match="truncate"):
+            cache.truncate(wrong)
+    with pytest.raises(ContextFullError, match="11 tokens are needed but the context holds 10"):
+        cache.advance(7)
+    assert cache.length == 4
+
+
+def test_a_cache_larger_than_memory_is_refused_before_it_is_made(
+    make_toy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_toy().config
+    monkeypatch.setattr(system_memory, "available_bytes", lambda: 50_000)
+    monkeypatch.setattr(np, "zeros", lambda *_, **__: pytest.fail("memory was taken"))
+    with pytest.raises(NotEnoughMemoryError, match=r"KV cache of 4,096 tokens needs .* available") as caught:
+        KVCache(config, 4096)
+    assert caught.value.needed_bytes == 2 * 3 * 2 * 4096 * 8 * 4
+    assert caught.value.available_bytes == 50_000
+    assert "num_ctx" in str(caught.value)
+
+
+def test_an_absurd_cache_is_refused_on_this_very_machine(make_toy: Callable[..., Any]) -> None:
+    with pytest.raises(NotEnoughMemoryError):
+        KVCache(make_toy().config, 1 << 45)
+
+
+@pytest.mark.parametrize(
+    ("limit", "usage", "stat", "expected"),
+    [
+        ("1000000", "400000", "inactive_file 100000\nactive_file 50000", 750_000),
+        ("1000000", "2000000", "inactive_file 0", 0),
+        ("max", "1", "", None),
+        ("9223372036854771712", "1", "inactive_file 0", None),
+    ],
+)
+def test_the_cgroup_limits_what_is_available(
+    tmp_path: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    usage: str,
+    stat: str,
+    expected: int | None,
+) -> None:
+    files = []
+    for name, text in (("limit", limit), ("usage", usage), ("stat", stat)):
+        (tmp_path / name).write_text(text + "\n")
+        files.append(str(tmp_path / name))
+    monkeypatch.setattr(system_memory, "_CGROUP_FILES", (tuple(files),))
+    available = system_memory.available_bytes()
+    assert available == expected if expected is not None else available > 1_000_000
+
+
+def test_resident_bytes_is_plausible() -> None:
+    assert 10_000_000 < system_memory.resident_bytes() < 1 << 40

@@ -1,0 +1,203 @@
+"""Sampling: the filters by their definitions, the distributions by counting, and one seed one reply."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llama_core.errors import NumericalError
+from llama_core.sampling import Sampler, SamplingParams, top_ids
+
+DRAWS = 8_000
+
+
+def logits_of(*values: float) -> np.ndarray:
+    return np.array(values, dtype=np.float32)
+
+
+def counts(logits: np.ndarray, ids: tuple[int, ...] = (), **params: Any) -> np.ndarray:
+    """How often each id is drawn."""
+    neutral = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+    sampler = Sampler(SamplingParams(**{**neutral, **params}), len(logits))
+    rng = np.random.default_rng(11)
+    drawn = [sampler.draw(logits, ids, rng).id for _ in range(DRAWS)]
+    return np.bincount(drawn, minlength=len(logits))
+
+
+def assert_distribution(found: np.ndarray, expected: np.ndarray) -> None:
+    """A chi-square bound that a right sampler passes but for one seed in a million."""
+    expected = expected / expected.sum()
+    assert not found[expected == 0].any()
+    kept = expected > 0
+    wanted = expected[kept] * found.sum()
+    statistic = ((found[kept] - wanted) ** 2 / wanted).sum()
+    freedom = max(1, kept.sum() - 1)
+    assert statistic < freedom + 5 * math.sqrt(2 * freedom) + 20
+
+
+LOGITS = logits_of(2.0, 0.5, 1.5, -1.0, 0.0, 1.0)
+P = np.exp(LOGITS.astype(float))
+P /= P.sum()
+ORDER = np.argsort(-P)
+
+
+def test_temperature_one_without_filters_is_the_models_own_distribution() -> None:
+    assert_distribution(counts(LOGITS), P)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_temperature(temperature: float) -> None:
+    assert_distribution(counts(LOGITS, temperature=temperature), P ** (1 / temperature))
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 6, 100])
+def test_top_k(k: int) -> None:
+    expected = P.copy()
+    expected[ORDER[k:]] = 0
+    assert_distribution(counts(LOGITS, top_k=k), expected)
+
+
+@pytest.mark.parametrize("p", [0.01, 0.5, 0.75, 0.95, 0.999999])
+@pytest.mark.parametrize("k", [0, 3])
+def test_top_p_is_the_smallest_set_with_the_mass(p: float, k: int) -> None:
+    expected = P.copy()
+    if k:
+        expected[ORDER[k:]] = 0
+    cumulative = np.cumsum(expected[ORDER]) / expected.sum()
+    expected[ORDER[int((cumulative < p).sum()) + 1 :]] = 0
+    assert_distribution(counts(LOGITS, top_p=p, top_k=k), expected)
+
+
+@pytest.mark.parametrize("min_p", [0.1, 0.3, 1.0])
+def test_min_p(min_p: float) -> None:
+    assert_distribution(counts(LOGITS, min_p=min_p), np.where(min_p * P.max() * 0.999 <= P, P, 0))
+
+
+@pytest.mark.parametrize("last_n", [-1, 0, 2, 64])
+def test_the_penalty_divides_what_is_positive_and_multiplies_what_is_not(last_n: int) -> None:
+    ids = (3, 0, 1, 1)
+    window = {-1: {0, 1, 3}, 0: set(), 2: {1}, 64: {0, 1, 3}}[last_n]
+    changed = LOGITS.astype(float)
+    for i in window:
+        changed[i] = changed[i] / 1.5 if changed[i] > 0 else changed[i] * 1.5
+    found = counts(LOGITS, ids, repeat_penalty=1.5, repeat_last_n=last_n)
+    assert_distribution(found, np.exp(changed))
+
+
+def test_all_filters_together() -> None:
+    found = counts(LOGITS, temperature=0.8, top_k=4, top_p=0.9, min_p=0.2)
+    kept = P.copy()
+    kept[ORDER[4:]] = 0
+    kept[ORDER[int((np.cumsum(kept[ORDER]) / kept.sum() < 0.9).sum()) + 1 :]] = 0
+    kept[kept < 0.2 * P.max()] = 0
+    assert_distribution(found, kept ** (1 / 0.8))
+
+
+def test_greedy_takes_the_first_of_equals_and_no_number() -> None:
+    sampler = Sampler(SamplingParams(temperature=0.0, top_k=1, top_p=0.1), 4)
+    rng = np.random.default_rng(0)
+    state = rng.bit_generator.state
+    assert sampler.draw(logits_of(1.0, 3.0, 3.0, 2.0), [], rng).id == 1
+    assert rng.bit_generator.state == state
+
+
+def test_greedy_hears_the_penalty() -> None:
+    sampler = Sampler(SamplingParams(temperature=0.0, repeat_penalty=2.0), 3)
+    assert sampler.draw(logits_of(3.0, 2.0, 0.0), [0], np.random.default_rng(0)).id == 1
+
+
+def test_a_tiny_temperature_is_greedy_and_a_huge_one_uniform() -> None:
+    assert counts(LOGITS, temperature=1e-9)[0] == DRAWS
+    assert_distribution(counts(LOGITS, temperature=100.0), np.ones(6) + (LOGITS / 100.0))
+
+
+def test_one_seed_one_reply_and_the_logits_stay() -> None:
+    rng = np.random.default_rng(1)
+    logits = (rng.standard_normal((50, 49_152)) * 4).astype(np.float32)
+    given = logits.copy()
+
+    def reply(seed: int) -> list[int]:
+        sampler = Sampler(SamplingParams(repeat_penalty=1.1), 49_152)
+        numbers = np.random.default_rng(seed)
+        ids: list[int] = []
+        for row in logits:
+            ids.append(sampler.draw(row, ids, numbers).id)
+        return ids
+
+    assert reply(7) == reply(7)
+    assert reply(7) != reply(8)
+    np.testing.assert_array_equal(logits, given)
+
+
+def test_the_log_probability_is_the_models_own() -> None:
+    params = SamplingParams(temperature=0.3, top_k=2, repeat_penalty=1.7)
+    sampled = Sampler(params, 6).draw(LOGITS, [0, 1, 2], np.random.default_rng(2))
+    assert sampled.logprob == pytest.approx(math.log(P[sampled.id]), abs=1e-6)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize("place", [0, 3, 5])
+def test_what_is_not_finite_is_an_error(bad: float, temperature: float, place: int) -> None:
+    logits = LOGITS.copy()
+    logits[place] = bad
+    with pytest.raises(NumericalError, match="NaN or infinity"):
+        Sampler(SamplingParams(temperature=temperature), 6).draw(logits, [], np.random.default_rng(0))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    size=st.sampled_from([1, 7, 64, 4095, 4096, 5000, 49_152]),
+    n=st.sampled_from([1, 2, 40, 256, 257, 1000, 60_000]),
+    distinct=st.sampled_from([1, 2, 50, 1_000_000]),
+    seed=st.integers(0, 1000),
+)
+def test_top_ids_equals_a_full_sort(size: int, n: int, distinct: int, seed: int) -> None:
+    """With many ties too: of equal logits the lower id comes first."""
+    logits = np.random.default_rng(seed).integers(0, distinct, size).astype(np.float32)
+    expected = np.lexsort((np.arange(size), -logits))[:n]
+    np.testing.assert_array_equal(top_ids(logits, n), expected)
+
+
+def test_a_flat_distribution_without_top_k_is_cut_by_top_p_alone() -> None:
+    """The nucleus is larger than the first look at the likeliest."""
+    logits = np.zeros(20_000, np.float32)
+    sampler = Sampler(SamplingParams(temperature=1.0, top_k=0, top_p=0.5), 20_000)
+    rng = np.random.default_rng(3)
+    drawn = [sampler.draw(logits, [], rng).id for _ in range(400)]
+    assert max(drawn) <= 10_000
+    assert max(drawn) > 9_000
+
+
+def test_alternatives_are_likeliest_first() -> None:
+    top = Sampler(SamplingParams(), 6).top(LOGITS, 3)
+    assert [i for i, _ in top] == ORDER[:3].tolist()
+    np.testing.assert_allclose([p for _, p in top], np.log(P[ORDER[:3]]), atol=1e-6)
+    assert Sampler(SamplingParams(), 6).top(LOGITS, 0) == ()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -0.1},
+        {"temperature": math.nan},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"min_p": 2.0},
+        {"repeat_penalty": 0.0},
+        {"repeat_last_n": -2},
+        {"seed": -1},
+        {"max_tokens": -1},
+        {"stop": ("",)},
+    ],
+)
+def test_wrong_parameters_are_refused_with_a_sentence(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(ValueError, match=f"{name} is .*, expected"):
+        SamplingParams(**wrong)

@@ -1,0 +1,94 @@
+"""Metadata that does not describe a tokenizer is refused by the name of its key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llama_core.errors import ModelFormatError, UnsupportedModelError
+from llama_core.tokenizers.from_gguf import tokenizer_from_gguf
+from llama_core.tokenizers.pretokenizers import RULES, splitter
+
+GOOD: dict[str, Any] = {
+    "model": "gpt2",
+    "pre": "gpt-2",
+    "tokens": ["a", "b", "ab", "<|end|>"],
+    "token_type": np.array([1, 1, 1, 3], dtype=np.int32),
+    "merges": ["a b"],
+    "bos_token_id": 3,
+    "eos_token_id": 3,
+    "add_bos_token": True,
+}
+
+
+def build(**changes: Any) -> Any:
+    fields = {key: value for key, value in (GOOD | changes).items() if value is not ...}
+    return tokenizer_from_gguf({f"tokenizer.ggml.{k}": v for k, v in fields.items()}, Path("toy.gguf"))
+
+
+def test_a_sound_one() -> None:
+    tokenizer = build()
+    assert tokenizer.encode("abba") == [2, 1, 0]
+    assert (tokenizer.bos_id, tokenizer.add_bos, tokenizer.vocab_size) == (3, True, 4)
+    assert build(bos_token_id=...).add_bos is False
+    assert build(bos_token_id=0xFFFFFFFF).bos_id is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model", ...),
+        ("model", 7),
+        ("tokens", ...),
+        ("tokens", []),
+        ("tokens", "abc"),
+        ("tokens", np.zeros(4, np.int32)),
+        ("token_type", np.zeros(3, np.int32)),
+        ("token_type", np.zeros(4, np.float32)),
+        ("token_type", ["1", "1", "1", "1"]),
+        ("merges", ...),
+        ("merges", np.zeros(4, np.int32)),
+        ("bos_token_id", 4),
+        ("eos_token_id", -2),
+        ("eos_token_id", "3"),
+        ("eos_token_id", True),
+        ("add_bos_token", 1),
+        ("pre", 3),
+    ],
+)
+def test_a_wrong_key_is_named(key: str, value: Any) -> None:
+    with pytest.raises(ModelFormatError, match=rf"tokenizer\.ggml\.{key}:"):
+        build(**{key: value})
+
+
+@pytest.mark.parametrize(("key", "value"), [("model", "wordpiece"), ("pre", "no-such-rule")])
+def test_an_unknown_kind_is_refused_by_name(key: str, value: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=value):
+        build(**{key: value})
+
+
+def test_end_tokens() -> None:
+    assert build(eot_token_id=1, eom_token_id=2).stop_ids == {1, 2, 3}
+    assert build(token_type=..., eos_token_id=...).stop_ids == frozenset()
+
+
+def test_files_from_before_the_pre_key() -> None:
+    assert build(pre=...).kind == "byte-level BPE (default)"
+    tokens = ["a", "b", "ab", "<|begin_of_text|>"]
+    assert build(pre=..., tokens=tokens).kind == "byte-level BPE (llama-bpe)"
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_every_rule_keeps_every_character(name: str, nasty_strings: list[str]) -> None:
+    split = splitter(RULES[name].patterns)
+    for text in nasty_strings:
+        pieces = split(text)
+        assert "".join(pieces) == text
+        assert all(pieces)
+
+
+def test_a_merge_without_its_token_falls_back_to_bytes() -> None:
+    assert build(tokens=["a", "b", "ba", "<|end|>"]).encode("ab") == [0, 1]
