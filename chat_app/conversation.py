@@ -7,10 +7,11 @@ every branch stays reachable. Only `update` replaces a message, for a reply that
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -40,9 +41,22 @@ class Message:
     x: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_clock = threading.Lock()
+_last_microsecond = 0
+
+
 def utc_now() -> str:
-    """The time as ISO 8601 in UTC with milliseconds: `2026-11-23T12:05:01.250Z`. It sorts as text."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """The time as ISO 8601 in UTC with microseconds: `2026-11-23T12:05:01.250000Z`. It sorts as text.
+
+    Each call is later than the one before, also where two fall into one tick or the clock is set back: the
+    list of chats is ordered by it.
+    """
+    global _last_microsecond
+    with _clock:
+        _last_microsecond = now = max(time.time_ns() // 1000, _last_microsecond + 1)
+    moment = _EPOCH + timedelta(microseconds=now)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def new_message_id() -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from chat_app.conversation import Conversation, Message
+from chat_app.conversation import Conversation, Message, utc_now
 
 
 def talk() -> tuple[Conversation, list[Message]]:
@@ -150,3 +152,15 @@ def test_taking_over_another_tree_keeps_what_only_this_one_holds() -> None:
     assert {message.id for message in chat} == {*(turn.id for turn in turns), later.id}
     assert chat.tip == later.id
     assert chat.path(turns[3].id) == turns
+
+
+def test_times_are_in_order_though_the_clock_stands_still_or_is_set_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = utc_now()
+    for clock in (0, time.time_ns() - 10**9, 0):
+        monkeypatch.setattr(time, "time_ns", lambda clock=clock: clock)
+        now = utc_now()
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", now)
+        assert now > before
+        before = now
