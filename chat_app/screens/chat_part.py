@@ -60,6 +60,11 @@ class ChatPart(Screen[None]):
             yield MetricsPanel(id="panel", clock=self._owner.clock)
         yield KeyBar(id="key-bar")
 
+    def on_prune(self) -> None:
+        """The app ends, and with it this screen: no work may come back to widgets that are no more (see
+        `Dialog.on_prune`), the app's own neither."""
+        self.workers.cancel_all()
+
     @property
     def prompt(self) -> PromptArea:
         return self.query_one("#prompt", PromptArea)

@@ -15,5 +15,10 @@ class Dialog(ModalScreen[T]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "Close", id="dialog.close")]
 
+    def on_prune(self) -> None:
+        """The screen goes. Textual removes its widgets first and ends its workers last, so that one that came
+        back from a wait in between would look for widgets that are no more."""
+        self.workers.cancel_node(self)
+
     def action_close(self) -> None:
         self.dismiss(None)

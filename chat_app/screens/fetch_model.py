@@ -9,6 +9,7 @@ from pathlib import Path
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Button, ProgressBar, Static
 
 from chat_app import formatting as fmt
@@ -17,6 +18,33 @@ from chat_app.sanitize import clean, clean_line
 from chat_app.screens.dialog import Dialog
 
 SHOW_PERIOD_S = 0.1
+
+
+# What the downloading thread tells the screen: messages, since those to a screen that has gone are dropped.
+
+
+class FetchProgress(Message, bubble=False):
+    """Bytes so far and in all (0 where that is unknown), and for how long it has been running."""
+
+    def __init__(self, done: int, total: int, seconds: float) -> None:
+        super().__init__()
+        self.done, self.total, self.seconds = done, total, seconds
+
+
+class FetchFailed(Message, bubble=False):
+    """Why, in a sentence."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+
+class Fetched(Message, bubble=False):
+    """The model's file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
 
 
 class FetchScreen(Dialog[Path]):
@@ -66,29 +94,29 @@ class FetchScreen(Dialog[Path]):
 
         stop = self._stop
         try:
-            path = pull(self._model, self._on_progress, stop.is_set)
+            self.post_message(Fetched(pull(self._model, self._on_progress, stop.is_set)))
         except Exception as error:  # noqa: BLE001 - network, disk, pip: whatever it is, the app stays open
-            if self.is_attached:
-                self.app.call_from_thread(self._failed, describe_error(error))
-            return
-        if self.is_attached:
-            self.app.call_from_thread(self.dismiss, path)
+            self.post_message(FetchFailed(describe_error(error)))
 
     def _on_progress(self, done: int, total: int) -> None:
         now = time.monotonic()
         if now - self._shown_at >= SHOW_PERIOD_S or done >= total:
             self._shown_at = now
-            if self.is_attached and not self._stop.is_set():
-                self.app.call_from_thread(self._show, done, total, now - self._started)
+            if not self._stop.is_set():
+                self.post_message(FetchProgress(done, total, now - self._started))
 
-    def _show(self, done: int, total: int, seconds: float) -> None:
+    def on_fetched(self, message: Fetched) -> None:
+        self.dismiss(message.path)
+
+    def on_fetch_progress(self, message: FetchProgress) -> None:
+        done, total, seconds = message.done, message.total, message.seconds
         self.query_one(ProgressBar).update(total=total or None, progress=done)
         rate = done / seconds if seconds > 0 else 0
         left = f" · {fmt.duration((total - done) / rate)} left" if rate and total > done else ""
         self._say(f"{fmt.mib(done)} of {fmt.mib(total)} MiB · {fmt.mib(rate)} MiB/s{left}")
 
-    def _failed(self, text: str) -> None:
-        self._say(text)
+    def on_fetch_failed(self, message: FetchFailed) -> None:
+        self._say(message.text)
         self._show_running(False)
 
     def _say(self, text: str) -> None:

@@ -14,12 +14,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from chat_app.sanitize import clean
 from chat_app.screens.confirm import ConfirmScreen
+from chat_app.screens.dialog import Dialog
 from chat_app.screens.export_chat import ExportScreen
 from chat_app.screens.history_rows import chat_row, hit_row, preview
 from chat_app.store.chat_search import Hit, search_chats, split_terms
@@ -35,11 +35,10 @@ def local_now() -> datetime:
     return datetime.now().astimezone()
 
 
-class HistoryScreen(ModalScreen[str]):
+class HistoryScreen(Dialog[str]):
     """Dismissed with the id of the chat to open, or with None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "close", "Close", id="history.close"),
         Binding("down", "to_list", "To the list", show=False),
         Binding("slash", "to_search", "Search", id="history.search"),
         Binding("d,delete", "delete", "Delete", id="history.delete"),
@@ -183,9 +182,6 @@ class HistoryScreen(ModalScreen[str]):
         self.query_one("#history-preview", VerticalScroll).scroll_home(animate=False)
 
     # What the keys do.
-
-    def action_close(self) -> None:
-        self.dismiss(None)
 
     def action_to_search(self) -> None:
         self._search_box.focus()

@@ -1,0 +1,95 @@
+"""Work that comes back from a wait while its screen is being taken down finds no widgets, and must not look."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.app import App, ComposeResult
+from textual.widgets import Static
+
+from chat_app.screens.dialog import Dialog
+
+MakeApp = Callable[..., Any]
+
+
+class Slow(Static):
+    """Takes its time to go, so that what happens in between is sure to happen."""
+
+    async def on_unmount(self) -> None:
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+
+class Busy(Dialog[None]):
+    def compose(self) -> ComposeResult:
+        yield Static(id="quick")
+        yield Slow()
+
+    def on_mount(self) -> None:
+        self.run_worker(self.look())
+
+    async def look(self) -> None:
+        while True:
+            self.query_one("#quick")
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("dismissed", [True, False])
+async def test_a_dialogs_work_ends_before_its_widgets(dismissed: bool) -> None:
+    app: App[None] = App()
+    async with app.run_test() as pilot:
+        await app.push_screen(Busy())
+        await pilot.pause()
+        if dismissed:
+            await pilot.press("escape")
+            await pilot.pause()
+            assert not isinstance(app.screen, Busy)
+
+
+async def test_the_apps_work_ends_before_the_chats_widgets(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.chat.mount(Slow())
+
+        async def look() -> None:
+            while True:
+                user.chat.prompt.focus()
+                await asyncio.sleep(0)
+
+        user.app.run_worker(look())
+        await pilot.pause()
+
+
+async def test_a_download_that_ends_after_its_screen_is_for_nobody(
+    make_app: MakeApp, drive: Any, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread goes on for a moment; what it then has to tell is for nobody."""
+    from chat_app.screens.fetch_model import FetchScreen
+
+    begun, left, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def pull(name: str, on_progress: Any, cancelled: Any) -> Path:
+        begun.set()
+        left.wait(20)
+        on_progress(1, 2)
+        ended.set()
+        return model_file
+
+    monkeypatch.setattr("chat_app.fetch.download.pull", pull)
+    monkeypatch.setattr("chat_app.models.installed_package_file", lambda entry: None)
+    async with make_app(model="smollm2").run_test(size=(100, 30)) as pilot:
+        user = drive(pilot)
+        await user.until(begun.is_set)
+        await user.until(lambda: isinstance(user.app.screen, FetchScreen))
+        await user.press("escape")
+        await user.until(lambda: user.app.screen is user.chat)
+        left.set()
+        await user.until(ended.is_set)
+        await pilot.pause(0.05)
+        assert user.chat.session.info is None
