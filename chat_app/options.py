@@ -39,7 +39,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ctx-size", type=setting("ctx_size"), metavar="N", help="size of the context in tokens"
     )
-    group.add_argument("--kv", choices=KV_TYPES, help="how the compiled backend keeps keys and values")
+    group.add_argument(
+        "--kv", choices=KV_TYPES, help="how the compiled backend keeps keys and values (default f32)"
+    )
     group.add_argument(
         "--tokenizer", type=Path, metavar="FILE", help="a tokenizer file that is not beside the model"
     )

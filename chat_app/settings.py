@@ -12,9 +12,9 @@ from typing import Any, Literal
 from llama_core.sampling_params import SamplingParams
 
 Backend = Literal["auto", "jit", "numpy"]
-KvType = Literal["f32", "q8"]
+KvType = Literal["f32", "f16", "q8"]
 BACKENDS = ("auto", "jit", "numpy")
-KV_TYPES = ("f32", "q8")
+KV_TYPES = ("f32", "f16", "q8")
 DEFAULT_MODEL_NAME = "smollm2-135m"
 MAX_THREADS = 1024
 MAX_CONTEXT = 1 << 31

@@ -34,7 +34,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--backend", nargs="+", choices=BACKENDS, dest="backends", help="one or several, compared in turn"
     )
     parser.add_argument("--threads", type=setting("threads"), metavar="N")
-    parser.add_argument("--kv", choices=KV_TYPES)
+    parser.add_argument(
+        "--kv",
+        nargs="+",
+        choices=KV_TYPES,
+        default=["f32"],
+        help="how jit keeps keys and values, in turn",
+    )
     parser.add_argument("--tokenizer", type=Path, metavar="FILE")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="measured rounds (default 3)")
     parser.add_argument(
@@ -68,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         backends=backends(args),
         threads=args.threads or cores(),
         ctx_size=max(task.context_n for task in tasks),
-        kv=args.kv or "f32",
+        kvs=tuple(args.kv),
         kernel_cache=get_paths().kernels,
         peer=wants_peer(args),
     )
@@ -173,11 +179,10 @@ def measure_starts(checkpoint: Checkpoint, choice: Choice) -> list[dict[str, Any
     from llama_core.profiling.bench_start import measure_start
 
     found = []
-    for backend in (*choice.backends, *(("llama.cpp",) if choice.peer else ())):
+    subjects = [*choice.models, *([("llama.cpp", "f32")] if choice.peer else [])]
+    for backend, kv in subjects:
         try:
-            found.append(
-                measure_start(backend, checkpoint.path, choice.threads, choice.kv, choice.kernel_cache)
-            )
+            found.append(measure_start(backend, checkpoint.path, choice.threads, kv, choice.kernel_cache))
         except RuntimeError as error:
             say(f"The start of {backend} could not be measured: {error}")
     return found

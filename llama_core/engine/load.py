@@ -6,9 +6,9 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from llama_core.backend import Model
+from llama_core.backend import KvType, Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.engine.events import LoadProgress
 from llama_core.engine.lookup import PromptLookup
@@ -16,7 +16,6 @@ from llama_core.engine.text import TextEngine
 from llama_core.errors import LlamaCoreError, UnsupportedModelError
 
 Backend = Literal["auto", "jit", "numpy"]
-KvType = Literal["f32", "q8"]
 OnProgress = Callable[[LoadProgress], None]
 
 _log = logging.getLogger(__name__)
@@ -36,9 +35,9 @@ def load_engine(
     """Open a model file and make it ready.
 
     backend: "jit" compiles its kernels with Numba, "numpy" needs nothing, "auto" takes jit where it can run.
-    threads: None for the backend's own choice. ctx_size: see Engine. kv: the cache's type ("q8" is the
-    compiled backend's). tokenizer_path: for formats that do not carry the tokenizer. kernel_cache: a folder
-    for compiled kernels. on_progress hears of each stage.
+    threads: None for the backend's own choice. ctx_size: see Engine. kv: the cache's type (all but "f32"
+    are the compiled backend's). tokenizer_path: for formats that do not carry the tokenizer. kernel_cache:
+    a folder for compiled kernels. on_progress hears of each stage.
 
     Raises ModelFormatError, UnsupportedModelError, NotEnoughMemoryError, OSError; LlamaCoreError when "jit"
     is asked for and cannot run; ValueError for an unknown backend or kv type.
@@ -47,10 +46,10 @@ def load_engine(
 
     if backend not in ("auto", "jit", "numpy"):
         raise ValueError(f"the backend is {backend!r}, expected auto, jit or numpy")
-    if kv not in ("f32", "q8"):
-        raise ValueError(f"the kv type is {kv!r}, expected f32 or q8")
-    if kv == "q8" and backend == "numpy":
-        raise ValueError("the numpy backend keeps its cache in f32; kv q8 needs the jit backend")
+    if kv not in get_args(KvType):
+        raise ValueError(f"the kv type is {kv!r}, expected {' or '.join(get_args(KvType))}")
+    if kv != "f32" and backend == "numpy":
+        raise ValueError(f"the numpy backend keeps its cache in f32; kv {kv} needs the jit backend")
     checkpoint = open_checkpoint(Path(path), tokenizer_path)
     model = None
     if backend != "numpy":

@@ -1,9 +1,9 @@
 """The compiled backend: a model in packed 4- and 8-bit weights with kernels built by Numba and llvmlite.
 
 packing.py, weights.py     a file's tensors as panels of sixteen rows (drawn in layout.py)
-emit.py, isa.py            a small language for vector instructions; the variants for processors
+emit.py, variants.py       a small language for vector instructions; the variants for processors
 matmul.py, vector.py, attention.py, primitives.py      the kernels, written in it
-schedule.py, step.py, step_attention.py                the control code, which Numba compiles
+schedule.py, step*.py      the control code, which Numba compiles
 build.py, library.py       both together into machine code; the cache of it
 workspace.py, fields.py, threads.py, cache.py, model.py        memory, helper threads, `forward`
 """
@@ -14,9 +14,11 @@ import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from llama_core.backend import KvType
 from llama_core.errors import UnsupportedModelError
+from llama_core.jit.layout import KV_KINDS
 
 if TYPE_CHECKING:
     from llama_core.checkpoint import Checkpoint
@@ -39,7 +41,7 @@ def load_jit_model(
     checkpoint: Checkpoint,
     *,
     threads: int | None = None,
-    kv: Literal["f32", "q8"] = "f32",
+    kv: KvType = "f32",
     kernel_cache: Path | None = None,
     on_progress: Callable[[LoadProgress], None] | None = None,
     isa: str | None = None,
@@ -56,8 +58,8 @@ def load_jit_model(
     from llama_core.jit.variants import choose, host_features
     from llama_core.jit.weights import PackedWeights
 
-    if kv not in ("f32", "q8"):
-        raise ValueError(f"the kv type is {kv!r}, expected f32 or q8")
+    if kv not in KV_KINDS:
+        raise ValueError(f"the kv type is {kv!r}, expected {' or '.join(KV_KINDS)}")
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}, expected 1 or more")
     _check_shape(checkpoint)
@@ -70,7 +72,7 @@ def load_jit_model(
     except BaseException:  # Ctrl+C too: the build is a process of its own
         kernels.abandon()
         raise
-    return JitLlama(checkpoint, weights, library, variant, n_threads, kv_q8=kv == "q8")
+    return JitLlama(checkpoint, weights, library, variant, n_threads, kv=KV_KINDS[kv])
 
 
 def usable_cores() -> int:

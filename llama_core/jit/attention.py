@@ -8,14 +8,14 @@ and blocks are merged from first to last (the online softmax of arXiv:1805.02867
 different threads in any order: the result depends only on the positions, so decode, prefill and drafts
 give the same bits.
 
-The cache of one layer and one key-value head, in float32; hd is head_dim:
+A block of the cache of one layer and one key-value head; hd is head_dim:
 
-    keys:   | 16 positions x hd | ... : number [d][p % 16] of group p // 16, so that sixteen scores are
-            one vector and need no sum across lanes
-    values: | position 0: hd numbers | position 1 | ...
+    keys:   | dimension 0 of the 64 positions | dimension 1 | ... : number [d][p], so that sixteen scores
+            are one vector and need no sum across lanes
+    values: | position 0: hd numbers | position 1 | ... : number [p][d]
 
-With an 8-bit cache (`kv="q8"`) the same numbers are int8, and a block of 64 positions ends with 64 float32,
-the scale of each position's numbers:
+The numbers are float32, float16 (`kv="f16"`) or int8 (`kv="q8"`). A block of int8 ends with 64 float32, the
+scale of each position's numbers:
 
     | 64 positions x hd int8, in the order above | 64 scales |
 
@@ -28,49 +28,50 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from llama_core.jit.dots import float16, to_float16
 from llama_core.jit.emit import F32, I8, I32, Code, F32x16, I8x16, I32x16, Value, Variable
-from llama_core.jit.layout import BLOCK_POSITIONS, PARTIAL_HEAD_BYTES, ROW_COUNTS
+from llama_core.jit.layout import BLOCK_POSITIONS, KV_KINDS, PARTIAL_HEAD_BYTES, ROW_COUNTS, KvKind
 from llama_core.jit.operations import absolute, fma, maximum, reduce_lanes, round_even, select
+from llama_core.jit.variants import Isa
 from llama_core.jit.vector import exponential
 
 # Low enough to vanish beside any score, and finite so that no inf - inf arises.
 MASKED = -1e30
+LINE_BYTES = 64
+FLOAT16_MAX = 65504.0
 
 
-def attend_name(rows: int, q8: bool) -> str:
-    return f"attend_q8_{rows}" if q8 else f"attend_{rows}"
+def attend_name(kind: KvKind, rows: int) -> str:
+    return f"attend_{kind.name}_{rows}"
 
 
-def write_attend(module: Any, rows: int, q8: bool) -> None:
-    """`attend(queries, keys, values, head_dim, positions, limits, lows, scores, out, out_stride)`.
+def write_attend(module: Any, isa: Isa, kind: KvKind, rows: int) -> None:
+    """`attend(queries, keys, values, head_dim, positions, ahead, limits, lows, scores, out, out_stride)`.
 
-    queries: `rows` interleaved rows; keys, values: the block's first position; positions: how many of the
-    block's 64 are held; limits, lows: int32 per row, it sees positions lows[r] <= p < limits[r] of the
-    block; scores: scratch for 64 float32 per row; out: partials, `out_stride` bytes apart.
+    queries: `rows` interleaved rows; keys, values: the block; positions: how many of its 64 are held; ahead:
+    how many bytes on the block lies that is probably next; limits, lows: int32 per row, it sees positions
+    lows[r] <= p < limits[r] of the block; scores: scratch for 64 float32 per row; out: partials,
+    `out_stride` bytes apart.
     """
-    code = Code(module, attend_name(rows, q8), 10)
-    queries, keys, values, head_dim, positions, limits, lows, scores, out, stride = code.args
+    code = Code(module, attend_name(kind, rows), 11)
+    queries, keys, values, head_dim, positions, ahead, limits, lows, scores, out, stride = code.args
     # As many groups of sixteen positions (or dimensions) at once as leave registers for 16 sums: each number
     # of a query (or weight) is then fetched once for several products, and no sum waits for the one before.
     width = min(4, 16 // rows)
     largest = [code.var(code.splat(F32x16, MASKED)) for _ in range(rows)]
-    # A full block is followed by another, which the same thread probably takes next.
-    full = positions.compare("==", BLOCK_POSITIONS)
-    number_bytes = 1 if q8 else 4
-    scales_at = head_dim * BLOCK_POSITIONS
-    block_bytes = scales_at + 4 * BLOCK_POSITIONS if q8 else scales_at * 4
-    ahead = select(full, block_bytes, code.number(0))
+    scales_at = head_dim * BLOCK_POSITIONS if kind.has_scales else None
     block = _Block(
-        code, rows, queries, keys, values, head_dim, positions, scores, out, stride, ahead, number_bytes
+        code, isa, kind, rows, queries, keys, values, head_dim, positions, ahead, scores, out, stride
     )
+    key_scales = None if scales_at is None else keys + scales_at
+    value_scales = None if scales_at is None else values + scales_at
     whole = (positions / (16 * width)) * (16 * width)
     with code.loop(0, whole, 16 * width) as p:
-        block.score(width, p, keys + scales_at if q8 else None, limits, lows, largest)
+        block.score(width, p, key_scales, limits, lows, largest)
     with code.loop(whole, positions, 16) as p:
-        block.score(1, p, keys + scales_at if q8 else None, limits, lows, largest)
+        block.score(1, p, key_scales, limits, lows, largest)
     for r in range(rows):
         row_scores = scores + r * BLOCK_POSITIONS * 4
-        value_scales = values + scales_at if q8 else None
         _weigh(code, row_scores, positions, largest[r].get(), out + stride * r, value_scales)
     whole = (head_dim / (16 * width)) * (16 * width)
     with code.loop(0, whole, 16 * width) as d:
@@ -82,26 +83,34 @@ def write_attend(module: Any, rows: int, q8: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """`attend` being written: its arguments, and how far ahead to prefetch in bytes."""
+    """`attend` being written, with its arguments."""
 
     code: Code
+    isa: Isa
+    kind: KvKind
     rows: int
     queries: Value
     keys: Value
     values: Value
     head_dim: Value
     positions: Value
+    ahead: Value
     scores: Value
     out: Value
     stride: Value
-    ahead: Value
-    number_bytes: int
 
     def load(self, at: Value) -> Value:
         """Sixteen cached numbers as float32."""
-        if self.number_bytes == 4:
+        if self.kind.number_bytes == 4:
             return self.code.load(F32x16, at, 64)
+        if self.kind.number_bytes == 2:
+            return float16(self.isa, self.code, at)
         return self.code.load(I8x16, at, 16).to(I32x16).to(F32x16)
+
+    def prefetch(self, first: Value, width: int) -> None:
+        """Ask for the same numbers of the next block: `width` times sixteen from `first` on."""
+        for at in range(0, 16 * width * self.kind.number_bytes, LINE_BYTES):
+            self.code.prefetch(first + self.ahead + at)
 
     def score(
         self,
@@ -115,13 +124,11 @@ class _Block:
         """Scores of positions p .. p + 16 width for every row."""
         code, rows = self.code, self.rows
         sums = [[code.var(code.splat(F32x16, 0.0)) for _ in range(width)] for _ in range(rows)]
-        sixteen = 16 * self.number_bytes
-        first = self.keys + p * (self.head_dim * self.number_bytes)
+        number_bytes = self.kind.number_bytes
         with code.loop(0, self.head_dim) as d:
-            key_at = [first + self.head_dim * (sixteen * g) + d * sixteen for g in range(width)]
-            lanes = [self.load(at) for at in key_at]
-            for at in key_at:
-                code.prefetch(at + self.ahead)
+            first = self.keys + (d * BLOCK_POSITIONS + p) * number_bytes
+            lanes = [self.load(first + 16 * number_bytes * g) for g in range(width)]
+            self.prefetch(first, width)
             for r in range(rows):
                 query = code.load_splat(F32, self.queries + (d * (4 * rows) + 4 * r))
                 for g in range(width):
@@ -139,14 +146,12 @@ class _Block:
     def sum_values(self, width: int, d: Value) -> None:
         """Dimensions d .. d + 16 width of every row's o. Positions end exactly at `positions`: what lies
         behind may be anything, NaN too, which no weight of 0 would silence."""
-        code, rows = self.code, self.rows
+        code, rows, number_bytes = self.code, self.rows, self.kind.number_bytes
         sums = [[code.var(code.splat(F32x16, 0.0)) for _ in range(width)] for _ in range(rows)]
         with code.loop(0, self.positions) as p:
-            first = self.values + (p * self.head_dim + d) * self.number_bytes
-            value_at = [first + 16 * self.number_bytes * g for g in range(width)]
-            lanes = [self.load(at) for at in value_at]
-            for at in value_at:
-                code.prefetch(at + self.ahead)
+            first = self.values + (p * self.head_dim + d) * number_bytes
+            lanes = [self.load(first + 16 * number_bytes * g) for g in range(width)]
+            self.prefetch(first, width)
             for r in range(rows):
                 weight = code.load_splat(F32, self.scores + (p * 4 + r * BLOCK_POSITIONS * 4))
                 for g in range(width):
@@ -183,11 +188,15 @@ def _weigh(
 
 
 def write_attend_dispatch(module: Any) -> None:
-    """`attend(q8, rows, ...)`: the kernel for a type of cache and a number of rows, with its arguments."""
-    variants = {16 * q8 + r: module.globals[attend_name(r, bool(q8))] for q8 in (0, 1) for r in ROW_COUNTS}
-    code = Code(module, "attend", 12)
-    q8, rows, *rest = code.args
-    code.choose(q8 * 16 + rows, variants, rest)
+    """`attend(kind, rows, ...)`: the kernel for a kind of cache and a number of rows, with its arguments."""
+    variants = {
+        16 * kind.code + rows: module.globals[attend_name(kind, rows)]
+        for kind in KV_KINDS.values()
+        for rows in ROW_COUNTS
+    }
+    code = Code(module, "attend", 13)
+    kind, rows, *rest = code.args
+    code.choose(kind * 16 + rows, variants, rest)
     code.finish()
 
 
@@ -220,11 +229,24 @@ def write_normalize(module: Any) -> None:
 
 def write_interleave(module: Any) -> None:
     """`interleave(row, out, count, stride)`: out[i * stride] = row[i], the stride in bytes: a row of queries
-    into an interleaved group, or a key into its group of sixteen positions."""
+    into an interleaved group, or a key into its block."""
     code = Code(module, "interleave", 4)
     row, out, count, stride = code.args
     with code.loop(0, count) as i:
         code.store(code.load(F32, row + i * 4), out + i * stride)
+    code.finish()
+
+
+def write_store_f16(module: Any, isa: Isa) -> None:
+    """`store_f16(row, out, count, stride)`: a key or value as float16, `stride` bytes apart. What is too
+    large becomes the largest there is: as infinity a single number would make every reply NaN."""
+    code = Code(module, "store_f16", 4)
+    row, out, count, stride = code.args
+    with code.loop(0, count) as i:
+        number = code.load(F32, row + i * 4)
+        number = select(number.compare(">", FLOAT16_MAX), code.splat(F32, FLOAT16_MAX), number)
+        number = select(number.compare("<", -FLOAT16_MAX), code.splat(F32, -FLOAT16_MAX), number)
+        code.store(to_float16(isa, number), out + i * stride)
     code.finish()
 
 

@@ -29,13 +29,25 @@ from llama_core.jit import (
     schedule,
     step,
     step_attention,
+    step_attention_large,
+    step_attention_small,
     step_products,
     step_wide,
     vector,
 )
-from llama_core.jit.layout import KINDS, ROW_COUNTS
+from llama_core.jit.layout import KINDS, KV_KINDS, ROW_COUNTS
 from llama_core.jit.variants import Isa
 
+# What Numba compiles.
+CONTROL = (
+    schedule,
+    step_attention,
+    step_attention_small,
+    step_attention_large,
+    step_products,
+    step_wide,
+    step,
+)
 ENTRIES = ("run", "helper", "stop")
 
 
@@ -57,10 +69,11 @@ def kernel_ir(isa: Isa) -> str:
         for tile in isa.tiles:
             matmul.write_matmul(module, isa, kind, tile)
     matmul.write_matmul_dispatch(module, isa)
-    for rows in ROW_COUNTS:
-        for q8 in (False, True):
-            attention.write_attend(module, rows, q8)
+    for kv_kind in KV_KINDS.values():
+        for rows in ROW_COUNTS:
+            attention.write_attend(module, isa, kv_kind, rows)
     attention.write_attend_dispatch(module)
+    attention.write_store_f16(module, isa)
     for write in (
         vector.write_rms_norm,
         vector.write_quantize,
@@ -100,7 +113,7 @@ def control_ir() -> tuple[list[str], dict[str, str]]:
         llvm.add_symbol(name, nowhere)
         namespace[name] = types.ExternalFunction(name, returns(*[types.int64] * len(signature.parameters)))
     functions: dict[str, Callable[..., Any]] = {}
-    for module in (schedule, step_attention, step_products, step_wide, step):
+    for module in CONTROL:
         namespace.update({k: v for k, v in vars(module).items() if isinstance(v, int)})
         functions.update(_functions_of(module))
     compiled: dict[str, Any] = {}

@@ -41,13 +41,14 @@ def swiglu(pairs: int, out: int, count: int) -> None: ...
 
 
 def attend(
-    q8: int,
+    kind: int,
     rows: int,
     queries: int,
     keys: int,
     values: int,
     head_dim: int,
     positions: int,
+    ahead: int,
     limits: int,
     lows: int,
     scores: int,
@@ -59,4 +60,5 @@ def attend(
 def merge(total: int, partial: int, head_dim: int) -> None: ...
 def normalize(partial: int, out: int, head_dim: int) -> None: ...
 def interleave(row: int, out: int, count: int, stride: int) -> None: ...
+def store_f16(row: int, out: int, count: int, stride: int) -> None: ...
 def store_q8(row: int, out: int, count: int, stride: int, scale_at: int) -> None: ...

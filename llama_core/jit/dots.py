@@ -1,10 +1,11 @@
-"""The two operations that each instruction set does its own way: integer dot products, float16 to float32."""
+"""The operations that each instruction set does its own way: integer dot products, float16 and back."""
 
 from __future__ import annotations
 
 from llvmlite import ir
 
-from llama_core.jit.emit import I16, I32, Code, F16x16, F32x16, I32x16, Value
+from llama_core.jit.emit import F16, F32, I16, I32, Code, F16x16, F32x16, I32x16, Value
+from llama_core.jit.operations import select
 from llama_core.jit.variants import Isa
 
 I32x8 = ir.VectorType(I32, 8)
@@ -38,6 +39,21 @@ def float16(isa: Isa, code: Code, address: Value) -> Value:
     half = code.load(I16x16, address).zero_extend(I32x16)
     magnitude = ((half & 0x7FFF) << 13).bits(F32x16) * 2.0**112
     return (magnitude.bits(I32x16) ^ ((half & 0x8000) << 16)).bits(F32x16)
+
+
+def to_float16(isa: Isa, number: Value) -> Value:
+    """One float32 of a magnitude up to 65504, or NaN, rounded to the nearest float16; as its 16 bits."""
+    if isa.name != "portable":
+        return number.to(F16).bits(I16)
+    bits = number.bits(I32)
+    magnitude = bits & 0x7FFFFFFF
+    # Rebase the exponent and round: half a unit less one, plus the last bit kept, carries where it must.
+    normal = (magnitude - (112 << 23) + 0xFFF + ((magnitude >> 13) & 1)) >> 13
+    # Below 2^-14 the spacing is 2^-24, that of float32 just above 0.5: adding 0.5 rounds to it.
+    tiny = (magnitude.bits(F32) + 0.5).bits(I32) - 0x3F000000
+    half = select(magnitude.compare("<", 113 << 23), tiny, normal)
+    half = select(magnitude.compare(">", 255 << 23), number.code.splat(I32, 0x7E00), half)
+    return (half ^ ((bits >> 16) & 0x8000)).to(I16)
 
 
 def _both_halves() -> ir.Constant:

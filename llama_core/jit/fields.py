@@ -9,7 +9,7 @@ from __future__ import annotations
 CURRENT = 0  # the phase that is open
 DONE = 64  # items of it that are finished
 END = 128  # the phase after the step's last
-ALONE = 192  # 1: helpers keep out (see `control.wait`)
+ALONE = 192  # 1: helpers keep out (see `schedule.wait`)
 STOP = 256  # 1: helpers return
 SLEEPING = 320  # word per helper, a line apart: 1 while it sleeps
 CURSORS = SLEEPING + 64 * 256  # word per thread, a line apart: phase << 24 | next item of its share
@@ -28,8 +28,9 @@ SHARED_BYTES = CURSORS + 64 * 256
     GROUP,  # query heads per key-value head
     HEAD_DIM,
     HALF,  # half the rotated dimensions of a head
-    KV_Q8,  # 1: keys and values are kept as int8
+    KV_KIND,  # how the cache keeps its numbers: KvKind.code
     KV_BLOCK_BYTES,  # keys (or values) of 64 positions of one head
+    KV_ROW_BYTES,  # the same of all layers and heads
     WINDOW,  # positions a token sees, its own included; huge where attention is full
     DIM_NUMBERS,  # address of 1 / dim, eps, and the threshold of second sets, three float32
     HEAD_NUMBERS,  # the same for one head, without the third
@@ -53,7 +54,8 @@ SHARED_BYTES = CURSORS + 64 * 256
     GATED,  # silu(gate) * up
     GATED_STRIDE,
     ACTIVATIONS,  # packed activations of a large step
-    PARTIALS,  # attention results of a small step
+    PARTIALS,  # attention results of a small step: per key-value head, block and row
+    FOLDED,  # address of a word per key-value head: how many of its blocks the first results stand for
     LOGITS,
     LOGITS_STRIDE,
     SCRATCH,  # private memory of thread 0; the others' follow
@@ -75,12 +77,12 @@ SHARED_BYTES = CURSORS + 64 * 256
     FIRST_LAYER,
     LAST_LAYER,
     N,  # tokens
-    SMALL,  # 1: few tokens of one sequence (see `control.py`)
+    SMALL,  # 1: few tokens of one sequence (see `step.py`)
     TILE_OF,  # per token two words: first token and size of its tile
     N_LOGITS,
     LOGIT_ROWS,  # per row of logits: the token it belongs to
     LOGIT_TILE_OF,
-    TOKENS,  # per token four words: its position, and of its sequence's cache keys, values, bytes per head
+    TOKENS,  # per token three words: its position, and its sequence's cached keys and values
     SPANS,  # attention's work in a large step: per span two words, first token and number of tokens
     N_SPANS,
     RUNS,  # in a step of many tokens: per run its first token, tokens, first span, spans (`step_wide.py`)
@@ -89,7 +91,7 @@ SHARED_BYTES = CURSORS + 64 * 256
     N_BLOCKS,
     SLEEP_ARGUMENTS,  # address of a word per thread
     PLAN_WORDS,
-) = range(69)
+) = range(71)
 
 # One layer: addresses, 0 where the model has no such thing.
 (

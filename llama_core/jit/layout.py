@@ -94,6 +94,23 @@ Q8M = PackedKind(3, 8, has_min=True)
 KINDS = (Q4M, Q4, Q8, Q8M)
 
 
+@dataclass(frozen=True, slots=True)
+class KvKind:
+    """One way the cache stores its numbers (drawn in `attention.py`). `code` is what `attend` switches on."""
+
+    name: str
+    code: int
+    number_bytes: int
+    has_scales: bool = False
+
+    def block_bytes(self, head_dim: int) -> int:
+        """The keys (or values) of BLOCK_POSITIONS positions of one head."""
+        return BLOCK_POSITIONS * (self.number_bytes * head_dim + 4 * self.has_scales)
+
+
+KV_KINDS = {kind.name: kind for kind in (KvKind("f32", 0, 4), KvKind("f16", 1, 2), KvKind("q8", 2, 1, True))}
+
+
 def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 

@@ -17,7 +17,7 @@ from llama_core.errors import Cancelled
 from llama_core.jit import fields
 from llama_core.jit.buffers import address
 from llama_core.jit.cache import JitCache
-from llama_core.jit.layout import BLOCK_POSITIONS
+from llama_core.jit.layout import BLOCK_POSITIONS, KV_KINDS, KvKind
 from llama_core.jit.library import Library
 from llama_core.jit.threads import Team
 from llama_core.jit.variants import Isa
@@ -47,21 +47,21 @@ class JitLlama:
         isa: Isa,
         threads: int,
         *,
-        kv_q8: bool = False,
+        kv: KvKind = KV_KINDS["f32"],
     ) -> None:
         self._config = checkpoint.config
         self._isa = isa
         self._threads = threads
-        self._kv_q8 = kv_q8
+        self._kv = kv
         self._weights = weights
         self._max_tokens = min(PREFILL_CHUNK, self._config.max_seq_len)
         freqs = checkpoint.tensors.get("rope_freqs")
         self._freq_divisors = None if freqs is None else freqs.to_float32()
-        self._work = Workspace(self._config, weights, threads, self._max_tokens, kv_q8=kv_q8)
+        self._work = Workspace(self._config, weights, threads, self._max_tokens, kv=kv)
         self._plan = self._work.plan
         n = self._max_tokens
         self._tiles = {count: _tiles(count, isa.tiles) for count in range(1, n + 1)}
-        self._tokens = np.zeros((n, 4), dtype=np.int64)
+        self._tokens = np.zeros((n, 3), dtype=np.int64)
         self._spans = np.zeros((n, 2), dtype=np.int64)
         self._runs = np.zeros((n, 4), dtype=np.int64)
         self._logit_rows = np.zeros(n, dtype=np.int64)
@@ -84,7 +84,8 @@ class JitLlama:
     def backend(self) -> str:
         """For people: the instructions used, and how the file's types are kept."""
         kept = ", ".join(f"{source} as {packed}" for source, packed in self._weights.kinds)
-        return f"jit {self._isa.name} ({kept}{', kv q8' if self._kv_q8 else ''})"
+        kv = "" if self._kv.name == "f32" else f", kv {self._kv.name}"
+        return f"jit {self._isa.name} ({kept}{kv})"
 
     @property
     def threads(self) -> int:
@@ -109,7 +110,7 @@ class JitLlama:
 
     def new_cache(self, capacity: int) -> JitCache:
         """An empty cache. Raises NotEnoughMemoryError before allocating what would not fit."""
-        cache = JitCache(self._config, capacity, q8=self._kv_q8)
+        cache = JitCache(self._config, capacity, self._kv)
         self._work.grow_positions(capacity, self._freq_divisors)
         return cache
 
@@ -196,13 +197,13 @@ class JitLlama:
         row = 0
         for ids, cache in sequences:
             own = _own(cache)
-            if own.q8 != self._kv_q8:
+            if own.kind != self._kv:
                 raise ValueError("the cache keeps its numbers another way than this model")
             own.require_room(len(ids))
             self._embed(ids, row)
             entries = self._tokens[row : row + len(ids)]
             entries[:, 0] = range(own.length, own.length + len(ids))
-            entries[:, 1:] = own.keys_address, own.values_address, own.head_bytes
+            entries[:, 1:] = own.keys_address, own.values_address
             row += len(ids)
         plan[fields.N] = n
         plan[fields.TILE_OF] = address(self._tiles[n])

@@ -49,7 +49,8 @@ from llama_core.jit.fields import (
     X,
 )
 from llama_core.jit.schedule import has_work, sleep, wake_helpers
-from llama_core.jit.step_attention import append_phase, attention_phase
+from llama_core.jit.step_attention_large import append_phase, large_attention_phase
+from llama_core.jit.step_attention_small import small_attention_phase
 from llama_core.jit.step_products import FINAL, HEADS, HIDDENS, NORMED, gate_up, product
 from llama_core.jit.step_wide import wide_layers
 
@@ -138,9 +139,11 @@ def layer_by_layer(plan: int, thread: int, phase: int, end: int) -> int:
             0,
             word(layer, QKV_BIAS),
         )
-        if word(plan, SMALL) == 0:
+        if word(plan, SMALL):
+            phase = small_attention_phase(plan, thread, phase, end, layer, i)
+        else:
             phase = append_phase(plan, thread, phase, end, layer, i)
-        phase = attention_phase(plan, thread, phase, end, layer, i)
+            phase = large_attention_phase(plan, thread, phase, end, layer, i)
         phase = product(plan, thread, phase, end, HEADS, 0, word(layer, O_MATRIX), x, x_stride, 1, 0)
         phase = gate_up(plan, thread, phase, end, word(layer, FFN_NORM), word(layer, GATE_UP_MATRIX))
         phase = product(plan, thread, phase, end, HIDDENS, 0, word(layer, DOWN_MATRIX), x, x_stride, 1, 0)

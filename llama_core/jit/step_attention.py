@@ -1,4 +1,4 @@
-"""Attention within a step, as each thread runs it. Compiled by Numba (`build.py`).
+"""What attention is made of in every step, as each thread runs it. Compiled by Numba (`build.py`).
 
 A row is one query head of one token. Rows that share a key-value head are computed together, as many at
 once as there are registers for; blocks of 64 positions and their merge are drawn in `attention.py`.
@@ -11,19 +11,16 @@ from llama_core.jit.declarations import (
     copy_row,
     interleave,
     merge,
-    normalize,
     rms_norm,
     rotate,
     scale_row,
+    store_f16,
     store_int32,
     store_q8,
     word,
 )
 from llama_core.jit.fields import (
-    ATTENDED,
-    ATTENDED_STRIDE,
     COS,
-    FIRST_BLOCK,
     GROUP,
     HALF,
     HEAD_AT,
@@ -31,81 +28,28 @@ from llama_core.jit.fields import (
     HEAD_NUMBERS,
     K_NORM,
     KV_BLOCK_BYTES,
-    KV_Q8,
+    KV_KIND,
+    KV_ROW_BYTES,
     LIMITS_AT,
     LOWS_AT,
-    N_BLOCKS,
     N_KV_HEADS,
-    N_SPANS,
-    PARTIALS,
     Q_NORM,
     QKV,
     QKV_STRIDE,
     QUERIES_AT,
     QUERY_SCALE,
-    RESULTS_AT,
     SCORES_AT,
     SCRATCH,
     SCRATCH_STRIDE,
     SIN,
-    SMALL,
-    SPANS,
     TOKENS,
-    TOTALS_AT,
     WINDOW,
-    N,
 )
-from llama_core.jit.schedule import ITEM_BITS, ITEM_MASK, claim, finish, wait
 
 BLOCK = 64  # positions; attention.BLOCK_POSITIONS
 HEAD_BYTES = 128  # of a partial before its numbers; attention.PARTIAL_HEAD_BYTES
-TOKEN_WORDS = 4
-
-
-def attention_phase(plan: int, thread: int, phase: int, end: int, layer: int, layer_index: int) -> int:
-    """All rows of all tokens; returns the phase after."""
-    small = word(plan, SMALL)
-    parts = word(plan, N_BLOCKS) if small else word(plan, N_SPANS)
-    total = parts * word(plan, N_KV_HEADS)
-    done = 0
-    while True:
-        claimed = claim(plan, thread, phase, end, total, 1)
-        if claimed < 0:
-            break
-        first, count = claimed >> ITEM_BITS, claimed & ITEM_MASK
-        for item in range(first, first + count):
-            if small:
-                attend_block(plan, thread, layer, layer_index, item // parts, item % parts)
-            else:
-                # Later tokens see more positions; the longest work goes first so that threads end together.
-                attend_span(
-                    plan,
-                    thread,
-                    layer,
-                    layer_index,
-                    item % word(plan, N_KV_HEADS),
-                    parts - 1 - item // word(plan, N_KV_HEADS),
-                )
-        done += count
-    finish(plan, phase, total, done)
-    return wait(plan, thread, phase, end)
-
-
-def append_phase(plan: int, thread: int, phase: int, end: int, layer: int, layer_index: int) -> int:
-    """A large step's keys and values into the cache, before anyone attends to them."""
-    total = word(plan, N)
-    done = 0
-    while True:
-        claimed = claim(plan, thread, phase, end, total, 1)
-        if claimed < 0:
-            break
-        first, count = claimed >> ITEM_BITS, claimed & ITEM_MASK
-        for token in range(first, first + count):
-            for kv_head in range(word(plan, N_KV_HEADS)):
-                append(plan, thread, layer, layer_index, kv_head, token)
-        done += count
-    finish(plan, phase, total, done)
-    return wait(plan, thread, phase, end)
+TOKEN_WORDS = 3
+KV_F16, KV_Q8 = 1, 2  # how the cache keeps its numbers; layout.KV_KINDS
 
 
 def append(plan: int, thread: int, layer: int, layer_index: int, kv_head: int, token: int) -> None:
@@ -119,15 +63,18 @@ def append(plan: int, thread: int, layer: int, layer_index: int, kv_head: int, t
     position = position_of(plan, token)
     turn(plan, key, own, word(layer, K_NORM), position)
     block, place = position // BLOCK, position % BLOCK
-    keys = keys_of(plan, token, layer_index, kv_head) + block * word(plan, KV_BLOCK_BYTES)
-    values = values_of(plan, token, layer_index, kv_head) + block * word(plan, KV_BLOCK_BYTES)
-    group, lane = place // 16 * head_dim * 16, place % 16
-    if word(plan, KV_Q8):
+    at = block_at(plan, layer_index, kv_head, block)
+    keys, values = keys_of(plan, token) + at, values_of(plan, token) + at
+    kind = word(plan, KV_KIND)
+    if kind == KV_Q8:
         scales = BLOCK * head_dim + place * 4
-        store_q8(own, keys + group + lane, head_dim, 16, keys + scales)
+        store_q8(own, keys + place, head_dim, BLOCK, keys + scales)
         store_q8(value, values + place * head_dim, head_dim, 1, values + scales)
+    elif kind == KV_F16:
+        store_f16(own, keys + place * 2, head_dim, BLOCK * 2)
+        store_f16(value, values + place * head_dim * 2, head_dim, 2)
     else:
-        interleave(own, keys + (group + lane) * 4, head_dim, 64)
+        interleave(own, keys + place * 4, head_dim, BLOCK * 4)
         copy_row(values + place * head_dim * 4, value, head_dim)
 
 
@@ -145,53 +92,28 @@ def position_of(plan: int, token: int) -> int:
     return word(word(plan, TOKENS), TOKEN_WORDS * token)
 
 
-def keys_of(plan: int, token: int, layer_index: int, kv_head: int) -> int:
-    """The keys of one layer and head in the cache of the token's sequence."""
-    entry = word(plan, TOKENS) + TOKEN_WORDS * 8 * token
-    return word(entry, 1) + (layer_index * word(plan, N_KV_HEADS) + kv_head) * word(entry, 3)
+def keys_of(plan: int, token: int) -> int:
+    """The keys in the cache of the token's sequence."""
+    return word(word(plan, TOKENS), TOKEN_WORDS * token + 1)
 
 
-def values_of(plan: int, token: int, layer_index: int, kv_head: int) -> int:
-    entry = word(plan, TOKENS) + TOKEN_WORDS * 8 * token
-    return word(entry, 2) + (layer_index * word(plan, N_KV_HEADS) + kv_head) * word(entry, 3)
+def values_of(plan: int, token: int) -> int:
+    return word(word(plan, TOKENS), TOKEN_WORDS * token + 2)
 
 
-def attend_block(plan: int, thread: int, layer: int, layer_index: int, kv_head: int, part: int) -> None:
-    """A small step: one block of positions for all rows of one key-value head, into `PARTIALS`."""
-    tokens = word(plan, N)
-    block = word(plan, FIRST_BLOCK) + part
+def block_at(plan: int, layer_index: int, kv_head: int, block: int) -> int:
+    """Where a layer's and head's block of positions begins among a cache's keys, or values."""
+    heads_before = layer_index * word(plan, N_KV_HEADS) + kv_head
+    return block * word(plan, KV_ROW_BYTES) + heads_before * word(plan, KV_BLOCK_BYTES)
+
+
+def merge_rows(plan: int, first: int, tokens: int, block: int, totals: int, results: int) -> None:
+    """Add a block's results of all rows of some tokens to their totals."""
+    group, size = word(plan, GROUP), partial_bytes(plan)
     for token in range(tokens):
-        if position_of(plan, token) // BLOCK == block:
-            append(plan, thread, layer, layer_index, kv_head, token)
-    gather_queries(plan, thread, layer, kv_head, 0, tokens)
-    rows = tokens * word(plan, GROUP)
-    out = word(plan, PARTIALS) + (kv_head * word(plan, N_BLOCKS) + part) * rows * partial_bytes(plan)
-    attend_rows(plan, thread, layer_index, kv_head, block, 0, tokens, out)
-
-
-def attend_span(plan: int, thread: int, layer: int, layer_index: int, kv_head: int, span: int) -> None:
-    """A large step: some tokens' rows of one key-value head over all their positions, into `ATTENDED`."""
-    first = word(word(plan, SPANS), 2 * span)
-    tokens = word(word(plan, SPANS), 2 * span + 1)
-    group, head_dim, size = word(plan, GROUP), word(plan, HEAD_DIM), partial_bytes(plan)
-    scratch = word(plan, SCRATCH) + thread * word(plan, SCRATCH_STRIDE)
-    results, totals = scratch + word(plan, RESULTS_AT), scratch + word(plan, TOTALS_AT)
-    gather_queries(plan, thread, layer, kv_head, first, tokens)
-    begin = first_block_of(plan, first)
-    for block in range(begin, position_of(plan, first + tokens - 1) // BLOCK + 1):
-        attend_rows(plan, thread, layer_index, kv_head, block, first, tokens, results)
-        for token in range(tokens):
-            for head in range(group):
-                at = (token * group + head) * size
-                merge_block(plan, first + token, block, totals + at, results + at)
-    for token in range(tokens):
-        out = (
-            word(plan, ATTENDED)
-            + (first + token) * word(plan, ATTENDED_STRIDE)
-            + kv_head * group * head_dim * 4
-        )
         for head in range(group):
-            normalize(totals + (token * group + head) * size, out + head * head_dim * 4, head_dim)
+            at = (token * group + head) * size
+            merge_block(plan, first + token, block, totals + at, results + at)
 
 
 def merge_block(plan: int, token: int, block: int, total: int, result: int) -> None:
@@ -243,19 +165,22 @@ def attend_rows(
         store_int32(limits + row * 4, min(BLOCK, max(0, position + 1 - begin)))
         store_int32(lows + row * 4, min(BLOCK, max(0, position + 1 - word(plan, WINDOW) - begin)))
     held = min(BLOCK, position_of(plan, first + tokens - 1) + 1 - begin)
-    keys = keys_of(plan, first, layer_index, kv_head) + block * word(plan, KV_BLOCK_BYTES)
-    values = values_of(plan, first, layer_index, kv_head) + block * word(plan, KV_BLOCK_BYTES)
+    at = block_at(plan, layer_index, kv_head, block)
+    keys, values = keys_of(plan, first) + at, values_of(plan, first) + at
+    # A full block is followed by another, which the same thread probably takes next.
+    ahead = word(plan, KV_ROW_BYTES) if held == BLOCK else 0
     start = 0
     while start < rows:
         size = row_group(rows - start)
         attend(
-            word(plan, KV_Q8),
+            word(plan, KV_KIND),
             size,
             scratch + word(plan, QUERIES_AT) + start * head_dim * 4,
             keys,
             values,
             head_dim,
             held,
+            ahead,
             limits + start * 4,
             lows + start * 4,
             scratch + word(plan, SCORES_AT),
@@ -270,21 +195,6 @@ def row_group(rows: int) -> int:
     if rows >= 8:
         return 8
     return 4 if rows >= 4 else rows
-
-
-def gather_heads(plan: int, thread: int, token: int, out: int) -> None:
-    """A small step: a token's heads from the blocks' partials, merged from first to last."""
-    group, head_dim, size = word(plan, GROUP), word(plan, HEAD_DIM), partial_bytes(plan)
-    blocks, rows = word(plan, N_BLOCKS), word(plan, N) * word(plan, GROUP)
-    total = word(plan, SCRATCH) + thread * word(plan, SCRATCH_STRIDE) + word(plan, TOTALS_AT)
-    for kv_head in range(word(plan, N_KV_HEADS)):
-        for head in range(group):
-            for part in range(blocks):
-                partial = (
-                    word(plan, PARTIALS) + ((kv_head * blocks + part) * rows + token * group + head) * size
-                )
-                merge_block(plan, token, word(plan, FIRST_BLOCK) + part, total, partial)
-            normalize(total, out + (kv_head * group + head) * head_dim * 4, head_dim)
 
 
 def partial_bytes(plan: int) -> int:

@@ -38,7 +38,7 @@ from llama_core.jit.fields import (
     X,
 )
 from llama_core.jit.schedule import ITEM_BITS, ITEM_MASK, claim, finish, wait
-from llama_core.jit.step_attention import gather_heads
+from llama_core.jit.step_attention_small import gather_heads
 
 # What a product's input is made from.
 NORMED, HEADS, HIDDENS, FINAL = 0, 1, 2, 3

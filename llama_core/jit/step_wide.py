@@ -41,7 +41,8 @@ from llama_core.jit.fields import (
     X,
 )
 from llama_core.jit.schedule import ITEM_BITS, ITEM_MASK, claim, finish, wait
-from llama_core.jit.step_attention import append, attend_span
+from llama_core.jit.step_attention import append
+from llama_core.jit.step_attention_large import attend_span
 from llama_core.jit.step_products import (
     BLOCK_BYTES,
     HEADS,

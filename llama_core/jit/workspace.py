@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from llama_core.config import ModelConfig
 from llama_core.jit import fields
 from llama_core.jit.buffers import Arena, address
-from llama_core.jit.cache import block_bytes
 from llama_core.jit.layout import (
     ACTIVATION_BLOCK_BYTES,
     BLOCK_POSITIONS,
     PARTIAL_HEAD_BYTES,
     ROW_COUNTS,
+    KvKind,
     n_blocks,
 )
 from llama_core.jit.step_products import PANELS_AT_ONCE
@@ -53,7 +53,7 @@ class Workspace:
     """
 
     def __init__(
-        self, config: ModelConfig, weights: PackedWeights, threads: int, max_tokens: int, *, kv_q8: bool
+        self, config: ModelConfig, weights: PackedWeights, threads: int, max_tokens: int, *, kv: KvKind
     ) -> None:
         self.config = config
         self.max_tokens = max_tokens
@@ -61,8 +61,10 @@ class Workspace:
         self.plan = np.zeros(fields.PLAN_WORDS, dtype=np.int64)
         self._arenas: dict[str, Arena] = {}
         self._set_model(config, weights, threads)
-        self.plan[fields.KV_Q8] = kv_q8
-        self.plan[fields.KV_BLOCK_BYTES] = block_bytes(config, kv_q8)
+        block = kv.block_bytes(config.head_dim)
+        self.plan[fields.KV_KIND] = kv.code
+        self.plan[fields.KV_BLOCK_BYTES] = block
+        self.plan[fields.KV_ROW_BYTES] = block * config.n_layers * config.n_kv_heads
         self.shared = self._new("shared", fields.SHARED_BYTES).bytes.view(np.int64)
         self.plan[fields.SHARED] = address(self.shared)
         # Phase 0 is over: the cursors' zeros are thus from an earlier phase than the first.
@@ -179,6 +181,7 @@ class Workspace:
         partial = PARTIAL_HEAD_BYTES + 4 * self.config.head_dim
         results = self._new("partials", SMALL_TOKENS * self.config.n_heads * blocks * partial)
         self.plan[fields.PARTIALS] = address(results.bytes)
+        self.plan[fields.FOLDED] = address(self._new("folded", 8 * self.config.n_kv_heads).bytes)
 
     def grow_logits(self, rows: int) -> None:
         """Make room for the logits of `rows` tokens."""

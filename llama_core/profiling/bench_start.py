@@ -75,7 +75,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         names = ("weights_bytes", "kv_bytes", "kv_used_bytes", "scratch_bytes")
         account = {name: getattr(memory, name) for name in names}
     return {
-        "backend": request["backend"],
+        "backend": request["backend"] + ("" if request["kv"] == "f32" else f" kv {request['kv']}"),
         "load_s": load_s,
         "ttft_cold_s": cold_s,
         "ttft_warm_s": warm_s,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
+from llama_core.backend import KvType
 from llama_core.checkpoint import Checkpoint
 from llama_core.engine.events import LoadProgress
 from llama_core.model import Llama
@@ -18,14 +19,23 @@ from llama_core.weights import load_weights
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """backends: "jit", "numpy". kernel_cache: the folder of compiled kernels. peer: measure llama.cpp too."""
+    """backends: "jit", "numpy". kvs: the cache's types, one after another with jit. kernel_cache: the folder
+    of compiled kernels. peer: measure llama.cpp too."""
 
     backends: tuple[str, ...]
     threads: int
     ctx_size: int
-    kv: str = "f32"
+    kvs: tuple[KvType, ...] = ("f32",)
     kernel_cache: Path | None = None
     peer: bool = False
+
+    @property
+    def models(self) -> list[tuple[str, KvType]]:
+        """Each backend with each type of cache it is to be measured with."""
+        found: list[tuple[str, KvType]] = []
+        for backend in self.backends:
+            found += [(backend, kv) for kv in (self.kvs if backend == "jit" else ("f32",))]
+        return found
 
 
 class Subjects:
@@ -35,8 +45,8 @@ class Subjects:
         self.all: list[Subject] = []
         self._stack = contextlib.ExitStack()
         try:
-            for backend in choice.backends:
-                self._add(backend, checkpoint, choice)
+            for backend, kv in choice.models:
+                self._add(backend, kv, checkpoint, choice)
             if choice.peer:
                 cost = token_cost(checkpoint, "file")
                 peer = LlamaCppSubject(checkpoint.path, choice.threads, choice.ctx_size, cost)
@@ -46,7 +56,7 @@ class Subjects:
             self._stack.close()
             raise
 
-    def _add(self, backend: str, checkpoint: Checkpoint, choice: Choice) -> None:
+    def _add(self, backend: str, kv: KvType, checkpoint: Checkpoint, choice: Choice) -> None:
         if backend == "numpy":
             weights = load_weights(checkpoint, _ignore, choice.threads)
             model = Llama(checkpoint.config, weights, choice.threads)
@@ -60,16 +70,16 @@ class Subjects:
         compiled = load_jit_model(
             checkpoint,
             threads=choice.threads,
-            kv="q8" if choice.kv == "q8" else "f32",
+            kv=kv,
             kernel_cache=choice.kernel_cache,
             on_progress=_ignore,
         )
         self._stack.callback(compiled.close)
-        cost = token_cost(checkpoint, "file", choice.kv)
+        cost = token_cost(checkpoint, "file", kv)
         if compiled.weights_bytes < cost.weight_bytes:  # packed smaller than they stand in the file
             cost = replace(cost, weight_bytes=compiled.weights_bytes)
         # "jit avx512vnni (Q4_1 as q4m, ...)": the table has room for the first part.
-        label = compiled.backend.partition(" (")[0]
+        label = compiled.backend.partition(" (")[0] + ("" if kv == "f32" else f" kv {kv}")
         self.all.append(EngineSubject(label, compiled, choice.ctx_size, cost))
 
     def __enter__(self) -> Subjects:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.backend import KvType
 from llama_core.blas import BlasThreads
 from llama_core.checkpoint import Checkpoint
 
@@ -50,7 +51,7 @@ class TokenCost:
         return multiply_adds_per_s / (self.multiply_adds - self.head_multiply_adds)
 
 
-def token_cost(checkpoint: Checkpoint, weights: Literal["file", "float32"], kv: str = "f32") -> TokenCost:
+def token_cost(checkpoint: Checkpoint, weights: Literal["file", "float32"], kv: KvType = "f32") -> TokenCost:
     """The cost of a decoded token with the file's own blocks, or with every weight as float32.
 
     Each matrix and norm is read once; of the embedding table one row, unless it is the head as well.
@@ -65,7 +66,7 @@ def token_cost(checkpoint: Checkpoint, weights: Literal["file", "float32"], kv: 
         if len(tensor.shape) == 2:
             multiply_adds += n_values
     # q8: one byte a value and a float32 scale for each head of 32 values or more is at most 1.125 bytes.
-    value_bytes = F32_BYTES if kv == "f32" else 1.125
+    value_bytes = {"f32": F32_BYTES, "f16": 2, "q8": 1.125}[kv]
     kv_bytes = 2 * config.n_layers * config.kv_dim * value_bytes
     return TokenCost(weight_bytes, kv_bytes, multiply_adds, config.vocab_size * config.dim)
 

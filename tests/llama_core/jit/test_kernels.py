@@ -191,8 +191,8 @@ def test_swiglu_over_the_whole_range(kernels: Any) -> None:
 def attention_inputs(rows: int, hd: int, seed: int) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
     queries, keys, values = floats(rng, rows, hd), floats(rng, 64, hd), floats(rng, 64, hd)
-    lanes = aligned((4, hd, 16), np.float32)
-    lanes[...] = keys.reshape(4, 16, hd).transpose(0, 2, 1)
+    lanes = aligned((hd, 64), np.float32)
+    lanes[...] = keys.T
     woven = aligned((hd, rows), np.float32)
     woven[...] = queries.T
     return queries, keys, values, lanes, woven
@@ -207,10 +207,9 @@ def test_attend_one_block(kernels: Any, rows: int, hd: int) -> None:
     limits = np.array([held - 3 * r for r in range(rows)], dtype=np.int32)
     lows = np.array([2 * r for r in range(rows)], dtype=np.int32)
     scores, out = aligned((rows, 64), np.float32), aligned((rows, 32 + hd), np.float32)
-    kernel = getattr(kernels, f"attend_{rows}")
-    kernel(
-        at(woven), at(lanes), at(values), hd, held, at(limits), at(lows), at(scores), at(out), out.strides[0]
-    )
+    kernel = getattr(kernels, f"attend_f32_{rows}")
+    bounds = (at(limits), at(lows))
+    kernel(at(woven), at(lanes), at(values), hd, held, 0, *bounds, at(scores), at(out), out.strides[0])
     for r in range(rows):
         seen = slice(lows[r], limits[r])
         s = keys[seen].astype(np.float64) @ queries[r]
@@ -231,20 +230,19 @@ def test_attend_an_8_bit_block(kernels: Any, rows: int) -> None:
     packed = aligned((2, block), np.uint8)
     for p in range(held):
         base = at(packed)
-        where = base + p // 16 * hd * 16 + p % 16
-        kernels.store_q8(at(keys[p]), where, hd, 16, base + 64 * hd + 4 * p)
+        kernels.store_q8(at(keys[p]), base + p, hd, 64, base + 64 * hd + 4 * p)
         kernels.store_q8(at(values[p]), base + block + p * hd, hd, 1, base + block + 64 * hd + 4 * p)
     scales = packed[:, 64 * hd :].copy().view(np.float32).astype(np.float64)
     numbers = packed[:, : 64 * hd].view(np.int8).astype(np.float64)
-    k = numbers[0].reshape(4, hd, 16).transpose(0, 2, 1).reshape(64, hd) * scales[0][:, None]
+    k = numbers[0].reshape(hd, 64).T * scales[0][:, None]
     v = numbers[1].reshape(64, hd) * scales[1][:, None]
     assert (np.abs(k[:held] - keys[:held]) <= np.abs(keys[:held]).max(1, keepdims=True) / 253).all()
     assert (np.abs(v[:held] - values[:held]) <= np.abs(values[:held]).max(1, keepdims=True) / 253).all()
     limits, lows = np.full(rows, held, np.int32), np.zeros(rows, np.int32)
     scores, out = aligned((rows, 64), np.float32), aligned((rows, 32 + hd), np.float32)
     kernel = getattr(kernels, f"attend_q8_{rows}")
-    second = at(packed) + block
-    kernel(at(woven), at(packed), second, hd, held, at(limits), at(lows), at(scores), at(out), out.strides[0])
+    second, bounds = at(packed) + block, (at(limits), at(lows))
+    kernel(at(woven), at(packed), second, hd, held, 0, *bounds, at(scores), at(out), out.strides[0])
     for r in range(rows):
         s = k[:held] @ queries[r]
         weights = np.exp(s - s.max())
@@ -252,29 +250,50 @@ def test_attend_an_8_bit_block(kernels: Any, rows: int) -> None:
         np.testing.assert_allclose(out[r, 32:], weights @ v[:held], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_attend_a_16_bit_block(kernels: Any, rows: int) -> None:
+    """Stored by the kernel as NumPy rounds to float16, then attended to as the same numbers in float32."""
+    hd, held = 48, 64
+    _, keys, values, lanes, woven = attention_inputs(rows, hd, 22)
+    keys[0, :7] = [0.0, -0.0, 1e-7, -3.1e-8, 6.0e-5, 1.00048828125, 1.00146484375]
+    values[1, :4] = [1e9, -1e9, 65519.0, 2049.0]
+    packed_keys, packed_values = aligned((hd, 64), np.float16), aligned((64, hd), np.float16)
+    for p in range(held):
+        kernels.store_f16(at(keys[p]), at(packed_keys) + 2 * p, hd, 128)
+        kernels.store_f16(at(values[p]), at(packed_values[p]), hd, 2)
+    largest = float(np.finfo(np.float16).max)
+    np.testing.assert_array_equal(packed_keys.view(np.uint16), keys.astype(np.float16).T.view(np.uint16))
+    np.testing.assert_array_equal(packed_values, values.clip(-largest, largest).astype(np.float16))
+    limits, lows = np.full(rows, held, np.int32), np.zeros(rows, np.int32)
+    scores, out, wide = aligned((rows, 64), np.float32), *(aligned((rows, 32 + hd), np.float32) for _ in "ab")
+    rest = (hd, held, 0, at(limits), at(lows), at(scores))
+    lanes[...], values[...] = packed_keys, packed_values
+    getattr(kernels, f"attend_f16_{rows}")(
+        at(woven), at(packed_keys), at(packed_values), *rest, at(out), out.strides[0]
+    )
+    getattr(kernels, f"attend_f32_{rows}")(at(woven), at(lanes), at(values), *rest, at(wide), out.strides[0])
+    np.testing.assert_array_equal(out, wide)
+    assert out[:, 32:].any()
+
+
+def test_float16_keeps_not_a_number(kernels: Any) -> None:
+    row, packed = aligned((16,), np.float32), aligned((16,), np.float16)
+    row[:2] = np.nan, -np.nan
+    kernels.store_f16(at(row), at(packed), 16, 2)
+    assert np.isnan(packed).tolist() == [True, True] + [False] * 14
+
+
 def test_rows_attend_alike_alone_and_together(kernels: Any) -> None:
     hd = 32
     _, _, values, lanes, woven = attention_inputs(8, hd, 11)
     limits, lows = np.full(8, 64, np.int32), np.zeros(8, np.int32)
     together, scores = aligned((8, 32 + hd), np.float32), aligned((8, 64), np.float32)
-    kernels.attend_8(
-        at(woven),
-        at(lanes),
-        at(values),
-        hd,
-        64,
-        at(limits),
-        at(lows),
-        at(scores),
-        at(together),
-        together.strides[0],
-    )
+    rest = (at(values), hd, 64, 0, at(limits), at(lows), at(scores))
+    kernels.attend_f32_8(at(woven), at(lanes), *rest, at(together), together.strides[0])
     for r in range(8):
         single, alone = aligned((hd, 1), np.float32), aligned((1, 32 + hd), np.float32)
         single[:, 0] = woven[:, r]
-        kernels.attend_1(
-            at(single), at(lanes), at(values), hd, 64, at(limits), at(lows), at(scores), at(alone), 0
-        )
+        kernels.attend_f32_1(at(single), at(lanes), *rest, at(alone), 0)
         np.testing.assert_array_equal(alone[0], together[r])
 
 
