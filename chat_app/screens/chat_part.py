@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.messages import Prune
 from textual.screen import Screen
 from textual.widgets import Static
 
@@ -60,9 +62,10 @@ class ChatPart(Screen[None]):
             yield MetricsPanel(id="panel", clock=self._owner.clock)
         yield KeyBar(id="key-bar")
 
-    def on_prune(self) -> None:
+    @on(Prune)
+    def end_work(self) -> None:
         """The app ends, and with it this screen: no work may come back to widgets that are no more (see
-        `Dialog.on_prune`), the app's own neither."""
+        `Dialog.end_work`), the app's own neither."""
         self.workers.cancel_all()
 
     @property

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, TypeVar
 
+from textual import on
 from textual.binding import Binding, BindingType
+from textual.messages import Prune
 from textual.screen import ModalScreen
 
 T = TypeVar("T")
@@ -15,7 +17,8 @@ class Dialog(ModalScreen[T]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "Close", id="dialog.close")]
 
-    def on_prune(self) -> None:
+    @on(Prune)
+    def end_work(self) -> None:
         """The screen goes. Textual removes its widgets first and ends its workers last, so that one that came
         back from a wait in between would look for widgets that are no more."""
         self.workers.cancel_node(self)

@@ -1,4 +1,4 @@
-"""Work that comes back from a wait while its screen is being taken down finds no widgets, and must not look."""
+"""Work that comes back from a wait while its screen is being taken down must not look for widgets."""
 
 from __future__ import annotations
 
