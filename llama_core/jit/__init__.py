@@ -2,7 +2,7 @@
 
 packing.py, weights.py     a file's tensors as panels of sixteen rows (drawn in layout.py)
 emit.py, variants.py       a small language for vector instructions; the variants for processors
-matmul.py, vector.py, attention.py, primitives.py      the kernels, written in it
+matmul.py, vector.py, attention.py, kv_store.py, primitives.py     the kernels, written in it
 schedule.py, step*.py      the control code, which Numba compiles
 build.py, library.py       both together into machine code; the cache of it
 workspace.py, fields.py, threads.py, cache.py, model.py        memory, helper threads, `forward`

@@ -25,20 +25,20 @@ reaches all. A result ("partial") of a row is | m x 16 | l x 16 | hd numbers |, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llama_core.jit.dots import float16, to_float16
-from llama_core.jit.emit import F32, I8, I32, Code, F32x16, I8x16, I32x16, Value, Variable
+from llama_core.jit.dots import float16
+from llama_core.jit.emit import F32, I8, I32, Code, F32x16, Value, Variable, vector
 from llama_core.jit.layout import BLOCK_POSITIONS, KV_KINDS, PARTIAL_HEAD_BYTES, ROW_COUNTS, KvKind
-from llama_core.jit.operations import absolute, fma, maximum, reduce_lanes, round_even, select
+from llama_core.jit.operations import fma, maximum, reduce_lanes, select
 from llama_core.jit.variants import Isa
 from llama_core.jit.vector import exponential
 
 # Low enough to vanish beside any score, and finite so that no inf - inf arises.
 MASKED = -1e30
 LINE_BYTES = 64
-FLOAT16_MAX = 65504.0
 
 
 def attend_name(kind: KvKind, rows: int) -> str:
@@ -55,28 +55,29 @@ def write_attend(module: Any, isa: Isa, kind: KvKind, rows: int) -> None:
     """
     code = Code(module, attend_name(kind, rows), 11)
     queries, keys, values, head_dim, positions, ahead, limits, lows, scores, out, stride = code.args
-    # As many groups of sixteen positions (or dimensions) at once as leave registers for 16 sums: each number
-    # of a query (or weight) is then fetched once for several products, and no sum waits for the one before.
-    width = min(4, 16 // rows)
-    largest = [code.var(code.splat(F32x16, MASKED)) for _ in range(rows)]
+    # As many groups of positions (or dimensions) at once as leave registers for their sums: each number of a
+    # query (or weight) is then fetched once for several products, and no sum waits for the one before. A
+    # power of two, which 64 positions, and most heads, are a multiple of.
+    width = 1 << (min(BLOCK_POSITIONS // isa.lanes, isa.sums // rows) or 1).bit_length() - 1
     scales_at = head_dim * BLOCK_POSITIONS if kind.has_scales else None
     block = _Block(
         code, isa, kind, rows, queries, keys, values, head_dim, positions, ahead, scores, out, stride
     )
     key_scales = None if scales_at is None else keys + scales_at
     value_scales = None if scales_at is None else values + scales_at
-    whole = (positions / (16 * width)) * (16 * width)
-    with code.loop(0, whole, 16 * width) as p:
-        block.score(width, p, key_scales, limits, lows, largest)
-    with code.loop(whole, positions, 16) as p:
-        block.score(1, p, key_scales, limits, lows, largest)
+    step = width * isa.lanes
+    whole = positions / step * step
+    with code.loop(0, whole, step) as p:
+        block.score(width, p, key_scales, limits, lows)
+    # `_weigh` looks at sixteen at a time.
+    with code.loop(whole, (positions + 15) / 16 * 16, isa.lanes) as p:
+        block.score(1, p, key_scales, limits, lows)
     for r in range(rows):
-        row_scores = scores + r * BLOCK_POSITIONS * 4
-        _weigh(code, row_scores, positions, largest[r].get(), out + stride * r, value_scales)
-    whole = (head_dim / (16 * width)) * (16 * width)
-    with code.loop(0, whole, 16 * width) as d:
+        _weigh(code, scores + r * BLOCK_POSITIONS * 4, positions, out + stride * r, value_scales)
+    whole = head_dim / step * step
+    with code.loop(0, whole, step) as d:
         block.sum_values(width, d)
-    with code.loop(whole, head_dim, 16) as d:
+    with code.loop(whole, head_dim, isa.lanes) as d:
         block.sum_values(1, d)
     code.finish()
 
@@ -99,83 +100,81 @@ class _Block:
     out: Value
     stride: Value
 
-    def load(self, at: Value) -> Value:
-        """Sixteen cached numbers as float32."""
-        if self.kind.number_bytes == 4:
-            return self.code.load(F32x16, at, 64)
-        if self.kind.number_bytes == 2:
-            return float16(self.isa, self.code, at)
-        return self.code.load(I8x16, at, 16).to(I32x16).to(F32x16)
+    def load(self, at: Value, width: int) -> list[Value]:
+        """`width` vectors of cached numbers as float32. The same numbers of the next block are asked for."""
+        code, lanes, number_bytes = self.code, self.isa.lanes, self.kind.number_bytes
+        found = []
+        for first in (at + lanes * number_bytes * g for g in range(width)):
+            if number_bytes == 4:
+                found.append(code.load(vector(F32, lanes), first, 4 * lanes))
+            elif number_bytes == 2:
+                found.append(float16(self.isa, code, first, lanes))
+            else:
+                quants = code.load(vector(I8, lanes), first, lanes)
+                found.append(quants.to(vector(I32, lanes)).to(vector(F32, lanes)))
+        for line in range(0, lanes * width * number_bytes // LINE_BYTES * LINE_BYTES, LINE_BYTES):
+            code.prefetch(at + self.ahead + line)
+        return found
 
-    def prefetch(self, first: Value, width: int) -> None:
-        """Ask for the same numbers of the next block: `width` times sixteen from `first` on."""
-        for at in range(0, 16 * width * self.kind.number_bytes, LINE_BYTES):
-            self.code.prefetch(first + self.ahead + at)
+    def sums(self, width: int) -> list[list[Variable]]:
+        """For each row `width` vectors of zeros."""
+        zeros = self.code.splat(vector(F32, self.isa.lanes), 0.0)
+        return [[self.code.var(zeros) for _ in range(width)] for _ in range(self.rows)]
 
-    def score(
-        self,
-        width: int,
-        p: Value,
-        key_scales: Value | None,
-        limits: Value,
-        lows: Value,
-        largest: list[Variable],
+    def add_products(
+        self, sums: list[list[Variable]], factors: Value, stride: int, numbers: list[Value]
     ) -> None:
-        """Scores of positions p .. p + 16 width for every row."""
-        code, rows = self.code, self.rows
-        sums = [[code.var(code.splat(F32x16, 0.0)) for _ in range(width)] for _ in range(rows)]
-        number_bytes = self.kind.number_bytes
+        """sums[r] += factor r * numbers, the rows' factors `stride` bytes apart."""
+        for r, own in enumerate(sums):
+            factor = self.code.load_splat(F32, factors + stride * r, self.isa.lanes)
+            for total, number in zip(own, numbers, strict=True):
+                total.set(fma(factor, number, total.get()))
+
+    def score(self, width: int, p: Value, key_scales: Value | None, limits: Value, lows: Value) -> None:
+        """Scores of `width` vectors of positions from p on, for every row."""
+        code, lanes = self.code, self.isa.lanes
+        sums = self.sums(width)
         with code.loop(0, self.head_dim) as d:
-            first = self.keys + (d * BLOCK_POSITIONS + p) * number_bytes
-            lanes = [self.load(first + 16 * number_bytes * g) for g in range(width)]
-            self.prefetch(first, width)
-            for r in range(rows):
-                query = code.load_splat(F32, self.queries + (d * (4 * rows) + 4 * r))
-                for g in range(width):
-                    sums[r][g].set(fma(query, lanes[g], sums[r][g].get()))
-        for r in range(rows):
-            bounds = (code.load_splat(I32, limits + 4 * r), code.load_splat(I32, lows + 4 * r))
-            for g in range(width):
-                score = sums[r][g].get()
+            keys = self.load(self.keys + (d * BLOCK_POSITIONS + p) * self.kind.number_bytes, width)
+            self.add_products(sums, self.queries + d * (4 * self.rows), 4, keys)
+        for r, own in enumerate(sums):
+            bounds = [code.load_splat(I32, at + 4 * r, lanes) for at in (limits, lows)]
+            for g, total in enumerate(own):
+                score = total.get()
                 if key_scales is not None:
-                    score = score * code.load(F32x16, key_scales + (p * 4 + 64 * g))
-                score = _mask(code, score, p + 16 * g, bounds)
-                code.store(score, self.scores + (p * 4 + (r * BLOCK_POSITIONS + 16 * g) * 4))
-                largest[r].set(maximum(largest[r].get(), score))
+                    score = score * code.load(score.type, key_scales + (p * 4 + 4 * lanes * g))
+                score = _mask(code, score, p + lanes * g, bounds)
+                code.store(score, self.scores + (p * 4 + (r * BLOCK_POSITIONS + lanes * g) * 4))
 
     def sum_values(self, width: int, d: Value) -> None:
-        """Dimensions d .. d + 16 width of every row's o. Positions end exactly at `positions`: what lies
-        behind may be anything, NaN too, which no weight of 0 would silence."""
-        code, rows, number_bytes = self.code, self.rows, self.kind.number_bytes
-        sums = [[code.var(code.splat(F32x16, 0.0)) for _ in range(width)] for _ in range(rows)]
-        with code.loop(0, self.positions) as p:
-            first = self.values + (p * self.head_dim + d) * number_bytes
-            lanes = [self.load(first + 16 * number_bytes * g) for g in range(width)]
-            self.prefetch(first, width)
-            for r in range(rows):
-                weight = code.load_splat(F32, self.scores + (p * 4 + r * BLOCK_POSITIONS * 4))
-                for g in range(width):
-                    sums[r][g].set(fma(weight, lanes[g], sums[r][g].get()))
-        for r in range(rows):
-            for g in range(width):
-                at = self.out + self.stride * r + d * 4 + (PARTIAL_HEAD_BYTES + 64 * g)
-                code.store(sums[r][g].get(), at)
+        """`width` vectors of dimensions of every row's o, from d on. Positions end exactly at `positions`:
+        what lies behind may be anything, NaN too, which no weight of 0 would silence."""
+        sums = self.sums(width)
+        with self.code.loop(0, self.positions) as p:
+            values = self.load(self.values + (p * self.head_dim + d) * self.kind.number_bytes, width)
+            self.add_products(sums, self.scores + p * 4, BLOCK_POSITIONS * 4, values)
+        for r, own in enumerate(sums):
+            for g, total in enumerate(own):
+                at = self.out + self.stride * r + d * 4 + (PARTIAL_HEAD_BYTES + 4 * self.isa.lanes * g)
+                self.code.store(total.get(), at)
 
 
-def _mask(code: Code, score: Value, first: Value, bounds: tuple[Value, Value]) -> Value:
+def _mask(code: Code, score: Value, first: Value, bounds: Sequence[Value]) -> Value:
     """MASKED where a row does not see the position; lane 0 is position `first` of the block."""
-    position = code.lane_numbers() + first.to(I32).splat()
-    masked = code.splat(F32x16, MASKED)
+    lanes = score.type.count
+    position = code.lane_numbers(lanes) + first.to(I32).splat(lanes)
+    masked = code.splat(score.type, MASKED)
     score = select(position.compare("<", bounds[0]), score, masked)
     return select(position.compare("<", bounds[1]), masked, score)
 
 
-def _weigh(
-    code: Code, scores: Value, positions: Value, largest: Value, out: Value, value_scales: Value | None
-) -> None:
+def _weigh(code: Code, scores: Value, positions: Value, out: Value, value_scales: Value | None) -> None:
     """One row's scores become exp(score - m), in place; m and their sum l go to `out`. An 8-bit value's scale
     is multiplied into its position's weight."""
-    top = reduce_lanes(largest, maximum)
+    largest = code.var(code.splat(F32x16, MASKED))
+    with code.loop(0, positions, 16) as p:
+        largest.set(maximum(largest.get(), code.load(F32x16, scores + p * 4)))
+    top = reduce_lanes(largest.get(), maximum)
     total = code.var(code.splat(F32x16, 0.0))
     with code.loop(0, positions, 16) as p:
         weight = exponential(code.load(F32x16, scores + p * 4) - top)
@@ -224,49 +223,4 @@ def write_normalize(module: Any) -> None:
     total = code.load(F32x16, partial + 64)
     with code.loop(0, head_dim, 16) as d:
         code.store(code.load(F32x16, partial + d * 4 + PARTIAL_HEAD_BYTES) / total, out + d * 4)
-    code.finish()
-
-
-def write_interleave(module: Any) -> None:
-    """`interleave(row, out, count, stride)`: out[i * stride] = row[i], the stride in bytes: a row of queries
-    into an interleaved group, or a key into its block."""
-    code = Code(module, "interleave", 4)
-    row, out, count, stride = code.args
-    with code.loop(0, count) as i:
-        code.store(code.load(F32, row + i * 4), out + i * stride)
-    code.finish()
-
-
-def write_store_f16(module: Any, isa: Isa) -> None:
-    """`store_f16(row, out, count, stride)`: a key or value as float16, `stride` bytes apart. What is too
-    large becomes the largest there is: as infinity a single number would make every reply NaN."""
-    code = Code(module, "store_f16", 4)
-    row, out, count, stride = code.args
-    with code.loop(0, count) as i:
-        number = code.load(F32, row + i * 4)
-        number = select(number.compare(">", FLOAT16_MAX), code.splat(F32, FLOAT16_MAX), number)
-        number = select(number.compare("<", -FLOAT16_MAX), code.splat(F32, -FLOAT16_MAX), number)
-        code.store(to_float16(isa, number), out + i * stride)
-    code.finish()
-
-
-def write_store_q8(module: Any) -> None:
-    """`store_q8(row, out, count, stride, scale_at)`: a key or value as int8, `stride` bytes apart, and their
-    scale: the largest magnitude / 127 (NaN where the row holds one).
-    """
-    code = Code(module, "store_q8", 5)
-    row, out, count, stride, scale_at = code.args
-    largest = code.var(code.splat(F32x16, 0.0))
-    broken = code.var(code.splat(F32x16, 0.0))
-    with code.loop(0, count, 16) as i:
-        numbers = code.load(F32x16, row + i * 4)
-        largest.set(maximum(absolute(numbers), largest.get()))
-        broken.set(broken.get() + numbers * 0.0)
-    top = reduce_lanes(largest.get(), maximum).lane(0)
-    zero = code.splat(F32, 0.0)
-    inverse = select(top.compare("==", 0.0), zero, code.splat(F32, 127.0) / top)
-    with code.loop(0, count) as i:
-        number = round_even(code.load(F32, row + i * 4) * inverse)
-        code.store(number.to(I32).to(I8), out + i * stride)
-    code.store(top * (1.0 / 127.0) + reduce_lanes(broken.get(), Value.__add__).lane(0), scale_at)
     code.finish()

@@ -24,6 +24,7 @@ from llvmlite import ir
 from llama_core.jit import (
     attention,
     declarations,
+    kv_store,
     matmul,
     primitives,
     schedule,
@@ -73,7 +74,7 @@ def kernel_ir(isa: Isa) -> str:
         for rows in ROW_COUNTS:
             attention.write_attend(module, isa, kv_kind, rows)
     attention.write_attend_dispatch(module)
-    attention.write_store_f16(module, isa)
+    kv_store.write_store_f16(module, isa)
     for write in (
         vector.write_rms_norm,
         vector.write_quantize,
@@ -82,8 +83,8 @@ def kernel_ir(isa: Isa) -> str:
         vector.write_elementwise,
         attention.write_merge,
         attention.write_normalize,
-        attention.write_interleave,
-        attention.write_store_q8,
+        kv_store.write_interleave,
+        kv_store.write_store_q8,
         primitives.write_memory,
         primitives.write_atomics,
         primitives.write_fetch,

@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
-from llvmlite import ir
+from collections.abc import Sequence
 
-from llama_core.jit.emit import F16, F32, I16, I32, Code, F16x16, F32x16, I32x16, Value
+from llama_core.jit.emit import F16, F32, I8, I16, I32, Code, Value, vector
 from llama_core.jit.operations import select
 from llama_core.jit.variants import Isa
 
-I32x8 = ir.VectorType(I32, 8)
-I8x32 = ir.VectorType(ir.IntType(8), 32)
-I16x16 = ir.VectorType(I16, 16)
-LOW, HIGH = range(8), range(8, 16)
 
+def dot_block(
+    isa: Isa, code: Code, start: Value, quants: Sequence[tuple[int, Value]], bits: int, numbers: Value
+) -> Value:
+    """start[r] + sum over the block's 32 columns of weight[r] * number: unsigned bytes times signed bytes.
 
-def dot_quads(isa: Isa, code: Code, acc: Value, weights: Value, four: Value) -> Value:
-    """acc[r] + sum over c of weights[4r + c] * four[c]: unsigned bytes times signed bytes.
-
-    acc: 16 int32. weights: 64 bytes. four: 4 signed bytes in one int32.
+    start: int32 per row. quants: (first column, as many int32, each four columns of a row), weights of `bits`
+    bits. numbers: the address of 32 signed bytes.
     """
-    if isa.name == "avx512vnni":
-        name = "llvm.x86.avx512.vpdpbusd.512"
-        return code.call(name, I32x16, acc, weights.bits(I32x16), four.splat())
-    if isa.name in ("avxvnni", "avx2"):
-        words, right = weights.bits(I32x16), four.splat(8)
-        dot = _vnni_256 if isa.name == "avxvnni" else _madd_256
-        halves = [dot(code, acc.shuffle(h), words.shuffle(h), right) for h in (LOW, HIGH)]
-        return Value(code, code.builder.shuffle_vector(*(h.ir for h in halves), _both_halves()))
-    return _portable(acc, weights.bits(I32x16), four)
+    lanes = start.type.count
+    pairs = [(words, code.load(I32, numbers + column)) for column, words in quants]
+    if isa.name == "avx2":
+        return _madd(code, start, [(words, four.splat(lanes)) for words, four in pairs], bits)
+    for words, four in pairs:
+        if isa.name == "portable":
+            start = _portable(start, words, four)
+        else:
+            # Both processors' instruction; LLVM knows it by its first name.
+            name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
+            start = code.call(name, start.type, start, words, four.splat(lanes))
+    return start
 
 
-def float16(isa: Isa, code: Code, address: Value) -> Value:
-    """Sixteen float16 numbers from memory as float32."""
+def float16(isa: Isa, code: Code, address: Value, lanes: int = 16) -> Value:
+    """Float16 numbers from memory as float32."""
+    wide = vector(F32, lanes)
     if isa.name != "portable":
-        return code.load(F16x16, address).to(F32x16)
+        return code.load(vector(F16, lanes), address).to(wide)
     # Without a conversion instruction LLVM would call a runtime function that may not exist. Moving
     # exponent and fraction into place gives the number divided by 2^112, subnormals included.
-    half = code.load(I16x16, address).zero_extend(I32x16)
-    magnitude = ((half & 0x7FFF) << 13).bits(F32x16) * 2.0**112
-    return (magnitude.bits(I32x16) ^ ((half & 0x8000) << 16)).bits(F32x16)
+    half = code.load(vector(I16, lanes), address).zero_extend(vector(I32, lanes))
+    magnitude = ((half & 0x7FFF) << 13).bits(wide) * 2.0**112
+    return (magnitude.bits(half.type) ^ ((half & 0x8000) << 16)).bits(wide)
 
 
 def to_float16(isa: Isa, number: Value) -> Value:
@@ -56,27 +58,29 @@ def to_float16(isa: Isa, number: Value) -> Value:
     return (half ^ ((bits >> 16) & 0x8000)).to(I16)
 
 
-def _both_halves() -> ir.Constant:
-    return ir.Constant(ir.VectorType(I32, 16), [ir.Constant(I32, i) for i in range(16)])
-
-
-def _vnni_256(code: Code, acc: Value, words: Value, right: Value) -> Value:
-    return code.call("llvm.x86.avx512.vpdpbusd.256", I32x8, acc, words, right)
-
-
-def _madd_256(code: Code, acc: Value, words: Value, right: Value) -> Value:
-    # vpmaddubsw saturates its 16-bit pair sums, which 8-bit weights would reach; halves of a byte cannot:
-    # 2 * 15 * 127 fits. The upper half is then worth 16.
-    low, high = words & 0x0F0F0F0F, (words >> 4) & 0x0F0F0F0F
-    for part, worth in ((low, 1), (high, 16)):
-        pairs = code.call("llvm.x86.avx2.pmadd.ub.sw", I16x16, part.bits(I8x32), right.bits(I8x32))
-        acc = acc + code.call("llvm.x86.avx2.pmadd.wd", I32x8, pairs, code.splat(I16x16, worth))
-    return acc
+def _madd(code: Code, total: Value, pairs: Sequence[tuple[Value, Value]], bits: int) -> Value:
+    """vpmaddubsw adds two products in 16 bits, and saturates. Of half a byte they are at most 2 * 15 * 127:
+    all eight of a block fit, and one vpmaddwd widens their sum. An 8-bit weight is cut into halves, of which
+    the upper is worth 16."""
+    lanes = total.type.count
+    bytes_, words16 = vector(I8, 4 * lanes), vector(I16, 2 * lanes)
+    for shift, worth in [(0, 1)] if bits == 4 else [(0, 1), (4, 16)]:
+        sums = []
+        for words, four in pairs:
+            nibble = words if bits == 4 else (words >> shift) & 0x0F0F0F0F
+            sums.append(
+                code.call("llvm.x86.avx2.pmadd.ub.sw", words16, nibble.bits(bytes_), four.bits(bytes_))
+            )
+        # In pairs, so that no addition waits for all before it.
+        while len(sums) > 1:
+            sums = [left + right for left, right in zip(sums[::2], sums[1::2], strict=True)]
+        total = total + code.call("llvm.x86.avx2.pmadd.wd", total.type, sums[0], code.splat(words16, worth))
+    return total
 
 
 def _portable(acc: Value, words: Value, four: Value) -> Value:
     for c in range(4):
         column = (words >> (8 * c)) & 255
         number = (four << (24 - 8 * c)).shift_right_signed(24)
-        acc = acc + column * number.splat()
+        acc = acc + column * number.splat(acc.type.count)
     return acc

@@ -22,10 +22,13 @@ from llvmlite import ir
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 F16, F32 = ir.HalfType(), ir.FloatType()
 F32x16 = ir.VectorType(F32, 16)
-F16x16 = ir.VectorType(F16, 16)
 I32x16 = ir.VectorType(I32, 16)
 I8x16 = ir.VectorType(I8, 16)
-I8x64 = ir.VectorType(I8, 64)
+
+
+def vector(scalar: Any, lanes: int) -> Any:
+    """The type of `lanes` such scalars."""
+    return ir.VectorType(scalar, lanes)
 
 
 def element(type_: Any) -> Any:
@@ -175,9 +178,9 @@ class Code:
         """An int64, as addresses and sizes are."""
         return self.splat(I64, value)
 
-    def lane_numbers(self) -> Value:
-        """0, 1, ... 15 as int32."""
-        return Value(self, ir.Constant(I32x16, [ir.Constant(I32, i) for i in range(16)]))
+    def lane_numbers(self, lanes: int) -> Value:
+        """0, 1, ... as int32."""
+        return Value(self, ir.Constant(vector(I32, lanes), [ir.Constant(I32, i) for i in range(lanes)]))
 
     def var(self, initial: Value) -> Variable:
         return Variable(self, initial)

@@ -19,21 +19,24 @@ _LINUX_NAMES = {"avx512_vnni": "avx512vnni", "avx_vnni": "avxvnni"}
 
 @dataclass(frozen=True, slots=True)
 class Isa:
-    """A variant. `tiles`: how many tokens a matrix kernel takes at once, largest first, as its registers
-    allow. `cpu` and `features` are LLVM's names for what the code may use; an empty `cpu` means the host's.
-    `needs`: the CPU features without which it cannot run."""
+    """A variant. `tiles`: how many tokens a matrix kernel takes at once, largest first, and `lanes`: how many
+    32-bit numbers a kernel's vector holds, as the registers allow. `sums`: how many such vectors may gather
+    results while others are loaded. `cpu` and `features` are LLVM's names for what the code may use; an empty
+    `cpu` means the host's. `needs`: the CPU features without which it cannot run."""
 
     name: str
     tiles: tuple[int, ...]
+    lanes: int = 16
+    sums: int = 16
     cpu: str = ""
     features: str = ""
     needs: tuple[str, ...] = ()
 
 
 AVX512_VNNI = Isa("avx512vnni", (8, 4, 2, 1), needs=("avx512f", "avx512bw", "avx512vl", "avx512vnni"))
-AVX_VNNI = Isa("avxvnni", (4, 2, 1), "x86-64-v3", "+avxvnni", needs=("avx2", "fma", "f16c", "avxvnni"))
-AVX2 = Isa("avx2", (4, 2, 1), "x86-64-v3", needs=("avx2", "fma", "f16c"))
-PORTABLE = Isa("portable", (4, 2, 1))
+AVX_VNNI = Isa("avxvnni", (4, 2, 1), 8, 12, "x86-64-v3", "+avxvnni", needs=("avx2", "fma", "f16c", "avxvnni"))
+AVX2 = Isa("avx2", (4, 2, 1), 8, 12, "x86-64-v3", needs=("avx2", "fma", "f16c"))
+PORTABLE = Isa("portable", (4, 2, 1), 16, 6)
 VARIANTS = {isa.name: isa for isa in (AVX512_VNNI, AVX_VNNI, AVX2, PORTABLE)}
 
 

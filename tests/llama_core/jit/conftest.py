@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from llama_core.config import ModelConfig
 from llama_core.jit import load_jit_model
 from llama_core.jit.build import kernel_ir, target_machine
 from llama_core.jit.model import JitLlama
-from llama_core.jit.variants import VARIANTS, Isa
+from llama_core.jit.variants import AVX2, VARIANTS, Isa
 from llama_core.quant.table import BY_NAME
 from llama_core.weights import named_slots, random_weights
 
@@ -34,23 +35,51 @@ SHAPE = {
 }
 
 
-def runnable() -> list[str]:
-    """The variants this machine can run."""
-    features = llvm.get_host_cpu_features()
-    return [name for name, isa in VARIANTS.items() if all(features.get(f) for f in isa.needs)]
-
-
-@pytest.fixture(scope="session", params=runnable())
+@pytest.fixture(scope="session", params=VARIANTS)
 def isa(request: pytest.FixtureRequest) -> Isa:
     return VARIANTS[request.param]
+
+
+def splat(number: int, lanes: int) -> str:
+    """A constant of LLVM IR."""
+    return f"<{', '.join([f'i32 {number}'] * lanes)}>"
+
+
+def without_dot_products(text: str) -> str:
+    """The same kernels for a processor that lacks `vpdpbusd`: calls of a function that does what it does. All
+    else about the variant (its widths, tiles, order of arithmetic) is thus tested on any machine."""
+    for declared, lanes in re.findall(r"(declare .*vpdpbusd\.(\d+).*)", text):
+        n = int(lanes) // 32
+        vector = f"<{n} x i32>"
+        body = [f'define internal {vector} @"dots{n}"({vector} %total0, {vector} %a, {vector} %b) {{']
+        for c in range(4):
+            right, left, byte, top = (splat(by, n) for by in (8 * c, 24 - 8 * c, 255, 24))
+            body += [
+                f"  %w{c} = lshr {vector} %a, {right}",
+                f"  %u{c} = and {vector} %w{c}, {byte}",
+                f"  %l{c} = shl {vector} %b, {left}",
+                f"  %s{c} = ashr {vector} %l{c}, {top}",
+                f"  %p{c} = mul {vector} %u{c}, %s{c}",
+                f"  %total{c + 1} = add {vector} %total{c}, %p{c}",
+            ]
+        body += [f"  ret {vector} %total4", "}"]
+        text = text.replace(declared, "\n".join(body))
+        text = text.replace(f'@"llvm.x86.avx512.vpdpbusd.{lanes}"', f'@"dots{n}"')
+    return text
 
 
 class Kernels:
     """The kernels of one variant, each callable by name with ints (addresses and sizes)."""
 
     def __init__(self, isa: Isa) -> None:
+        features = llvm.get_host_cpu_features()
+        text = kernel_ir(isa)
+        if not all(features.get(f) for f in isa.needs):
+            if not all(features.get(f) for f in AVX2.needs):
+                pytest.skip(f"this CPU can neither run nor imitate {isa.name}")
+            text, isa = without_dot_products(text), AVX2
         machine = target_machine(isa)
-        module = llvm.parse_assembly(kernel_ir(isa))
+        module = llvm.parse_assembly(text)
         options = llvm.create_pipeline_tuning_options(speed_level=2)
         builder = llvm.create_pass_builder(machine, options)
         builder.getModulePassManager().run(module, builder)
