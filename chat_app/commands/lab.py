@@ -64,7 +64,7 @@ def registry() -> list[Experiment]:
     from chat_app.commands import lab_screen
     from llama_core.profiling.experiments.registry import experiments
 
-    return [*experiments(), lab_screen.EXPERIMENT]
+    return sorted([*experiments(), lab_screen.EXPERIMENT], key=lambda experiment: experiment.number)
 
 
 def show_list(args: argparse.Namespace) -> int:

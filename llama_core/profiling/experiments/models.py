@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backend import Cache, Model
+from llama_core.backend import Cache, KvType, Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.loaders import open_checkpoint
 from llama_core.model import Llama
@@ -77,8 +77,8 @@ def numpy_model(context: LabContext, checkpoint: Checkpoint) -> Llama:
     return model
 
 
-def compiled_model(context: LabContext, checkpoint: Checkpoint) -> Model | str:
-    """The compiled model of a checkpoint, or why there is none."""
+def compiled_model(context: LabContext, checkpoint: Checkpoint, kv: KvType = "f32") -> Model | str:
+    """The compiled model of a checkpoint, or why there is none. `kv`: how its cache keeps numbers."""
     from llama_core import jit
 
     reason = jit.jit_available()
@@ -87,11 +87,13 @@ def compiled_model(context: LabContext, checkpoint: Checkpoint) -> Model | str:
 
     def load() -> Model | str:
         try:
-            return jit.load_jit_model(checkpoint, threads=context.threads, kernel_cache=context.kernel_cache)
+            return jit.load_jit_model(
+                checkpoint, threads=context.threads, kv=kv, kernel_cache=context.kernel_cache
+            )
         except Exception as error:  # noqa: BLE001 - a compiler's errors have no common base; NumPy's rows stay
             return f"{type(error).__name__}: {error}"
 
-    model: Model | str = context.share(f"jit {checkpoint.path}", load)
+    model: Model | str = context.share(f"jit {checkpoint.path} {kv}", load)
     return model
 
 

@@ -8,6 +8,7 @@ from llama_core.profiling.experiments import (
     batching,
     compiled,
     dtype,
+    kv_types,
     memory,
     products,
     rope,
@@ -30,5 +31,6 @@ def experiments() -> list[Experiment]:
         batching,
         compiled,
         scaling,
+        kv_types,
     )
     return sorted((module.EXPERIMENT for module in modules), key=lambda experiment: experiment.number)
