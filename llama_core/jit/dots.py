@@ -9,26 +9,77 @@ from llama_core.jit.operations import select
 from llama_core.jit.variants import Isa
 
 
-def dot_block(
-    isa: Isa, code: Code, start: Value, quants: Sequence[tuple[int, Value]], bits: int, numbers: Value
-) -> Value:
-    """start[r] + sum over the block's 32 columns of weight[r] * number: unsigned bytes times signed bytes.
+class Dots:
+    """Sums over a block's columns of weight[r] * number: unsigned bytes times signed bytes, as exact int32.
 
-    start: int32 per row. quants: (first column, as many int32, each four columns of a row), weights of `bits`
-    bits. numbers: the address of 32 signed bytes.
+    code writes the kernel; starts: per token int32 for each row, where its sum begins; bits: of a weight.
     """
-    lanes = start.type.count
-    pairs = [(words, code.load(I32, numbers + column)) for column, words in quants]
-    if isa.name == "avx2":
-        return _madd(code, start, [(words, four.splat(lanes)) for words, four in pairs], bits)
-    for words, four in pairs:
-        if isa.name == "portable":
-            start = _portable(start, words, four)
-        else:
-            # Both processors' instruction; LLVM knows it by its first name.
-            name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
-            start = code.call(name, start.type, start, words, four.splat(lanes))
-    return start
+
+    def __init__(self, isa: Isa, code: Code, starts: Sequence[Value], bits: int) -> None:
+        self._isa, self._code, self._bits = isa, code, bits
+        self._totals = list(starts)
+
+    def add(self, words: Value, fours: Sequence[Value]) -> None:
+        """Four columns. words: an int32 for each row, four weights. fours: per token its four numbers in one
+        int32, in every lane."""
+        # Both processors' instruction; LLVM knows it by its first name.
+        name = f"llvm.x86.avx512.vpdpbusd.{32 * self._isa.lanes}"
+        self._totals = [
+            self._code.call(name, total.type, total, words, four)
+            for total, four in zip(self._totals, fours, strict=True)
+        ]
+
+    def totals(self) -> list[Value]:
+        """Per token the sums of all rows."""
+        return self._totals
+
+
+class PairDots(Dots):
+    """AVX2's way. vpmaddubsw adds two products in 16 bits, and saturates. Of half a byte they are at most
+    2 * 15 * 127: all eight of a block fit, and one vpmaddwd widens their sum. An 8-bit weight is cut into
+    halves, of which the upper is worth 16."""
+
+    def __init__(self, isa: Isa, code: Code, starts: Sequence[Value], bits: int) -> None:
+        super().__init__(isa, code, starts, bits)
+        self._pairs: dict[int, list[Value]] = {}
+
+    def add(self, words: Value, fours: Sequence[Value]) -> None:
+        bytes_, pairs = vector(I8, 4 * self._isa.lanes), vector(I16, 2 * self._isa.lanes)
+        halves = {1: words} if self._bits == 4 else {1: words & 0x0F0F0F0F, 16: (words >> 4) & 0x0F0F0F0F}
+        for worth, half in halves.items():
+            found = [
+                self._code.call("llvm.x86.avx2.pmadd.ub.sw", pairs, half.bits(bytes_), four.bits(bytes_))
+                for four in fours
+            ]
+            if worth in self._pairs:
+                sums = zip(self._pairs[worth], found, strict=True)
+                found = [self._code.pin(before + new) for before, new in sums]
+            self._pairs[worth] = found
+
+    def totals(self) -> list[Value]:
+        totals = self._totals
+        for worth, pairs in self._pairs.items():
+            worths = self._code.splat(vector(I16, 2 * self._isa.lanes), worth)
+            totals = [
+                total + self._code.call("llvm.x86.avx2.pmadd.wd", total.type, pair, worths)
+                for total, pair in zip(totals, pairs, strict=True)
+            ]
+        return totals
+
+
+class PlainDots(Dots):
+    """Any processor's way: LLVM makes what it can of shifts and products."""
+
+    def add(self, words: Value, fours: Sequence[Value]) -> None:
+        for c in range(4):
+            column = (words >> (8 * c)) & 255
+            numbers = [(four << (24 - 8 * c)).shift_right_signed(24) for four in fours]
+            self._totals = [
+                total + column * number for total, number in zip(self._totals, numbers, strict=True)
+            ]
+
+
+DOTS: dict[str, type[Dots]] = {"avx2": PairDots, "portable": PlainDots}
 
 
 def float16(isa: Isa, code: Code, address: Value, lanes: int = 16) -> Value:
@@ -56,31 +107,3 @@ def to_float16(isa: Isa, number: Value) -> Value:
     half = select(magnitude.compare("<", 113 << 23), tiny, normal)
     half = select(magnitude.compare(">", 255 << 23), number.code.splat(I32, 0x7E00), half)
     return (half ^ ((bits >> 16) & 0x8000)).to(I16)
-
-
-def _madd(code: Code, total: Value, pairs: Sequence[tuple[Value, Value]], bits: int) -> Value:
-    """vpmaddubsw adds two products in 16 bits, and saturates. Of half a byte they are at most 2 * 15 * 127:
-    all eight of a block fit, and one vpmaddwd widens their sum. An 8-bit weight is cut into halves, of which
-    the upper is worth 16."""
-    lanes = total.type.count
-    bytes_, words16 = vector(I8, 4 * lanes), vector(I16, 2 * lanes)
-    for shift, worth in [(0, 1)] if bits == 4 else [(0, 1), (4, 16)]:
-        sums = []
-        for words, four in pairs:
-            nibble = words if bits == 4 else (words >> shift) & 0x0F0F0F0F
-            sums.append(
-                code.call("llvm.x86.avx2.pmadd.ub.sw", words16, nibble.bits(bytes_), four.bits(bytes_))
-            )
-        # In pairs, so that no addition waits for all before it.
-        while len(sums) > 1:
-            sums = [left + right for left, right in zip(sums[::2], sums[1::2], strict=True)]
-        total = total + code.call("llvm.x86.avx2.pmadd.wd", total.type, sums[0], code.splat(words16, worth))
-    return total
-
-
-def _portable(acc: Value, words: Value, four: Value) -> Value:
-    for c in range(4):
-        column = (words >> (8 * c)) & 255
-        number = (four << (24 - 8 * c)).shift_right_signed(24)
-        acc = acc + column * number.splat(acc.type.count)
-    return acc

@@ -215,6 +215,12 @@ class Code:
         nothing = ir.FunctionType(ir.VoidType(), [])
         self.builder.asm(nothing, "", "~{memory}", [], side_effect=True)
 
+    def pin(self, value: Value) -> Value:
+        """The same value, for the scheduler: computed before what is written after this line. (Arithmetic is
+        free to move across `keep_order`, and LLVM makes such use of it that a long body spills.) For x86."""
+        type_ = ir.FunctionType(value.type, [value.type])
+        return Value(self, self.builder.asm(type_, "", "=x,0", [value.ir], side_effect=True))
+
     def call(self, name: str, returns: Any, *args: Value | int) -> Value:
         """Call an LLVM intrinsic (Python ints are passed as the immediates some take)."""
         values = [a.ir if isinstance(a, Value) else ir.Constant(I32, a) for a in args]

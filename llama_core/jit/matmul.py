@@ -12,11 +12,12 @@ draft to be verified gives the same bits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 
-from llama_core.jit.dots import dot_block, float16
+from llama_core.jit.dots import DOTS, Dots, float16
 from llama_core.jit.emit import F32, I32, Code, Value, Variable, vector
 from llama_core.jit.layout import (
     ABOUT_BYTES,
@@ -78,54 +79,66 @@ def write_matmul(module: Any, isa: Isa, kind: PackedKind, tile: int) -> None:
 def _multiply_block(
     code: Code, isa: Isa, kind: PackedKind, tile: int, at: Value, x: Value, sums: dict[int, list[Variable]]
 ) -> None:
-    """Rows `first` to `first + isa.lanes` of a block after each other, for each first row in `sums`."""
-    for first, totals in sums.items():
-        rows = _Rows(code, isa, kind, at, first)
-        for t in range(tile):
-            about = x + (tile * BLOCK_COLUMNS + t * ABOUT_BYTES)
-            rows.add(totals[t], x + t * BLOCK_COLUMNS, about)
-            if kind.has_min:
-                totals[t].set(
-                    fma(rows.minimum(), code.load_splat(F32, about + 4, isa.lanes), totals[t].get())
-                )
-            if tile > 1:
-                code.keep_order()
+    """sums: for each first row of `isa.lanes` rows, their sums per token."""
+    abouts = [x + (tile * BLOCK_COLUMNS + t * ABOUT_BYTES) for t in range(tile)]
+    _add_set(code, isa, kind, at, [x + t * BLOCK_COLUMNS for t in range(tile)], abouts, sums)
+    if kind.has_min:
+        for first, totals in sums.items():
+            minimum = float16(isa, code, at + (2 * PANEL_ROWS + 2 * first), isa.lanes)
+            for total, about in zip(totals, abouts, strict=True):
+                total.set(fma(minimum, code.load_splat(F32, about + 4, isa.lanes), total.get()))
     second = x + tile * ACTIVATION_SET_BYTES
     flags = code.load(ir.IntType(8 * tile), second + tile * ACTIVATION_SET_BYTES, align=1)
     with code.when(flags.compare("!=", 0)):
-        for first, totals in sums.items():
-            # The weights are unpacked once more: held until here, they would crowd the registers each time.
+        if isa.lanes < PANEL_ROWS:
+            # The weights are unpacked once more: kept until here, they would crowd sixteen registers.
             code.keep_order()
-            rows = _Rows(code, isa, kind, at, first)
-            for t in range(tile):
-                rows.add(
-                    totals[t], second + t * BLOCK_COLUMNS, second + (tile * BLOCK_COLUMNS + t * ABOUT_BYTES)
-                )
-                if tile > 1:
-                    code.keep_order()
+        numbers = [second + t * BLOCK_COLUMNS for t in range(tile)]
+        abouts = [second + (tile * BLOCK_COLUMNS + t * ABOUT_BYTES) for t in range(tile)]
+        _add_set(code, isa, kind, at, numbers, abouts, sums)
 
 
-class _Rows:
-    """`isa.lanes` rows of a block from row `first` on, in registers."""
-
-    def __init__(self, code: Code, isa: Isa, kind: PackedKind, at: Value, first: int) -> None:
-        self._code, self._isa, self._kind = code, isa, kind
-        self._minimum_at = at + (2 * PANEL_ROWS + 2 * first)
-        self._scale = float16(isa, code, at + 2 * first, isa.lanes)
-        self._quants = unpack(code, kind, at + (kind.header_bytes + 4 * first), isa.lanes)
-
-    def minimum(self) -> Value:
-        return float16(self._isa, self._code, self._minimum_at, self._isa.lanes)
-
-    def add(self, total: Variable, numbers: Value, about: Value) -> None:
-        """One set of one token's activations; minima count with the first set alone."""
-        code, kind, lanes = self._code, self._kind, self._isa.lanes
+def _add_set(
+    code: Code,
+    isa: Isa,
+    kind: PackedKind,
+    at: Value,
+    numbers: list[Value],
+    abouts: list[Value],
+    sums: dict[int, list[Variable]],
+) -> None:
+    """One set of every token's activations. Weights are unpacked four columns at a time and multiplied with
+    all tokens at once, so that few registers hold them."""
+    lanes = isa.lanes
+    dots = {}
+    for first in sums:
+        starts = [code.splat(vector(I32, lanes), 0) for _ in abouts]
         if kind.offset:
-            start = code.load_splat(I32, about + (8 if kind.offset == 8 else 12), lanes)
-        else:
-            start = code.splat(vector(I32, lanes), 0)
-        dots = dot_block(self._isa, code, start, self._quants, kind.bits, numbers).to(self._scale.type)
-        total.set(fma(dots, self._scale * code.load_splat(F32, about, lanes), total.get()))
+            starts = [code.load_splat(I32, a + (8 if kind.offset == 8 else 12), lanes) for a in abouts]
+        dots[first] = DOTS.get(isa.name, Dots)(isa, code, starts, kind.bits)
+    for k in range(kind.quant_bytes // 64):
+        quads = {
+            first: code.load(vector(I32, lanes), at + (kind.header_bytes + 64 * k + 4 * first), align=32)
+            for first in sums
+        }
+        for column, unpack in _unpackings(kind, k):
+            fours = [code.load_splat(I32, one + column, lanes) for one in numbers]
+            for first, quad in quads.items():
+                dots[first].add(unpack(quad), fours)
+            if len(abouts) > 1:
+                code.keep_order()
+    for first, totals in sums.items():
+        scale = float16(isa, code, at + 2 * first, lanes)
+        for total, dot, about in zip(totals, dots[first].totals(), abouts, strict=True):
+            factor = scale * code.load_splat(F32, about, lanes)
+            total.set(fma(dot.to(scale.type), factor, total.get()))
+
+
+def _unpackings(kind: PackedKind, k: int) -> list[tuple[int, Callable[[Value], Value]]]:
+    """What the 64 bytes number k hold: first columns, and how to make whole bytes of their quants."""
+    if kind.bits == 8:
+        return [(4 * k, lambda quad: quad)]
+    return [(4 * k, lambda quad: quad & 0x0F0F0F0F), (16 + 4 * k, lambda quad: (quad >> 4) & 0x0F0F0F0F)]
 
 
 def write_matmul_dispatch(module: Any, isa: Isa) -> None:
@@ -135,13 +148,3 @@ def write_matmul_dispatch(module: Any, isa: Isa) -> None:
     kind, tile, *rest = code.args
     code.choose(kind * 32 + tile, variants, rest)
     code.finish()
-
-
-def unpack(code: Code, kind: PackedKind, at: Value, lanes: int) -> list[tuple[int, Value]]:
-    """A block's quants as (first column, an int32 for each of `lanes` rows: four columns)."""
-    words = vector(I32, lanes)
-    loads = [code.load(words, at + 64 * k, align=32) for k in range(kind.quant_bytes // 64)]
-    if kind.bits == 8:
-        return [(4 * k, quad) for k, quad in enumerate(loads)]
-    low = [(4 * k, quad & 0x0F0F0F0F) for k, quad in enumerate(loads)]
-    return low + [(16 + 4 * k, (quad >> 4) & 0x0F0F0F0F) for k, quad in enumerate(loads)]
