@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,8 @@ QUANTIZATION_VERSION = 2
 # Values read, quantised and written at a time: 1 MiB as float32.
 PIECE_VALUES = 1 << 18
 
+_log = logging.getLogger(__name__)
+
 
 def convert(
     source: Path,
@@ -38,13 +41,16 @@ def convert(
     *,
     tokenizer_path: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    on_note: Callable[[str], None] = _log.warning,
 ) -> Path:
     """Write the model at `source` as the GGUF file `target` and return `target`.
 
     type_name: q8_0, q4_0, q4_1, f16 or f32, for the matrices; norms and biases stay float32. With a 4-bit
     type the matrix that computes the logits becomes Q8_0 (it is the most sensitive), and a matrix whose rows
     are no whole blocks becomes F16. A tensor that already has its type is copied as it is. tokenizer_path: as
-    for `open_checkpoint`. on_progress: (tensors done, tensors in all).
+    for `open_checkpoint`. on_progress: (tensors done, tensors in all). on_note: hears, in sentences,
+    what the file cannot say of the tokenizer, before the first tensor; by default each is a warning in the
+    log, which Python prints on stderr.
 
     The target appears only when it is whole. Raises ModelFormatError or UnsupportedModelError about the
     source, ValueError for an unknown type or for weights that are no numbers, OSError about the target.
@@ -54,7 +60,9 @@ def convert(
     model = read_model(source)
     if target.exists() and any(target.samefile(file) for file in _files_of(model)):
         raise ValueError(f"{target} is the model itself; choose another file to write")
-    metadata = _metadata(model, type_name, tokenizer_path)
+    metadata, notes = _metadata(model, type_name, tokenizer_path)
+    for note in notes:
+        on_note(note)
     foreign = {ours: theirs for theirs, ours in gguf_names(model.config.n_layers).items()}
     stored = _with_divisors(model)
     names = [name for name in foreign if name in stored]
@@ -127,29 +135,35 @@ def _requantize(path: Path, tensor: Tensor, rows: NDArray[np.uint8], fmt: BlockF
         raise ModelFormatError(path, f"tensor {tensor.name!a}", str(error)) from error
 
 
-def _metadata(model: ModelParts, type_name: str, tokenizer_path: Path | None) -> dict[str, Any]:
-    """Keys of the file to write; those of a GGUF source are kept, but for what is about its layout."""
+def _metadata(
+    model: ModelParts, type_name: str, tokenizer_path: Path | None
+) -> tuple[dict[str, Any], list[str]]:
+    """(keys of the file to write, notes about what they do not say); those of a GGUF source are kept, but for
+    what is about its layout."""
     about_layout = ("general.alignment", "general.file_type", "general.quantization_version")
+    notes: list[str] = []
     if model.file_format == "gguf" and tokenizer_path is None:
         kept = {
             k: v for k, v in model.metadata.items() if k not in about_layout and not k.startswith("split.")
         }
     else:
-        kept = dict(config_keys(model.config)) | _tokenizer_keys(model, tokenizer_path)
-    return kept | {
+        tokenizer_keys, notes = _tokenizer_keys(model, tokenizer_path)
+        kept = dict(config_keys(model.config)) | tokenizer_keys
+    about_file = {
         "general.file_type": FILE_TYPES[type_name],
         "general.quantization_version": QUANTIZATION_VERSION,
     }
+    return kept | about_file, notes
 
 
-def _tokenizer_keys(model: ModelParts, tokenizer_path: Path | None) -> dict[str, Any]:
-    """The tokenizer and the chat template of a model that keeps them in files of their own."""
+def _tokenizer_keys(model: ModelParts, tokenizer_path: Path | None) -> tuple[dict[str, Any], list[str]]:
+    """The tokenizer and the chat template of a model that keeps them in files of their own, and notes."""
     from llama_core.loaders.tokenizer_files import load_tokenizer
     from llama_core.tokenizers.gguf_export import tokenizer_to_gguf
 
     tokenizer, template = load_tokenizer(model, tokenizer_path)
     try:
-        keys = tokenizer_to_gguf(tokenizer, model.config.vocab_size)
+        keys, notes = tokenizer_to_gguf(tokenizer, model.config.vocab_size)
     except ValueError as error:
         raise UnsupportedModelError(model.path, "tokenizer", str(error)) from error
-    return keys | ({TEMPLATE_KEY: template} if template else {})
+    return keys | ({TEMPLATE_KEY: template} if template else {}), notes

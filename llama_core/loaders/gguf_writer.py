@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import struct
@@ -45,7 +46,8 @@ def write_gguf(path: Path, metadata: Mapping[str, Any], tensors: Sequence[OutTen
 
     metadata: str, bool, int (written as uint32 where it fits, else as the least of int32, uint64, int64 that
     holds it), float (as float32), list of str, and NumPy arrays by their dtype. Raises ValueError for other
-    values and where pieces do not add up to a tensor's size, OSError from the file system.
+    values and where pieces do not add up to a tensor's size, OSError from the file system about `path` or,
+    where that is what is missing, its folder.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
@@ -56,8 +58,13 @@ def write_gguf(path: Path, metadata: Mapping[str, Any], tensors: Sequence[OutTen
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:  # also KeyboardInterrupt: no half-written file stays behind
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:  # also KeyboardInterrupt: no half-written file stays behind
+        with contextlib.suppress(OSError):  # as where its folder is none: the first error is the one to tell
+            temporary.unlink()
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            # Only this function knows the temporary name; the caller's own tells what to mend.
+            theirs = path if path.parent.is_dir() else path.parent
+            raise OSError(error.errno, error.strerror, str(theirs)) from error
         raise
 
 

@@ -7,6 +7,11 @@ from collections.abc import Iterable, Mapping
 
 # No published token is longer; the bound keeps a hostile vocabulary from making the search quadratic.
 MAX_LENGTH = 128
+# Unicode's White_Space, which `tokenizers` strips; Python's strip() would also take U+001C to U+001F.
+WHITE_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
 
 
 class TokenMatcher:
@@ -44,9 +49,9 @@ class TokenMatcher:
                         between = text[done:start]
                         done = start + length
                         if token_id in self._lstrip:
-                            between = between.rstrip()
+                            between = between.rstrip(WHITE_SPACE)
                         if token_id in self._rstrip:
-                            done += len(text) - done - len(text[done:].lstrip())
+                            done += len(text) - done - len(text[done:].lstrip(WHITE_SPACE))
                         if between:
                             parts.append(between)
                         parts.append(token_id)

@@ -145,8 +145,8 @@ def tokenizer_from_json(path: Path) -> tuple[Tokenizer, str | None]:
     """A Hugging Face `tokenizer.json` and what lies beside it: (tokenizer, chat template or None).
 
     `tokenizer_config.json` names the begin and end tokens and carries the template, unless there is a
-    `chat_template.jinja`; `generation_config.json` names further end tokens. Raises ModelFormatError, and
-    UnsupportedModelError naming the part that cannot be expressed.
+    `chat_template.jinja`; `generation_config.json` names further end tokens (`hf_folder.py` has the older
+    places). Raises ModelFormatError, and UnsupportedModelError naming the part that cannot be expressed.
     """
     # Imported here: GGUF files do without them.
     from llama_core.tokenizers.hf_folder import read_folder

@@ -18,6 +18,8 @@ from llama_core.tokenizers.spm_bpe import BYTE_NAME, SpaceRules, SpmBPE
 from llama_core.tokenizers.vocabulary import TokenType, Vocabulary
 
 PREFIX = "tokenizer.ggml."
+# A token id for "none": -1 as an unsigned number.
+NO_ID = 0xFFFFFFFF
 
 
 def tokenizer_from_gguf(metadata: Mapping[str, Any], path: Path) -> Tokenizer:
@@ -91,17 +93,22 @@ class _Fields:
         array: NDArray[Any] = value
         return array
 
-    def token_id(self, key: str, vocab_size: int) -> int | None:
+    def token_id(self, key: str, vocab_size: int, default: int | None = None) -> int | None:
+        """The id under `key`. default: where the key is absent, if the vocabulary reaches so far."""
         value: int | None = self._typed(key, int, None, "a token id")
-        # Some converters write -1 (or its unsigned twin) for "none".
-        if value is None or value in (-1, 0xFFFFFFFF):
+        if value is None:
+            return default if default is not None and default < vocab_size else None
+        if value in (-1, NO_ID):  # some converters write the one, some the other
             return None
         if not 0 <= value < vocab_size:
             raise self.error(key, f"id {value} is outside the vocabulary of {vocab_size}")
         return value
 
 
-def _vocabulary(fields: _Fields, *, add_bos: bool) -> Vocabulary:
+def _vocabulary(
+    fields: _Fields, *, add_bos: bool, bos_id: int | None = None, eos_id: int | None = None
+) -> Vocabulary:
+    """add_bos, bos_id, eos_id: where the file says nothing."""
     tokens = fields.strings("tokens")
     n = len(tokens)
     if not 1 <= n <= MAX_VOCAB:
@@ -116,15 +123,16 @@ def _vocabulary(fields: _Fields, *, add_bos: bool) -> Vocabulary:
     return Vocabulary(
         tokens,
         None if types is None else types.astype(np.int32),
-        bos_id=fields.token_id("bos_token_id", n),
-        eos_id=fields.token_id("eos_token_id", n),
+        bos_id=fields.token_id("bos_token_id", n, bos_id),
+        eos_id=fields.token_id("eos_token_id", n, eos_id),
         ends=[end for end in ends if end is not None],
         add_bos=fields.flag("add_bos_token", add_bos),
     )
 
 
 def _spm_bpe(fields: _Fields) -> SpmBPE:
-    vocabulary = _vocabulary(fields, add_bos=True)
+    # Without keys the ids are sentencepiece's own, as llama.cpp has it.
+    vocabulary = _vocabulary(fields, add_bos=True, bos_id=1, eos_id=2)
     n = len(vocabulary)
     scores = fields.numbers("scores", n, "f")
     if scores is None:
@@ -132,7 +140,7 @@ def _spm_bpe(fields: _Fields) -> SpmBPE:
     return SpmBPE(
         vocabulary,
         scores.astype(np.float32),
-        unknown_id=fields.token_id("unknown_token_id", n),
+        unknown_id=fields.token_id("unknown_token_id", n, 0),
         rules=SpaceRules(
             add_prefix=fields.flag("add_space_prefix", True),
             remove_extra=fields.flag("remove_extra_whitespaces", False),
@@ -144,7 +152,8 @@ def _spm_bpe(fields: _Fields) -> SpmBPE:
 def _byte_bpe(fields: _Fields) -> ByteBPE:
     name = fields.text("pre", "")
     if not name:
-        # Files from before the key existed: Llama 3 shows itself by its tokens, the rest is GPT-2's kind.
+        # Files from before the key existed: Llama 3 shows itself by its tokens (llama.cpp cuts its texts by
+        # the default all the same, and warns that replies get worse).
         name = "llama-bpe" if "<|begin_of_text|>" in fields.strings("tokens") else "default"
     rule = RULES.get(name)
     if rule is None:

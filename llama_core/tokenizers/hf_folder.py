@@ -1,4 +1,5 @@
-"""What lies beside `tokenizer.json`: two configurations and, newer, the chat template as its own file."""
+"""What lies beside `tokenizer.json`: configurations that name the roles of tokens and, newer, the chat
+template as its own file."""
 
 from __future__ import annotations
 
@@ -13,18 +14,23 @@ MAX_TEMPLATE_BYTES = 4_000_000
 
 
 def read_folder(folder: Path, read_json: Callable[[Path], Any]) -> tuple[Roles, str | None]:
-    """(the roles of tokens, the chat template or None). Files that are absent say nothing; raises
-    ModelFormatError for those that break their format."""
-    config = _object(folder / "tokenizer_config.json", read_json)
-    path = folder / "tokenizer_config.json"
+    """(the roles of tokens, the chat template or None).
+
+    What `tokenizer_config.json` and `generation_config.json` do not say is looked up where older folders have
+    it: in `special_tokens_map.json`, the end tokens also in `config.json`. Files that are absent say nothing;
+    raises ModelFormatError for those that break their format.
+    """
+    path, map_path = folder / "tokenizer_config.json", folder / "special_tokens_map.json"
+    config, special_map = _object(path, read_json), _object(map_path, read_json)
     add_bos = config.get("add_bos_token")
     if add_bos is not None and not isinstance(add_bos, bool):
         raise ModelFormatError(path, "add_bos_token", "true or false expected")
     roles = Roles(
-        bos_token=_token(path, config, "bos_token"),
-        eos_token=_token(path, config, "eos_token"),
+        bos_token=_token(path, config, "bos_token") or _token(map_path, special_map, "bos_token"),
+        eos_token=_token(path, config, "eos_token") or _token(map_path, special_map, "eos_token"),
         add_bos=add_bos,
-        end_ids=_end_ids(folder / "generation_config.json", read_json),
+        end_ids=_end_ids(folder / "generation_config.json", read_json)
+        or _end_ids(folder / "config.json", read_json),
     )
     return roles, _chat_template(folder, path, config)
 

@@ -12,7 +12,7 @@ import numpy as np
 from llama_core.config import MAX_VOCAB
 from llama_core.tokenizers.hf_steps import (
     Malformed,
-    Normalize,
+    Normalizer,
     Unsupported,
     field,
     flatten,
@@ -83,7 +83,7 @@ def tokenizer_from_parts(data: object, roles: Roles) -> JsonBPE:
 
 
 def _vocabulary(
-    data: Mapping[str, Any], model: Mapping[str, Any], normalize: Normalize
+    data: Mapping[str, Any], model: Mapping[str, Any], normalize: Normalizer
 ) -> tuple[list[str], np.ndarray[Any, np.dtype[np.int32]], AddedTokens]:
     vocab = field(model, "vocab", dict, {})
     entries = field(data, "added_tokens", list, [])
@@ -114,7 +114,7 @@ def _id(value: object) -> int:
 
 
 def _added(
-    entries: list[dict[str, Any]], types: np.ndarray[Any, np.dtype[np.int32]], normalize: Normalize
+    entries: list[dict[str, Any]], types: np.ndarray[Any, np.dtype[np.int32]], normalize: Normalizer
 ) -> AddedTokens:
     in_text: dict[str, int] = {}
     in_normalized: dict[str, int] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import regex
@@ -20,9 +21,30 @@ MAX_STEPS = 16
 MAX_GROWTH = 16
 MATCH_S = 1.0
 
-Normalize = Callable[[str], str]
 # (pieces, whether the first piece begins the input) -> pieces
 Split = Callable[[list[str], bool], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Normalizer:
+    """The file's normalizer as one function. kinds: the types of its steps, such as ("NFC",)."""
+
+    kinds: tuple[str, ...]
+    steps: tuple[Callable[[str], str], ...]
+
+    def __call__(self, text: str) -> str:
+        for step in self.steps:
+            text = step(text)
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A pre-tokenizer. pattern: the expression whose matches become pieces, as do the gaps between them, in
+    the sense of `pretokenizers.Rule`; None for a step that does more or something else."""
+
+    run: Split
+    pattern: str | None = None
 
 
 class Unsupported(Exception):  # noqa: N818 - becomes UnsupportedModelError where the file is known
@@ -75,12 +97,14 @@ def _compile(pattern: object) -> regex.Pattern[str]:
         raise Malformed(f"the regular expression does not compile: {str(error)[:100]}") from error
 
 
-def normalizer(part: object) -> Normalize:
+def normalizer(part: object) -> Normalizer:
     """The file's normalizer as one function."""
-    steps: list[Normalize] = []
+    steps: list[Callable[[str], str]] = []
+    kinds: list[str] = []
     growth = 1
     for step in flatten(part, "normalizers"):
         kind = step["type"]
+        kinds.append(kind)
         if kind in ("NFC", "NFD", "NFKC", "NFKD"):
             form = cast(Literal["NFC", "NFD", "NFKC", "NFKD"], kind)
             steps.append(lambda text, form=form: unicodedata.normalize(form, text))  # type: ignore[misc]
@@ -96,13 +120,7 @@ def normalizer(part: object) -> Normalize:
             raise Unsupported(f"the normalizer {kind}")
     if growth > MAX_GROWTH:
         raise Unsupported("normalizers that make the text much longer")
-
-    def run(text: str) -> str:
-        for step in steps:
-            text = step(text)
-        return text
-
-    return run
+    return Normalizer(tuple(kinds), tuple(steps))
 
 
 def _replace(pattern: regex.Pattern[str], content: str, text: str) -> str:
@@ -132,7 +150,7 @@ def _runs(pattern: regex.Pattern[str], text: str, invert: bool) -> Iterator[tupl
 def _split(pattern: regex.Pattern[str], behavior: str, invert: bool) -> Split:
     if behavior == "Isolated" and pattern.pattern in COMPLETE:
         # Nothing lies between the matches, so the quickest way to list them will do.
-        return lambda pieces, first: [part for piece in pieces for part in pattern.findall(piece)]
+        return lambda pieces, first: _all_matches(pattern, pieces)
 
     def one(text: str) -> list[str]:
         runs = list(_runs(pattern, text, invert))
@@ -143,6 +161,10 @@ def _split(pattern: regex.Pattern[str], behavior: str, invert: bool) -> Split:
         return _merge(runs, behavior)
 
     return lambda pieces, first: [part for piece in pieces for part in one(piece)]
+
+
+def _all_matches(pattern: regex.Pattern[str], pieces: list[str]) -> list[str]:
+    return [part for piece in pieces for part in pattern.findall(piece)]
 
 
 def _merge(runs: list[tuple[str, bool]], behavior: str) -> list[str]:
@@ -185,31 +207,38 @@ def _metaspace(step: Mapping[str, Any]) -> Split:
     return run
 
 
-def pre_tokenizer(part: object) -> tuple[list[Split], bool]:
+def _split_step(step: Mapping[str, Any]) -> Step:
+    behavior = field(step, "behavior", str, "")
+    if behavior not in _BEHAVIORS:
+        raise Malformed(f"unknown behavior {behavior[:20]!r}")
+    pattern, invert = _compile(step.get("pattern")), field(step, "invert", bool, False)
+    # Older files remove what lies between the matches, and nothing does.
+    isolates = behavior == "Isolated" or (behavior == "Removed" and invert and pattern.pattern in COMPLETE)
+    return Step(_split(pattern, behavior, invert), pattern.pattern if isolates else None)
+
+
+def pre_tokenizer(part: object) -> tuple[list[Step], bool]:
     """The file's pre-tokenizer as steps, and whether its pieces are then written in the byte alphabet."""
-    steps: list[Split] = []
+    steps: list[Step] = []
     byte_level = False
     for step in flatten(part, "pretokenizers"):
         kind = step["type"]
         if byte_level:
             raise Unsupported("a pre-tokenizer behind ByteLevel")
         if kind == "Split":
-            behavior = field(step, "behavior", str, "")
-            if behavior not in _BEHAVIORS:
-                raise Malformed(f"unknown behavior {behavior[:20]!r}")
-            steps.append(_split(_compile(step.get("pattern")), behavior, field(step, "invert", bool, False)))
+            steps.append(_split_step(step))
         elif kind == "Digits":
-            each = field(step, "individual_digits", bool, False)
-            numbers = regex.compile(r"\p{N}|\P{N}+" if each else r"\p{N}+|\P{N}+")
-            steps.append(lambda pieces, first, p=numbers: [part for t in pieces for part in p.findall(t)])  # type: ignore[misc]
+            digits = r"\p{N}" if field(step, "individual_digits", bool, False) else r"\p{N}+"
+            every = regex.compile(rf"{digits}|\P{{N}}+")  # the gaps too: quicker than looking for them
+            steps.append(Step(lambda pieces, first, p=every: _all_matches(p, pieces), digits))  # type: ignore[misc]
         elif kind == "Metaspace":
-            steps.append(_metaspace(step))
+            steps.append(Step(_metaspace(step)))
         elif kind == "ByteLevel":
             byte_level = True
             if field(step, "add_prefix_space", bool, True):
-                steps.append(lambda pieces, first: [p if p[0] == " " else " " + p for p in pieces])
+                steps.append(Step(lambda pieces, first: [p if p[0] == " " else " " + p for p in pieces]))
             if field(step, "use_regex", bool, True):
-                steps.append(_split(regex.compile(GPT2), "Isolated", False))
+                steps.append(Step(_split(regex.compile(GPT2), "Isolated", False), GPT2))
         else:
             raise Unsupported(f"the pre-tokenizer {kind}")
     return steps, byte_level

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from llama_core.tokenizers.added_tokens import TokenMatcher
 from llama_core.tokenizers.byte_bpe import BYTE_TO_CHAR, CHAR_TO_BYTE
-from llama_core.tokenizers.hf_steps import Normalize, Split
+from llama_core.tokenizers.hf_steps import Normalizer, Step
 from llama_core.tokenizers.merge import merge_symbols
 from llama_core.tokenizers.spm_bpe import BYTE_NAME
 from llama_core.tokenizers.tokenizer import VocabularyTokenizer, raw_bytes, well_formed
@@ -53,8 +53,8 @@ class JsonBPE(VocabularyTokenizer):
         vocabulary: Vocabulary,
         model: BpeModel,
         added: AddedTokens,
-        normalize: Normalize,
-        steps: Sequence[Split],
+        normalize: Normalizer,
+        steps: Sequence[Step],
         kind: str,
     ) -> None:
         super().__init__(vocabulary, kind)
@@ -98,13 +98,17 @@ class JsonBPE(VocabularyTokenizer):
             if isinstance(part, int):
                 ids.append(part)
                 continue
-            pieces = [part]
-            for step in self._steps:
-                pieces = step(pieces, first and index == 0)
-            for piece in pieces:
+            for piece in self.pieces(part, begins=first and index == 0):
                 known = self._cache.get(piece)
                 ids += self._encode_piece(piece) if known is None else known
         return ids
+
+    def pieces(self, text: str, *, begins: bool = True) -> list[str]:
+        """A normalized text as the pre-tokenizer cuts it. begins: whether it is the begin of the input."""
+        pieces = [text] if text else []
+        for step in self._steps:
+            pieces = step.run(pieces, begins)
+        return pieces
 
     def _encode_piece(self, piece: str) -> list[int]:
         model, table = self._model, self._vocabulary.text_to_id

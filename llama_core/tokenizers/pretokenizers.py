@@ -44,8 +44,10 @@ QWEN2 = _tiktoken(r"\p{N}")
 TEKKEN = _cased(r"\p{N}")
 GPT4O = _cased(r"\p{N}{1,3}", rf"(?i:{_CONTRACTIONS})?")
 _CJK = "[一-龥ࠀ-一가-\ud7ff]+"
-DEEPSEEK_CODER = (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _CJK, r"\p{N}")
+DEEPSEEK_CODER = ("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _CJK, r"\p{N}")
 FALCON = (r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]")
+# What llama.cpp does with a file that names no rule; no published tokenizer.json has it.
+DEFAULT = (r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +61,22 @@ class Rule:
 
 
 _RULES: dict[Rule, str] = {
-    Rule(
-        (GPT2,)
-    ): "gpt-2 default phi-2 roberta-bpe mpt olmo jais gigachat jina-es jina-de jina-v2-es jina-v2-de",
+    Rule((GPT2,)): "gpt-2 phi-2 roberta-bpe mpt olmo jais gigachat jina-es jina-de jina-v2-es jina-v2-de",
     Rule((DIGITS_GPT2,)): "smollm starcoder refact command-r codeshell exaone minerva-7b",
     Rule((LLAMA3,), ignore_merges=True, add_bos=True): (
         "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2"
     ),
     Rule((LLAMA3,)): "dbrx smaug-bpe glm4 chatglm-bpe",
     Rule((QWEN2,)): "qwen2 qwen3 deepseek-r1-qwen stablelm2 megrez kormo",
-    Rule((TEKKEN,), ignore_merges=True): "tekken",
+    Rule((TEKKEN,), ignore_merges=True, add_bos=True): "tekken",
     Rule((GPT4O,)): "gpt-4o llama4",
     Rule(DEEPSEEK_CODER): "deepseek-coder",
     Rule(FALCON): "falcon",
+    Rule(DEFAULT): "default",
 }
 RULES: dict[str, Rule] = {name: rule for rule, names in _RULES.items() for name in names.split()}
+# Of the names of each rule the one to write.
+RULE_NAMES: dict[Rule, str] = {rule: names.split()[0] for rule, names in _RULES.items()}
 
 
 @cache

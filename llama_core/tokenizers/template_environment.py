@@ -31,13 +31,15 @@ class RefusedByTemplateError(JinjaError):
 
 
 class _GenerationTag(Extension):
-    """`{% generation %}` marks the assistant's text for training; rendering ignores it."""
+    """`{% generation %}` marks the assistant's text for training. Rendering needs of it only that what is
+    set inside stays inside, as in the call block that transformers makes of it."""
 
     tags = {"generation"}  # noqa: RUF012 - Jinja reads it from the class
 
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def parse(self, parser: Parser) -> nodes.Scope:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=line)
 
 
 def _raise_exception(message: object) -> NoReturn:

@@ -104,73 +104,47 @@ def test_other_formats_become_gguf(model_files: ModuleType, tmp_path: Path, kind
         np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
 
-def write_llama2_style_tokenizer(path: Path) -> None:
-    """A tokenizer.json as Llama 2's: BPE over characters with "\u2581" for spaces, bytes for the rest."""
-    letters = ["\u2581", *"etaoinshrdlu"]
-    merges = [
-        ["t", "h"],
-        ["\u2581", "th"],
-        ["th", "e"],
-        ["\u2581th", "e"],
-        ["i", "n"],
-        ["e", "r"],
-        ["o", "n"],
-        ["\u2581", "a"],
-    ]
-    tokens = [
-        "<unk>",
-        "<s>",
-        "</s>",
-        *(f"<0x{b:02X}>" for b in range(256)),
-        *letters,
-        *(a + b for a, b in merges),
-    ]
-    tokens = list(dict.fromkeys(tokens))
-    special = [{"id": i, "content": tokens[i], "special": True, "normalized": False} for i in range(3)]
-    replace = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
-    back = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
-    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
-    model = {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True, "merges": merges}
-    content = {
-        "added_tokens": special,
-        "normalizer": {
-            "type": "Sequence",
-            "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, replace],
-        },
-        "decoder": {
-            "type": "Sequence",
-            "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, strip],
-        },
-        "model": model | {"vocab": {token: i for i, token in enumerate(tokens)}},
-    }
-    path.write_text(json.dumps(content))
-    path.with_name("tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}))
-
-
-def test_a_llama2_style_tokenizer_becomes_scores(model_files: ModuleType, tmp_path: Path) -> None:
-    """GGUF has no merges for this kind: each piece's score says how early it is merged."""
-    source = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel())
-    write_llama2_style_tokenizer(source / "tokenizer.json")
-    before = open_checkpoint(source).tokenizer
-    after = open_checkpoint(convert(source, tmp_path / "target.gguf", "q8_0")).tokenizer
-    assert read_header(tmp_path / "target.gguf").metadata["tokenizer.ggml.model"] == "llama"
-    for text in ("the other inn", "  then  the", "caf\u00e9 \u4f60\U0001f600", "other\n\tthe", "a"):
-        assert after.encode(text) == before.encode(text)
-        assert after.decode(before.encode(text)) == text
-    assert len(before.encode("the inn")) < 6
-
-
-def test_a_vocabulary_that_gguf_cannot_express(model_files: ModuleType, tmp_path: Path) -> None:
-    """llama3.np's own vocabulary holds texts twice, and the first counts."""
+def test_a_tokenizer_that_gguf_cannot_express(model_files: ModuleType, tmp_path: Path) -> None:
+    """llama3.np drops characters that it does not know; another file of the vocabulary may be given."""
     path = model_files.write_npz(tmp_path / "m.npz", model_files.TinyModel())
-    tokens = json.loads((tmp_path / "tokenizer.model.np").read_text())
-    tokens["tokens"][50] = tokens["tokens"][270]
-    (tmp_path / "tokenizer.model.np").write_text(json.dumps(tokens))
-    with pytest.raises(UnsupportedModelError, match="holds a token twice, which GGUF cannot express"):
+    with pytest.raises(UnsupportedModelError, match=r"m\.npz: tokenizer: .*--tokenizer tokenizer\.bin"):
         convert(path, tmp_path / "target.gguf", "f32")
     given = model_files.write_tokenizer_bin(tmp_path / "tokenizer.bin", 300)
     convert(path, tmp_path / "target.gguf", "f32", tokenizer_path=given)
     assert open_checkpoint(tmp_path / "target.gguf").tokenizer.vocab_size == 300
+
+
+def test_notes_about_the_tokenizer(
+    model_files: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the file cannot say is said to the caller, or in the log where there is none to hear it."""
+    source = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel(vocab_size=470))
+    content = json.loads((source / "tokenizer.json").read_text()) | {"normalizer": {"type": "NFC"}}
+    (source / "tokenizer.json").write_text(json.dumps(content))
+    notes: list[str] = []
+    convert(source, tmp_path / "target.gguf", "f32", on_note=notes.append)
+    assert ["NFC" in note for note in notes] == [True]
+    assert caplog.messages == []
+    convert(source, tmp_path / "target.gguf", "f32")
+    assert caplog.messages == notes
+
+
+def test_all_end_tokens_go_along(model_files: ModuleType, tmp_path: Path) -> None:
+    """Also one that only config.json names; ids without a token are no obstacle."""
+    source = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel(vocab_size=470))
+    content = json.loads((source / "tokenizer.json").read_text())
+    end = max(content["model"]["vocab"].values()) + 4
+    content["added_tokens"].append({"id": end, "content": "<turn_end>", "special": True})
+    (source / "tokenizer.json").write_text(json.dumps(content))
+    config = json.loads((source / "config.json").read_text()) | {"eos_token_id": [0, end]}
+    (source / "config.json").write_text(json.dumps(config))
+    target = convert(source, tmp_path / "target.gguf", "f32")
+    assert (
+        open_checkpoint(source).tokenizer.stop_ids == open_checkpoint(target).tokenizer.stop_ids == {0, end}
+    )
+    assert read_header(target).metadata["tokenizer.ggml.eot_token_id"] == end
+    contents = gguf.GGUFReader(target).fields["tokenizer.ggml.tokens"].contents()
+    assert len(set(contents)) == len(contents) == 470
 
 
 def test_a_rule_that_gguf_has_no_name_for(model_files: ModuleType, tmp_path: Path) -> None:
@@ -195,6 +169,15 @@ def test_what_cannot_be_converted(model_files: ModuleType, tmp_path: Path) -> No
     with pytest.raises(ValueError, match="is the model itself"):
         convert(source, source, "q8_0")
     assert target.read_bytes() == b"what was here before"
+    with pytest.raises(FileNotFoundError) as missing:
+        convert(source, tmp_path / "none" / "q.gguf", "f16")
+    assert missing.value.filename == str(tmp_path / "none")
+    with pytest.raises(NotADirectoryError) as no_folder:
+        convert(source, target / "q.gguf", "f16")
+    assert no_folder.value.filename == str(target)
+    with pytest.raises(OSError, match="too long") as long_name:
+        convert(source, tmp_path / f"{'x' * 240}.gguf", "f16")
+    assert long_name.value.filename == str(tmp_path / f"{'x' * 240}.gguf")
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["source.gguf", "target.gguf"]
 
 

@@ -23,6 +23,9 @@ def test_white_space_is_swallowed_where_the_token_says_so() -> None:
     matcher = TokenMatcher({"[L]": 1, "[R]": 2, "[N]": 3}, lstrip=[1], rstrip=[2])
     assert matcher.split("a  [L]  [R] \n b [N] c") == ["a", 1, "  ", 2, "b ", 3, " c"]
     assert matcher.split(" [L]") == [1]
+    # The information separators are white space to Python but not to Unicode.
+    assert matcher.split("a\x1f [L]\x1c") == ["a\x1f", 1, "\x1c"]
+    assert matcher.split("[R]\u2028\x85\u3000\x1d ") == [2, "\x1d "]
 
 
 def test_regular_expression_characters_are_literal() -> None:

@@ -45,6 +45,13 @@ PUBLISHED = {
         .replace(r"|\p{N}|", r"|\p{N}{1,3}|")
     ],
     "deepseek-coder": [r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+", r"\p{N}"],
+    # Nobody published this one: llama.cpp has it for files that name no rule (`llama-vocab.cpp`).
+    "default": [
+        r"[\p{P}\$\+<=>\^~\|]+",
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
+        r"\p{N}+",
+        r"[0-9][0-9][0-9]",
+    ],
 }
 
 
@@ -96,6 +103,27 @@ def test_every_rule_on_nasty_strings(
 def test_every_rule_on_random_unicode(pair: tuple[Tokenizer, tokenizers.Tokenizer], text: str) -> None:
     ours, oracle = pair
     assert ours.encode(text) == oracle.encode(text, add_special_tokens=False).ids
+
+
+def test_files_without_a_rule_are_cut_by_the_default() -> None:
+    """Digits in threes, punctuation alone: with merges across those borders the cut shows in the ids."""
+    merges = ["1 2", "3 4", "5 6", "12 34", "1234 56", "Ġ 123456", "Ġ (", "x )", "Ġ =", "Ġ= Ġ", "a ;"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*alphabet, *(merge.replace(" ", "") for merge in merges)]
+    model = models.BPE(
+        {token: i for i, token in enumerate(tokens)}, [(a, b) for a, b in map(str.split, merges)]
+    )
+    oracle = tokenizers.Tokenizer(model)
+    splits = [pre_tokenizers.Split(tokenizers.Regex(p), "isolated") for p in PUBLISHED["default"] or []]
+    last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    oracle.pre_tokenizer = pre_tokenizers.Sequence([*splits, last])
+    text = "It is 123456789 (x) a; = 12"
+    wanted = oracle.encode(text, add_special_tokens=False).ids
+    metadata = metadata_of(oracle, "gpt-2")
+    assert tokenizer_from_gguf(metadata, Path("a")).encode(text) != wanted
+    for pre in ("", "default"):
+        metadata["tokenizer.ggml.pre"] = pre
+        assert tokenizer_from_gguf(metadata, Path("a")).encode(text) == wanted
 
 
 def test_ignore_merges_takes_whole_tokens(

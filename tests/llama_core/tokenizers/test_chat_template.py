@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -50,13 +51,17 @@ CHATS: list[list[dict[str, str]]] = [
 
 
 class Generation(Extension):
-    """The tag that transformers defines and rendering ignores."""
+    """The tag as transformers defines it: a call block around the assistant's text."""
 
     tags = {"generation"}  # noqa: RUF012
 
     def parse(self, parser: Any) -> Any:
-        next(parser.stream)
-        return parser.parse_statements(["name:endgeneration"], drop_needle=True)
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
+        return nodes.CallBlock(self.call_method("_support"), [], [], body).set_lineno(line)
+
+    def _support(self, caller: Callable[[], str]) -> str:
+        return caller()
 
 
 def plain_jinja(source: str, messages: list[dict[str, str]], add_generation_prompt: bool) -> tuple[str, str]:
@@ -130,6 +135,26 @@ def test_families_render_as_plain_jinja(family: str) -> None:
     assert compared >= 4
     # None of them needs the slow way.
     assert template._compiled != "child"
+
+
+GENERATIONS = {
+    "set": "{% set x=1 %}{% generation %}{% set x=2 %}{{x}}{% endgeneration %}{{x}}",
+    "unset": "{% generation %}{% set x=2 %}{% endgeneration %}[{{x}}]",
+    "namespace": "{% set n=namespace(x=1) %}{% generation %}{% set n.x=2 %}{% endgeneration %}{{n.x}}",
+    "loop": "{% for m in messages %}{% set x=m.role %}{% generation %}\n{{x}}{% set x='y' %}{{loop.index}}"
+    "{% if loop.last %}{{x}}{% endif %}{% endgeneration %}{{x}};{% endfor %}",
+    "macro": "{% macro f(a) %}{% generation %}{{a}}{% set a=3 %}{{a}}{% endgeneration %}{{a}}{% endmacro %}"
+    "{{f(1)}}",
+}
+
+
+@pytest.mark.parametrize("metered", [True, False])
+@pytest.mark.parametrize("source", GENERATIONS.values(), ids=GENERATIONS)
+def test_what_a_generation_block_sets_stays_inside(source: str, metered: bool) -> None:
+    source += "" if metered else "{{ 'x'|center(3) }}"
+    template = ChatTemplate(source, "<s>", "</s>")
+    assert template.render(CHATS[1]) == plain_jinja(source, CHATS[1], True)[0]
+    assert (template._compiled == "child") is not metered
 
 
 @pytest.mark.parametrize("family", FAMILIES)

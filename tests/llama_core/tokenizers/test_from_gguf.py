@@ -75,6 +75,29 @@ def test_end_tokens() -> None:
     assert build(token_type=..., eos_token_id=...).stop_ids == frozenset()
 
 
+def test_ids_that_a_file_of_scores_leaves_out() -> None:
+    """As llama.cpp: begin 1, end 2, unknown 0, each where the vocabulary has it."""
+    tokens = ["<unk>", "<s>", "</s>", "a"]
+
+    def scored(n: int, **changes: Any) -> Any:
+        values = {"scores": np.zeros(n, np.float32), "token_type": np.array([2, 3, 3, 1][:n], np.int32)}
+        none = {"pre": ..., "bos_token_id": ..., "eos_token_id": ..., "add_bos_token": ...}
+        return build(**({"model": "llama", "tokens": tokens[:n], "merges": ...} | none | values | changes))
+
+    tokenizer = scored(4, add_space_prefix=False)
+    assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.add_bos) == (1, 2, True)
+    assert tokenizer.stop_ids == {2}
+    assert tokenizer.encode("a?") == [3, 0]
+    assert (scored(2).bos_id, scored(2).eos_id) == (1, None)
+    without = scored(4, bos_token_id=0xFFFFFFFF, unknown_token_id=0xFFFFFFFF, add_space_prefix=False)
+    assert (without.bos_id, without.add_bos, without.encode("a?")) == (None, False, [3])
+
+
+def test_a_prompt_begins_as_the_rule_has_it() -> None:
+    wanted = {"tekken": True, "llama-bpe": True, "dbrx": False, "smollm": False, "default": False}
+    assert {name: build(pre=name, add_bos_token=...).add_bos for name in wanted} == wanted
+
+
 def test_files_from_before_the_pre_key() -> None:
     assert build(pre=...).kind == "byte-level BPE (default)"
     tokens = ["a", "b", "ab", "<|begin_of_text|>"]

@@ -62,6 +62,26 @@ def test_generation_config_names_more_ends(tmp_path: Path, ids: Any) -> None:
     assert tokenizer_from_json(path)[0].stop_ids == {3, 4}
 
 
+def test_older_places_are_read_where_the_newer_say_nothing(tmp_path: Path) -> None:
+    special_map = {"bos_token": {"content": "<s>"}, "eos_token": "<end>"}
+    path = folder(tmp_path, special_tokens_map=special_map, config={"eos_token_id": [1, 3]})
+    tokenizer, _ = tokenizer_from_json(path)
+    assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.stop_ids) == (2, 4, {1, 3, 4})
+    # What newer files say counts alone.
+    path = folder(
+        tmp_path,
+        tokenizer_config={"eos_token": "</s>", "bos_token": None},
+        generation_config={"eos_token_id": 0},
+    )
+    tokenizer, _ = tokenizer_from_json(path)
+    assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.stop_ids) == (2, 3, {0, 3})
+
+
+def test_end_tokens_of_the_model_s_config_alone(tmp_path: Path) -> None:
+    assert tokenizer_from_json(folder(tmp_path, config={"eos_token_id": 4}))[0].stop_ids == {3, 4}
+    assert tokenizer_from_json(folder(tmp_path, config={"eos_token_id": None}))[0].stop_ids == {3}
+
+
 def test_where_the_template_comes_from(tmp_path: Path) -> None:
     named = [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]
     assert tokenizer_from_json(folder(tmp_path, tokenizer_config={"chat_template": "S"}))[1] == "S"
@@ -78,6 +98,8 @@ def test_where_the_template_comes_from(tmp_path: Path) -> None:
         ("tokenizer_config", {"chat_template": 5}),
         ("generation_config", {"eos_token_id": "x"}),
         ("generation_config", 3),
+        ("special_tokens_map", {"eos_token": 1}),
+        ("config", {"eos_token_id": [1.5]}),
     ],
 )
 def test_broken_files_are_named(name: str, value: Any, tmp_path: Path, refused: Callable[[str], Any]) -> None:

@@ -201,6 +201,15 @@ def test_every_kind_on_nasty_strings(pair: Pair, nasty_strings: list[str]) -> No
         assert pair[0].decode(ids) == pair[1].decode(ids, skip_special_tokens=True), text
 
 
+def test_white_space_beside_added_tokens(pair: Pair) -> None:
+    """Every character that Unicode, Python or someone else takes for white space."""
+    for space in [
+        *map(chr, range(0x21)),
+        *"\x7f\x85\xa0\u1680\u180e\u2007\u200b\u2028\u2029\u202f\u205f\u3000",
+    ]:
+        same(pair, f"a{space}<|m|>{space}b{space}[X]{space}c")
+
+
 @settings(max_examples=100, deadline=None, print_blob=True)
 @given(text=st.one_of(TEXT, DENSE, MIXED))
 def test_every_kind_on_random_text(pair: Pair, text: str) -> None:
