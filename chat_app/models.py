@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from chat_app.fetch.file_hash import file_sha256, remembered_sha256
+from chat_app.model_files import HUB_PREFIX as HUB_PREFIX
+from chat_app.model_files import LocalModel, downloaded
 from chat_app.paths import get_paths
 from chat_app.settings import DEFAULT_MODEL_NAME, nearest
 
 DEFAULT_MODEL = DEFAULT_MODEL_NAME
-HUB_PREFIX = "hf:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +76,6 @@ class ModelNotFound(Exception):  # noqa: N818 - it reads as what it is
         super().__init__(message)
 
 
-@dataclass(frozen=True, slots=True)
-class LocalModel:
-    """A model on this machine. source: "downloaded", or the name of the installed package that holds it."""
-
-    name: str
-    path: Path
-    nbytes: int
-    source: str
-
-
 def catalogue_entry(name: str) -> CatalogueEntry | None:
     """The entry with that name or alias (case does not matter), or None."""
     wanted = name.strip().lower()
@@ -111,6 +100,8 @@ def installed_package_file(entry: CatalogueEntry) -> Path | None:
     The package is located, not imported. Its file must have the entry's size and hash; the hash is computed
     once and remembered.
     """
+    from chat_app.fetch.file_hash import file_sha256  # a start with a file at hand hashes nothing
+
     module, _, rest = entry.member.partition("/")
     try:
         spec = importlib.util.find_spec(module)
@@ -128,6 +119,8 @@ def installed_package_file(entry: CatalogueEntry) -> Path | None:
 
 def known_sha256(path: Path) -> str | None:
     """The model file's hash where it costs nothing to know: a file of the catalogue, or one hashed before."""
+    from chat_app.fetch.file_hash import remembered_sha256
+
     try:
         for entry in CATALOGUE.values():
             if path == entry.path and path.stat().st_size == entry.model_bytes:
@@ -138,7 +131,8 @@ def known_sha256(path: Path) -> str | None:
 
 
 def find_local(name: str) -> Path | None:
-    """The file (or folder) of the model called `name` on this machine, or None. Paths are not names."""
+    """The file (or folder) of the model called `name` on this machine, or None where it is not here, or not
+    all of it. Paths are not names."""
     entry = catalogue_entry(name)
     if entry is not None:
         try:
@@ -147,7 +141,8 @@ def find_local(name: str) -> Path | None:
         except OSError:
             pass  # not there, or not readable: the package may still hold it
         return installed_package_file(entry)
-    return next((model.path for model in _downloaded() if model.name == name), None)
+    model = _find_downloaded(name)
+    return None if model is None or model.n_missing else model.path
 
 
 def resolve_model(name_or_path: str) -> Path:
@@ -167,13 +162,9 @@ def resolve_model(name_or_path: str) -> Path:
             "A model file you already have opens with: llama-chat -m FILE",
             can_pull=True,
         )
-    if name_or_path.startswith(HUB_PREFIX):
-        raise ModelNotFound(
-            name_or_path,
-            f"{name_or_path} is not on this machine yet. "
-            f"Fetch it with: llama-chat models pull {name_or_path}",
-            can_pull=True,
-        )
+    model = _find_downloaded(name_or_path)
+    if model is not None or name_or_path.startswith(HUB_PREFIX):
+        raise _not_usable(name_or_path, model)
     try:
         path = Path(name_or_path).expanduser()
         if path.exists():
@@ -188,32 +179,32 @@ def resolve_model(name_or_path: str) -> Path:
     )
 
 
-def _downloaded() -> Iterator[LocalModel]:
-    """What stands in the models folder: catalogue files, and hub files under hf/OWNER/REPO/."""
-    root = get_paths().models
-    by_file = {entry.file_name: entry.name for entry in CATALOGUE.values()}
-    for path in sorted(root.glob("*.gguf")) if root.is_dir() else ():
-        yield LocalModel(by_file.get(path.name, path.stem), path, path.stat().st_size, "downloaded")
-    for repo in sorted((root / "hf").glob("*/*")) if root.is_dir() else ():
-        if not repo.is_dir() or repo.name.startswith(".") or repo.parent.name.startswith("."):
-            continue
-        hub_name = f"{HUB_PREFIX}{repo.parent.name}/{repo.name}"
-        files = sorted(path for path in repo.rglob("*.gguf") if path.is_file())
-        if len(files) == 1:
-            yield LocalModel(hub_name, files[0], files[0].stat().st_size, "downloaded")
-        for path in files:
-            name = f"{hub_name}/{path.relative_to(repo).as_posix()}"
-            yield LocalModel(name, path, path.stat().st_size, "downloaded")
-        if (repo / "config.json").is_file():
-            nbytes = sum(path.stat().st_size for path in repo.rglob("*") if path.is_file())
-            yield LocalModel(hub_name, repo, nbytes, "downloaded")
+def _not_usable(name: str, model: LocalModel | None) -> ModelNotFound:
+    """For a hub model that is not here, or for any of which files are missing."""
+    others = [other.name for other in _downloaded() if other.name.startswith(name + "/")]
+    if model is None and others:
+        problem = f"{name} holds several models on this machine; name one of: {', '.join(others)}."
+        return ModelNotFound(name, problem)
+    problem = f"{name} is not on this machine yet."
+    if model is not None:
+        problem = f"{name} is on this machine only in part ({model.source})."
+    if not name.startswith(HUB_PREFIX):
+        return ModelNotFound(name, problem)
+    return ModelNotFound(name, f"{problem} Fetch it with: llama-chat models pull {name}", can_pull=True)
+
+
+def _downloaded() -> list[LocalModel]:
+    names = {entry.file_name: entry.name for entry in CATALOGUE.values()}
+    return list(downloaded(get_paths().models, names))
+
+
+def _find_downloaded(name: str) -> LocalModel | None:
+    return next((model for model in _downloaded() if model.is_called(name)), None)
 
 
 def local_models() -> list[LocalModel]:
-    """Every model on this machine that has a name, each file once."""
-    models: dict[Path, LocalModel] = {}
-    for model in _downloaded():
-        models.setdefault(model.path, model)
+    """Every model on this machine that has a name, once; also those of which files are missing."""
+    models = {model.path: model for model in _downloaded()}
     for entry in CATALOGUE.values():
         path = find_local(entry.name)
         if path is not None and path not in models:
@@ -222,26 +213,15 @@ def local_models() -> list[LocalModel]:
 
 
 def remove_model(name: str) -> list[Path]:
-    """Delete the downloaded model `name`; returns what was deleted.
+    """Delete the downloaded model `name`, all of its files; returns what was deleted.
 
     Raises ModelNotFound when there is none, or when it belongs to an installed package.
     """
     entry = catalogue_entry(name)
     wanted = entry.name if entry else name
-    found = [model for model in _downloaded() if model.name == wanted]
+    found = [model for model in _downloaded() if model.is_called(wanted)]
     if not found:
         package = find_local(name)
         reason = f"It belongs to an installed package: {package}." if package else "It was not downloaded."
         raise ModelNotFound(name, f"There is no downloaded model {name!r} to remove. {reason}")
-    import shutil
-
-    for model in found:
-        if model.path.is_dir():
-            shutil.rmtree(model.path)
-        else:
-            os.unlink(model.path)
-            for folder in model.path.parents:  # empty folders of a hub model
-                if folder == get_paths().models or any(folder.iterdir()):
-                    break
-                folder.rmdir()
-    return [model.path for model in found]
+    return [path for model in found for path in model.delete(get_paths().models)]

@@ -16,7 +16,7 @@ KvType = Literal["f32", "f16", "q8"]
 BACKENDS = ("auto", "jit", "numpy")
 KV_TYPES = ("f32", "f16", "q8")
 DEFAULT_MODEL_NAME = "smollm2-135m"
-MAX_THREADS = 1024
+MAX_THREADS = 256  # as many as the compiled backend has room for
 MAX_CONTEXT = 1 << 31
 
 

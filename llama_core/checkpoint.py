@@ -6,7 +6,8 @@ Names (shapes are NumPy's, rows first; `i` is the layer):
     layers.{i}.input_layernorm          (dim,)
     layers.{i}.q_proj                   (n_heads * head_dim, dim)
     layers.{i}.k_proj, v_proj           (n_kv_heads * head_dim, dim)
-    layers.{i}.q_proj.bias, ...         (rows,)              where config.attention_bias
+    layers.{i}.q_proj.bias, ...         (rows,)              q, k and v: where config.attention_bias
+    layers.{i}.o_proj.bias, ...         (rows,)              o, gate and up, down: optional
     layers.{i}.q_norm, k_norm           (head_dim,)          where config.qk_norm
     layers.{i}.o_proj                   (dim, n_heads * head_dim)
     layers.{i}.post_attention_layernorm (dim,)
@@ -23,7 +24,7 @@ biases) that moves whole rows, which is possible without touching the blocks of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.config import ModelConfig
-from llama_core.quant.dequantize import dequantize
 from llama_core.quant.table import BlockFormat
 from llama_core.tokenizers.base import Tokenizer
 
+# Biases beside those of q, k and v. A group is there whole or not at all, and alike in every layer.
+OPTIONAL_BIASES = (("o_proj.bias",), ("gate_proj.bias", "up_proj.bias"), ("down_proj.bias",))
 # How many bytes of reordered rows are copied at a time before they are dequantised.
 REORDERED_BYTES = 1 << 18
 
@@ -70,6 +72,9 @@ class Tensor:
 
         No temporary is larger than a few rows, so a part of a bigger buffer can be filled in place.
         """
+        # Here, because `models inspect` does without: the block formats take longer to import than to list.
+        from llama_core.quant.dequantize import dequantize
+
         if out is None:
             out = np.empty(self.shape, dtype=np.float32)
         if len(self.shape) == 1:
@@ -101,3 +106,50 @@ class Checkpoint:
     tokenizer: Tokenizer
     chat_template: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def tensor_shapes(config: ModelConfig, present: Collection[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every tensor of a model, in the order of its layers.
+
+    present: the names of the tensors at hand, which tell the optional ones that belong to the model: the
+    divisors of the frequencies, and a bias that stands in any layer.
+    """
+    dim, hidden, head_dim = config.dim, config.hidden_dim, config.head_dim
+    q_dim, kv_dim = config.q_dim, config.kv_dim
+    layer: dict[str, tuple[int, ...]] = {
+        "input_layernorm": (dim,),
+        "q_proj": (q_dim, dim),
+        "k_proj": (kv_dim, dim),
+        "v_proj": (kv_dim, dim),
+        "o_proj": (dim, q_dim),
+        "post_attention_layernorm": (dim,),
+        "gate_proj": (hidden, dim),
+        "up_proj": (hidden, dim),
+        "down_proj": (dim, hidden),
+    }
+    biases = optional_biases(present)
+    if config.attention_bias:
+        biases |= {"q_proj.bias", "k_proj.bias", "v_proj.bias"}
+    layer |= {name: layer[name.removesuffix(".bias")][:1] for name in sorted(biases)}
+    if config.qk_norm:
+        layer |= {"q_norm": (head_dim,), "k_norm": (head_dim,)}
+    yield "embed_tokens", (config.vocab_size, dim)
+    for i in range(config.n_layers):
+        for name, shape in layer.items():
+            yield f"layers.{i}.{name}", shape
+    yield "norm", (dim,)
+    if not config.tie_embeddings:
+        yield "lm_head", (config.vocab_size, dim)
+    if "rope_freqs" in present:
+        yield "rope_freqs", (config.n_rotated // 2,)
+
+
+def optional_biases(present: Collection[str]) -> set[str]:
+    """Which of OPTIONAL_BIASES a model has that holds the tensors `present`, whole groups of them."""
+    parts = {layer_part(name) for name in present if name.endswith(".bias")}
+    return {name for group in OPTIONAL_BIASES if not parts.isdisjoint(group) for name in group}
+
+
+def layer_part(name: str) -> str:
+    """ "layers.3.q_proj.bias" -> "q_proj.bias"; other names as they are."""
+    return name.split(".", 2)[2] if name.startswith("layers.") else name

@@ -209,14 +209,20 @@ class Llama:
         for part in parts:
             part.run(i, layer.q_norm, layer.k_norm)
         linear(heads, layer.o_proj, out=normed)
+        if layer.o_bias is not None:
+            np.add(normed, layer.o_bias, out=normed)
         np.add(x, normed, out=x)
 
     def _feed_forward(self, layer: LayerWeights, x: F32, normed: F32, gate_up: F32, hidden: F32) -> None:
         """x += down_proj(swiglu(gate_up_proj(norm(x))))"""
         rms_norm(x, layer.post_attention_layernorm, self._config.norm_eps, out=normed)
         linear(normed, layer.gate_up_proj, out=gate_up)
+        if layer.gate_up_bias is not None:
+            np.add(gate_up, layer.gate_up_bias, out=gate_up)
         swiglu(gate_up, out=hidden)
         linear(hidden, layer.down_proj, out=normed)
+        if layer.down_bias is not None:
+            np.add(normed, layer.down_bias, out=normed)
         np.add(x, normed, out=x)
 
     def _head(self, x: F32) -> F32:

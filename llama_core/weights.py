@@ -1,7 +1,7 @@
 """The weights of the NumPy model: float32, each shape checked once, products that share an input fused.
 
 q, k and v read the same vector, and so do gate and up. Their rows are put into one matrix each, which makes
-two products out of five and gives the BLAS longer runs:
+two products out of five and gives the BLAS longer runs (their biases, where there are any, alike):
 
     qkv_proj                                  gate_up_proj
     [ q_proj   n_heads * head_dim rows    ]   [ gate_proj  hidden_dim rows ]
@@ -14,14 +14,14 @@ The file's blocks are dequantised straight into these matrices, so that no secon
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.checkpoint import Checkpoint, Tensor
+from llama_core.checkpoint import Checkpoint, Tensor, optional_biases
 from llama_core.config import ModelConfig
 from llama_core.engine.events import LoadProgress
 from llama_core.errors import ModelFormatError
@@ -39,8 +39,8 @@ class LayerWeights:
     """One transformer block; the rows of a matrix are its outputs. None where the model has no such thing.
 
     input_layernorm, post_attention_layernorm: (dim,); qkv_proj: (q_dim + 2 kv_dim, dim);
-    qkv_bias: (q_dim + 2 kv_dim,); q_norm, k_norm: (head_dim,); o_proj: (dim, q_dim);
-    gate_up_proj: (2 hidden_dim, dim); down_proj: (dim, hidden_dim).
+    q_norm, k_norm: (head_dim,); o_proj: (dim, q_dim); gate_up_proj: (2 hidden_dim, dim);
+    down_proj: (dim, hidden_dim); each bias: (rows of its matrix,).
     """
 
     input_layernorm: F32
@@ -49,9 +49,12 @@ class LayerWeights:
     q_norm: F32 | None
     k_norm: F32 | None
     o_proj: F32
+    o_bias: F32 | None
     post_attention_layernorm: F32
     gate_up_proj: F32
+    gate_up_bias: F32 | None
     down_proj: F32
+    down_bias: F32 | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,17 +105,19 @@ class _Arena:
         return self._values[start : start + size].reshape(shape)
 
 
-def empty_weights(config: ModelConfig, *, rope_freqs: bool = False) -> ModelWeights:
-    """Uninitialised arrays of every shape that `config` asks for. Raises NotEnoughMemoryError before
-    allocating what would not fit."""
+def empty_weights(config: ModelConfig, present: Collection[str] = ()) -> ModelWeights:
+    """Uninitialised arrays of every shape that `config` asks for, and for the optional tensors that are
+    `present` (names as in checkpoint.py). Raises NotEnoughMemoryError before allocating what would not fit.
+    """
     counted = _Arena()
-    _cut(counted, config, rope_freqs)
+    _cut(counted, config, present)
     require_memory("The weights in float32", 4 * counted.used, "a smaller model would work")
-    return _cut(_Arena(np.empty(counted.used, dtype=np.float32)), config, rope_freqs)
+    return _cut(_Arena(np.empty(counted.used, dtype=np.float32)), config, present)
 
 
-def _cut(arena: _Arena, config: ModelConfig, rope_freqs: bool) -> ModelWeights:
+def _cut(arena: _Arena, config: ModelConfig, present: Collection[str]) -> ModelWeights:
     new = arena.new
+    biases = optional_biases(present)
     qkv_dim = config.q_dim + 2 * config.kv_dim
     layers = tuple(
         LayerWeights(
@@ -122,9 +127,12 @@ def _cut(arena: _Arena, config: ModelConfig, rope_freqs: bool) -> ModelWeights:
             q_norm=new(config.head_dim) if config.qk_norm else None,
             k_norm=new(config.head_dim) if config.qk_norm else None,
             o_proj=new(config.dim, config.q_dim),
+            o_bias=new(config.dim) if "o_proj.bias" in biases else None,
             post_attention_layernorm=new(config.dim),
             gate_up_proj=new(2 * config.hidden_dim, config.dim),
+            gate_up_bias=new(2 * config.hidden_dim) if "gate_proj.bias" in biases else None,
             down_proj=new(config.dim, config.hidden_dim),
+            down_bias=new(config.dim) if "down_proj.bias" in biases else None,
         )
         for _ in range(config.n_layers)
     )
@@ -134,7 +142,7 @@ def _cut(arena: _Arena, config: ModelConfig, rope_freqs: bool) -> ModelWeights:
         layers=layers,
         norm=new(config.dim),
         lm_head=embed_tokens if config.tie_embeddings else new(config.vocab_size, config.dim),
-        rope_freqs=new(config.n_rotated // 2) if rope_freqs else None,
+        rope_freqs=new(config.n_rotated // 2) if "rope_freqs" in present else None,
     )
 
 
@@ -155,15 +163,20 @@ def named_slots(config: ModelConfig, weights: ModelWeights) -> dict[str, F32]:
             "q_norm": layer.q_norm,
             "k_norm": layer.k_norm,
             "o_proj": layer.o_proj,
+            "o_proj.bias": layer.o_bias,
             "post_attention_layernorm": layer.post_attention_layernorm,
             "gate_proj": layer.gate_up_proj[: config.hidden_dim],
             "up_proj": layer.gate_up_proj[config.hidden_dim :],
             "down_proj": layer.down_proj,
+            "down_proj.bias": layer.down_bias,
         }
         if layer.qkv_bias is not None:
             found["q_proj.bias"] = layer.qkv_bias[:q]
             found["k_proj.bias"] = layer.qkv_bias[q:k]
             found["v_proj.bias"] = layer.qkv_bias[k:]
+        if layer.gate_up_bias is not None:
+            found["gate_proj.bias"] = layer.gate_up_bias[: config.hidden_dim]
+            found["up_proj.bias"] = layer.gate_up_bias[config.hidden_dim :]
         slots |= {f"layers.{i}.{name}": view for name, view in found.items() if view is not None}
     return slots
 
@@ -178,7 +191,7 @@ def load_weights(
     Raises ModelFormatError for a tensor that is missing or has the wrong shape, NotEnoughMemoryError.
     """
     config = checkpoint.config
-    weights = empty_weights(config, rope_freqs="rope_freqs" in checkpoint.tensors)
+    weights = empty_weights(config, checkpoint.tensors.keys())
     slots = named_slots(config, weights)
     for name, slot in slots.items():
         tensor = checkpoint.tensors.get(name)
@@ -226,13 +239,13 @@ def _fill(tensor: Tensor, slot: F32, start: int, stop: int) -> int:
     return int(tensor.raw.shape[1]) * (stop - start)
 
 
-def random_weights(config: ModelConfig, seed: int = 0) -> ModelWeights:
+def random_weights(config: ModelConfig, seed: int = 0, present: Collection[str] = ()) -> ModelWeights:
     """Weights of a model that says nothing sensible, for tests and for measuring shapes without a file.
 
-    Drawn so that activations keep their size through the layers.
+    Drawn so that activations keep their size through the layers. present: as for `empty_weights`.
     """
     rng = np.random.default_rng(seed)
-    weights = empty_weights(config)
+    weights = empty_weights(config, present)
     for name, slot in named_slots(config, weights).items():
         rng.standard_normal(out=slot, dtype=np.float32)
         if slot.ndim == 2:

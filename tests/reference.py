@@ -127,8 +127,9 @@ def forward(config: Any, tensors: Mapping[str, np.ndarray], ids: list[int]) -> n
                         config.sliding_window,
                     )
                 )
-            x = x + w["o_proj"] @ np.concatenate(mixed)
+            x = x + w["o_proj"] @ np.concatenate(mixed) + w.get("o_proj.bias", 0.0)
             h = rms_norm(x, w["post_attention_layernorm"], config.norm_eps)
-            xs[position] = x + w["down_proj"] @ swiglu(w["gate_proj"] @ h, w["up_proj"] @ h)
+            gate, up = (w[f"{c}_proj"] @ h + w.get(f"{c}_proj.bias", 0.0) for c in ("gate", "up"))
+            xs[position] = x + w["down_proj"] @ swiglu(gate, up) + w.get("down_proj.bias", 0.0)
     head_weight = t.get("lm_head", t["embed_tokens"])
     return np.array([head_weight @ rms_norm(x, t["norm"], config.norm_eps) for x in xs])

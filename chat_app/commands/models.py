@@ -57,7 +57,14 @@ def list_models(args: argparse.Namespace) -> None:
     missing = [entry for entry in CATALOGUE.values() if find_local(entry.name) is None]
     if args.output == "json":
         rows: list[dict[str, Any]] = [
-            {"name": m.name, "path": str(m.path), "bytes": m.nbytes, "source": m.source} for m in here
+            {
+                "name": m.name,
+                "path": str(m.path),
+                "bytes": m.nbytes,
+                "source": m.source,
+                "complete": not m.n_missing,
+            }
+            for m in here
         ]
         rows += [
             {"name": e.name, "path": None, "bytes": e.model_bytes, "source": "can be fetched"}
@@ -91,8 +98,9 @@ def remove(args: argparse.Namespace) -> None:
 
 def inspect_model(args: argparse.Namespace) -> None:
     from llama_core.loaders.inspect import inspect
+    from llama_core.memory_needed import memory_needed
 
-    report = inspect(resolve_model(args.file))
+    report = inspect(resolve_model(args.file), memory_needed)
     if args.output == "json":
         write(json.dumps(report, indent=2, default=str), end="\n")
         return

@@ -12,42 +12,52 @@ import re
 import sys
 from typing import Any
 
+from llama_core.loaders.shard_names import files_of_model, group_by_model
+
 NOT_INSTALLED, UNCLEAR = 3, 4
-PIECE = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 FOLDER_FILES = re.compile(
-    r"^(config\.json|generation_config\.json|tokenizer.*\.json|special_tokens_map\.json|chat_template\.\w+"
-    r"|.*\.safetensors(\.index\.json)?)$"
+    r"^(config\.json|generation_config\.json|tokenizer.*\.json|special_tokens_map\.json|chat_template\.\w+)$"
 )
+SINGLE, WEIGHTS = "model.safetensors", re.compile(r"^[^/]*\.safetensors(\.index\.json)?$")
 
 
 def choose(names: list[str], wanted: str | None) -> list[str]:
-    """The files to fetch: `wanted` (with its other pieces), the only GGUF file, or a safetensors folder.
+    """The files to fetch: `wanted` (with the model's other files), the only GGUF model, or a safetensors
+    folder.
 
-    Raises ValueError with a sentence when it is not clear which.
+    Raises ValueError with a sentence when it is not clear which, or when the repository lacks some.
     """
-    ggufs = sorted(name for name in names if name.lower().endswith(".gguf"))
+    models = group_by_model(name for name in names if name.lower().endswith(".gguf"))
+    listed = ", ".join(files[0] for files in models) or "none"
     if wanted:
         if wanted not in names:
-            raise ValueError(f"there is no file {wanted}; its GGUF files are: {', '.join(ggufs) or 'none'}")
-        return pieces(names, wanted)
-    sets = {tuple(pieces(names, name)) for name in ggufs}
-    if len(sets) == 1:
-        return list(sets.pop())
-    if ggufs:
-        raise ValueError(f"it holds several models; name one of: {', '.join(ggufs)}")
-    folder = sorted(name for name in names if FOLDER_FILES.match(name))
-    if "config.json" not in folder or not any(name.endswith(".safetensors") for name in folder):
+            raise ValueError(f"there is no file {wanted}; its GGUF files are: {listed}")
+        return _whole(files_of_model(wanted), names)
+    if len(models) == 1:
+        return _whole(models[0], names)
+    if models:
+        raise ValueError(f"it holds several models; name one of: {listed}")
+    weights = _weights(names)
+    if "config.json" not in names or not weights:
         raise ValueError("it holds neither a GGUF file nor a model in safetensors")
-    return folder
+    return sorted([*weights, *(name for name in names if FOLDER_FILES.match(name))])
 
 
-def pieces(names: list[str], name: str) -> list[str]:
-    """All pieces of a split GGUF file, or the file alone."""
-    match = PIECE.search(name)
-    if match is None:
-        return [name]
-    stem = name[: match.start()]
-    return sorted(n for n in names if n.startswith(stem) and PIECE.search(n[len(stem) :]))
+def _whole(files: tuple[str, ...], names: list[str]) -> list[str]:
+    missing = [file for file in files if file not in names]
+    if missing:
+        raise ValueError(f"it lacks a file of this model: {missing[0]}")
+    return list(files)
+
+
+def _weights(names: list[str]) -> list[str]:
+    """The one set of weights that a folder is opened by: beside Transformers' files, which are called
+    model..., there may be the same weights once more under the names of the maker's own program."""
+    if SINGLE in names:
+        return [SINGLE]
+    found = [name for name in names if WEIGHTS.match(name)]
+    found = [name for name in found if name.startswith("model")] or found
+    return found if any(name.endswith(".safetensors") for name in found) else []
 
 
 def describe(sibling: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The compiled backend: a model in packed 4- and 8-bit weights with kernels built by Numba and llvmlite.
 
-packing.py, weights.py     a file's tensors as panels of sixteen rows (drawn in layout.py)
+plan.py, packing.py, weights.py     a file's tensors as panels of sixteen rows (drawn in layout.py)
 emit.py, variants.py       a small language for vector instructions; the variants for processors
 matmul.py, vector.py, attention.py, kv_store.py, primitives.py     the kernels, written in it
 schedule.py, step*.py      the control code, which Numba compiles
@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 
 from llama_core.backend import KvType
 from llama_core.errors import UnsupportedModelError
+from llama_core.jit.fields import MAX_THREADS
 from llama_core.jit.layout import KV_KINDS
+from llama_core.jit.plan import shape_problem
 
 if TYPE_CHECKING:
     from llama_core.checkpoint import Checkpoint
@@ -60,11 +62,11 @@ def load_jit_model(
 
     if kv not in KV_KINDS:
         raise ValueError(f"the kv type is {kv!r}, expected {' or '.join(KV_KINDS)}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads is {threads}, expected 1 or more")
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise ValueError(f"threads is {threads}, expected 1 to {MAX_THREADS}")
     _check_shape(checkpoint)
     variant = choose(host_features(), isa or os.environ.get(ISA_VARIABLE))
-    n_threads = threads or usable_cores()
+    n_threads = threads or min(usable_cores(), MAX_THREADS)
     kernels = KernelLoad(variant, kernel_cache, on_progress)
     try:
         weights = PackedWeights(checkpoint, n_threads, on_progress)
@@ -83,8 +85,6 @@ def usable_cores() -> int:
 
 
 def _check_shape(checkpoint: Checkpoint) -> None:
-    config = checkpoint.config
-    for name, value in (("head_dim", config.head_dim), ("the rotated part of a head", config.n_rotated)):
-        if value % 16:
-            problem = f"{name} is {value}; the compiled backend needs a multiple of 16 (use --backend numpy)"
-            raise UnsupportedModelError(checkpoint.path, "config", problem)
+    problem = shape_problem(checkpoint.config)
+    if problem is not None:
+        raise UnsupportedModelError(checkpoint.path, "config", f"{problem} (use --backend numpy)")

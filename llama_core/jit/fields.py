@@ -5,6 +5,8 @@ Addresses and strides are in bytes; other words count numbers, panels, blocks or
 
 from __future__ import annotations
 
+MAX_THREADS = 256
+
 # What threads agree by. Each word has a cache line of its own, so that they do not slow each other down.
 CURRENT = 0  # the phase that is open
 DONE = 64  # items of it that are finished
@@ -12,8 +14,8 @@ END = 128  # the phase after the step's last
 ALONE = 192  # 1: helpers keep out (see `schedule.wait`)
 STOP = 256  # 1: helpers return
 SLEEPING = 320  # word per helper, a line apart: 1 while it sleeps
-CURSORS = SLEEPING + 64 * 256  # word per thread, a line apart: phase << 24 | next item of its share
-SHARED_BYTES = CURSORS + 64 * 256
+CURSORS = SLEEPING + 64 * MAX_THREADS  # word per thread, a line apart: phase << 24 | next item of its share
+SHARED_BYTES = CURSORS + 64 * MAX_THREADS
 
 # The model, fixed when it is loaded.
 (
@@ -101,11 +103,14 @@ SHARED_BYTES = CURSORS + 64 * 256
     Q_NORM,
     K_NORM,
     O_MATRIX,
+    O_BIAS,
     FFN_NORM,
     GATE_UP_MATRIX,
+    GATE_UP_BIAS,
     DOWN_MATRIX,
+    DOWN_BIAS,
     LAYER_WORDS,
-) = range(10)
+) = range(13)
 
 # One packed matrix.
 (KIND, WEIGHTS, PANELS, BLOCKS, PANEL_BYTES, MATRIX_WORDS) = range(6)

@@ -1,33 +1,30 @@
 """Tensors of a file into the packed layout (drawn in `layout.py`).
 
 GGUF's Q4_0, Q4_1 and Q8_0 keep their very numbers: packing moves words and, for Q8_0, flips sign bits. Every
-other type (16- and 32-bit floats, K-quants, ...) becomes 8-bit blocks of 32 with a float16 scale, whose
-rounding error is at most 1/254 of the largest number in its block.
+other type (16- and 32-bit floats, K-quants, ...) becomes 8-bit blocks of 32 with a float16 scale. A number is
+then off by half a step at most: 1/253 of the largest number in its block, and 3e-8 more where that is below
+0.008, since float16 knows no smaller step than 6e-8. (From 8.3e6 on the scale is infinite; such a model ends
+in NaN.) As the root mean square over random blocks, relative to that of the numbers themselves, that is
+
+    Q2_K 0.39 %    Q3_K 0.45 %    Q4_K 0.37 %    Q5_K 0.37 %    Q6_K 0.45 %    IQ4_XS 0.12 %    F32 0.54 %
+
+In the logits this makes about as much again as the int8 activations do (`test_packing.py` holds bounds).
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.checkpoint import Tensor
-from llama_core.jit.layout import BLOCK_COLUMNS, PANEL_ROWS, Q4, Q4M, Q8, PackedKind, ceil_div, n_blocks
+from llama_core.jit.layout import BLOCK_COLUMNS, PANEL_ROWS, Q8, PackedKind, ceil_div, n_blocks
+from llama_core.jit.plan import NATIVE
 from llama_core.quant.dequantize import dequantize
-from llama_core.quant.table import Q4_0, Q4_1, Q8_0
 
 U8 = NDArray[np.uint8]
 
-_NATIVE = {Q4_0.name: Q4, Q4_1.name: Q4M, Q8_0.name: Q8}
 # Rows packed at once: temporaries of a few MiB whatever the matrix.
 _ROWS_AT_ONCE = 1024
-
-
-def kind_of(tensors: Sequence[Tensor]) -> PackedKind:
-    """How tensors that form one matrix are packed together: their own blocks where all have the same."""
-    kinds = {_NATIVE.get(t.fmt.name, Q8) for t in tensors}
-    return kinds.pop() if len(kinds) == 1 else Q8
 
 
 def pack(tensor: Tensor, kind: PackedKind, out: U8) -> None:
@@ -43,7 +40,7 @@ def pack(tensor: Tensor, kind: PackedKind, out: U8) -> None:
         if len(raw) % PANEL_ROWS:
             raw = np.concatenate((raw, np.zeros((-len(raw) % PANEL_ROWS, raw.shape[1]), dtype=np.uint8)))
         part = out[start // PANEL_ROWS :][:panels]
-        if _NATIVE.get(tensor.fmt.name) is kind:
+        if NATIVE.get(tensor.fmt.name) is kind:
             _pack_words(raw, kind, part)
         else:
             _pack_floats(dequantize(raw, tensor.fmt), part)
@@ -84,7 +81,12 @@ def quantize_rows(values: NDArray[np.float32]) -> tuple[NDArray[np.float16], NDA
     if padded != columns:
         values = np.pad(values, ((0, 0), (0, padded - columns)))
     cut = values.reshape(rows, -1, BLOCK_COLUMNS)
-    scales = (np.abs(cut).max(axis=2) / 127.0).astype(np.float16)
+    largest = np.abs(cut).max(axis=2)
+    with np.errstate(over="ignore"):
+        scales = (largest / 127.0).astype(np.float16)
+    # Among float16's smallest numbers the nearest may be so far below that the largest quant would not fit.
+    too_small = largest > scales * np.float32(127.5)
+    scales[too_small] = np.nextafter(scales[too_small], np.float16(np.inf))
     # The quants fit the scale as it is stored. A scale of 0 stands for a block of zeros.
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = np.where(scales > 0, 1.0 / scales.astype(np.float32), 0.0)[..., None]

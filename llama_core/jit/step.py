@@ -22,12 +22,14 @@ from llama_core.jit.fields import (
     ALONE,
     ATTENTION_NORM,
     CURRENT,
+    DOWN_BIAS,
     DOWN_MATRIX,
     END,
     FFN_NORM,
     FINAL_NORM,
     FIRST_LAYER,
     FIRST_PHASE,
+    GATE_UP_BIAS,
     GATE_UP_MATRIX,
     HEAD,
     LAST_LAYER,
@@ -37,6 +39,7 @@ from llama_core.jit.fields import (
     LOGITS_STRIDE,
     N_LOGITS,
     N_RUNS,
+    O_BIAS,
     O_MATRIX,
     QKV,
     QKV_BIAS,
@@ -144,7 +147,10 @@ def layer_by_layer(plan: int, thread: int, phase: int, end: int) -> int:
         else:
             phase = append_phase(plan, thread, phase, end, layer, i)
             phase = large_attention_phase(plan, thread, phase, end, layer, i)
-        phase = product(plan, thread, phase, end, HEADS, 0, word(layer, O_MATRIX), x, x_stride, 1, 0)
-        phase = gate_up(plan, thread, phase, end, word(layer, FFN_NORM), word(layer, GATE_UP_MATRIX))
-        phase = product(plan, thread, phase, end, HIDDENS, 0, word(layer, DOWN_MATRIX), x, x_stride, 1, 0)
+        o, o_bias = word(layer, O_MATRIX), word(layer, O_BIAS)
+        phase = product(plan, thread, phase, end, HEADS, 0, o, x, x_stride, 1, o_bias)
+        norm, bias = word(layer, FFN_NORM), word(layer, GATE_UP_BIAS)
+        phase = gate_up(plan, thread, phase, end, norm, word(layer, GATE_UP_MATRIX), bias)
+        down, down_bias = word(layer, DOWN_MATRIX), word(layer, DOWN_BIAS)
+        phase = product(plan, thread, phase, end, HIDDENS, 0, down, x, x_stride, 1, down_bias)
     return phase

@@ -63,7 +63,11 @@ def product(
     add: int,
     bias: int,
 ) -> int:
-    """The phases of one matrix times all rows; returns the phase after them."""
+    """The phases of one matrix times all rows, plus its bias (0: none); returns the phase after them.
+
+    Where the product is added to the residual stream, so is the bias, after it: each number of a row gets
+    product and bias in this order, whichever thread takes its panel and however many rows there are.
+    """
     rows = word(plan, N_LOGITS) if what == FINAL else word(plan, N)
     ready = word(plan, SMALL) == 0
     if ready:
@@ -94,8 +98,8 @@ def product(
     return wait(plan, thread, phase, end)
 
 
-def gate_up(plan: int, thread: int, phase: int, end: int, norm: int, matrix: int) -> int:
-    """gated = silu(gate) * up; the fused matrix has panels of gates and ups in turn."""
+def gate_up(plan: int, thread: int, phase: int, end: int, norm: int, matrix: int, bias: int) -> int:
+    """gated = silu(gate) * up; the fused matrix, and its bias, have panels of gates and ups in turn."""
     rows = word(plan, N)
     ready = word(plan, SMALL) == 0
     if ready:
@@ -118,6 +122,8 @@ def gate_up(plan: int, thread: int, phase: int, end: int, norm: int, matrix: int
         for i in range(first, first + count):
             multiply(plan, NORMED, matrix, 2 * i, 2, activations, 0, rows, pair, 2 * ROW_BYTES, 0)
             for row in range(rows):
+                if bias:
+                    add_row(pair + row * 2 * ROW_BYTES, bias + 2 * i * ROW_BYTES, 32)
                 swiglu(pair + row * 2 * ROW_BYTES, gated + row * stride + i * ROW_BYTES, 16)
         done += count
     finish(plan, phase, total, done)

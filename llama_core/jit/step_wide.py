@@ -17,9 +17,11 @@ from llama_core.jit.declarations import add_row, swiglu, word
 from llama_core.jit.fields import (
     ATTENTION_NORM,
     BLOCKS,
+    DOWN_BIAS,
     DOWN_MATRIX,
     FFN_NORM,
     FIRST_LAYER,
+    GATE_UP_BIAS,
     GATE_UP_MATRIX,
     GATED,
     GATED_STRIDE,
@@ -28,6 +30,7 @@ from llama_core.jit.fields import (
     LAYERS,
     N_KV_HEADS,
     N_RUNS,
+    O_BIAS,
     O_MATRIX,
     OWN_ACTIVATIONS_AT,
     PAIR_AT,
@@ -86,10 +89,8 @@ def begin_layer(plan: int, thread: int, run: int, index: int) -> None:
     layer = word(plan, LAYERS) + index * LAYER_WORDS * 8
     out, stride = word(plan, QKV), word(plan, QKV_STRIDE)
     matrix, bias = word(layer, QKV_MATRIX), word(layer, QKV_BIAS)
-    run_product(plan, thread, run, NORMED, word(layer, ATTENTION_NORM), matrix, out, stride, 0)
+    run_product(plan, thread, run, NORMED, word(layer, ATTENTION_NORM), matrix, out, stride, 0, bias)
     for token in range(word(run, 0), word(run, 0) + word(run, 1)):
-        if bias:
-            add_row(out + token * stride, bias, word(matrix, PANELS) * 16)
         for kv_head in range(word(plan, N_KV_HEADS)):
             append(plan, thread, layer, index, kv_head, token)
 
@@ -101,21 +102,36 @@ def finish_layer(plan: int, thread: int, run: int, index: int) -> None:
     for span in range(word(run, 2), word(run, 2) + word(run, 3)):
         for kv_head in range(word(plan, N_KV_HEADS)):
             attend_span(plan, thread, layer, index, kv_head, span)
-    run_product(plan, thread, run, HEADS, 0, word(layer, O_MATRIX), x, x_stride, 1)
-    run_gate_up(plan, thread, run, word(layer, FFN_NORM), word(layer, GATE_UP_MATRIX))
-    run_product(plan, thread, run, HIDDENS, 0, word(layer, DOWN_MATRIX), x, x_stride, 1)
+    run_product(plan, thread, run, HEADS, 0, word(layer, O_MATRIX), x, x_stride, 1, word(layer, O_BIAS))
+    norm, bias = word(layer, FFN_NORM), word(layer, GATE_UP_BIAS)
+    run_gate_up(plan, thread, run, norm, word(layer, GATE_UP_MATRIX), bias)
+    run_product(
+        plan, thread, run, HIDDENS, 0, word(layer, DOWN_MATRIX), x, x_stride, 1, word(layer, DOWN_BIAS)
+    )
 
 
 def run_product(
-    plan: int, thread: int, run: int, what: int, norm: int, matrix: int, out: int, stride: int, add: int
+    plan: int,
+    thread: int,
+    run: int,
+    what: int,
+    norm: int,
+    matrix: int,
+    out: int,
+    stride: int,
+    add: int,
+    bias: int,
 ) -> None:
-    """A whole matrix times a run's rows."""
+    """A whole matrix times a run's rows, and its bias, in the order in which `product` adds them."""
     first, last = word(run, 0), word(run, 0) + word(run, 1)
     activations = prepare_run(plan, thread, run, what, norm, matrix)
     multiply(plan, what, matrix, 0, word(matrix, PANELS), activations, first, last, out, stride, add)
+    if bias:
+        for row in range(first, last):
+            add_row(out + row * stride, bias, word(matrix, PANELS) * 16)
 
 
-def run_gate_up(plan: int, thread: int, run: int, norm: int, matrix: int) -> None:
+def run_gate_up(plan: int, thread: int, run: int, norm: int, matrix: int, bias: int) -> None:
     """gated = silu(gate) * up of a run's rows, a few pairs of panels at a time."""
     first, last = word(run, 0), word(run, 0) + word(run, 1)
     activations = prepare_run(plan, thread, run, NORMED, norm, matrix)
@@ -127,6 +143,8 @@ def run_gate_up(plan: int, thread: int, run: int, norm: int, matrix: int) -> Non
         count = min(PANELS_AT_ONCE, panels - panel)
         multiply(plan, NORMED, matrix, panel, count, activations, first, last, pairs, stride, 0)
         for row in range(first, last):
+            if bias:
+                add_row(pairs + row * stride, bias + panel * ROW_BYTES, count * 16)
             swiglu(pairs + row * stride, gated + row * gated_stride + panel // 2 * ROW_BYTES, count // 2 * 16)
 
 

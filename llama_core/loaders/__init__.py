@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llama_core.checkpoint import Checkpoint
-from llama_core.loaders.parts import ModelParts
+if TYPE_CHECKING:
+    from llama_core.checkpoint import Checkpoint
+    from llama_core.loaders.parts import ModelParts
 
 
 def open_checkpoint(path: Path, tokenizer_path: Path | None = None) -> Checkpoint:
@@ -19,6 +21,7 @@ def open_checkpoint(path: Path, tokenizer_path: Path | None = None) -> Checkpoin
     ModelFormatError for a file that is broken, UnsupportedModelError for one that is not run here.
     """
     # Imported here because its regex library takes longer to import than a header to read.
+    from llama_core.checkpoint import Checkpoint
     from llama_core.loaders.tokenizer_files import load_tokenizer
 
     model = read_model(path)

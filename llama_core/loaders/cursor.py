@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from llama_core.errors import ModelFormatError
 
 U64 = struct.Struct("<Q")
+# Of more strings than these, `skim` reads only how long they are.
+SKIMMED_STRINGS = 1000
 
 
 def quoted(text: str, limit: int = 80) -> str:
@@ -48,14 +50,29 @@ def map_file(path: Path) -> mmap.mmap:
         os.close(fd)
 
 
-class Cursor:
-    """A position in a mapped file. Every read first checks that its bytes are there."""
+class Skipped:
+    """Stands for an array of strings that was passed over; has its length."""
 
-    def __init__(self, path: Path, data: mmap.mmap, position: int = 0) -> None:
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+
+class Cursor:
+    """A position in a mapped file. Every read first checks that its bytes are there.
+
+    skim: long arrays of strings are passed over, for readers who want to know of a tokenizer, not to use it:
+    its 100,000 strings take as long as all else in a header together.
+    """
+
+    def __init__(self, path: Path, data: mmap.mmap, position: int = 0, *, skim: bool = False) -> None:
         self.path = path
         self.data = data
         self.size = len(data)
         self.position = position
+        self.skim = skim
 
     def error(self, problem: str, at: int | None = None) -> ModelFormatError:
         return ModelFormatError(self.path, f"byte {self.position if at is None else at}", problem)
@@ -81,25 +98,27 @@ class Cursor:
         self.position = start + length
         return self.data[start : self.position].decode("utf-8", "surrogateescape")
 
-    def strings(self, count: int, what: str) -> list[str]:
+    def strings(self, count: int, what: str) -> list[str] | Skipped:
         """`count` strings one after another; a tokenizer has 100,000 of them, hence the bare loop."""
+        skim = self.skim and count > SKIMMED_STRINGS
         if count * U64.size > self.size - self.position:
             self.need(count * U64.size, f"{what} of {count:,} strings")
         data, size, position = self.data, self.size, self.position
         unpack, width = U64.unpack_from, U64.size
         texts: list[str] = []
         append = texts.append
-        for _ in range(count):
+        for index in range(count):
             start = position + width
             if start > size:
-                raise self.error(f"{what} is cut off in string {len(texts):,} of {count:,}", position)
+                raise self.error(f"{what} is cut off in string {index:,} of {count:,}", position)
             (length,) = unpack(data, position)
             position = start + length
             if position > size:
-                raise self.error(f"string {len(texts):,} of {what} claims {length:,} bytes", start - width)
-            append(data[start:position].decode("utf-8", "surrogateescape"))
+                raise self.error(f"string {index:,} of {what} claims {length:,} bytes", start - width)
+            if not skim:
+                append(data[start:position].decode("utf-8", "surrogateescape"))
         self.position = position
-        return texts
+        return Skipped(count) if skim else texts
 
     def array(self, dtype: str, count: int, what: str) -> NDArray[Any]:
         """`count` numbers of `dtype`, copied out of the file and read-only."""

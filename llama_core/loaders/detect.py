@@ -7,8 +7,8 @@ from pathlib import Path
 
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders.cursor import U64, map_file
-from llama_core.loaders.gguf_split import SHARD_NAME
-from llama_core.loaders.llama2c import SIZES, looks_like_llama2c
+from llama_core.loaders.llama2c_header import SIZES, looks_like_llama2c
+from llama_core.loaders.shard_names import files_of_model
 
 
 class FileFormat(Enum):
@@ -26,14 +26,17 @@ PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 def find_model(path: Path) -> tuple[Path, FileFormat]:
     """The file or folder to open for `path`, and its format.
 
-    A folder with a config.json is a Hugging Face model, as is any of its own files; another folder stands for
-    the one GGUF model in it. Raises ModelFormatError where there is no model, UnsupportedModelError for
+    A folder with a config.json is a Hugging Face model, as is any of its own files (weights files and their
+    index are returned as they are, since a folder may hold several); another folder stands for the one GGUF
+    model in it. Raises ModelFormatError where there is no model, UnsupportedModelError for
     formats that are known but not read.
     """
     if path.is_dir():
         return _in_folder(path)
-    if path.name in ("config.json", "model.safetensors.index.json"):
+    if path.name == "config.json":
         return _in_folder(path.parent)
+    if path.name == "model.safetensors.index.json":
+        return path, FileFormat.SAFETENSORS
     mapped = map_file(path)
     start = mapped[: max(16, SIZES.size)]
     if start.startswith(b"GGUF"):
@@ -41,7 +44,7 @@ def find_model(path: Path) -> tuple[Path, FileFormat]:
     if start.startswith(b"PK\x03\x04"):
         return path, FileFormat.NPZ
     if _looks_like_safetensors(start, len(mapped)):
-        return path.parent, FileFormat.SAFETENSORS
+        return path, FileFormat.SAFETENSORS
     if looks_like_llama2c(start, len(mapped)):
         return path, FileFormat.LLAMA2C
     if start.startswith(OLD_GGML):
@@ -60,9 +63,8 @@ def find_model(path: Path) -> tuple[Path, FileFormat]:
 def _in_folder(folder: Path) -> tuple[Path, FileFormat]:
     if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
         return folder, FileFormat.SAFETENSORS
-    models = sorted(folder.glob("*.gguf"))
-    # Of a split model only the first part stands for the whole.
-    models = [m for m in models if (part := SHARD_NAME.fullmatch(m.name)) is None or int(part["number"]) == 1]
+    # The first part of a split model stands for the whole.
+    models = [m for m in sorted(folder.glob("*.gguf")) if files_of_model(m.name)[0] == m.name]
     if len(models) == 1:
         return models[0], FileFormat.GGUF
     if models:

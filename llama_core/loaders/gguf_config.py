@@ -12,7 +12,7 @@ import numpy as np
 from llama_core.config import ModelConfig, RopeScaling
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders.cursor import quoted
-from llama_core.loaders.rope_scaling import checked_scaling
+from llama_core.loaders.rope_scaling import check_kind, checked_scaling
 
 # Architectures that run. The first two pair rows 2j and 2j + 1 in RoPE, the others row j and j + half.
 INTERLEAVED = ("llama", "mistral")
@@ -142,9 +142,13 @@ def _sliding_window(meta: Metadata, max_seq_len: int) -> int:
 
 def _rope_scaling(path: Path, meta: Metadata, max_seq_len: int) -> RopeScaling | None:
     kind = meta.text("rope.scaling.type", "linear")
+    if kind == "none":
+        return None
+    where = f"metadata key {quoted(meta.prefix + 'rope.scaling')}"
+    check_kind(path, where, kind)
     # Old files say rope.scale_linear; 0 and 1 both mean "not scaled".
     factor = meta.number("rope.scaling.factor", meta.number("rope.scale_linear", 0.0))
-    if kind == "none" or factor in (0.0, 1.0):
+    if factor in (0.0, 1.0):
         return None
     attention_factor = None
     if kind == "yarn" and meta.has("rope.scaling.attn_factor"):
@@ -152,7 +156,7 @@ def _rope_scaling(path: Path, meta: Metadata, max_seq_len: int) -> RopeScaling |
         attention_factor = meta.number("rope.scaling.attn_factor") * (0.1 * math.log(max(factor, 1.0)) + 1.0)
     return checked_scaling(
         path,
-        f"metadata key {quoted(meta.prefix)}rope.scaling",
+        where,
         kind,
         factor=factor,
         original_max_seq_len=meta.integer("rope.scaling.original_context_length", max_seq_len),

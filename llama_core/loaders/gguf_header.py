@@ -70,14 +70,14 @@ class GGUFHeader:
         return self.data[info.offset : info.offset + info.nbytes].reshape(-1, row_bytes)
 
 
-def read_header(path: Path) -> GGUFHeader:
-    """Read and check the header of the GGUF file at `path`.
+def read_header(path: Path, *, skim: bool = False) -> GGUFHeader:
+    """Read and check the header of the GGUF file at `path`. skim: see `Cursor`.
 
     Raises ModelFormatError for anything the specification forbids or that does not fit into the file,
     UnsupportedModelError for versions and tensor types that this reader does not know.
     """
     mapped = map_file(path)
-    cursor = Cursor(path, mapped)
+    cursor = Cursor(path, mapped, skim=skim)
     version = _read_version(cursor, mapped)
     n_tensors = cursor.scalar(U64, "n_tensors")
     n_kv = cursor.scalar(U64, "n_kv")

@@ -6,7 +6,6 @@ files there are (`split.count`) and how many tensors they hold together (`split.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,18 @@ from typing import Any
 from llama_core.errors import ModelFormatError
 from llama_core.loaders.cursor import quoted
 from llama_core.loaders.gguf_header import GGUFHeader, read_header
+from llama_core.loaders.shard_names import SHARD_NAME, shard_name
 
-SHARD_NAME = re.compile(r"(?P<stem>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
 MAX_SHARDS = 9999
 
 
-def read_shards(path: Path) -> list[GGUFHeader]:
-    """The headers of all files of the model that `path` is, or is a part of; the first one first.
+def read_shards(path: Path, *, skim: bool = False) -> list[GGUFHeader]:
+    """The headers of all files of the model that `path` is, or is a part of; the first one first. skim: see
+    `Cursor`.
 
     Raises ModelFormatError where a part is missing, foreign or holds another number of tensors.
     """
-    header = read_header(path)
+    header = read_header(path, skim=skim)
     count = _number(header, "split.count", 1, MAX_SHARDS) if "split.count" in header.metadata else 1
     if count == 1:
         return [header]
@@ -36,8 +36,8 @@ def read_shards(path: Path) -> list[GGUFHeader]:
     own_number = _number(header, "split.no", 0, count - 1)
     headers = []
     for number in range(count):
-        shard = path.with_name(f"{name['stem']}-{number + 1:05}-of-{count:05}.gguf")
-        part = header if number == own_number and shard == path else read_header(shard)
+        shard = path.with_name(shard_name(name["stem"], number + 1, count))
+        part = header if number == own_number and shard == path else read_header(shard, skim=skim)
         found = (_number(part, "split.no", 0, count - 1), _number(part, "split.count", 1, MAX_SHARDS))
         if found != (number, count):
             raise ModelFormatError(

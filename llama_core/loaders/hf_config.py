@@ -8,7 +8,7 @@ from typing import Any
 from llama_core.config import ModelConfig, RopeScaling
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders.json_files import Fields
-from llama_core.loaders.rope_scaling import checked_scaling
+from llama_core.loaders.rope_scaling import check_kind, checked_scaling
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 SILU = ("silu", "swish")
@@ -26,11 +26,10 @@ def read_config(path: Path, values: dict[str, Any], *, attention_bias: bool) -> 
     dim, n_heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
     head_dim = fields.integer("head_dim", dim // max(n_heads, 1))
     max_seq_len = fields.integer("max_position_embeddings", 2048)
-    rotated = head_dim * fields.number("partial_rotary_factor", 1.0)
-    # Newer files gather base and scaling in one table.
-    rope = fields.table("rope_parameters")
-    theta = rope.number("rope_theta", 10000.0) if rope else fields.number("rope_theta", 10000.0)
-    scaling = rope or fields.table("rope_scaling")
+    # Newer files gather all about RoPE in one table; what that does not say may stand where it used to.
+    rope = fields.table("rope_parameters") or Fields(path, {})
+    rotated = head_dim * rope.number("partial_rotary_factor", fields.number("partial_rotary_factor", 1.0))
+    scaling = rope if rope.has("rope_type") or rope.has("type") else fields.table("rope_scaling")
     try:
         return ModelConfig(
             dim=dim,
@@ -42,7 +41,7 @@ def read_config(path: Path, values: dict[str, Any], *, attention_bias: bool) -> 
             vocab_size=fields.integer("vocab_size"),
             max_seq_len=max_seq_len,
             norm_eps=fields.number("rms_norm_eps", 1e-6),
-            rope_theta=theta,
+            rope_theta=rope.number("rope_theta", fields.number("rope_theta", 10000.0)),
             rope_dim=0 if rotated == head_dim else int(rotated),
             rope_scaling=_rope_scaling(path, scaling, fields, max_seq_len),
             tie_embeddings=fields.boolean("tie_word_embeddings", False),
@@ -70,13 +69,11 @@ def _refuse_other_models(fields: Fields, architecture: str) -> None:
         )
     if fields.text("hidden_act", "silu") not in SILU:
         raise unsupported("hidden_act", f"is {fields.text('hidden_act')[:80]!a}; silu would work")
-    if fields.boolean("mlp_bias", False):
-        raise unsupported("mlp_bias", "is true; a model without it would work")
 
 
 def _sliding_window(fields: Fields, architecture: str, max_seq_len: int) -> int:
-    """Tokens that attention looks back, 0 for all."""
-    if not fields.has("sliding_window"):
+    """Tokens that attention looks back, 0 for all. Llama has no such thing, whatever its config says."""
+    if architecture == "llama" or not fields.has("sliding_window"):
         return 0
     if architecture.startswith("qwen"):
         if not fields.boolean("use_sliding_window", False):
@@ -102,6 +99,7 @@ def _rope_scaling(path: Path, scaling: Fields | None, fields: Fields, max_seq_le
     kind = scaling.text("rope_type", scaling.text("type", "default"))
     if kind == "default":
         return None
+    check_kind(path, f"field {scaling.where[:-1]}", kind)
     for key in ("mscale", "mscale_all_dim"):
         if scaling.has(key):
             raise UnsupportedModelError(

@@ -1,56 +1,58 @@
-"""What a model file holds, told without building a tokenizer or reading a weight."""
+"""What a model file holds, told without reading a weight."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from llama_core.checkpoint import Tensor
 from llama_core.config import ModelConfig
-from llama_core.errors import UnsupportedModelError
+from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders import read_model
+from llama_core.loaders.cursor import Skipped
 from llama_core.loaders.detect import FileFormat, find_model
 from llama_core.loaders.gguf import TEMPLATE_KEY, model_of
 from llama_core.loaders.gguf_split import read_shards
-from llama_core.loaders.json_files import read_object
 from llama_core.loaders.parts import ModelParts
 from llama_core.quant.table import BlockFormat
 
-# The context that a chat starts with where the model allows it; what the KV cache is estimated for.
-CHAT_CONTEXT = 4096
-# Formats that the compiled backend keeps as they are; it packs every other matrix to 8-bit blocks.
-KEPT_BY_JIT = ("Q4_0", "Q4_1", "Q8_0")
-PACKED_BYTES_PER_VALUE = 34 / 32
 MAX_LISTED = 16
 
+# What the backends would need for a model: `memory_needed.memory_needed`. The loaders know no backend.
+Memory = Callable[[ModelConfig, Mapping[str, Tensor]], dict[str, Any]]
 Row = tuple[str, tuple[int, ...], BlockFormat, int]
 
 
-def inspect(path: Path) -> dict[str, Any]:
-    """A report of plain JSON values: format, config, tensors, types, tokenizer, chat template, memory.
+def inspect(path: Path, memory: Memory | None = None) -> dict[str, Any]:
+    """A report of plain JSON values: format, config, tensors, types, tokenizer, chat template, and what
+    `memory` says of the memory needed.
 
     A sound GGUF file of a model that does not run here is reported as well: `runs` is false and `problem`
     says why. Raises ModelFormatError for broken files, UnsupportedModelError for other formats.
     """
     place, found = find_model(Path(path))
     if found is FileFormat.GGUF:
-        return _inspect_gguf(place)
+        return _inspect_gguf(place, memory)
     model = read_model(place)
-    tokenizer, template = _files_beside(model)
-    more = {"tokenizer": tokenizer, "chat_template": template, "metadata": _plain(model.metadata)}
-    return _report(model.path, found.value, model.file_bytes, model.config, _rows(model), more)
+    more = {
+        "tokenizer": _tokenizer_of(model),
+        "chat_template": _template_of(model),
+        "metadata": _plain(model.metadata),
+    }
+    return _report(model.path, found.value, model.file_bytes, model, _rows(model), memory, more)
 
 
-def _inspect_gguf(path: Path) -> dict[str, Any]:
-    headers = read_shards(path)
+def _inspect_gguf(path: Path, memory: Memory | None) -> dict[str, Any]:
+    headers = read_shards(path, skim=True)
     metadata = headers[0].metadata
-    config, problem = None, None
+    model, problem = None, None
     try:
-        config = model_of(path, headers).config
+        model = model_of(path, headers)
     except UnsupportedModelError as error:
         problem = f"{error.where}: {error.problem}"
     rows = [(t.name, t.shape, t.fmt, t.nbytes) for header in headers for t in header.tensors.values()]
@@ -64,17 +66,20 @@ def _inspect_gguf(path: Path) -> dict[str, Any]:
         "chat_template": metadata.get(TEMPLATE_KEY),
         "metadata": _plain({key: value for key, value in metadata.items() if key != TEMPLATE_KEY}),
     }
-    return _report(path, "gguf", sum(header.data.size for header in headers), config, rows, more)
+    file_bytes = sum(header.data.size for header in headers)
+    return _report(path, "gguf", file_bytes, model, rows, memory, more)
 
 
 def _report(
     path: Path,
     file_format: str,
     file_bytes: int,
-    config: ModelConfig | None,
+    model: ModelParts | None,
     rows: list[Row],
+    memory: Memory | None,
     more: Mapping[str, Any],
 ) -> dict[str, Any]:
+    config = None if model is None else model.config
     report: dict[str, Any] = {
         "path": str(path),
         "format": file_format,
@@ -84,7 +89,7 @@ def _report(
         "name": None if config is None else config.name,
         "parameters": sum(math.prod(shape) for _, shape, _, _ in rows),
         "config": None if config is None else asdict(config),
-        "memory": None if config is None else memory_needed(config, rows),
+        "memory": None if model is None or memory is None else memory(model.config, model.tensors),
         "types": _types(rows),
     }
     report |= {key: value for key, value in more.items() if value is not None}
@@ -93,29 +98,6 @@ def _report(
         for name, shape, fmt, nbytes in rows
     ]
     return report
-
-
-def memory_needed(config: ModelConfig, rows: Iterable[Row]) -> dict[str, Any]:
-    """Bytes that each backend keeps: weights, and a float32 KV cache of a chat's usual length."""
-    as_float32 = packed = 0
-    for _, shape, fmt, nbytes in rows:
-        values = math.prod(shape)
-        as_float32 += 4 * values
-        if len(shape) == 1:
-            packed += 4 * values
-        else:
-            packed += nbytes if fmt.name in KEPT_BY_JIT else int(values * PACKED_BYTES_PER_VALUE)
-    context = min(config.max_seq_len, CHAT_CONTEXT)
-    kv_bytes = context * config.n_layers * 2 * config.kv_dim * 4
-    return {
-        backend: {
-            "weights_bytes": weights,
-            "kv_bytes": kv_bytes,
-            "kv_context": context,
-            "bytes": weights + kv_bytes,
-        }
-        for backend, weights in (("numpy", as_float32), ("jit", packed))
-    }
 
 
 def _types(rows: Iterable[Row]) -> list[dict[str, Any]]:
@@ -136,7 +118,7 @@ def _rows(model: ModelParts) -> list[Row]:
 def _gguf_tokenizer(metadata: Mapping[str, Any]) -> dict[str, Any]:
     prefix = "tokenizer.ggml."
     tokens = metadata.get(prefix + "tokens")
-    found = {"tokens": len(tokens) if isinstance(tokens, list) else None}
+    found: dict[str, Any] = {"tokens": len(tokens) if isinstance(tokens, list | Skipped) else None}
     for key, name in (("model", "kind"), ("pre", "pre_tokenizer")):
         found[name] = metadata.get(prefix + key)
     for key in ("bos_token_id", "eos_token_id", "add_bos_token", "add_space_prefix"):
@@ -144,17 +126,43 @@ def _gguf_tokenizer(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _files_beside(model: ModelParts) -> tuple[dict[str, Any], str | None]:
-    """The tokenizer's file and, in a Hugging Face folder, the chat template."""
+def _tokenizer_of(model: ModelParts) -> dict[str, Any]:
+    """The tokenizer that stands in a file of its own, as a start would find it: the file is read for it. What
+    is wrong with it is told, not raised: the model can be looked at without."""
     file = model.tokenizer_file
-    tokenizer = {} if file is None else {"file": file.name, "present": file.is_file()}
+    if file is None or not file.is_file():
+        return {} if file is None else {"file": file.name, "present": False}
+    # Here, because a GGUF file needs no tokenizer to be told about, and its libraries take long to import.
+    from llama_core.loaders.tokenizer_files import load_tokenizer
+
+    found: dict[str, Any] = {"file": file.name, "present": True}
+    try:
+        tokenizer, _ = load_tokenizer(model, None)
+    except ModelFormatError as error:
+        return found | {"problem": f"{error.where}: {error.problem}"}
+    found |= {
+        "tokens": tokenizer.vocab_size,
+        "kind": tokenizer.kind,
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": tokenizer.eos_id,
+        "add_bos_token": tokenizer.add_bos,
+        "end_token_ids": sorted(tokenizer.stop_ids),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _template_of(model: ModelParts) -> str | None:
+    """The chat template of a Hugging Face folder, also where its tokenizer is none that runs here."""
     if model.file_format != "safetensors":
-        return tokenizer, None
-    template_file, config_file = model.path / "chat_template.jinja", model.path / "tokenizer_config.json"
-    if template_file.is_file():
-        return tokenizer, template_file.read_text("utf-8", "replace")
-    template = read_object(config_file).get("chat_template") if config_file.is_file() else None
-    return tokenizer, template if isinstance(template, str) else None
+        return None
+    from llama_core.tokenizers.from_files import read_json
+    from llama_core.tokenizers.hf_folder import read_folder
+
+    try:
+        _, template = read_folder(model.path, read_json)
+    except ModelFormatError:  # a broken file beside the tokenizer's, which its own `problem` names
+        return None
+    return template
 
 
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,7 +170,7 @@ def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for key, value in metadata.items():
         values = value.tolist() if isinstance(value, np.ndarray) else value
-        if isinstance(values, list) and len(values) > MAX_LISTED:
+        if isinstance(values, list | Skipped) and len(values) > MAX_LISTED:
             values = f"{len(values):,} values"
         plain[key] = values
     return plain

@@ -16,37 +16,22 @@ the file's length must be exactly what the seven numbers imply. Source: llama2.c
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.checkpoint import Tensor
-from llama_core.config import ModelConfig
-from llama_core.errors import ModelFormatError, UnsupportedModelError
+from llama_core.errors import ModelFormatError
 from llama_core.loaders.cursor import Cursor, map_file
+from llama_core.loaders.llama2c_header import Header, read_header
 from llama_core.loaders.names import check_tensors, in_our_row_order
 from llama_core.loaders.parts import ModelParts
 from llama_core.quant.dequantize import dequantize
 from llama_core.quant.table import F32, int8_groups
 
-MAGIC = struct.pack("<I", 0x616B3432)
-SIZES = struct.Struct("<7i")
-HEADER_BYTES = 256
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "down_proj", "up_proj")
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """version: 0 for legacy files; group_size: 0 unless weights are int8; start: where the data begins."""
-
-    version: int
-    config: ModelConfig
-    group_size: int
-    start: int
 
 
 def read_llama2c(path: Path) -> ModelParts:
@@ -69,64 +54,6 @@ def read_llama2c(path: Path) -> ModelParts:
     metadata = {"version": header.version, "group_size": header.group_size}
     beside = path.with_name("tokenizer.bin")
     return ModelParts(path, "llama2c", len(mapped), header.config, tensors, metadata, beside)
-
-
-def looks_like_llama2c(data: bytes, n_bytes: int) -> bool:
-    """Whether `data`, the start of a file of `n_bytes`, can be a llama2.c header."""
-    if data.startswith(MAGIC):
-        return True
-    if len(data) < SIZES.size:
-        return False
-    dim, hidden, layers, heads, kv_heads, vocab, seq_len = SIZES.unpack_from(data)
-    numbers = (dim, hidden, layers, heads, kv_heads, abs(vocab), seq_len)
-    # A legacy file has no magic number: seven plausible sizes and an embedding that fits must do.
-    return all(0 < n < 1 << 24 for n in numbers) and dim * abs(vocab) * 4 <= n_bytes and heads <= dim
-
-
-def read_header(path: Path, cursor: Cursor) -> Header:
-    """The sizes, checked one by one; the file's length is checked against them by the caller."""
-    start = cursor.data[: len(MAGIC)]
-    version = 0
-    if start == MAGIC:
-        cursor.position = len(MAGIC)
-        version = cursor.scalar(struct.Struct("<i"), "version")
-        if version not in (1, 2):
-            raise UnsupportedModelError(
-                path, "version", f"is {version}; legacy files and versions 1 and 2 are read"
-            )
-    cursor.need(SIZES.size, "the seven sizes")
-    dim, hidden, layers, heads, kv_heads, vocab, seq_len = SIZES.unpack_from(cursor.data, cursor.position)
-    cursor.position += SIZES.size
-    shared, group_size = vocab > 0, 0
-    if version:
-        flag = cursor.scalar(struct.Struct("<B"), "the shared-head flag")
-        if flag > 1:
-            raise ModelFormatError(path, "the shared-head flag", f"is {flag}, expected 0 or 1")
-        shared = bool(flag)
-    elif vocab < 0:
-        vocab = -vocab
-    if version == 2:
-        group_size = cursor.scalar(struct.Struct("<i"), "the group size")
-        if not 1 <= group_size <= 1 << 20:
-            raise ModelFormatError(path, "the group size", f"is {group_size}, expected 1 to {1 << 20:,}")
-    if heads > 0 and dim % heads:
-        raise ModelFormatError(path, "header", f"dim {dim} is no multiple of n_heads {heads}")
-    try:
-        config = ModelConfig(
-            dim=dim,
-            hidden_dim=hidden,
-            n_layers=layers,
-            n_heads=heads,
-            n_kv_heads=kv_heads,
-            head_dim=dim // heads if heads > 0 else 0,
-            vocab_size=vocab,
-            max_seq_len=seq_len,
-            tie_embeddings=shared,
-            name=path.stem,
-        )
-    except ValueError as error:
-        raise ModelFormatError(path, "header", str(error)) from error
-    return Header(version, config, group_size, HEADER_BYTES if version else cursor.position)
 
 
 def _layout(header: Header) -> Iterator[tuple[str, tuple[int, ...], int]]:

@@ -1,15 +1,16 @@
-"""Foreign tensor names to ours, the shapes a config demands, and the order of RoPE's rows."""
+"""Foreign tensor names to ours, the check against the config's shapes, and the order of RoPE's rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.checkpoint import Tensor
+from llama_core.checkpoint import Tensor, tensor_shapes
+from llama_core.checkpoint import layer_part as layer_part
 from llama_core.config import ModelConfig
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders.cursor import quoted
@@ -31,10 +32,14 @@ GGUF_LAYER = {
     "attn_q_norm.weight": "q_norm",
     "attn_k_norm.weight": "k_norm",
     "attn_output.weight": "o_proj",
+    "attn_output.bias": "o_proj.bias",
     "ffn_norm.weight": "post_attention_layernorm",
     "ffn_gate.weight": "gate_proj",
     "ffn_up.weight": "up_proj",
     "ffn_down.weight": "down_proj",
+    "ffn_gate.bias": "gate_proj.bias",
+    "ffn_up.bias": "up_proj.bias",
+    "ffn_down.bias": "down_proj.bias",
 }
 HF_GLOBAL = {
     "model.embed_tokens.weight": "embed_tokens",
@@ -52,10 +57,14 @@ HF_LAYER = {
     "self_attn.q_norm.weight": "q_norm",
     "self_attn.k_norm.weight": "k_norm",
     "self_attn.o_proj.weight": "o_proj",
+    "self_attn.o_proj.bias": "o_proj.bias",
     "post_attention_layernorm.weight": "post_attention_layernorm",
     "mlp.gate_proj.weight": "gate_proj",
     "mlp.up_proj.weight": "up_proj",
     "mlp.down_proj.weight": "down_proj",
+    "mlp.gate_proj.bias": "gate_proj.bias",
+    "mlp.up_proj.bias": "up_proj.bias",
+    "mlp.down_proj.bias": "down_proj.bias",
 }
 
 
@@ -77,43 +86,13 @@ def hf_names(n_layers: int) -> dict[str, str]:
     }
 
 
-def expected_shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Our name and shape of every tensor that a model of this config must have (see `checkpoint.py`)."""
-    dim, hidden, head_dim = config.dim, config.hidden_dim, config.head_dim
-    q_dim, kv_dim = config.q_dim, config.kv_dim
-    layer: dict[str, tuple[int, ...]] = {
-        "input_layernorm": (dim,),
-        "q_proj": (q_dim, dim),
-        "k_proj": (kv_dim, dim),
-        "v_proj": (kv_dim, dim),
-        "o_proj": (dim, q_dim),
-        "post_attention_layernorm": (dim,),
-        "gate_proj": (hidden, dim),
-        "up_proj": (hidden, dim),
-        "down_proj": (dim, hidden),
-    }
-    if config.attention_bias:
-        layer |= {"q_proj.bias": (q_dim,), "k_proj.bias": (kv_dim,), "v_proj.bias": (kv_dim,)}
-    if config.qk_norm:
-        layer |= {"q_norm": (head_dim,), "k_norm": (head_dim,)}
-    yield "embed_tokens", (config.vocab_size, dim)
-    for i in range(config.n_layers):
-        for name, shape in layer.items():
-            yield f"layers.{i}.{name}", shape
-    yield "norm", (dim,)
-    if not config.tie_embeddings:
-        yield "lm_head", (config.vocab_size, dim)
-
-
 def check_tensors(path: Path, config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
     """Hold every tensor against the config once, so that nothing behind the loader has to.
 
     Raises ModelFormatError for a missing tensor or a wrong shape, UnsupportedModelError for a tensor that
     this engine would silently leave out of the computation.
     """
-    wanted = dict(expected_shapes(config))
-    if "rope_freqs" in tensors:
-        wanted["rope_freqs"] = (config.n_rotated // 2,)
+    wanted = dict(tensor_shapes(config, tensors))
     for name, shape in wanted.items():
         tensor = tensors.get(name)
         if tensor is None:
@@ -165,8 +144,3 @@ def in_our_row_order(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict
     """
     orders = rope_row_orders(config)
     return {name: replace(tensor, row_order=orders.get(layer_part(name))) for name, tensor in tensors.items()}
-
-
-def layer_part(name: str) -> str:
-    """ "layers.3.q_proj.bias" -> "q_proj.bias"; other names as they are."""
-    return name.split(".", 2)[2] if name.startswith("layers.") else name

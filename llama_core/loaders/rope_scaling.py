@@ -13,6 +13,15 @@ KINDS = ("linear", "llama3", "yarn")
 MAX_FACTOR = 1e6
 
 
+def check_kind(path: Path, where: str, kind: str) -> None:
+    """Raise UnsupportedModelError for a kind that is not run here, such as "longrope": to be asked before the
+    numbers, which differ from kind to kind."""
+    if kind not in KINDS:
+        raise UnsupportedModelError(
+            path, where, f"asks for {kind[:80]!a} scaling; {', '.join(KINDS)} would work"
+        )
+
+
 def checked_scaling(
     path: Path,
     where: str,
@@ -30,8 +39,7 @@ def checked_scaling(
 
     Raises UnsupportedModelError for other kinds (such as "longrope"), ModelFormatError for bad numbers.
     """
-    if kind not in KINDS:
-        raise UnsupportedModelError(path, where, f"asks for {kind!a} scaling; {', '.join(KINDS)} would work")
+    check_kind(path, where, kind)
     numbers = {
         "factor": factor,
         "original length": float(original_max_seq_len),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from chat_app.paths import ensure_dir
 from chat_app.settings import PARAMETERS, Settings, load_settings, parameter_values, set_parameter
 
 
@@ -65,13 +66,32 @@ def test_a_bad_line_is_a_notice_with_file_and_line(llama_chat_home: Path) -> Non
     joined = "\n".join(settings.notices)
     assert f"{path}, line 1: there is no setting 'modle'. Did you mean model?" in joined
     assert f"{path}, line 2: backend: 'cuda' is none of auto, jit, numpy." in joined
-    assert f"{path}, line 3: threads: 0 is not between 1 and 1024." in joined
+    assert f"{path}, line 3: threads: 0 is not between 1 and 256." in joined
     assert f"{path}, line 4: ctx_size cannot be a list." in joined
     assert f"{path}, line 6: Parameter temperature: 'hot' is no number." in joined
     assert f"{path}, line 11: the keys of 'chat.stop' must be text" in joined
     assert settings.keymap == {"chat.reset": "f5"}
     assert settings.params.top_k == 5
     assert dataclasses.replace(settings, notices=(), keymap={}, params=Settings().params) == Settings()
+
+
+def test_a_key_that_is_none_names_the_nearest(llama_chat_home: Path) -> None:
+    path = write_config(llama_chat_home, '[keymap]\n"chat.rest" = "f5"\n"chat.stop" = "f6"\n')
+    (notice,) = load_settings().notices
+    assert notice == f"{path}, line 2: there is no key 'chat.rest' to change. Did you mean chat.reset?"
+
+
+def test_new_folders_are_this_users_alone(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        ensure_dir(tmp_path / "home" / "cache" / "models")
+    finally:
+        os.umask(old)
+    for name in ("home", "home/cache", "home/cache/models"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o700, name
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        ensure_dir(tmp_path / "file")
 
 
 @pytest.mark.parametrize(

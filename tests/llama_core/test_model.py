@@ -14,6 +14,7 @@ from llama_core import model as model_module
 from llama_core.config import RopeScaling
 from llama_core.errors import Cancelled, ContextFullError, NotEnoughMemoryError
 from llama_core.model import Llama
+from llama_core.weights import named_slots, random_weights
 
 IDS = np.random.default_rng(3).integers(0, 64, 90).astype(np.int32)
 
@@ -49,6 +50,26 @@ def test_logits_equal_the_oracles(name: str, make_toy: Callable[..., Any], refer
     cache.truncate(0)
     one_by_one = [toy.model.forward(IDS[i : i + 1], cache).copy() for i in range(n)]
     np.testing.assert_allclose(one_by_one, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "present", [("o_proj",), ("gate_proj", "up_proj"), ("down_proj",), ("o_proj", "up_proj")]
+)
+def test_biases_beyond_those_of_qwen(
+    present: tuple[str, ...], make_toy: Callable[..., Any], reference: ModuleType
+) -> None:
+    config = make_toy().config
+    weights = random_weights(config, 1, [f"layers.0.{name}.bias" for name in present])
+    tensors = named_slots(config, weights)
+    assert {name for name in present if f"layers.2.{name}.bias" in tensors} == set(present)
+    model = Llama(config, weights)
+    expected = reference.forward(config, tensors, IDS[:20].tolist())
+    cache = model.new_cache(32)
+    chunked = [model.forward(IDS[a:b], cache, logits="all").copy() for a, b in ((0, 11), (11, 19))]
+    chunked.append(model.forward(IDS[19:20], cache, logits="all"))
+    np.testing.assert_allclose(np.concatenate(chunked), expected, atol=2e-5)
+    without = {name: value for name, value in tensors.items() if not name.endswith(".bias")}
+    assert np.abs(reference.forward(config, without, IDS[:20].tolist()) - expected).max() > 0.01
 
 
 def test_a_long_prompt_across_chunks_tiles_and_blocks(

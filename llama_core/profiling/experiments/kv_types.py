@@ -57,17 +57,19 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
 
 
 def _compared(context: LabContext, checkpoint: Checkpoint, wide: Model) -> Iterator[Case | NotMeasured]:
-    prose = checkpoint.tokenizer.encode(english())[:PERPLEXITY_TOKENS]
+    most = checkpoint.config.max_seq_len
+    prose = checkpoint.tokenizer.encode(english())[: min(PERPLEXITY_TOKENS, most)]
     reference = perplexity(wide, prose)
-    ids = token_ids(max(CONTEXTS) + 1, checkpoint.config.vocab_size)
-    before = {n: Decoding(wide, ids, n) for n in CONTEXTS}
+    contexts = [n for n in CONTEXTS if n < most] or [most - 1]
+    ids = token_ids(contexts[-1] + 1, checkpoint.config.vocab_size)
+    before = {n: Decoding(wide, ids, n) for n in contexts}
     for kv, growth in GROWTH.items():
         narrow = compiled_model(context, checkpoint, kv)
         if isinstance(narrow, str):
             yield NotMeasured(f"kv {kv} instead of f32", narrow)
             continue
         check = costs_at_most(growth, reference, narrow, prose)
-        for n in CONTEXTS:
+        for n in contexts:
             yield Case(
                 name=f"decode behind {n:,} tokens: kv {kv} instead of f32",
                 before=before[n],

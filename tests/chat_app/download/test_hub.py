@@ -128,9 +128,15 @@ def test_the_only_gguf_is_fetched(hub: Hub, llama_chat_home: Path) -> None:
 def test_a_named_file_with_all_its_pieces(hub: Hub, llama_chat_home: Path) -> None:
     pieces = {f"q8/m-0000{n}-of-00002.gguf": GGUF[n:] for n in (1, 2)}
     hub.files = {**pieces, "other.gguf": b"x"}
-    path = pull("hf:owner/repo/q8/m-00001-of-00002.gguf")
+    path = pull("hf:owner/repo/q8/m-00002-of-00002.gguf")
     assert path.name == "m-00001-of-00002.gguf"
     assert {one.name for one in path.parent.iterdir()} == {name.split("/")[1] for name in pieces}
+    assert find_local("hf:owner/repo") == path
+    path.unlink()
+    assert find_local("hf:owner/repo") is None
+    assert pull("hf:owner/repo/q8/m-00002-of-00002.gguf") == path
+    remove_model("hf:owner/repo")
+    assert left_behind(llama_chat_home) == []
 
 
 def test_a_safetensors_folder(hub: Hub, llama_chat_home: Path) -> None:
@@ -140,7 +146,7 @@ def test_a_safetensors_folder(hub: Hub, llama_chat_home: Path) -> None:
         "tokenizer.json": b"{}",
         "tokenizer_config.json": b"{}",
     }
-    hub.files = {**wanted, "README.md": b"hello", "flax_model.msgpack": b"x"}
+    hub.files = {**wanted, "README.md": b"hello", "consolidated.safetensors": b"x", "model.bin": b"x"}
     folder = pull("hf:owner/repo")
     assert folder == llama_chat_home / "cache" / "models" / "hf" / "owner" / "repo"
     assert {path.name for path in folder.iterdir()} == set(wanted)
@@ -214,3 +220,49 @@ def test_choose_prefers_nothing_it_was_not_told() -> None:
     ]
     with pytest.raises(ValueError, match="neither"):
         choose(["README.md", "config.json"], None)
+
+
+def shards(stem: str, count: int) -> list[str]:
+    return [f"{stem}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+
+
+def test_choose_takes_one_models_files_only() -> None:
+    q4, q4_m = shards("Llama-Q4_K", 2), shards("Llama-Q4_K_M", 2)
+    names = [*q4_m, "Llama-Q4_K-00001-of-00003.gguf", *q4]
+    assert choose(names, q4[0]) == choose(names, q4[1]) == q4
+    with pytest.raises(ValueError, match="name one of: Llama-Q4_K-00001-of-00002"):
+        choose(names, None)
+    with pytest.raises(ValueError, match=r"lacks a file of this model: Llama-Q4_K-00002-of-00003\.gguf"):
+        choose(names, "Llama-Q4_K-00001-of-00003.gguf")
+    with pytest.raises(ValueError, match=r"lacks a file .*x-00001-of-00002"):
+        choose(["x-00002-of-00002.gguf"], None)
+
+
+INDEX = "model.safetensors.index.json"
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ([*SHARDS, INDEX, "consolidated.safetensors"], [*SHARDS, INDEX]),
+        (
+            [*SHARDS, INDEX, "consolidated.safetensors", "consolidated.safetensors.index.json"],
+            [*SHARDS, INDEX],
+        ),
+        (["model.safetensors", "consolidated.safetensors"], ["model.safetensors"]),
+        (["model.safetensors", "model.fp16.safetensors"], ["model.safetensors"]),
+        (["model.safetensors", "original/model-00001-of-00001.safetensors"], ["model.safetensors"]),
+        (["weights.safetensors"], ["weights.safetensors"]),
+    ],
+)
+def test_choose_takes_one_set_of_weights(weights: list[str], expected: list[str]) -> None:
+    assert choose([*weights, "config.json", "README.md"], None) == sorted([*expected, "config.json"])
+
+
+@pytest.mark.parametrize(
+    "names", [[INDEX, "config.json"], ["model.safetensors"], ["a/b.safetensors", "config.json"]]
+)
+def test_choose_takes_no_part_of_a_model(names: list[str]) -> None:
+    with pytest.raises(ValueError, match="neither"):
+        choose(names, None)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from llama_core.checkpoint import Checkpoint
 from llama_core.config import RopeScaling
 from llama_core.errors import Cancelled, ContextFullError, ModelFormatError, UnsupportedModelError
 from llama_core.jit.variants import VARIANTS
@@ -66,6 +68,73 @@ def test_logits_agree_with_the_numpy_model(toys: SimpleNamespace, case: str) -> 
     assert ours.dtype == np.float32
     assert error < 0.03, error
     assert error > 0 or case == "exact"
+
+
+def with_vectors(checkpoint: Checkpoint, toys: SimpleNamespace, **sizes: int) -> Checkpoint:
+    """The checkpoint with a random vector of that size for each name, in every layer."""
+    rng = np.random.default_rng(8)
+    vectors = {
+        name: toys.tensor(name, rng.normal(0, 0.3, size).astype(np.float32), "F32")
+        for i in range(checkpoint.config.n_layers)
+        for name, size in ((f"layers.{i}.{part}.bias", size) for part, size in sizes.items())
+    }
+    return replace(checkpoint, tensors={**checkpoint.tensors, **vectors})
+
+
+# Widths of which some end within a panel, and biases alone and together.
+BIASES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
+    "o": ({}, {"o_proj": 64}),
+    "gate and up": ({"hidden_dim": 104}, {"gate_proj": 104, "up_proj": 104}),
+    "down": ({"dim": 72}, {"down_proj": 72}),
+    "all": (
+        {"dim": 72, "hidden_dim": 88, "attention_bias": True},
+        {"o_proj": 72, "gate_proj": 88, "up_proj": 88, "down_proj": 72},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BIASES)
+def test_biases_of_every_matrix(toys: SimpleNamespace, reference: ModuleType, case: str) -> None:
+    """Near the oracle, and bit for bit the same for one token, few, many, several sequences, one thread."""
+    changes, sizes = BIASES[case]
+    checkpoint = with_vectors(toys.checkpoint("F32", **changes), toys, **sizes)
+    ids = IDS[:60]
+    arrays = {name: tensor.to_float32() for name, tensor in checkpoint.tensors.items()}
+    expected = reference.forward(checkpoint.config, arrays, ids[:12].tolist())
+    model = toys.load(checkpoint)
+    one_by_one = forward_all(model, ids, 1)
+    error = np.sqrt(((one_by_one[:12] - expected) ** 2).mean()) / expected.std()
+    assert error < 0.03, error
+    for chunks in (3, 7, 33, 60, [1, 40, 2, 17]):
+        np.testing.assert_array_equal(forward_all(model, ids, chunks), one_by_one)
+    np.testing.assert_array_equal(forward_all(toys.load(checkpoint, threads=1), ids, 60), one_by_one)
+    together = model.forward_batch([(ids[:9], model.new_cache(16)), (ids[:20], model.new_cache(32))])
+    np.testing.assert_array_equal(together, one_by_one[[8, 19]])
+
+
+def test_half_of_a_bias_pair_is_missing(toys: SimpleNamespace) -> None:
+    checkpoint = with_vectors(toys.checkpoint("F32"), toys, gate_proj=96)
+    with pytest.raises(ModelFormatError, match=r"layers\.0\.up_proj\.bias.*missing"):
+        toys.load(checkpoint)
+
+
+def test_frequencies_from_the_file(toys: SimpleNamespace) -> None:
+    """As llama 3.1's files have them: the divisors count, and the NumPy model takes them alike."""
+    plain = toys.checkpoint("Q8_0")
+    divisors = toys.tensor("rope_freqs", np.linspace(1.0, 8.0, 8, dtype=np.float32), "F32")
+    checkpoint = replace(plain, tensors={**plain.tensors, "rope_freqs": divisors})
+    ours = forward_all(toys.load(checkpoint), IDS, 50)
+    theirs = forward_all(Llama(checkpoint.config, load_weights(checkpoint)), IDS, 50)
+    without = forward_all(Llama(plain.config, load_weights(plain)), IDS, 50)
+
+    def distance(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.sqrt(((a - b) ** 2).mean()) / b.std())
+
+    assert distance(ours, theirs) < 0.03
+    assert distance(without, theirs) > 0.1
+    wrong = toys.tensor("rope_freqs", np.ones(7, dtype=np.float32), "F32")
+    with pytest.raises(ModelFormatError, match=r"rope_freqs: its shape is \(7,\), not \(8,\)"):
+        toys.load(replace(plain, tensors={**plain.tensors, "rope_freqs": wrong}))
 
 
 def test_the_cut_into_calls_does_not_show(toys: SimpleNamespace) -> None:
@@ -179,8 +248,6 @@ def test_nan_shows_in_the_logits_and_leaves_no_trace(toys: SimpleNamespace) -> N
     values[77] = np.nan
     broken = dict(checkpoint.tensors) | {"embed_tokens": toys.tensor("embed_tokens", values, "F32")}
     broken["lm_head"] = checkpoint.tensors["embed_tokens"]
-    from dataclasses import replace
-
     model = toys.load(
         replace(checkpoint, tensors=broken, config=replace(checkpoint.config, tie_embeddings=False))
     )
@@ -204,8 +271,6 @@ def test_missing_and_misshapen_tensors(toys: SimpleNamespace) -> None:
     checkpoint = toys.checkpoint()
     tensors = dict(checkpoint.tensors)
     del tensors["layers.1.o_proj"]
-    from dataclasses import replace
-
     with pytest.raises(ModelFormatError, match=r"layers\.1\.o_proj.*missing"):
         toys.load(replace(checkpoint, tensors=tensors))
     tensors["layers.1.o_proj"] = checkpoint.tensors["layers.1.gate_proj"]

@@ -44,6 +44,17 @@ def test_any_number_of_threads_gives_the_same_bits(toys: SimpleNamespace, n_thre
         np.testing.assert_array_equal(a, b)
 
 
+def test_as_many_threads_as_there_is_room_for_and_no_more(toys: SimpleNamespace) -> None:
+    checkpoint = toys.checkpoint("Q4_1")
+    with pytest.raises(ValueError, match="expected 1 to 256"):
+        toys.load(checkpoint, threads=257)
+    alone, crowd = (toys.load(checkpoint, threads=n) for n in (1, 256))
+    token = IDS[:1]
+    ours = [crowd.forward(token, cache).copy() for cache in [crowd.new_cache(8)] for _ in range(3)]
+    for row, cache in zip(ours, [alone.new_cache(8)] * 3, strict=True):
+        np.testing.assert_array_equal(row, alone.forward(token, cache))
+
+
 def test_helpers_sleep_by_python_where_there_is_nothing_better(
     toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,8 @@ GGUF_NAMES = {
     "q_proj": "attn_q.weight", "k_proj": "attn_k.weight", "v_proj": "attn_v.weight",
     "o_proj": "attn_output.weight", "gate_proj": "ffn_gate.weight", "up_proj": "ffn_up.weight",
     "down_proj": "ffn_down.weight", "q_proj.bias": "attn_q.bias",
-    "k_proj.bias": "attn_k.bias", "v_proj.bias": "attn_v.bias",
+    "k_proj.bias": "attn_k.bias", "v_proj.bias": "attn_v.bias", "o_proj.bias": "attn_output.bias",
+    "gate_proj.bias": "ffn_gate.bias", "up_proj.bias": "ffn_up.bias", "down_proj.bias": "ffn_down.bias",
     "q_norm": "attn_q_norm.weight", "k_norm": "attn_k_norm.weight", "rope_freqs": "rope_freqs.weight",
 }  # fmt: skip
 HF_PARENTS = dict.fromkeys("qkvo", "self_attn") | dict.fromkeys("gud", "mlp")
@@ -33,7 +34,8 @@ FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "BF16": 32}
 
 @dataclass
 class TinyModel:
-    """A random model. n_heads 8 at dim 64 is what the npz loader knows as the 260K stories model."""
+    """A random model. n_heads 8 at dim 64 is what the npz loader knows as the 260K stories model. bias: on q,
+    k and v; more_biases: on the other matrices."""
 
     dim: int = 64
     hidden_dim: int = 96
@@ -46,6 +48,7 @@ class TinyModel:
     norm_eps: float = 1e-5
     tied: bool = True
     bias: bool = False
+    more_biases: bool = False
     qk_norm: bool = False
     architecture: str = "llama"
     seed: int = 0
@@ -79,6 +82,13 @@ class TinyModel:
                     "q_proj.bias": vector(q_dim),
                     "k_proj.bias": vector(kv_dim),
                     "v_proj.bias": vector(kv_dim),
+                }
+            if self.more_biases:
+                layer |= {
+                    "o_proj.bias": vector(self.dim),
+                    "gate_proj.bias": vector(self.hidden_dim),
+                    "up_proj.bias": vector(self.hidden_dim),
+                    "down_proj.bias": vector(self.dim),
                 }
             if self.qk_norm:
                 layer |= {"q_norm": vector(self.head_dim), "k_norm": vector(self.head_dim)}

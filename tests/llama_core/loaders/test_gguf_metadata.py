@@ -41,6 +41,10 @@ METADATA_CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"llama.rope.scaling.type": "longrope", "llama.rope.scaling.factor": 4.0},
         "'longrope' scaling; linear, llama3, yarn would work",
     ),
+    "scaling of an unknown kind, without a factor": (
+        {"llama.rope.scaling.type": "longrope"},
+        "metadata key 'llama.rope.scaling': asks for 'longrope' scaling",
+    ),
     "scaling by a negative factor": (
         {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": -1.0},
         "factor is -1.0",
@@ -66,7 +70,21 @@ def test_metadata_that_makes_no_model(model_files: ModuleType, tmp_path: Path, n
 
 
 def test_a_tensor_that_the_model_would_leave_out_is_refused(model_files: ModuleType, tmp_path: Path) -> None:
-    extra = {"blk.0.attn_output.bias": np.zeros(64, dtype=np.float32)}
+    extra = {"blk.0.attn_sinks.weight": np.zeros(8, dtype=np.float32)}
     path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel(), extra_tensors=extra)
-    with pytest.raises(UnsupportedModelError, match=r"blk\.0\.attn_output\.bias.*has no place"):
+    with pytest.raises(UnsupportedModelError, match=r"blk\.0\.attn_sinks\.weight.*has no place"):
+        open_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [("attn_output", r"layers\.1\.o_proj\.bias"), ("ffn_gate", r"layers\.0\.up_proj\.bias")],
+)
+def test_a_bias_belongs_to_every_layer_and_to_its_whole_group(
+    model_files: ModuleType, tmp_path: Path, name: str, missing: str
+) -> None:
+    size = 96 if name == "ffn_gate" else 64
+    extra = {f"blk.0.{name}.bias": np.zeros(size, dtype=np.float32)}
+    path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel(), extra_tensors=extra)
+    with pytest.raises(ModelFormatError, match=f"tensor {missing}: is missing"):
         open_checkpoint(path)

@@ -9,8 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
+from llama_core.config import RopeScaling
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders import open_checkpoint
 
@@ -35,6 +37,13 @@ def add_tensor(folder: Path, name: str, dtype: str, shape: list[int], n_bytes: i
     header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + n_bytes]}
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data + bytes(n_bytes))
+
+
+def rename_weights(folder: Path, *names: str) -> None:
+    """model.safetensors under the first name, and further files without a tensor."""
+    (folder / "model.safetensors").rename(folder / names[0])
+    for name in names[1:]:
+        (folder / name).write_bytes(struct.pack("<Q", 2) + b"{}")
 
 
 FOLDERS: dict[str, tuple[Change, str]] = {
@@ -70,20 +79,30 @@ FOLDERS: dict[str, tuple[Change, str]] = {
         "unquantised model or a GGUF file",
     ),
     "another activation": (edit_json("config.json", hidden_act="gelu"), "'gelu'; silu would work"),
-    "biases in the feed-forward": (edit_json("config.json", mlp_bias=True), "mlp_bias: is true"),
     "vocabulary": (edit_json("config.json", vocab_size=301), r"\(300, 64\), the config asks for \(301, 64\)"),
     "scaling of an unknown kind": (
         edit_json("config.json", rope_scaling={"rope_type": "dynamic", "factor": 2.0}),
         "'dynamic' scaling; linear, llama3, yarn would work",
+    ),
+    # Its numbers are others: what is missing of ours says nothing.
+    "scaling of an unknown kind, without a factor": (
+        edit_json(
+            "config.json", rope_scaling={"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}
+        ),
+        "field rope_scaling: asks for 'longrope' scaling; linear, llama3, yarn would work",
     ),
     "scaling without a factor": (
         edit_json("config.json", rope_scaling={"type": "linear"}),
         "rope_scaling.factor: is missing",
     ),
     "scaling that is a list": (edit_json("config.json", rope_scaling=[1]), "rope_scaling: is no object"),
-    "an output bias": (
+    "an output bias in one layer only": (
         lambda f: add_tensor(f, "model.layers.0.self_attn.o_proj.bias", "F32", [64], 256),
-        "o_proj.bias.*has no place",
+        r"layers\.1\.o_proj\.bias: is missing",
+    ),
+    "a tensor of another model": (
+        lambda f: add_tensor(f, "model.layers.0.self_attn.sinks", "F32", [8], 32),
+        "self_attn.sinks.*has no place",
     ),
     "weights of whole numbers": (
         lambda f: (
@@ -97,9 +116,9 @@ FOLDERS: dict[str, tuple[Change, str]] = {
         "occurs twice under two names",
     ),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "neither config.json"),
-    "two files without an index": (
-        lambda f: (f / "second.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}") and None,
-        "2 .safetensors files and no",
+    "two files without an index, none called model": (
+        lambda f: rename_weights(f, "a.safetensors", "b.safetensors"),
+        r"2 \.safetensors files, no model\.safetensors and no .*name one of them: 'a.safetensors', 'b.safe",
     ),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "no 'tokenizer.json' beside the model"),
 }
@@ -154,6 +173,24 @@ CONFIGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"rope_theta": None, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
         {"rope_theta": 5e5, "rope_scaling": None},
     ),
+    "theta beside a table without it": (
+        {"rope_theta": 5e5, "rope_parameters": {"rope_type": "default"}},
+        {"rope_theta": 5e5, "rope_scaling": None},
+    ),
+    "theta beside an empty table": ({"rope_theta": 5e5, "rope_parameters": {}}, {"rope_theta": 5e5}),
+    "scaling beside a table without it": (
+        {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_theta": 5e5}},
+        {
+            "rope_theta": 5e5,
+            "rope_scaling": RopeScaling("linear", factor=2.0, original_max_seq_len=64),
+        },
+    ),
+    "partial rotation in the newer table": (
+        {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+        {"rope_dim": 4},
+    ),
+    "partial rotation in its older place": ({"partial_rotary_factor": 0.5}, {"rope_dim": 4}),
+    "a window, which llama does not have": ({"sliding_window": 16}, {"sliding_window": 0}),
     "a tied head": ({"tie_word_embeddings": True}, {"tie_embeddings": True}),
 }
 
@@ -199,3 +236,40 @@ def test_windows_in_some_layers_only_are_refused(model_files: ModuleType, tmp_pa
     folder = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel(), config=changes)
     with pytest.raises(UnsupportedModelError, match="all alike would work"):
         open_checkpoint(folder)
+
+
+def test_of_several_files_the_named_one_is_opened(model_files: ModuleType, tmp_path: Path) -> None:
+    """Else model.safetensors; others may hold the same weights under other names, as consolidated ones do."""
+    ours, other = model_files.TinyModel(), model_files.TinyModel(seed=1)
+    folder = model_files.write_hf_folder(tmp_path / "hf", other)
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    model_files.write_hf_folder(folder, ours)
+    for path, model in (
+        (folder, ours),
+        (folder / "config.json", ours),
+        (folder / "model.safetensors", ours),
+        (folder / "other.safetensors", other),
+    ):
+        checkpoint = open_checkpoint(path)
+        assert checkpoint.path == folder
+        weight = checkpoint.tensors["layers.1.o_proj"].to_float32()
+        np.testing.assert_array_equal(weight, model.weights["layers.1.o_proj"])
+    foreign = struct.pack("<Q", 80) + json.dumps(
+        {"layers.0.wq.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+    ).encode().ljust(80)
+    (folder / "consolidated.safetensors").write_bytes(foreign + bytes(4))
+    assert open_checkpoint(folder).config == open_checkpoint(folder / "model.safetensors").config
+    with pytest.raises(ModelFormatError):
+        open_checkpoint(folder / "consolidated.safetensors")
+
+
+def test_a_named_part_stands_for_the_whole_index(model_files: ModuleType, tmp_path: Path) -> None:
+    model, other = model_files.TinyModel(), model_files.TinyModel(seed=1)
+    folder = model_files.write_hf_folder(tmp_path / "hf", other)
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    model_files.write_hf_folder(folder, model, shards=2)
+    for name in ("", "model.safetensors.index.json", "model-00002-of-00002.safetensors"):
+        weight = open_checkpoint(folder / name).tensors["norm"].to_float32()
+        np.testing.assert_array_equal(weight, model.weights["norm"])
+    weight = open_checkpoint(folder / "other.safetensors").tensors["norm"].to_float32()
+    np.testing.assert_array_equal(weight, other.weights["norm"])

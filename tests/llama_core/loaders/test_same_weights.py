@@ -131,6 +131,19 @@ def test_biases_and_norms_of_the_neighbours(
         assert checkpoint.config.architecture == architecture
 
 
+def test_biases_of_every_matrix(model_files: ModuleType, tmp_path: Path) -> None:
+    model = model_files.TinyModel(bias=True, more_biases=True)
+    for path in (
+        model_files.write_gguf(tmp_path / "m.gguf", model),
+        model_files.write_hf_folder(
+            tmp_path / "hf", model, config={"attention_bias": True, "mlp_bias": True}
+        ),
+    ):
+        checkpoint = open_checkpoint(path)
+        assert sum(name.endswith(".bias") for name in checkpoint.tensors) == 14
+        assert_weights(checkpoint, model)
+
+
 def test_a_head_size_that_is_not_dim_over_heads(model_files: ModuleType, tmp_path: Path) -> None:
     model = model_files.TinyModel(n_heads=3, n_kv_heads=1, head_dim=32)
     for path in (

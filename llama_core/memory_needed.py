@@ -1,0 +1,44 @@
+"""How much memory each backend would take for a model whose tensors are known, before one is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from llama_core.checkpoint import Tensor
+from llama_core.config import ModelConfig
+from llama_core.jit.plan import plan_packing, shape_problem
+
+# The context that a chat starts with where the model allows it; what the KV cache is estimated for.
+CHAT_CONTEXT = 4096
+
+
+def memory_needed(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Bytes by backend: weights, a float32 KV cache of a chat's usual length, both together, and apart from
+    these `mapped_bytes`, pages of the file that are read while the model runs and that the system may drop.
+    `problem` says instead why a backend cannot run the model.
+
+    tensors: names and shapes as in `checkpoint.py`, checked.
+    """
+    as_float32 = 4 * sum(math.prod(tensor.shape) for tensor in tensors.values())
+    needed = {"numpy": _of_backend(config, as_float32, 0)}
+    problem = shape_problem(config)
+    if problem is None:
+        plan = plan_packing(config, tensors)
+        needed["jit"] = _of_backend(config, plan.nbytes, plan.embedding.nbytes)
+    else:
+        needed["jit"] = {"problem": problem}
+    return needed
+
+
+def _of_backend(config: ModelConfig, weights_bytes: int, mapped_bytes: int) -> dict[str, Any]:
+    context = min(config.max_seq_len, CHAT_CONTEXT)
+    kv_bytes = context * config.n_layers * 2 * config.kv_dim * 4
+    return {
+        "weights_bytes": weights_bytes,
+        "kv_bytes": kv_bytes,
+        "kv_context": context,
+        "bytes": weights_bytes + kv_bytes,
+        "mapped_bytes": mapped_bytes,
+    }
