@@ -23,6 +23,7 @@ from chat_app.settings import Settings
 from chat_app.store.drafts import Drafts
 from chat_app.store.prompt_history import PromptHistory
 from chat_app.store.transcripts import TranscriptError, TranscriptStore
+from chat_app.terminal_app import TerminalApp
 from chat_app.themes import DARK, THEMES
 from chat_app.ui_state import read_ui_state, write_ui_state
 
@@ -33,7 +34,7 @@ def _providers() -> type[Provider]:
     return ChatProvider
 
 
-class LlamaChatApp(AppModels):
+class LlamaChatApp(TerminalApp, AppModels):
     """Everything it depends on can be given, for tests: where files are, the engine's maker, the clock."""
 
     TITLE = "llama-chat"
@@ -95,7 +96,7 @@ class LlamaChatApp(AppModels):
             self.chat.note(f"There is no theme {self._unknown_theme!r}; using {self.theme}.", "warning")
         self.theme_changed_signal.subscribe(self, lambda theme: self.remember(theme=theme.name))
         self.find_model(self.settings.model)
-        self.run_worker(self._open_first(), group="session")
+        self.chat.spawn(self._open_first())
 
     async def _open_first(self) -> None:
         if self.first_chat is not None:
@@ -174,7 +175,7 @@ class LlamaChatApp(AppModels):
 
     def resume(self, chat_id: str) -> None:
         """Leave this chat for another."""
-        self.run_worker(self.open_chat(chat_id), group="session")
+        self.chat.spawn(self.open_chat(chat_id))
 
     async def open_chat(self, chat_id: str) -> None:
         try:
@@ -208,7 +209,7 @@ class LlamaChatApp(AppModels):
     def export_chat(self, target: str) -> None:
         from chat_app.screens.exporting import run_export
 
-        self.run_worker(run_export(self, target), group="session")
+        self.chat.spawn(run_export(self, target))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         from chat_app.screens.palette import system_commands

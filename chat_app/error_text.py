@@ -7,9 +7,13 @@ def describe_error(error: BaseException) -> str:
     """What went wrong. Errors raised on purpose, here or in the engine, are sentences already."""
     from chat_app.fetch.download_errors import DownloadError
     from chat_app.models import ModelNotFound
+    from chat_app.store.export import ExportError
+    from chat_app.store.transcript import TranscriptError
     from llama_core.errors import LlamaCoreError
 
-    if isinstance(error, LlamaCoreError | DownloadError | ModelNotFound | ValueError) and str(error):
+    ours = LlamaCoreError | DownloadError | ModelNotFound | TranscriptError | ExportError
+    # A KeyError or IndexError is a LookupError whose text is only the key: no sentence.
+    if (isinstance(error, ours | ValueError) or type(error) is LookupError) and str(error):
         return str(error)
     if isinstance(error, MemoryError):
         return f"There was not enough memory. {error}".strip()

@@ -19,6 +19,26 @@ _NAMES = {
     "delete": "Del",
 }
 
+# The ids of all bindings, for `[keymap]` in config.toml: here, since the settings are read without a screen.
+BINDING_IDS = tuple(
+    f"{place}.{name}"
+    for place, names in {
+        "app": "help palette quit settings",
+        "chat": "editor history interrupt new page_down page_up panel reset select_next select_previous stop"
+        " to_end",
+        "confirm": "no yes",
+        "dialog": "close",
+        "export": "close",
+        "history": "delete export search",
+        "inspector": "branch down first last next previous up",
+        "message": "branch continue copy edit inspect next previous regenerate",
+        "overflow": "drop stop",
+        "prompt": "complete leave newer newline older send",
+        "settings": "apply",
+    }.items()
+    for name in names.split()
+)
+
 
 def long_key(key: str) -> str:
     """`Ctrl+N`, `Shift+Enter`, `F1`, `y`."""

@@ -29,7 +29,6 @@ WINDOW_S = 1.0  # "now" is the rate over the last second of the engine's time
 BUCKET_S = 0.1  # one point of the sparkline
 MAX_POINTS = 240
 MAX_STEPS = 4096  # percentiles look at this many of the last passes
-SAME_PASS_S = 1e-4  # no model computes a token in less
 
 
 class PanelMetrics:
@@ -52,13 +51,15 @@ class PanelMetrics:
         self._prefill: PrefillProgress | None = None
         self._prefill_started = 0.0
         self._last_prefill_rate = None
-        # (seconds, tokens) of each pass of the model: right guesses arrive with no time of their own
+        # (seconds, tokens) of each pass of the model: its first token carries the time, and those that follow
+        # a right guess come from the same pass
         self._passes: deque[tuple[float, int]] = deque(maxlen=MAX_STEPS)
         self._recent: deque[float] = deque()
         self._points: deque[float] = deque(maxlen=MAX_POINTS)
         self._bucket_n, self._bucket_s = 0, 0.0
         self._decode_n, self._decode_s = 0, 0.0
         self._drafted_n = 0
+        self._guessed = False  # whether the last token was a right guess
         self._ttft_s: float | None = None
 
     # What happens outside a reply.
@@ -96,6 +97,7 @@ class PanelMetrics:
         self._points.clear()
         self._bucket_n, self._bucket_s = 0, 0.0
         self._decode_n, self._decode_s, self._drafted_n = 0, 0.0, 0
+        self._guessed = False
 
     def failed(self) -> None:
         self._phase = "failed"
@@ -121,13 +123,14 @@ class PanelMetrics:
         self._context_n = token.context_n
         self._drafted_n += token.drafted
         self._decode_n += 1
+        same_pass, self._guessed = self._guessed, token.drafted
         if token.index == 0:
             prefill_s = self._prefill.prefill_s if self._prefill else 0.0
             self._ttft_s = prefill_s + token.step_s
             return
         step = token.step_s
         self._decode_s += step
-        if step < SAME_PASS_S and self._passes:
+        if same_pass and self._passes:
             seconds, tokens = self._passes.pop()
             self._passes.append((seconds + step, tokens + 1))
         else:
@@ -156,6 +159,7 @@ class PanelMetrics:
         prefill_rate = prefill_n / prefill_s if prefill_s > 0 and prefill_n else None
         recent_s = sum(self._recent)
         mean = (self._decode_n - 1) / self._decode_s if self._decode_s > 0 else None
+        # percentiles are per token: a pass's time is spread over the tokens it gave
         steps = [seconds / tokens for seconds, tokens in self._passes for _ in range(tokens)]
         rate = prefill_rate or self._last_prefill_rate
         memory, load, timings = self._memory, self._load, self._timings

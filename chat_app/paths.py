@@ -72,6 +72,9 @@ def get_paths() -> Paths:
 
 
 def ensure_dir(path: Path) -> Path:
-    """Create `path` (and its parents) readable by this user alone; returns it."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Create `path` (and its parents) readable by this user alone; returns it. What is there stays so."""
+    missing = [one for one in (path, *path.parents) if not one.exists()]
+    for one in reversed(missing):  # `parents=True` would make the parents with the umask's mode
+        one.mkdir(mode=0o700, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)  # raises where a file stands in the way
     return path

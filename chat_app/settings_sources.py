@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from chat_app.key_names import BINDING_IDS
 from chat_app.paths import HOME_VARIABLE, get_paths
 from chat_app.settings import PARAMETERS, READERS, Settings, nearest, set_parameter
 
@@ -53,6 +54,10 @@ def _apply_table(settings: Settings, table: Mapping[str, Any], where: Callable[[
             good = {name: keys for name, keys in value.items() if isinstance(keys, str)}
             for name in value.keys() - good.keys():
                 settings = _notice(settings, f'{where(name)}: the keys of {name!r} must be text, as in "f2".')
+            for name in good:
+                if name not in BINDING_IDS:
+                    hint = nearest(name, list(BINDING_IDS))
+                    settings = _notice(settings, f"{where(name)}: there is no key {name!r} to change.{hint}")
             settings = replace(settings, keymap=good)
         elif key in READERS or key in PARAMETERS:
             settings = _set(settings, where(key), key, value)

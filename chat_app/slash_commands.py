@@ -70,10 +70,12 @@ def parse(text: str) -> tuple[SlashCommand, str]:
 
 
 def offers(text: str) -> list[SlashCommand]:
-    """The commands that `text` may become; none once an argument is typed."""
-    if not text.startswith("/") or " " in text or "\n" in text:
+    """The commands that `text` may become; the command itself once an argument is typed."""
+    if not text.startswith("/") or "\n" in text:
         return []
-    typed = text.lower()
+    typed, space, _ = text.lower().partition(" ")
+    if space:
+        return [BY_NAME[typed]] if typed in BY_NAME else []
     return [
         command
         for command in COMMANDS

@@ -13,6 +13,7 @@ from chat_app.line.interrupt import stop_on_signals
 from chat_app.line.line_chat import LineChat, open_chat
 from chat_app.line.plain_commands import Answer, run_line_command
 from chat_app.line.timings_text import timing_lines
+from chat_app.slash_commands import is_command
 from llama_core.engine.events import Finished, TextDelta
 from llama_core.errors import LlamaCoreError
 
@@ -48,7 +49,7 @@ def run_plain(
                 text = read_message()
             if text is None:
                 return 0
-            if text.startswith("/"):
+            if is_command(text):
                 if run_line_command(text, chat, engine) is Answer.END:
                     return 0
             elif text.strip():

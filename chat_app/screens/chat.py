@@ -78,6 +78,9 @@ class ChatScreen(ChatInput):
     # ChatView.
 
     def show_chat(self) -> None:
+        if self.editing is not None and self.editing not in self.session.conversation:
+            self.editing = None  # another chat; what was typed stays, as an ordinary prompt
+            self.prompt.border_title = ""
         path = self.session.path()
         self.later(lambda: self.messages.show_path(path))
         self.later(self.refresh_views)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Awaitable
+from typing import Any
 
 from chat_app import slash_commands
 from chat_app.conversation import Message
@@ -20,10 +22,25 @@ class ChatCommands(ChatPart):
         try:
             command, argument = slash_commands.parse(text)
             done = getattr(self, command.handler)(argument)
-            if inspect.isawaitable(done):
-                await done
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - told; a command never ends the app
+            self._command_failed(text, error)
+            return
+        if inspect.isawaitable(done):
+            # Not awaited here: it may wait for the engine, and keys must not wait with it.
+            self.spawn(self._finish_command(text, done))
+
+    async def _finish_command(self, text: str, done: Awaitable[Any]) -> None:
+        try:
+            await done
+        except Exception as error:  # noqa: BLE001 - as above
+            self._command_failed(text, error)
+
+    def _command_failed(self, text: str, error: Exception) -> None:
+        if isinstance(error, ValueError):
             self.note(str(error), "warning")
+        else:
+            self.report(error)
+        if not self.prompt.text:
             self.prompt.set_text(text)
 
     def last(self, role: str) -> Message | None:

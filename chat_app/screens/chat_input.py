@@ -29,6 +29,10 @@ class ChatInput(ChatActions):
         if slash_commands.is_command(text):
             await self.run_command(text)
             return
+        if self.editing is not None and self.session.generating:
+            self.note("A reply is being written; press Esc to stop it first.", "warning")
+            self.prompt.set_text(text)
+            return
         editing, self.editing = self.editing, None
         self.prompt.border_title = ""
         if editing is not None:

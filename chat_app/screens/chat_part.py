@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from textual.widgets import Static
 
 from chat_app import clipboard, formatting
 from chat_app.conversation import Message
+from chat_app.error_text import describe_error
 from chat_app.sanitize import clean
 from chat_app.session.chat_view import Severity
 from chat_app.session.session import ChatSession
@@ -79,7 +81,19 @@ class ChatPart(Screen[None]):
     # Work that takes a while.
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        self.run_worker(work, group="session")
+        """Run work beside the screen. Whatever goes wrong in it is told; it never ends the app."""
+        self.run_worker(self._guarded(work), group="session")
+
+    async def _guarded(self, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - told and logged; a cancellation passes
+            self.report(error)
+
+    def report(self, error: Exception) -> None:
+        """Tell and log an error that nobody expected."""
+        logging.getLogger(__name__).error("work of the chat screen failed", exc_info=error)
+        self.note(describe_error(error), "error")
 
     def later(self, job: Job) -> None:
         self._jobs.put_nowait(job)

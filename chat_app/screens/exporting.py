@@ -30,7 +30,10 @@ def target_path(argument: str, title: str, chat_id: str) -> Path:
     name = default_name(title, chat_id)
     if not argument or argument.lower() in (*FORMATS, SVG):
         return Path.cwd() / f"{name}{argument.lower() or '.md'}"
-    path = Path(argument).expanduser()
+    try:
+        path = Path(argument).expanduser()
+    except RuntimeError as error:
+        raise ExportError(f"The home folder in {clean(argument)} is not known.") from error
     if path.is_dir():
         return path / f"{name}.md"
     if path.suffix.lower() not in (*FORMATS, SVG):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from chat_app.app import LlamaChatApp
 
 Part = str | tuple[str, str]
+COLUMN = 28  # where the second column begins
 
 
 def key_groups() -> list[tuple[str, list[Binding]]]:
@@ -40,35 +42,35 @@ def _bindings(found: Iterable[BindingType]) -> list[Binding]:
     return [one for one in found if isinstance(one, Binding) and one.id and one.description]
 
 
-class HelpScreen(Dialog[None]):
-    """Keys as they are now, remapped ones included."""
+def entry(name: str, text: str, width: int) -> list[Part]:
+    """A name and what it does, in the second column; on the next line where the name is too long for it."""
+    room = max(10, width - COLUMN)
+    lines = textwrap.wrap(text, room) or [""]
+    head = f"  {name}"
+    gap = " " * (COLUMN - len(head)) if len(head) < COLUMN else "\n" + " " * COLUMN
+    return [(head, "bold $text-accent"), gap + ("\n" + " " * COLUMN).join(lines) + "\n"]
+
+
+class HelpText(Static):
+    """All of it, wrapped to the width there is."""
 
     app: LlamaChatApp
 
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog -wide -high"):
-            yield Static(Content("Keys and commands"), classes="dialog-title")
-            with VerticalScroll(classes="dialog-body", can_focus=True):
-                yield Static(self._body())
-            yield Static(Content("Esc closes"), classes="dialog-hint")
+    def on_resize(self) -> None:
+        self.update(self._body(self.size.width))
 
-    def _body(self) -> Content:
+    def _body(self, width: int) -> Content:
         keymap = self.app.settings.keymap
         parts: list[Part] = []
         for headline, bindings in key_groups():
             parts.append((f"{headline}\n", "bold $text-primary"))
             for binding in bindings:
                 keys = long_keys(keymap.get(binding.id or "") or binding.key)
-                parts += [
-                    (f"  {keys:<26}", "bold $text-accent"),
-                    f"{binding.tooltip or binding.description}\n",
-                ]
+                parts += entry(keys, binding.tooltip or binding.description, width)
             parts.append("\n")
         parts.append(("Commands\n", "bold $text-primary"))
         for command in COMMANDS:
-            names = ", ".join((command.usage, *command.aliases))
-            gap = "\n" + " " * 28 if len(names) > 25 else ""
-            parts += [(f"  {names:<26}", "bold $text-accent"), f"{gap}{command.help}\n"]
+            parts += entry(", ".join((command.usage, *command.aliases)), command.help, width)
         parts += [
             ('\nA block in """ sends several lines', "$foreground 60%"),
             (" · the mouse selects text, Ctrl+C copies it", "$foreground 60%"),
@@ -76,3 +78,14 @@ class HelpScreen(Dialog[None]):
             (", ".join(one.id or "" for _, found in key_groups() for one in found), "$foreground 60%"),
         ]
         return Content.assemble(*parts)
+
+
+class HelpScreen(Dialog[None]):
+    """Keys as they are now, remapped ones included."""
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog -wide -high"):
+            yield Static(Content("Keys and commands"), classes="dialog-title")
+            with VerticalScroll(classes="dialog-body", can_focus=True):
+                yield HelpText()
+            yield Static(Content("Esc closes"), classes="dialog-hint")

@@ -137,8 +137,13 @@ class HistoryScreen(Dialog[str]):
         finally:
             stop.set()
         self._hits = {hit.chat.id: hit for hit in hits}
-        self._show([(hit.chat.id, hit_row(hit, terms, self._now())) for hit in hits[:SHOWN]])
+        width = self._list.scrollable_content_region.width
+        self._show([(hit.chat.id, hit_row(hit, terms, self._now(), width)) for hit in hits[:SHOWN]])
         self._note(f"{len(hits):,} of {len(self._chats):,} chats" if hits else "No chat holds these words.")
+
+    def on_resize(self) -> None:
+        if self._hits:  # what is shown of a message depends on the width
+            self._search()
 
     def _count_of_all(self) -> str:
         count = len(self._chats)

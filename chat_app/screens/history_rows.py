@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from rich.cells import cell_len
 from textual.content import Content
 
 from chat_app.conversation import Message
@@ -41,14 +42,18 @@ def chat_row(chat: ChatSummary, now: datetime) -> Content:
     return Content("\n").join([_title(chat), _facts(chat, now)])
 
 
-def hit_row(hit: Hit, terms: Iterable[str], now: datetime) -> Content:
-    """Two lines: the title; when, and the place found with its matches marked."""
+def hit_row(hit: Hit, terms: Iterable[str], now: datetime, width: int = 0) -> Content:
+    """Two lines: the title; when, and the place found with its matches marked, the first one in the middle
+    where `width` cells (0: enough) do not hold the whole."""
     terms = list(terms)
     about = Content.styled(f"  {describe_time(hit.chat.updated, now)}  ", _MUTED)
     if hit.message_id is None:
         return Content("\n").join([_mark(_title(hit.chat), terms), _facts(hit.chat, now)])
-    found = _mark(Content(clean_line(hit.snippet.text)), terms)
     more = Content.styled(f"  +{hit.count - 1}", _MUTED) if hit.count > 1 else Content("")
+    text = clean_line(hit.snippet.text)
+    if width > 0:
+        text = _around_match(text, terms, max(8, width - about.cell_length - more.cell_length))
+    found = _mark(Content(text), terms)
     return Content("\n").join([_title(hit.chat), Content.assemble(about, found, more)])
 
 
@@ -79,6 +84,27 @@ def _facts(chat: ChatSummary, now: datetime) -> Content:
     if chat.damaged:
         facts.append("damaged in part")
     return Content.styled("  " + " · ".join(fact for fact in facts if fact), _MUTED)
+
+
+def _around_match(text: str, terms: list[str], room: int) -> str:
+    """The part of `text` with its first match in the middle, in at most `room` cells."""
+    spans = find_spans(text, terms)
+    if not spans or cell_len(text) <= room:
+        return text
+    start, stop = spans[0]
+    first, last = start, min(stop, start + room)
+    grows = True
+    while grows:  # a character at either end in turn, as long as one fits with the dots
+        grows = False
+        for before, after in ((1, 0), (0, 1)):
+            left, right = max(0, first - before), min(len(text), last + after)
+            if (left, right) != (first, last) and cell_len(_dotted(text, left, right)) <= room:
+                first, last, grows = left, right, True
+    return _dotted(text, first, last)
+
+
+def _dotted(text: str, first: int, last: int) -> str:
+    return ("…" if first else "") + text[first:last] + ("…" if last < len(text) else "")
 
 
 def _mark(content: Content, terms: list[str]) -> Content:

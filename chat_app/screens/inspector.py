@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Part = str | tuple[str, str]
 MUTED = "$foreground 60%"
 BAR_WIDTH = 12
+FACT_LINES = 7  # above the alternatives, the empty line included
 
 
 def visible(text: str) -> str:
@@ -147,31 +148,42 @@ class InspectorScreen(Dialog[None]):
 
     def _show_look(self) -> None:
         if self._look is not None:
-            self.query_one("#inspector-look", Static).update(describe(self._look, self._choice))
+            widget = self.query_one("#inspector-look", Static)
+            widget.update(describe(self._look, self._choice, widget.size.height))
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show_look)
 
     def _say(self, text: str) -> None:
         self.query_one("#inspector-text", Static).update(Content(clean(text)))
 
 
-def describe(found: TokenLook, choice: int) -> Content:
-    """The right half: the token's facts and its rivals."""
+def describe(found: TokenLook, choice: int, height: int = 0) -> Content:
+    """The right half: the token's facts and its rivals; of these as many around the choice as `height` holds
+    (0: all)."""
     chosen = found.chosen
     raw = " ".join(f"{byte:02x}" for byte in chosen.raw) or "control token"
     parts: list[Part] = [
         (f"{visible(chosen.text)}\n", "bold $text-primary"),
-        ("token      ", MUTED),
+        ("token       ", MUTED),
         f"{found.index + 1}, id {chosen.id}\n",
-        ("bytes      ", MUTED),
+        ("bytes       ", MUTED),
         f"{raw}\n",
         ("probability ", MUTED),
         f"{fmt.percent(chosen.probability)}\n",
-        ("rank       ", MUTED),
+        ("rank        ", MUTED),
         f"{found.rank}\n",
-        ("entropy    ", MUTED),
+        ("entropy     ", MUTED),
         f"{found.entropy:.2f} bit\n\n",
     ]
-    for place, one in enumerate(found.top):
+    room = len(found.top) if height <= 0 else max(1, height - FACT_LINES)
+    if room < len(found.top):
+        room = max(1, room - 1)  # for the line that says so
+    first = max(0, min(choice - room // 2, len(found.top) - room))
+    for place, one in enumerate(found.top[first : first + room], first):
         parts += _alternative(one, chosen=one.id == chosen.id, marked=place == choice)
+    if room < len(found.top):
+        parts.append((f"  {choice + 1} of {len(found.top)}, ↑ ↓ for the others", MUTED))
     return Content.assemble(*parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -14,16 +15,28 @@ from chat_app.sanitize import clean
 from chat_app.screens.dialog import Dialog
 from chat_app.settings import PARAMETERS, Settings, parameter_values, set_parameter
 
-HIDDEN = ("ignore_eos", "stop")
+HIDDEN = ("ignore_eos",)
 
 
 def value_text(value: object) -> str:
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False) if value else ""
     return "" if value is None else str(value)
+
+
+def typed_value(name: str, typed: str) -> str:
+    """What `set_parameter` takes: here the stop texts typed are all there are, not one more."""
+    if name != "stop":
+        return typed or "none"
+    if typed.startswith(("[", '"')):
+        return typed if typed.startswith("[") else f"[{typed}]"
+    return json.dumps([typed] if typed else [])
 
 
 class SettingsScreen(Dialog[Settings]):
     """The new settings, or None when nothing is to change."""
 
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]  # noqa: RUF012 - Textual declares it so
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "apply", "Apply", id="settings.apply", priority=True)
     ]
@@ -37,8 +50,9 @@ class SettingsScreen(Dialog[Settings]):
         with Vertical(classes="dialog -wide -high"):
             yield Static(Content("Settings of this session"), classes="dialog-title")
             with VerticalScroll(classes="dialog-body", can_focus=False):
-                yield Static(Content("System prompt"), classes="settings-head")
-                yield TextArea(self._settings.system or "", id="settings-system", soft_wrap=True)
+                system = TextArea(self._settings.system or "", id="settings-system", soft_wrap=True)
+                system.border_title = "System prompt"  # a line above would scroll away
+                yield system
                 with Grid(id="settings-grid"):
                     for name, parameter in PARAMETERS.items():
                         if name in HIDDEN:
@@ -65,7 +79,7 @@ class SettingsScreen(Dialog[Settings]):
             typed = self.query_one(f"#set-{name}", Input).value.strip()
             if typed == value_text(self._values[name]):
                 continue
-            settings = set_parameter(settings, name, typed or "none")
+            settings = set_parameter(settings, name, typed_value(name, typed))
         system = self.query_one("#settings-system", TextArea).text.strip()
         if system != (self._settings.system or ""):
             from dataclasses import replace

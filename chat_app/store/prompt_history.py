@@ -7,6 +7,7 @@ line is a pity and no loss, so a failure to write is reported by returning False
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 from chat_app.conversation import utc_now
@@ -29,6 +30,8 @@ class PromptHistory:
         self._at: int | None = None
         self._draft = ""
         self._unwritten: list[bytes] = []
+        # `ProcessLock` keeps out other processes, not the other threads of this one.
+        self._turn = threading.RLock()
 
     @property
     def prompts(self) -> list[str]:
@@ -42,17 +45,22 @@ class PromptHistory:
 
         True when it is on disk as well; otherwise it is written with the next one. Recalling begins anew.
         """
-        self._at = None
-        if not prompt.strip() or self.prompts[-1:] == [prompt]:
-            return True
-        self.prompts.append(prompt)
-        del self.prompts[: -self.limit]
-        self._unwritten.append(json.dumps({"prompt": prompt, "time": utc_now()}).encode("ascii") + b"\n")
-        del self._unwritten[: -self.limit]
-        return self.flush()
+        with self._turn:
+            self._at = None
+            if not prompt.strip() or self.prompts[-1:] == [prompt]:
+                return True
+            self.prompts.append(prompt)
+            del self.prompts[: -self.limit]
+            self._unwritten.append(json.dumps({"prompt": prompt, "time": utc_now()}).encode("ascii") + b"\n")
+            del self._unwritten[: -self.limit]
+            return self.flush()
 
     def flush(self) -> bool:
         """Write what could not be written before; True when nothing is left. Waits a while for its turn."""
+        with self._turn:
+            return self._flush()
+
+    def _flush(self) -> bool:
         try:
             make_folder(self.path.parent, self._fs)
             if not self._lock.acquire(_LOCK_TIMEOUT_S):

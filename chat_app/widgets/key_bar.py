@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
@@ -21,6 +22,10 @@ MESSAGE_KEYS = (
     "message.inspect",
 )
 
+Hint = tuple[str, str, str]  # key, label, action
+GAP = 2  # between two hints, as in app.tcss
+SHORT_LABELS = {"Commands": "Cmds", "Continue": "Go on", "Inspect": "Look", "Select": "Up"}
+
 
 class KeyHint(Static, can_focus=False):
     def __init__(self) -> None:
@@ -28,8 +33,9 @@ class KeyHint(Static, can_focus=False):
         self._action = ""
 
     def show(self, key: str, label: str, action: str) -> None:
+        """`key` with the spaces around it; none hides the hint."""
         self._action = action
-        self.update(Content.assemble((f" {key} ", "bold $text-accent"), (label, "$foreground 60%")))
+        self.update(Content.assemble((key, "bold $text-accent"), (label, "$foreground 60%")))
         self.display = bool(key)
 
     async def on_click(self, event: Click) -> None:
@@ -51,9 +57,31 @@ class KeyBar(Horizontal, can_focus=False):
             for active in self.screen.active_bindings.values()
             if active.binding.id
         }
-        for hint, wanted in zip(self.query(KeyHint), ids, strict=False):
-            binding = found.get(wanted)
-            if binding is None:
-                hint.show("", "", "")
+        shown = [
+            (self.app.get_key_display(found[one]), found[one].description, found[one].action)
+            for one in ids
+            if one in found
+        ]
+        tight, shown = fit(shown, self.content_size.width)
+        for place, hint in enumerate(self.query(KeyHint)):
+            if place < len(shown):
+                key, label, action = shown[place]
+                hint.show(f"{key} " if tight else f" {key} ", label, action)
             else:
-                hint.show(self.app.get_key_display(binding), binding.description, binding.action)
+                hint.show("", "", "")
+
+
+def fit(hints: list[Hint], width: int) -> tuple[bool, list[Hint]]:
+    """(without a space before each, hints that are whole in `width` cells): shorter labels, then fewer."""
+    if width <= 0 or _needs(hints) + len(hints) <= width:
+        return False, hints
+    if _needs(hints) > width:
+        hints = [(key, SHORT_LABELS.get(label, label), action) for key, label, action in hints]
+    while hints and _needs(hints) > width:
+        hints = hints[:-1]
+    return True, hints
+
+
+def _needs(hints: list[Hint]) -> int:
+    """Cells for keys and labels with a space between the two, and GAP between hints."""
+    return sum(cell_len(key) + 1 + cell_len(label) for key, label, _ in hints) + GAP * (len(hints) - 1)

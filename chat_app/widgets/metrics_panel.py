@@ -33,8 +33,8 @@ def meter(fraction: float, style: str) -> list[Part]:
     return [(filled, f"{style} on $foreground 15%"), (rest, "on $foreground 15%"), "\n"]
 
 
-def phases(shot: PanelSnapshot) -> Content:
-    """Prefill, decode, first token: progress while it runs, then time and rate."""
+def phases(shot: PanelSnapshot, *, short: bool = False) -> Content:
+    """Prefill, decode, first token: progress while it runs, then time and rate. Short: one row each."""
     parts: list[Part] = row("First token", fmt.duration(shot.ttft_s))
     running = shot.phase == "prefill" and shot.prefill_done_n < shot.prefill_total_n
     if running:
@@ -43,17 +43,27 @@ def phases(shot: PanelSnapshot) -> Content:
         left = "" if shot.prefill_eta_s is None else f"{fmt.duration(shot.prefill_eta_s)} left"
         parts += row(f"  {fmt.rate(shot.prefill_rate)} tok/s", left)
     else:
-        parts += row("Prefill", f"{shot.prefill_total_n:,} tok" if shot.prefill_total_n else fmt.UNKNOWN)
-        known = shot.prefill_s > 0
-        rate = f"{fmt.rate(shot.prefill_rate)} tok/s" if known else ""
-        parts += row(f"  {fmt.duration(shot.prefill_s) if known else ''}", rate)
-    parts += row("Decode", f"{shot.decode_n:,} tok" if shot.decode_n else fmt.UNKNOWN)
-    known = shot.decode_s > 0
-    rate = f"{fmt.rate(shot.decode_rate)} tok/s" if known else ""
-    parts += row(f"  {fmt.duration(shot.decode_s) if known else ''}", rate)
-    parts += row("Per token p50", fmt.duration(shot.p50_s))
-    parts += row("          p95", fmt.duration(shot.p95_s))
+        parts += _phase("Prefill", shot.prefill_total_n, shot.prefill_s, shot.prefill_rate, short)
+    parts += _phase("Decode", shot.decode_n, shot.decode_s, shot.decode_rate, short)
+    p50, p95 = fmt.duration(shot.p50_s), fmt.duration(shot.p95_s)
+    if short:
+        parts += row("Per token", f"p50 {p50} p95 {p95}")
+    else:
+        parts += row("Per token p50", p50) + row("          p95", p95)
     return Content.assemble(*parts[:-1])
+
+
+def _phase(name: str, tokens: int, seconds: float, per_second: float | None, short: bool) -> list[Part]:
+    """How much, how long, how fast."""
+    count = f"{tokens:,} tok" if tokens else fmt.UNKNOWN
+    took = fmt.duration(seconds) if seconds > 0 else ""
+    rate = f"{fmt.rate(per_second)} tok/s" if seconds > 0 else ""
+    if short:
+        value = " ".join(one for one in (took, rate) if one)
+        if len(name) + len(count) + len(value) + 2 > WIDTH:
+            count, value = count.removesuffix(" tok"), value.replace("tok/s", "t/s")
+        return row(f"{name} {count}", value)
+    return row(name, count) + row(f"  {took}", rate)
 
 
 def context(shot: PanelSnapshot) -> Content:
@@ -75,7 +85,8 @@ def reuse(shot: PanelSnapshot) -> Content:
     return Content.assemble(*parts[:-1])
 
 
-def memory(shot: PanelSnapshot) -> Content:
+def memory(shot: PanelSnapshot, *, short: bool = False) -> Content:
+    """What holds the memory, one kind a row; short: two a row."""
     resident = f"{fmt.mib(shot.resident_bytes)} MiB" if shot.resident_bytes else fmt.UNKNOWN
     parts: list[Part] = row("MEMORY", resident, "bold", HEAD)
     if shot.resident_bytes:
@@ -89,17 +100,24 @@ def memory(shot: PanelSnapshot) -> Content:
         cells = fmt.shares([size for _, size, _ in whole], WIDTH)
         parts += [("█" * n, colour) for n, (_, _, colour) in zip(cells, whole, strict=True)]
         parts.append("\n")
-        for name, size, colour in whole:
-            parts += [("■ ", colour), *row(name, f"{fmt.mib(size)} MiB")]
-            gap = parts[-3]
-            parts[-3] = gap[2:] if isinstance(gap, str) and len(gap) > 2 else gap
+        in_row = 2 if short else 1
+        unit = "" if short else " MiB"
+        for place, (name, size, colour) in enumerate(whole):
+            value = f"{fmt.mib(size)}{unit}"
+            last = place % in_row == in_row - 1
+            width = WIDTH // in_row - 2 - (0 if last else 2)  # the square before, a gap between two
+            gap = " " * max(1, width - len(name) - len(value))
+            parts += [("■ ", colour), (name, MUTED), gap, (value, "bold"), "\n" if last else "  "]
     return Content.assemble(*parts[:-1])
 
 
-def engine(shot: PanelSnapshot) -> Content:
+def engine(shot: PanelSnapshot, *, short: bool = False) -> Content:
     if not shot.backend:
         return Content("")
     threads = f"{shot.threads} thread{'s' if shot.threads != 1 else ''}"
+    if short:
+        name = clean_line(shot.backend.partition(" (")[0], WIDTH - len(threads) - len("ENGINE") - 3)
+        return Content.assemble(*row("ENGINE", f"{name}, {threads}", MUTED, HEAD)[:-1])
     backend = clean_line(shot.backend).replace(" (", "\n(")
     return Content.assemble(("ENGINE\n", HEAD), (f"{backend}\n{threads}", MUTED))
 
@@ -146,7 +164,7 @@ class MetricsPanel(VerticalScroll, can_focus=False):
         super().__init__(id=id)
         self._clock = clock
         self._digits_due = 0.0
-        self._last: tuple[PanelSnapshot, tuple[tuple[str, int], ...]] | None = None
+        self._last: tuple[PanelSnapshot, tuple[tuple[str, int], ...], bool] | None = None
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="panel-speed"):
@@ -169,20 +187,21 @@ class MetricsPanel(VerticalScroll, can_focus=False):
             value = f"{rate:.0f}" if rate and rate >= 100 else f"{rate:.1f}" if rate else "-"
             if digits.value != value:
                 digits.update(value)
-        if self._last == (shot, tuple(segments)):
+        short = self.screen.has_class("-short")
+        if self._last == (shot, tuple(segments), short):
             return
-        self._last = (shot, tuple(segments))
+        self._last = (shot, tuple(segments), short)
         sparkline = self.query_one("#panel-sparkline", Sparkline)
         sparkline.data = [0.0, *shot.rates] if shot.rates else []
         unit = Content.assemble(("tok/s\n", "bold $text-primary"), (self._phase(shot), MUTED))
         self._put("unit", unit)
         self._put("mean", Content.assemble(*row("Mean", f"{fmt.rate(shot.rate_mean)} tok/s")[:-1]))
-        self._put("phases", phases(shot))
+        self._put("phases", phases(shot, short=short))
         self._put("context", context(shot))
         self.query_one(OccupancyStrip).show(segments, shot.context_n)
         self._put("reuse", reuse(shot))
-        self._put("memory", memory(shot))
-        self._put("engine", engine(shot))
+        self._put("memory", memory(shot, short=short))
+        self._put("engine", engine(shot, short=short))
 
     def _put(self, name: str, content: Content) -> None:
         part = self.query_one(f"#panel-{name}", Static)

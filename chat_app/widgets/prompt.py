@@ -13,16 +13,18 @@ from textual.strip import Strip
 from textual.widgets import TextArea
 
 from chat_app.sanitize import clean
+from chat_app.slash_commands import BY_NAME
+from chat_app.widgets.status import Offers
 
 FENCE = '"""'
+TAB_WIDTH = 4
 
 
 class PromptArea(TextArea):
     """Enter sends; inside an open \"\"\" block it breaks the line. Up and Down at the edges recall."""
 
-    # These keys are answered in `_on_key`, in order with the text around them: a binding would run before
-    # the characters of the same burst are inserted, or after those that follow. They stand here for the
-    # help screen and the keymap.
+    # All keys of the prompt are answered in `_on_key`, in order with the text around them: as bindings they
+    # would run after characters that were typed later. They stand here for the help screen and the keymap.
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "Send", id="prompt.send"),
         Binding("shift+enter,ctrl+j,alt+enter", "newline", "New line", id="prompt.newline"),
@@ -47,7 +49,7 @@ class PromptArea(TextArea):
             super().__init__()
 
     class Complete(Message):
-        """Tab was pressed in a command."""
+        """Tab was pressed in a command that is to be completed by someone else."""
 
     class Leave(Message):
         """Ctrl+D was pressed on an empty prompt."""
@@ -64,7 +66,7 @@ class PromptArea(TextArea):
         super().__init__(
             id=id,
             soft_wrap=True,
-            tab_behavior="focus",
+            tab_behavior="focus",  # Tab is ours
             highlight_cursor_line=False,
             placeholder=Content("Ask anything, or / for commands"),
         )
@@ -82,20 +84,35 @@ class PromptArea(TextArea):
         self.insert("\n")
 
     def action_complete(self) -> None:
-        if self.text.startswith("/"):
-            self.post_message(self.Complete())
-        else:
-            self.screen.focus_next()
+        """The chosen offer, or spaces to the next tab stop: Tab never leaves the prompt."""
+        name = self._offers.chosen if self._offers is not None else ""
+        if name and " " not in self.text:
+            self.set_text(name + (" " if BY_NAME[name].usage != name else ""))
+        elif not self.text.startswith("/"):
+            self.insert(" " * (TAB_WIDTH - self.cursor_location[1] % TAB_WIDTH))
+
+    @property
+    def _offers(self) -> Offers | None:
+        """The commands that are offered now, where one may be chosen."""
+        for offers in self.screen.query(Offers):
+            return offers if offers.display else None
+        return None
 
     def action_cursor_up(self, select: bool = False) -> None:
-        if not select and self.cursor_at_first_line:
-            self.post_message(self.Recall(-1))
-        else:
-            super().action_cursor_up(select)
+        self._up_or_down(-1, select)
 
     def action_cursor_down(self, select: bool = False) -> None:
-        if not select and self.cursor_at_last_line:
-            self.post_message(self.Recall(+1))
+        self._up_or_down(+1, select)
+
+    def _up_or_down(self, step: int, select: bool) -> None:
+        """Among the offers while there are some; at the edge of the text to another prompt."""
+        at_edge = self.cursor_at_first_line if step < 0 else self.cursor_at_last_line
+        if not select and self._offers is not None and self._offers.choose(step):
+            return
+        if not select and at_edge:
+            self.post_message(self.Recall(step))
+        elif step < 0:
+            super().action_cursor_up(select)
         else:
             super().action_cursor_down(select)
 
@@ -129,7 +146,26 @@ class PromptArea(TextArea):
             answer()
         elif event.key != "enter":  # TextArea would insert a line break where Enter is mapped elsewhere
             await super()._on_key(event)
+            if not event.is_printable and await self._run_binding(event.key):
+                event.stop()
         event.prevent_default()
+
+    async def _run_binding(self, key: str) -> bool:
+        """Run what `key` does here, keymap included, before the next key is looked at."""
+        for node, bindings in self.screen._modal_binding_chain:
+            if node is self:
+                for binding in bindings.key_to_bindings.get(key, ()):
+                    if not binding.priority and await self.app.run_action(binding.action, self):
+                        return True
+        return False
+
+    def take_key(self, event: Key) -> bool:
+        """A character typed where it means nothing: into the prompt, with the focus. False for other keys."""
+        if not event.is_printable or event.character is None:
+            return False
+        self.focus()
+        self.insert(event.character)
+        return True
 
 
 def strip_fence(text: str) -> str:

@@ -12,6 +12,7 @@ from chat_app.messages import EngineInfo
 from chat_app.sanitize import clean_line
 
 MUTED = "$foreground 60%"
+OFFERS_SHOWN = 8
 
 
 class TitleBar(Static, can_focus=False):
@@ -59,20 +60,49 @@ class QueueLine(Static, can_focus=False):
 
 
 class Offers(Static, can_focus=False):
-    """The commands that begin as what is typed; Tab completes the first."""
+    """The commands that begin as what is typed: Up and Down choose one, Tab takes it."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._offers: list[tuple[str, str]] = []
+        self._at = 0
+
+    @property
+    def chosen(self) -> str:
+        """The name of the command that Tab takes."""
+        return self._offers[self._at][0].partition(" ")[0] if self._offers else ""
 
     def show(self, offers: Sequence[tuple[str, str]]) -> None:
+        """`offers` are (usage, what it does); the choice goes back to the first when they change."""
+        if list(offers) != self._offers:
+            self._offers, self._at = list(offers), 0
         self.display = bool(offers)
-        width = max((len(usage) for usage, _ in offers), default=0)
+        self._draw()
+
+    def choose(self, step: int) -> bool:
+        """Move the choice; False where there is nothing to choose from."""
+        if len(self._offers) < 2:
+            return False
+        self._at = (self._at + step) % len(self._offers)
+        self._draw()
+        return True
+
+    def _draw(self) -> None:
+        """As many as fit, around the choice, and how many stand above and below."""
+        first = max(0, min(self._at - OFFERS_SHOWN // 2, len(self._offers) - OFFERS_SHOWN))
+        shown = self._offers[first : first + OFFERS_SHOWN]
+        many = len(self._offers) > 1
+        width = max((len(usage) for usage, _ in shown), default=0)
         lines: list[str | tuple[str, str]] = []
-        for usage, text in offers[:8]:
+        for place, (usage, text) in enumerate(shown, first):
             lines += [
                 "\n" if lines else "",
-                (f" {usage:<{width}}  ", "bold $text-accent"),
+                ("▶ " if many and place == self._at else "  " if many else " ", "bold $text-accent"),
+                (f"{usage:<{width}}  ", "bold $text-accent"),
                 (clean_line(text), MUTED),
             ]
-        if len(offers) > 8:
-            lines.append((f"\n … {len(offers) - 8} more", MUTED))
+        if len(self._offers) > OFFERS_SHOWN:
+            lines.append((f"\n  {self._at + 1} of {len(self._offers)} · ↑ ↓ choose · Tab takes it", MUTED))
         self.update(Content.assemble(*lines))
 
 
@@ -104,7 +134,7 @@ class Welcome(Static, can_focus=False):
                 )
         hints = (
             ("Enter", "sends"),
-            ("Shift+Enter", "breaks the line"),
+            ("Ctrl+J", "or Shift+Enter breaks the line"),
             ("/", "commands"),
             ("F1", "all keys"),
         )

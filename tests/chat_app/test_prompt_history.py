@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,12 @@ def test_drafts_survive_a_bad_disk_and_bad_names(tmp_path: Path) -> None:
     (tmp_path / "drafts").mkdir(exist_ok=True)
     (tmp_path / "drafts" / "new.txt").write_bytes(b"\xff\xfe")
     assert Drafts(tmp_path / "drafts").load("new") == ""
+
+
+def test_prompts_added_by_several_threads_are_each_written_once(path: Path) -> None:
+    history = PromptHistory(path)
+    prompts = [f"prompt {number}" for number in range(60)]
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(history.add, prompts))
+    written = [json.loads(line)["prompt"] for line in path.read_bytes().splitlines()]
+    assert sorted(written) == sorted(prompts)

@@ -135,6 +135,18 @@ async def test_a_query_given_is_searched_at_once(store: TranscriptStore, chats: 
         assert app.screen.query_one("#history-search", Input).value == "france"
 
 
+async def test_a_narrow_list_shows_the_match(store: TranscriptStore) -> None:
+    write(store, "Once upon a time, as it is told, there was a king " + "who had three sons " * 9)
+    app = HistoryApp(store, "king")
+    async with app.run_test(size=(60, 20)) as pilot:
+        await until(pilot, lambda: len(rows(app)) == 1 and "king" in rows(app)[0])
+        line = rows(app)[0].splitlines()[1]
+        room = app.screen.query_one("#history-list", OptionList).scrollable_content_region.width
+        assert len(line) <= room
+        excerpt = line.split("…")[1]
+        assert abs(excerpt.index("king") + 2 - len(excerpt) / 2) <= 2
+
+
 async def test_enter_on_a_row_opens_that_chat(store: TranscriptStore, chats: list[str]) -> None:
     app = HistoryApp(store)
     async with app.run_test() as pilot:

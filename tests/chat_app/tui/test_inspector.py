@@ -63,7 +63,7 @@ async def test_the_cursor_and_a_branch(make_app: MakeApp, engine: FakeEngine, re
         await until(pilot, lambda: isinstance(app.screen, InspectorScreen) and app.screen._look)
         shown = lambda: str(app.screen.query_one("#inspector-look", Static).render())  # noqa: E731
         await until(pilot, lambda: "1, id 100" in shown())
-        assert "rank       2" in shown()
+        assert "rank        2" in shown()
         await pilot.press("right")
         await until(pilot, lambda: "2, id 101" in shown())
         engine.script = lambda turns: "went elsewhere"

@@ -98,11 +98,14 @@ def test_percentiles(metrics: PanelMetrics) -> None:
 
 def test_guessed_tokens_share_the_time_of_their_pass(metrics: PanelMetrics) -> None:
     metrics.started()
-    decode(metrics, [9.0] + [0.04, 0.0, 0.0, 0.0] * 10)
+    decode(metrics, [9.0])
+    for index, step in enumerate([0.04, 2e-4, 2e-4, 2e-4] * 10, 1):
+        right = index % 4 != 0  # the last token of a pass is no guess
+        metrics.on_event(TokenEvent(index, 7, -1.0, step, 100 + index, right))
     shot = metrics.snapshot()
-    assert shot.p50_s == pytest.approx(0.01)
-    assert shot.p95_s == pytest.approx(0.01)
-    assert shot.rate_mean == pytest.approx(100)
+    assert shot.p50_s == pytest.approx(0.0406 / 4)
+    assert shot.p95_s == pytest.approx(0.0406 / 4)
+    assert shot.rate_mean == pytest.approx(4 / 0.0406)
 
 
 def test_the_finished_record_has_the_last_word(metrics: PanelMetrics) -> None:

@@ -44,10 +44,11 @@ def test_what_counts_as_a_command(text: str, expected: bool) -> None:
     assert slash_commands.is_command(text) is expected
 
 
-def test_offers_narrow_and_stop_at_the_argument() -> None:
+def test_offers_narrow_and_keep_the_usage_at_the_argument() -> None:
     assert len(slash_commands.offers("/")) == len(slash_commands.COMMANDS)
     assert [one.name for one in slash_commands.offers("/sy")] == ["/system"]
-    assert slash_commands.offers("/set ") == slash_commands.offers("hello") == []
+    assert [one.name for one in slash_commands.offers("/set x y")] == ["/set"]
+    assert slash_commands.offers("/nothing x") == slash_commands.offers("hello") == []
 
 
 def test_code_blocks() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
@@ -25,12 +27,14 @@ def start(tmp_path: Path, llama_chat_home: Path) -> Iterator[Start]:
 
     running: list[Terminal] = []
 
-    def begin(reply: str, *flags: str, size: tuple[int, int] = (80, 24)) -> Terminal:
+    def begin(
+        reply: str, *flags: str, size: tuple[int, int] = (80, 24), launcher: tuple[str, ...] = ()
+    ) -> Terminal:
         model, script = tmp_path / "tiny.gguf", tmp_path / "reply.txt"
         model.write_bytes(b"GGUF")
         script.write_text(reply, encoding="utf-8", errors="surrogateescape")
         env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
-        argv = [sys.executable, str(HERE / "fake_app.py"), str(model), str(script), *flags]
+        argv = [*launcher, sys.executable, str(HERE / "fake_app.py"), str(model), str(script), *flags]
         terminal = Terminal(argv, env, size)
         running.append(terminal)
         terminal.until(lambda out: b"ready" in out)
@@ -79,6 +83,17 @@ def test_a_closed_terminal_saves_and_ends(start: Start, llama_chat_home: Path) -
     say_and_wait(terminal, b"word word")
     terminal.hang_up()
     terminal.wait_unread()
+    assert [message.content[:9] for message in saved(llama_chat_home)] == ["go", "word word"]
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid")
+def test_a_terminal_that_goes_without_a_signal(start: Start, llama_chat_home: Path) -> None:
+    """It is not the process's controlling terminal: all that tells of its end is reading nothing."""
+    terminal = start("word ", "--endless", "--slow", launcher=("setsid", "--wait"))
+    say_and_wait(terminal, b"word word")
+    (app,) = psutil.Process(terminal.pid).children()
+    terminal.hang_up()
+    assert psutil.wait_procs([app], timeout=20)[0], "the app goes on without a terminal"
     assert [message.content[:9] for message in saved(llama_chat_home)] == ["go", "word word"]
 
 

@@ -1,0 +1,132 @@
+"""Bytes from the terminal on their way to keys: what is pasted can never act as keys.
+
+Textual's parser looks for escape sequences inside a bracketed paste too and gives out what it does not know
+as keys. So an ESC between the paste's markers is dropped before the parser sees it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+from codecs import getincrementaldecoder
+from collections.abc import Callable, Iterable
+
+from textual._parser import ParseError
+from textual._time import get_time
+from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
+from textual.drivers.linux_driver import LinuxDriver
+from textual.events import Key
+from textual.message import Message
+
+ESC = "\x1b"
+ALT_ENTER = "\x1b\r"  # what a terminal without the kitty protocol sends for Alt+Enter
+READ_BYTES = 4096
+MARKER_WAIT_S = 1.0  # a marker cut in two by a slow line; nothing else begins with its first three characters
+
+
+class PasteGuard:
+    """Drops every ESC inside a paste but that of its end marker. Knows only characters, not keys."""
+
+    def __init__(self) -> None:
+        self.pasting = False
+        self.matched = ""  # how much of the next marker has been seen; inside a paste it is held back
+
+    def filter(self, text: str) -> str:
+        """What the parser may see of `text`, which continues what was given before."""
+        if not self.pasting and not self.matched and ESC not in text:
+            return text
+        out: list[str] = []
+        for character in text:
+            if self.pasting:
+                self._inside(character, out)
+            else:
+                out.append(character)
+                self._match(character, BRACKETED_PASTE_START)
+                if self.matched == BRACKETED_PASTE_START:
+                    self.pasting, self.matched = True, ""
+        return "".join(out)
+
+    def _inside(self, character: str, out: list[str]) -> None:
+        held = self.matched
+        self._match(character, BRACKETED_PASTE_END)
+        if self.matched == BRACKETED_PASTE_END:
+            self.pasting, self.matched = False, ""
+            out.append(BRACKETED_PASTE_END)
+        elif len(self.matched) <= len(held):  # what was held back is no marker: text, without its ESC
+            out.append(held[1:])
+            if not self.matched:
+                out.append(character)
+
+    def _match(self, character: str, marker: str) -> None:
+        longer = self.matched + character
+        self.matched = longer if marker.startswith(longer) else ESC if character == ESC else ""
+
+
+class GuardedParser(XTermParser):
+    """Textual's parser behind a PasteGuard; ESC CR is Alt+Enter."""
+
+    def __init__(self, debug: bool = False) -> None:
+        self.guard = PasteGuard()
+        super().__init__(debug)
+
+    def feed(self, data: str) -> Iterable[Message]:
+        if not data:  # the end of the stream
+            yield from super().feed(data)
+            return
+        passed = self.guard.filter(data)
+        if passed:
+            yield from super().feed(passed)
+
+    def tick(self) -> Iterable[Message]:
+        """Give up a sequence that does not go on; half a paste marker is waited for longer."""
+        if self._timeout_time is not None and not self.guard.pasting:
+            late = get_time() - self._timeout_time
+            if late < 0 or (len(self.guard.matched) > 1 and late < MARKER_WAIT_S):
+                return
+            self.guard.matched = ""
+        yield from super().tick()
+
+    def _sequence_to_key_events(self, sequence: str, alt: bool = False) -> Iterable[Key]:
+        if sequence == ALT_ENTER:
+            return [Key("alt+enter", None)]
+        return super()._sequence_to_key_events(sequence, alt=alt)
+
+
+class GuardedDriver(LinuxDriver):
+    """Textual's driver for Linux and macOS with the guarded parser."""
+
+    def run_input_thread(self) -> None:
+        """Wait for input and dispatch events, as LinuxDriver does."""
+        parser = GuardedParser(self._debug)
+        decode = getincrementaldecoder("utf-8")("replace").decode
+        with selectors.SelectSelector() as selector:
+            selector.register(self.fileno, selectors.EVENT_READ)
+            try:
+                while not self.exit_event.is_set():
+                    self._read(parser, decode, bool(selector.select(0.1)))
+            finally:
+                with contextlib.suppress(EOFError, ParseError):
+                    for _ in parser.feed(""):
+                        pass
+
+    def _read(self, parser: GuardedParser, decode: Callable[[bytes], str], ready: bool) -> None:
+        if ready:
+            try:
+                data = os.read(self.fileno, READ_BYTES)
+            except OSError:  # EIO: the terminal's other side is closed
+                data = b""
+            if not data:
+                self._hang_up()
+                return
+            if text := decode(data):
+                for message in parser.feed(text):
+                    self.process_message(message)
+        for message in parser.tick():
+            self.process_message(message)
+
+    def _hang_up(self) -> None:
+        """The terminal is gone, and nobody told this process (it is not its controlling terminal)."""
+        self.exit_event.set()
+        signal.raise_signal(signal.SIGHUP)

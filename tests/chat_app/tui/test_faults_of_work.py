@@ -1,0 +1,103 @@
+"""Work that fails is told and never ends the app; nothing typed is lost to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+MakeApp = Callable[..., Any]
+
+
+async def test_failing_work_is_told_and_the_app_goes_on(make_app: MakeApp, drive: Any) -> None:
+    async def fail() -> None:
+        raise RuntimeError("planted")
+
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        user.chat.spawn(fail())
+        await user.until(lambda: any("planted" in text for text in user.notices()))
+        await user.say("still here")
+        assert user.words()[0] == "still here"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_failing_command_is_told(
+    make_app: MakeApp, drive: Any, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    def fail(_: str) -> None:
+        raise LookupError("No model is loaded.")
+
+    async def fail_later(_: str) -> None:
+        raise LookupError("No model is loaded.")
+
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        monkeypatch.setattr(user.chat, "do_tokens", fail_later if asynchronous else fail)
+        await user.command("/tokens x")
+        await user.until(lambda: "No model is loaded." in user.notices())
+        assert user.chat.prompt.text == "/tokens x"
+
+
+async def test_a_home_that_is_not_known_is_a_sentence(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.command("/export ~nosuchuser/x.md")
+        await user.until(lambda: any("is not known" in text for text in user.notices()))
+
+
+async def test_another_chat_ends_editing(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("one")
+        user.chat.begin_edit(user.chat.session.path()[0].id)
+        await user.press("ctrl+n")
+        await user.until(lambda: not user.words() and user.chat.editing is None)
+        await user.press("enter")
+        await user.until(lambda: len(user.words()) == 2)
+        assert user.words()[0] == "one"
+
+
+async def test_a_command_that_waits_holds_up_nothing(
+    make_app: MakeApp, drive: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = asyncio.Event()
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+
+        async def wait(_: str) -> None:
+            # Bounded, so that a screen which waits for it makes the test fail and not hang.
+            await asyncio.wait_for(answered.wait(), 3)
+
+        monkeypatch.setattr(user.chat, "do_tokens", wait)
+        user.chat.prompt.set_text("/tokens x")
+        await pilot.press("enter")
+        user.chat.spawn(user.chat.session.submit("hello"))
+        user.chat.prompt.set_text("/nonsense")
+        await pilot.press("enter")
+        assert any("no command /nonsense" in text for text in user.notices())
+        answered.set()
+
+
+async def test_editing_waits_for_the_reply_and_keeps_its_text(
+    make_app: MakeApp, drive: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("one")
+        question = user.chat.session.path()[0].id
+        user.chat.begin_edit(question)
+        user.chat.prompt.set_text("one, better")
+        with monkeypatch.context() as patch:
+            patch.setattr(type(user.chat.session), "generating", property(lambda self: True))
+            await user.press("enter")
+        assert user.chat.prompt.text == "one, better"
+        assert user.chat.editing == question

@@ -1,0 +1,184 @@
+"""Bytes to keys: a paste is text whatever it holds, and however it is cut; a burst of keys stays in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from textual.events import Key, Paste
+
+from chat_app.widgets.message_view import MessageView
+
+pytest.importorskip("termios", reason="needs a pseudo-terminal's driver")
+from chat_app.terminal_input import GuardedParser
+
+MakeApp = Callable[..., Any]
+EVIL = "error: \x1b[31mfail\rrm -rf x\r\x1b\x1b[20\x1b[201\a\x1b[20~\x1bOP\x1b" + "\x1b[1;2;3" * 9 + "end"
+
+
+def read(parser: GuardedParser, *parts: str) -> list[tuple[str, str]]:
+    """(kind, text) of all that comes out."""
+    found: list[tuple[str, str]] = []
+    for part in parts:
+        for message in parser.feed(part):
+            if isinstance(message, Key):
+                found.append(("key", message.key))
+            elif isinstance(message, Paste):
+                found.append(("paste", message.text))
+    return found
+
+
+@pytest.mark.parametrize("text", [EVIL, "", "\x1b", "plain", "\x1b[200~", "[201~"])
+def test_a_paste_is_one_text_in_every_split(text: str) -> None:
+    stream = f"a\x1b[200~{text}\x1b[201~b"
+    wanted = [("key", "a"), ("paste", text.replace("\x1b", "")), ("key", "b")]
+    assert read(GuardedParser(), *stream) == wanted
+    for cut in range(1, len(stream)):
+        assert read(GuardedParser(), stream[:cut], stream[cut:]) == wanted, cut
+
+
+def test_keys_outside_a_paste_are_as_before() -> None:
+    stream = "x\x1b[A\x1b[1;5D\x1b[13;2u\x1b\x7fy"
+    wanted = ["x", "up", "ctrl+left", "shift+enter", "ctrl+w", "y"]
+    assert [key for _, key in read(GuardedParser(), *stream)] == wanted
+    assert read(GuardedParser(), "\x1b\r") == [("key", "alt+enter")]
+
+
+def test_a_marker_on_a_slow_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a marker is no key, an Escape alone is one."""
+    now = [0.0]
+    monkeypatch.setattr("textual._parser.get_time", lambda: now[0])
+    monkeypatch.setattr("chat_app.terminal_input.get_time", lambda: now[0])
+    parser = GuardedParser()
+    assert read(parser, "\x1b[20") == []
+    now[0] = 0.8
+    assert list(parser.tick()) == []
+    assert read(parser, "0~r\x1b[201~") == [("paste", "r")]
+    assert read(parser, "\x1b") == []
+    now[0] = 1.0
+    assert [message.key for message in parser.tick() if isinstance(message, Key)] == ["escape"]
+    assert read(parser, "[200~")[0] == ("key", "left_square_bracket")
+
+
+@pytest.fixture
+def start(tmp_path: Any, llama_chat_home: Any) -> Iterator[Callable[[], Any]]:
+    import sys
+    from pathlib import Path
+
+    from terminal import Terminal
+
+    model, script = tmp_path / "tiny.gguf", tmp_path / "reply.txt"
+    model.write_bytes(b"GGUF")
+    script.write_text("fine")
+    argv = [sys.executable, str(Path(__file__).parent / "fake_app.py"), str(model), str(script)]
+    env = {**os.environ, "TERM": "xterm-256color", "EDITOR": "touch " + str(tmp_path / "edited") + " &&"}
+    found = Terminal(argv, env)
+    found.until(lambda out: b"ready" in out)
+    yield found
+    found.close()
+
+
+def stored(home: Any) -> list[str]:
+    from chat_app.store.transcripts import TranscriptStore
+
+    store = TranscriptStore(home / "data" / "chats")
+    return [message.content for chat in store.list() for message in store.read(chat.id).path()]
+
+
+def test_a_hostile_paste_in_a_terminal(start: Any, tmp_path: Any, llama_chat_home: Any) -> None:
+    start.send("\x1b[200~error: \x1b[31mfail\rrm -rf x\r\x07 \x1b]0;t\x07end\x1b[201~")
+    start.until(lambda out: b"rm -rf x" in out)
+    start.pump(0.5)
+    assert not stored(llama_chat_home)
+    start.send("!\r")
+    start.until(lambda out: b"tok/s" in out)
+    start.send("\x11")
+    start.wait()
+    assert stored(llama_chat_home)[0] == "error: [31mfail\nrm -rf x\n ]0;tend!"
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ("hello teh\x7f\x7fhe world", "hello the world"),
+        ("abc\x1b[D\x1b[DX", "aXbc"),
+        ("one two\x17three", "one three"),
+        ("abcdef\x01Z", "Zabcdef"),
+        ("abc\x1b\rd", "abc\nd"),
+    ],
+)
+def test_a_burst_of_keys_stays_in_order(start: Any, llama_chat_home: Any, keys: str, text: str) -> None:
+    start.send(keys)
+    start.pump(0.3)
+    start.send("\r")
+    start.until(lambda out: b"tok/s" in out)
+    start.send("\x11")
+    start.wait()
+    assert stored(llama_chat_home)[0] == text
+
+
+async def test_tab_stays_in_the_prompt(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test(size=(100, 34)) as pilot:
+        d = drive(pilot)
+        await d.ready()
+        await d.say("hello")
+        await d.press("a", "tab", "r")
+        assert d.chat.prompt.text == "a   r"
+        assert d.app.focused is d.chat.prompt
+
+
+async def test_letters_on_a_message_that_mean_nothing_go_to_the_prompt(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test(size=(100, 34)) as pilot:
+        d = drive(pilot)
+        await d.ready()
+        await d.say("hello")
+        await d.press("alt+up")
+        assert isinstance(d.app.focused, MessageView)
+        await d.press("W", "o", "r")
+        assert d.chat.prompt.text == "Wor"
+        assert d.app.focused is d.chat.prompt
+        assert len(d.words()) == 2
+
+
+async def test_a_remapped_editing_key(make_app: MakeApp, drive: Any) -> None:
+    keymap = {"prompt.older": "ctrl+t"}
+    async with make_app(keymap=keymap).run_test(size=(100, 34)) as pilot:
+        d = drive(pilot)
+        await d.ready()
+        await d.say("hello")
+        await d.press("ctrl+t")
+        await d.until(lambda: d.chat.prompt.text == "hello")
+
+
+async def test_offers_are_chosen_with_the_arrows(make_app: MakeApp, drive: Any) -> None:
+    from chat_app.slash_commands import COMMANDS
+    from chat_app.widgets.status import Offers
+
+    async with make_app().run_test(size=(100, 34)) as pilot:
+        d = drive(pilot)
+        await d.ready()
+        await d.press("slash", "up")
+        assert d.app.screen.query_one(Offers).chosen == COMMANDS[-1].name
+        assert f"{COMMANDS[-1].name} " in d.screen_text()
+        await d.press("down", "down", "tab")
+        assert d.chat.prompt.text == COMMANDS[1].name
+        d.chat.prompt.set_text("/set")
+        await d.press("space")
+        await d.until(lambda: "parameter NAME VALUE" in d.screen_text())
+        await d.press("x", "tab")
+        assert d.chat.prompt.text == "/set x"
+
+
+async def test_suspend_stops_the_whole_job(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr("os.killpg", lambda group, number: sent.append((group, number)))
+    app = make_app()
+    async with app.run_test():
+        with monkeypatch.context() as patch:
+            patch.setattr(app, "_driver", SimpleNamespace(can_suspend=True))
+            app.action_suspend_process()
+    assert sent == [(0, signal.SIGTSTP)]
