@@ -6,6 +6,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
@@ -13,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.screen import Screen
 
-from chat_app.app_models import AppModels
+from chat_app.app_models import AppModels, check_file
 from chat_app.engine_bridge import EngineBridge, EngineFactory, open_engine
 from chat_app.messages import EngineNews
 from chat_app.paths import Paths, get_paths
@@ -53,6 +54,7 @@ class LlamaChatApp(TerminalApp, AppModels):
         *,
         store: TranscriptStore | None = None,
         factory: EngineFactory = open_engine,
+        check_model: Callable[[Path, Settings], object] = check_file,
         clock: Callable[[], float] = time.monotonic,
         paths: Paths | None = None,
         prompt: str | None = None,
@@ -70,6 +72,7 @@ class LlamaChatApp(TerminalApp, AppModels):
         self._ui_state = read_ui_state(self._ui_file)
         self.panel_mode = self._ui_state.get("panel", "full")
         self.bridge = EngineBridge(self._wake, factory, clock)
+        self.check_model = check_model
         super().__init__()
         for theme in THEMES:
             self.register_theme(theme)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +15,21 @@ from chat_app.sanitize import clean_line
 
 if TYPE_CHECKING:
     from chat_app.screens.chat import ChatScreen
+    from chat_app.settings import Settings
+
+
+def check_file(path: Path, settings: Settings) -> None:
+    """Read what a model's file says of itself; raises what loading it would raise for that."""
+    from llama_core.loaders import open_checkpoint
+
+    open_checkpoint(path, settings.tokenizer)
 
 
 class AppModels(App[int]):
     """Base of the app. Nothing here waits on the screen's thread for the disk or the network."""
 
     chat: ChatScreen
+    check_model: Callable[[Path, Settings], object]
     _model_note = ""
 
     def model_state(self, state: str) -> str:
@@ -49,6 +59,13 @@ class AppModels(App[int]):
         except OSError as error:
             self._without_model(describe_error(error))
             return
+        if self.chat.session.info is not None:
+            # The model there is goes when the next one is loaded, so first a look at the file.
+            try:
+                await asyncio.to_thread(self.check_model, path, self.chat.session.settings)
+            except Exception as error:  # noqa: BLE001 - whatever a file can provoke belongs on the screen
+                self.choose_model(describe_error(error))
+                return
         self._load(path, name)
 
     def _load(self, path: Path, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ NAMES = ("SIGTERM", "SIGHUP")
 
 
 class GracefulEnd:
-    """While active, the first signal saves and asks the app to exit; if that takes too long (a terminal
-    that is gone or reads nothing), the process ends all the same: everything is on disk by then."""
+    """While active, the first signal saves and asks the app to exit. If that takes too long (the event loop
+    may be waiting for a terminal that reads nothing), another thread saves, puts the terminal's modes back
+    and ends the process."""
 
     def __init__(self, app: LlamaChatApp) -> None:
         self._app = app
@@ -58,4 +60,16 @@ class GracefulEnd:
 
     def _force(self) -> None:
         assert self.received is not None
-        os._exit(128 + self.received)
+        try:
+            self._app.save_all()
+            self._restore_terminal()
+        finally:
+            os._exit(128 + self.received)
+
+    def _restore_terminal(self) -> None:
+        """What can be had back without writing to it: its modes."""
+        before = getattr(self._app._driver, "attrs_before", None)  # LinuxDriver's
+        if before is not None:
+            import termios
+
+            termios.tcsetattr(sys.__stdin__ or 0, termios.TCSANOW, before)

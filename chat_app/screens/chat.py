@@ -69,7 +69,8 @@ class ChatScreen(ChatInput):
         self.run_worker(self.draw_in_order(), group="drawing")
         self.watch(self, "focused", self._focus_moved, init=False)
         self.show_keys()
-        self.load_draft()
+        if self.app.first_chat is None:  # else its own draft comes with it
+            self.load_draft()
         self.app.begin()
 
     def _focus_moved(self) -> None:
@@ -81,6 +82,7 @@ class ChatScreen(ChatInput):
         if self.editing is not None and self.editing not in self.session.conversation:
             self.editing = None  # another chat; what was typed stays, as an ordinary prompt
             self.prompt.border_title = ""
+        self.load_draft()
         path = self.session.path()
         self.later(lambda: self.messages.show_path(path))
         self.later(self.refresh_views)
@@ -122,10 +124,6 @@ class ChatScreen(ChatInput):
 
     def show_load_failure(self, path: Path, text: str) -> None:
         self.app.model_failed(path, text)
-
-    def give_back(self, text: str) -> None:
-        typed = self.prompt.text
-        self.prompt.set_text(f"{text}\n\n{typed}" if typed.strip() else text)
 
     async def ask_overflow(self, plan: Any) -> bool:
         from chat_app.screens.overflow import OverflowScreen

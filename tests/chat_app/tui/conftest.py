@@ -39,7 +39,9 @@ def make_app(model_file: Path, engine: Any) -> Callable[..., Any]:
     from chat_app.settings import Settings
 
     def make(*, factory: Any = None, **given: Any) -> Any:
-        own = {name: given.pop(name) for name in ("clock", "prompt", "chat_id", "store") if name in given}
+        names = ("clock", "prompt", "chat_id", "store", "check_model")
+        own = {name: given.pop(name) for name in names if name in given}
+        own.setdefault("check_model", lambda path, settings: None)  # there is nothing in the fake's file
         settings = Settings(**{"model": str(model_file), **given})
         return LlamaChatApp(settings, factory=factory or factory_of(engine), **own)
 

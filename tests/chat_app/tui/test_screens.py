@@ -131,3 +131,47 @@ async def test_a_large_paste_is_fine(make_app: MakeApp, drive: Any) -> None:
         user.chat.prompt.post_message(Paste(text))
         await user.until(lambda: user.chat.prompt.text.endswith("end"))
         assert user.chat.prompt.text == "line of text\n" * 5_000 + "[31mend"
+
+
+async def test_a_chats_draft_and_queue_come_back_with_it(
+    make_app: MakeApp, drive: Any, engine: FakeEngine
+) -> None:
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("first")
+        chat_id = user.chat.session.chat.id
+        engine.gate.clear()
+        await user.press(*"slow", "enter")
+        await user.until(lambda: user.chat.session.generating)
+        await user.press(*"queued", "enter")
+        await user.press(*"half a thought")
+        # No clean end: what a crash leaves on disk must do.
+        await user.until(lambda: "half a thought" in user.app.drafts.load(chat_id))
+        engine.gate.set()
+        user.app.drafts.save = lambda *_: True
+    async with make_app(chat_id=chat_id).run_test() as pilot:
+        user = drive(pilot)
+        await user.until(lambda: user.chat.prompt.text == "queued\n\nhalf a thought")
+        await user.press("ctrl+n")
+        await user.until(lambda: not user.words())
+        assert user.chat.prompt.text == "queued\n\nhalf a thought"
+        await user.until(lambda: "half" in user.app.drafts.load("new"))
+        assert user.app.drafts.load(chat_id) == ""
+
+
+async def test_a_bad_file_leaves_the_model_that_runs(make_app: MakeApp, drive: Any, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(b"PK")
+
+    def check(path: Path, settings: Any) -> None:
+        raise ModelFormatError(path, "magic", "found PK, expected GGUF")
+
+    async with make_app(check_model=check).run_test(size=(120, 40)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.command(f"/load {bad}")
+        await user.until(lambda: "expected GGUF" in user.screen_text())
+        await user.press("escape")
+        assert user.chat.session.info.name == "tiny-llama"
+        await user.say("still there")

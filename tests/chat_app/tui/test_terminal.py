@@ -180,3 +180,38 @@ def test_escape_sequences_in_replies_are_inert(start: Start, llama_chat_home: Pa
     terminal.send("\x11")
     assert terminal.wait() == 0
     assert saved(llama_chat_home)[-1].content == reply, "the transcript keeps what the model said"
+
+
+def test_an_open_editor_holds_up_neither_saving_nor_the_end(
+    start: Start, llama_chat_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = tmp_path / "editor.txt"
+    editor = tmp_path / "editor.sh"
+    editor.write_text(f'#!/bin/sh\necho $$ "$1" > {note}.part; mv {note}.part {note}\nexec sleep 60\n')
+    editor.chmod(0o700)
+    monkeypatch.setenv("VISUAL", str(editor))
+    terminal = start("word ", "--endless", "--slow")
+    say_and_wait(terminal, b"word word")
+    terminal.send("draft\x07")  # Ctrl+G
+    terminal.until(lambda _: note.exists())
+    pid, edited = note.read_text().split()
+    assert Path(edited).read_text() == "draft"
+    terminal.until(lambda _: len(saved(llama_chat_home)) == 2)
+    before = len(saved(llama_chat_home)[1].content)
+    terminal.until(lambda _: len(saved(llama_chat_home)[1].content) > before + 100)
+    terminal.signal(signal.SIGTERM)
+    assert terminal.wait() == 128 + signal.SIGTERM
+    assert not psutil.pid_exists(int(pid))
+    assert not Path(edited).exists()
+    assert saved(llama_chat_home)[1].status == "stopped"
+    assert terminal.attributes() == terminal.initial
+
+
+def test_a_terminal_that_reads_nothing_still_saves_at_the_end(start: Start, llama_chat_home: Path) -> None:
+    terminal = start("word ", "--endless")
+    terminal.send("go\r")
+    time.sleep(4.0)  # the event loop waits for the terminal by now
+    terminal.signal(signal.SIGTERM)
+    assert terminal.wait_unread() == 128 + signal.SIGTERM
+    assert saved(llama_chat_home)[1].status == "stopped"
+    assert terminal.attributes() == terminal.initial
