@@ -190,7 +190,7 @@ class LlamaChatApp(TerminalApp, AppModels):
     def inspect(self, message_id: str) -> None:
         from chat_app.screens.inspector import InspectorScreen
 
-        self.push_screen(InspectorScreen(self.chat.session, message_id))
+        self.push_screen(InspectorScreen(self.chat.session, message_id, self.chat.spawn))
 
     def show_text(self, title: str, text: str) -> None:
         from chat_app.screens.text_view import TextScreen

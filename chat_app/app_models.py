@@ -40,7 +40,7 @@ class AppModels(App[int]):
 
     def find_model(self, name: str) -> None:
         """Load the model of that name or path; offer to fetch it where it is not here."""
-        self.run_worker(self._find_model(name), group="model", exclusive=True)
+        self.run_worker(self.chat.guarded(self._find_model(name)), group="model", exclusive=True)
 
     use_model = find_model
 

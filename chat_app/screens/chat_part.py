@@ -82,9 +82,10 @@ class ChatPart(Screen[None]):
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run work beside the screen. Whatever goes wrong in it is told; it never ends the app."""
-        self.run_worker(self._guarded(work), group="session")
+        self.run_worker(self.guarded(work), group="session")
 
-    async def _guarded(self, work: Coroutine[Any, Any, Any]) -> None:
+    async def guarded(self, work: Awaitable[Any]) -> None:
+        """Wait for work that may fail without harm to anything else."""
         try:
             await work
         except Exception as error:  # noqa: BLE001 - told and logged; a cancellation passes
@@ -100,7 +101,7 @@ class ChatPart(Screen[None]):
 
     async def draw_in_order(self) -> None:
         while True:
-            await (await self._jobs.get())()
+            await self.guarded((await self._jobs.get())())
 
     # Words to the user.
 

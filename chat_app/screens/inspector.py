@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -57,9 +57,16 @@ class InspectorScreen(Dialog[None]):
         Binding("enter", "branch", "Branch here", id="inspector.branch"),
     ]
 
-    def __init__(self, session: ChatSession, message_id: str) -> None:
+    def __init__(
+        self,
+        session: ChatSession,
+        message_id: str,
+        spawn: Callable[[Coroutine[Any, Any, Any]], object],
+    ) -> None:
+        """spawn: runs work that goes on when this screen has gone."""
         super().__init__()
         self._session = session
+        self._spawn = spawn
         self._message = session.conversation.get(message_id)
         self._ids: list[int] = [one for one in self._message.x.get("ids", ()) if isinstance(one, int)]
         self._logprobs: Sequence[float] = session.logprobs.get(message_id, ())
@@ -131,7 +138,7 @@ class InspectorScreen(Dialog[None]):
         branches = self._session.branches
         work = branches.take_alternative(self._message.id, self._prompt, self._ids[: self._at], chosen.id)
         self.dismiss(None)
-        self.app.run_worker(work, group="session")
+        self._spawn(work)
 
     def _show_text(self) -> None:
         parts: list[Part] = []

@@ -101,3 +101,17 @@ async def test_editing_waits_for_the_reply_and_keeps_its_text(
             await user.press("enter")
         assert user.chat.prompt.text == "one, better"
         assert user.chat.editing == question
+
+
+async def test_drawing_that_fails_does_not_end_the_app(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+
+        async def broken() -> None:
+            raise RuntimeError("no brush")
+
+        user.chat.later(broken)
+        await user.until(lambda: any("no brush" in text for text in user.notices()))
+        await user.say("drawn all the same")
+        assert "drawn all the same" in user.screen_text()
