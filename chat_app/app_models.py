@@ -38,6 +38,11 @@ class AppModels(App[int]):
             return f"{state} (first start only) …" if "kernels" in state else f"{state} …"
         return self._model_note or "Looking for the model …"
 
+    @property
+    def looks_for_model(self) -> bool:
+        """Whether it is not yet known that there is none."""
+        return not self._model_note
+
     def find_model(self, name: str) -> None:
         """Load the model of that name or path; offer to fetch it where it is not here."""
         self.run_worker(self.chat.guarded(self._find_model(name)), group="model", exclusive=True)

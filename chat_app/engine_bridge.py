@@ -153,7 +153,10 @@ class EngineBridge:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            job()
+            try:
+                job()
+            except Exception as error:  # noqa: BLE001 - whatever a job did not expect: the thread goes on
+                self._tell(news.EngineTrouble(describe_error(error)))
         if self._engine is not None:
             self._engine.close()
 

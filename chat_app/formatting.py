@@ -94,18 +94,33 @@ def reply_line(x: dict[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def verbose_timings(timings: dict[str, Any], total_s: float | None, load_s: float | None) -> str:
-    """ollama's `--verbose` lines, for `/stats`."""
+def verbose_timings(timings: dict[str, Any], load_s: float | None) -> str:
+    """ollama's `--verbose` lines, for `/stats`. A number that the transcript lacks is shown as unknown."""
+
+    def number(name: str) -> float | None:
+        value = timings.get(name)
+        return value if isinstance(value, int | float) else None
+
+    def shown(name: str, form: str) -> str:
+        value = number(name)
+        return UNKNOWN if value is None else form.format(value)
+
+    def seconds(name: str) -> float | None:
+        value = number(name)
+        return None if value is None else value / 1e3
+
+    prompt_s, predicted_s = seconds("prompt_ms"), seconds("predicted_ms")
+    total_s = None if prompt_s is None or predicted_s is None else prompt_s + predicted_s
     lines = [
         ("total duration", duration(total_s)),
         ("load duration", duration(load_s)),
-        ("prompt eval count", f"{timings['prompt_n']} token(s)"),
-        ("prompt eval duration", duration(timings["prompt_ms"] / 1e3)),
-        ("prompt eval rate", f"{timings['prompt_per_second']:.2f} tokens/s"),
-        ("eval count", f"{timings['predicted_n']} token(s)"),
-        ("eval duration", duration(timings["predicted_ms"] / 1e3)),
-        ("eval rate", f"{timings['predicted_per_second']:.2f} tokens/s"),
-        ("time to first token", duration(timings.get("ttft_ms", 0) / 1e3)),
+        ("prompt eval count", shown("prompt_n", "{} token(s)")),
+        ("prompt eval duration", duration(prompt_s)),
+        ("prompt eval rate", shown("prompt_per_second", "{:.2f} tokens/s")),
+        ("eval count", shown("predicted_n", "{} token(s)")),
+        ("eval duration", duration(predicted_s)),
+        ("eval rate", shown("predicted_per_second", "{:.2f} tokens/s")),
+        ("time to first token", duration(seconds("ttft_ms"))),
     ]
     return "\n".join(f"{name + ':':<22}{value}" for name, value in lines)
 

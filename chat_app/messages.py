@@ -77,7 +77,23 @@ class CacheReset:
     """The KV cache was emptied."""
 
 
-News = Loading | EngineReady | LoadFailed | ReplyEvent | ReplyFailed | MemoryMeasured | CacheReset
+@dataclass(frozen=True, slots=True)
+class EngineTrouble:
+    """Something other than a reply or a load failed; the engine's thread goes on."""
+
+    text: str
+
+
+News = (
+    Loading
+    | EngineReady
+    | LoadFailed
+    | ReplyEvent
+    | ReplyFailed
+    | MemoryMeasured
+    | CacheReset
+    | EngineTrouble
+)
 
 
 class EngineNews(Message, bubble=False):

@@ -33,6 +33,11 @@ def clean(text: str) -> str:
     return text.translate(_TABLE)
 
 
+def clean_pasted(text: str) -> str:
+    """`clean` for a paste, where terminals send carriage returns as line breaks."""
+    return clean(text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
 def clean_line(text: str, limit: int = 0) -> str:
     """`clean` for a place of one line: line breaks and tabs become spaces; cut to `limit` characters
     with an ellipsis where `limit` is positive."""

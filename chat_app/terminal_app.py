@@ -8,9 +8,10 @@ import signal
 from textual._dispatch_key import dispatch_key
 from textual.app import App
 from textual.driver import Driver
-from textual.events import Key
+from textual.events import Event, Key, Paste
 from textual.widgets import Input, TextArea
 
+from chat_app.sanitize import clean, clean_pasted
 from chat_app.widgets.prompt import PromptArea
 
 
@@ -24,6 +25,17 @@ class TerminalApp(App[int]):
         from chat_app.terminal_input import GuardedDriver
 
         return GuardedDriver
+
+    async def on_event(self, event: Event) -> None:
+        """A paste is made inert before any widget sees it, the command palette's own box included."""
+        if isinstance(event, Paste):
+            event.text = clean_pasted(event.text)
+        await super().on_event(event)
+
+    @property
+    def clipboard(self) -> str:
+        """What Ctrl+V inserts: as inert as a paste."""
+        return clean(super().clipboard)
 
     def action_suspend_process(self) -> None:
         """Stop the whole job: a launcher (`uv run`) that stayed in the foreground would keep the terminal."""

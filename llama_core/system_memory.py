@@ -8,14 +8,9 @@ from llama_core.errors import NotEnoughMemoryError
 
 # A cgroup without a limit reports "max" (v2) or a number near 2^63 (v1).
 _NO_LIMIT = 1 << 60
-_CGROUP_FILES = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        "/sys/fs/cgroup/memory/memory.stat",
-    ),
-)
+ROOT = Path("/")
+_MOUNT = "sys/fs/cgroup"
+_LIMITS = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
 
 def available_bytes() -> int:
@@ -27,19 +22,43 @@ def available_bytes() -> int:
 
 
 def _cgroup_rooms() -> list[int]:
-    """What is left under each cgroup limit; file pages that can be dropped count as free."""
-    rooms = []
-    for limit_file, usage_file, stat_file in _CGROUP_FILES:
-        try:
-            limit = int(Path(limit_file).read_text())
-            usage = int(Path(usage_file).read_text())
-            stat = dict(line.split(maxsplit=1) for line in Path(stat_file).read_text().splitlines())
-            droppable = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
-        except (OSError, ValueError):  # no such cgroup, or "max"
-            continue
-        if limit < _NO_LIMIT:
-            rooms.append(max(0, limit - max(0, usage - droppable)))
-    return rooms
+    """What is left under the limits of the process's cgroups, up to the root (cgroups(7))."""
+    return [
+        room
+        for folder in _cgroup_folders()
+        for names in _LIMITS
+        if (room := _room(folder, *names)) is not None
+    ]
+
+
+def _cgroup_folders() -> list[Path]:
+    """Where this process's memory is accounted. A container sees its own cgroup as the root."""
+    found = {ROOT / _MOUNT, ROOT / _MOUNT / "memory"}
+    try:
+        lines = (ROOT / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:  # number:controllers:path
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers or "memory" in controllers.split(","):
+            mount = ROOT / _MOUNT / ("memory" if controllers else "")
+            own = mount / path.strip("/")
+            found.update([own, *(parent for parent in own.parents if parent.is_relative_to(mount))])
+    return sorted(found)
+
+
+def _room(folder: Path, limit_file: str, usage_file: str) -> int | None:
+    """What a cgroup's limit leaves; file pages that can be dropped count as free. None without a limit."""
+    try:
+        limit = int((folder / limit_file).read_text())
+        usage = int((folder / usage_file).read_text())
+        lines = (folder / "memory.stat").read_text().splitlines()
+        stat = dict(line.split(maxsplit=1) for line in lines)
+        droppable = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
+    except (OSError, ValueError):  # no such cgroup, or "max"
+        return None
+    return max(0, limit - max(0, usage - droppable)) if limit < _NO_LIMIT else None
 
 
 def resident_bytes() -> int:

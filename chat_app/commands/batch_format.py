@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llama_core.sampling import SamplingParams
+from llama_core.sampling_params import SamplingParams
 
 CHAT = "/v1/chat/completions"
 COMPLETION = "/v1/completions"

@@ -11,7 +11,7 @@ from chat_app.line.console import ProgressLine, say, write
 from chat_app.line.engine_start import locate_model
 from chat_app.options import UsageError, add_output_option, setting, settings_from
 from chat_app.paths import get_paths
-from chat_app.settings import KV_TYPES
+from chat_app.settings import KV_TYPES, MAX_THREADS
 
 if TYPE_CHECKING:
     from llama_core.checkpoint import Checkpoint
@@ -160,7 +160,7 @@ def cores() -> int:
     """The physical cores: what every backend gets when nothing is said, so that all have the same."""
     import psutil
 
-    return int(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1)
+    return min(int(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1), MAX_THREADS)
 
 
 def wants_peer(args: argparse.Namespace) -> bool:

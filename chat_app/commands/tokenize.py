@@ -38,6 +38,13 @@ def run(args: argparse.Namespace) -> int:
         text = piped
     tokenizer = open_checkpoint(locate_model(settings.model), settings.tokenizer).tokenizer
     ids = tokenizer.encode(text, special=args.raw)
+    if not args.raw:
+        missing = len(text.encode("utf-8", "replace")) - sum(len(tokenizer.token_bytes(one)) for one in ids)
+        if missing > 0:
+            say(
+                f"The tokens stand for {missing} byte{'s' if missing > 1 else ''} less than the text: this "
+                "vocabulary has none for them, or the tokenizer changes such text."
+            )
     if args.output == "json":
         pieces = [tokenizer.token_text(token_id) for token_id in ids]
         write(json.dumps({"ids": ids, "pieces": pieces}, ensure_ascii=True), end="\n")

@@ -64,6 +64,8 @@ def started_engine(settings: Settings) -> Iterator[tuple[TextEngine, Path, float
         )
     finally:
         line.close()
+    if settings.ctx_size is not None and engine.ctx_size < settings.ctx_size:
+        say(f"The context is {engine.ctx_size:,} tokens, the model's own limit, not {settings.ctx_size:,}.")
     try:
         yield engine, path, time.perf_counter() - started
     finally:

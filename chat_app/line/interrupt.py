@@ -1,4 +1,4 @@
-"""Ctrl+C and SIGTERM while the engine runs: the reply is stopped and kept, then the program ends."""
+"""Ctrl+C, SIGTERM and SIGHUP while the engine runs: the reply is stopped and kept, then the program ends."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+
+ENDING_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]  # Windows has no SIGHUP
 
 
 class StopFlag:
@@ -25,13 +29,13 @@ class StopFlag:
 
     @property
     def exit_code(self) -> int:
-        """130 for Ctrl+C, 143 for SIGTERM, as shells count; 0 when nothing stopped it."""
+        """130 for Ctrl+C, 143 for SIGTERM, 129 for SIGHUP, as shells count; 0 when nothing stopped it."""
         return 128 + self.signum if self.signum is not None else 0
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopFlag]:
-    """A flag that the first Ctrl+C or SIGTERM raises; a second Ctrl+C is a KeyboardInterrupt.
+    """A flag that the first Ctrl+C, SIGTERM or SIGHUP raises; a second Ctrl+C is a KeyboardInterrupt.
 
     Outside the main thread, where Python accepts no handlers, the flag is never raised.
     """
@@ -45,7 +49,7 @@ def stop_on_signals() -> Iterator[StopFlag]:
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in ENDING_SIGNALS}
     try:
         yield flag
     finally:

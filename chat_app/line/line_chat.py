@@ -73,10 +73,15 @@ class LineChat:
         turns = with_user_turn(conversation.to_messages(self.settings.system), text)
         prepared = prepare(self._engine, turns, self.settings.params)
         if not prepared.fits and prepared.can_drop:
-            say(f"The context is full: the {len(prepared.plan.drop)} oldest turns are left out.")
+            dropped = len(prepared.plan.drop)
+            what = "oldest message is" if dropped == 1 else f"{dropped} oldest messages are"
+            say(f"The context is full: the {what} left out.")
             prepared = prepare(self._engine, prepared.remaining(), self.settings.params)
         if len(prepared.ids) >= self._engine.ctx_size:
             raise ContextFullError(len(prepared.ids) + 1, self._engine.ctx_size)
+        room, wanted = self._engine.ctx_size - len(prepared.ids), self.settings.params.max_tokens
+        if wanted is not None and room < wanted:
+            say(f"The context has room for a reply of {room:,} tokens, not for num_predict {wanted:,}.")
         first = len(conversation) == 0
         self._save(conversation.add("user", text))
         if first:

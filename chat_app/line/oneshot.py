@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from llama_core.engine.events import Event, Finished
     from llama_core.engine.text import TextEngine
 
+# Why a reply ended early, for stderr.
+ENDINGS = {
+    "length": "stopped at num_predict tokens",
+    "context": "stopped: the context is full; --ctx-size makes it larger where the model allows it",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -120,6 +126,8 @@ class Report:
             if self._request.logits:
                 result["logits"] = top_logits(engine, prompt_ids, self._request.logits)
             write_json(result)
+        if self._request.output == "text" and finished.reason in ENDINGS:  # JSON has finish_reason
+            say(f"({ENDINGS[finished.reason]})")
         if self._request.verbose:
             from chat_app.line.timings_text import timing_lines
 

@@ -54,7 +54,7 @@ def run_plain(
                     return 0
             elif text.strip():
                 code = reply(chat, engine, text, verbose=verbose)
-                if code == 143:
+                if code not in (0, 130):
                     return code
             text = None
 

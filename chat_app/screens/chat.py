@@ -55,6 +55,7 @@ class ChatScreen(ChatInput):
         super().__init__(app)
         self.session = ChatSession(self, app.bridge, app.settings, app.store, self.spawn, app.clock)
         self._panel_due = 0.0
+        self._told_to_wait = False
         self._drawing = False
         self._draw_began = self._drain_due = 0.0
 
@@ -117,6 +118,19 @@ class ChatScreen(ChatInput):
     def show_queue(self, prompts: list[str]) -> None:
         reason = "the model is loaded" if self.session.info is None else "the reply is done"
         self.query_one("#queue", QueueLine).show(prompts, reason)
+        self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
+        """A prompt waits for a model that nobody is loading: say once how to get one."""
+        session = self.session
+        if not session.queue or session.info is not None or session.loading is not None:
+            self._told_to_wait = False
+        elif not self._told_to_wait and not self.app.looks_for_model:
+            self._told_to_wait = True
+            self.note(
+                "Your prompt waits: there is no model. /model fetches one or opens a file that you have.",
+                "warning",
+            )
 
     def show_trouble(self, text: str | None) -> None:
         self.query_one("#banner", Banner).show(text, "/save tries again")
@@ -146,6 +160,7 @@ class ChatScreen(ChatInput):
             self.query_one("#welcome", Welcome).show(info, self.app.model_state(state))
         if session.generating or session.loading is not None:
             self._tick_timer.resume()
+        self._tell_waiting()
         self.show_metrics()
         self.show_keys()
 

@@ -119,8 +119,11 @@ class ChatActions(ChatCommands):
 
     async def _focus_view(self, message_id: str) -> None:
         view = self.messages.view_of(message_id)
-        if view is not None:
-            view.focus()
+        if view is None:
+            return
+        self.messages.release_anchor()  # at its end, the list would push a long branch's head out of sight
+        view.focus(scroll_visible=False)
+        self.call_after_refresh(lambda: self.messages.scroll_to_widget(view, animate=False, top=True))
 
     def on_link_shown(self, event: LinkShown) -> None:
         self.note(f"This link leads to {event.address}. Links in replies are not opened.")

@@ -105,18 +105,32 @@ class ChatCommands(ChatPart):
             name, _, value = rest.strip().partition(" ")
             if not name or not value:
                 raise ValueError("Usage: /set parameter NAME VALUE")
-            self.session.change_settings(set_parameter(self.session.settings, name, value.strip()))
-            self.note(f"{name.lower()} is {value.strip()}, from the next reply on.")
+            self._set_parameter(name.lower(), value.strip())
         elif what == "system":
             self.session.set_system(rest.strip())
         else:
             raise ValueError("Usage: /set parameter NAME VALUE, or /set system TEXT")
 
+    def _set_parameter(self, name: str, value: str) -> None:
+        session = self.session
+        settings = set_parameter(session.settings, name, value)
+        again = settings.ctx_size != session.settings.ctx_size
+        session.change_settings(settings)
+        if name != "num_ctx":
+            self.note(f"{name} is {value}, from the next reply on.")
+        elif not again:
+            self.note(f"num_ctx is {value} already.")
+        elif session.generating:
+            self.note("The context changes when this reply is done.")
+        elif session.info is None and session.loading is None:
+            self.note("num_ctx counts from the next model on.")
+
     def do_show(self, argument: str) -> None:
         session, info = self.session, self.session.info
         if argument in ("parameters", "parameter"):
             values = parameter_values(session.settings)
-            text = "\n".join(f"{name:<16}{value}" for name, value in values.items() if value is not None)
+            shown = {name: "default" if value is None else value for name, value in values.items()}
+            text = "\n".join(f"{name:<16}{value}" for name, value in shown.items())
             self.app.show_text("Parameters", text)
         elif argument == "system":
             self.do_system("")
@@ -183,8 +197,7 @@ class ChatCommands(ChatPart):
         timings = self.last_reply().x.get("timings")
         if not isinstance(timings, dict):
             raise ValueError("The last reply has no timings.")
-        total = (timings["prompt_ms"] + timings["predicted_ms"]) / 1e3
-        self.app.show_text("The last reply", verbose_timings(timings, total, self.session.load_s))
+        self.app.show_text("The last reply", verbose_timings(timings, self.session.load_s))
 
     def do_inspect(self, _: str) -> None:
         self.app.inspect(self.last_reply().id)

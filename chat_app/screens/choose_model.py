@@ -13,6 +13,7 @@ from textual.widgets.option_list import Option
 from chat_app import formatting as fmt
 from chat_app.sanitize import clean, clean_line
 from chat_app.screens.dialog import Dialog
+from chat_app.widgets.inputs import CleanInput
 
 
 class ChooseModelScreen(Dialog[str]):
@@ -29,7 +30,7 @@ class ChooseModelScreen(Dialog[str]):
             if self._problem:
                 yield Static(Content(clean(self._problem)), classes="dialog-problem")
             yield OptionList(id="models")
-            yield Input(placeholder="or a file, a folder, or hf:OWNER/REPO/FILE", id="model-path")
+            yield CleanInput(placeholder="or a file, a folder, or hf:OWNER/REPO/FILE", id="model-path")
             yield Static(Content("Enter opens · Tab to the path · Esc closes"), classes="dialog-hint")
 
     async def on_mount(self) -> None:

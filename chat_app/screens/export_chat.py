@@ -16,6 +16,7 @@ from textual.widgets import Input, Static
 from chat_app.conversation import Conversation
 from chat_app.sanitize import clean
 from chat_app.store.export import ExportError, export_chat
+from chat_app.widgets.inputs import CleanInput
 
 
 class ExportScreen(ModalScreen[Path]):
@@ -48,7 +49,7 @@ class ExportScreen(ModalScreen[Path]):
             about = ".md to read · .jsonl one line of OpenAI messages · .json every branch"
             yield Static(Content(about), id="export-about")
             # The id and not the title: a title is no safe file name.
-            yield Input(f"{self._conversation.id}.md", id="export-path", select_on_focus=False)
+            yield CleanInput(f"{self._conversation.id}.md", id="export-path", select_on_focus=False)
             yield Static(id="export-problem", markup=False)
 
     def on_mount(self) -> None:

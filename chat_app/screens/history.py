@@ -24,6 +24,7 @@ from chat_app.screens.export_chat import ExportScreen
 from chat_app.screens.history_rows import chat_row, hit_row, preview
 from chat_app.store.chat_search import Hit, search_chats, split_terms
 from chat_app.store.transcripts import ChatSummary, TranscriptError, TranscriptStore
+from chat_app.widgets.inputs import CleanInput
 
 # The list stays quick with any number of chats; the search looks at all of them.
 SHOWN = 300
@@ -76,7 +77,7 @@ class HistoryScreen(Dialog[str]):
     def compose(self) -> ComposeResult:
         with Vertical(id="history") as box:
             box.border_title = "Chats"
-            yield Input(self._query, placeholder="Search titles and messages", id="history-search")
+            yield CleanInput(self._query, placeholder="Search titles and messages", id="history-search")
             yield Static(id="history-note")
             with Horizontal(id="history-body"):
                 yield OptionList(id="history-list", markup=False)

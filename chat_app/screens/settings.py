@@ -14,6 +14,7 @@ from textual.widgets import Button, Input, Static, TextArea
 from chat_app.sanitize import clean
 from chat_app.screens.dialog import Dialog
 from chat_app.settings import PARAMETERS, Settings, parameter_values, set_parameter
+from chat_app.widgets.inputs import CleanInput, CleanTextArea
 
 HIDDEN = ("ignore_eos",)
 
@@ -50,7 +51,7 @@ class SettingsScreen(Dialog[Settings]):
         with Vertical(classes="dialog -wide -high"):
             yield Static(Content("Settings of this session"), classes="dialog-title")
             with VerticalScroll(classes="dialog-body", can_focus=False):
-                system = TextArea(self._settings.system or "", id="settings-system", soft_wrap=True)
+                system = CleanTextArea(self._settings.system or "", id="settings-system", soft_wrap=True)
                 system.border_title = "System prompt"  # a line above would scroll away
                 yield system
                 with Grid(id="settings-grid"):
@@ -58,7 +59,7 @@ class SettingsScreen(Dialog[Settings]):
                         if name in HIDDEN:
                             continue
                         yield Static(Content(name), classes="settings-name")
-                        yield Input(
+                        yield CleanInput(
                             value_text(self._values[name]),
                             id=f"set-{name}",
                             placeholder="default" if name == "num_ctx" else "none",

@@ -43,32 +43,12 @@ def with_user_turn(turns: Turns, text: str) -> Turns:
     return [*turns, {"role": "user", "content": text}]
 
 
-def completion_text(turns: Turns) -> str:
-    """A conversation as one running text, for a base model: it goes on where the last word stands."""
-    text = ""
-    for turn in turns:
-        begins_anew = turn["role"] != "assistant" and text
-        text += ("\n" if begins_anew else "") + turn["content"]
-    return text
-
-
-def prompt_ids(engine: TextEngine, turns: Turns, *, continue_last: bool = False) -> list[int]:
-    """The prompt by the model's template; for a base model the plain text, in which nobody's words become
-    control tokens."""
-    if engine.template is not None:
-        return engine.encode_chat(turns, continue_last=continue_last)
-    ids = engine.tokenizer.encode(completion_text(turns))
-    bos = engine.tokenizer.bos_id
-    return [bos, *ids] if engine.tokenizer.add_bos and bos is not None else ids
-
-
 def prepare(
     engine: TextEngine, turns: Turns, params: SamplingParams, *, continue_last: bool = False
 ) -> Prepared:
     """Runs on the engine's thread, before anything is sent."""
-    ids = prompt_ids(engine, turns, continue_last=continue_last)
-    plan = engine.plan(turns if engine.template is not None else ids, params)
-    return Prepared(turns, ids, plan)
+    ids = engine.encode_chat(turns, continue_last=continue_last)
+    return Prepared(turns, ids, engine.plan(turns, params))
 
 
 def generate(ids: Sequence[int], params: SamplingParams, top_n: int = 0) -> Generate:

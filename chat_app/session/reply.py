@@ -73,7 +73,7 @@ class GrowingReply:
             x["ids"] = [*self.start_ids, *self.finished.ids]
             x["seed"] = self.finished.seed
             x["stop_reason"] = self.finished.reason
-            x["timings"] = self.finished.timings.to_json()
+            x["timings"] = _with_earlier(self.finished.timings.to_json(), self.message.x.get("timings"))
         if self.prompt_n:
             start = max(0, self.prompt_n - len(self.start_ids))
             x["context"] = [start, start + len(x["ids"])]
@@ -86,6 +86,22 @@ class GrowingReply:
     def segment(self) -> tuple[int, int]:
         """(positions of the context before the reply, positions of the reply so far)."""
         return max(0, self.prompt_n - len(self.start_ids)), len(self.start_ids) + len(self.tokens)
+
+
+def _with_earlier(timings: dict[str, Any], earlier: object) -> dict[str, Any]:
+    """A continued reply counts all of its tokens and their time."""
+    if not isinstance(earlier, Mapping):
+        return timings
+    n = timings["predicted_n"] + earlier.get("predicted_n", 0)
+    ms = timings["predicted_ms"] + earlier.get("predicted_ms", 0.0)
+    parts = (timings, earlier)
+    passes = sum(part.get("predicted_per_second", 0.0) * part.get("predicted_ms", 0.0) for part in parts)
+    return {
+        **timings,
+        "predicted_n": n,
+        "predicted_ms": ms,
+        "predicted_per_second": passes / ms if ms else 0.0,
+    }
 
 
 def sampling_json(params: SamplingParams) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from chat_app.session.session_state import SessionState
 
 CHECKPOINT_PERIOD_S = 1.0
 TITLE_LENGTH = 60
+LOGPROBS_KEPT = 64  # replies whose log-probabilities the inspector can still tint
 
 
 class ChatSession(SessionState):
@@ -40,8 +41,17 @@ class ChatSession(SessionState):
         self.info, self.loading, self.load_s, self.model_sha256 = info, None, load_s, ""
         self.metrics.engine_ready(info.backend, info.threads, info.ctx_size)
         self._spawn(self._find_hash(info.path))
+        self._reload_due = False
+        if self._tell_context:
+            self._tell_context = False
+            self._note_context(info.ctx_size)
         self.view.show_state()
         self.send_next()
+
+    def _note_context(self, size: int) -> None:
+        wanted = self.settings.ctx_size
+        most = "" if wanted in (None, size) else f", not {wanted:,}: this model has no more"
+        self.view.note(f"The context holds {size:,} tokens now{most}.")
 
     # Chats.
 
@@ -59,11 +69,25 @@ class ChatSession(SessionState):
     async def _leave(self, chat: ChatFile) -> None:
         await self.stop_and_save()
         old, self.chat = self.chat, chat
+        self.logprobs.clear()
         self.saver = Saver(chat, self.view.show_trouble)
         self._drop_oldest = False
+        self._clear_numbers()
         self.view.show_trouble(None)
         self.view.show_chat()
         await asyncio.to_thread(old.close)
+
+    def _clear_numbers(self) -> None:
+        """Another chat has computed nothing yet; the model's own numbers stay."""
+        info, shot = self.info, self.metrics.snapshot()
+        if info is None:
+            return
+        self.metrics.engine_ready(info.backend, info.threads, info.ctx_size)
+        if shot.kv_bytes is not None:
+            from llama_core.backend import MemoryReport  # not before an engine is there: the start is quick
+
+            sizes = (shot.weights_bytes or 0, shot.kv_bytes, 0, shot.scratch_bytes or 0)
+            self.metrics.memory(MemoryReport(*sizes, 0, shot.resident_bytes or 0))
 
     # Sending.
 
@@ -99,17 +123,24 @@ class ChatSession(SessionState):
 
     async def prepare(self, turns: list[dict[str, str]], *, continue_last: bool = False) -> Prepared | None:
         """The prompt's ids, once it fits; None when it cannot or shall not be sent."""
-        self._preparing = True
+        self._preparing, self._stop_asked = True, False
         self.view.show_state()
+        prepared: Prepared | None = None
         try:
             prepared = await self._ask(turns, continue_last)
-            return prepared if prepared.fits else await self._shorten(prepared, continue_last)
+            if not prepared.fits and not self._stop_asked:
+                prepared = await self._shorten(prepared, continue_last)
         except Exception as error:  # noqa: BLE001 - a template or tokenizer that fails must not end the app
+            prepared = None
             self.view.note(describe_error(error), "error")
-            return None
         finally:
             self._preparing = False
             self.view.show_state()
+        if prepared is None or self._stop_asked:
+            self.take_back_queue()  # no reply's end will send it
+            self.reload_if_due()
+            return None
+        return prepared
 
     async def _shorten(self, prepared: Prepared, continue_last: bool) -> Prepared | None:
         """The context is full: leave out the oldest turns if the user agrees (once for a chat)."""
@@ -149,6 +180,8 @@ class ChatSession(SessionState):
             self.bridge.cancel(self.reply.request_id)
             reply, self.reply = self.reply, None
             await self._keep(reply.stopped())
+        else:
+            self.stop()
 
     def save_now(self) -> None:
         """The process ends: keep the partial reply from this thread, and let go of the file."""
@@ -170,10 +203,13 @@ class ChatSession(SessionState):
         """The reply has its last state."""
         if self.reply is not None:
             self.logprobs[message.id] = self.reply.logprobs()
+            if len(self.logprobs) > LOGPROBS_KEPT:
+                del self.logprobs[next(iter(self.logprobs))]
         self.reply = None
         await self._keep(message)
         self.view.show_state()
-        self.send_next()
+        if not self.reload_if_due():
+            self.send_next()
 
     async def _keep(self, message: Message) -> None:
         """A reply's last state: in the tree, on disk, on the screen."""

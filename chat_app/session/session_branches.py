@@ -90,7 +90,7 @@ class Branches:
         turns = session.conversation.to_messages(session.settings.system, parent) if parent else []
 
         def question(engine: TextEngine) -> tuple[list[int], list[str]]:
-            return prompting.prompt_ids(engine, turns), [engine.tokenizer.token_text(one) for one in ids]
+            return engine.encode_chat(turns), [engine.tokenizer.token_text(one) for one in ids]
 
         return await asyncio.wrap_future(session.bridge.ask(question))
 
@@ -122,9 +122,20 @@ class Branches:
         if self._may_begin():
             self._session.conversation.select(message_id)
             self._session.view.show_chat()
+            if self._session.conversation.children(message_id):
+                self._session.view.note(
+                    "The later messages are hidden; what you send now starts a new branch. "
+                    "→ on the message shows what followed."
+                )
 
     def switch_branch(self, message_id: str, step: int) -> str | None:
-        """Show the sibling `step` places on; its id, or None where there is none."""
+        """Show the sibling `step` places on; its id, or None where there is none.
+
+        Forward from a tip that has replies leads down to the one last seen.
+        """
+        conversation = self._session.conversation
+        if step > 0 and message_id == conversation.tip and conversation.children(message_id):
+            return self._show_followers(message_id)
         siblings = self._session.conversation.siblings(message_id)
         places = [one.id for one in siblings]
         place = places.index(message_id) + step
@@ -133,6 +144,14 @@ class Branches:
         self._session.conversation.select_branch(places[place])
         self._session.view.show_chat()
         return places[place]
+
+    def _show_followers(self, message_id: str) -> str | None:
+        if not self._may_begin():
+            return None
+        conversation = self._session.conversation
+        conversation.select_branch(message_id)
+        self._session.view.show_chat()
+        return next(one.id for one in conversation.path() if one.parent == message_id)
 
     def _may_begin(self) -> bool:
         if self._session.generating:

@@ -50,6 +50,8 @@ async def _take_other(session: ChatSession, item: news.News) -> None:
         if reply is not None and item.request_id == reply.request_id:
             session.metrics.failed()
             await session.end_reply(reply.failed(item.text))
+    elif isinstance(item, news.EngineTrouble):
+        session.view.note(item.text, "error")
     elif isinstance(item, news.EngineReady):
         session.model_ready(item.info, item.load_s)
     elif isinstance(item, news.LoadFailed):

@@ -49,6 +49,9 @@ class SessionState:
         self._spawn = spawn
         self._clock = clock
         self._preparing = False
+        self._stop_asked = False  # while a prompt was prepared
+        self._reload_due = False  # another context size was chosen while a reply was written
+        self._tell_context = False
         self._news_turn = asyncio.Lock()
         self._drop_oldest = False
         self._checkpoint_due = 0.0
@@ -101,11 +104,26 @@ class SessionState:
         again = settings.ctx_size != self.settings.ctx_size
         self.settings = settings
         if again and path is not None:
-            self.load_model(path)
+            self._tell_context = self._reload_due = True
+            self.reload_if_due()
+
+    def reload_if_due(self) -> bool:
+        """Load the model anew for another context size, but never under a reply."""
+        if not self._reload_due or self.generating or self.info is None:
+            return False
+        self._reload_due = False
+        self.load_model(self.info.path)
+        return True
 
     def set_system(self, text: str) -> None:
         self.change_settings(replace(self.settings, system=text))
-        self.view.note("The system prompt is set; it counts from the next message on.")
+        if text:
+            self.view.note("The system prompt is set; it counts from the next message on.")
+        else:
+            self.view.note(
+                "The system prompt is removed: from the next message on none is sent "
+                "(the model's template may add its own)."
+            )
 
     def reset_cache(self) -> None:
         """Empty the KV cache; the transcript stays. The next reply computes the whole prompt again."""
@@ -126,8 +144,12 @@ class SessionState:
         return details
 
     def stop(self) -> bool:
-        """Ask the engine to stop; what is written so far is kept. False when nothing runs."""
+        """Ask the engine to stop; what is written so far is kept. False when nothing runs.
+
+        A prompt that is still being prepared is not sent; its text goes back into the prompt box.
+        """
         if self.reply is None:
-            return False
+            self._stop_asked = self._preparing
+            return self._preparing
         self.bridge.cancel(self.reply.request_id)
         return True

@@ -18,6 +18,7 @@ from typing import Any
 
 from chat_app.conversation import Conversation, Message, as_role, as_status
 
+_TYPED = ("ids", "context", "parameters", "timings")
 _OURS = ("id", "parent", "time", "status", "crc")
 _SEALED = re.compile(rb'(.*),"crc":"([0-9a-f]{8})"\}\}', re.DOTALL)
 _START = re.compile(r'\{"role":')
@@ -85,6 +86,42 @@ def _plain(value: Any) -> Any:
     return _plain(value.item()) if hasattr(value, "item") else str(value)
 
 
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**31
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value < 1e15  # false for NaN and infinity, which this JSON reader accepts
+
+
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_count, value))
+
+
+def _usable(key: str, value: Any) -> Any:
+    """`value` of an entry as its readers rely on it, or None where it is of no use."""
+    match key:
+        case "ids":
+            return value if _is_counts(value) else None
+        case "context":
+            return value if _is_counts(value) and len(value) == 2 else None
+        case "parameters":
+            return value if isinstance(value, dict) else None
+        case "timings":
+            if not isinstance(value, dict):
+                return None
+            return {name: number for name, number in value.items() if _is_number(number)}
+    return value
+
+
+def _extra(x: Mapping[str, Any]) -> dict[str, Any]:
+    """What the app adds to a message, damage taken out: ids are a list of ids, each timing a number."""
+    usable = {key: _usable(key, value) for key, value in x.items() if key not in _OURS}
+    return {key: value for key, value in usable.items() if value is not None or key not in _TYPED}
+
+
 def _message(record: Any, line_number: int) -> tuple[Message, bool] | None:
     """A parsed line as (message, orphan), or None where it is no message at all."""
     if not isinstance(record, dict):
@@ -102,7 +139,7 @@ def _message(record: Any, line_number: int) -> tuple[Message, bool] | None:
             content,
             when if isinstance(when, str) else "",
             as_status(x.get("status", "complete")) or "partial",
-            {key: value for key, value in x.items() if key not in _OURS},
+            _extra(x),
         ),
         "parent" not in x,
     )

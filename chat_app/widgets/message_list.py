@@ -40,7 +40,7 @@ class MessageList(VerticalScroll, can_focus=False):
         """The user came to the top of what is mounted."""
 
     class AtEnd(TextualMessage):
-        """The user scrolled back to the end."""
+        """The list is anchored to its end again."""
 
     def __init__(self, make: Callable[[Message], MessageView], *, id: str) -> None:
         super().__init__(id=id)
@@ -53,6 +53,8 @@ class MessageList(VerticalScroll, can_focus=False):
     def anchor(self, anchor: bool = True) -> None:
         self.following = anchor
         super().anchor(anchor)
+        if anchor:
+            self.post_message(self.AtEnd())
 
     def release_anchor(self) -> None:
         self.following = False
@@ -80,8 +82,13 @@ class MessageList(VerticalScroll, can_focus=False):
         self.anchor()
 
     async def add(self, message: Message) -> None:
-        """A message at the end; the oldest mounted one goes when there are too many."""
-        if self.view_of(message.id) is not None:
+        """A message at the end; the oldest mounted one goes when there are too many.
+
+        One that is shown already is a reply that grows (again).
+        """
+        view = self.view_of(message.id)
+        if view is not None:
+            view.grow(message)
             return
         self._path.append(message)
         await self.mount(self._make(message))

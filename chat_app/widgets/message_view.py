@@ -85,6 +85,11 @@ class MessageView(Vertical, can_focus=True):
         self.set_class(self.growing, "-growing")
         self._show_foot()
 
+    async def on_unmount(self) -> None:
+        if self._stream is not None:  # left while it grew: its task would wait for text for ever
+            stream, self._stream = self._stream, None
+            await stream.stop()
+
     def on_focus(self, event: Focus) -> None:
         self.post_message(self.Selected(self.message.id))
 
@@ -92,6 +97,13 @@ class MessageView(Vertical, can_focus=True):
         self.post_message(self.Act(action, self.message.id))
 
     # A reply that grows.
+
+    def grow(self, message: Message) -> None:
+        """The engine goes on with this reply: the line about its end goes."""
+        self.message, self.growing = message, True
+        self.add_class("-growing")
+        self._show_head()
+        self._show_foot()
 
     async def add_text(self, text: str) -> None:
         """Append to the reply; fast enough to be called for every batch of tokens."""

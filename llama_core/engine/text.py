@@ -41,6 +41,15 @@ class ContextPlan:
     drop: tuple[int, ...] = ()
 
 
+def completion_text(messages: Messages) -> str:
+    """A conversation as one running text, for a base model: it goes on where the last word stands."""
+    text = ""
+    for message in messages:
+        begins_anew = message["role"] != "assistant" and text
+        text += ("\n" if begins_anew else "") + message["content"]
+    return text
+
+
 class TextEngine:
     """A model one can talk to. One thread at a time; `cancelled` may answer for another.
 
@@ -83,13 +92,13 @@ class TextEngine:
         """The prompt of a chat, up to where the assistant's reply begins.
 
         messages: mappings with "role" and "content". With `continue_last` the last one is the beginning of
-        the reply, which goes on from there. A model without a template just continues the contents, joined.
-        Raises TemplateError.
+        the reply, which goes on from there. A model without a template continues `completion_text`, in which
+        nobody's words become control tokens. Raises TemplateError.
         """
+        if self.template is None:
+            return self._with_bos(self.tokenizer.encode(completion_text(messages)))
         partial = messages[-1]["content"] if continue_last and messages else ""
         said = messages[:-1] if continue_last else messages
-        if self.template is None:
-            return self._with_bos(self.tokenizer.encode("".join(m["content"] for m in said) + partial))
         ids = self.template.encode(said, self.tokenizer, add_generation_prompt=True)
         return ids + self.tokenizer.encode(partial) if partial else ids
 

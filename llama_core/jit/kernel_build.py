@@ -4,14 +4,19 @@ Numba and LLVM hold the interpreter's lock for most of the seconds they need, an
 after. In a process of their own they do neither: the caller's screen stays alive.
 
     python -m llama_core.jit.kernel_build VARIANT FILE      what the child runs
+
+The child's stdin is a pipe that nobody writes to: its end means that the parent is gone, however it went, and
+then nobody wants the kernels or their folder.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 from llama_core.engine.events import LoadProgress
@@ -57,16 +62,24 @@ class KernelLoad:
     def abandon(self) -> None:
         """They are not wanted any more."""
         if self._child is not None:
-            self._child.kill()
-            self._child.wait()
+            self._end_child()
             self._directory.cleanup()
 
     def _wait(self) -> Built | None:
         """What the child built; None where there is no child, or it failed."""
-        if self._child is None or self._child.wait():
+        if self._child is None:
             return None
-        self._child = None
-        return read_built(self._result)
+        failed = self._child.wait()
+        self._end_child()
+        return None if failed else read_built(self._result)
+
+    def _end_child(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            if self._child.stdin is not None:
+                self._child.stdin.close()
+            self._child = None
 
     def _tell(self, done: int) -> None:
         if self._on_progress is not None:
@@ -83,7 +96,7 @@ def start_builder(isa: Isa, result: Path) -> subprocess.Popen[bytes] | None:
         return subprocess.Popen(
             [sys.executable, "-m", "llama_core.jit.kernel_build", isa.name, str(result)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -108,7 +121,14 @@ def main(variant: str, result: str) -> None:
     # Numba optimises and loads its own copy of every function, which is never run; ours is optimised later.
     # It reads this when it is imported.
     os.environ["NUMBA_OPT"] = "0"
+    threading.Thread(target=_end_with_parent, args=(Path(result).parent,), daemon=True).start()
     write_built(Path(result), build_here(VARIANTS[variant]))
+
+
+def _end_with_parent(folder: Path) -> None:
+    sys.stdin.buffer.read()
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
 
 
 if __name__ == "__main__":

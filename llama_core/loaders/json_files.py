@@ -21,8 +21,8 @@ def parse_object(path: Path, where: str, text: bytes) -> dict[str, Any]:
     def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            double = next(key for key in found if keys.count(key) > 1)
+            seen: set[str] = set()
+            double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
             raise ValueError(f"key {quoted(double)} occurs twice")
         return found
 

@@ -24,9 +24,10 @@ def measure_start(
 ) -> dict[str, Any]:
     """Run the measurement in a child process. Raises RuntimeError with its last words when it fails.
 
-    backend: "numpy", "jit" or "llama.cpp". Returns load_s, ttft_cold_s, ttft_warm_s (prompts of PROMPT_N
-    tokens), resident_bytes after loading, peak_bytes at the end, and for our backends the engine's own
-    account after the second prompt, weights_bytes, kv_bytes, kv_used_bytes and scratch_bytes.
+    backend: "numpy", "jit" or "llama.cpp". Returns load_s, compile_s (of a first use, apart), ttft_cold_s,
+    ttft_warm_s (prompts of PROMPT_N tokens), resident_bytes after loading, peak_bytes at the end, and for our
+    backends the engine's own account after the second prompt, weights_bytes, kv_bytes, kv_used_bytes and
+    scratch_bytes.
     """
     request = {
         "backend": backend,
@@ -46,11 +47,18 @@ def measure_start(
 
 def main(request: dict[str, Any]) -> dict[str, Any]:
     """In the child: open the model, answer twice, report."""
+    from llama_core.engine.events import LoadProgress
     from llama_core.profiling.bench import EngineSubject, Subject
     from llama_core.profiling.bench_tasks import prefill
     from llama_core.system_memory import resident_bytes
 
     path, threads = Path(request["path"]), int(request["threads"])
+    compiling: list[float] = []  # the beginning and the end of the stage "kernels", where there was one
+
+    def on_progress(progress: LoadProgress) -> None:
+        if progress.stage == "kernels":
+            compiling.append(time.perf_counter())
+
     started = time.perf_counter()
     subject: Subject
     ours: EngineSubject | None = None
@@ -64,10 +72,16 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
 
         cache = Path(request["kernel_cache"]) if request["kernel_cache"] else None
         engine = load_engine(
-            path, backend=request["backend"], threads=threads, kv=request["kv"], kernel_cache=cache
+            path,
+            backend=request["backend"],
+            threads=threads,
+            kv=request["kv"],
+            kernel_cache=cache,
+            on_progress=on_progress,
         )
         subject = ours = EngineSubject(request["backend"], engine.model, engine.ctx_size, None)
-    load_s = time.perf_counter() - started
+    compile_s = compiling[-1] - compiling[0] if compiling else 0.0
+    load_s = time.perf_counter() - started - compile_s
     resident = resident_bytes()
     cold_s, warm_s = (PROMPT_N / subject.measure(prefill(PROMPT_N)) for _ in range(2))
     if ours is not None:
@@ -77,6 +91,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     return {
         "backend": request["backend"] + ("" if request["kv"] == "f32" else f" kv {request['kv']}"),
         "load_s": load_s,
+        "compile_s": compile_s,
         "ttft_cold_s": cold_s,
         "ttft_warm_s": warm_s,
         "resident_bytes": resident,

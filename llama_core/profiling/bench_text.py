@@ -62,7 +62,7 @@ def row_cells(row: Row) -> tuple[str, ...]:
 
 
 START_HEADER = (
-    *("start", "load s", "first token cold ms", "warm ms", "resident MiB", "peak MiB"),
+    *("start", "load s", "compile s", "first token cold ms", "warm ms", "resident MiB", "peak MiB"),
     *("weights", "KV cache", "scratch"),
 )
 ACCOUNT = ("weights_bytes", "kv_bytes", "scratch_bytes")
@@ -72,6 +72,7 @@ def start_cells(start: dict[str, Any]) -> tuple[str, ...]:
     return (
         start["backend"],
         f"{start['load_s']:.2f}",
+        f"{start['compile_s']:.2f}",
         f"{start['ttft_cold_s'] * 1e3:,.0f}",
         f"{start['ttft_warm_s'] * 1e3:,.0f}",
         f"{start['resident_bytes'] / MIB:,.0f}",

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MAX_TEMPLATE = 1_000_000
 METERED_S = 1.0
 TOTAL_S = 2.3
+# What a template may write beyond the messages: encoding has no clock, so its input is bounded.
+MAX_ADDED = 100_000
 
 
 class ChatTemplate:
@@ -62,6 +64,12 @@ class ChatTemplate:
             from llama_core.tokenizers.template_child import render_in_child
 
             text = render_in_child(self.source, variables, TOTAL_S - (time.monotonic() - start))
+        size = sum(len(text) for message in variables["messages"] for text in message.values())
+        if len(text) > size + MAX_ADDED:
+            raise TemplateError(
+                f"The model's chat template produces too much text: {len(text):,} characters "
+                f"from {size:,} of messages."
+            )
         return text
 
     def _render_metered(self, variables: dict[str, Any]) -> str | None:

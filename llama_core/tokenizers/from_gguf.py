@@ -137,6 +137,8 @@ def _spm_bpe(fields: _Fields) -> SpmBPE:
     scores = fields.numbers("scores", n, "f")
     if scores is None:
         raise fields.error("scores", "missing")
+    if np.isnan(scores).any():
+        raise fields.error("scores", "one is not a number")
     return SpmBPE(
         vocabulary,
         scores.astype(np.float32),

@@ -38,6 +38,8 @@ _FILTERS = frozenset(
     rejectattr replace reverse select selectattr sort string title tojson trim unique upper
     """.split()  # noqa: SIM905
 )
+# These apply a test or a filter to each element, without asking the meter in between.
+_PER_ELEMENT = frozenset(["map", "reject", "rejectattr", "select", "selectattr"])
 _METHODS: Mapping[type, frozenset[str]] = {
     str: frozenset(
         """
@@ -127,6 +129,14 @@ def metered_environment() -> MeteredEnvironment:
     return environment
 
 
+def _constant_arguments(node: nodes.Filter) -> bool:
+    """Whether what the filter does per element is bounded by the element: no argument can be large."""
+    given = [*node.args, *(keyword.value for keyword in node.kwargs)]
+    return (
+        node.dyn_args is None and node.dyn_kwargs is None and all(isinstance(a, nodes.Const) for a in given)
+    )
+
+
 def prepare(environment: MeteredEnvironment, source: str) -> nodes.Template:
     """The parsed template with a step counted in each loop turn and macro call.
 
@@ -142,6 +152,8 @@ def prepare(environment: MeteredEnvironment, source: str) -> nodes.Template:
             raise NotMetered(name)
         if isinstance(node, nodes.Filter) and node.name not in environment.filters:
             raise NotMetered(f"the filter {node.name}")
+        if isinstance(node, nodes.Filter) and node.name in _PER_ELEMENT and not _constant_arguments(node):
+            raise NotMetered(f"the filter {node.name} with a computed argument")
         if isinstance(node, nodes.Name) and node.name in ("lipsum", "cycler", "joiner", "self"):
             raise NotMetered(node.name)
     tick = nodes.Call(nodes.EnvironmentAttribute("tick"), [], [], None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,12 @@ def test_an_escape_sequence_loses_its_teeth() -> None:
 
 def test_reordering_and_tag_characters_are_shown() -> None:
     assert clean("a\u202eb\u2066c\U000e0041d") == "a⟨U+202E⟩b⟨U+2066⟩c⟨U+E0041⟩d"
+
+
+@pytest.mark.parametrize(("first", "last"), [(0x202A, 0x202E), (0x2066, 0x2069), (0xE0000, 0xE007F)])
+def test_every_character_of_the_ranges_is_shown(first: int, last: int) -> None:
+    for code in range(first, last + 1):
+        assert clean(f"a{chr(code)}b") == f"a⟨U+{code:04X}⟩b"
 
 
 def test_lone_surrogates_can_be_encoded() -> None:

@@ -76,6 +76,20 @@ def test_all_mutants(name: str, files: ModuleType, targets: ModuleType) -> None:
     run(name, files, targets, None)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset a process's peak")
+def test_growth_below_an_earlier_peak_is_seen(files: ModuleType, targets: ModuleType) -> None:
+    earlier = bytearray(b"x") * (400 << 20)
+    del earlier
+    runner = load("run", HERE / "run.py")
+
+    def greedy(open_file: object, path: Path) -> bool:
+        return len(bytearray(b"x") * (128 << 20)) == 0
+
+    mutate = load("mutate", HERE / "mutate.py").mutate
+    outcome = runner.fuzz(targets.TARGETS[0], files, mutate, greedy, count=1, seed=SEED)
+    assert any("grew by" in failure for failure in outcome.failures)
+
+
 def cut_everywhere(name: str, files: ModuleType, targets: ModuleType, folder: Path, most: int | None) -> None:
     target = next(t for t in targets.TARGETS if t.name == name)
     path = folder / target.place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,14 @@ def test_an_absurd_cache_is_refused_on_this_very_machine(make_toy: Callable[...,
         KVCache(make_toy().config, 1 << 45)
 
 
+def cgroup(folder: Path, limit: str, usage: str, stat: str, version: int = 2) -> None:
+    """The files of a control group, as the kernel shows them."""
+    names = {2: ("memory.max", "memory.current"), 1: ("memory.limit_in_bytes", "memory.usage_in_bytes")}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in zip((*names[version], "memory.stat"), (limit, usage, stat), strict=True):
+        (folder / name).write_text(text + "\n")
+
+
 @pytest.mark.parametrize(
     ("limit", "usage", "stat", "expected"),
     [
@@ -70,13 +79,24 @@ def test_the_cgroup_limits_what_is_available(
     stat: str,
     expected: int | None,
 ) -> None:
-    files = []
-    for name, text in (("limit", limit), ("usage", usage), ("stat", stat)):
-        (tmp_path / name).write_text(text + "\n")
-        files.append(str(tmp_path / name))
-    monkeypatch.setattr(system_memory, "_CGROUP_FILES", (tuple(files),))
+    cgroup(tmp_path / "sys/fs/cgroup", limit, usage, stat)
+    monkeypatch.setattr(system_memory, "ROOT", tmp_path)
     available = system_memory.available_bytes()
     assert available == expected if expected is not None else available > 1_000_000
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_limit_of_an_inner_cgroup_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    mount = tmp_path / ("sys/fs/cgroup" if version == 2 else "sys/fs/cgroup/memory")
+    cgroup(mount / "user", "3000", "1000", "inactive_file 0", version)
+    cgroup(mount / "user/shell", "9000", "1000", "inactive_file 0", version)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    line = "0::/user/shell" if version == 2 else "4:cpu:/elsewhere\n7:memory,hugetlb:/user/shell"
+    (tmp_path / "proc/self/cgroup").write_text(line + "\n")
+    monkeypatch.setattr(system_memory, "ROOT", tmp_path)
+    assert system_memory.available_bytes() == 2000
 
 
 def test_resident_bytes_is_plausible() -> None:

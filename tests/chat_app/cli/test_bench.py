@@ -40,7 +40,7 @@ def test_bench_start_runs_in_its_own_process(main: Callable[..., Any], tiny_mode
     assert ran.code == 0, ran.err
     last = ran.out.splitlines()[-1].split()
     assert last[0] == "numpy"
-    resident, peak, *account = (float(cell.replace(",", "")) for cell in last[4:])  # MiB
+    resident, peak, *account = (float(cell.replace(",", "")) for cell in last[5:])  # MiB
     assert peak >= resident > 10
     assert len(account) == 3
 

@@ -14,15 +14,19 @@ import pytest
 from chat_app import cli
 
 
-def test_help_imports_nothing_heavy(run_cli: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("command", [None, *cli.COMMANDS])
+def test_help_imports_nothing_heavy(command: str | None) -> None:
+    argv = [*([command] if command else []), "--help"]
     script = (
         "import sys\nfrom chat_app import cli\n"
-        "try:\n    cli.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"try:\n    cli.main({argv!r})\nexcept SystemExit:\n    pass\n"
         "heavy = {'numpy', 'textual', 'numba', 'jinja2', 'regex', 'psutil', 'rich', 'llama_core.model'}\n"
         "sys.exit(str(sorted(heavy & set(sys.modules))) if heavy & set(sys.modules) else 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    if command is not None:
+        return
     for name in (*cli.COMMANDS, "--print", "--model", "--seed", "--resume", "--plain", "--kv", "--logits"):
         assert name in done.stdout
 

@@ -41,6 +41,20 @@ def test_exit_codes(arguments: list[str], code: int, words: str, main: Callable[
     assert ran.out == ""
 
 
+def test_a_full_context_is_said_before_and_after(main: Callable[..., Any], quick: list[str]) -> None:
+    ran = main("-p", "hi", *quick, "--ctx-size", "60", "-o", "num_predict", "400")
+    assert ran.code == 0, ran.err
+    assert "The context has room for a reply of" in ran.err
+    assert "(stopped: the context is full" in ran.err
+    assert "context" not in ran.out
+
+
+def test_a_context_beyond_the_models_is_said(main: Callable[..., Any], quick: list[str]) -> None:
+    ran = main("-p", "hi", *quick, "--ctx-size", "100000")
+    assert ran.code == 0, ran.err
+    assert "The context is 512 tokens, the model's own limit, not 100,000." in ran.err
+
+
 def test_a_damaged_file_is_a_sentence(main: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "bad\x1b[31m.gguf"
     path.write_bytes(b"GGUF" + b"\xff" * 100)
@@ -83,7 +97,9 @@ def test_a_closed_pipe_is_quiet_and_the_reply_is_kept(
     assert last["x"]["status"] in ("stopped", "complete")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_stops_and_keeps_the_reply(
     number: signal.Signals, code: int, quick: list[str], transcript: Callable[[], list[dict[str, Any]]]
 ) -> None:

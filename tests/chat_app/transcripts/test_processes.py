@@ -69,6 +69,9 @@ def run_kills(root: Path, count: int, seed: int) -> None:
             kept = found[message_id]
             assert kept.content.startswith(said["content"]), f"seed {seed}, kill {number}: text is lost"
             assert kept.status in (said["status"], "complete"), "a reply cut off is marked as partial"
+        for message in found.values():
+            whole = message.role == "user" or message.content.endswith("the end")
+            assert message.status == ("complete" if whole else "partial"), f"seed {seed}, kill {number}"
         # The path from the root to the end is the conversation, whole.
         assert [message.id for message in transcript.conversation.path()] == list(found)
         transcript.close()

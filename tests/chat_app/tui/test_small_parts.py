@@ -17,6 +17,7 @@ from chat_app.screens.exporting import default_name, target_path
 from chat_app.session import prompting
 from chat_app.store.export import ExportError
 from chat_app.ui_state import read_ui_state, write_ui_state
+from llama_core.engine.text import completion_text
 
 
 def test_commands_and_their_other_names() -> None:
@@ -99,8 +100,8 @@ def test_keys_as_people_write_them() -> None:
 
 def test_a_completion_runs_on() -> None:
     turns = [{"role": "user", "content": "Once"}, {"role": "assistant", "content": " upon"}]
-    assert prompting.completion_text(turns) == "Once upon"
-    assert prompting.completion_text(prompting.with_user_turn(turns, "Then")) == "Once upon\nThen"
+    assert completion_text(turns) == "Once upon"
+    assert completion_text(prompting.with_user_turn(turns, "Then")) == "Once upon\nThen"
     joined = prompting.with_user_turn([{"role": "user", "content": "a"}], "b")
     assert joined == [{"role": "user", "content": "a\n\nb"}]
 

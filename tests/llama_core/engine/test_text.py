@@ -169,6 +169,19 @@ def test_a_model_without_a_template_continues_the_contents(make_text: Callable[.
     assert engine.encode_chat(chat, continue_last=True) == [BOS, *b"Once upon"]
 
 
+def test_the_oldest_turns_of_a_chat_without_a_template_can_go_too(
+    make_text: Callable[..., TextEngine],
+) -> None:
+    engine = make_text()
+    chat = [{"role": "user", "content": "x" * 200}, {"role": "assistant", "content": " y"}]
+    while engine.plan([*chat, {"role": "user", "content": "z"}], GREEDY).fits:
+        chat += chat[:2]
+    plan = engine.plan([*chat, {"role": "user", "content": "z"}], GREEDY)
+    assert plan.drop[:2] == (0, 1)
+    rest = [m for i, m in enumerate([*chat, {"role": "user", "content": "z"}]) if i not in plan.drop]
+    assert engine.plan(rest, GREEDY).fits
+
+
 def turns(n: int) -> list[dict[str, str]]:
     chat = [{"role": "system", "content": "be brief"}]
     for i in range(n):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 
 from llama_core.errors import ModelFormatError
@@ -36,6 +38,7 @@ import sys, pathlib, importlib.util
 spec = importlib.util.spec_from_file_location("helpers", sys.argv[1])
 helpers = importlib.util.module_from_spec(spec); spec.loader.exec_module(helpers)
 import numpy as np
+import psutil
 stages = []
 model = helpers.load_jit_model(helpers.make_checkpoint(), kernel_cache=pathlib.Path(sys.argv[2]),
                                on_progress=lambda p: stages.append(p.stage))
@@ -150,3 +153,20 @@ def test_a_load_that_fails_ends_the_builder(toys: SimpleNamespace, monkeypatch: 
 def test_what_is_no_object_file_of_ours_is_not_flattened(code: bytes) -> None:
     with pytest.raises(CannotFlatten):
         flatten_module.flatten(code, {"run": "f"})
+
+
+def test_a_builder_ends_with_its_parent_and_leaves_nothing(tmp_path: Path) -> None:
+    """However the parent goes: here without a chance to say so."""
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    code = (
+        "import os; from pathlib import Path; from llama_core.jit.kernel_build import start_builder\n"
+        "from llama_core.jit.variants import PORTABLE\n"
+        f"print(start_builder(PORTABLE, Path({str(folder / 'kernels')!r})).pid, flush=True); os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # It would need some ten seconds for its work, and then leave the folder.
+    deadline = time.monotonic() + 60
+    while folder.exists() or psutil.pid_exists(int(done.stdout)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -133,6 +133,7 @@ def test_the_table_and_the_json_agree() -> None:
     start = {
         "backend": "numpy",
         "load_s": 1.5,
+        "compile_s": 0.25,
         "ttft_cold_s": 0.2,
         "ttft_warm_s": 0.1,
         "resident_bytes": 600 * 2**20,
@@ -146,7 +147,18 @@ def test_the_table_and_the_json_agree() -> None:
     assert "float32 products: 200 GFLOP/s" in text
     line = next(line for line in text.splitlines() if line.startswith("pp128"))
     assert line.split() == ["pp128", "numpy", "200.0", "100.0", "300.0", "400", "0.50"]
-    assert text.splitlines()[-1].split() == ["numpy", "1.50", "200", "100", "600", "700", "500", "100", "1"]
+    assert text.splitlines()[-1].split() == [
+        "numpy",
+        "1.50",
+        "0.25",
+        "200",
+        "100",
+        "600",
+        "700",
+        "500",
+        "100",
+        "1",
+    ]
     data = bench_json("m", {"cpu": "x"}, result, [start])
     assert data["rows"][0]["of_ceiling"] == 0.5
     assert data["rows"][1]["of_ceiling"] is None

@@ -115,3 +115,8 @@ def test_every_rule_keeps_every_character(name: str, nasty_strings: list[str]) -
 
 def test_a_merge_without_its_token_falls_back_to_bytes() -> None:
     assert build(tokens=["a", "b", "ba", "<|end|>"]).encode("ab") == [0, 1]
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(ModelFormatError, match=r"scores.*not a number"):
+        build(model="llama", pre=..., merges=..., scores=np.array([0, np.nan, 0, 0], np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -270,3 +271,27 @@ def test_a_long_conversation_stays_within_the_budget() -> None:
     source = "{% for m in messages %}{{ '<|' ~ m.role ~ '|>' + m.content|trim + '\n' }}{% endfor %}"
     messages = [{"role": "user", "content": "word " * 400} for _ in range(2000)]
     assert len(ChatTemplate(source).render(messages)) == 2000 * (9 + 1999)
+
+
+@pytest.mark.parametrize("name", ["select", "reject", "map"])
+def test_filters_that_test_each_element_against_a_large_value_run_in_a_child(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_template, "TOTAL_S", 0.8)
+    how = "'default', x" if name == "map" else "'in', x"
+    source = "{% set x = 'ab' %}" + "{% set x = x ~ x %}" * 15
+    template = ChatTemplate(source + f"{{{{ range(9999)|map('string')|{name}({how})|list|length }}}}")
+    start = time.monotonic()
+    with contextlib.suppress(TemplateError):
+        template.render(MESSAGES)
+    assert template._compiled == "child"
+    assert time.monotonic() - start < HANG_S
+
+
+def test_the_output_is_bounded_by_the_messages() -> None:
+    with pytest.raises(TemplateError, match="too much text: 200,000 characters from 9 of messages"):
+        ChatTemplate("{% set x = 'x' %}{{ 'ab' * 100000 }}").render(MESSAGES)
+
+
+def test_the_limits_are_what_the_bar_needs() -> None:
+    assert chat_template.METERED_S < chat_template.TOTAL_S < 2.5

@@ -1,0 +1,162 @@
+"""What a user meets between two replies: hints, stopping early, branches, parameters, no model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from fake_engine import FakeEngine
+
+from chat_app.settings import set_parameter
+
+MakeApp = Callable[..., Any]
+
+
+async def test_the_hint_goes_when_the_end_is_in_sight_again(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test(size=(100, 30)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("one")
+        hint = user.chat.query_one("#new-text")
+        user.chat.messages.release_anchor()
+        user.chat.show_new_text(True)
+        await user.press("ctrl+n")
+        await user.until(lambda: not hint.display)
+
+
+async def test_stop_while_a_prompt_is_prepared(stage: Any) -> None:
+    session = stage.session
+    slow, encode = threading.Event(), stage.engine.encode_chat
+
+    def encode_slowly(*args: Any, **kwargs: Any) -> Any:
+        slow.wait(20)
+        return encode(*args, **kwargs)
+
+    stage.engine.encode_chat = encode_slowly
+    stage.spawn(session.submit("too early"))
+    await stage.until(lambda: session._preparing)
+    await session.submit("queued")
+    assert session.stop()
+    slow.set()
+    await stage.until(stage.idle)
+    assert stage.words() == []
+    assert stage.view.returned == ["queued", "too early"]
+    assert not session.stop()
+
+
+async def test_another_context_size_waits_for_the_reply(stage: Any) -> None:
+    session = stage.session
+    stage.engine.script = stage.begun
+    stage.spawn(session.submit("hi"))
+    await stage.until(lambda: session.reply is not None and session.reply.content)
+    session.change_settings(set_parameter(session.settings, "num_ctx", "9999999"))
+    assert session.reply is not None
+    assert session.loading is None
+    session.stop()
+    stage.engine.gate.set()
+    await stage.until(lambda: session.loading is not None)
+    await stage.until(lambda: session.info)
+    assert (
+        stage.view.notes[-1] == "The context holds 2,048 tokens now, not 9,999,999: this model has no more."
+    )
+
+
+async def test_unset_parameters_are_listed(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.command("/set system")
+        assert "removed" in user.notices()[-1]
+        await user.command("/show parameters")
+        await user.until(lambda: "num_predict     default" in user.screen_text())
+        assert "seed            default" in user.screen_text()
+
+
+async def test_a_continued_reply_counts_all_its_tokens(
+    make_app: MakeApp, drive: Any, engine: FakeEngine
+) -> None:
+    async with make_app().run_test(size=(120, 40)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("hello there")
+        reply = user.chat.session.path()[-1]
+        user.chat.session.conversation.update(replace(reply, status="stopped"))
+        engine.gate.clear()
+        await user.command("/continue")
+        await user.until(lambda: user.views()[-1].growing)
+        await pilot.pause()
+        assert "4 tokens" not in user.screen_text()
+        engine.gate.set()
+        await user.ready()
+        n = user.chat.session.path()[-1].x["timings"]["predicted_n"]
+        assert n > 4
+        await user.until(lambda: f"{n} tokens" in user.screen_text())
+
+
+async def test_a_regenerated_reply_has_the_models_name_at_once(
+    make_app: MakeApp, drive: Any, engine: FakeEngine
+) -> None:
+    async with make_app().run_test(size=(120, 40)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("hello there")
+        engine.gate.clear()
+        await user.command("/regen")
+        await user.until(lambda: user.chat.session.reply is not None)
+        await user.until(lambda: "tiny-llama" in user.views()[-1]._head().plain)
+        engine.gate.set()
+        await user.ready()
+
+
+async def test_there_is_a_way_back_from_a_branch(stage: Any) -> None:
+    await stage.say("one")
+    await stage.say("two")
+    everything = stage.words()
+    reply = stage.path()[1]
+    stage.session.branches.branch(reply.id)
+    assert stage.words() == everything[:2]
+    assert "→ on the message" in stage.view.notes[-1]
+    shown = stage.session.branches.switch_branch(reply.id, 1)
+    assert stage.words() == everything
+    assert shown == stage.path()[2].id
+
+
+async def test_the_chosen_sibling_stays_in_view(make_app: MakeApp, drive: Any, engine: FakeEngine) -> None:
+    engine.script = lambda turns: "\n\n".join(["line"] * 80)
+    async with make_app().run_test(size=(100, 30)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("one")
+        await user.command("/regen")
+        await user.until(lambda: len(user.chat.session.conversation) == 3)
+        await user.ready()
+        user.views()[-1].focus()
+        await user.press("left")
+        await user.until(lambda: "1/2" in user.screen_text())
+        await pilot.pause(0.2)
+        assert "1/2" in user.screen_text()
+
+
+async def test_a_new_chat_begins_with_an_empty_context(stage: Any) -> None:
+    await stage.say("one")
+    await stage.say("two")
+    await stage.until(lambda: stage.session.metrics.snapshot().cached_n)
+    await stage.session.new_chat()
+    shot = stage.session.metrics.snapshot()
+    assert (shot.context_n, shot.cached_n) == (0, 0)
+    assert shot.kv_bytes
+
+
+async def test_a_prompt_without_a_model_is_answered_with_a_note(make_app: MakeApp, drive: Any) -> None:
+    def broken(*_: Any) -> Any:
+        raise OSError("no such thing")
+
+    async with make_app(factory=broken).run_test(size=(100, 30)) as pilot:
+        user = drive(pilot)
+        await user.until(lambda: len(user.app.screen_stack) > 1)
+        await user.press("escape")
+        await user.until(lambda: len(user.app.screen_stack) == 1)
+        await user.press(*"hi", "enter")
+        await user.until(lambda: any("/model fetches" in one for one in user.notices()))

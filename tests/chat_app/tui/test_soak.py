@@ -1,0 +1,158 @@
+"""faults.md row 22: turn after turn in the real app, and nothing but the conversation grows."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from fake_engine import FakeEngine
+
+MakeApp = Callable[..., Any]
+Leak = Callable[[int], object]
+CHAT_TURNS = 10  # then a new chat: a long soak is not one endless conversation
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What may not grow."""
+
+    threads: int
+    files: int
+    tasks: int
+    logprobs: int
+    streams: int
+    memory: int
+
+
+def count(app: Any) -> Counts:
+    gc.collect()
+    tasks = asyncio.all_tasks()
+    session = app.chat.session
+    return Counts(
+        threading.active_count(),
+        psutil.Process().num_fds(),
+        len(tasks),
+        len(session.logprobs) + len(session.queue),
+        sum("MarkdownStream" in str(task.get_coro()) for task in tasks),
+        psutil.Process().memory_info().rss,
+    )
+
+
+async def empty(app: Any, pilot: Any, until: Any) -> None:
+    """A new chat, with nothing mounted: every mounted message has tasks of its own."""
+    await app.chat.session.new_chat()
+    await until(pilot, lambda: not app.chat.messages.views())
+    await pilot.pause(0.3)
+
+
+async def soak(
+    app: Any, ready: Any, until: Any, turns: int, leak: Leak | None = None
+) -> tuple[Counts, Counts, list[float]]:
+    """(counts after a warm-up of a quarter, counts at the end, seconds of each turn)."""
+    seconds: list[float] = []
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        first = None
+        warm_up = max(CHAT_TURNS, turns // 4 // CHAT_TURNS * CHAT_TURNS)
+        for turn in range(turns):
+            if turn % CHAT_TURNS == 0:
+                await empty(app, pilot, until)
+                first = count(app) if turn == warm_up else first
+            begun = time.perf_counter()
+            wanted = len(app.chat.session.conversation) + 2
+            await app.chat.session.submit(f"turn {turn}")
+            async with asyncio.timeout(60):
+                while len(app.chat.session.conversation) < wanted or app.chat.session.generating:
+                    await asyncio.sleep(0.001)
+            seconds.append(time.perf_counter() - begun)
+            if leak is not None:
+                leak(turn)
+        await empty(app, pilot, until)
+        assert first is not None
+        return first, count(app), seconds
+
+
+def check(first: Counts, last: Counts, *, memory_bytes: float) -> None:
+    assert last.threads <= first.threads + 3, "threads grow"  # a pool may not be full yet
+    assert last.files <= first.files + 2, "open files grow"
+    assert last.tasks <= first.tasks + 3, "tasks grow"
+    assert last.streams == 0, "a stream outlives its reply"
+    assert last.logprobs == 0, "the session keeps what belongs to chats that were left"
+    assert last.memory - first.memory < memory_bytes, "memory grows"
+
+
+async def test_forty_turns(make_app: MakeApp, ready: Any, until: Any) -> None:
+    first, last, _ = await soak(make_app(), ready, until, 40)
+    check(first, last, memory_bytes=20e6)
+
+
+@pytest.mark.parametrize("kind", ["thread", "file", "memory"])
+async def test_a_planted_leak_is_found(
+    make_app: MakeApp, ready: Any, until: Any, tmp_path: Path, kind: str
+) -> None:
+    kept: list[Any] = []
+    stop = threading.Event()
+
+    def leak(turn: int) -> None:
+        if kind == "thread":
+            kept.append(threading.Thread(target=stop.wait, daemon=True))
+            kept[-1].start()
+        elif kind == "file":
+            kept.append((tmp_path / f"leak-{turn}").open("wb"))
+        else:
+            kept.append(bytearray(b"x") * 1_000_000)
+
+    try:
+        first, last, _ = await soak(make_app(), ready, until, 40, leak)
+        with pytest.raises(AssertionError, match=f"{kind}.* grow"):
+            check(first, last, memory_bytes=20e6)
+    finally:
+        stop.set()
+        for one in kept:
+            if kind == "file":
+                one.close()
+
+
+async def test_a_new_chat_while_streaming_leaves_no_task(
+    make_app: MakeApp, engine: FakeEngine, ready: Any, until: Any
+) -> None:
+    app = make_app()
+
+    def begun(turns: Any) -> Any:
+        yield "begun"
+        engine.gate.clear()
+        yield " never"
+
+    engine.script = begun
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        app.chat.prompt.set_text("go")
+        await pilot.press("enter")
+        await until(pilot, lambda: any(view._stream is not None for view in app.chat.messages.views()))
+        (task,) = [one for one in asyncio.all_tasks() if "MarkdownStream" in str(one.get_coro())]
+        await app.chat.messages.show_path([])  # the view goes before the reply is settled
+        await until(pilot, lambda: not app.chat.messages.views())
+        await until(pilot, task.done, timeout=10)
+        engine.gate.set()
+
+
+@pytest.mark.slow
+async def test_thousands_of_turns(make_app: MakeApp, ready: Any, until: Any) -> None:
+    first, last, seconds = await soak(make_app(), ready, until, 4000)
+    check(first, last, memory_bytes=first.memory * 0.01)
+    warm = seconds[len(seconds) // 4 :]
+    part = len(warm) // 3
+
+    def p99(values: list[float]) -> float:
+        return statistics.quantiles(values, n=100)[98]
+
+    assert p99(warm[-part:]) / p99(warm[:part]) < 1.1
