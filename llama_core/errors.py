@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 
 class LlamaCoreError(Exception):
     """The base of every error that `llama_core` raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A child process sends its errors pickled, which would make them anew from their message alone."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
 
 
 class ModelFormatError(LlamaCoreError):
@@ -58,3 +63,10 @@ class TemplateError(LlamaCoreError):
 
 class Cancelled(LlamaCoreError):  # noqa: N818 - it is not an error to its caller
     """Raised inside `forward` when the caller's `cancelled()` answers True; the cache keeps its length."""
+
+
+def _rebuilt(kind: type[LlamaCoreError], args: tuple[Any, ...], values: dict[str, Any]) -> LlamaCoreError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(values)
+    return error

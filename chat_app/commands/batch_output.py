@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class BatchOutput:
         self.bad_lines: set[int] = set()
         self.failed_n = 0
         self.repaired_bytes = 0
+        self._check_place()
         make_folder(lock_folder)
         name = hashlib.sha256(str(self.path).encode("utf-8", "surrogateescape")).hexdigest()[:32]
         self._lock = ProcessLock(lock_folder / f"{name}.lock")
@@ -45,6 +47,15 @@ class BatchOutput:
         except BaseException:  # Ctrl+C too: another batch must be able to take the file
             self._lock.release()
             raise
+
+    def _check_place(self) -> None:
+        """Find out now, and not after the first reply, that nothing can be written there."""
+        if self.path.exists() and not self.path.is_file():
+            raise OutputError(f"{self.path} is no ordinary file; the results need one")
+        if not self.path.parent.is_dir():
+            raise OutputError(f"there is no folder {self.path.parent} to write the results to")
+        if not os.access(self.path if self.path.exists() else self.path.parent, os.W_OK):
+            raise OutputError(f"{self.path} cannot be written to")
 
     def _scan(self) -> None:
         """Read what earlier runs wrote, and cut off a line that a crash left unfinished."""
@@ -83,7 +94,8 @@ class BatchOutput:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one result; it is on disk when this returns. Raises OSError."""
-        self._file.append(json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+        # ASCII: a custom_id may hold half a surrogate pair, which no UTF-8 file can.
+        self._file.append(json.dumps(record).encode() + b"\n")
         self.failed_n += record["error"] is not None
 
     def close(self) -> None:

@@ -293,3 +293,17 @@ def test_the_progress_line_names_rate_and_time_left() -> None:
     assert text.startswith("[############............]")
     fresh = BatchState(total=10, before=0, done=0, failed=0, tokens=0, running=0, elapsed_s=0.0)
     assert "ETA unknown" in progress_text(fresh)
+
+
+def test_a_place_that_cannot_hold_results_is_found_before_anything_is_computed(tmp_path: Path) -> None:
+    for place, words in ((tmp_path, "ordinary file"), (tmp_path / "no" / "out.jsonl", "no folder")):
+        with pytest.raises(OutputError, match=words):
+            BatchOutput(place, tmp_path / "locks")
+
+
+def test_half_a_surrogate_pair_leaves_the_results_readable(tmp_path: Path) -> None:
+    output = BatchOutput(tmp_path / "out.jsonl", tmp_path / "locks")
+    output.append({"id": "batch_req_1", "custom_id": "\ud800cid", "error": None})
+    output.close()
+    (line,) = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["custom_id"] == "\ud800cid"
