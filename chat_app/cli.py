@@ -129,7 +129,7 @@ def run_chat(args: argparse.Namespace) -> int:
     if args.logits and args.output == "text":
         raise UsageError("--logits needs --output json.")
     if not 0 <= args.logits <= 1 << 20:
-        raise UsageError("--logits takes a number from 0 up.")
+        raise UsageError(f"--logits takes a number from 0 to {1 << 20:,}.")
     one_shot = args.print_prompt is not None or args.output != "text" or args.raw
     if not one_shot and args.plain:
         return _plain(args, settings, words)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -32,8 +33,8 @@ def run_child(
 ) -> int:
     """Run `command`, give each line of its stdout to `on_line`, return its exit code.
 
-    stderr goes into `stderr_path`. Whatever ends this call (an exception of `on_line`, Ctrl+C, `cancelled`,
-    which raises ChildStopped) also ends the child. Raises OSError when it cannot be started.
+    stderr goes into `stderr_path`. Whatever ends this call (an exception of `on_line`, Ctrl+C, SIGTERM,
+    `cancelled`, which raises ChildStopped) also ends the child. Raises OSError when it cannot be started.
     """
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     with stderr_path.open("wb") as stderr:
@@ -50,17 +51,39 @@ def run_child(
     )
     reader.start()
     try:
-        while True:
-            if cancelled is not None and cancelled():
-                raise ChildStopped
-            with contextlib.suppress(queue.Empty):
-                line = lines.get(timeout=POLL_S)
-                if line is None:
-                    return child.wait()
-                on_line(line)
+        with _signals_as_exit():
+            while True:
+                if cancelled is not None and cancelled():
+                    raise ChildStopped
+                with contextlib.suppress(queue.Empty):
+                    line = lines.get(timeout=POLL_S)
+                    if line is None:
+                        return child.wait()
+                    on_line(line)
     finally:
         _end(child)
         reader.join(timeout=5)
+
+
+@contextlib.contextmanager
+def _signals_as_exit() -> Iterator[None]:
+    """SIGTERM and SIGHUP, where nobody handles them, end this process by SystemExit: the child, which has a
+    session of its own, would not hear of them, and what was fetched so far would stay."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _read_lines(stdout: IO[bytes] | None, lines: queue.SimpleQueue[str | None]) -> None:
