@@ -152,7 +152,8 @@ class ChatSession(SessionState):
             self.view.note("The prompt is too long even without the earlier turns.", "error")
             return None
         dropped = len(prepared.plan.drop)
-        self.view.note(f"The context is full: the {dropped} oldest turns were left out.", "warning")
+        what = "oldest message was" if dropped == 1 else f"{dropped} oldest messages were"
+        self.view.note(f"The context is full: the {what} left out.", "warning")
         return shorter
 
     async def _ask(self, turns: list[dict[str, str]], continue_last: bool) -> Prepared:
