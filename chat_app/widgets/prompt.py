@@ -48,9 +48,6 @@ class PromptArea(TextArea):
             self.step = step
             super().__init__()
 
-    class Complete(Message):
-        """Tab was pressed in a command that is to be completed by someone else."""
-
     class Leave(Message):
         """Ctrl+D was pressed on an empty prompt."""
 

@@ -19,11 +19,11 @@ def parse_object(path: Path, where: str, text: bytes) -> dict[str, Any]:
     """The JSON object in `text` (UTF-8). Raises ModelFormatError for anything else and for duplicate keys."""
 
     def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            seen: set[str] = set()
-            double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise ValueError(f"key {quoted(double)} occurs twice")
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise ValueError(f"key {quoted(key)} occurs twice")
+            found[key] = value
         return found
 
     try:

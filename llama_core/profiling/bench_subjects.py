@@ -52,7 +52,7 @@ class Subjects:
                 peer = LlamaCppSubject(checkpoint.path, choice.threads, choice.ctx_size, cost)
                 self._stack.callback(peer.close)
                 self.all.append(peer)
-        except BaseException:
+        except BaseException:  # Ctrl+C too: models that are loaded have threads
             self._stack.close()
             raise
 
