@@ -37,7 +37,7 @@ from llama_core.jit import (
     vector,
 )
 from llama_core.jit.layout import KINDS, KV_KINDS, ROW_COUNTS
-from llama_core.jit.variants import Isa
+from llama_core.jit.variants import Isa, llvm_feature_list
 
 # What Numba compiles.
 CONTROL = (
@@ -56,8 +56,10 @@ def target_machine(isa: Isa) -> Any:
     """LLVM's code generator for this machine, restricted to what the variant may use."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    cpu = isa.cpu or llvm.get_host_cpu_name()
-    features = isa.features if isa.cpu else llvm.get_host_cpu_features().flatten()
+    cpu, features = isa.cpu, isa.features
+    if not cpu:
+        cpu = llvm.get_host_cpu_name()
+        features = ",".join(filter(None, [llvm_feature_list(), isa.features]))
     return llvm.Target.from_default_triple().create_target_machine(
         cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small"
     )

@@ -15,6 +15,8 @@ class Dots:
     code writes the kernel; starts: per token int32 for each row, where its sum begins; bits: of a weight.
     """
 
+    takes_off = 0  # what is taken off every 8-bit weight
+
     def __init__(self, isa: Isa, code: Code, starts: Sequence[Value], bits: int) -> None:
         self._isa, self._code, self._bits = isa, code, bits
         self._totals = list(starts)
@@ -67,6 +69,23 @@ class PairDots(Dots):
         return totals
 
 
+class SignedDots(Dots):
+    """Arm's way. `sdot` does what vpdpbusd does, but of signed bytes: half a byte is never negative, and an
+    8-bit weight less 128 fits."""
+
+    takes_off = 128
+
+    def add(self, words: Value, fours: Sequence[Value]) -> None:
+        bytes_ = vector(I8, 4 * self._isa.lanes)
+        signed = (words if self._bits == 4 else words ^ 0x80808080).bits(bytes_)
+        self._totals = [
+            self._code.call(
+                "llvm.aarch64.neon.sdot.v4i32.v16i8", total.type, total, signed, four.bits(bytes_)
+            )
+            for total, four in zip(self._totals, fours, strict=True)
+        ]
+
+
 class PlainDots(Dots):
     """Any processor's way: LLVM makes what it can of shifts and products."""
 
@@ -79,7 +98,12 @@ class PlainDots(Dots):
             ]
 
 
-DOTS: dict[str, type[Dots]] = {"avx2": PairDots, "portable": PlainDots}
+_OTHERS: dict[str, type[Dots]] = {"avx2": PairDots, "neondot": SignedDots, "portable": PlainDots}
+
+
+def dots_of(isa: Isa) -> type[Dots]:
+    """The way of an instruction set."""
+    return _OTHERS.get(isa.name, Dots)
 
 
 def float16(isa: Isa, code: Code, address: Value, lanes: int = 16) -> Value:

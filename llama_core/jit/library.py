@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_core.engine.events import LoadProgress
-from llama_core.jit.variants import Isa, cpu_description
+from llama_core.jit.variants import Isa, cpu_description, llvm_feature_list
 
 OnProgress = Callable[[LoadProgress], None]
 
@@ -101,13 +101,11 @@ def _processor() -> str:
     described = cpu_description()
     if described is not None:
         # Clock rates change from start to start.
-        return "\n".join(
-            line for line in described.splitlines() if "MHz" not in line and "bogomips" not in line
-        )
+        changing = ("cpu mhz", "bogomips")
+        return "\n".join(x for x in described.splitlines() if not x.lower().startswith(changing))
     import llvmlite.binding as llvm
 
-    features: str = llvm.get_host_cpu_features().flatten()
-    return f"{llvm.get_host_cpu_name()} {features}"
+    return f"{llvm.get_host_cpu_name()} {llvm_feature_list()}"
 
 
 def read_built(path: Path) -> Built | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from llama_core.jit.dots import DOTS, Dots, float16
+from llama_core.jit.dots import dots_of, float16
 from llama_core.jit.emit import F32, I32, Code, Value, Variable, vector
 from llama_core.jit.layout import (
     ABOUT_BYTES,
@@ -110,15 +110,15 @@ def _add_set(
     """One set of every token's activations. Weights are unpacked four columns at a time and multiplied with
     all tokens at once, so that few registers hold them."""
     lanes = isa.lanes
-    dots = {}
-    for first in sums:
-        starts = [code.splat(vector(I32, lanes), 0) for _ in abouts]
-        if kind.offset:
-            starts = [code.load_splat(I32, a + (8 if kind.offset == 8 else 12), lanes) for a in abouts]
-        dots[first] = DOTS.get(isa.name, Dots)(isa, code, starts, kind.bits)
+    dots = {
+        first: dots_of(isa)(isa, code, [_start(code, isa, kind, a) for a in abouts], kind.bits)
+        for first in sums
+    }
     for k in range(kind.quant_bytes // 64):
         quads = {
-            first: code.load(vector(I32, lanes), at + (kind.header_bytes + 64 * k + 4 * first), align=32)
+            first: code.load(
+                vector(I32, lanes), at + (kind.header_bytes + 64 * k + 4 * first), align=min(32, 4 * lanes)
+            )
             for first in sums
         }
         for column, unpack in _unpackings(kind, k):
@@ -132,6 +132,17 @@ def _add_set(
         for total, dot, about in zip(totals, dots[first].totals(), abouts, strict=True):
             factor = scale * code.load_splat(F32, about, lanes)
             total.set(fma(dot.to(scale.type), factor, total.get()))
+
+
+def _start(code: Code, isa: Isa, kind: PackedKind, about: Value) -> Value:
+    """Where a token's integer sums begin: at minus the offset times the sum of its numbers, which `about`
+    holds for offsets of 8 and 128."""
+    offset = kind.offset - (dots_of(isa).takes_off if kind.bits == 8 else 0)
+    zeros = code.splat(vector(I32, isa.lanes), 0)
+    if offset == 0:
+        return zeros
+    taken = code.load_splat(I32, about + (8 if offset == 8 else 12), isa.lanes)
+    return taken if offset > 0 else zeros - taken
 
 
 def _unpackings(kind: PackedKind, k: int) -> list[tuple[int, Callable[[Value], Value]]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Linux's names where they differ from LLVM's.
-_LINUX_NAMES = {"avx512_vnni": "avx512vnni", "avx_vnni": "avxvnni"}
+_LINUX_NAMES = {"avx512_vnni": "avx512vnni", "avx_vnni": "avxvnni", "asimddp": "dotprod"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,8 @@ class Isa:
     """A variant. `tiles`: how many tokens a matrix kernel takes at once, largest first, and `lanes`: how many
     32-bit numbers a kernel's vector holds, as the registers allow. `sums`: how many such vectors may gather
     results while others are loaded. `cpu` and `features` are LLVM's names for what the code may use; an empty
-    `cpu` means the host's. `needs`: the CPU features without which it cannot run."""
+    `cpu` means the host and all it has beside `features`. `needs`: the CPU features without which it cannot
+    run."""
 
     name: str
     tiles: tuple[int, ...]
@@ -36,8 +37,9 @@ class Isa:
 AVX512_VNNI = Isa("avx512vnni", (8, 4, 2, 1), needs=("avx512f", "avx512bw", "avx512vl", "avx512vnni"))
 AVX_VNNI = Isa("avxvnni", (4, 2, 1), 8, 12, "x86-64-v3", "+avxvnni", needs=("avx2", "fma", "f16c", "avxvnni"))
 AVX2 = Isa("avx2", (4, 2, 1), 8, 12, "x86-64-v3", needs=("avx2", "fma", "f16c"))
+NEON_DOT = Isa("neondot", (4, 2, 1), 4, 16, features="+dotprod", needs=("dotprod",))
 PORTABLE = Isa("portable", (4, 2, 1), 16, 6)
-VARIANTS = {isa.name: isa for isa in (AVX512_VNNI, AVX_VNNI, AVX2, PORTABLE)}
+VARIANTS = {isa.name: isa for isa in (AVX512_VNNI, AVX_VNNI, AVX2, NEON_DOT, PORTABLE)}
 
 
 def choose(features: Mapping[str, bool], forced: str | None = None) -> Isa:
@@ -54,19 +56,37 @@ def choose(features: Mapping[str, bool], forced: str | None = None) -> Isa:
 
 def host_features() -> Mapping[str, bool]:
     """What this processor can do, by LLVM's names of features."""
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return {"dotprod": True}  # every Apple processor that macOS runs on has it
     described = cpu_description()
     if described is None:
-        import llvmlite.binding as llvm
-
-        features: Mapping[str, bool] = llvm.get_host_cpu_features()
-        return features
-    flags = described.partition("flags")[2].partition("\n")[0].replace(":", " ").split()
+        return llvm_features()
+    # One line lists them: "flags" on x86, "Features" on Arm.
+    lines = (line.partition(":") for line in described.splitlines())
+    flags = [
+        flag for name, _, listed in lines if name.strip() in ("flags", "Features") for flag in listed.split()
+    ]
     return {_LINUX_NAMES.get(flag, flag): True for flag in flags}
 
 
+def llvm_features() -> dict[str, bool]:
+    """What LLVM knows of this processor: nothing, on some systems."""
+    import llvmlite.binding as llvm
+
+    try:
+        return dict(llvm.get_host_cpu_features())
+    except RuntimeError:
+        return {}
+
+
+def llvm_feature_list() -> str:
+    """The same in the form in which LLVM takes it."""
+    return ",".join(f"{'+' if has else '-'}{name}" for name, has in sorted(llvm_features().items()))
+
+
 def cpu_description() -> str | None:
-    """The first processor as Linux describes it on x86, None elsewhere."""
-    if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
+    """The first processor as Linux describes it, None elsewhere."""
+    if not sys.platform.startswith("linux"):
         return None
     try:
         return Path("/proc/cpuinfo").read_text().partition("\n\n")[0]

@@ -19,7 +19,7 @@ from llama_core.config import ModelConfig
 from llama_core.jit import load_jit_model
 from llama_core.jit.build import kernel_ir, target_machine
 from llama_core.jit.model import JitLlama
-from llama_core.jit.variants import AVX2, VARIANTS, Isa
+from llama_core.jit.variants import AVX2, VARIANTS, Isa, host_features
 from llama_core.quant.table import BY_NAME
 from llama_core.weights import named_slots, random_weights
 
@@ -46,25 +46,31 @@ def splat(number: int, lanes: int) -> str:
 
 
 def without_dot_products(text: str) -> str:
-    """The same kernels for a processor that lacks `vpdpbusd`: calls of a function that does what it does. All
-    else about the variant (its widths, tiles, order of arithmetic) is thus tested on any machine."""
-    for declared, lanes in re.findall(r"(declare .*vpdpbusd\.(\d+).*)", text):
-        n = int(lanes) // 32
-        vector = f"<{n} x i32>"
-        body = [f'define internal {vector} @"dots{n}"({vector} %total0, {vector} %a, {vector} %b) {{']
+    """The same kernels for a processor without `vpdpbusd` or `sdot`: calls of a function that does what it
+    does. All else about the variant (its widths, tiles, order of arithmetic) is thus tested on any machine.
+    """
+    for declared, name in re.findall(r"(declare .*@\"(llvm\.\S+\.(?:vpdpbusd|sdot)\.\S+)\".*)", text):
+        signed = "sdot" in name
+        n = 4 if signed else int(name.rpartition(".")[2]) // 32
+        vector, bytes_ = f"<{n} x i32>", f"<{4 * n} x i8>"
+        operand = bytes_ if signed else vector
+        body = [
+            f'define internal {vector} @"dots{n}"({vector} %total0, {operand} %a0, {operand} %b0) {{',
+            f"  %a = bitcast {operand} %a0 to {vector}",
+            f"  %b = bitcast {operand} %b0 to {vector}",
+        ]
         for c in range(4):
-            right, left, byte, top = (splat(by, n) for by in (8 * c, 24 - 8 * c, 255, 24))
+            left, top = splat(24 - 8 * c, n), splat(24, n)
             body += [
-                f"  %w{c} = lshr {vector} %a, {right}",
-                f"  %u{c} = and {vector} %w{c}, {byte}",
+                f"  %x{c} = shl {vector} %a, {left}",
+                f"  %u{c} = {'ashr' if signed else 'lshr'} {vector} %x{c}, {top}",
                 f"  %l{c} = shl {vector} %b, {left}",
                 f"  %s{c} = ashr {vector} %l{c}, {top}",
                 f"  %p{c} = mul {vector} %u{c}, %s{c}",
                 f"  %total{c + 1} = add {vector} %total{c}, %p{c}",
             ]
         body += [f"  ret {vector} %total4", "}"]
-        text = text.replace(declared, "\n".join(body))
-        text = text.replace(f'@"llvm.x86.avx512.vpdpbusd.{lanes}"', f'@"dots{n}"')
+        text = text.replace(declared, "\n".join(body)).replace(f'@"{name}"', f'@"dots{n}"')
     return text
 
 
@@ -72,7 +78,7 @@ class Kernels:
     """The kernels of one variant, each callable by name with ints (addresses and sizes)."""
 
     def __init__(self, isa: Isa) -> None:
-        features = llvm.get_host_cpu_features()
+        features = host_features()
         text = kernel_ir(isa)
         if not all(features.get(f) for f in isa.needs):
             if not all(features.get(f) for f in AVX2.needs):
