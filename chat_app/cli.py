@@ -205,7 +205,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"{PROGRAM}: {describe_error(error)}")
         return EXIT_ERROR
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

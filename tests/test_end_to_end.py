@@ -34,7 +34,7 @@ class TerminalApp:
                 "TERM": "xterm-256color",
                 "COLORTERM": "",
             }
-            command = [sys.executable, "-m", "chat_app.cli", *arguments]
+            command = [sys.executable, "-m", "chat_app", *arguments]
             os.execve(sys.executable, command, environment)
         import fcntl
 

@@ -121,7 +121,7 @@ def run_cli(llama_chat_home: Path) -> RunCli:
 
 
 def command(arguments: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "chat_app.cli", *arguments]
+    return [sys.executable, "-m", "chat_app", *arguments]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -136,7 +137,7 @@ def test_a_reply_on_a_terminal_is_clean(tiny_model: Path, llama_chat_home: Path)
     environment = {**os.environ, "TERM": "xterm"}
     main_end, other_end = pty.openpty()
     child = subprocess.Popen(
-        [sys.executable, "-m", "chat_app.cli", "-p", "hi", *options],
+        [sys.executable, "-m", "chat_app", "-p", "hi", *options],
         stdin=subprocess.DEVNULL,
         stdout=other_end,
         stderr=subprocess.DEVNULL,
@@ -162,7 +163,7 @@ def test_a_reply_on_a_terminal_is_clean(tiny_model: Path, llama_chat_home: Path)
 
 
 def test_a_shell_pipeline_is_quiet_when_its_reader_leaves(tiny_model: Path) -> None:
-    script = f"{sys.executable} -m chat_app.cli tokenize - -m {tiny_model} --output json | head -c 1"
+    script = f"{sys.executable} -m chat_app tokenize - -m {tiny_model} --output json | head -c 1"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", script],
         input="the cat " * 200_000,
@@ -177,7 +178,7 @@ def test_a_shell_pipeline_is_quiet_when_its_reader_leaves(tiny_model: Path) -> N
 def test_a_full_disk_behind_stdout_is_a_sentence() -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "chat_app.cli", "paths"],
+            [sys.executable, "-m", "chat_app", "paths"],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -190,3 +191,22 @@ def test_wrong_usage_of_a_command_shows_its_own_options(main: Callable[..., Any]
     ran = main("tokenize", "x", "--no-such-flag")
     assert ran.code == 2
     assert ran.err.startswith("usage: llama-chat tokenize")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process is not ended by a signal there")
+def test_ctrl_c_while_modules_are_imported_shows_no_traceback() -> None:
+    """The signal arrives at a fixed place: in the import of the command line itself."""
+    code = """
+import os, signal, sys, time
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "chat_app.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+sys.meta_path.insert(0, Interrupt())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from chat_app.__main__ import main
+sys.exit(main())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGINT, b"", b"")

@@ -81,7 +81,7 @@ def test_no_model_and_no_network(
 def test_a_closed_pipe_is_quiet_and_the_reply_is_kept(
     quick: list[str], tiny_model: Path, transcript: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    arguments = [sys.executable, "-m", "chat_app.cli", "-p", "hi", *quick, "-o", "num_predict", "400"]
+    arguments = [sys.executable, "-m", "chat_app", "-p", "hi", *quick, "-o", "num_predict", "400"]
     child = subprocess.Popen(
         arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -103,7 +103,7 @@ def test_a_closed_pipe_is_quiet_and_the_reply_is_kept(
 def test_a_signal_stops_and_keeps_the_reply(
     number: signal.Signals, code: int, quick: list[str], transcript: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    arguments = [sys.executable, "-m", "chat_app.cli", "-p", "hi", *quick, "-o", "num_predict", "-1"]
+    arguments = [sys.executable, "-m", "chat_app", "-p", "hi", *quick, "-o", "num_predict", "-1"]
     child = subprocess.Popen(
         [*arguments, "--ctx-size", "100000", "--output", "stream-json"],
         stdin=subprocess.DEVNULL,
@@ -127,7 +127,7 @@ def test_a_signal_stops_and_keeps_the_reply(
 
 def test_ctrl_c_while_loading_exits_130() -> None:
     child = subprocess.Popen(
-        [sys.executable, "-m", "chat_app.cli"],
+        [sys.executable, "-m", "chat_app"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -109,7 +109,7 @@ def test_a_dumb_terminal_gets_lines(tiny_model: Path, llama_chat_home: Path) -> 
     ]
     main_end, other_end = pty.openpty()
     child = subprocess.Popen(
-        [sys.executable, "-m", "chat_app.cli", *options],
+        [sys.executable, "-m", "chat_app", *options],
         stdin=other_end,
         stdout=other_end,
         stderr=subprocess.PIPE,

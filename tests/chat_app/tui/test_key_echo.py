@@ -24,7 +24,7 @@ def terminal(default_model: Path) -> Iterator[Any]:
     from terminal import Terminal
 
     env = {**os.environ, "TERM": "xterm-256color"}
-    argv = [sys.executable, "-m", "chat_app.cli", "-m", str(default_model), "-o", "ignore_eos", "true"]
+    argv = [sys.executable, "-m", "chat_app", "-m", str(default_model), "-o", "ignore_eos", "true"]
     found = Terminal(argv, env, (120, 40))
     yield found
     found.close()
