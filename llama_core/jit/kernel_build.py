@@ -126,7 +126,8 @@ def main(variant: str, result: str) -> None:
 
 
 def _end_with_parent(folder: Path) -> None:
-    sys.stdin.buffer.read()
+    # Not `sys.stdin.read`: its lock, still held when the build is done, would abort the interpreter's end.
+    os.read(0, 1)
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 

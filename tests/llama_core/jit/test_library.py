@@ -155,6 +155,19 @@ def test_what_is_no_object_file_of_ours_is_not_flattened(code: bytes) -> None:
         flatten_module.flatten(code, {"run": "f"})
 
 
+def test_a_builder_that_is_done_ends_well_while_its_parent_waits(tmp_path: Path) -> None:
+    """Else its work would be thrown away, and done again in the parent."""
+    result = tmp_path / "kernels"
+    code = (
+        "import sys; from llama_core.jit import kernel_build, library\n"
+        "kernel_build.build_here = lambda isa: library.Built(b'code', {'run': 5})\n"
+        f"kernel_build.main('portable', {str(result)!r})"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
+        assert child.wait(60) == 0
+    assert library.read_built(result) == library.Built(b"code", {"run": 5})
+
+
 def test_a_builder_ends_with_its_parent_and_leaves_nothing(tmp_path: Path) -> None:
     """However the parent goes: here without a chance to say so."""
     folder = tmp_path / "kernels"
