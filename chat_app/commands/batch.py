@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat_app.commands.batch_format import BadLine, BatchJob, error_line, parse_job, result_line
+from chat_app.commands.batch_format import BadLine, BatchJob
+from chat_app.commands.batch_identity import model_identity
 from chat_app.commands.batch_output import BatchOutput, OutputError
 from chat_app.commands.batch_progress import BatchProgress, BatchState
+from chat_app.commands.batch_records import answer_record, bad_line_record, failure_record
+from chat_app.commands.batch_resume import JudgedLine, judge
 from chat_app.line.console import say
 from chat_app.options import UsageError, add_model_options, settings_from
 from chat_app.paths import get_paths
@@ -31,7 +34,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         description="Answer every line of IN (OpenAI's batch format, /v1/chat/completions or "
         "/v1/completions) and append the results to OUT, each on disk as soon as it is done. Run the same "
         "command again after an interruption: what OUT holds is not computed again. A line that cannot be "
-        "run becomes an error line. Exit code 1 when any line failed.",
+        "run becomes an error line; correct it in IN and run the same command. Exit code 1 when any line "
+        "of IN failed and was not corrected. OUT holds one answer for a custom_id: where it answers another "
+        "request, or is another model's, nothing is run (exit code 2) and another OUT is needed.",
     )
     parser.add_argument("input", type=Path, metavar="IN.jsonl")
     parser.add_argument("output_file", type=Path, metavar="OUT.jsonl")
@@ -44,6 +49,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--max-batch", type=positive, default=64, metavar="N", help="the most requests at once (default: 64)"
+    )
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="run requests that failed again, unchanged: with a larger --kv-budget or --ctx-size, say",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     add_model_options(parser)
@@ -71,62 +81,89 @@ def run(args: argparse.Namespace) -> int:
         if output.repaired_bytes:
             say(f"{output.path}: a result cut short by an interruption was removed; it is computed again")
         return BatchRun(args, source, output).run()
+    except OutputError as error:
+        say(f"{error}.")
+        return 1
     finally:
         output.close()
 
 
 class BatchRun:
-    """One run of the command over an open output."""
+    """One run of the command over an open output.
+
+    The input is read three times, each time from its beginning, because it may be far larger than memory:
+    to judge all of it before anything is done, to report bad lines, and to run the rest.
+    """
 
     def __init__(self, args: argparse.Namespace, source: Path, output: BatchOutput) -> None:
         self.args, self.source, self.output = args, source, output
-        self.total = sum(1 for _ in self._lines())
-        self.before = self.total - sum(1 for _ in self._unfinished())
-        self.done = 0
-        self.jobs: dict[str, BatchJob] = {}  # under way
+        self.settings = settings_from(args)
         self.progress = BatchProgress(quiet=args.quiet)
+        self.jobs: dict[str, BatchJob] = {}  # under way
+        self.total = self.finished = self.failed = 0  # lines
+        self.answered = self.answered_tokens = 0  # requests of this run, and their tokens
 
     def run(self) -> int:
+        if not any(self._lines()):
+            self.output.create()
+            say(f"nothing to do: {self.source} has no requests")
+            return 0  # nothing failed: a script that found nothing to ask goes on with an empty file
+        self.identity = model_identity(self.settings.model)
+        for judged in self._judged():
+            self.total += 1
+            self.finished += judged.state != "open"
+            self.failed += judged.state == "failed"
+        if self.finished == self.total:
+            say(f"nothing to do: {self.output.path} holds all {self.total:,} results")
+            return self._ended()
+        for judged in self._judged():
+            if judged.state == "open" and isinstance(judged.item, BadLine):
+                self._append(bad_line_record(judged.item, judged.line, judged.number))
+        # Without requests among what is left there is no need for the model.
+        code = self._compute() if self.finished < self.total else 0
+        return code or self._ended()
+
+    def _ended(self) -> int:
+        if self.failed:
+            said = f"{self.failed:,} of {self.total:,} lines failed; see their error in {self.output.path}"
+            say(f"{said}. Lines corrected in IN are run by the same command")
+        return int(self.failed > 0)
+
+    def _compute(self) -> int:
+        """Run the requests that are open; the exit code of what stopped it, else 0."""
         from chat_app.line.engine_start import started_engine
         from chat_app.line.interrupt import stop_on_signals
+        from llama_core.engine.batch_text import run_texts
 
-        if self.before >= self.total:
-            say(f"nothing to do: {self.output.path} holds all {self.total:,} results")
-            return int(self.output.failed_n > 0)
-        with started_engine(settings_from(self.args)) as (engine, path, _), stop_on_signals() as flag:
-            from llama_core.engine.batch_text import run_texts
-
+        with started_engine(self.settings) as (engine, path, _), stop_on_signals() as flag:
             batch = self._batch_engine(engine)
             started = time.monotonic()
 
             def state() -> BatchState:
                 return BatchState(
-                    self.total,
-                    self.before,
-                    self.done,
-                    self.output.failed_n,
-                    batch.tokens_drawn,
-                    batch.running_n,
-                    time.monotonic() - started,
+                    total=self.total,
+                    finished=self.finished,
+                    failed=self.failed,
+                    running=batch.running_n,
+                    answered=self.answered,
+                    answered_tokens=self.answered_tokens,
+                    drawn=batch.tokens_drawn,
+                    computed=batch.tokens_computed,
+                    elapsed_s=time.monotonic() - started,
                 )
 
-            results = run_texts(
-                batch,
-                engine.tokenizer,
-                self._requests(engine),
-                flag.stop,
-                lambda: self.progress.show(state()),
-            )
-            for result in results:
-                self._write(result, path.name)
-            self.progress.finish(state())
+            requests = self._requests(engine, flag.stop)
+            try:
+                for result in run_texts(
+                    batch, engine.tokenizer, requests, flag.stop, lambda: self.progress.show(state())
+                ):
+                    self._take(result, path.name)
+                self.progress.finish(state())
+            finally:
+                self.progress.close()
             if flag.stop():
                 say("stopped; run the same command again to go on")
-                return flag.exit_code
-        if self.output.failed_n:
-            failed = f"{self.output.failed_n:,} of {self.total:,} lines failed"
-            say(f"{failed}; see their error in {self.output.path}")
-        return int(self.output.failed_n > 0)
+            return flag.exit_code
 
     def _batch_engine(self, engine: TextEngine) -> BatchEngine:
         from llama_core.engine.batch import BatchEngine
@@ -149,60 +186,42 @@ class BatchRun:
                 if line.strip():
                     yield number, line
 
-    def _unfinished(self) -> Iterator[tuple[int, BatchJob | BadLine]]:
-        """What earlier runs left: jobs without a result, and bad lines that were not reported yet."""
-        seen: set[str] = set()
-        for number, line in self._lines():
-            try:
-                job = parse_job(line)
-                if job.custom_id in seen:
-                    raise BadLine(f"custom_id {job.custom_id!r} occurs twice", job.custom_id)
-            except BadLine as error:
-                if number not in self.output.bad_lines:
-                    yield number, error
-                continue
-            seen.add(job.custom_id)
-            if job.custom_id not in self.output.done:
-                yield number, job
+    def _judged(self) -> Iterator[JudgedLine]:
+        return judge(self._lines(), self.output, self.identity, retry_failed=self.args.retry_failed)
 
-    def _requests(self, engine: TextEngine) -> Iterator[TextRequest]:
-        """What is still to be answered, read as there is room; bad lines are reported on the way."""
+    def _requests(self, engine: TextEngine, stopped: Callable[[], bool]) -> Iterator[TextRequest]:
+        """What is to be answered, read as there is room; what cannot even be encoded fails on the way."""
         from llama_core.engine.batch_text import TextRequest
         from llama_core.errors import LlamaCoreError
 
-        for number, job in self._unfinished():
-            if isinstance(job, BadLine):
-                self._report(job, number)
+        for judged in self._judged():
+            job = judged.item
+            if stopped():
+                return
+            if judged.state != "open" or isinstance(job, BadLine):
                 continue
             try:
                 ids = prompt_ids(job, engine)
             except LlamaCoreError as error:  # the template refuses it
-                self._report(BadLine(str(error), job.custom_id), number)
+                self._append(failure_record(job, self.identity, error))
                 continue
             self.jobs[job.custom_id] = job
             yield TextRequest(job.custom_id, ids, job.params)
 
-    def _report(self, error: BadLine, number: int) -> None:
-        message = f"line {number}: {error}"
-        self.output.append(error_line(error.custom_id, "invalid_request_error", message, number))
-        self.done += 1
-
-    def _write(self, result: TextResult, model: str) -> None:
+    def _take(self, result: TextResult, model: str) -> None:
+        """Write down how a request ended."""
         job = self.jobs.pop(result.key)
         if result.reason == "failed":
-            record = failed_line(job.custom_id, result)
-        else:
-            record = result_line(
-                job,
-                model=model,
-                created=int(time.time()),
-                text=result.text,
-                finish_reason="stop" if result.reason == "stop" else "length",
-                prompt_n=result.prompt_n,
-                reply_n=result.reply_n,
-            )
+            self._append(failure_record(job, self.identity, result.error))
+            return
+        self.answered += 1
+        self.answered_tokens += result.prompt_n + result.reply_n
+        self._append(answer_record(job, self.identity, result, model=model, created=int(time.time())))
+
+    def _append(self, record: Mapping[str, Any]) -> None:
         self.output.append(record)
-        self.done += 1
+        self.finished += 1
+        self.failed += record["error"] is not None
 
 
 def prompt_ids(job: BatchJob, engine: TextEngine) -> list[int]:
@@ -212,12 +231,3 @@ def prompt_ids(job: BatchJob, engine: TextEngine) -> list[int]:
     if isinstance(job.prompt, str):
         return engine.encode_raw(job.prompt)
     return list(job.prompt or ())
-
-
-def failed_line(custom_id: str, result: TextResult) -> dict[str, Any]:
-    """The record of a request that was sound but could not be answered; it counts as done."""
-    from llama_core.errors import ContextFullError, NotEnoughMemoryError
-
-    codes = {ContextFullError: "context_length_exceeded", NotEnoughMemoryError: "kv_budget_exceeded"}
-    code = next((name for kind, name in codes.items() if isinstance(result.error, kind)), "server_error")
-    return error_line(custom_id, code, str(result.error), None)

@@ -1,4 +1,4 @@
-"""OpenAI's batch format: request lines in, result lines out.
+"""OpenAI's batch format: the request lines.
 
     {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions",
      "body": {"model": "...", "messages": [{"role": "user", "content": "..."}], "max_tokens": 64}}
@@ -10,11 +10,11 @@ engine cannot honour is an error for its line, never silently left out.
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chat_app.commands.batch_identity import request_sha256
 from llama_core.sampling_params import SamplingParams
 
 CHAT = "/v1/chat/completions"
@@ -53,10 +53,16 @@ _PARAMETERS = frozenset(
 
 
 class BadLine(ValueError):  # noqa: N818 - the line is bad, the batch goes on
-    """A line that cannot be run; the text says why. `custom_id` where the line still names one."""
+    """A line that cannot be run; the text says why, `code` and `param` in OpenAI's words for it.
 
-    def __init__(self, problem: str, custom_id: str | None = None) -> None:
-        self.custom_id = custom_id
+    custom_id and request_sha256 where the line still has them.
+    """
+
+    custom_id: str | None = None
+    request_sha256 = ""
+
+    def __init__(self, problem: str, code: str = "invalid_value", param: str | None = None) -> None:
+        self.code, self.param = code, param
         super().__init__(problem)
 
 
@@ -65,58 +71,78 @@ class BatchJob:
     """A request line. `messages` for a chat, else `prompt` (text or token ids) for a completion."""
 
     custom_id: str
+    request_sha256: str
     params: SamplingParams
     messages: tuple[Mapping[str, str], ...] | None
     prompt: str | tuple[int, ...] | None
 
 
+def short(value: Any) -> str:
+    """A value from a line for a message: as JSON, and not without end."""
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
 def parse_job(line: bytes) -> BatchJob:
     """One line of the input. Raises BadLine."""
     if len(line) > MAX_LINE_BYTES:
-        raise BadLine(f"the line has {len(line):,} bytes, the limit is {MAX_LINE_BYTES:,}")
+        problem = f"the line has {len(line):,} bytes, the limit is {MAX_LINE_BYTES:,}"
+        raise BadLine(problem, "invalid_json_line")
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_float=_float)
+        if not isinstance(record, dict):
+            raise BadLine("it is not a JSON object", "invalid_json_line")
+        digest = request_sha256(record)
     except (ValueError, RecursionError) as error:
-        raise BadLine(f"it is not JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise BadLine("it is not a JSON object")
+        if isinstance(error, BadLine):
+            raise
+        raise BadLine(f"it is not JSON: {error}", "invalid_json_line") from None
     custom_id = record.get("custom_id")
     if not isinstance(custom_id, str) or not custom_id:
-        raise BadLine("custom_id is missing or not a string")
+        raise BadLine("custom_id is missing or not a string", *_missing("custom_id", custom_id))
     try:
-        return _job(custom_id, record)
-    except BadLine as error:
-        raise BadLine(str(error), custom_id) from None
+        return _job(custom_id, digest, record)
     except (ValueError, TypeError) as error:
-        raise BadLine(f"body: {error}", custom_id) from None
+        bad = error if isinstance(error, BadLine) else BadLine(f"body: {error}", param="body")
+        bad.custom_id, bad.request_sha256 = custom_id, digest
+        raise bad from None
 
 
-def _job(custom_id: str, record: Mapping[str, Any]) -> BatchJob:
+def _float(text: str) -> float | int:
+    """JSON has one kind of number: 3.0 is 3, as a limit and for whether two requests are the same."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+def _missing(param: str, value: Any) -> tuple[str, str]:
+    """(code, param) of a field that is not there, or is there as something else."""
+    return "missing_required_parameter" if value is None else "invalid_type", param
+
+
+def _job(custom_id: str, digest: str, record: Mapping[str, Any]) -> BatchJob:
     if record.get("method", "POST") != "POST":
-        raise BadLine(f"method is {record['method']!r}, expected 'POST'")
+        raise BadLine(f"method is {short(record['method'])}, expected 'POST'", param="method")
     url, body = record.get("url"), record.get("body")
     if url not in (CHAT, COMPLETION):
-        raise BadLine(f"url is {url!r}, expected {CHAT} or {COMPLETION}")
+        raise BadLine(f"url is {short(url)}, expected {CHAT} or {COMPLETION}", param="url")
     if not isinstance(body, dict):
-        raise BadLine("body is missing or not an object")
+        raise BadLine("body is missing or not an object", *_missing("body", body))
     chat = url == CHAT
-    payload = "messages" if chat else "prompt"
-    for name, value in body.items():
-        if name in _NEUTRAL:
-            if not any(value == neutral and type(value) is type(neutral) for neutral in _neutral(name)):
-                raise BadLine(f"body.{name} = {json.dumps(value)[:80]} is not supported")
-        elif name not in _IGNORED and name not in _PARAMETERS and name != payload:
-            raise BadLine(f"body.{name} is not supported")
+    _check_fields(body, "messages" if chat else "prompt")
     params = _params(body, None if chat else COMPLETION_MAX_TOKENS)
     if chat:
-        return BatchJob(custom_id, params, _messages(body.get("messages")), None)
-    return BatchJob(custom_id, params, None, _prompt(body.get("prompt")))
+        return BatchJob(custom_id, digest, params, _messages(body.get("messages")), None)
+    return BatchJob(custom_id, digest, params, None, _prompt(body.get("prompt")))
 
 
-def _neutral(name: str) -> tuple[Any, ...]:
-    """The harmless values of a field; 0 may be written 0.0."""
-    values = _NEUTRAL[name]
-    return (*values, 0.0) if 0 in values else values
+def _check_fields(body: Mapping[str, Any], payload: str) -> None:
+    for name, value in body.items():
+        if name in _NEUTRAL:
+            if not any(value == neutral and type(value) is type(neutral) for neutral in _NEUTRAL[name]):
+                problem = f"body.{name} = {short(value)} is not supported"
+                raise BadLine(problem, "unsupported_value", f"body.{name}")
+        elif name not in _IGNORED and name not in _PARAMETERS and name != payload:
+            raise BadLine(f"body.{short(name)[1:-1]} is not supported", "unknown_parameter", "body")
 
 
 def _number(body: Mapping[str, Any], name: str, default: Any, kind: type = float) -> Any:
@@ -124,18 +150,23 @@ def _number(body: Mapping[str, Any], name: str, default: Any, kind: type = float
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
-        raise BadLine(f"body.{name} is {json.dumps(value)[:80]}, expected a number")
-    return kind(value)
+        expected = "a whole number" if kind is int else "a number"
+        raise BadLine(f"body.{name} is {short(value)}, expected {expected}", "invalid_type", f"body.{name}")
+    try:
+        return kind(value)
+    except OverflowError:
+        raise BadLine(f"body.{name} is {short(value)}, which is out of range", param=f"body.{name}") from None
 
 
 def _params(body: Mapping[str, Any], max_tokens: int | None) -> SamplingParams:
-    """OpenAI's defaults: temperature 1, everything else off."""
+    """OpenAI's defaults: temperature 1, everything else off; null stands for the default."""
     stop = body.get("stop")
-    stops = [stop] if isinstance(stop, str) else stop or []
+    stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
     if not isinstance(stops, list) or not all(isinstance(text, str) for text in stops):
-        raise BadLine("body.stop is neither a string nor a list of strings")
-    if not isinstance(body.get("ignore_eos", False), bool):
-        raise BadLine("body.ignore_eos is neither true nor false")
+        raise BadLine("body.stop is neither a string nor a list of strings", "invalid_type", "body.stop")
+    ignore_eos = body.get("ignore_eos")
+    if ignore_eos is not None and not isinstance(ignore_eos, bool):
+        raise BadLine("body.ignore_eos is neither true nor false", "invalid_type", "body.ignore_eos")
     limit = _number(body, "max_completion_tokens", _number(body, "max_tokens", max_tokens, int), int)
     return SamplingParams(
         temperature=_number(body, "temperature", 1.0),
@@ -147,17 +178,18 @@ def _params(body: Mapping[str, Any], max_tokens: int | None) -> SamplingParams:
         seed=_number(body, "seed", None, int),
         max_tokens=limit,
         stop=tuple(stops),
-        ignore_eos=body.get("ignore_eos", False),
+        ignore_eos=bool(ignore_eos),
     )
 
 
 def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
     if not isinstance(value, list) or not value:
-        raise BadLine("body.messages is missing or empty")
+        raise BadLine("body.messages is missing or empty", *_missing("body.messages", value or None))
     messages = []
     for i, message in enumerate(value):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
-            raise BadLine(f"body.messages[{i}] has no role of {', '.join(ROLES)}")
+            where = f"body.messages[{i}]"
+            raise BadLine(f"{where} has no role of {', '.join(ROLES)}", param=where)
         role = "system" if message["role"] == "developer" else message["role"]
         messages.append({"role": role, "content": _content(message.get("content"), i)})
     return tuple(messages)
@@ -172,7 +204,8 @@ def _content(value: Any, i: int) -> str:
         for part in value
     ):
         return "".join(part["text"] for part in value)
-    raise BadLine(f"body.messages[{i}].content is not text")
+    where = f"body.messages[{i}].content"
+    raise BadLine(f"{where} is not text", "invalid_type", where)
 
 
 def _prompt(value: Any) -> str | tuple[int, ...]:
@@ -182,34 +215,5 @@ def _prompt(value: Any) -> str | tuple[int, ...]:
         return value[0]
     if isinstance(value, list) and value and all(type(token) is int for token in value):
         return tuple(value)
-    raise BadLine("body.prompt is neither a text nor a list of token ids (one prompt a line)")
-
-
-def result_line(
-    job: BatchJob, *, model: str, created: int, text: str, finish_reason: str, prompt_n: int, reply_n: int
-) -> dict[str, Any]:
-    """The output record of a finished request."""
-    chat = job.messages is not None
-    choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason}
-    choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-    unique = uuid.uuid4().hex
-    body = {
-        "id": ("chatcmpl-" if chat else "cmpl-") + unique,
-        "object": "chat.completion" if chat else "text_completion",
-        "created": created,
-        "model": model,
-        "choices": [choice],
-        "usage": {
-            "prompt_tokens": prompt_n,
-            "completion_tokens": reply_n,
-            "total_tokens": prompt_n + reply_n,
-        },
-    }
-    response = {"status_code": 200, "request_id": unique, "body": body}
-    return {"id": f"batch_req_{unique}", "custom_id": job.custom_id, "response": response, "error": None}
-
-
-def error_line(custom_id: str | None, code: str, message: str, line: int | None) -> dict[str, Any]:
-    """The output record of a request that failed; `line` (from 1) where the input itself is at fault."""
-    error = {"code": code, "message": message, "line": line}
-    return {"id": f"batch_req_{uuid.uuid4().hex}", "custom_id": custom_id, "response": None, "error": error}
+    problem = "body.prompt is neither a text nor a list of token ids (one prompt a line)"
+    raise BadLine(problem, *_missing("body.prompt", value))

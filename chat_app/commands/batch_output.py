@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +22,30 @@ class OutputError(Exception):
     """The result file cannot be used; the text says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A request's result: what it belongs to (see `batch_identity`), each "" where it does not say, as in a
+    file of another program, or of a version that did not note it."""
+
+    failed: bool
+    request_sha256: str
+    model: str
+    model_sha256: str
+
+
 class BatchOutput:
     """Holds the file for this process until `close`.
 
-    done: the custom_ids that have their result; bad_lines: the input's lines already reported as bad;
-    failed_n: how many of all lines are errors; repaired_bytes: what was cut off a torn last line.
+    What it held when it was opened: results, the last one of each custom_id; reported, how often a line of
+    the input (its SHA-256) was reported as bad; repaired_bytes, what was cut off a torn last line.
 
     Raises OutputError where another process writes to it, or where it holds anything but results.
     """
 
     def __init__(self, path: Path, lock_folder: Path) -> None:
         self.path = path.expanduser().resolve()
-        self.done: set[str] = set()
-        self.bad_lines: set[int] = set()
-        self.failed_n = 0
+        self.results: dict[str, Recorded] = {}
+        self.reported: Counter[str] = Counter()
         self.repaired_bytes = 0
         self._check_place()
         make_folder(lock_folder)
@@ -85,19 +97,42 @@ class BatchOutput:
             raise OutputError(
                 f"line {number} of {self.path} is no result of a batch; give another file"
             ) from None
-        bad_line = error.get("line") if isinstance(error, dict) else None
-        self.failed_n += error is not None
-        if isinstance(bad_line, int):
-            self.bad_lines.add(bad_line)
-        elif isinstance(custom_id, str):
-            self.done.add(custom_id)
+        x = record.get("x")
+        x = x if isinstance(x, dict) else {}
+        digest = x.get("line_sha256")
+        if isinstance(digest, str):
+            self.reported[digest] += 1
+        elif isinstance(custom_id, str) and not _unknown_line(error, x):
+            names = ("request_sha256", "model", "model_sha256")
+            self.results[custom_id] = Recorded(_failed(record), *(str(x.get(name) or "") for name in names))
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write one result; it is on disk when this returns. Raises OSError."""
-        # ASCII: a custom_id may hold half a surrogate pair, which no UTF-8 file can.
-        self._file.append(json.dumps(record).encode() + b"\n")
-        self.failed_n += record["error"] is not None
+        """Write one result; it is on disk when this returns. Raises OutputError; none of it is there then."""
+        try:
+            # ASCII: a custom_id may hold half a surrogate pair, which no UTF-8 file can.
+            self._file.append(json.dumps(record).encode() + b"\n")
+        except OSError as error:
+            raise OutputError(
+                f"{self.path} cannot take another result: {error.strerror or error}. The results in it are "
+                "whole; put that right and run the same command again to go on"
+            ) from None
+
+    def create(self) -> None:
+        """Make the file where it is missing, for an input without requests. Raises OSError."""
+        self.path.touch()
 
     def close(self) -> None:
         """Let another process have the file."""
         self._lock.release()
+
+
+def _failed(record: Mapping[str, Any]) -> bool:
+    """OpenAI's service reports a refused request as a response with its HTTP status."""
+    response = record.get("response")
+    status = response.get("status_code") if isinstance(response, dict) else None
+    return record["error"] is not None or (isinstance(status, int) and status >= 400)
+
+
+def _unknown_line(error: Any, x: Mapping[str, Any]) -> bool:
+    """A bad line reported by number alone, as versions before `x` did: which line that is now is unknown."""
+    return "request_sha256" not in x and isinstance(error, dict) and isinstance(error.get("line"), int)

@@ -1,0 +1,77 @@
+"""What a batch's result belongs to: the request it answers, the model that answered, the line it is about.
+
+A result carries these under `x`, so that another run knows what it may take for done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chat_app.models import ModelNotFound, catalogue_entry, known_sha256, resolve_model
+
+# The files of a model's folder that have a say in its replies.
+_MODEL_SUFFIXES = (".gguf", ".jinja", ".json", ".safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """The model's name, for people, and its SHA-256, in hex: both are what transcripts record."""
+
+    name: str
+    sha256: str
+
+
+def model_identity(name: str) -> ModelIdentity:
+    """Of the model that `-m` names, without loading it, or fetching it where only the catalogue knows it.
+
+    A large file is read once; its hash is remembered while size and time stay. Raises ModelNotFound, OSError.
+    """
+    try:
+        path = resolve_model(name)
+    except ModelNotFound as error:
+        entry = catalogue_entry(error.name)
+        if entry is None:
+            raise
+        return ModelIdentity(entry.path.stem, entry.model_sha256)
+    files = _model_files(path)
+    if len(files) == 1:
+        return ModelIdentity(path.stem if path.is_file() else path.name, _file_sha256(files[0]))
+    # What `sha256sum` prints of all of them, hashed once more.
+    listing = "".join(f"{_file_sha256(file)}  {file.name}\n" for file in files)
+    return ModelIdentity(path.stem if path.is_file() else path.name, _digest(listing))
+
+
+def _model_files(path: Path) -> list[Path]:
+    from llama_core.loaders.shard_names import files_of_model
+
+    if path.suffix == ".json":  # a folder's config or index stands for the folder
+        path = path.parent
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.suffix in _MODEL_SUFFIXES and file.is_file())
+    return [path.with_name(name) for name in files_of_model(path.name)]
+
+
+def _file_sha256(path: Path) -> str:
+    from chat_app.fetch.file_hash import file_sha256
+
+    return known_sha256(path) or file_sha256(path)
+
+
+def request_sha256(record: Mapping[str, Any]) -> str:
+    """Of what a request line asks for: its url and body, whatever the order of keys and the white space."""
+    asked = {"url": record.get("url"), "body": record.get("body")}
+    return _digest(json.dumps(asked, sort_keys=True, separators=(",", ":")))
+
+
+def line_sha256(line: bytes) -> str:
+    """Of a line as it stands, without the white space around it."""
+    return hashlib.sha256(line.strip()).hexdigest()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
