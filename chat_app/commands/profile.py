@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.bench import native_blas
+from chat_app.error_text import describe_error
 from chat_app.line.console import say, write
+from chat_app.line.engine_start import locate_model
 from chat_app.options import UsageError, add_model_options, add_output_option, settings_from
 from chat_app.paths import get_paths
 
@@ -45,38 +49,89 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     return parser
 
 
+@dataclass
+class Collected:
+    """What is measured so far: data for report.json by kind, and the sections for people."""
+
+    profiles: dict[str, Any] = field(default_factory=dict)
+    sections: list[Section] = field(default_factory=list)
+
+
 def run(args: argparse.Namespace) -> int:
     if args.prompt_tokens < 1 or args.tokens < 2:
         raise UsageError("--prompt-tokens takes a number from 1 up, --tokens from 2 up.")
     native_blas()
-    from llama_core.profiling.machine import describe_machine, machine_lines
-    from llama_core.profiling.profile_report import plain, terminal_text, write_report
+    from llama_core.profiling.machine import describe_machine
 
     settings = settings_from(args)
     for notice in settings.notices:
         say(notice)
+    folder = report_folder(args)
     machine = describe_machine(settings.threads)
-    profiles: dict[str, Any] = {}
-    sections: list[Section] = []
-    for kind in KINDS if args.kind == "all" else (args.kind,):
-        say(f"profiling: {kind}")
-        found, parts = PROFILERS[kind](args, settings)
-        profiles[kind] = found
-        sections += parts
-    if args.output == "json":
-        write(json.dumps({"machine": machine, "profiles": plain(profiles)}), end="\n")
-    else:
-        write("\n".join(machine_lines(machine)) + "\n\n" + terminal_text(sections))
-    folder = args.report or (Path(time.strftime("profile-%Y%m%d-%H%M%S")) if args.kind == "all" else None)
-    if folder is not None:
-        from llama_core.profiling.charts import charts_available
+    kinds = KINDS if args.kind == "all" else (args.kind,)
+    collected = Collected()
+    try:
+        for kind in kinds:
+            say(f"profiling: {kind}")
+            PROFILERS[kind](args, settings, collected)
+    except BaseException as error:  # Ctrl+C too: minutes of measuring are not thrown away
+        if collected.sections:
+            show(args, machine, collected, folder, [broken_off(error, kind, collected)])
+        elif folder is not None:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # empty, unless it is an earlier report's
+        raise
+    show(args, machine, collected, folder, [])
+    return 0
 
-        files = write_report(folder.expanduser(), machine, profiles, sections)
+
+def report_folder(args: argparse.Namespace) -> Path | None:
+    """The folder for the report, made and tried; None where none is wanted. Raises UsageError."""
+    from llama_core.profiling.profile_report import ReportFolderError, prepare_folder
+
+    if args.report is None and args.kind != "all":
+        return None
+    folder: Path = args.report or Path(time.strftime("profile-%Y%m%d-%H%M%S"))
+    folder = folder.expanduser()
+    try:
+        prepare_folder(folder)
+    except ReportFolderError as error:
+        raise UsageError(f"{error}.") from None
+    return folder
+
+
+def broken_off(error: BaseException, kind: str, collected: Collected) -> str:
+    """What there is, and what there is not."""
+    how = "Interrupted" if isinstance(error, KeyboardInterrupt) else f"Broken off ({describe_error(error)})"
+    titles = ", ".join(section.title.partition(" (")[0] for section in collected.sections)
+    return f"{how} while profiling {kind}; measured before that and kept: {titles}."
+
+
+def show(
+    args: argparse.Namespace,
+    machine: dict[str, Any],
+    collected: Collected,
+    folder: Path | None,
+    notes: list[str],
+) -> None:
+    """Print what was measured, and write the report."""
+    from llama_core.profiling.charts import charts_available
+    from llama_core.profiling.machine import machine_lines
+    from llama_core.profiling.profile_report import plain, terminal_text, write_report
+
+    if args.output == "json":
+        profiles = plain(collected.profiles)
+        write(json.dumps({"machine": machine, "notes": notes, "profiles": profiles}), end="\n")
+    else:
+        write("\n".join(machine_lines(machine)) + "\n\n" + terminal_text(collected.sections))
+    for note in notes:
+        say(note)
+    if folder is not None:
+        files = write_report(folder, machine, collected.profiles, collected.sections, notes)
         reason = charts_available()
         if reason is not None:
             say(f"No pictures: {reason}.")
         say(f"report: {files[1]}")
-    return 0
 
 
 def backends(settings: Settings) -> tuple[Any, ...]:
@@ -85,74 +140,87 @@ def backends(settings: Settings) -> tuple[Any, ...]:
         return (settings.backend,)
     from llama_core.jit import jit_available
 
-    return ("jit", "numpy") if jit_available() is None else ("numpy",)
+    reason = jit_available()
+    if reason is not None:
+        say(f"The compiled backend is left out: {reason}.")
+    return ("jit", "numpy") if reason is None else ("numpy",)
 
 
-Found = tuple[Any, list[Any]]
+def for_each_backend(
+    args: argparse.Namespace, settings: Settings, profile: Callable[..., Any]
+) -> Iterator[Any]:
+    """`profile` of each backend's engine, one after the other. A model that the compiled one cannot take is
+    profiled with NumPy alone, unless that backend was asked for."""
+    from llama_core.errors import UnsupportedModelError
+
+    path = locate_model(settings.model)
+    for backend in backends(settings):
+        kv = settings.kv
+        if backend == "numpy" and settings.backend == "auto" and kv != "f32":
+            say(f"The numpy backend keeps its cache in f32; --kv {kv} is for the compiled one alone.")
+            kv = "f32"
+        try:
+            yield profile(
+                path,
+                backend,
+                prompt_n=args.prompt_tokens,
+                generated_n=args.tokens,
+                threads=settings.threads,
+                ctx_size=settings.ctx_size,
+                kv=kv,
+                kernel_cache=get_paths().kernels,
+                tokenizer_path=settings.tokenizer,
+            )
+        except UnsupportedModelError as error:
+            if backend != "jit" or settings.backend != "auto":
+                raise
+            say(f"The compiled backend is left out: {error}")
 
 
-def profile_inference(args: argparse.Namespace, settings: Settings) -> Found:
-    from chat_app.line.engine_start import locate_model
+def profile_inference(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
     from llama_core.profiling import inference_profile
-    from llama_core.profiling.profile_text import inference_section
+    from llama_core.profiling.inference_text import inference_section
 
-    found = [
-        inference_profile.profile_inference(
-            locate_model(settings.model),
-            backend,
-            prompt_n=args.prompt_tokens,
-            generated_n=args.tokens,
-            threads=settings.threads,
-            kernel_cache=get_paths().kernels,
-            tokenizer_path=settings.tokenizer,
-        )
-        for backend in backends(settings)
-    ]
-    return found, [inference_section(profile) for profile in found]
+    for found in for_each_backend(args, settings, inference_profile.profile_in_fresh_process):
+        collected.profiles.setdefault("inference", []).append(found)
+        collected.sections.append(inference_section(found))
 
 
-def profile_bytecode(args: argparse.Namespace, settings: Settings) -> Found:
+def profile_bytecode(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
     from llama_core.profiling import bytecode
     from llama_core.profiling.profile_text import bytecode_section
 
     found = bytecode.profile_bytecode()
-    return found, [bytecode_section(found)]
+    collected.profiles["bytecode"] = found
+    collected.sections.append(bytecode_section(found))
 
 
-def profile_memory(args: argparse.Namespace, settings: Settings) -> Found:
-    from chat_app.line.engine_start import locate_model
-    from llama_core.profiling.memory_profile import profile_in_fresh_process
+def profile_memory(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
+    from llama_core.profiling import memory_profile
     from llama_core.profiling.profile_text import memory_section
 
-    found = [
-        profile_in_fresh_process(
-            locate_model(settings.model),
-            backend,
-            threads=settings.threads,
-            ctx_size=settings.ctx_size,
-            kernel_cache=get_paths().kernels,
-            tokenizer_path=settings.tokenizer,
-        )
-        for backend in backends(settings)
-    ]
-    return found, [memory_section(profile) for profile in found]
+    for found in for_each_backend(args, settings, memory_profile.profile_in_fresh_process):
+        collected.profiles.setdefault("memory", []).append(found)
+        collected.sections.append(memory_section(found))
 
 
-def profile_counters(args: argparse.Namespace, settings: Settings) -> Found:
-    from chat_app.line.engine_start import locate_model
+def profile_counters(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
     from llama_core.profiling import counters
     from llama_core.profiling.kernel_mix import profile_kernels
     from llama_core.profiling.profile_text import counters_section
 
     path = locate_model(settings.model)
-    backend = backends(settings)[0]
-    found = counters.profile_counters(path, backend, get_paths().kernels, simulate=not args.no_simulate)
+    events = []
+    for backend in backends(settings):
+        say(f"counting: {backend} (where it has to be simulated, a minute or two)")
+        found = counters.profile_counters(path, backend, get_paths().kernels, simulate=not args.no_simulate)
+        events.append(found)
     variant, kernels = profile_kernels()
-    result = {"events": found, "variant": variant, "kernels": kernels}
-    return result, [counters_section(found, variant, kernels)]
+    collected.profiles["counters"] = {"events": events, "variant": variant, "kernels": kernels}
+    collected.sections.append(counters_section(events, variant, kernels))
 
 
-PROFILERS: dict[str, Callable[[argparse.Namespace, Any], Any]] = {
+PROFILERS: dict[str, Callable[[argparse.Namespace, Any, Collected], None]] = {
     "inference": profile_inference,
     "bytecode": profile_bytecode,
     "memory": profile_memory,

@@ -14,17 +14,21 @@ from dataclasses import dataclass
 ENGINE_MODULES = (
     "llama_core.model",
     "llama_core.attention",
+    "llama_core.heads",
     "llama_core.ops",
     "llama_core.rope",
     "llama_core.kv_cache",
     "llama_core.sampling",
+    "llama_core.engine.context",
     "llama_core.engine.reply",
+    "llama_core.tokenizers.merge",
+    "llama_core.tokenizers.spm_bpe",
 )
 BASELINE_MODULES = ("llama_core.profiling.baseline", "llama_core.profiling.baseline_tokenizer")
 
 # A call with keywords is marked differently from version to version.
 _KEYWORD_CALLS = frozenset({"KW_NAMES", "CALL_KW", "CALL_FUNCTION_KW"})
-_ATTRIBUTE_LOADS = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+_ATTRIBUTE_LOADS = frozenset({"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"})
 _BOOKKEEPING = frozenset({"CACHE", "RESUME", "NOP", "EXTENDED_ARG"})
 
 

@@ -2,7 +2,8 @@
 
 Two runs of a child process, one that generates few tokens and one that generates more, differ by the tokens
 alone: start-up, loading and the prompt cancel out. Linux's `perf stat` counts at full speed; where the
-machine offers no counters (many virtual ones do not), cachegrind simulates them on a small model, slowly.
+machine offers no counters (many virtual ones do not), cachegrind simulates them on a small model, slowly;
+it knows no cycles.
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ def profile_counters(
     if valgrind is None:
         said = f"Hardware counters: not measured, because {reason}, and valgrind is not installed."
         return CounterProfile("", said)
-    # Valgrind knows no AVX-512 and runs one thread at a time: NumPy on a small model is what it can show.
-    worker = _worker({"path": "", "backend": "numpy", "kernel_cache": ""})
+    # Valgrind is some fifty times slower than the processor: a small model is what it can show.
+    worker = _worker({"path": "", "backend": backend, "kernel_cache": _text(kernel_cache)})
     counts = _difference(_run_cachegrind, worker, CACHEGRIND_TOKENS)
     if not counts:
         said = f"Hardware counters: not measured, because {reason}, and cachegrind failed."
         return CounterProfile("", said)
-    said = f"Simulated by cachegrind (no AVX-512, one thread), because {reason}."
-    return CounterProfile("cachegrind", said, "numpy", "stories15M shape", counts)
+    said = f"Simulated by cachegrind (no cycles, no AVX-512, one thread), because {reason}."
+    return CounterProfile("cachegrind", said, backend, "stories15M's shape", counts)
 
 
 def perf_unavailable() -> str | None:
@@ -97,6 +98,7 @@ Run = Callable[[list[str]], dict[str, float]]
 
 def _difference(run: Run, worker: Callable[[int], list[str]], tokens: tuple[int, int]) -> dict[str, float]:
     """Events per token from a short and a long run; empty when either failed."""
+    _child(worker(0))  # so that kernels are built before, and not in the first of the two alone
     few, many = (run(worker(n)) for n in tokens)
     return {
         name: (many[name] - few[name]) / (tokens[1] - tokens[0])
@@ -149,7 +151,9 @@ def _run_cachegrind(command: list[str]) -> dict[str, float]:
 
 _CACHEGRIND_NAMES = {
     "I refs": "instructions",
-    "D refs": "data accesses of 8 bytes",
+    # Valgrind takes a vector from memory as several loads in some instructions (fused multiply-add: one a
+    # number), so that this is no count of the program's own loads.
+    "D refs": "data accesses, vectors split",
     "D1 misses": "L1 data misses",
     "LL misses": "last-level misses",
     "Mispredicts": "branch-misses",

@@ -26,16 +26,32 @@ def main(request: dict[str, Any]) -> None:
 
 
 def _model(request: dict[str, Any]) -> Any:
+    cache = Path(request["kernel_cache"]) if request["kernel_cache"] else None
     if not request["path"]:
-        from llama_core.model import Llama
-        from llama_core.profiling.synthetic import STORIES15M
+        return _small_model(request["backend"], cache)
+    from llama_core.engine.load import load_engine
+
+    return load_engine(request["path"], backend=request["backend"], threads=1, kernel_cache=cache).model
+
+
+def _small_model(backend: str, kernel_cache: Path | None) -> Any:
+    from llama_core.model import Llama
+    from llama_core.profiling.synthetic import STORIES15M
+
+    if backend == "numpy":
         from llama_core.weights import random_weights
 
         return Llama(STORIES15M, random_weights(STORIES15M), 1)
-    from llama_core.engine.load import load_engine
+    from llama_core.jit import load_jit_model
+    from llama_core.jit.variants import AVX2, host_features
+    from llama_core.profiling.experiments.models import NoTokenizer
+    from llama_core.profiling.synthetic import random_checkpoint
 
-    cache = Path(request["kernel_cache"]) if request["kernel_cache"] else None
-    return load_engine(request["path"], backend=request["backend"], threads=1, kernel_cache=cache).model
+    features = host_features()
+    # The most that valgrind knows.
+    isa = AVX2.name if all(features.get(need) for need in AVX2.needs) else None
+    checkpoint = random_checkpoint(STORIES15M, NoTokenizer())
+    return load_jit_model(checkpoint, threads=1, kernel_cache=kernel_cache, isa=isa)
 
 
 if __name__ == "__main__":

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import cProfile
 import pstats
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from llama_core.backend import KvType
 from llama_core.engine.engine import Engine
-from llama_core.engine.events import Finished, Timings
+from llama_core.engine.events import Finished, LoadProgress, Timings
 from llama_core.engine.load import Backend, load_engine
 from llama_core.engine.text import TextEngine
-from llama_core.model import Llama
-from llama_core.profiling.op_timers import OPERATIONS, OpTimers, timed_operations
+from llama_core.profiling.fresh_process import in_fresh_process
+from llama_core.profiling.operation_profile import OperationTable, profile_operations
 from llama_core.sampling import SamplingParams
 
 TEXT = (
@@ -40,30 +44,23 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class FunctionRow:
-    """A row of cProfile. total_s excludes, cumulative_s includes the functions that this one called."""
+    """A row of cProfile. total_s excludes, cumulative_s includes the functions that this one called; the
+    percentages are of the whole run."""
 
     name: str
     calls: int
     total_s: float
     cumulative_s: float
     percent: float
-
-
-@dataclass(frozen=True, slots=True)
-class OperationRow:
-    """One operation: seconds over all layers, its share, its calls, and the seconds of each layer."""
-
-    name: str
-    seconds: float
-    percent: float
-    calls: int
-    by_layer: dict[int, float]
+    cumulative_percent: float
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceProfile:
-    """One backend's profile. Operations are empty for a backend that computes a step in one call;
-    `timers_cost` is the decode rate with operation timers over the rate without."""
+    """One backend's profile. operations: of "prefill" and "decode", measured in a reply of their own.
+
+    peak_bytes: the process's largest resident size up to the end of the plain reply. kv_bytes: reserved.
+    """
 
     backend: str
     threads: int
@@ -73,11 +70,21 @@ class InferenceProfile:
     timings: Timings
     weights_bytes: int
     kv_bytes: int
+    kv_used_bytes: int
     scratch_bytes: int
     peak_bytes: int
+    operations: dict[str, OperationTable]
     functions: tuple[FunctionRow, ...]
-    operations: dict[str, tuple[OperationRow, ...]] = field(default_factory=dict)
-    timers_cost: float | None = None
+
+
+@contextlib.contextmanager
+def plain_steps(engine: Engine) -> Iterator[None]:
+    """No guessed tokens: TEXT repeats itself, and a step would stand for several tokens."""
+    drafter, engine.drafter = engine.drafter, None
+    try:
+        yield
+    finally:
+        engine.drafter = drafter
 
 
 def encode(engine: TextEngine, n: int) -> tuple[list[int], Phase, Phase]:
@@ -93,12 +100,9 @@ def encode(engine: TextEngine, n: int) -> tuple[list[int], Phase, Phase]:
     return ids, first, again
 
 
-def generate(
-    engine: Engine, ids: list[int], n: int, *, fresh: bool = True
-) -> tuple[Timings, tuple[int, ...]]:
-    """A greedy reply of n tokens, from an empty context where `fresh`."""
-    if fresh:
-        engine.reset()
+def generate(engine: Engine, ids: list[int], n: int) -> tuple[Timings, tuple[int, ...]]:
+    """A greedy reply of n tokens, from an empty context."""
+    engine.reset()
     params = SamplingParams(temperature=0.0, max_tokens=n, ignore_eos=True)
     for event in engine.generate(ids, params):
         if isinstance(event, Finished):
@@ -106,92 +110,109 @@ def generate(
     raise RuntimeError("the engine's stream ended without its last record")
 
 
-def profile_inference(
+def profile_in_fresh_process(
     path: Path,
     backend: Backend,
     *,
     prompt_n: int = 128,
     generated_n: int = 64,
     threads: int | None = None,
+    ctx_size: int | None = None,
+    kv: KvType = "f32",
     kernel_cache: Path | None = None,
     tokenizer_path: Path | None = None,
-    top_functions: int = 20,
 ) -> InferenceProfile:
-    """Load the file and take one reply apart, in three runs: plain (phases, rates), with operation timers,
-    and under cProfile, which slows what it counts. Raises what `load_engine` raises."""
-    from llama_core.profiling.bench_start import peak_bytes
+    """Load a file and profile it in a process of its own, whose peak is then this model's.
+
+    Raises what `load_engine` raises.
+    """
+    options = {
+        "backend": backend,
+        "threads": threads,
+        "ctx_size": ctx_size,
+        "kv": kv,
+        "kernel_cache": kernel_cache,
+        "tokenizer_path": tokenizer_path,
+    }
+    return in_fresh_process(_load_and_profile, path, options, prompt_n, generated_n)
+
+
+def _load_and_profile(
+    path: Path, options: dict[str, Any], prompt_n: int, generated_n: int
+) -> InferenceProfile:
+    compiling: list[float] = []  # when the stage "kernels" began and ended, where there was one
+
+    def on_progress(progress: LoadProgress) -> None:
+        if progress.stage == "kernels":
+            compiling.append(time.perf_counter())
 
     start = time.perf_counter()
-    engine = load_engine(
-        path, backend=backend, threads=threads, kernel_cache=kernel_cache, tokenizer_path=tokenizer_path
-    )
-    load_s = time.perf_counter() - start
+    engine = load_engine(path, on_progress=on_progress, **options)
+    compile_s = compiling[-1] - compiling[0] if compiling else 0.0
+    load_s = time.perf_counter() - start - compile_s
     try:
-        ids, encode_first, encode_again = encode(engine, prompt_n)
-        ids = ids[: max(1, min(prompt_n, engine.ctx_size - generated_n - 1))]
-        generate(engine.engine, ids[:8], 2)  # the first pass pays for pages and caches
-        timings, reply = generate(engine.engine, ids, generated_n)
-        start = time.perf_counter()
-        decoder = engine.tokenizer.stream()
-        for token in reply:
-            decoder.push(token)
-        decoder.flush()
-        decode_text_s = time.perf_counter() - start
-        memory = engine.memory()
-        operations, timers_cost = _operations(engine, ids, generated_n, timings)
-        return InferenceProfile(
-            backend=engine.backend,
-            threads=engine.model.threads,
-            prompt_n=len(ids),
-            generated_n=len(reply),
-            phases=(
-                Phase("model loading", load_s, engine.checkpoint.file_bytes, "B"),
-                encode_first,
-                encode_again,
-                Phase("prefill", timings.prompt_s, timings.prompt_n, "tok"),
-                Phase("decode", timings.predicted_s, timings.predicted_n - 1, "tok"),
-                Phase("detokenisation", decode_text_s, len(reply), "tok"),
-            ),
-            timings=timings,
-            weights_bytes=memory.weights_bytes,
-            kv_bytes=memory.kv_bytes,
-            scratch_bytes=memory.scratch_bytes,
-            peak_bytes=peak_bytes(),
-            functions=_functions(engine, ids, generated_n, top_functions),
-            operations=operations,
-            timers_cost=timers_cost,
-        )
+        return profile_inference(engine, load_s, compile_s, prompt_n=prompt_n, generated_n=generated_n)
     finally:
         engine.close()
 
 
-def _operations(
-    engine: TextEngine, ids: list[int], n: int, plain: Timings
-) -> tuple[dict[str, tuple[OperationRow, ...]], float | None]:
-    """Rows for prefill and decode, and what the timers cost; nothing for another model than NumPy's."""
-    if not isinstance(engine.model, Llama):
-        return {}, None
-    with timed_operations() as timers:
-        generate(engine.engine, ids, 1)
-        rows = {"prefill": operation_rows(timers)}
-        engine.engine.prompt_logits(ids)
-        timers.reset()
-        timings, _ = generate(engine.engine, ids, n, fresh=False)  # the prompt is in the cache already
-        rows["decode"] = operation_rows(timers)
-    cost = timings.predicted_per_second / plain.predicted_per_second if plain.predicted_per_second else None
-    return rows, cost
+def profile_inference(
+    engine: TextEngine,
+    load_s: float,
+    compile_s: float = 0.0,
+    *,
+    prompt_n: int = 128,
+    generated_n: int = 64,
+    top_functions: int = 20,
+) -> InferenceProfile:
+    """Take one reply apart, in three runs: plain (phases, rates), with operation timers, and under cProfile,
+    which slows what it counts. load_s: what loading took; compile_s: what the first use of the compiled
+    backend adds once, while the kernels are built."""
+    from llama_core.profiling.bench_start import peak_bytes
+
+    ids, encode_first, encode_again = encode(engine, prompt_n)
+    generated_n = max(2, min(generated_n, engine.ctx_size - 1))
+    ids = ids[: max(1, min(prompt_n, engine.ctx_size - generated_n))]
+    with plain_steps(engine.engine):
+        generate(engine.engine, ids, 2)  # the first pass pays for pages and caches
+        timings, reply = generate(engine.engine, ids, generated_n)
+        memory, peak = engine.memory(), peak_bytes()
+        decode_text_s = _detokenise(engine, reply)
+        operations = profile_operations(engine.engine, ids, generated_n)
+        functions = _functions(engine, ids, generated_n, top_functions)
+    return InferenceProfile(
+        backend=engine.backend,
+        threads=engine.model.threads,
+        prompt_n=len(ids),
+        generated_n=len(reply),
+        phases=(
+            *([Phase("compiling the kernels, once", compile_s, 0, "")] if compile_s else []),
+            Phase("model loading", load_s, engine.checkpoint.file_bytes, "B"),
+            encode_first,
+            encode_again,
+            Phase("prefill", timings.prompt_s, timings.prompt_n, "tok"),
+            Phase("decode", timings.predicted_s, timings.predicted_n - 1, "tok"),
+            Phase("detokenisation", decode_text_s, len(reply), "tok"),
+        ),
+        timings=timings,
+        weights_bytes=memory.weights_bytes,
+        kv_bytes=memory.kv_bytes,
+        kv_used_bytes=memory.kv_used_bytes,
+        scratch_bytes=memory.scratch_bytes,
+        peak_bytes=peak,
+        operations=operations,
+        functions=functions,
+    )
 
 
-def operation_rows(timers: OpTimers) -> tuple[OperationRow, ...]:
-    """What the timers saw, the most expensive first."""
-    totals = {name: timers.total(name) for name in OPERATIONS}
-    whole = sum(totals.values()) or 1.0
-    rows = [
-        OperationRow(name, seconds, 100 * seconds / whole, timers.calls[name], timers.by_layer(name))
-        for name, seconds in totals.items()
-        if timers.calls[name]
-    ]
-    return tuple(sorted(rows, key=lambda row: -row.seconds))
+def _detokenise(engine: TextEngine, ids: tuple[int, ...]) -> float:
+    """Seconds to turn tokens into text, one at a time as a reply does."""
+    start = time.perf_counter()
+    decoder = engine.tokenizer.stream()
+    for token in ids:
+        decoder.push(token)
+    decoder.flush()
+    return time.perf_counter() - start
 
 
 def _functions(engine: TextEngine, ids: list[int], n: int, top: int) -> tuple[FunctionRow, ...]:
@@ -203,9 +224,10 @@ def _functions(engine: TextEngine, ids: list[int], n: int, top: int) -> tuple[Fu
         profiler.disable()
     stats = pstats.Stats(profiler)
     entries: dict[tuple[str, int, str], tuple[int, int, float, float, object]] = stats.stats  # type: ignore[attr-defined]
-    whole = sum(total for _, _, total, _, _ in entries.values()) or 1.0
+    # The outermost function's: the own times add up to a little less, by what lies between them.
+    whole = max(cumulative for _, _, _, cumulative, _ in entries.values()) or 1.0
     rows = [
-        FunctionRow(_short(place), calls, total, cumulative, 100 * total / whole)
+        FunctionRow(_short(place), calls, total, cumulative, 100 * total / whole, 100 * cumulative / whole)
         for place, (_, calls, total, cumulative, _) in entries.items()
     ]
     return tuple(sorted(rows, key=lambda row: -row.total_s)[:top])

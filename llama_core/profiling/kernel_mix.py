@@ -84,6 +84,9 @@ def profile_kernels() -> tuple[str, list[KernelMix]]:
     machine = target_machine(variant)
     module = llvm.parse_assembly(kernel_ir(variant))
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    # As `build_object` does, or this would be the assembly of other code than what runs.
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     return variant.name, parse_assembly(machine.emit_assembly(module))

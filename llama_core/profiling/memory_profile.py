@@ -1,168 +1,196 @@
-"""Where the bytes are, and which lines allocate while a token is made."""
+"""Where the bytes are, and which lines allocate while a prompt is computed and while a token is made."""
 
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import tracemalloc
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backend import Cache, MemoryReport, Model
+from llama_core.backend import Cache, KvType, MemoryReport
+from llama_core.engine.events import PrefillProgress, TokenEvent
 from llama_core.engine.load import Backend, load_engine
 from llama_core.engine.text import TextEngine
+from llama_core.profiling.allocation_sites import AllocationSite, allocation_sites
+from llama_core.profiling.fresh_process import in_fresh_process
+from llama_core.profiling.inference_profile import encode, plain_steps
+from llama_core.profiling.resident_pages import mapped_file_bytes, resident_part
+from llama_core.sampling import SamplingParams
 from llama_core.system_memory import resident_bytes
-
-_WARM_STEPS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class AllocatingLine:
-    """What a line had allocated since the step began and still held in the middle of it."""
-
-    place: str
-    held_bytes: int
-    blocks: int
 
 
 @dataclass(frozen=True, slots=True)
 class StepAllocation:
-    """One step under tracemalloc, which sees Python's and NumPy's memory.
+    """One step of a reply ("prefill": a pass over a part of the prompt; "decode": a token computed and the
+    next one drawn) under tracemalloc, which sees Python's and NumPy's memory.
 
-    peak_bytes: the most allocated at any moment of the step beyond what was there before; kept_bytes: what
-    is left of it afterwards; lines: who held how much before the middle layer, the largest first.
+    peak_bytes: the most allocated at any moment beyond what was there before; kept_bytes: what is left of it
+    afterwards; n_sites, count, n_bytes: all lines that allocated, how often and how much; sites: the largest.
     """
 
     name: str
     tokens: int
     peak_bytes: int
     kept_bytes: int
-    lines: tuple[AllocatingLine, ...]
+    n_sites: int
+    count: int
+    n_bytes: int
+    sites: tuple[AllocationSite, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryProfile:
-    """`account` is the engine's own, `unaccounted_bytes` the resident size it does not explain (the
-    interpreter, NumPy, the tokenizer), negative where reserved pages were never touched."""
+    """The parts add up to `account.resident_bytes`: before_bytes (the interpreter and the libraries loaded
+    before the model), the account's weights, keys and values in use (of `context_n` positions) and scratch,
+    kv_page_bytes (the rest of the pages that the keys and values in use lie on), file_bytes (pages of the
+    model's file) and rest_bytes (libraries and code loaded with the model, the tokenizer, what the allocator
+    keeps; less scratch that was never touched). capacity_n: positions that the cache has room for.
+    """
 
     backend: str
     account: MemoryReport
+    context_n: int
+    capacity_n: int
     before_bytes: int
-    unaccounted_bytes: int
+    kv_page_bytes: int
+    file_bytes: int
+    rest_bytes: int
     steps: tuple[StepAllocation, ...]
 
 
 def profile_memory(
-    engine: TextEngine, before_bytes: int, *, prompt_n: int = 64, top: int = 12
+    engine: TextEngine, before_bytes: int, *, prompt_n: int = 128, generated_n: int = 64, top: int = 20
 ) -> MemoryProfile:
-    """Trace the prefill of `prompt_n` tokens and one decode step, both warm.
+    """Account for the memory after a reply of `generated_n` tokens to a prompt of `prompt_n`, then watch one
+    prefill pass and one decode step.
 
-    before_bytes: the process's resident size before the model was loaded.
+    before_bytes: the process's resident size before the model was loaded. Raises what the engine raises.
     """
-    model = engine.model
-    prompt_n = max(1, min(prompt_n, model.prefill_chunk, engine.ctx_size - 1))
-    prompt = (np.arange(prompt_n) % model.config.vocab_size).astype(np.int32)
-    cache = model.new_cache(prompt_n + 1)
-    steps = []
-    for name, ids in (("prefill", prompt), ("decode", prompt[:1])):
-        start = cache.length
-        for _ in range(_WARM_STEPS):
-            model.forward(ids, cache)
-            cache.truncate(start)
-        steps.append(_trace(name, model, ids, cache, top))
-    del cache
-    gc.collect()
-    account = engine.memory()
-    explained = account.weights_bytes + account.kv_used_bytes + account.scratch_bytes + account.mapped_bytes
-    rest = account.resident_bytes - before_bytes - explained
-    return MemoryProfile(engine.backend, account, before_bytes, rest, tuple(steps))
+    ids = encode(engine, prompt_n)[0]
+    generated_n = max(3, min(generated_n, engine.ctx_size - 2))
+    ids = ids[: max(1, min(prompt_n, engine.ctx_size - generated_n))]
+    with plain_steps(engine.engine):
+        for _ in _passes(engine, ids, generated_n):
+            pass
+        gc.collect()
+        account = engine.memory()
+        context_n = len(engine.engine.cached_ids)
+        kv_resident = resident_part(_arrays(engine.engine._context.cache))
+        kv_page_bytes = max(0, kv_resident - account.kv_used_bytes)
+        file_bytes = mapped_file_bytes(engine.checkpoint.path)
+        steps = tuple(_watch(engine, ids, name, top) for name in ("prefill", "decode"))
+    kv_bytes = account.kv_used_bytes + kv_page_bytes
+    explained = account.weights_bytes + kv_bytes + account.scratch_bytes + file_bytes
+    return MemoryProfile(
+        backend=engine.backend,
+        account=account,
+        context_n=context_n,
+        capacity_n=engine.ctx_size,
+        before_bytes=before_bytes,
+        kv_page_bytes=kv_page_bytes,
+        file_bytes=file_bytes,
+        rest_bytes=account.resident_bytes - before_bytes - explained,
+        steps=steps,
+    )
 
 
-def _trace(name: str, model: Model, ids: NDArray[np.int32], cache: Cache, top: int) -> StepAllocation:
-    """One `forward` under tracemalloc. The model asks `cancelled` before every layer, which is where the
-    picture of the middle is taken; a model that does not ask has its picture taken at the end."""
-    polls = 0
-    middle: list[tracemalloc.Snapshot] = []
+def _passes(engine: TextEngine, ids: list[int], n: int) -> Generator[tuple[str, int], None, None]:
+    """A greedy reply from an empty context, advanced by one pass at a time: (name, its tokens) of the pass
+    that asking for the next item will take, so that a caller can watch it."""
+    engine.reset()
+    chunk = engine.model.prefill_chunk
+    params = SamplingParams(temperature=0.0, max_tokens=n, ignore_eos=True)
+    for event in engine.engine.generate(ids, params):
+        if isinstance(event, PrefillProgress):
+            left = event.total_n - event.done_n
+            yield ("prefill" if left else "first token"), min(chunk, left)
+        elif isinstance(event, TokenEvent):
+            yield "decode", 1
 
-    def look() -> bool:
-        nonlocal polls
-        polls += 1
-        if polls == model.config.n_layers // 2 + 1:
-            middle.append(tracemalloc.take_snapshot())
-        return False
 
-    def step(cancelled: Callable[[], bool] | None) -> None:
-        model.forward(ids, cache, cancelled=cancelled)
+def _watch(engine: TextEngine, ids: list[int], name: str, top: int) -> StepAllocation:
+    """The first prefill pass, or the second decode step, of two replies: the first tells the peak, the second
+    the lines."""
 
-    length = cache.length
-    gc.collect()
+    def advance(watch: Callable[[Callable[[], Any]], Any]) -> tuple[int, Any]:
+        passes = _passes(engine, ids, 3)
+        coming = next(passes)
+        if name == "decode":
+            while coming[0] != "decode":
+                coming = next(passes)
+            coming = next(passes)  # the first step of a reply grows its buffers
+        gc.collect()
+        try:
+            return coming[1], watch(lambda: next(passes, None))
+        finally:
+            passes.close()
+
+    tokens, (peak, kept) = advance(_peak)
+    _, (sites, _) = advance(lambda step: allocation_sites(step, ignored=(__file__,)))
+    return StepAllocation(
+        name=name,
+        tokens=tokens,
+        peak_bytes=peak,
+        kept_bytes=kept,
+        n_sites=len(sites),
+        count=sum(site.count for site in sites),
+        n_bytes=sum(site.n_bytes for site in sites),
+        sites=tuple(sites[:top]),
+    )
+
+
+def _peak(function: Callable[[], Any]) -> tuple[int, int]:
+    """The most that `function()` allocates at once, and what it keeps, in bytes."""
     tracemalloc.start()
     try:
         base, _ = tracemalloc.get_traced_memory()
-        step(None)
+        function()
         kept, peak = tracemalloc.get_traced_memory()
-        cache.truncate(length)
-        before = tracemalloc.take_snapshot()
-        step(look)
-        picture = middle[0] if middle else tracemalloc.take_snapshot()
     finally:
         tracemalloc.stop()
-    filters = [tracemalloc.Filter(False, tracemalloc.__file__), tracemalloc.Filter(False, __file__)]
-    differences = picture.filter_traces(filters).compare_to(before.filter_traces(filters), "lineno")
-    lines = [
-        AllocatingLine(
-            f"{Path(d.traceback[0].filename).name}:{d.traceback[0].lineno}", d.size_diff, d.count_diff
-        )
-        for d in differences
-        if d.size_diff > 0
-    ]
-    lines.sort(key=lambda line: -line.held_bytes)
-    return StepAllocation(name, len(ids), peak - base, kept - base, tuple(lines[:top]))
+    return peak - base, kept - base
+
+
+def _arrays(cache: Cache) -> list[NDArray[Any]]:
+    """A cache's arrays; the compiled model's are the bytes of arenas."""
+    values = (getattr(value, "bytes", value) for value in vars(cache).values())
+    return [value for value in values if isinstance(value, np.ndarray)]
 
 
 def profile_in_fresh_process(
     path: Path,
     backend: Backend,
     *,
+    prompt_n: int = 128,
+    generated_n: int = 64,
     threads: int | None = None,
     ctx_size: int | None = None,
+    kv: KvType = "f32",
     kernel_cache: Path | None = None,
     tokenizer_path: Path | None = None,
 ) -> MemoryProfile:
-    """`profile_memory` of a file in a process of its own: what ran before in this one would blur the account.
+    """`profile_memory` of a file in a process of its own. Raises what `load_engine` raises."""
+    options = {
+        "backend": backend,
+        "threads": threads,
+        "ctx_size": ctx_size,
+        "kv": kv,
+        "kernel_cache": kernel_cache,
+        "tokenizer_path": tokenizer_path,
+    }
+    return in_fresh_process(_load_and_profile, path, options, prompt_n, generated_n)
 
-    Raises what `load_engine` raises.
-    """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(
-            _load_and_profile, path, backend, threads, ctx_size, kernel_cache, tokenizer_path
-        ).result()
 
-
-def _load_and_profile(
-    path: Path,
-    backend: Backend,
-    threads: int | None,
-    ctx_size: int | None,
-    kernel_cache: Path | None,
-    tokenizer_path: Path | None,
-) -> MemoryProfile:
+def _load_and_profile(path: Path, options: dict[str, Any], prompt_n: int, generated_n: int) -> MemoryProfile:
     before = resident_now()
-    engine = load_engine(
-        path,
-        backend=backend,
-        threads=threads,
-        ctx_size=ctx_size,
-        kernel_cache=kernel_cache,
-        tokenizer_path=tokenizer_path,
-    )
+    engine = load_engine(path, **options)
     try:
-        return profile_memory(engine, before)
+        return profile_memory(engine, before, prompt_n=prompt_n, generated_n=generated_n)
     finally:
         engine.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -33,18 +34,51 @@ def terminal_text(sections: Sequence[Section]) -> str:
     return "\n".join(parts)
 
 
+class ReportFolderError(Exception):
+    """No report can be written there; the text says why, and what would work."""
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the report's folder and see that it can be written to: to be called before what takes minutes.
+
+    Raises ReportFolderError.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ReportFolderError(f"{folder} is a file; a report is a folder, so give it another name")
+    if not folder.parent.is_dir():
+        raise ReportFolderError(f"there is no folder {folder.parent} to make the report in; make it first")
+    try:
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise ReportFolderError(
+            f"no report can be written to {folder} ({reason}); give a folder that you may write to"
+        ) from error
+
+
 def write_report(
-    folder: Path, machine: dict[str, Any], profiles: Mapping[str, Any], sections: Sequence[Section]
+    folder: Path,
+    machine: dict[str, Any],
+    profiles: Mapping[str, Any],
+    sections: Sequence[Section],
+    notes: Sequence[str] = (),
 ) -> list[Path]:
-    """Write everything into `folder`, which is made; returns the files. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write everything into `folder`, which is made; returns the files, report.json and report.md first.
+
+    notes: sentences about the whole, such as what is missing. Raises OSError.
+    """
+    folder.mkdir(exist_ok=True)
     charts = [chart for section in sections for chart in section.charts if chart.values]
-    drawn = draw(charts, folder) if charts_available() is None else []
+    reason = charts_available()
+    drawn = draw(charts, folder) if reason is None else []
+    notes = [*notes, *([f"No pictures: {reason}."] if reason is not None else [])]
     data = folder / "report.json"
-    content = {"machine": machine, "profiles": plain(profiles)}
+    content = {"machine": machine, "notes": notes, "profiles": plain(profiles)}
     data.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     pictures = {path.stem: path.name for path in drawn}
-    lines = ["# Profile", "", *(f"- {line}" for line in machine_lines(machine)), ""]
+    lines = ["# Profile", "", *(f"- {line}" for line in (*machine_lines(machine), *notes)), ""]
     for section in sections:
         lines += [f"## {section.title}", "", section.markdown]
         for chart in section.charts:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from llama_core.profiling.bytecode import BytecodeProfile, FunctionCode, totals
 from llama_core.profiling.counters import CounterProfile
-from llama_core.profiling.inference_profile import InferenceProfile
 from llama_core.profiling.kernel_mix import KernelMix
-from llama_core.profiling.memory_profile import MemoryProfile
-from llama_core.profiling.report import cell, duration
+from llama_core.profiling.memory_profile import MemoryProfile, StepAllocation
+from llama_core.profiling.report import cell
 
 MIB = 1 << 20
 
@@ -49,141 +48,126 @@ def terminal_bars(bars: Bars, width: int = 40) -> str:
     lines = [f"{bars.title} ({bars.unit})"]
     for label, value in bars.values:
         filled = max(0, round(width * value / largest))
-        lines.append(f"  {label.ljust(longest)}  {'#' * filled}{' ' * (width - filled)}  {value:,.4g}")
+        bar = "#" * filled + " " * (width - filled)
+        lines.append(f"  {label.ljust(longest)}  {bar}  {amount_text(value)}")
     return "\n".join(lines) + "\n"
+
+
+def amount_text(value: float) -> str:
+    """Four digits that count, and never an exponent."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if abs(value) >= 1e-4 or not value else f"{value:.6f}"
 
 
 def mib(n_bytes: int) -> str:
     return f"{n_bytes / MIB:,.1f} MiB"
 
 
-def inference_section(profile: InferenceProfile) -> Section:
-    phases = [
-        (phase.name, duration(phase.seconds), f"{phase.items:,}", f"{phase.per_second:,.0f} {phase.unit}/s")
-        for phase in profile.phases
-    ]
-    said = (
-        f"{profile.prompt_n} prompt tokens, {profile.generated_n} generated at "
-        f"{profile.timings.predicted_per_second:,.1f} tok/s with {profile.threads} threads; first token "
-        f"after {duration(profile.timings.ttft_s)}. Memory: weights {mib(profile.weights_bytes)}, KV cache "
-        f"{mib(profile.kv_bytes)}, scratch {mib(profile.scratch_bytes)}, peak of the process "
-        f"{mib(profile.peak_bytes)}.\n"
-    )
-    parts = [markdown_table(("phase", "time", "items", "rate"), phases), said]
-    charts = [
-        Bars(
-            f"phases-{_slug(profile.backend)}",
-            f"Phases, {profile.backend}",
-            "s",
-            tuple((phase.name, phase.seconds) for phase in profile.phases),
-        )
-    ]
-    for phase, rows in profile.operations.items():
-        table = [
-            (row.name, duration(row.seconds), f"{row.percent:.1f} %", f"{row.calls:,}", _layers(row.by_layer))
-            for row in rows
-        ]
-        header = ("operation", "time", "share", "calls", "per layer: least, median, most")
-        parts += [f"Operations of {phase}:\n", markdown_table(header, table)]
-        name = f"operations-{phase}-{_slug(profile.backend)}"
-        values = tuple((row.name, row.percent) for row in rows)
-        charts.append(Bars(name, f"Operations of {phase}, {profile.backend}", "%", values))
-    if profile.timers_cost is not None:
-        parts.append(
-            f"With these timers on, decoding ran at {profile.timers_cost:.2f} of its rate without.\n"
-        )
-    else:
-        parts.append("This backend computes a step in one compiled call: there is no operation to time.\n")
-    functions = [
-        (
-            row.name,
-            f"{row.calls:,}",
-            duration(row.total_s),
-            duration(row.cumulative_s),
-            f"{row.percent:.1f} %",
-        )
-        for row in profile.functions
-    ]
-    parts += [
-        "Functions (cProfile, which slows small calls most):\n",
-        markdown_table(("function", "calls", "own time", "with callees", "share"), functions),
-    ]
-    return Section(f"Inference, {profile.backend}", "\n".join(parts), tuple(charts))
+def short_name(backend: str) -> str:
+    """A backend for a title: "jit avx2" of "jit avx2 (Q4_1 as q4m, Q8_0 as q8)"."""
+    return backend.partition(" (")[0]
 
 
-def _layers(by_layer: dict[int, float]) -> str:
-    seconds = sorted(s for layer, s in by_layer.items() if layer >= 0)
-    if not seconds:
-        return ""
-    return ", ".join(duration(s) for s in (seconds[0], seconds[len(seconds) // 2], seconds[-1]))
-
-
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """Part of a file's name."""
     return "".join(c if c.isalnum() else "-" for c in text.lower()).strip("-")
 
 
-def bytecode_section(profile: BytecodeProfile, top: int = 12) -> Section:
+def bytecode_section(profile: BytecodeProfile, top: int = 20) -> Section:
     sides = (("engine", profile.engine), ("baseline", profile.baseline))
-    parts = [f"Instructions as Python {profile.python} compiles them.\n"]
-    summary = []
-    for name, functions in sides:
-        whole = totals(functions)
-        commonest = ", ".join(f"{opcode} {n}" for opcode, n in list(whole.opcodes.items())[:6])
-        summary.append((name, str(len(functions)), *_code_cells(whole)[1:], commonest))
-    header = ("code", "functions", "instructions", "attribute loads", "keyword calls", "commonest opcodes")
-    parts.append(markdown_table(header, summary))
+    header = ("functions", "instructions", "attribute loads", "keyword calls")
+    whole = {name: totals(functions) for name, functions in sides}
+    summary = [(name, str(len(functions)), *_code_cells(whole[name])[1:4]) for name, functions in sides]
+    parts = [
+        f"Instructions as Python {profile.python} compiles them.\n",
+        markdown_table(("code", *header), summary),
+        "The commonest opcodes, and their share of all instructions:\n",
+        _opcode_table(whole["engine"], whole["baseline"]),
+    ]
     for name, functions in sides:
         rows = [_code_cells(function) for function in functions[:top]]
-        parts += [f"Longest functions of the {name}:\n", markdown_table(("function", *header[2:5]), rows)]
+        said = f"Longest functions of the {name} (of {len(functions)}; report.json has them all):\n"
+        parts += [said, markdown_table(("function", *header[1:], "commonest opcodes"), rows)]
     charts = tuple(
         Bars(
             f"bytecode-{name}",
             f"Longest functions, {name}",
             "instructions",
-            tuple((function.name, float(function.instructions)) for function in functions[:top]),
+            tuple((function.name, float(function.instructions)) for function in functions[:12]),
         )
         for name, functions in sides
     )
     return Section("Bytecode", "\n".join(parts), charts)
 
 
-def _code_cells(code: FunctionCode) -> tuple[str, str, str, str]:
-    return (code.name, f"{code.instructions:,}", f"{code.attribute_loads:,}", f"{code.keyword_calls:,}")
+def _opcode_table(engine: FunctionCode, baseline: FunctionCode, top: int = 12) -> str:
+    commonest = list(dict.fromkeys([*list(engine.opcodes)[:top], *list(baseline.opcodes)[:top]]))
+
+    def counted(code: FunctionCode, opcode: str) -> str:
+        n = code.opcodes.get(opcode, 0)
+        return f"{n:,} ({100 * n / max(1, code.instructions):.1f} %)"
+
+    rows = [(opcode, counted(engine, opcode), counted(baseline, opcode)) for opcode in commonest]
+    return markdown_table(("opcode", "engine", "baseline"), rows)
+
+
+def _code_cells(code: FunctionCode) -> tuple[str, str, str, str, str]:
+    commonest = ", ".join(f"{opcode} {n}" for opcode, n in list(code.opcodes.items())[:3])
+    loads, calls = f"{code.attribute_loads:,}", f"{code.keyword_calls:,}"
+    return code.name, f"{code.instructions:,}", loads, calls, commonest
 
 
 def memory_section(profile: MemoryProfile) -> Section:
     account = profile.account
+    compiled = profile.backend.startswith("jit")
     rows = (
-        ("before the model was loaded", profile.before_bytes),
-        ("weights", account.weights_bytes),
-        ("KV cache, positions in use", account.kv_used_bytes),
+        ("interpreter and libraries, before the model was loaded", profile.before_bytes),
+        ("packed weights" if compiled else "weights, float32", account.weights_bytes),
+        (f"KV cache: {profile.context_n:,} positions in use", account.kv_used_bytes),
+        ("KV cache: the rest of the pages that these touch", profile.kv_page_bytes),
         ("scratch", account.scratch_bytes),
-        ("mapped file", account.mapped_bytes),
-        ("not accounted for", profile.unaccounted_bytes),
-        ("resident size", account.resident_bytes),
-        ("KV cache, reserved", account.kv_bytes),
+        ("pages of the model's file", profile.file_bytes),
+        ("the rest: code loaded with the model, tokenizer, allocator", profile.rest_bytes),
     )
-    parts = [markdown_table(("part", "size"), [(name, mib(size)) for name, size in rows])]
+    table = [*rows, ("resident size, the sum", account.resident_bytes)]
+    reserved = (
+        f"The KV cache reserves {mib(account.kv_bytes)} for {profile.capacity_n:,} positions; memory is "
+        "taken for the pages (of 2 MiB, where the system gives such) that are written.\n"
+    )
+    parts = [markdown_table(("part", "size"), [(name, mib(size)) for name, size in table]), reserved]
     for step in profile.steps:
-        parts.append(
-            f"One {step.name} step of {step.tokens} tokens allocated {step.peak_bytes:,} bytes at its peak "
-            f"and kept {step.kept_bytes:,}. Held before the middle layer:\n"
-        )
-        lines = [(line.place, f"{line.held_bytes:,}", f"{line.blocks:,}") for line in step.lines]
-        parts.append(markdown_table(("line", "bytes", "blocks"), lines))
-    values = tuple((name, max(0.0, size / MIB)) for name, size in rows[:6])
-    chart = Bars(f"memory-{_slug(profile.backend)}", f"Resident memory, {profile.backend}", "MiB", values)
+        parts.append(_step_text(step))
+    values = tuple((name.partition(",")[0], max(0.0, size / MIB)) for name, size in rows)
+    name = short_name(profile.backend)
+    chart = Bars(f"memory-{slug(name)}", f"Resident memory, {name}", "MiB", values)
     return Section(f"Memory, {profile.backend}", "\n".join(parts), (chart,))
 
 
-def counters_section(profile: CounterProfile, variant: str, kernels: Sequence[KernelMix]) -> Section:
-    parts = [profile.said + "\n"]
-    if profile.per_token:
-        rows = [(name, f"{value:,.0f}") for name, value in profile.per_token.items()]
-        parts += [
-            f"For each decoded token of {profile.model}, backend {profile.backend}:\n",
-            markdown_table(("event", "per token"), rows),
-        ]
+def _step_text(step: StepAllocation) -> str:
+    what = f"One prefill pass of {step.tokens} tokens" if step.name == "prefill" else "One decode step"
+    lines = [
+        (site.place, site.function.replace(".<locals>", ""), f"{site.count:,}", f"{site.n_bytes:,}")
+        for site in step.sites
+    ]
+    said = (
+        f"{what}: {step.n_sites} lines allocated {step.count:,} times, {step.n_bytes:,} bytes in all, "
+        f"{step.peak_bytes:,} at once at most, of which {step.kept_bytes:,} were kept. The largest:\n"
+    )
+    return "\n".join((said, markdown_table(("line", "function", "count", "bytes"), lines)))
+
+
+def counters_section(
+    profiles: Sequence[CounterProfile], variant: str, kernels: Sequence[KernelMix]
+) -> Section:
+    parts = [said + "\n" for said in dict.fromkeys(profile.said for profile in profiles)]
+    for profile in profiles:
+        if profile.per_token:
+            rows = [(name, f"{value:,.0f}") for name, value in profile.per_token.items()]
+            parts += [
+                f"For each decoded token of {profile.model}, backend {profile.backend}:\n",
+                markdown_table(("event", "per token"), rows),
+            ]
     charts: tuple[Bars, ...] = ()
     if kernels:
         kinds = sorted({kind for kernel in kernels[:10] for kind in kernel.kinds})
@@ -191,10 +175,11 @@ def counters_section(profile: CounterProfile, variant: str, kernels: Sequence[Ke
             (kernel.name, str(kernel.instructions), *(str(kernel.kinds.get(kind, 0)) for kind in kinds))
             for kernel in kernels[:10]
         ]
-        parts += [
-            f"Instructions in the assembly of the longest compiled kernels, variant {variant}:\n",
-            markdown_table(("kernel", "all", *kinds), table),
-        ]
+        said = (
+            f"Instructions in the assembly of the longest compiled kernels, variant {variant} (of "
+            f"{len(kernels)}; report.json has them all):\n"
+        )
+        parts += [said, markdown_table(("kernel", "all", *kinds), table)]
         values = tuple((kernel.name, float(kernel.instructions)) for kernel in kernels[:10])
         charts = (Bars("kernels", f"Longest kernels, {variant}", "instructions", values),)
     else:

@@ -1,20 +1,30 @@
-"""`llama-chat profile all` on a toy model leaves its report."""
+"""`llama-chat profile`: all on a toy model leaves its report, and nothing measured is thrown away."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from chat_app.commands import profile as commands_profile
+from llama_core.errors import UnsupportedModelError
+from llama_core.profiling import charts, inference_profile
+
 RunCli = Callable[..., Any]
+OPTIONS = ("--backend", "numpy", "--no-simulate", "--prompt-tokens", "24", "--tokens", "6")
 
 
 def test_profile_all_leaves_its_report(run_cli: RunCli, tiny_model: Path, tmp_path: Path) -> None:
     report = tmp_path / "report"
     forced = {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_L2_SIZE": "512"}
-    options = ["--backend", "numpy", "--no-simulate", "--prompt-tokens", "24", "--tokens", "6"]
-    ran = run_cli("profile", "all", "-m", str(tiny_model), *options, "--report", str(report), **forced)
+    ran = run_cli("profile", "all", "-m", str(tiny_model), *OPTIONS, "--report", str(report), **forced)
     assert ran.code == 0, ran.err
     assert "OPENBLAS_CORETYPE" in ran.err
     data = json.loads((report / "report.json").read_text())
@@ -25,11 +35,22 @@ def test_profile_all_leaves_its_report(run_cli: RunCli, tiny_model: Path, tmp_pa
     assert (inference["prompt_n"], inference["generated_n"]) == (24, 6)
     assert phases["prefill"]["items"] == 24
     assert set(inference["operations"]) == {"prefill", "decode"}
+    for table in inference["operations"].values():
+        assert sum(row["seconds"] for row in table["rows"]) == pytest.approx(table["total_s"])
+    (memory,) = data["profiles"]["memory"]
+    assert memory["context_n"] == 24 + 6 - 1
+    assert memory["account"]["kv_used_bytes"] > 0
     assert data["machine"]["blas_kernel"]
     text = (report / "report.md").read_text()
     for heading in ("## Inference", "## Bytecode", "## Memory", "## Counters"):
         assert heading in text
         assert heading in ran.out
+    drawn = {file.name for file in report.glob("*.svg")}
+    if charts.charts_available() is None:
+        assert {"phases-numpy-float32.svg", "memory-numpy-float32.svg", "bytecode-engine.svg"} <= drawn
+    else:
+        assert "No pictures" in ran.err
+        assert drawn == set()
 
 
 def test_one_profile_prints_json_and_leaves_no_folder(
@@ -41,3 +62,135 @@ def test_one_profile_prints_json_and_leaves_no_folder(
     assert set(json.loads(ran.out)["profiles"]) == {"bytecode"}
     assert list(tmp_path.glob("profile-*")) == []
     assert run_cli("profile", "inference", "--tokens", "0").code == 2
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was measured, in turn; nothing takes any time."""
+    kinds: list[str] = []
+
+    def quick(kind: str) -> Callable[..., None]:
+        def profiler(args: Any, settings: Any, collected: Any) -> None:
+            kinds.append(kind)
+            commands_profile.profile_bytecode(args, settings, collected)
+
+        return profiler
+
+    for kind in commands_profile.KINDS:
+        monkeypatch.setitem(commands_profile.PROFILERS, kind, quick(kind))
+    return kinds
+
+
+def test_a_place_that_takes_no_report_is_found_before_measuring(
+    main: RunCli, tmp_path: Path, measured: list[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place, said in (
+        ("missing/report", "there is no folder"),
+        ("file", "is a file; a report is a folder"),
+        ("/proc/self/report", "no report can be written"),
+    ):
+        ran = main("profile", "all", "--report", str(tmp_path / place))
+        assert ran.code == 2
+        assert said in ran.err
+        assert "Traceback" not in ran.err
+    assert measured == []
+    assert main("profile", "all", "--report", str(tmp_path / "report")).code == 0
+    assert measured == list(commands_profile.KINDS)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "Interrupted while"),
+        (RuntimeError("bad"), 1, "Broken off (RuntimeError: bad)"),
+    ],
+)
+def test_what_is_measured_before_the_end_is_kept(
+    main: RunCli,
+    tmp_path: Path,
+    measured: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+    said: str,
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise error
+
+    report = tmp_path / "report"
+    monkeypatch.setitem(commands_profile.PROFILERS, "memory", fail)
+    ran = main("profile", "all", "--report", str(report))
+    assert ran.code == code
+    assert measured == ["inference", "bytecode"]
+    assert said in ran.err
+    assert "while profiling memory; measured before that and kept: Bytecode, Bytecode." in ran.err
+    assert "## Bytecode" in ran.out
+    assert "while profiling memory" in (report / "report.md").read_text()
+    data = json.loads((report / "report.json").read_text())
+    assert data["profiles"]["bytecode"]
+    assert said in data["notes"][0]
+
+    monkeypatch.setitem(commands_profile.PROFILERS, "inference", fail)
+    assert main("profile", "all", "--report", str(tmp_path / "second")).code == code
+    assert not (tmp_path / "second").exists()  # nothing was measured
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a terminal's Ctrl+C is a signal to a group of processes")
+def test_ctrl_c_ends_at_once_with_what_there_is(
+    tiny_model: Path, tmp_path: Path, llama_chat_home: Path
+) -> None:
+    """The process that measures gets the signal too, as in a terminal."""
+    report = tmp_path / "report"
+    arguments = ["profile", "all", "-m", str(tiny_model), *OPTIONS[:-1], "400", "--report", str(report)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "chat_app", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as child:
+        assert child.stderr is not None
+        said = []
+        for line in child.stderr:
+            said.append(line)
+            if "profiling: memory" in line:
+                os.killpg(child.pid, signal.SIGINT)
+                break
+        out, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert "Interrupted while profiling memory" in err
+    assert "Inference, numpy float32, Bytecode." in err
+    assert "Traceback" not in err
+    assert "## Bytecode" in out
+    assert set(json.loads((report / "report.json").read_text())["profiles"]) == {"inference", "bytecode"}
+
+
+def test_a_model_that_the_compiled_backend_refuses_is_profiled_with_numpy(
+    main: RunCli, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str, int]] = []
+    refused = ["jit"]
+    real = inference_profile.profile_in_fresh_process
+
+    def profile(path: Path, backend: Any, **options: Any) -> Any:
+        asked.append((backend, options["kv"], options["ctx_size"]))
+        if backend in refused:
+            raise UnsupportedModelError(path, "config", "head_dim is 20")
+        return real(path, backend, **options)
+
+    monkeypatch.setattr(commands_profile, "backends", lambda settings: ("jit", "numpy"))
+    monkeypatch.setattr(inference_profile, "profile_in_fresh_process", profile)
+    options = ("--kv", "f16", "--ctx-size", "64", "--tokens", "4", "--prompt-tokens", "8")
+    ran = main("profile", "inference", "-m", str(tiny_model), *options)
+    assert ran.code == 0, ran.err
+    assert asked == [("jit", "f16", 64), ("numpy", "f32", 64)]
+    assert "The compiled backend is left out" in ran.err
+    assert "head_dim is 20" in ran.err
+    assert "--kv f16 is for the compiled one alone" in ran.err
+    assert "## Inference, numpy float32" in ran.out
+    assert main("profile", "inference", "-m", str(tiny_model), "--backend", "jit").code == 1
+    refused.append("numpy")  # then there is nothing to profile
+    failed = main("profile", "inference", "-m", str(tiny_model))
+    assert failed.code == 1
+    assert failed.err.count("head_dim is 20") == 2

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
 from llama_core.checkpoint import Checkpoint
+from llama_core.engine.text import TextEngine
+from llama_core.model import Llama
 from llama_core.profiling.synthetic import TOY, random_checkpoint
+from llama_core.weights import load_weights
 
 
 class ByteTokenizer:
@@ -51,3 +55,23 @@ class ByteStream:
 @pytest.fixture(scope="session")
 def toy_checkpoint() -> Checkpoint:
     return random_checkpoint(TOY, ByteTokenizer())
+
+
+@pytest.fixture
+def engine(toy_checkpoint: Checkpoint) -> Iterator[TextEngine]:
+    """The toy with the NumPy model."""
+    made = TextEngine(toy_checkpoint, Llama(toy_checkpoint.config, load_weights(toy_checkpoint)))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def compiled(toy_checkpoint: Checkpoint, kernel_cache: Path) -> Iterator[TextEngine]:
+    """The toy with the compiled model, where it can run."""
+    pytest.importorskip("numba")
+    from llama_core.jit import load_jit_model
+
+    model = load_jit_model(toy_checkpoint, threads=1, kernel_cache=kernel_cache)
+    made = TextEngine(toy_checkpoint, model)
+    yield made
+    made.close()

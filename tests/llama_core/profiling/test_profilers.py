@@ -3,98 +3,72 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from llama_core import heads, model, sampling
 from llama_core.checkpoint import Checkpoint
+from llama_core.engine.lookup import PromptLookup
 from llama_core.engine.text import TextEngine
 from llama_core.model import Llama
-from llama_core.profiling import bytecode, charts, counters, inference_profile, kernel_mix, profile_report
-from llama_core.profiling.machine import describe_machine
-from llama_core.profiling.memory_profile import profile_memory, resident_now
-from llama_core.profiling.op_timers import OpTimers, timed_operations
-from llama_core.profiling.profile_text import (
-    Bars,
-    Section,
-    bytecode_section,
-    counters_section,
-    memory_section,
-    terminal_bars,
+from llama_core.profiling import (
+    bytecode,
+    counters,
+    counters_worker,
+    inference_profile,
+    inference_text,
+    kernel_mix,
 )
+from llama_core.profiling.profile_text import bytecode_section, counters_section
 from llama_core.weights import load_weights
 
 
-@pytest.fixture
-def engine(toy_checkpoint: Checkpoint) -> Iterator[TextEngine]:
-    made = TextEngine(toy_checkpoint, Llama(toy_checkpoint.config, load_weights(toy_checkpoint)))
-    yield made
-    made.close()
-
-
-def wrapped() -> list[object]:
-    return [
-        model.linear,
-        model.rms_norm,
-        heads.rotate,
-        model.Llama._attend,
-        model.Llama._pass,
-        sampling.Sampler.draw,
-    ]
-
-
-def test_every_second_is_counted_once_and_by_layer(engine: TextEngine) -> None:
-    originals = wrapped()
-    with timed_operations() as timers:
-        assert wrapped() != originals
-        inference_profile.generate(engine.engine, list(range(40)), 5)
-    assert wrapped() == originals
-    n_layers = engine.model.config.n_layers
-    passes = 5  # the prompt, and each token but the last
-    assert timers.calls["RoPE"] == passes * n_layers
-    assert (
-        timers.calls["attention products"] == timers.calls["feed-forward products"] == 2 * passes * n_layers
+def test_a_profile_holds_every_phase_and_adds_up(engine: TextEngine) -> None:
+    profile = inference_profile.profile_inference(
+        engine, 0.5, 0.25, prompt_n=24, generated_n=6, top_functions=999
     )
-    assert timers.calls["norm"] == passes * (2 * n_layers + 1)
-    assert timers.calls["sampler"] == 5
-    for operation in ("attention", "feed-forward", "RoPE"):
-        assert sorted(timers.by_layer(operation)) == list(range(n_layers))
-    assert list(timers.by_layer("head")) == [-1]
-    rows = inference_profile.operation_rows(timers)
-    assert sum(row.percent for row in rows) == pytest.approx(100)
+    assert [(phase.name, phase.items) for phase in profile.phases] == [
+        ("compiling the kernels, once", 0),
+        ("model loading", engine.checkpoint.file_bytes),
+        ("tokenisation, first use", len(inference_profile.TEXT) * 2),
+        ("tokenisation", len(inference_profile.TEXT) * 2),
+        ("prefill", 24),
+        ("decode", 5),
+        ("detokenisation", 6),
+    ]
+    assert [phase.seconds for phase in profile.phases[:2]] == [0.25, 0.5]
+    assert all(phase.seconds > 0 for phase in profile.phases)
+    assert (profile.prompt_n, profile.generated_n) == (24, 6)
+    assert profile.kv_used_bytes == profile.kv_bytes * (24 + 6 - 1) // engine.ctx_size
+    assert profile.peak_bytes > profile.weights_bytes > 0
+    assert len({row.name for row in profile.functions}) > 5
+    for row in profile.functions:
+        assert row.calls >= 1
+        assert 0 <= row.percent <= row.cumulative_percent <= 100
+    assert max(row.cumulative_percent for row in profile.functions) == 100
+    text = inference_text.inference_section(profile).markdown
+    for said in ("tokens generated | 6 |", "tokens per second", "model memory", "peak memory", "| RoPE |"):
+        assert said in text
+    assert "| 0 | " in text
+    assert "| 1 | " in text
 
 
-def test_timers_are_removed_after_a_failure(engine: TextEngine) -> None:
-    originals = wrapped()
-    with pytest.raises(ValueError, match="token ids"), timed_operations():
-        engine.model.forward(np.array([9999], np.int32), engine.model.new_cache(4))
-    assert wrapped() == originals
+def test_every_step_of_a_profile_is_one_token(engine: TextEngine) -> None:
+    """A drafter would make several tokens of a step, and TEXT, which repeats itself, invites it."""
+    drafter = PromptLookup()
+    engine.engine.drafter = drafter
+    profile = inference_profile.profile_inference(engine, 0.5, prompt_n=24, generated_n=6)
+    assert profile.timings.draft_n == 0
+    rows = {row.name: row for row in profile.operations["decode"].rows}
+    assert rows["rest of a pass"].calls == 5
+    assert engine.engine.drafter is drafter
 
 
-def test_time_inside_another_operation_is_not_counted_twice() -> None:
-    timers = OpTimers()
-    inner = timers.wrap("inner", lambda: sum(range(20_000)))
-    outer = timers.wrap("outer", lambda: [inner() for _ in range(20)])
-    outer()
-    assert timers.total("inner") > 5 * timers.total("outer")
-    assert timers.calls == {"inner": 20, "outer": 1}
-
-
-def test_memory_is_accounted_for(engine: TextEngine) -> None:
-    profile = profile_memory(engine, resident_now(), prompt_n=32)
-    assert [step.tokens for step in profile.steps] == [32, 1]
-    prefill, decode = profile.steps
-    assert prefill.lines
-    assert decode.peak_bytes > 0
-    # Buffers are made once: a decode step allocates views and small objects, never a matrix.
-    assert decode.peak_bytes < 64 * 1024
-    account = profile.account
-    explained = account.weights_bytes + account.kv_used_bytes + account.scratch_bytes + account.mapped_bytes
-    assert profile.before_bytes + explained + profile.unaccounted_bytes == account.resident_bytes
-    assert "weights" in memory_section(profile).markdown
+def test_a_small_context_shortens_prompt_and_reply(toy_checkpoint: Checkpoint) -> None:
+    small = TextEngine(toy_checkpoint, Llama(toy_checkpoint.config, load_weights(toy_checkpoint)), 16)
+    profile = inference_profile.profile_inference(small, 0.5, prompt_n=128, generated_n=64)
+    assert profile.prompt_n + profile.generated_n == 16
+    small.close()
 
 
 def test_bytecode_is_counted_as_python_compiles_it() -> None:
@@ -110,7 +84,10 @@ def test_bytecode_is_counted_as_python_compiles_it() -> None:
     assert {"model.Llama.forward", "ops.rms_norm", "sampling.Sampler.draw"} <= names
     assert {"baseline.apply_rope", "baseline.Attention.__call__"} <= {f.name for f in profile.baseline}
     section = bytecode_section(profile)
-    assert "engine" in section.markdown
+    assert "| LOAD_FAST | " in section.markdown
+    assert "| ops.rms_norm | " in section.markdown
+    # Several modules of each side, so that none is compared with a part of the other.
+    assert {"heads", "merge"} <= {function.name.partition(".")[0] for function in profile.engine}
     assert all(chart.values for chart in section.charts)
 
 
@@ -132,14 +109,15 @@ def test_reports_of_the_counting_tools_are_read() -> None:
     assert counters.parse_perf(PERF) == {"instructions": 1200.0, "cache-misses": 55.0}
     assert counters.parse_cachegrind(CACHEGRIND) == {
         "instructions": 1_234_567.0,
-        "data accesses of 8 bytes": 456.0,
+        "data accesses, vectors split": 456.0,
         "L1 data misses": 12.0,
         "last-level misses": 3.0,
         "branch-misses": 99.0,
     }
 
 
-def test_counts_per_token_are_what_longer_runs_add() -> None:
+def test_counts_per_token_are_what_longer_runs_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counters, "_child", lambda command: "")
     runs = {4: {"instructions": 1000.0, "cycles": 10.0}, 12: {"instructions": 1800.0, "cycles": 90.0}}
     found = counters._difference(lambda command: runs[int(command[0])], lambda n: [str(n)], (4, 12))
     assert found == {"instructions": 100.0, "cycles": 10.0}
@@ -153,7 +131,44 @@ def test_without_counters_a_sentence_says_why(monkeypatch: pytest.MonkeyPatch) -
     assert found.said == (
         "Hardware counters: not measured, because perf is not installed, and valgrind is not installed."
     )
-    assert "not measured" in counters_section(found, "none here", []).markdown
+    assert "not measured" in counters_section([found], "none here", []).markdown
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jit"])
+def test_simulation_counts_the_backend_asked_for(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def child(command: list[str]) -> str:
+        if command[0] != "valgrind":  # the run that builds the kernels
+            assert json.loads(command[-1])["n"] == 0
+            assert commands == []
+            commands.append(command)
+            return ""
+        commands.append(command)
+        return CACHEGRIND.replace("1,234,567", f"{len(commands)},000,000")
+
+    monkeypatch.setattr(counters, "perf_unavailable", lambda: "perf is not installed")
+    monkeypatch.setattr(counters.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(counters, "_child", child)
+    found = counters.profile_counters(Path("model.gguf"), backend, Path("kernels"))
+    assert found.backend == backend
+    assert found.per_token["instructions"] == pytest.approx(1_000_000 / 3)
+    assert "perf is not installed" in found.said
+    assert "no cycles" in found.said
+    requests = [json.loads(command[-1]) for command in commands]
+    assert [(r["backend"], r["kernel_cache"], r["n"]) for r in requests] == [
+        (backend, "kernels", n) for n in (0, *counters.CACHEGRIND_TOKENS)
+    ]
+
+
+def test_the_counted_process_runs_the_backend_asked_for(kernel_cache: Path) -> None:
+    request = {"path": "", "kernel_cache": str(kernel_cache)}
+    assert counters_worker._model({**request, "backend": "numpy"}).backend.startswith("numpy")
+    pytest.importorskip("numba")
+    compiled = counters_worker._model({**request, "backend": "jit"})
+    assert compiled.backend.startswith("jit")
+    assert "avx512" not in compiled.backend  # valgrind knows none
+    compiled.close()
 
 
 ASSEMBLY = """
@@ -191,28 +206,3 @@ def test_this_machines_kernels_do_integer_dot_products() -> None:
     assert matmuls
     if variant != "portable":
         assert all(kernel.kinds.get("integer dot product") for kernel in matmuls if "q4" in kernel.name)
-
-
-def test_a_report_folder_holds_data_text_and_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(charts.importlib.util, "find_spec", lambda name: None)
-    bars = Bars("b", "Times", "s", (("one", 1.0), ("two", 2.0)))
-    profiles = {"kind": (bars, {1: 2})}
-    files = profile_report.write_report(
-        tmp_path / "r", describe_machine(), profiles, [Section("S", "text\n", (bars,))]
-    )
-    assert [file.name for file in files] == ["report.json", "report.md"]
-    data = json.loads(files[0].read_text())
-    assert data["profiles"]["kind"][1] == {"1": 2}
-    text = files[1].read_text()
-    assert "## S" in text
-    assert terminal_bars(bars).splitlines()[2].count("#") == 40
-    assert terminal_bars(bars).rstrip() in text
-
-
-def test_charts_are_drawn_where_matplotlib_is(tmp_path: Path) -> None:
-    reason = charts.charts_available()
-    if reason is not None:
-        pytest.skip(reason)
-    (file,) = charts.draw([Bars("b", "Times", "s", (("one", 1.0), ("two", 2.0)))], tmp_path)
-    assert file.name == "b.svg"
-    assert "<svg" in file.read_text()

@@ -1,0 +1,71 @@
+"""The operations of one reply as tables whose rows add up to what the engine's own clock measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llama_core.engine.engine import Engine
+from llama_core.engine.events import Finished, TokenEvent
+from llama_core.profiling.op_timers import OperationTimes, clock_cost_s, timed_operations
+from llama_core.sampling import SamplingParams
+
+BETWEEN = "between passes"
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRow:
+    """One operation: seconds over all layers, its percentage of the whole, its calls, and the seconds of each
+    layer (NO_LAYER: of none)."""
+
+    name: str
+    seconds: float
+    percent: float
+    calls: int
+    by_layer: dict[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class OperationTable:
+    """rows: the most expensive first, the engine's work between passes among them; their seconds add up to
+    `total_s`, the engine's own measure. clocks_s: what looking at the clock took of it, as estimated."""
+
+    total_s: float
+    rows: tuple[OperationRow, ...]
+    clocks_s: float
+
+
+def profile_operations(engine: Engine, ids: Sequence[int], n: int) -> dict[str, OperationTable]:
+    """Tables of "prefill" (up to the first token drawn) and "decode" (from there to the last of n tokens),
+    for a greedy reply from an empty context."""
+    engine.reset()
+    params = SamplingParams(temperature=0.0, max_tokens=n, ignore_eos=True)
+    prefill = OperationTimes()
+    with timed_operations(engine.model) as timers:
+        for event in engine.generate(ids, params):
+            if isinstance(event, TokenEvent) and event.index == 0:
+                prefill = timers.take()
+            elif isinstance(event, Finished):
+                timings = event.timings
+        decode = timers.take()
+    return {
+        "prefill": operation_table(prefill, timings.ttft_s),
+        "decode": operation_table(decode, timings.predicted_s),
+    }
+
+
+def operation_table(times: OperationTimes, total_s: float) -> OperationTable:
+    """What the timers saw within `total_s` seconds."""
+    seconds = {name: times.total(name) for name in times.calls}
+    between = total_s - sum(seconds.values())
+    rows = [
+        OperationRow(name, s, _percent(s, total_s), times.calls[name], times.by_layer(name))
+        for name, s in seconds.items()
+    ]
+    rows.append(OperationRow(BETWEEN, between, _percent(between, total_s), 0, {}))
+    rows.sort(key=lambda row: -row.seconds)
+    return OperationTable(total_s, tuple(rows), clock_cost_s() * sum(times.calls.values()))
+
+
+def _percent(part: float, whole: float) -> float:
+    return 100 * part / whole if whole > 0 else 0.0
