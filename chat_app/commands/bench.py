@@ -58,10 +58,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.repeat < 1 or args.busy < 0 or any(depth < 1 for depth in args.depth):
-        raise UsageError("--repeat and --depth take numbers from 1 up, --busy from 0.")
-    if args.shape and (args.model or args.vs):
-        raise UsageError("--shape makes its own weights: it takes no --model and has no --vs.")
+    if args.repeat < 1 or any(depth < 1 for depth in args.depth):
+        raise UsageError("--repeat and --depth take numbers from 1 up.")
+    if not 0 <= args.busy <= MAX_THREADS:
+        raise UsageError(f"--busy takes a number from 0 to {MAX_THREADS}.")
+    if args.shape and (args.model or args.tokenizer or args.vs):
+        raise UsageError("--shape makes its own weights: it takes no --model or --tokenizer and has no --vs.")
     native_blas()
     from llama_core.profiling.bench import run_bench
     from llama_core.profiling.bench_subjects import Choice, Subjects

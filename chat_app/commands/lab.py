@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import json
-import time
+import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.bench import native_blas
-from chat_app.error_text import describe_error
+from chat_app.commands.lab_text import columns, fold
 from chat_app.line.console import say, write
-from chat_app.options import UsageError, settings_from
-from chat_app.paths import ensure_dir, get_paths
+from chat_app.options import UsageError, setting
+from chat_app.paths import get_paths
+from chat_app.sanitize import clean_line
 
 if TYPE_CHECKING:
-    from llama_core.profiling.experiment import Experiment, LabContext, Row
+    from llama_core.profiling.experiment import Experiment
+    from llama_core.profiling.record import Record
 
 DEFAULT_BUDGET_S = 3.0
+# More changes nothing: a row takes at most 40 pairs, however long its budget.
+MAX_BUDGET_S = 3600.0
+# So many lines of a damaged results file are named one by one.
+NAMED_LINES = 5
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -34,25 +40,41 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     run.add_argument("-m", "--model", metavar="NAME|FILE", help="the model for rows on a real one")
     run.add_argument(
         "--budget",
-        type=float,
+        type=seconds,
         default=DEFAULT_BUDGET_S,
         metavar="S",
         help="seconds meant for one row (default 3); more narrows the intervals",
     )
     run.add_argument(
         "--threads",
-        type=int,
+        type=setting("threads"),
         metavar="N",
         help="threads for all but the rows about threads; 1 gives steadier ratios on a busy machine",
     )
     run.add_argument("--output-file", type=Path, metavar="FILE", help="also write the run's results here")
     report = actions.add_parser("report", help="results as Markdown")
     report.add_argument("file", nargs="?", type=Path, help="a results file (default: the data folder's)")
-    report.add_argument("--full", action="store_true", help="every row, not only the telling ones")
-    report.add_argument(
+    form = report.add_mutually_exclusive_group()
+    form.add_argument(
+        "--full", action="store_true", help="every row with its min and max, not only the telling ones"
+    )
+    form.add_argument(
         "--readme", type=Path, metavar="FILE", help="put the findings between this file's markers"
     )
     return parser
+
+
+def seconds(text: str) -> float:
+    """An argparse type: a time that can be spent on a row."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= MAX_BUDGET_S:  # NaN fails, too
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of seconds above 0, up to {MAX_BUDGET_S:,.0f}"
+        )
+    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,11 +91,12 @@ def registry() -> list[Experiment]:
 
 def show_list(args: argparse.Namespace) -> int:
     lines = []
+    width = columns()
     for experiment in registry():
         lines += [
-            f"{experiment.number:>2}  {experiment.name:<12} {experiment.title}",
-            f"    hypothesis: {experiment.hypothesis}",
-            f"    refuted if: {experiment.refuted_if}",
+            fold(f"{experiment.number:>2}  {experiment.name:<12} {experiment.title}", width, 0),
+            fold(f"hypothesis: {experiment.hypothesis}", width, 4),
+            fold(f"refuted if: {experiment.refuted_if}", width, 4),
         ]
     write("\n".join(lines), end="\n")
     return 0
@@ -82,93 +105,63 @@ def show_list(args: argparse.Namespace) -> int:
 def choose(names: list[str]) -> list[Experiment]:
     """The experiments named (by name or number), in their own order. Raises UsageError for an unknown one."""
     known = registry()
-    if "all" in names:
-        return known
-    unknown = [n for n in names if not any(n in (e.name, str(e.number)) for e in known)]
+    unknown = [n for n in names if n != "all" and not any(n in (e.name, str(e.number)) for e in known)]
     if unknown:
-        there = ", ".join(experiment.name for experiment in known)
-        raise UsageError(f"there is no experiment {', '.join(unknown)}; there are {there}")
-    return [e for e in known if e.name in names or str(e.number) in names]
+        raise UsageError(unknown_text(unknown, [e.name for e in known]))
+    return [e for e in known if "all" in names or e.name in names or str(e.number) in names]
+
+
+def unknown_text(unknown: Sequence[str], known: Sequence[str]) -> str:
+    """Which names are not there, what may have been meant, and what there is."""
+    sentences = []
+    for name in unknown:
+        close = difflib.get_close_matches(name.lower(), [*known, "all"])
+        meant = f"; did you mean {' or '.join(close)}?" if close else "."
+        sentences.append(f'There is no experiment "{clean_line(name, 40)}"{meant}')
+    return " ".join([*sentences, f"There are {', '.join(known)}, and all."])
 
 
 def run_experiments(args: argparse.Namespace) -> int:
-    if not args.budget > 0 or (args.threads is not None and args.threads < 1):
-        raise UsageError("--budget takes seconds above 0, --threads a number from 1 up.")
-    native_blas()
-    from llama_core.blas import BlasThreads
-    from llama_core.profiling import results
-    from llama_core.profiling.machine import describe_machine, machine_lines
-    from llama_core.profiling.runner import run_experiment
+    native_blas()  # before the experiments load NumPy
+    from chat_app.commands import lab_run
 
-    chosen = choose(args.names)
-    context = lab_context(args)
-    blas = BlasThreads(args.threads)
-    write("\n".join(machine_lines(describe_machine(args.threads))), end="\n")
-    ensure_dir(get_paths().lab_results.parent)
-    started = time.monotonic()
-    failed = 0
-    records = []
-    for experiment in chosen:
-        write(f"\n{experiment.number}. {experiment.title}\n")
-        machine = describe_machine(args.threads)
-        outcome = run_experiment(experiment, context, show_row)
-        if outcome.broken_by is not None:
-            say(f"{experiment.name} broke off: {describe_error(outcome.broken_by)}")
-            failed += 1
-        for sentence in outcome.conclusions:
-            write(f"  {sentence}\n")
-        write(f"  ({outcome.elapsed_s:.0f} s)\n")
-        records.append(results.to_record(outcome, machine))
-        results.append(get_paths().lab_results, records[-1])
-    blas.restore()
-    if args.output_file is not None:
-        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        args.output_file.expanduser().write_text(text, encoding="utf-8")
-    write(f"\n{len(records)} experiments in {time.monotonic() - started:.0f} s\n")
-    say(f"results: {get_paths().lab_results}")
-    return int(failed > 0)
-
-
-def lab_context(args: argparse.Namespace) -> LabContext:
-    """Where the model is, if it is here: the laboratory fetches nothing."""
-    from chat_app.models import ModelNotFound, resolve_model
-    from llama_core.profiling.experiment import LabContext
-
-    try:
-        path = resolve_model(settings_from(args).model)
-    except ModelNotFound as error:
-        say(f"Rows on a real model are left out: {error}")
-        path = None
-    return LabContext(path, get_paths().kernels, args.threads, args.budget)
-
-
-def show_row(row: Row) -> None:
-    from llama_core.profiling.report import row_cells
-
-    name, before, after, ratio, claim, outputs, verdict = row_cells(row)
-    if row.ratio is None:
-        write(f"  {name}: {verdict} ({outputs})\n")
-    else:
-        write(f"  {name}: {before} -> {after}, {ratio}; claim {claim}: {verdict}; outputs {outputs}\n")
+    return lab_run.run(args, choose(args.names))
 
 
 def show_report(args: argparse.Namespace) -> int:
-    from llama_core.profiling import report, results
+    from llama_core.profiling import report
 
     path = args.file.expanduser() if args.file is not None else get_paths().lab_results
-    if not path.is_file():
-        raise UsageError(f"there are no results at {path}; `llama-chat lab run all` makes some")
-    records = results.latest(results.read(path))
-    if not records:
-        raise UsageError(f"{path} holds no results")
+    records = read_results(path)
     if args.readme is None:
         write(report.full(records) if args.full else report.findings(records))
         return 0
     readme = args.readme.expanduser()
     try:
-        text = report.put_into(readme.read_text(encoding="utf-8"), report.findings(records))
+        # Bytes, because the lines' ends must stay as they are.
+        text = report.put_into(readme.read_bytes().decode("utf-8"), report.findings(records))
+    except UnicodeDecodeError:
+        raise UsageError(f"{readme} is no text in UTF-8") from None
     except ValueError as error:
         raise UsageError(f"{readme}: {error}") from None
-    readme.write_text(text, encoding="utf-8")
+    readme.write_bytes(text.encode("utf-8"))
     say(f"{readme}: findings of {len(records)} experiments")
     return 0
+
+
+def read_results(path: Path) -> list[Record]:
+    """The latest results of each experiment; lines that hold none are named. Raises UsageError, OSError."""
+    from llama_core.profiling import results
+
+    if not path.exists():
+        raise UsageError(f"there are no results at {path}; `llama-chat lab run all` makes some")
+    if not path.is_file():
+        raise UsageError(f"{path} is no ordinary file; results are one")
+    records, passed_over = results.read(path)
+    for sentence in passed_over[:NAMED_LINES]:
+        say(sentence)
+    if len(passed_over) > NAMED_LINES:
+        say(f"{len(passed_over) - NAMED_LINES} more lines of {path} are passed over")
+    if not records:
+        raise UsageError(f"{path} holds no results")
+    return results.latest(records)

@@ -70,7 +70,11 @@ def arrays_match(tolerance: float = 1e-4) -> Check:
             return Match(True, "identical")
         scale = float(np.max(np.abs(left))) or 1.0
         relative = float(np.max(np.abs(left.astype(np.float64) - right))) / scale
-        return Match(relative <= tolerance, f"within {relative:.0e} of the largest value")
+        if math.isnan(relative):
+            return Match(False, "not a number (NaN) in one of them")
+        if relative > tolerance:
+            return Match(False, f"apart by {relative:.0e} of the largest value")
+        return Match(True, f"within {relative:.0e} of the largest value")
 
     return check
 

@@ -2,75 +2,83 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from llama_core.profiling.experiment import Match, Row
+from llama_core.profiling.record import BadRecordError, Record, from_line, to_line
 from llama_core.profiling.runner import Outcome
-from llama_core.profiling.statistics import Interval, Spread
 
 
-def to_record(outcome: Outcome, machine: Mapping[str, Any]) -> dict[str, Any]:
-    """What is written: the experiment's own words, its rows, the machine and versions, the time (UTC)."""
+def now() -> str:
+    """The time to the second (ISO, UTC)."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def to_record(outcome: Outcome, machine: Mapping[str, Any], *, incomplete: str = "", run: str = "") -> Record:
+    """What is kept of an outcome. `incomplete` and `run`: see Record."""
     experiment = outcome.experiment
-    return {
-        "number": experiment.number,
-        "name": experiment.name,
-        "title": experiment.title,
-        "hypothesis": experiment.hypothesis,
-        "refuted_if": experiment.refuted_if,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "elapsed_s": outcome.elapsed_s,
-        "machine": dict(machine),
-        "rows": [asdict(row) for row in outcome.rows],
-        "conclusions": list(outcome.conclusions),
-    }
+    return Record(
+        number=experiment.number,
+        name=experiment.name,
+        title=experiment.title,
+        hypothesis=experiment.hypothesis,
+        refuted_if=experiment.refuted_if,
+        time=now(),
+        elapsed_s=outcome.elapsed_s,
+        machine=dict(machine),
+        rows=outcome.rows,
+        conclusions=outcome.conclusions,
+        incomplete=incomplete,
+        run=run,
+    )
 
 
-def rows_of(record: Mapping[str, Any]) -> list[Row]:
-    """The rows of a record that was read back. Raises KeyError or TypeError for one that is not ours."""
-    parts = {"ratio": Interval, "before_s": Spread, "after_s": Spread, "match": Match}
-    return [
-        Row(**{k: parts[k](**v) if k in parts and v is not None else v for k, v in row.items()})
-        for row in record["rows"]
-    ]
+def append(path: Path, record: Record) -> None:
+    """Add one line and wait until it is on disk. The folder must exist.
 
-
-def append(path: Path, record: Mapping[str, Any]) -> None:
-    """Add one line and wait until it is on disk. The folder must exist."""
-    line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    Raises OSError, and ValueError for a record that holds a number that is not finite.
+    """
+    data = to_line(record).encode()
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        data = memoryview(line.encode())
-        while data:
-            data = data[os.write(handle, data) :]
+        # A line that a crash cut short has no end; what follows must not become part of it.
+        if os.lseek(handle, 0, os.SEEK_END):
+            os.lseek(handle, -1, os.SEEK_END)
+            if os.read(handle, 1) != b"\n":
+                data = b"\n" + data
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(handle, rest) :]
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Every whole record of a results file; a line torn by a crash is passed over.
+def read(path: Path) -> tuple[list[Record], list[str]]:
+    """Every record of a results file, and a sentence for each line that holds none.
 
-    Raises OSError where there is no file.
+    Raises OSError where the file cannot be read.
     """
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(record, dict) and "name" in record and "rows" in record:
-            records.append(record)
-    return records
+    records, passed_over = [], []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                records.append(from_line(line))
+            except BadRecordError as error:
+                passed_over.append(f"line {number} of {path} is passed over: {error}")
+    return records, passed_over
 
 
-def latest(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The last record of each experiment, in the experiments' order."""
-    newest = {record["name"]: record for record in records}
-    return sorted(newest.values(), key=lambda record: int(record["number"]))
+def latest(records: Sequence[Record]) -> list[Record]:
+    """The last record of each experiment, in their order; one that broke off only where none is whole."""
+    newest: dict[str, Record] = {}
+    for record in records:
+        there = newest.get(record.name)
+        if there is None or there.incomplete or not record.incomplete:
+            newest[record.name] = record
+    return sorted(newest.values(), key=lambda record: record.number)

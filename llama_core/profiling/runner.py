@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,14 +26,14 @@ _LONG_S = 0.5
 class Outcome:
     """An experiment that has run: its rows in order, the sentences concluded, and how long it all took.
 
-    `broken_by`: what ended it before its time; the rows up to there stand.
+    `broken_by`: what ended it before its time, an error or Ctrl+C; the rows up to there stand.
     """
 
     experiment: Experiment
     rows: tuple[Row, ...]
     conclusions: tuple[str, ...]
     elapsed_s: float
-    broken_by: Exception | None = None
+    broken_by: Exception | KeyboardInterrupt | None = None
 
 
 def _sample(call: Callable[[], Any], loops: int, prepare: Callable[[], Any] | None) -> float:
@@ -58,7 +58,10 @@ def _run(call: Callable[[], Any], prepare: Callable[[], Any] | None) -> tuple[An
 
 def measure(case: Case, budget_s: float) -> Row:
     """One row. How many pairs are taken is settled by the first, warm run of each side, before any result is
-    seen, so that the interval is honest. The order changes from pair to pair (A B, B A)."""
+    seen, so that the interval is honest. The order changes from pair to pair (A B, B A).
+
+    Raises what the case raises, and ValueError where its own clock gives a time that is not positive.
+    """
     sides = (case.before, case.after)
     outputs, first = zip(*(_run(call, case.prepare) for call in sides), strict=True)
     match = case.check(*outputs)
@@ -102,20 +105,30 @@ def measure(case: Case, budget_s: float) -> Row:
 def run_experiment(
     experiment: Experiment, context: LabContext, on_row: Callable[[Row], None] | None = None
 ) -> Outcome:
-    """Every case of one experiment, in order; `on_row` sees each row as it is done."""
+    """Every case of one experiment, in order; `on_row` sees each row as it is done.
+
+    Raises nothing for a case that fails or for Ctrl+C: see Outcome.
+    """
     start = time.perf_counter()
     rows: list[Row] = []
     conclusions: tuple[str, ...] = ()
-    broken_by = None
+    broken_by: Exception | KeyboardInterrupt | None = None
+    cases = experiment.cases(context)
     try:
-        for case in experiment.cases(context):
+        for case in cases:
             rows.append(_row(case, context.budget_s))
             if on_row:
                 on_row(rows[-1])
         if experiment.conclude:
             conclusions = tuple(experiment.conclude(context, rows))
-    except Exception as error:  # noqa: BLE001 - a broken case must not lose the rows measured before it
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the rows measured before it must not be lost
         broken_by = error
+    try:
+        # Cases made one by one hold models and threads; they are let go here, not when memory is collected.
+        if isinstance(cases, Generator):
+            cases.close()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a second Ctrl+C cuts this short
+        broken_by = broken_by or error
     return Outcome(experiment, tuple(rows), conclusions, time.perf_counter() - start, broken_by)
 
 

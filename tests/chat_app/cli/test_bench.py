@@ -49,3 +49,16 @@ def test_bench_usage(main: Callable[..., Any], tiny_model: Path) -> None:
     assert main("bench", "--repeat", "0").code == 2
     assert main("bench", "--shape", "stories15M", "-m", "x").code == 2
     assert main("bench", "--backend", "cuda").code == 2
+    assert main("bench", "--busy", "100000", "-m", "/nowhere").code == 2  # so many programs are an accident
+    assert main("bench", "--shape", "stories15M", "--tokenizer", "x").code == 2
+
+
+def test_a_missing_file_is_found_before_anything_is_measured(
+    main: Callable[..., Any], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llama_core.profiling.bench.run_bench", lambda *a: pytest.fail("this is too late"))
+    for options in (["-m", str(tmp_path / "none")], ["-m", str(tiny_model), "--tokenizer", str(tmp_path)]):
+        ran = main("bench", "--no-start", "--backend", "numpy", *options)
+        assert ran.code == 1
+        assert ran.out == ""
+        assert "none" in ran.err or "--tokenizer" in ran.err

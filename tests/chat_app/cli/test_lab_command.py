@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from chat_app.commands import lab as commands_lab
 from llama_core.profiling import report
 
@@ -54,15 +56,44 @@ def test_a_run_is_shown_kept_and_reported(run_cli: RunCli, tmp_path: Path, llama
     assert len((llama_chat_home / "data" / "lab-results.jsonl").read_text().splitlines()) == 2
 
 
-def test_wrong_usage_is_named(main: RunCli, tmp_path: Path) -> None:
-    unknown = main("lab", "run", "nonsense")
-    assert unknown.code == 2
-    assert "annotations" in unknown.err
-    assert main("lab", "run", "rope", "--budget", "0").code == 2
-    assert main("lab", "report").code == 2
+@pytest.mark.parametrize("budget", ["inf", "-inf", "nan", "0", "-1", "1e9", "soon", ""])
+def test_a_budget_that_is_no_time_is_refused(main: RunCli, budget: str) -> None:
+    ran = main("lab", "run", "rope", f"--budget={budget}")
+    assert ran.code == 2
+    assert f"--budget: {budget!r} is no number of seconds above 0" in ran.err
+
+
+def test_threads_out_of_range_are_refused(main: RunCli) -> None:
+    for threads in ("0", "-1", "many", "100000"):
+        ran = main("lab", "run", "rope", f"--threads={threads}")
+        assert ran.code == 2
+        assert "--threads" in ran.err
+
+
+def test_an_unknown_experiment_is_answered_with_close_names_and_the_list(main: RunCli) -> None:
+    ran = main("lab", "run", "kv", "RoPE", "tokeniser", "xyzzy\x1b[31m")
+    assert ran.code == 2
+    assert ran.out == ""
+    assert 'There is no experiment "RoPE"; did you mean rope?' in ran.err
+    assert 'There is no experiment "tokeniser"; did you mean tokenizer?' in ran.err
+    assert 'There is no experiment "xyzzy[31m".' in ran.err
+    for experiment in commands_lab.registry():
+        assert f" {experiment.name}," in ran.err
+
+
+def test_reports_need_results(main: RunCli, tmp_path: Path) -> None:
+    ran = main("lab", "report")
+    assert ran.code == 2
+    assert "`llama-chat lab run all` makes some" in ran.err
     empty = tmp_path / "empty.json"
     empty.write_text("")
-    assert main("lab", "report", str(empty)).code == 2
+    for path, reason in ((empty, "holds no results"), (tmp_path, "is no ordinary file")):
+        ran = main("lab", "report", str(path))
+        assert ran.code == 2
+        assert reason in ran.err
+    ran = main("lab", "report", str(empty), "--full", "--readme", "x")
+    assert ran.code == 2
+    assert "not allowed with" in ran.err
 
 
 def test_without_a_model_its_rows_are_not_measured(main: RunCli, monkeypatch: Any) -> None:

@@ -1,0 +1,166 @@
+"""`llama-chat lab run`: experiments in turn, each on disk as soon as it has ended, whole or not."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chat_app.commands.lab_text import columns, fold, row_text, run_table
+from chat_app.error_text import describe_error
+from chat_app.formatting import duration
+from chat_app.line.console import say, write
+from chat_app.options import UsageError, settings_from
+from chat_app.paths import ensure_dir, get_paths
+
+if TYPE_CHECKING:
+    from llama_core.profiling.experiment import Experiment, LabContext, Row
+    from llama_core.profiling.record import Record
+
+STOPPED = "stopped by Ctrl+C"
+
+
+class ResultFiles:
+    """Where a run's records go: the data folder's file and, if one is given, a file of their own.
+
+    Both are tried at once, so that nobody measures for minutes what cannot be kept. Raises UsageError for a
+    place that takes no file, OSError where the data folder cannot be made.
+    """
+
+    def __init__(self, output_file: Path | None) -> None:
+        self.path = get_paths().lab_results
+        ensure_dir(self.path.parent)
+        check_place(self.path)
+        self.output_file = output_file.expanduser() if output_file is not None else None
+        if self.output_file is not None:
+            if self.output_file.resolve() == self.path.resolve():
+                raise UsageError(f"--output-file {self.path}: all results are added there anyway")
+            check_place(self.output_file)
+        self.kept: list[Record] = []
+
+    def keep(self, record: Record) -> None:
+        """Put a record that has rows on disk. Raises OSError."""
+        from llama_core.profiling import results
+        from llama_core.profiling.record import to_line
+
+        if not record.rows:
+            return
+        results.append(self.path, record)
+        self.kept.append(record)
+        if self.output_file is not None:
+            text = "".join(to_line(one) for one in self.kept)
+            self.output_file.write_text(text, encoding="utf-8")
+
+    def rows_n(self) -> int:
+        return sum(len(record.rows) for record in self.kept)
+
+
+def check_place(path: Path) -> None:
+    """Find out whether `path` can be written, without a trace. Raises UsageError."""
+    try:
+        there = path.exists()
+        if there and not path.is_file():
+            raise UsageError(f"{path} is no ordinary file; the results need one")
+        if not path.parent.is_dir():
+            raise UsageError(f"there is no folder {path.parent} to write the results to")
+        path.open("ab").close()  # asking for permission says yes on a read-only disk, and to root
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def run(args: argparse.Namespace, chosen: Sequence[Experiment]) -> int:
+    """Returns 0, 1 where an experiment broke off, 130 after Ctrl+C."""
+    from llama_core.blas import BlasThreads
+    from llama_core.profiling.machine import describe_machine, machine_lines
+
+    files = ResultFiles(args.output_file)
+    context = lab_context(args)
+    blas = BlasThreads(args.threads)
+    for line in machine_lines(describe_machine(args.threads)):
+        write(fold(line, columns(), 0), end="\n")
+    started = time.monotonic()
+    try:
+        broken = run_each(chosen, context, files)
+    except KeyboardInterrupt:
+        # From here on a second Ctrl+C ends the program at once, whatever it still waits for.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        say(f"\n{stopped_text(files)}")
+        return 128 + signal.SIGINT
+    finally:
+        blas.restore()
+    if len(files.kept) > 1:
+        write("\n" + run_table(files.kept, columns()))
+    plural = "s" if len(chosen) > 1 else ""
+    took = duration(time.monotonic() - started)
+    write(f"\n{len(chosen)} experiment{plural}, {files.rows_n()} rows in {took}\n")
+    say(f"results: {files.path}")
+    say("report: `llama-chat lab report`, or with --full every row")
+    return int(broken > 0)
+
+
+def run_each(chosen: Sequence[Experiment], context: LabContext, files: ResultFiles) -> int:
+    """Run, keep and show one experiment after the other; returns how many broke off.
+
+    Raises KeyboardInterrupt after Ctrl+C, when the rows that were done are kept.
+    """
+    from llama_core.profiling import results
+    from llama_core.profiling.machine import describe_machine
+    from llama_core.profiling.runner import run_experiment
+
+    begun = results.now()
+    broken = 0
+    for experiment in chosen:
+        write(f"\n{experiment.number}. {experiment.title}\n")
+        machine = describe_machine(context.threads)
+        outcome = run_experiment(experiment, context, show_row)
+        why = outcome.broken_by
+        incomplete = "" if why is None else STOPPED
+        if isinstance(why, Exception):
+            incomplete = f"broke off: {describe_error(why)}"
+        files.keep(results.to_record(outcome, machine, incomplete=incomplete, run=begun))
+        if isinstance(why, KeyboardInterrupt):
+            raise why
+        for sentence in outcome.conclusions:
+            write(fold(sentence, columns(), 2), end="\n")
+        write(f"  ({duration(outcome.elapsed_s)})\n")
+        if incomplete:
+            say(f"{experiment.name} {incomplete}")
+            broken += 1
+    return broken
+
+
+def stopped_text(files: ResultFiles) -> str:
+    """What Ctrl+C leaves behind."""
+    if not files.kept:
+        return f"{STOPPED} before the first row was done: nothing is saved"
+    parts = []
+    whole = [record.name for record in files.kept if record.incomplete != STOPPED]
+    if whole:
+        parts.append(f"{len(whole)} experiment{'s' if len(whole) > 1 else ''} ({', '.join(whole)})")
+    for record in files.kept:
+        if record.incomplete == STOPPED:
+            n = len(record.rows)
+            parts.append(f"{n} row{'s' if n > 1 else ''} of {record.name}, marked as incomplete")
+    return f"{STOPPED}; saved in {files.path}: {' and '.join(parts)}"
+
+
+def lab_context(args: argparse.Namespace) -> LabContext:
+    """Where the model is, if it is here: the laboratory fetches nothing."""
+    from chat_app.models import ModelNotFound, resolve_model
+    from llama_core.profiling.experiment import LabContext
+
+    try:
+        path = resolve_model(settings_from(args).model)
+    except ModelNotFound as error:
+        say(f"Rows on a real model are left out: {error}")
+        path = None
+    return LabContext(path, get_paths().kernels, args.threads, args.budget)
+
+
+def show_row(row: Row) -> None:
+    write(row_text(row, columns()), end="\n")
