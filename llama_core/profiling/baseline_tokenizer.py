@@ -6,6 +6,7 @@ and llama3.np write it); `RankTokenizer` does the same to a list of merges, for 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 
@@ -21,14 +22,17 @@ class ScoreTokenizer:
         """The id of a text, or -1."""
         return self.vocab.index(text) if text in self.vocab else -1
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of `text`; characters that the vocabulary lacks are left out."""
+    def encode(self, text: str, most_merges: int = sys.maxsize) -> list[int]:
+        """Ids of `text`; characters that the vocabulary lacks are left out.
+
+        most_merges: stop after so many, where all of them would take hours.
+        """
         tokens: list[int] = []
         for character in text:
             found: int = self.lookup(character)
             if found >= 0:
                 tokens.append(found)
-        while True:
+        for _ in range(most_merges):
             best_score: float = -1e10
             best_id: int = -1
             best_at: int = -1
@@ -38,8 +42,9 @@ class ScoreTokenizer:
                 if found != -1 and self.scores[found] > best_score:
                     best_score, best_id, best_at = self.scores[found], found, at
             if best_at == -1:
-                return tokens
+                break
             tokens[best_at : best_at + 2] = [best_id]
+        return tokens
 
 
 class DictScoreTokenizer(ScoreTokenizer):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from llama_core.engine.events import Finished
 from llama_core.engine.lookup import PromptLookup
 from llama_core.profiling.bench_load import BusyPrograms
 from llama_core.profiling.bench_tasks import Task
+from llama_core.profiling.integer_peak import integer_peak
 from llama_core.profiling.machine import last_level_cache_bytes
 from llama_core.profiling.roofline import TokenCost, float32_peak, read_bandwidth
 from llama_core.profiling.statistics import Spread, spread
@@ -23,18 +24,19 @@ from llama_core.sampling_params import SamplingParams
 from llama_core.weights import ModelWeights
 
 F32 = NDArray[np.float32]
+# How a subject multiplies, and so which measured peak bounds its prefill; a peer's kernels are not known.
+Arithmetic = Literal["float32", "integer", "unknown"]
 PRODUCTS_LABEL = "numpy, products alone"
 PAUSE_S = 0.05  # lets the helper threads of the subject before go to sleep
 
 
 class Subject(Protocol):
-    """Something that can be measured: a backend of ours, or a peer. `in_float32`: it multiplies in float32,
-    so the measured peak of such products bounds its prefill."""
+    """Something that can be measured: a backend of ours, or a peer."""
 
     label: str
     threads: int
     cost: TokenCost | None
-    in_float32: bool
+    arithmetic: Arithmetic
 
     def can(self, task: Task) -> bool:
         """Whether the task means anything here, and fits."""
@@ -47,12 +49,17 @@ class EngineSubject:
     """One of our backends, through the engine, greedy."""
 
     def __init__(
-        self, label: str, model: Model, ctx_size: int, cost: TokenCost | None, *, in_float32: bool = False
+        self,
+        label: str,
+        model: Model,
+        ctx_size: int,
+        cost: TokenCost | None,
+        arithmetic: Arithmetic = "unknown",
     ) -> None:
         self.label = label
         self.threads = model.threads
         self.cost = cost
-        self.in_float32 = in_float32
+        self.arithmetic = arithmetic
         self._model = model
         self._engine = Engine(model, ctx_size)
 
@@ -83,7 +90,7 @@ class ProductsSubject:
         self.label = PRODUCTS_LABEL
         self.threads = threads
         self.cost: TokenCost | None = None
-        self.in_float32 = True
+        self.arithmetic: Arithmetic = "float32"
         self._work: list[tuple[F32, F32, F32]] = []
         matrices = [
             matrix
@@ -108,7 +115,7 @@ class ProductsSubject:
 @dataclass(slots=True)
 class Row:
     """A task's runs for one subject, in tokens per second. `ceiling`: what memory allows for decoding, and
-    what float32 arithmetic allows for prefill; None where neither is known."""
+    what arithmetic allows for prefill; None where neither is known."""
 
     task: str
     label: str
@@ -135,13 +142,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """All rows; the read bandwidth (bytes per second) by number of threads and the peak of float32 products
-    (multiply-adds per second), each measured in every round."""
+    """All rows; the read bandwidth (bytes per second) by number of threads and the peak of each arithmetic
+    that took part (multiply-adds per second), measured in every round."""
 
     rows: list[Row]
     bandwidth: dict[int, list[float]]
     bandwidth_method: str
-    float32_peak: list[float]
+    peaks: dict[Arithmetic, list[float]]
 
     def row(self, task: str, label: str) -> Row | None:
         return next((row for row in self.rows if (row.task, row.label) == (task, label)), None)
@@ -162,7 +169,8 @@ def run_bench(
     pairs = [(task, subject) for task in tasks for subject in subjects if subject.can(task)]
     rows = {(task.name, subject.label): Row(task.name, subject.label) for task, subject in pairs}
     bandwidth: dict[int, list[float]] = {subject.threads: [] for subject in subjects}
-    peaks: list[float] = []
+    threads_of = {subject.arithmetic: subject.threads for subject in subjects}
+    peaks: dict[Arithmetic, list[float]] = {kind: [] for kind in threads_of if kind != "unknown"}
     method = ""
     steps = (repeat + 1) * len(rows)
     step = 0
@@ -172,8 +180,10 @@ def run_bench(
             method = reading.method
             if round_n:
                 measured.append(reading.bytes_per_s)
-        if round_n and any(subject.in_float32 for subject in subjects):
-            peaks.append(float32_peak())
+        for kind, found in peaks.items():
+            peak = measured_peak(kind, threads_of[kind])
+            if round_n:
+                found.append(peak)
         for task, subject in pairs:
             time.sleep(PAUSE_S)
             with BusyPrograms(task.busy):
@@ -189,9 +199,16 @@ def run_bench(
     return BenchResult(list(rows.values()), bandwidth, method, peaks)
 
 
-def ceiling(task: Task, subject: Subject, bytes_per_s: float, peaks: Sequence[float]) -> float | None:
+def measured_peak(kind: Arithmetic, threads: int) -> float:
+    """Multiply-adds per second. (NumPy's backend has set the BLAS to its own threads.)"""
+    return float32_peak() if kind == "float32" else integer_peak(threads)
+
+
+def ceiling(
+    task: Task, subject: Subject, bytes_per_s: float, peaks: Mapping[Arithmetic, Sequence[float]]
+) -> float | None:
     """Tokens per second that the machine allows; for a reply, half way through the generated stretch.
-    None where neither memory nor float32 arithmetic is the limit."""
+    None where neither memory nor a measured arithmetic is the limit."""
     if subject.cost is None:
         return None
     if task.decodes:
@@ -200,4 +217,6 @@ def ceiling(task: Task, subject: Subject, bytes_per_s: float, peaks: Sequence[fl
         if task.prompt_ids or subject.cost.bytes_at(middle) < last_level_cache_bytes():
             return None
         return subject.cost.decode_ceiling(bytes_per_s, middle)
-    return subject.cost.prefill_ceiling(spread(peaks).median) if subject.in_float32 else None
+    if subject.arithmetic not in peaks:
+        return None
+    return subject.cost.prefill_ceiling(spread(peaks[subject.arithmetic]).median)

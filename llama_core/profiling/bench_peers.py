@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from llama_core.profiling.bench import Arithmetic
 from llama_core.profiling.bench_tasks import Task, random_ids
 from llama_core.profiling.roofline import TokenCost
 
@@ -37,7 +38,7 @@ class LlamaCppSubject:
         self.label = f"llama.cpp {llama_cpp.__version__}"
         self.threads = threads
         self.cost = cost
-        self.in_float32 = False
+        self.arithmetic: Arithmetic = "unknown"
         self._silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
         llama_cpp.llama_log_set(self._silence, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()

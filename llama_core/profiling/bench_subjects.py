@@ -62,7 +62,7 @@ class Subjects:
             model = Llama(checkpoint.config, weights, choice.threads)
             self._stack.callback(model.close)
             cost = token_cost(checkpoint, "float32")
-            self.all.append(EngineSubject("numpy", model, choice.ctx_size, cost, in_float32=True))
+            self.all.append(EngineSubject("numpy", model, choice.ctx_size, cost, "float32"))
             self.all.append(ProductsSubject(weights, model.threads))
             return
         from llama_core.jit import load_jit_model
@@ -80,7 +80,7 @@ class Subjects:
             cost = replace(cost, weight_bytes=compiled.weights_bytes)
         # "jit avx512vnni (Q4_1 as q4m, ...)": the table has room for the first part.
         label = compiled.backend.partition(" (")[0] + ("" if kv == "f32" else f" kv {kv}")
-        self.all.append(EngineSubject(label, compiled, choice.ctx_size, cost))
+        self.all.append(EngineSubject(label, compiled, choice.ctx_size, cost, "integer"))
 
     def __enter__(self) -> Subjects:
         return self

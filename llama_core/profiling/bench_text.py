@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llama_core.profiling.bench import PRODUCTS_LABEL, BenchResult, Row
+from llama_core.profiling.bench import PRODUCTS_LABEL, Arithmetic, BenchResult, Row
 from llama_core.profiling.statistics import spread
 
 MIB, GB = 2**20, 1e9
+PEAKS: dict[Arithmetic, str] = {
+    "float32": "float32 products (BLAS)",
+    "integer": "int8 dot products in registers (compiled)",
+}
 
 
 def bench_json(
@@ -23,9 +27,7 @@ def bench_json(
             for threads, runs in result.bandwidth.items()
         ],
         "bandwidth_method": result.bandwidth_method,
-        "float32_peak_multiply_adds_per_s": spread(result.float32_peak).median
-        if result.float32_peak
-        else None,
+        "peak_multiply_adds_per_s": {kind: spread(runs).median for kind, runs in result.peaks.items()},
         "rows": [row.to_json() for row in result.rows],
         "ratios": ratios(result),
         "start": list(starts),
@@ -40,8 +42,12 @@ def bench_lines(result: BenchResult, starts: Sequence[dict[str, Any]]) -> list[s
             f"memory: {middle.median / GB:.1f} GB/s read with {threads} threads "
             f"({middle.least / GB:.1f} to {middle.greatest / GB:.1f}; {result.bandwidth_method})"
         )
-    if result.float32_peak:
-        lines.append(f"float32 products: {2 * spread(result.float32_peak).median / GB:,.0f} GFLOP/s")
+    for kind, runs in result.peaks.items():
+        middle = spread(runs)
+        lines.append(
+            f"arithmetic: {middle.median / GB:,.0f} G multiply-adds/s of {PEAKS[kind]} "
+            f"({middle.least / GB:,.0f} to {middle.greatest / GB:,.0f})"
+        )
     header = ("row", "backend", "tok/s", "min", "max", "ceiling", "reached")
     lines += ["", *table([header, *(row_cells(row) for row in result.rows)])]
     found = ratios(result)

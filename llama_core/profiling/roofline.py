@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -89,27 +89,33 @@ def read_bandwidth(threads: int, passes: int = 6, buffer_bytes: int = BUFFER_BYT
     method, read = _reader()
     n = buffer_bytes // 8 // threads
     parts = [np.ones(n, dtype=np.uint64) for _ in range(threads)]
-    barrier = threading.Barrier(threads)
-    spans: list[tuple[float, float]] = []
-
-    def work(part: NDArray[np.uint64]) -> None:
-        read(part, 1)
-        barrier.wait()
-        started = time.perf_counter()
-        read(part, passes)
-        spans.append((started, time.perf_counter()))
-
     blas = BlasThreads(1)  # the fallback's product must not start threads of its own
     try:
-        workers = [threading.Thread(target=work, args=(part,)) for part in parts]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        seconds = run_together([functools.partial(read, part) for part in parts], passes)
     finally:
         blas.restore()
-    seconds = max(end for _, end in spans) - min(start for start, _ in spans)
     return Bandwidth(n * 8 * threads * passes / seconds, threads, n * 8 * threads, method)
+
+
+def run_together(works: Sequence[Callable[[int], Any]], passes: int) -> float:
+    """Each `work(passes)` on a thread of its own, all at once, after a `work(1)` to warm up: seconds from the
+    first start to the last end."""
+    barrier = threading.Barrier(len(works))
+    spans: list[tuple[float, float]] = []
+
+    def run(work: Callable[[int], Any]) -> None:
+        work(1)
+        barrier.wait()
+        started = time.perf_counter()
+        work(passes)
+        spans.append((started, time.perf_counter()))
+
+    workers = [threading.Thread(target=run, args=(work,)) for work in works]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return max(end for _, end in spans) - min(start for start, _ in spans)
 
 
 Reader = Callable[[NDArray[np.uint64], int], Any]

@@ -19,6 +19,7 @@ from llama_core.profiling.experiment import (
     Row,
     arrays_match,
 )
+from llama_core.profiling.experiments.fits import batch_fit, points_of
 from llama_core.profiling.experiments.models import NO_MODEL, default_checkpoint, fill, models, token_ids
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -38,10 +39,10 @@ def together(model: BatchModel, rows: Rows) -> F32:
     return model.forward_batch(rows).copy()
 
 
-def forget(rows: Rows) -> None:
+def forget(rows: Rows, n_context: int) -> None:
     """Take the last token back, so that every run does the same work."""
     for _, cache in rows:
-        cache.truncate(CONTEXT)
+        cache.truncate(n_context)
 
 
 def claim(backend: str, batch: int) -> Claim:
@@ -50,53 +51,56 @@ def claim(backend: str, batch: int) -> Claim:
     return Claim(3.0) if batch >= 16 and backend == "numpy" else Claim(1.0)
 
 
+def batch_cases(
+    name: str, model: Model, batches: Sequence[int], n_context: int, budget_s: float = 0.0
+) -> Iterator[Case | NotMeasured]:
+    """One token of each of so many sequences behind `n_context` tokens: one by one, and in one pass.
+
+    name: "numpy" or "jit", which begins the rows' names.
+    """
+    if not isinstance(model, BatchModel):
+        yield NotMeasured(f"{name}, batches", "this backend takes one sequence a pass")
+        return
+    caches = [model.new_cache(n_context + 1) for _ in range(max(batches))]
+    for i, cache in enumerate(caches):
+        fill(model, cache, token_ids(n_context, model.config.vocab_size, seed=i))
+    firsts = token_ids(len(caches), model.config.vocab_size, seed=99)
+    for batch in batches:
+        rows = [(firsts[i : i + 1], caches[i]) for i in range(batch)]
+        yield Case(
+            name=f"{name}, batch {batch} behind {n_context} tokens",
+            before=partial(one_by_one, model, rows),
+            after=partial(together, model, rows),
+            claim=claim(name, batch),
+            # One order of accumulation: the compiled backend promises the same bits.
+            check=arrays_match(1e-4 if name == "numpy" else 0.0),
+            work=batch,
+            unit="tok",
+            prepare=partial(forget, rows, n_context),
+            headline=batch == 16 and n_context == CONTEXT,
+            budget_s=budget_s,
+        )
+
+
 def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
     checkpoint = default_checkpoint(context)
     if checkpoint is None:
         yield NotMeasured("batches of 1 to 64", NO_MODEL)
         return
     for name, model in models(context, checkpoint):
-        if not isinstance(model, BatchModel):
-            yield NotMeasured(f"{name}, batches of 1 to 64", "this backend takes one sequence a pass")
-            continue
-        caches = [model.new_cache(CONTEXT + 1) for _ in range(max(BATCHES))]
-        for i, cache in enumerate(caches):
-            fill(model, cache, token_ids(CONTEXT, model.config.vocab_size, seed=i))
-        firsts = token_ids(len(caches), model.config.vocab_size, seed=99)
-        for batch in BATCHES:
-            rows = [(firsts[i : i + 1], caches[i]) for i in range(batch)]
-            yield Case(
-                name=f"{name}, batch {batch}",
-                before=partial(one_by_one, model, rows),
-                after=partial(together, model, rows),
-                claim=claim(name, batch),
-                # One order of accumulation: the compiled backend promises the same bits.
-                check=arrays_match(1e-4 if name == "numpy" else 0.0),
-                work=batch,
-                unit="tok",
-                prepare=partial(forget, rows),
-                headline=batch == 16,
-            )
+        yield from batch_cases(name, model, BATCHES, CONTEXT)
 
 
 def conclude(context: LabContext, rows: Sequence[Row]) -> list[str]:
     """The cost model of a step, fitted: fixed + batch * each."""
     sentences = []
     for backend in ("numpy", "jit"):
-        found = [row for row in rows if row.name.startswith(backend + ",") and row.after_s is not None]
-        points = [(row.work, row.after_s.median) for row in found if row.after_s is not None]
+        points = points_of(rows, backend, "batch")
         if len(points) < 3:
             continue
-        batches, seconds = np.array(points).T
-        # Weighted by the time itself: relative errors count alike at 1 and at 64.
-        each, fixed = np.polyfit(batches, seconds, 1, w=1 / seconds)
-        worst = max(points, key=lambda p: abs(np.log(p[1] / (fixed + each * p[0]))))
-        off = worst[1] / (fixed + each * worst[0])
         best = max(points, key=lambda p: p[0] / p[1])
-        step = f"{fixed * 1e3:.1f} ms and {each * 1e3:.2f} ms for each sequence"
-        departure = f"batch {worst[0]:.0f} departs most, at {off:.2f} of that"
         rate = f"{best[0] / best[1]:,.0f} tok/s at batch {best[0]:.0f}"
-        sentences.append(f"{backend}: a step takes {step}; {departure}; the best rate is {rate}")
+        sentences.append(f"{backend}: {batch_fit(points)}; the best rate is {rate}")
     return sentences
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,10 +20,10 @@ from llama_core.profiling.experiment import (
     LabContext,
     Match,
     NotMeasured,
-    Row,
     arrays_match,
 )
 from llama_core.profiling.experiments import loops, vectors
+from llama_core.profiling.experiments.break_even import STEP, compile_note, conclude, step_compile_s
 from llama_core.profiling.experiments.models import (
     NO_MODEL,
     compiled_model,
@@ -119,7 +119,7 @@ def _function_cases(context: LabContext) -> Iterator[Case]:
                 after=partial(compiled, *inputs[n]),
                 claim=function.claim,
                 check=arrays_match(1e-4),
-                note=f"compiled in {compile_s:.2f} s, needed {function.per_token} times a token",
+                note=compile_note(compile_s, function.per_token) if n == 1 else "",
                 headline=n == 1 and function.name in ("norm", "softmax"),
                 budget_s=context.budget_s / 3,
             )
@@ -157,19 +157,21 @@ def _step_cases(context: LabContext) -> Iterator[Case | NotMeasured]:
     caches = plain.new_cache(n + 1), compiled.new_cache(n + 1)
     for model, cache in ((plain, caches[0]), (compiled, caches[1])):
         fill(model, cache, ids)
-    for name, token, at, claim in (
-        ("decode step", ids[-1:], n - 1, Claim(2.0)),
-        (f"prefill of {n}", ids, 0, Claim(1.0)),
+    compile_s = step_compile_s()
+    compiling = f"; {compile_note(compile_s, 1)}" if compile_s else ""
+    for name, token, at, claim, more in (
+        (STEP, ids[-1:], n - 1, Claim(2.0), compiling),
+        (f"the whole prefill of {n}", ids, 0, Claim(1.0), ""),
     ):
         yield Case(
-            name=f"the whole {name}: compiled model instead of NumPy",
+            name=f"{name}: compiled model instead of NumPy",
             before=partial(_compute, plain, caches[0], token, at),
             after=partial(_compute, compiled, caches[1], token, at),
             claim=claim,
             check=agrees,
             work=len(token),
             unit="tok",
-            note=f"{compiled.backend}; loaded in {load_s:.2f} s (or earlier in this run)",
+            note=f"{compiled.backend}; loaded in {load_s:.2f} s (or earlier in this run){more}",
             headline=True,
         )
 
@@ -196,22 +198,6 @@ def gpu_row() -> Case | NotMeasured:
     host = token_ids(1024 * 1024, 256).reshape(1024, 1024).astype(np.float32)
     device = cupy.asarray(host)
     return Case(name, lambda: host @ host, lambda: cupy.asnumpy(device @ device), check=arrays_match(1e-3))
-
-
-def conclude(context: LabContext, rows: Sequence[Row]) -> list[str]:
-    """After how many tokens each compilation has paid for itself."""
-    sentences = []
-    for row in rows:
-        words = row.note.split()
-        if not row.note.startswith("compiled in") or row.before_s is None or row.after_s is None:
-            continue
-        if ", 1 row:" not in row.name:
-            continue
-        compile_s, times = float(words[2]), int(words[5])
-        saved = (row.before_s.median - row.after_s.median) * times
-        paid = f"paid back after {compile_s / saved:,.0f} tokens" if saved > 0 else "never paid back"
-        sentences.append(f"{row.name.split(',')[0]}: compiled in {compile_s:.2f} s, {paid}")
-    return sentences
 
 
 EXPERIMENT = Experiment(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from llama_core.profiling.experiment import (
     Experiment,
     LabContext,
     NotMeasured,
+    Row,
     arrays_match,
     same,
 )
@@ -31,6 +32,7 @@ from llama_core.profiling.experiments.models import (
     stories_checkpoint,
     token_ids,
 )
+from llama_core.profiling.experiments.position_slip import slip_sentence
 from llama_core.profiling.experiments.rope import Halves, Pair, pairs_match, to_halves
 from llama_core.tokenizers.pretokenizers import splitter
 from llama_core.tokenizers.spm_bpe import SPACE
@@ -148,6 +150,12 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
     yield from step_cases("default model", context, checkpoint, (Claim(2.0), Claim(4.0)))
 
 
+def conclude(context: LabContext, rows: Sequence[Row]) -> list[str]:
+    """What the one fault costs that no row can show."""
+    checkpoint = default_checkpoint(context)
+    return [] if checkpoint is None else [slip_sentence(checkpoint)]
+
+
 EXPERIMENT = Experiment(
     number=4,
     name="together",
@@ -156,4 +164,5 @@ EXPERIMENT = Experiment(
     "at least 2 times as fast as a first version, with the same logits",
     refuted_if="a rate gains less than that, or logits differ by more than 1e-3 of the largest",
     cases=cases,
+    conclude=conclude,
 )

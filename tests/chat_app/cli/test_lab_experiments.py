@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from chat_app.commands import lab as commands_lab
+from llama_core.jit import kernel_build
+from llama_core.jit.library import Built, write_built
 from llama_core.profiling.experiment import Case, Experiment, LabContext, NotMeasured, Row, Timed
-from llama_core.profiling.experiments import batching, compiled, memory, products, scaling, tokenizer
+from llama_core.profiling.experiments import (
+    batching,
+    break_even,
+    compiled,
+    memory,
+    models,
+    products,
+    scaling,
+    texts,
+    tokenizer,
+)
+from llama_core.profiling.roofline import Bandwidth, TokenCost
 from llama_core.profiling.statistics import Interval, Spread
+from llama_core.tokenizers.spm_bpe import SPACE
 
 # Rows whose first version takes seconds; smaller ones of the same kind are checked.
-SLOW_ROWS = ("10,000 characters", "(32, 256", "duplicates")
+SLOW_ROWS = ("10,000 characters", "first 10 merges", "(32, 256", "instead of list.index")
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +74,8 @@ def test_before_and_after_give_the_same(
     # Many layers overflow the processor's cache, which matters to a clock alone.
     monkeypatch.setattr(products, "N_LAYERS", 2)
     monkeypatch.setattr(memory, "N_LAYERS", 2)
+    # The kernels were built once for all tests.
+    monkeypatch.setattr(compiled, "step_compile_s", lambda: 4.0)
     names = []
     for case in experiment.cases(context):
         assert case.name not in names
@@ -91,39 +110,137 @@ def test_a_decode_step_that_differs_from_the_prompt_is_seen(context: LabContext)
     assert not step.check(None, output(step, "after")).ok
 
 
+def test_the_reference_of_a_decode_step_is_no_decode_step(context: LabContext) -> None:
+    """A prompt cut from the front would end in one token: the step would be held against itself."""
+    [(_, model), *_] = models.models(context, models.default_checkpoint(context))  # type: ignore[arg-type]
+    passes: list[int] = []
+
+    class Watched:
+        prefill_chunk = 16
+        new_cache = model.new_cache
+
+        def forward(self, ids: np.ndarray, *args: object, **keywords: object) -> np.ndarray:
+            passes.append(len(ids))
+            return model.forward(ids, *args, **keywords)  # type: ignore[arg-type]
+
+    ids = models.token_ids(33, model.config.vocab_size)
+    for n, expected in ((33, [1, 16, 16]), (32, [16, 16]), (20, [4, 16]), (7, [7])):
+        passes.clear()
+        found = scaling.as_prompt(Watched(), ids[:n])  # type: ignore[arg-type]
+        assert passes == expected
+        whole = model.forward(ids[:n], model.new_cache(n))
+        np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-4)
+
+
 def test_break_even_counts_the_calls_of_a_token(context: LabContext) -> None:
     rows = [
         row("norm, 1 row: x", 12e-6, 2e-6, note="compiled in 0.61 s, needed 61 times a token"),
         row("SiLU, 1 row: x", 2e-6, 4e-6, note="compiled in 0.50 s, needed 30 times a token"),
-        row("norm, 64 rows: x", 12e-6, 2e-6, note="compiled in 0.61 s, needed 61 times a token"),
+        row("norm, 64 rows: x", 12e-6, 2e-6),
+        row(f"{break_even.STEP}: x", 16e-3, 4e-3, note=f"jit; {break_even.compile_note(6.0, 1)}"),
     ]
-    assert compiled.conclude(context, rows) == [
+    assert break_even.conclude(context, rows) == [
         "norm: compiled in 0.61 s, paid back after 1,000 tokens",
         "SiLU: compiled in 0.50 s, never paid back",
+        (
+            f"{break_even.STEP}: compiled in 6.00 s, paid back after 500 tokens against NumPy's decode "
+            "(once on a machine: the kernels are kept)"
+        ),
     ]
+
+
+def test_the_step_row_tells_what_compiling_it_took(
+    context: LabContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "FUNCTIONS", ())
+    monkeypatch.setattr(compiled, "step_compile_s", lambda: 4.0)
+    [step] = [case for case in compiled.cases(context) if case.name.startswith(break_even.STEP)]
+    assert isinstance(step, Case)
+    [sentence] = break_even.conclude(context, [row(step.name, 16e-3, 4e-3, note=step.note)])
+    assert "compiled in 4.00 s, paid back after 333 tokens" in sentence
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_compiling_counts_only_when_kernels_come_of_it(works: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders: list[Path] = []
+
+    def builder(isa: object, result: Path) -> subprocess.Popen[bytes]:
+        folders.append(result.parent)
+        assert not any(result.parent.iterdir())
+        built = Built(b"code", {"run": 0})
+        if works:
+            write_built(result, built)
+        return subprocess.Popen([sys.executable, "-c", "pass"], stdin=subprocess.DEVNULL)
+
+    monkeypatch.setattr(kernel_build, "start_builder", builder)
+    found = break_even.step_compile_s()
+    assert (found is not None and found > 0) if works else found is None
+    assert not folders[0].exists()
+
+
+@pytest.mark.slow
+def test_a_whole_step_is_built_anew_each_time() -> None:
+    assert all((break_even.step_compile_s() or 0) > 0.1 for _ in range(2))
 
 
 def test_the_batch_model_finds_the_costs_it_was_made_of(context: LabContext) -> None:
-    rows = [row(f"numpy, batch {n}", 1.0, 0.010 + 0.002 * n, work=n) for n in (1, 2, 4, 8, 16)]
+    rows = [
+        row(f"numpy, batch {n} behind 32 tokens", 1.0, 0.010 + 0.002 * n, work=n) for n in (1, 2, 4, 8, 16)
+    ]
     (sentence,) = batching.conclude(context, rows)
     assert "10.0 ms and 2.00 ms for each sequence" in sentence
     assert "381 tok/s at batch 16" in sentence
 
 
-def test_the_scaling_fits_find_the_costs_they_were_made_of(context: LabContext) -> None:
+def test_the_scaling_fits_find_the_costs_they_were_made_of(
+    context: LabContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cost = TokenCost(weight_bytes=8000, kv_bytes_per_position=1, multiply_adds=1200, head_multiply_adds=200)
+    monkeypatch.setattr(scaling, "token_cost", lambda checkpoint, weights: cost)
+    monkeypatch.setattr(scaling, "read_bandwidth", lambda threads: Bandwidth(1e6, threads, 1 << 27, "told"))
+    monkeypatch.setattr(scaling, "float32_peak", lambda: 2e6)
+    monkeypatch.setattr(scaling, "integer_peak", lambda threads: 4e6)
     lengths = (64, 256, 1024, 2048)
-    rows = [
-        row(f"numpy, decode at {n:,} instead of 16 tokens of context", 1.0, 0.016 + 2e-6 * n) for n in lengths
-    ]
-    rows += [row(f"numpy, prefill of {n:,}: chunks", 1.0, n * (1e-3 + 1e-7 * n), work=n) for n in lengths]
-    _, decode, prefill = scaling.conclude(context, rows)
+    rows = []
+    for name in ("numpy", "jit"):
+        for n in lengths:
+            rows.append(row(f"{name}, decode at {n:,} instead of 16 tokens", 1.0, 0.016 + 2e-6 * n))
+            rows.append(row(f"{name}, prefill of {n:,}: chunks", 1.0, n * (1e-3 + 1e-7 * n), work=n))
+        for n in scaling.BATCHES:
+            rows.append(row(f"{name}, batch {n} behind 64 tokens", 1.0, 0.012 + 0.004 * n, work=n))
+    _, decode, batch, prefill, _, jit_batch, jit_prefill = scaling.conclude(context, rows)
     assert "16.00 ms + 2.00 us a position (within 0%)" in decode
+    assert "memory alone allows 8.00 ms + 1.00 us" in decode
+    assert "0.50 at 64 positions and 0.50 at 2,048 positions" in decode
+    assert "12.0 ms and 4.00 ms for each sequence" in batch
+    # Batch 1 waits for memory, (8000 + 64) / 1e6 s of 16 ms; batch 64 for 64 * 1200 products, of 268 ms.
+    assert "0.50 at batch 1 and 0.14 at batch 64" in batch
+    assert "0.50 at batch 1 and 0.07 at batch 64" in jit_batch
     assert "1000 us a token + 100.0 ns for each token" in prefill
+    # 1000 products a token: 2,000 tok/s at most, of 994 at 64 tokens and 830 at 2,048.
+    assert "allow 2,000 tok/s, of which it reaches 0.50 at 64 and 0.42 at 2,048 tokens" in prefill
+    assert "allow 4,000 tok/s, of which it reaches 0.25 at 64 and 0.21 at 2,048 tokens" in jit_prefill
+
+
+def test_the_first_merges_are_those_of_the_whole_text() -> None:
+    text = texts.text_of(40).replace(" ", SPACE)
+    for merges in (0, 3, 10**6):
+        by_list, by_dict = (
+            made().encode(text, merges) for made in (texts.list_tokenizer, texts.dict_tokenizer)
+        )
+        assert by_list == by_dict
+        assert len(by_dict) == max(len(text) - merges, len(texts.dict_tokenizer().encode(text)))
 
 
 def test_the_growth_of_list_index_is_told(context: LabContext) -> None:
-    rows = [row("94 characters: dict instead of list.index", 0.6, 1e-3, 94)]
-    rows.append(row("11 characters: dict instead of list.index", 0.01, 1e-3, 11))
-    (sentence,) = tokenizer.conclude(context, rows)
-    assert "8.5 times the text took 60 times as long" in sentence
-    assert "would take 113 minutes" in sentence
+    rows = [
+        row("94 characters: dict instead of list.index", 0.6, 1e-3, 94),
+        row("11 characters: dict instead of list.index", 0.01, 1e-3, 11),
+        row("1,000 characters, the first 10 merges: dict instead of list.index", 3.0, 1e-3, 10),
+    ]
+    rows = [replace(one, unit="merge" if "merges" in one.name else "char") for one in rows]
+    growth, whole = tokenizer.conclude(context, rows)
+    assert "8.5 times the text took 60 times as long" in growth
+    # 0.3 ms a pair; 862 merges leave 138 tokens: 862 * (1000 + 138) / 2 pairs are looked up.
+    assert "10 merges took 3.0 s; all 862" in whole
+    assert "about 2 minutes" in whole

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from llama_core.profiling import bench
-from llama_core.profiling.bench import PRODUCTS_LABEL, BenchResult, Row, run_bench
+from llama_core.profiling.bench import PRODUCTS_LABEL, Arithmetic, BenchResult, Row, run_bench
 from llama_core.profiling.bench_tasks import Task, decode, prefill, random_ids
 from llama_core.profiling.bench_text import bench_json, bench_lines, ratios
 from llama_core.profiling.machine import BLAS_OVERRIDES, describe_machine, machine_lines
@@ -23,12 +23,17 @@ class ScriptedSubject:
     """Answers with given rates and notes the order of the calls."""
 
     def __init__(
-        self, label: str, rates: list[float], calls: list[str], cost: TokenCost | None = None
+        self,
+        label: str,
+        rates: list[float],
+        calls: list[str],
+        cost: TokenCost | None = None,
+        arithmetic: Arithmetic = "unknown",
     ) -> None:
         self.label = label
         self.threads = 1
         self.cost = cost
-        self.in_float32 = cost is not None
+        self.arithmetic = arithmetic
         self._rates = list(rates)
         self._calls = calls
 
@@ -45,6 +50,7 @@ def quick_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose bandwidth and peak need no measuring."""
     monkeypatch.setattr(bench, "read_bandwidth", lambda threads: Bandwidth(5e9, threads, 1 << 27, "told"))
     monkeypatch.setattr(bench, "float32_peak", lambda: 7e9)
+    monkeypatch.setattr(bench, "integer_peak", lambda threads: 90e9)
     monkeypatch.setattr(bench, "last_level_cache_bytes", lambda: 500)
     monkeypatch.setattr(bench, "PAUSE_S", 0.0)
 
@@ -61,7 +67,7 @@ def test_subjects_take_turns_and_the_first_round_does_not_count(quick_machine: N
     runs = {(row.task, row.label): row.runs for row in result.rows}
     assert runs == {("pp8", "a"): [10, 30], ("tg4", "a"): [20, 40], ("tg4", "b"): [5, 7]}
     assert len(result.bandwidth[1]) == 2
-    assert result.float32_peak == []
+    assert result.peaks == {}
 
 
 def test_repeat_must_be_positive() -> None:
@@ -85,12 +91,16 @@ def test_busy_programs_run_beside_their_task_only(quick_machine: None) -> None:
 
 def test_ceilings_follow_the_measured_machine(quick_machine: None) -> None:
     cost = TokenCost(weight_bytes=1000, kv_bytes_per_position=10, multiply_adds=300, head_multiply_adds=100)
-    subject = ScriptedSubject("numpy", [1.0] * 4, [], cost)
-    result = run_bench([subject], [prefill(8), decode(depth=100, n=10)], repeat=1)
-    assert (result.bandwidth[1], result.float32_peak) == ([5e9], [7e9])
-    ceilings = {row.task: row.ceiling for row in result.rows}
-    assert ceilings["tg10@d100"] == pytest.approx(5e9 / (1000 + 10 * 105))
-    assert ceilings["pp8"] == pytest.approx(7e9 / 200)
+    kinds: tuple[Arithmetic, ...] = ("float32", "integer", "unknown")
+    subjects = [ScriptedSubject(kind, [1.0] * 4, [], cost, kind) for kind in kinds]
+    result = run_bench(subjects, [prefill(8), decode(depth=100, n=10)], repeat=1)
+    assert (result.bandwidth[1], result.peaks) == ([5e9], {"float32": [7e9], "integer": [90e9]})
+    ceilings = {(row.task, row.label): row.ceiling for row in result.rows}
+    for kind in kinds:
+        assert ceilings["tg10@d100", kind] == pytest.approx(5e9 / (1000 + 10 * 105))
+    assert ceilings["pp8", "float32"] == pytest.approx(7e9 / 200)
+    assert ceilings["pp8", "integer"] == pytest.approx(90e9 / 200)
+    assert ceilings["pp8", "unknown"] is None
     small = ScriptedSubject("jit", [1.0] * 2, [], dataclasses.replace(cost, weight_bytes=400))
     [row] = run_bench([small], [decode(n=2)], repeat=1).rows
     assert row.ceiling is None  # the cache holds it: memory is not the limit
@@ -117,7 +127,7 @@ def test_ratios_are_taken_round_by_round() -> None:
         Row("tg128", "llama.cpp 1", [15.0, 45.0, 10.0]),
         Row("tg128+1busy", "numpy", [5.0, 15.0, 10.0]),
     ]
-    found = {(one["of"], one["to"]): one["ratio"] for one in ratios(BenchResult(rows, {1: [1.0]}, "x", []))}
+    found = {(one["of"], one["to"]): one["ratio"] for one in ratios(BenchResult(rows, {1: [1.0]}, "x", {}))}
     assert found == {
         ("jit (avx)", "numpy"): 3.0,
         ("jit (avx)", "llama.cpp 1"): 2.0,
@@ -129,7 +139,9 @@ def test_ratios_are_taken_round_by_round() -> None:
 
 def test_the_table_and_the_json_agree() -> None:
     rows = [Row("pp128", "numpy", [100.0, 300.0, 200.0], ceiling=400.0), Row("tg128", "numpy", [5.0])]
-    result = BenchResult(rows, {2: [48e9, 50e9]}, "compiled loop", [100e9])
+    result = BenchResult(
+        rows, {2: [48e9, 50e9]}, "compiled loop", {"float32": [100e9, 102e9], "integer": [900e9]}
+    )
     start = {
         "backend": "numpy",
         "load_s": 1.5,
@@ -144,7 +156,8 @@ def test_the_table_and_the_json_agree() -> None:
     }
     text = "\n".join(bench_lines(result, [start]))
     assert "49.0 GB/s read with 2 threads (48.0 to 50.0; compiled loop)" in text
-    assert "float32 products: 200 GFLOP/s" in text
+    assert "101 G multiply-adds/s of float32 products (BLAS) (100 to 102)" in text
+    assert "900 G multiply-adds/s of int8 dot products" in text
     line = next(line for line in text.splitlines() if line.startswith("pp128"))
     assert line.split() == ["pp128", "numpy", "200.0", "100.0", "300.0", "400", "0.50"]
     assert text.splitlines()[-1].split() == [
@@ -162,6 +175,7 @@ def test_the_table_and_the_json_agree() -> None:
     data = bench_json("m", {"cpu": "x"}, result, [start])
     assert data["rows"][0]["of_ceiling"] == 0.5
     assert data["rows"][1]["of_ceiling"] is None
+    assert data["peak_multiply_adds_per_s"] == {"float32": 101e9, "integer": 900e9}
     assert data["rows"][0]["runs"] == [100.0, 300.0, 200.0]
 
 

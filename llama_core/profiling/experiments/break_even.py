@@ -1,0 +1,65 @@
+"""After how many tokens the time of compiling is paid back, for a function and for the whole step."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from llama_core.jit import ISA_VARIABLE
+from llama_core.profiling.experiment import LabContext, Row
+
+# The row's name up to the colon.
+STEP = "the whole decode step"
+_NOTE = re.compile(r"compiled in ([\d.]+) s, needed (\d+) times a token")
+
+
+def compile_note(seconds: float, per_token: int) -> str:
+    """A row's note, which `conclude` reads again."""
+    return f"compiled in {seconds:.2f} s, needed {per_token} times a token"
+
+
+def step_compile_s() -> float | None:
+    """Seconds in which the kernels of a whole step are built, as the first start on a machine does it: once,
+    by a process of its own, into an empty folder. None where nothing came of it."""
+    from llama_core.jit.kernel_build import start_builder
+    from llama_core.jit.library import read_built
+    from llama_core.jit.variants import choose, host_features
+
+    variant = choose(host_features(), os.environ.get(ISA_VARIABLE))
+    with tempfile.TemporaryDirectory(prefix="llama-core-lab-") as folder:
+        result = Path(folder) / "kernels"
+        start = time.perf_counter()
+        child = start_builder(variant, result)
+        if child is None:
+            return None
+        try:
+            child.wait()
+            seconds = time.perf_counter() - start
+        finally:
+            child.kill()  # after Ctrl+C; else it has ended
+            child.wait()
+            if child.stdin is not None:
+                child.stdin.close()
+        return None if read_built(result) is None else seconds
+
+
+def conclude(context: LabContext, rows: Sequence[Row]) -> list[str]:
+    """After how many tokens each compilation has paid for itself."""
+    sentences = []
+    for row in rows:
+        told = _NOTE.search(row.note)
+        if told is None or row.before_s is None or row.after_s is None:
+            continue
+        compile_s, times = float(told[1]), int(told[2])
+        saved = (row.before_s.median - row.after_s.median) * times
+        paid = f"paid back after {compile_s / saved:,.0f} tokens" if saved > 0 else "never paid back"
+        name = re.split("[,:]", row.name)[0]
+        sentence = f"{name}: compiled in {compile_s:.2f} s, {paid}"
+        if name == STEP:
+            sentence += " against NumPy's decode (once on a machine: the kernels are kept)"
+        sentences.append(sentence)
+    return sentences
