@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 from llama_core.errors import NotEnoughMemoryError
@@ -73,3 +74,11 @@ def require_memory(what: str, needed_bytes: int, advice: str) -> None:
     available = available_bytes()
     if needed_bytes > available:
         raise NotEnoughMemoryError(what, needed_bytes, available, advice)
+
+
+def private_memory(nbytes: int) -> mmap.mmap:
+    """Zeroed memory whose pages are taken when they are first written."""
+    # Python's own default is memory to share with child processes, for which Linux gives no huge pages.
+    if hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, nbytes)

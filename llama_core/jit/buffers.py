@@ -7,6 +7,8 @@ import mmap
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.system_memory import private_memory
+
 HUGE_PAGE = 2 << 20
 
 
@@ -18,7 +20,7 @@ class Arena:
 
     def __init__(self, nbytes: int, *, huge: bool) -> None:
         padding = HUGE_PAGE if huge else 64
-        self._map = _private_memory(nbytes + padding)
+        self._map = private_memory(nbytes + padding)
         if huge and hasattr(mmap, "MADV_HUGEPAGE"):
             self._map.madvise(mmap.MADV_HUGEPAGE)
         whole = np.frombuffer(self._map, dtype=np.uint8)
@@ -43,13 +45,6 @@ class Arena:
 
     def words(self, count: int) -> NDArray[np.int64]:
         return self.take(8 * count).view(np.int64)
-
-
-def _private_memory(nbytes: int) -> mmap.mmap:
-    # Python's own default is memory to share with child processes, for which Linux gives no huge pages.
-    if hasattr(mmap, "MAP_PRIVATE"):
-        return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return mmap.mmap(-1, nbytes)
 
 
 def address(array: NDArray[np.generic]) -> int:

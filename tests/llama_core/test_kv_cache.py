@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from llama_core import system_memory
 from llama_core.errors import ContextFullError, NotEnoughMemoryError
 from llama_core.kv_cache import KVCache
+from llama_core.profiling.resident_pages import resident_part
 
 
 def test_a_new_cache_is_empty_float32_and_counts_its_bytes(make_toy: Callable[..., Any]) -> None:
@@ -101,3 +103,14 @@ def test_the_limit_of_an_inner_cgroup_counts(
 
 def test_resident_bytes_is_plausible() -> None:
     assert 10_000_000 < system_memory.resident_bytes() < 1 << 40
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells which pages are in memory")
+def test_a_few_positions_take_a_few_pages(make_toy: Callable[..., Any]) -> None:
+    """Of every head's run only its beginning, however long the run is."""
+    cache = KVCache(make_toy().config, 32768)
+    written = 0
+    for array in (cache.keys, cache.values):
+        array[:, :, :64] = 1.0
+        written += array[:, :, :64].nbytes
+    assert written <= resident_part([cache.keys, cache.values]) <= 4 * written < cache.nbytes / 100
