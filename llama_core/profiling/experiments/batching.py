@@ -107,7 +107,7 @@ def conclude(context: LabContext, rows: Sequence[Row]) -> list[str]:
 EXPERIMENT = Experiment(
     number=8,
     name="batching",
-    title="Batched decoding, 1 to 64 sequences",
+    title="Batched decoding: 1 to 64 sequences",
     hypothesis="Decoding reads every weight for each token; sequences that share a pass share the reading, "
     "so that 16 of them decode at least 3 times as fast as one after another on NumPy",
     refuted_if="16 or more sequences gain less than 3x on NumPy, or any logits differ (on the compiled "

@@ -203,7 +203,7 @@ def gpu_row() -> Case | NotMeasured:
 EXPERIMENT = Experiment(
     number=9,
     name="compiled",
-    title="Compiled functions, one at a time and the whole step",
+    title="Compiled functions: one at a time and the whole step",
     hypothesis="Compiled loops beat NumPy where a call does little (one row) and lose to the BLAS in "
     "products; the gain comes from compiling the whole step over packed weights",
     refuted_if="a function's loop is slower than NumPy, the product's loop faster, or the compiled step less "

@@ -165,7 +165,7 @@ def _length(row: Row) -> float:
 EXPERIMENT = Experiment(
     number=10,
     name="scaling",
-    title="Scaling with the sequence, 16 to 2,048 tokens, and the batch, 1 to 64",
+    title="Scaling: the sequence, 16 to 2,048 tokens, and the batch, 1 to 64",
     hypothesis="A decode step costs a fixed reading of the weights plus a part that grows with the context, "
     "and another with each sequence of a batch; a prompt is cheapest in large chunks; nothing else grows",
     refuted_if="larger chunks are slower, a long context decodes faster than a short one, a batch of 16 "
