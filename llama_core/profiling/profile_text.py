@@ -133,7 +133,7 @@ def memory_section(profile: MemoryProfile) -> Section:
     table = [*rows, ("resident size, the sum", account.resident_bytes)]
     reserved = (
         f"The KV cache reserves {mib(account.kv_bytes)} for {profile.capacity_n:,} positions; memory is "
-        "taken for the pages (of 2 MiB, where the system gives such) that are written.\n"
+        "taken as pages are written (of 2 MiB in the compiled backend, where the system gives such).\n"
     )
     parts = [markdown_table(("part", "size"), [(name, mib(size)) for name, size in table]), reserved]
     for step in profile.steps:
