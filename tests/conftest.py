@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from unittest import mock
 
@@ -11,6 +12,10 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Kept before any test changes it: the model comes through the user's own index, proxy and cache settings.
 USER_ENVIRONMENT = dict(os.environ)
+
+# A shell's background jobs ignore Ctrl+C, and so would the programs that the tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
