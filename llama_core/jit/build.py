@@ -142,6 +142,17 @@ def control_ir() -> tuple[list[str], dict[str, str]]:
     return texts, {name: compiled[name].fndesc.llvm_func_name for name in ENTRIES}
 
 
+def optimise(module: Any, machine: Any) -> None:
+    """Make a parsed module this machine's, check it, and run LLVM's passes over it."""
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    # Kernels are unrolled and vectorised where they are written.
+    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+
+
 def build_object(isa: Isa) -> tuple[bytes, dict[str, str]]:
     """Compile everything for a variant: the object file, and the symbol of each entry in it."""
     machine = target_machine(isa)
@@ -153,13 +164,7 @@ def build_object(isa: Isa) -> tuple[bytes, dict[str, str]]:
     for value in (*module.functions, *module.global_variables):
         if not value.is_declaration and value.name not in symbols.values():
             value.linkage = "internal"
-    module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    module.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    # Kernels are unrolled and vectorised where they are written.
-    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    optimise(module, machine)
     return machine.emit_object(module), symbols
 
 

@@ -97,18 +97,13 @@ def _optimised(isa: Isa) -> tuple[Any, Any]:
     import llvmlite.binding as llvm
     from llvmlite import ir
 
-    from llama_core.jit.build import target_machine
+    from llama_core.jit.build import optimise, target_machine
 
     machine = target_machine(isa)
     written = ir.Module("peak")
     write_peak(written, isa)
     module = llvm.parse_assembly(str(written))
-    module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    module.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    optimise(module, machine)
     return machine, module
 
 

@@ -77,16 +77,11 @@ def profile_kernels() -> tuple[str, list[KernelMix]]:
         return f"not measured: {reason}", []
     import llvmlite.binding as llvm
 
-    from llama_core.jit.build import kernel_ir, target_machine
+    from llama_core.jit.build import kernel_ir, optimise, target_machine
     from llama_core.jit.variants import choose, host_features
 
     variant = choose(host_features())
     machine = target_machine(variant)
     module = llvm.parse_assembly(kernel_ir(variant))
-    module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    # As `build_object` does, or this would be the assembly of other code than what runs.
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    optimise(module, machine)
     return variant.name, parse_assembly(machine.emit_assembly(module))

@@ -17,7 +17,7 @@ import pytest
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.config import ModelConfig
 from llama_core.jit import load_jit_model
-from llama_core.jit.build import kernel_ir, target_machine
+from llama_core.jit.build import kernel_ir, optimise, target_machine
 from llama_core.jit.model import JitLlama
 from llama_core.jit.variants import AVX2, VARIANTS, Isa, host_features
 from llama_core.quant.table import BY_NAME
@@ -86,9 +86,7 @@ class Kernels:
             text, isa = without_dot_products(text), AVX2
         machine = target_machine(isa)
         module = llvm.parse_assembly(text)
-        options = llvm.create_pipeline_tuning_options(speed_level=2)
-        builder = llvm.create_pass_builder(machine, options)
-        builder.getModulePassManager().run(module, builder)
+        optimise(module, machine)
         self._arity = {f.name: len(list(f.arguments)) for f in module.functions if not f.is_declaration}
         self._engine = llvm.create_mcjit_compiler(module, machine)
         self._engine.finalize_object()
