@@ -13,9 +13,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Kept before any test changes it: the model comes through the user's own index, proxy and cache settings.
 USER_ENVIRONMENT = dict(os.environ)
 
-# A shell's background jobs ignore Ctrl+C, and so would the programs that the tests interrupt.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell's background jobs ignore Ctrl+C, and `nohup` SIGHUP; so would the programs that the tests signal.
+for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    number = getattr(signal, name, None)  # Windows has no SIGHUP
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
