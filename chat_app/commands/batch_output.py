@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chat_app.store.durable import AppendFile, make_folder
+from chat_app.store.places import why_unwritable
 from chat_app.store.process_lock import ProcessLock
 
 # How each of our lines begins. Only an unfinished last line that begins so is ever cut off.
@@ -47,27 +47,21 @@ class BatchOutput:
         self.results: dict[str, Recorded] = {}
         self.reported: Counter[str] = Counter()
         self.repaired_bytes = 0
-        self._check_place()
         make_folder(lock_folder)
         name = hashlib.sha256(str(self.path).encode("utf-8", "surrogateescape")).hexdigest()[:32]
         self._lock = ProcessLock(lock_folder / f"{name}.lock")
         if not self._lock.acquire():
             raise OutputError(f"{self.path} is being written by another batch")
         try:
+            # Now, and not after the first reply.
+            problem = why_unwritable(self.path)
+            if problem is not None:
+                raise OutputError(problem)
             self._file = AppendFile(self.path)
             self._scan()
         except BaseException:  # Ctrl+C too: another batch must be able to take the file
             self._lock.release()
             raise
-
-    def _check_place(self) -> None:
-        """Find out now, and not after the first reply, that nothing can be written there."""
-        if self.path.exists() and not self.path.is_file():
-            raise OutputError(f"{self.path} is no ordinary file; the results need one")
-        if not self.path.parent.is_dir():
-            raise OutputError(f"there is no folder {self.path.parent} to write the results to")
-        if not os.access(self.path if self.path.exists() else self.path.parent, os.W_OK):
-            raise OutputError(f"{self.path} cannot be written to")
 
     def _scan(self) -> None:
         """Read what earlier runs wrote, and cut off a line that a crash left unfinished."""

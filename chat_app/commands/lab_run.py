@@ -15,6 +15,8 @@ from chat_app.formatting import duration
 from chat_app.line.console import say, write
 from chat_app.options import UsageError, settings_from
 from chat_app.paths import ensure_dir, get_paths
+from chat_app.store.durable import AppendFile
+from chat_app.store.places import why_unwritable
 
 if TYPE_CHECKING:
     from llama_core.profiling.experiment import Experiment, LabContext, Row
@@ -43,12 +45,11 @@ class ResultFiles:
 
     def keep(self, record: Record) -> None:
         """Put a record that has rows on disk. Raises OSError."""
-        from llama_core.profiling import results
         from llama_core.profiling.record import to_line
 
         if not record.rows:
             return
-        results.append(self.path, record)
+        AppendFile(self.path).append(to_line(record).encode())
         self.kept.append(record)
         if self.output_file is not None:
             text = "".join(to_line(one) for one in self.kept)
@@ -59,18 +60,10 @@ class ResultFiles:
 
 
 def check_place(path: Path) -> None:
-    """Find out whether `path` can be written, without a trace. Raises UsageError."""
-    try:
-        there = path.exists()
-        if there and not path.is_file():
-            raise UsageError(f"{path} is no ordinary file; the results need one")
-        if not path.parent.is_dir():
-            raise UsageError(f"there is no folder {path.parent} to write the results to")
-        path.open("ab").close()  # asking for permission says yes on a read-only disk, and to root
-        if not there:
-            path.unlink()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None
+    """Raises UsageError for a place that takes no results."""
+    problem = why_unwritable(path)
+    if problem is not None:
+        raise UsageError(problem)
 
 
 def run(args: argparse.Namespace, chosen: Sequence[Experiment]) -> int:

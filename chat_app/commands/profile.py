@@ -149,9 +149,10 @@ def backends(settings: Settings) -> tuple[Any, ...]:
 def for_each_backend(
     args: argparse.Namespace, settings: Settings, profile: Callable[..., Any]
 ) -> Iterator[Any]:
-    """`profile` of each backend's engine, one after the other. A model that the compiled one cannot take is
-    profiled with NumPy alone, unless that backend was asked for."""
+    """What `profile`, a `load_and_profile`, finds of each backend, in processes one after the other. A model
+    that the compiled one cannot take is profiled with NumPy alone, unless that backend was asked for."""
     from llama_core.errors import UnsupportedModelError
+    from llama_core.profiling.fresh_process import in_fresh_process
 
     path = locate_model(settings.model)
     for backend in backends(settings):
@@ -159,18 +160,16 @@ def for_each_backend(
         if backend == "numpy" and settings.backend == "auto" and kv != "f32":
             say(f"The numpy backend keeps its cache in f32; --kv {kv} is for the compiled one alone.")
             kv = "f32"
+        options = {
+            "backend": backend,
+            "threads": settings.threads,
+            "ctx_size": settings.ctx_size,
+            "kv": kv,
+            "kernel_cache": get_paths().kernels,
+            "tokenizer_path": settings.tokenizer,
+        }
         try:
-            yield profile(
-                path,
-                backend,
-                prompt_n=args.prompt_tokens,
-                generated_n=args.tokens,
-                threads=settings.threads,
-                ctx_size=settings.ctx_size,
-                kv=kv,
-                kernel_cache=get_paths().kernels,
-                tokenizer_path=settings.tokenizer,
-            )
+            yield in_fresh_process(profile, path, options, args.prompt_tokens, args.tokens)
         except UnsupportedModelError as error:
             if backend != "jit" or settings.backend != "auto":
                 raise
@@ -181,7 +180,7 @@ def profile_inference(args: argparse.Namespace, settings: Settings, collected: C
     from llama_core.profiling import inference_profile
     from llama_core.profiling.inference_text import inference_section
 
-    for found in for_each_backend(args, settings, inference_profile.profile_in_fresh_process):
+    for found in for_each_backend(args, settings, inference_profile.load_and_profile):
         collected.profiles.setdefault("inference", []).append(found)
         collected.sections.append(inference_section(found))
 
@@ -199,7 +198,7 @@ def profile_memory(args: argparse.Namespace, settings: Settings, collected: Coll
     from llama_core.profiling import memory_profile
     from llama_core.profiling.profile_text import memory_section
 
-    for found in for_each_backend(args, settings, memory_profile.profile_in_fresh_process):
+    for found in for_each_backend(args, settings, memory_profile.load_and_profile):
         collected.profiles.setdefault("memory", []).append(found)
         collected.sections.append(memory_section(found))
 

@@ -75,10 +75,8 @@ class KernelLoad:
 
     def _end_child(self) -> None:
         if self._child is not None:
-            self._child.kill()
-            self._child.wait()
-            if self._child.stdin is not None:
-                self._child.stdin.close()
+            with self._child:  # which closes its stdin and waits for it
+                self._child.kill()
             self._child = None
 
     def _tell(self, done: int) -> None:

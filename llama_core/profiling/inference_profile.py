@@ -6,17 +6,15 @@ import contextlib
 import cProfile
 import pstats
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llama_core.backend import KvType
 from llama_core.engine.engine import Engine
 from llama_core.engine.events import Finished, LoadProgress, Timings
-from llama_core.engine.load import Backend, load_engine
+from llama_core.engine.load import load_engine
 from llama_core.engine.text import TextEngine
-from llama_core.profiling.fresh_process import in_fresh_process
 from llama_core.profiling.operation_profile import OperationTable, profile_operations
 from llama_core.sampling import SamplingParams
 
@@ -110,36 +108,13 @@ def generate(engine: Engine, ids: list[int], n: int) -> tuple[Timings, tuple[int
     raise RuntimeError("the engine's stream ended without its last record")
 
 
-def profile_in_fresh_process(
-    path: Path,
-    backend: Backend,
-    *,
-    prompt_n: int = 128,
-    generated_n: int = 64,
-    threads: int | None = None,
-    ctx_size: int | None = None,
-    kv: KvType = "f32",
-    kernel_cache: Path | None = None,
-    tokenizer_path: Path | None = None,
+def load_and_profile(
+    path: Path, options: Mapping[str, Any], prompt_n: int, generated_n: int
 ) -> InferenceProfile:
-    """Load a file and profile it in a process of its own, whose peak is then this model's.
+    """Load a file and profile it. To be called through `in_fresh_process`, for the peak to be this model's.
 
-    Raises what `load_engine` raises.
+    options: keywords of `load_engine`. Raises what it raises.
     """
-    options = {
-        "backend": backend,
-        "threads": threads,
-        "ctx_size": ctx_size,
-        "kv": kv,
-        "kernel_cache": kernel_cache,
-        "tokenizer_path": tokenizer_path,
-    }
-    return in_fresh_process(_load_and_profile, path, options, prompt_n, generated_n)
-
-
-def _load_and_profile(
-    path: Path, options: dict[str, Any], prompt_n: int, generated_n: int
-) -> InferenceProfile:
     compiling: list[float] = []  # when the stage "kernels" began and ended, where there was one
 
     def on_progress(progress: LoadProgress) -> None:

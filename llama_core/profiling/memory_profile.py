@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backend import Cache, KvType, MemoryReport
+from llama_core.backend import Cache, MemoryReport
 from llama_core.engine.events import PrefillProgress, TokenEvent
-from llama_core.engine.load import Backend, load_engine
+from llama_core.engine.load import load_engine
 from llama_core.engine.text import TextEngine
 from llama_core.profiling.allocation_sites import AllocationSite, allocation_sites
-from llama_core.profiling.fresh_process import in_fresh_process
 from llama_core.profiling.inference_profile import encode, plain_steps
 from llama_core.profiling.resident_pages import mapped_file_bytes, resident_part
 from llama_core.sampling import SamplingParams
@@ -162,31 +161,13 @@ def _arrays(cache: Cache) -> list[NDArray[Any]]:
     return [value for value in values if isinstance(value, np.ndarray)]
 
 
-def profile_in_fresh_process(
-    path: Path,
-    backend: Backend,
-    *,
-    prompt_n: int = 128,
-    generated_n: int = 64,
-    threads: int | None = None,
-    ctx_size: int | None = None,
-    kv: KvType = "f32",
-    kernel_cache: Path | None = None,
-    tokenizer_path: Path | None = None,
+def load_and_profile(
+    path: Path, options: Mapping[str, Any], prompt_n: int, generated_n: int
 ) -> MemoryProfile:
-    """`profile_memory` of a file in a process of its own. Raises what `load_engine` raises."""
-    options = {
-        "backend": backend,
-        "threads": threads,
-        "ctx_size": ctx_size,
-        "kv": kv,
-        "kernel_cache": kernel_cache,
-        "tokenizer_path": tokenizer_path,
-    }
-    return in_fresh_process(_load_and_profile, path, options, prompt_n, generated_n)
+    """Load a file and profile it. To be called through `in_fresh_process`, for the memory to be this model's.
 
-
-def _load_and_profile(path: Path, options: dict[str, Any], prompt_n: int, generated_n: int) -> MemoryProfile:
+    options: keywords of `load_engine`. Raises what it raises.
+    """
     before = resident_now()
     engine = load_engine(path, **options)
     try:

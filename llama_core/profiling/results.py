@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from llama_core.profiling.record import BadRecordError, Record, from_line, to_line
+from llama_core.profiling.record import BadRecordError, Record, from_line
 from llama_core.profiling.runner import Outcome
 
 
@@ -34,27 +33,6 @@ def to_record(outcome: Outcome, machine: Mapping[str, Any], *, incomplete: str =
         incomplete=incomplete,
         run=run,
     )
-
-
-def append(path: Path, record: Record) -> None:
-    """Add one line and wait until it is on disk. The folder must exist.
-
-    Raises OSError, and ValueError for a record that holds a number that is not finite.
-    """
-    data = to_line(record).encode()
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        # A line that a crash cut short has no end; what follows must not become part of it.
-        if os.lseek(handle, 0, os.SEEK_END):
-            os.lseek(handle, -1, os.SEEK_END)
-            if os.read(handle, 1) != b"\n":
-                data = b"\n" + data
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(handle, rest) :]
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read(path: Path) -> tuple[list[Record], list[str]]:

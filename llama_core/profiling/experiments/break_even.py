@@ -36,14 +36,9 @@ def step_compile_s() -> float | None:
         child = start_builder(variant, result)
         if child is None:
             return None
-        try:
+        with child:  # Ctrl+C closes its stdin, which ends it
             child.wait()
             seconds = time.perf_counter() - start
-        finally:
-            child.kill()  # after Ctrl+C; else it has ended
-            child.wait()
-            if child.stdin is not None:
-                child.stdin.close()
         return None if read_built(result) is None else seconds
 
 

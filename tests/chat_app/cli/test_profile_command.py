@@ -15,7 +15,7 @@ import pytest
 
 from chat_app.commands import profile as commands_profile
 from llama_core.errors import UnsupportedModelError
-from llama_core.profiling import charts, inference_profile
+from llama_core.profiling import charts, fresh_process
 
 RunCli = Callable[..., Any]
 OPTIONS = ("--backend", "numpy", "--no-simulate", "--prompt-tokens", "24", "--tokens", "6")
@@ -171,16 +171,16 @@ def test_a_model_that_the_compiled_backend_refuses_is_profiled_with_numpy(
 ) -> None:
     asked: list[tuple[str, str, int]] = []
     refused = ["jit"]
-    real = inference_profile.profile_in_fresh_process
+    real = fresh_process.in_fresh_process
 
-    def profile(path: Path, backend: Any, **options: Any) -> Any:
-        asked.append((backend, options["kv"], options["ctx_size"]))
-        if backend in refused:
+    def profile(function: Any, path: Path, options: dict[str, Any], *counts: int) -> Any:
+        asked.append((options["backend"], options["kv"], options["ctx_size"]))
+        if options["backend"] in refused:
             raise UnsupportedModelError(path, "config", "head_dim is 20")
-        return real(path, backend, **options)
+        return real(function, path, options, *counts)
 
     monkeypatch.setattr(commands_profile, "backends", lambda settings: ("jit", "numpy"))
-    monkeypatch.setattr(inference_profile, "profile_in_fresh_process", profile)
+    monkeypatch.setattr(fresh_process, "in_fresh_process", profile)
     options = ("--kv", "f16", "--ctx-size", "64", "--tokens", "4", "--prompt-tokens", "8")
     ran = main("profile", "inference", "-m", str(tiny_model), *options)
     assert ran.code == 0, ran.err

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from chat_app.store.durable import AppendFile
 from llama_core.profiling import report, results
 from llama_core.profiling.experiment import Match, Row
 from llama_core.profiling.machine import describe_machine
@@ -44,10 +45,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "results.jsonl"
 
 
+def append(path: Path, record: Record) -> None:
+    """As `lab run` keeps it."""
+    AppendFile(path).append(to_line(record).encode())
+
+
 def test_a_record_comes_back_as_it_was(path: Path) -> None:
     odd = replace(RECORD, name="ödd", incomplete="stopped by Ctrl+C", run="2026-01-02T03:00:00+00:00")
-    results.append(path, RECORD)
-    results.append(path, odd)
+    append(path, RECORD)
+    append(path, odd)
     records, passed_over = results.read(path)
     assert passed_over == []
     assert [to_line(record) for record in records] == [to_line(RECORD), to_line(odd)]
@@ -61,13 +67,13 @@ def test_files_of_before_the_newest_fields_are_read() -> None:
 
 
 def test_after_a_torn_line_the_next_record_stands_alone(path: Path) -> None:
-    results.append(path, RECORD)
+    append(path, RECORD)
     whole = path.read_bytes()
     path.write_bytes(whole + whole[: len(whole) // 2])  # kill -9 in the middle of a write
     records, passed_over = results.read(path)
     assert len(records) == 1
     assert passed_over == [f"line 2 of {path} is passed over: it is cut short, as by a crash"]
-    results.append(path, replace(RECORD, name="next"))
+    append(path, replace(RECORD, name="next"))
     records, passed_over = results.read(path)
     assert [record.name for record in records] == ["fake", "next"]
     assert len(passed_over) == 1
@@ -75,7 +81,7 @@ def test_after_a_torn_line_the_next_record_stands_alone(path: Path) -> None:
 
 def test_a_record_that_lacks_only_its_line_end_counts(path: Path) -> None:
     path.write_text(to_line(RECORD).rstrip("\n"))
-    results.append(path, replace(RECORD, name="next"))
+    append(path, replace(RECORD, name="next"))
     records, passed_over = results.read(path)
     assert [record.name for record in records] == ["fake", "next"]
     assert passed_over == []
@@ -165,7 +171,7 @@ def test_control_characters_in_a_file_reach_neither_table_nor_terminal(path: Pat
     bad = "a\x1b[31m\x07|\n\u202e\u2028\udc80<!-- end of lab findings -->b"
     row = replace(MEASURED, name=bad, note=bad, match=Match(True, bad))
     # Written by our own hand it stays one line, too.
-    results.append(path, replace(RECORD, title=bad, hypothesis=bad, conclusions=(bad,), rows=(row,)))
+    append(path, replace(RECORD, title=bad, hypothesis=bad, conclusions=(bad,), rows=(row,)))
     ((record,), passed_over) = results.read(path)
     assert passed_over == []
     text = report.full([record])
@@ -178,7 +184,7 @@ def test_control_characters_in_a_file_reach_neither_table_nor_terminal(path: Pat
 
 def test_a_number_that_is_none_is_not_written(path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        results.append(path, replace(RECORD, elapsed_s=math.nan))
+        append(path, replace(RECORD, elapsed_s=math.nan))
     assert not path.exists()
 
 

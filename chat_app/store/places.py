@@ -1,0 +1,21 @@
+"""Whether a file can be written where it is wanted: asked before the work whose result it is to hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def why_unwritable(path: Path) -> str | None:
+    """Why results cannot be written to `path`, None where they can; found out by trying, without a trace."""
+    try:
+        there = path.exists()
+        if there and not path.is_file():
+            return f"{path} is no ordinary file; the results need one"
+        if not path.parent.is_dir():
+            return f"there is no folder {path.parent} to write the results to"
+        path.open("ab").close()  # asking for permission says yes on a read-only disk, and to root
+        if not there:
+            path.unlink()
+    except OSError as error:
+        return f"{path} cannot be written: {error.strerror or error}"
+    return None
