@@ -21,10 +21,13 @@ for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect `slow` tests unless `-m` chooses; every marker expression given by hand is obeyed."""
+    """Deselect `slow` tests unless `-m` chooses; every marker expression given by hand is obeyed. Only what
+    is not slow can take too long."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    for item in slow:
+        item.add_marker(pytest.mark.timeout(0))
     if config.option.markexpr:
         return
-    slow = [item for item in items if item.get_closest_marker("slow")]
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]

@@ -1,6 +1,6 @@
 """Single machine operations that Numba has no words for: reading memory by address, atomics, `pause`.
 
-Each becomes a tiny function that the optimiser inlines into the control code (`control.py`).
+Each becomes a tiny function that the optimiser inlines into the control code (`step.py` and its like).
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def write_fetch(module: Any) -> None:
 
 def write_atomics(module: Any) -> None:
     """`atomic_load(address)`, `atomic_store(address, value)`, `atomic_add(address, value)` (returns what was
-    there), `compare_exchange(address, expected, value)` (returns 1 where it stored)."""
+    there), `compare_exchange(address, expected, value)` (returns 1 where it stored), `reads_before()`
+    (what was read before it, by whatever means, is read before what is loaded after it)."""
     code = Code(module, "atomic_load", 1, returns=I64)
     loaded = code.builder.load_atomic(_pointer(code, code.args[0]), "seq_cst", 8)
     _inlined(code, Value(code, loaded))
@@ -57,6 +58,9 @@ def write_atomics(module: Any) -> None:
     address, expected, value = code.args
     pair = code.builder.cmpxchg(_pointer(code, address), expected.ir, value.ir, "seq_cst", "seq_cst")
     _inlined(code, Value(code, code.builder.extract_value(pair, 1)).zero_extend(I64))
+    code = Code(module, "reads_before", 0)
+    code.builder.fence("acquire")
+    _inlined(code)
 
 
 def write_waiting(module: Any, machine: str) -> None:

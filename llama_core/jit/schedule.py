@@ -14,10 +14,22 @@ computed in any order by any thread. Each thread has a range of them, its share,
 
 A cursor left over from an earlier phase stands for an untouched share, so nothing is reset between phases,
 and a claim for a phase that is over fails because the cursor has reached the end of the share or is already
-in a later phase: a thread that was away for a while cannot touch what it should not. A helper that comes
-late, or never, costs nothing but its help. Only one that the system takes off its core between claim and
-finish holds the others up, and only until `wait` loses patience: the caller then works alone for a while
-(`ALONE`, see `threads.py`), which on a busy machine is faster than waiting for a core that others use.
+in a later phase. A helper that comes late, or never, costs nothing but its help. Only one that the system
+takes off its core between claim and finish holds the others up, and only until `wait` loses patience: the
+caller then works alone for a while (`ALONE`, see `threads.py`), which on a busy machine is faster than
+waiting for a core that others use.
+
+A helper that was away may come back when its step is over and the plan is another's, or half written. What
+it has read since is not to be trusted: a `total` of the new plan, say, gives a share where the old phase had
+none, and there a cursor still stands for untouched. Nobody waits for such helpers. Instead:
+
+    the plan changes only while CURRENT has reached END, the end of the last step
+    a helper knows its step by that end: it reads END first, then the plan (`step`)
+    claim looks at CURRENT after everything it builds on was read; below the helper's end, its step goes on,
+    and what was read is its step's. If the step ends between the look and the compare-and-swap, then all of
+    the phase was claimed, and by the right total the swap fails
+
+So whoever has claimed something has read the right plan, and until `finish` no other can take its place.
 
 The functions here and in the files `step*.py` are compiled by Numba (`build.py`).
 """
@@ -31,6 +43,7 @@ from llama_core.jit.declarations import (
     call_pointer,
     compare_exchange,
     pause,
+    reads_before,
     word,
 )
 from llama_core.jit.fields import (
@@ -62,11 +75,12 @@ def claim(plan: int, thread: int, phase: int, end: int, total: int, least: int) 
     """Take some of the phase's `total` items: first << 24 | count, or -1 where none is left.
 
     Half of what is left of one's own share at once, but at least `least`; of others' shares less. `end` is
-    the phase after the last one of the caller's step: from there on the plan is another step's.
+    the phase after the last one of the thread's step: from there on the plan is another step's.
     """
     shared, threads = word(plan, SHARED), word(plan, THREADS)
     alone = atomic_load(shared + ALONE)
-    if phase >= end or (alone and thread):
+    reads_before()
+    if phase >= end or atomic_load(shared + CURRENT) >= end or (alone and thread):
         return -1
     for k in range(threads):
         owner = (thread + k) % threads
@@ -99,7 +113,13 @@ def finish(plan: int, phase: int, total: int, count: int) -> None:
 
 
 def wait(plan: int, thread: int, phase: int, end: int) -> int:
-    """Wait until `phase` is over; returns the phase to go on with, `end` for a helper that is to leave."""
+    """Wait until `phase` is over; returns the phase to go on with, `end` for a helper that is to leave.
+
+    From `end` on there is nothing to wait for: no other step may follow, and a helper that waited for one
+    would not hear that it is to stop.
+    """
+    if phase >= end:
+        return end
     shared = word(plan, SHARED)
     looks = 0
     while atomic_load(shared + CURRENT) <= phase:
