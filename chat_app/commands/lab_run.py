@@ -13,6 +13,7 @@ from chat_app.commands.lab_text import columns, fold, row_text, run_table
 from chat_app.error_text import describe_error
 from chat_app.formatting import duration
 from chat_app.line.console import say, write
+from chat_app.line.interrupt import EndSignal, interrupted_by_signals
 from chat_app.options import UsageError, settings_from
 from chat_app.paths import ensure_dir, get_paths
 from chat_app.store.durable import AppendFile
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from llama_core.profiling.experiment import Experiment, LabContext, Row
     from llama_core.profiling.record import Record
 
-STOPPED = "stopped by Ctrl+C"
+STOPPED = "stopped by "
 
 
 class ResultFiles:
@@ -67,7 +68,7 @@ def check_place(path: Path) -> None:
 
 
 def run(args: argparse.Namespace, chosen: Sequence[Experiment]) -> int:
-    """Returns 0, 1 where an experiment broke off, 130 after Ctrl+C."""
+    """Returns 0, 1 where an experiment broke off, 130 after Ctrl+C, 143 and 129 after SIGTERM and SIGHUP."""
     from llama_core.blas import BlasThreads
     from llama_core.profiling.machine import describe_machine, machine_lines
 
@@ -78,12 +79,13 @@ def run(args: argparse.Namespace, chosen: Sequence[Experiment]) -> int:
         write(fold(line, columns(), 0), end="\n")
     started = time.monotonic()
     try:
-        broken = run_each(chosen, context, files)
-    except KeyboardInterrupt:
+        with interrupted_by_signals():
+            broken = run_each(chosen, context, files)
+    except KeyboardInterrupt as stop:
         # From here on a second Ctrl+C ends the program at once, whatever it still waits for.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        say(f"\n{stopped_text(files)}")
-        return 128 + signal.SIGINT
+        say(f"\n{stopped_text(stop, files)}")
+        return 128 + signal_of(stop)
     finally:
         blas.restore()
     if len(files.kept) > 1:
@@ -99,7 +101,8 @@ def run(args: argparse.Namespace, chosen: Sequence[Experiment]) -> int:
 def run_each(chosen: Sequence[Experiment], context: LabContext, files: ResultFiles) -> int:
     """Run, keep and show one experiment after the other; returns how many broke off.
 
-    Raises KeyboardInterrupt after Ctrl+C, when the rows that were done are kept.
+    Raises KeyboardInterrupt after Ctrl+C (EndSignal after SIGTERM or SIGHUP), when the rows that were done
+    are kept.
     """
     from llama_core.profiling import results
     from llama_core.profiling.machine import describe_machine
@@ -112,8 +115,10 @@ def run_each(chosen: Sequence[Experiment], context: LabContext, files: ResultFil
         machine = describe_machine(context.threads)
         outcome = run_experiment(experiment, context, show_row)
         why = outcome.broken_by
-        incomplete = "" if why is None else STOPPED
-        if isinstance(why, Exception):
+        incomplete = ""
+        if isinstance(why, KeyboardInterrupt):
+            incomplete = STOPPED + name_of(why)
+        elif why is not None:
             incomplete = f"broke off: {describe_error(why)}"
         files.keep(results.to_record(outcome, machine, incomplete=incomplete, run=begun))
         if isinstance(why, KeyboardInterrupt):
@@ -127,19 +132,29 @@ def run_each(chosen: Sequence[Experiment], context: LabContext, files: ResultFil
     return broken
 
 
-def stopped_text(files: ResultFiles) -> str:
-    """What Ctrl+C leaves behind."""
+def signal_of(stop: KeyboardInterrupt) -> int:
+    return stop.signum if isinstance(stop, EndSignal) else signal.SIGINT
+
+
+def name_of(stop: KeyboardInterrupt) -> str:
+    """What ended the run, as people call it."""
+    return signal.Signals(stop.signum).name if isinstance(stop, EndSignal) else "Ctrl+C"
+
+
+def stopped_text(stop: KeyboardInterrupt, files: ResultFiles) -> str:
+    """What an end before the end leaves behind."""
+    stopped = STOPPED + name_of(stop)
     if not files.kept:
-        return f"{STOPPED} before the first row was done: nothing is saved"
+        return f"{stopped} before the first row was done: nothing is saved"
     parts = []
-    whole = [record.name for record in files.kept if record.incomplete != STOPPED]
+    whole = [record.name for record in files.kept if not record.incomplete.startswith(STOPPED)]
     if whole:
         parts.append(f"{len(whole)} experiment{'s' if len(whole) > 1 else ''} ({', '.join(whole)})")
     for record in files.kept:
-        if record.incomplete == STOPPED:
+        if record.incomplete.startswith(STOPPED):
             n = len(record.rows)
             parts.append(f"{n} row{'s' if n > 1 else ''} of {record.name}, marked as incomplete")
-    return f"{STOPPED}; saved in {files.path}: {' and '.join(parts)}"
+    return f"{stopped}; saved in {files.path}: {' and '.join(parts)}"
 
 
 def lab_context(args: argparse.Namespace) -> LabContext:

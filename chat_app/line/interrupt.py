@@ -1,14 +1,14 @@
-"""Ctrl+C, SIGTERM and SIGHUP while the engine runs: the reply is stopped and kept, then the program ends."""
+"""Ctrl+C, SIGTERM and SIGHUP during work: it is stopped, what is done is kept, then the program ends."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
-ENDING_SIGNALS = [
+ENDING_SIGNALS: list[signal.Signals] = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]  # Windows has no SIGHUP
 
@@ -49,9 +49,45 @@ def stop_on_signals() -> Iterator[StopFlag]:
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
-    before = {number: signal.signal(number, handle) for number in ENDING_SIGNALS}
-    try:
+    with _handlers(ENDING_SIGNALS, handle):
         yield flag
+
+
+class EndSignal(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, where they are to end work as Ctrl+C does; `signum` says which."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__()
+        self.signum = signum
+
+
+@contextlib.contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise EndSignal, for work that asks no flag; the next one ends the program at once.
+
+    Outside the main thread, where Python accepts no handlers, they do what they did.
+    """
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signum, signal.SIG_DFL)
+        raise EndSignal(signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with _handlers([number for number in ENDING_SIGNALS if number != signal.SIGINT], handle):
+        yield
+
+
+@contextlib.contextmanager
+def _handlers(
+    numbers: list[signal.Signals], handle: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """A handler for some signals; those that are ignored, as SIGHUP is under `nohup`, stay so."""
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""`llama-chat lab run` stopped by Ctrl+C or left by its reader: no row that was done is lost."""
+"""`llama-chat lab run` stopped by Ctrl+C or a signal, or left by its reader: no row that was done is lost."""
 
 from __future__ import annotations
 
@@ -62,17 +62,22 @@ def start(tidy: str, output_file: Path) -> subprocess.Popen[str]:
     return child
 
 
-def test_ctrl_c_keeps_what_was_measured_and_says_so(tmp_path: Path, kept: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_end_before_the_end_keeps_what_was_measured_and_says_so(
+    name: str, tmp_path: Path, kept: Path
+) -> None:
     own = tmp_path / "own.jsonl"
     child = start("pass", own)
-    child.send_signal(signal.SIGINT)
+    number = getattr(signal, name)
+    child.send_signal(number)
     _, said = child.communicate(timeout=60)
-    assert child.returncode == 130
+    stopped = f"stopped by {'Ctrl+C' if name == 'SIGINT' else name}"
+    assert child.returncode == 128 + number
     assert "Traceback" not in said
-    assert f"stopped by Ctrl+C; saved in {kept}: 1 experiment (quick) and 2 rows of waiting" in said
+    assert f"{stopped}; saved in {kept}: 1 experiment (quick) and 2 rows of waiting" in said
     whole, cut = results.read(kept)[0]
     assert (whole.name, whole.incomplete) == ("quick", "")
-    assert (cut.name, cut.incomplete) == ("waiting", "stopped by Ctrl+C")
+    assert (cut.name, cut.incomplete) == ("waiting", stopped)
     assert [row.name for row in cut.rows] == ["second", "third"]
     assert own.read_text() == kept.read_text()
 
