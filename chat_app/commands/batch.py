@@ -108,7 +108,7 @@ class BatchRun:
             self.output.create()
             say(f"nothing to do: {self.source} has no requests")
             return 0  # nothing failed: a script that found nothing to ask goes on with an empty file
-        self.identity = model_identity(self.settings.model)
+        self.identity = model_identity(self.settings.model, self.settings.tokenizer)
         for judged in self._judged():
             self.total += 1
             self.finished += judged.state != "open"

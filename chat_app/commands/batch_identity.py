@@ -15,7 +15,9 @@ from typing import Any
 from chat_app.models import ModelNotFound, catalogue_entry, known_sha256, resolve_model
 
 # The files of a model's folder that have a say in its replies.
-_MODEL_SUFFIXES = (".gguf", ".jinja", ".json", ".safetensors")
+_MODEL_SUFFIXES = (".gguf", ".jinja", ".json", ".model", ".safetensors")
+# What has a say beside a file of weights alone.
+_BESIDE = {".bin": ("tokenizer.bin",), ".npz": ("config.json", "tokenizer.model.np")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,9 @@ class ModelIdentity:
     sha256: str
 
 
-def model_identity(name: str) -> ModelIdentity:
-    """Of the model that `-m` names, without loading it, or fetching it where only the catalogue knows it.
+def model_identity(name: str, tokenizer: Path | None = None) -> ModelIdentity:
+    """Of the model that `-m` names, with the tokenizer file given beside it, if one is; without loading it,
+    or fetching it where only the catalogue knows it.
 
     A large file is read once; its hash is remembered while size and time stay. Raises ModelNotFound, OSError.
     """
@@ -37,13 +40,16 @@ def model_identity(name: str) -> ModelIdentity:
         entry = catalogue_entry(error.name)
         if entry is None:
             raise
-        return ModelIdentity(entry.path.stem, entry.model_sha256)
-    files = _model_files(path)
-    if len(files) == 1:
-        return ModelIdentity(path.stem if path.is_file() else path.name, _file_sha256(files[0]))
+        path, hashes = entry.path, [(entry.model_sha256, entry.path.name)]
+    else:
+        hashes = [(_file_sha256(file), file.name) for file in _model_files(path)]
+    if tokenizer is not None:
+        hashes.append((_file_sha256(tokenizer), tokenizer.name))
+    called = path.name if path.is_dir() else path.stem
+    if len(hashes) == 1:
+        return ModelIdentity(called, hashes[0][0])
     # What `sha256sum` prints of all of them, hashed once more.
-    listing = "".join(f"{_file_sha256(file)}  {file.name}\n" for file in files)
-    return ModelIdentity(path.stem if path.is_file() else path.name, _digest(listing))
+    return ModelIdentity(called, _digest("".join(f"{sha256}  {name}\n" for sha256, name in hashes)))
 
 
 def _model_files(path: Path) -> list[Path]:
@@ -53,7 +59,9 @@ def _model_files(path: Path) -> list[Path]:
         path = path.parent
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.suffix in _MODEL_SUFFIXES and file.is_file())
-    return [path.with_name(name) for name in files_of_model(path.name)]
+    beside = [path.with_name(name) for name in _BESIDE.get(path.suffix, ())]
+    shards = [path.with_name(name) for name in files_of_model(path.name)]
+    return shards + [file for file in beside if file.is_file()]
 
 
 def _file_sha256(path: Path) -> str:

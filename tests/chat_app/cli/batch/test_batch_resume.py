@@ -217,5 +217,21 @@ def test_a_model_is_known_by_all_of_its_files(tmp_path: Path, tiny_model: Path) 
     whole = model_identity(str(parts[0]))
     parts[1].write_bytes(b"GGUF and more")
     assert model_identity(str(parts[0])).sha256 != whole.sha256
+    weights = tmp_path / "stories.bin"
+    weights.write_bytes(b"weights")
+    alone = model_identity(str(weights))
+    (tmp_path / "tokenizer.bin").write_bytes(b"words")
+    assert model_identity(str(weights)).sha256 != alone.sha256
     entry = CATALOGUE[DEFAULT_MODEL]
     assert model_identity(DEFAULT_MODEL).sha256 == entry.model_sha256
+
+
+def test_a_tokenizer_given_is_part_of_the_model(tmp_path: Path, tiny_model: Path) -> None:
+    words = tmp_path / "tokenizer.json"
+    words.write_text("{}")
+    with_words = model_identity(str(tiny_model), words)
+    assert with_words.name == tiny_model.stem
+    assert with_words.sha256 != model_identity(str(tiny_model)).sha256
+    words.write_text('{"other": 1}')
+    assert model_identity(str(tiny_model), words).sha256 != with_words.sha256
+    assert model_identity(DEFAULT_MODEL, words).sha256 != model_identity(DEFAULT_MODEL).sha256
