@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         peer=wants_peer(args),
     )
     machine = describe_machine(choice.threads)
-    starts = [] if args.no_start or args.shape else measure_starts(checkpoint, choice)
+    starts = [] if args.no_start or args.shape else measure_starts(checkpoint, choice, args.repeat)
     line = ProgressLine("measuring")
     try:
         with Subjects(checkpoint, choice) as subjects:
@@ -176,15 +176,22 @@ def wants_peer(args: argparse.Namespace) -> bool:
     return reason is None
 
 
-def measure_starts(checkpoint: Checkpoint, choice: Choice) -> list[dict[str, Any]]:
-    """Load time, first token and memory of each subject, in a process of its own; a failure is a sentence."""
-    from llama_core.profiling.bench_start import measure_start
+def measure_starts(checkpoint: Checkpoint, choice: Choice, repeat: int) -> list[dict[str, Any]]:
+    """Load time, first token and memory of each subject, in processes of their own, in turn; a failure is a
+    sentence, and such a subject is left out."""
+    from llama_core.profiling.bench_start import measure_start, middle_start
 
-    found = []
-    subjects = [*choice.models, *([("llama.cpp", "f32")] if choice.peer else [])]
-    for backend, kv in subjects:
-        try:
-            found.append(measure_start(backend, checkpoint.path, choice.threads, kv, choice.kernel_cache))
-        except RuntimeError as error:
-            say(f"The start of {backend} could not be measured: {error}")
-    return found
+    runs: dict[tuple[str, str], list[dict[str, Any]]] = {
+        subject: [] for subject in (*choice.models, *([("llama.cpp", "f32")] if choice.peer else []))
+    }
+    for _ in range(repeat):
+        for subject in list(runs):
+            backend, kv = subject
+            try:
+                start = measure_start(backend, checkpoint.path, choice.threads, kv, choice.kernel_cache)
+            except RuntimeError as error:
+                del runs[subject]
+                say(f"The start of {backend} could not be measured: {error}")
+            else:
+                runs[subject].append(start)
+    return [middle_start(found) for found in runs.values()]

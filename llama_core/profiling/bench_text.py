@@ -56,7 +56,20 @@ def bench_lines(result: BenchResult, starts: Sequence[dict[str, Any]]) -> list[s
         lines += ["", *sentences]
     if starts:
         lines += ["", *table([START_HEADER, *(start_cells(start) for start in starts)])]
+        lines += ["", *sooner(starts)] if sooner(starts) else []
     return lines
+
+
+def sooner(starts: Sequence[dict[str, Any]]) -> list[str]:
+    """How many times sooner than llama.cpp each of ours gives its first token, once warm."""
+    theirs = [start for start in starts if start["backend"] == "llama.cpp"]
+    return [
+        f"first token, warm: {ours['backend']} is {other['ttft_warm_s'] / ours['ttft_warm_s']:.1f}x sooner "
+        f"than {other['backend']}"
+        for other in theirs
+        for ours in starts
+        if ours is not other
+    ]
 
 
 def row_cells(row: Row) -> tuple[str, ...]:

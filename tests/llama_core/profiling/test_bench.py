@@ -11,8 +11,9 @@ import pytest
 
 from llama_core.profiling import bench
 from llama_core.profiling.bench import PRODUCTS_LABEL, Arithmetic, BenchResult, Row, run_bench
+from llama_core.profiling.bench_start import middle_start
 from llama_core.profiling.bench_tasks import Task, decode, prefill, random_ids
-from llama_core.profiling.bench_text import bench_json, bench_lines, ratios
+from llama_core.profiling.bench_text import bench_json, bench_lines, ratios, sooner
 from llama_core.profiling.machine import BLAS_OVERRIDES, describe_machine, machine_lines
 from llama_core.profiling.roofline import Bandwidth, TokenCost, float32_peak, read_bandwidth, token_cost
 
@@ -177,6 +178,25 @@ def test_the_table_and_the_json_agree() -> None:
     assert data["rows"][1]["of_ceiling"] is None
     assert data["peak_multiply_adds_per_s"] == {"float32": 101e9, "integer": 900e9}
     assert data["rows"][0]["runs"] == [100.0, 300.0, 200.0]
+
+
+def test_several_starts_are_given_by_their_middle() -> None:
+    runs = [
+        {"backend": "jit", "load_s": load, "compile_s": compiled, "ttft_warm_s": warm, "resident_bytes": size}
+        for load, compiled, warm, size in ((9.0, 6.0, 0.03, 100), (0.2, 0.0, 0.02, 90), (0.3, 0.0, 0.01, 80))
+    ]
+    middle = middle_start(runs)
+    assert middle.pop("runs") == runs
+    assert middle == {
+        "backend": "jit",
+        "load_s": 0.3,
+        "compile_s": 6.0,
+        "ttft_warm_s": 0.02,
+        "resident_bytes": 90,
+    }
+    assert sooner([middle]) == []
+    theirs = {**middle, "backend": "llama.cpp", "ttft_warm_s": 0.1}
+    assert sooner([middle, theirs]) == ["first token, warm: jit is 5.0x sooner than llama.cpp"]
 
 
 def test_bandwidth_is_of_this_world() -> None:
