@@ -1,11 +1,13 @@
-"""From kernels and control code to one object file that needs neither Numba nor a compiler to load.
+"""From kernels and control code to object files that need neither Numba nor a compiler to load.
 
-    matmul.py, vector.py, attention.py, primitives.py  --llvmlite-->  LLVM IR --+
-                                                                                |-- link, optimise --> object
-    schedule.py, step*.py                              --Numba------>  LLVM IR --+
+    matmul.py, vector.py, attention.py, kv_store.py  --llvmlite-->  LLVM IR  --optimise-->  kernels' object
+    primitives.py                                    --llvmlite-->  LLVM IR --+
+                                                                              |-- link, optimise --> control's
+    schedule.py, step*.py                            --Numba----->  LLVM IR --+
 
 Numba translates the control code, which is plain Python over integers; it sees the kernels as external
-functions, as C would. Linking before optimising lets LLVM inline across the two.
+functions, as C would, and so does the machine: a kernel is worth a call. Primitives, single instructions,
+are inlined. The two objects know each other by names only, so that two processes make them at once.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import inspect
-import platform
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -87,12 +88,9 @@ def kernel_ir(isa: Isa) -> str:
         attention.write_normalize,
         kv_store.write_interleave,
         kv_store.write_store_q8,
-        primitives.write_memory,
-        primitives.write_atomics,
-        primitives.write_fetch,
+        primitives.write_primitives,
     ):
         write(module)
-    primitives.write_waiting(module, platform.machine())
     return str(module)
 
 
@@ -153,11 +151,23 @@ def optimise(module: Any, machine: Any) -> None:
     builder.getModulePassManager().run(module, builder)
 
 
-def build_object(isa: Isa) -> tuple[bytes, dict[str, str]]:
-    """Compile everything for a variant: the object file, and the symbol of each entry in it."""
+def kernels_object(isa: Isa) -> bytes:
+    """The kernels of a variant as an object file."""
+    machine = target_machine(isa)
+    module = llvm.parse_assembly(kernel_ir(isa))
+    optimise(module, machine)
+    emitted: bytes = machine.emit_object(module)
+    return emitted
+
+
+def control_object(isa: Isa) -> tuple[bytes, dict[str, str]]:
+    """The control code for a variant's processor as an object file that calls the kernels by name, and the
+    symbol of each entry in it."""
     machine = target_machine(isa)
     texts, symbols = control_ir()
-    module = llvm.parse_assembly(kernel_ir(isa))
+    written = ir.Module("primitives")
+    primitives.write_primitives(written)
+    module = llvm.parse_assembly(str(written))
     for text in texts:
         module.link_in(llvm.parse_assembly(text))
     # What nobody outside uses may be inlined or dropped.

@@ -1,4 +1,4 @@
-"""An object file as one piece of code that runs wherever it is put.
+"""Object files as one piece of code that runs wherever it is put.
 
 A small linker for what LLVM emits here on Linux and x86-64 (System V ABI, AMD64 supplement): code and
 constants side by side, and references between them relative, so that loading is a copy. Without it a start
@@ -8,11 +8,13 @@ would have to load LLVM, 40 MiB of memory and a tenth of a second, just to put 6
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 _ALLOCATED = 2  # SHF_ALLOC
 _PROGRAM, _SYMBOLS, _RELOCATIONS = 1, 2, 4  # SHT_PROGBITS, SHT_SYMTAB, SHT_RELA
 _PC32, _PLT32, _PC64 = 2, 4, 24  # R_X86_64_...
+_UNDEFINED = 0  # SHN_UNDEF
 
 
 class CannotFlatten(Exception):  # noqa: N818 - it is no fault, only a kind of object file
@@ -33,53 +35,82 @@ class _Section:
     entry_size: int
 
 
-def flatten(object_code: bytes, symbols: dict[str, str]) -> tuple[bytes, dict[str, int]]:
-    """The code, and the offset in it of each of `symbols` (our name to the object's name).
+def flatten(objects: Sequence[bytes], symbols: dict[str, str]) -> tuple[bytes, dict[str, int]]:
+    """The code of object files that refer to each other, and the offset in it of each of `symbols` (our name
+    to the objects' name).
 
     Raises CannotFlatten.
     """
-    if (
-        len(object_code) < 64
-        or object_code[:6] != b"\x7fELF\x02\x01"
-        or struct.unpack_from("<HH", object_code, 16) != (1, 62)
-    ):
-        raise CannotFlatten("not a relocatable ELF file for x86-64")
-    (table,) = struct.unpack_from("<Q", object_code, 40)
-    size, count = struct.unpack_from("<HH", object_code, 58)
-    sections = [
-        _Section(*struct.unpack_from("<IIQQQQIIQQ", object_code, table + i * size)) for i in range(count)
-    ]
+    flat = bytearray()
+    parts = [_Part.placed(one, flat) for one in objects]
+    offsets = {name: offset for part in parts for name, offset in part.offsets()}
+    for part in parts:
+        part.relocate(flat, offsets)
+    try:
+        return bytes(flat), {ours: offsets[theirs] for ours, theirs in symbols.items()}
+    except KeyError as missing:
+        raise CannotFlatten(f"there is no {missing}") from None
 
-    flat, places = bytearray(), {}
-    for i, section in enumerate(sections):
-        if section.kind == _PROGRAM and section.flags & _ALLOCATED and section.size:
-            flat += bytes(-len(flat) % max(64, section.align))
-            places[i] = len(flat)
-            flat += object_code[section.offset : section.offset + section.size]
 
-    table_section = next(s for s in sections if s.kind == _SYMBOLS)
-    names = sections[table_section.link]
-    entries = list(
-        struct.iter_unpack(
-            "<IBBHQQ", object_code[table_section.offset : table_section.offset + table_section.size]
-        )
-    )
-    for section in sections:
-        if section.kind == _RELOCATIONS and section.info in places:
-            records = object_code[section.offset : section.offset + section.size]
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """An object file whose sections have their places in the flat code: section number to offset. entries:
+    its symbol table (name, info, other, section, value, size)."""
+
+    code: bytes
+    sections: list[_Section]
+    places: dict[int, int]
+    entries: list[tuple[int, ...]]
+    names_at: int
+
+    @classmethod
+    def placed(cls, code: bytes, flat: bytearray) -> _Part:
+        """Read an object file and put what is to be loaded of it behind what `flat` holds."""
+        if len(code) < 64 or code[:6] != b"\x7fELF\x02\x01" or struct.unpack_from("<HH", code, 16) != (1, 62):
+            raise CannotFlatten("not a relocatable ELF file for x86-64")
+        (table,) = struct.unpack_from("<Q", code, 40)
+        size, count = struct.unpack_from("<HH", code, 58)
+        sections = [
+            _Section(*struct.unpack_from("<IIQQQQIIQQ", code, table + i * size)) for i in range(count)
+        ]
+        places = {}
+        for i, section in enumerate(sections):
+            if section.kind == _PROGRAM and section.flags & _ALLOCATED and section.size:
+                flat += bytes(-len(flat) % max(64, section.align))
+                places[i] = len(flat)
+                flat += code[section.offset : section.offset + section.size]
+        symbols = next(s for s in sections if s.kind == _SYMBOLS)
+        held = code[symbols.offset : symbols.offset + symbols.size]
+        names_at = sections[symbols.link].offset
+        return cls(code, sections, places, list(struct.iter_unpack("<IBBHQQ", held)), names_at)
+
+    def name(self, entry: tuple[int, ...]) -> str:
+        start = self.names_at + entry[0]
+        return self.code[start : self.code.index(b"\0", start)].decode()
+
+    def offsets(self) -> Iterator[tuple[str, int]]:
+        """The symbols defined here, and where in the flat code they are."""
+        for entry in self.entries:
+            if entry[3] in self.places:
+                yield self.name(entry), self.places[entry[3]] + entry[4]
+
+    def relocate(self, flat: bytearray, others: Mapping[str, int]) -> None:
+        """Fill in the references; what is not defined here is looked up in `others`."""
+        for section in self.sections:
+            if section.kind != _RELOCATIONS or section.info not in self.places:
+                continue
+            records = self.code[section.offset : section.offset + section.size]
             for offset, info, addend in struct.iter_unpack("<QQq", records):
-                _, _, _, home, value, _ = entries[info >> 32]
-                if home not in places:
+                entry = self.entries[info >> 32]
+                target = None
+                if entry[3] in self.places:
+                    target = self.places[entry[3]] + entry[4]
+                elif entry[3] == _UNDEFINED:
+                    target = others.get(self.name(entry))
+                if target is None:
                     raise CannotFlatten("a reference leads outside")
-                at = places[section.info] + offset
-                _relocate(flat, at, places[home] + value + addend - at, info & 0xFFFFFFFF)
-
-    def text_at(offset: int) -> str:
-        start = names.offset + offset
-        return object_code[start : object_code.index(b"\0", start)].decode()
-
-    offsets = {text_at(entry[0]): places[entry[3]] + entry[4] for entry in entries if entry[3] in places}
-    return bytes(flat), {ours: offsets[theirs] for ours, theirs in symbols.items()}
+                at = self.places[section.info] + offset
+                _relocate(flat, at, target + addend - at, info & 0xFFFFFFFF)
 
 
 def _relocate(flat: bytearray, at: int, distance: int, kind: int) -> None:

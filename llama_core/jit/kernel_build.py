@@ -1,22 +1,25 @@
-"""Getting the kernels: from the cache, or from a child process that builds them while weights are packed.
+"""Getting the kernels: from the cache, or from child processes that build them while weights are packed.
 
 Numba and LLVM hold the interpreter's lock for most of the seconds they need, and 150 MiB of memory ever
-after. In a process of their own they do neither: the caller's screen stays alive.
+after. In processes of their own they do neither: the caller's screen stays alive. Two of them halve the time:
 
-    python -m llama_core.jit.kernel_build VARIANT FILE      what the child runs
+    python -m llama_core.jit.kernel_build VARIANT FILE      the builder: the control code, by Numba
+    python -m llama_core.jit.kernel_build VARIANT           its own child: the kernels, written to stdout
 
-The child's stdin is a pipe that nobody writes to: its end means that the parent is gone, however it went, and
-then nobody wants the kernels or their folder.
+The stdin of each is a pipe that nobody writes to: its end means that the parent is gone, however it went, and
+then nobody wants the kernels.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from llama_core.engine.events import LoadProgress
@@ -86,49 +89,88 @@ class KernelLoad:
 
 def start_builder(isa: Isa, result: Path) -> subprocess.Popen[bytes] | None:
     """A child that builds into `result`; None where this program is no Python that could run one."""
+    return _start(isa.name, str(result), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+
+def _start(*arguments: str, stdin: int, stdout: int) -> subprocess.Popen[bytes] | None:
+    """This module in a process of its own."""
     if not sys.executable or getattr(sys, "frozen", False):
         return None
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "llama_core.jit.kernel_build", isa.name, str(result)],
+            [sys.executable, "-m", "llama_core.jit.kernel_build", *arguments],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdin=stdin,
+            stdout=stdout,
             stderr=subprocess.DEVNULL,
         )
     except OSError:
         return None
 
 
-def build_here(isa: Isa) -> Built:
-    """Build the kernels in this process."""
-    from llama_core.jit.build import build_object
+def build_here(isa: Isa, kernels: Callable[[], bytes] | None = None) -> Built:
+    """Build everything in this process, or all but the kernels, which `kernels` then gets at the end."""
+    from llama_core.jit.build import control_object, kernels_object
     from llama_core.jit.flatten import CannotFlatten, flatten
 
-    object_code, symbols = build_object(isa)
+    control, symbols = control_object(isa)
+    objects = (control, kernels() if kernels is not None else kernels_object(isa))
     try:
-        return Built(*flatten(object_code, symbols))
+        code, entries = flatten(objects, symbols)
     except CannotFlatten:
-        return Built(object_code, symbols)
+        return Built(objects, symbols)
+    return Built((code,), entries)
 
 
 def main(variant: str, result: str) -> None:
-    """Build for a parent process."""
+    """The builder: everything, into the file `result`."""
     # Numba optimises and loads its own copy of every function, which is never run; ours is optimised later.
     # It reads this when it is imported.
     os.environ["NUMBA_OPT"] = "0"
-    threading.Thread(target=_end_with_parent, args=(Path(result).parent,), daemon=True).start()
-    write_built(Path(result), build_here(VARIANTS[variant]))
+    helper = _start(variant, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    _end_with_parent(Path(result).parent)
+    kernels = None if helper is None else functools.partial(_written_by, helper)
+    write_built(Path(result), build_here(VARIANTS[variant], kernels))
 
 
-def _end_with_parent(folder: Path) -> None:
-    # Not `sys.stdin.read`: its lock, still held when the build is done, would abort the interpreter's end.
-    os.read(0, 1)
-    shutil.rmtree(folder, ignore_errors=True)
-    os._exit(1)
+def _written_by(helper: subprocess.Popen[bytes]) -> bytes:
+    """What the builder's child has written. Raises RuntimeError where it failed."""
+    assert helper.stdout is not None
+    with helper:
+        written = helper.stdout.read()
+        # Its stdin stays open until it has ended: it would take the end of that for ours.
+        code = helper.wait()
+    if code:
+        raise RuntimeError(f"the process that builds the kernels ended with {code}")
+    return written
+
+
+def write_kernels(variant: str) -> None:
+    """The builder's child: the kernels' object file, to stdout."""
+    _end_with_parent()
+    from llama_core.jit.build import kernels_object
+
+    sys.stdout.buffer.write(kernels_object(VARIANTS[variant]))
+    sys.stdout.buffer.flush()
+
+
+def _end_with_parent(folder: Path | None = None) -> None:
+    """From now on, end with the parent, and remove its folder, which it may not have been able to."""
+
+    def wait() -> None:
+        # Not `sys.stdin.read`: its lock, still held when all is done, would abort the interpreter's end.
+        os.read(0, 1)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) > 2:
+        main(*sys.argv[1:])
+    else:
+        write_kernels(sys.argv[1])

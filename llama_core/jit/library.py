@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import mmap
 import os
@@ -27,10 +28,10 @@ OnProgress = Callable[[LoadProgress], None]
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What the builder made: flat code with the entries' offsets in it (`flatten.py`), or, where that cannot
-    be, an object file with their symbols."""
+    """What the builder made: one piece of flat code with the entries' offsets in it (`flatten.py`), or, where
+    that cannot be, object files with their symbols."""
 
-    code: bytes
+    pieces: tuple[bytes, ...]
     entries: dict[str, int] | dict[str, str]
 
     @property
@@ -42,7 +43,7 @@ class Library:
     """Machine code in this process. Calls go through ctypes, which holds no interpreter lock meanwhile."""
 
     def __init__(self, built: Built) -> None:
-        self._memory, addresses = _place_flat(built) if built.is_flat else _place_object(built)
+        self._memory, addresses = _place_flat(built) if built.is_flat else _place_objects(built)
         self._result = ctypes.c_void_p()
         self.run = self._function(addresses["run"], 1)
         self.helper = self._function(addresses["helper"], 2)
@@ -63,26 +64,28 @@ class Library:
 
 def _place_flat(built: Built) -> tuple[object, dict[str, int]]:
     """Copy flat code into memory of its own; returns its owner and the entries' addresses."""
-    memory = mmap.mmap(-1, len(built.code))
-    memory.write(built.code)
+    (code,) = built.pieces
+    memory = mmap.mmap(-1, len(code))
+    memory.write(code)
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     # Writable first, executable after, never both.
     libc: Any = ctypes.CDLL(None, use_errno=True)
     protection = mmap.PROT_READ | mmap.PROT_EXEC
-    if libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(len(built.code)), protection):
+    if libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(len(code)), protection):
         raise OSError(ctypes.get_errno(), "the system refuses to make memory executable")
     return memory, {name: start + int(offset) for name, offset in built.entries.items()}
 
 
-def _place_object(built: Built) -> tuple[object, dict[str, int]]:
-    """The same for an object file, by LLVM."""
+def _place_objects(built: Built) -> tuple[object, dict[str, int]]:
+    """The same for object files, by LLVM."""
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine()
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    engine.add_object_file(llvm.ObjectFileRef.from_data(built.code))
+    for piece in built.pieces:
+        engine.add_object_file(llvm.ObjectFileRef.from_data(piece))
     engine.finalize_object()
     return engine, {name: engine.get_function_address(str(s)) for name, s in built.entries.items()}
 
@@ -117,20 +120,27 @@ def read_built(path: Path) -> Built | None:
             return None
         entries = described["entries"]
         kinds = {type(place) for place in entries.values()}
-        return Built(code, entries) if kinds in ({int}, {str}) else None
+        ends = itertools.accumulate(described["sizes"])
+        pieces = tuple(code[end - size : end] for end, size in zip(ends, described["sizes"], strict=True))
+        return Built(pieces, entries) if kinds in ({int}, {str}) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or not what we wrote
         return None
 
 
 def write_built(path: Path, built: Built) -> None:
     """Keep a library. A folder that cannot be written costs the next start its time, nothing else."""
-    header = {"entries": built.entries, "sha256": hashlib.sha256(built.code).hexdigest()}
+    code = b"".join(built.pieces)
+    header = {
+        "entries": built.entries,
+        "sizes": [len(piece) for piece in built.pieces],
+        "sha256": hashlib.sha256(code).hexdigest(),
+    }
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Written aside and renamed, so that no other process ever sees half a file.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
             try:
-                file.write(json.dumps(header).encode() + b"\n" + built.code)
+                file.write(json.dumps(header).encode() + b"\n" + code)
                 file.close()
                 os.replace(file.name, path)
             except OSError:

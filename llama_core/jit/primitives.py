@@ -5,6 +5,7 @@ Each becomes a tiny function that the optimiser inlines into the control code (`
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 from llvmlite import ir
@@ -19,6 +20,14 @@ def _inlined(code: Code, result: Value | None = None) -> None:
 
 def _pointer(code: Code, address: Value) -> Any:
     return code.builder.inttoptr(address.ir, I64.as_pointer())
+
+
+def write_primitives(module: Any) -> None:
+    """All of them, for the processor that this runs on."""
+    write_memory(module)
+    write_fetch(module)
+    write_atomics(module)
+    write_waiting(module, platform.machine())
 
 
 def write_memory(module: Any) -> None:

@@ -81,14 +81,20 @@ def test_a_damaged_entry_is_ignored(cached: Path, tmp_path: Path, damage: str) -
 def test_a_folder_that_cannot_be_written_is_harmless(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    library.write_built(blocked / "x.kernels", library.Built(b"code", {"run": 5}))
+    library.write_built(blocked / "x.kernels", library.Built((b"code",), {"run": 5}))
     assert blocked.read_text() == "not a folder"
     assert library.read_built(blocked / "x.kernels") is None
 
 
-def test_writing_leaves_whole_files_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("pieces", "entries"),
+    [((b"code\nmore",), {"run": 5}), ((b"one object", b"\nanother"), {"run": "name"})],
+)
+def test_writing_leaves_whole_files_and_nothing_else(
+    tmp_path: Path, pieces: tuple[bytes, ...], entries: dict[str, int] | dict[str, str]
+) -> None:
     path = tmp_path / "new" / "x.kernels"
-    built = library.Built(b"code\nmore", {"run": 5})
+    built = library.Built(pieces, entries)
     library.write_built(path, built)
     assert library.read_built(path) == built
     assert os.listdir(path.parent) == ["x.kernels"]
@@ -152,7 +158,7 @@ def test_a_load_that_fails_ends_the_builder(toys: SimpleNamespace, monkeypatch: 
 @pytest.mark.parametrize("code", [b"", b"MZ not ELF" * 20, b"\x7fELF\x02\x01" + bytes(200)])
 def test_what_is_no_object_file_of_ours_is_not_flattened(code: bytes) -> None:
     with pytest.raises(CannotFlatten):
-        flatten_module.flatten(code, {"run": "f"})
+        flatten_module.flatten([code], {"run": "f"})
 
 
 def test_a_builder_that_is_done_ends_well_while_its_parent_waits(tmp_path: Path) -> None:
@@ -160,12 +166,12 @@ def test_a_builder_that_is_done_ends_well_while_its_parent_waits(tmp_path: Path)
     result = tmp_path / "kernels"
     code = (
         "import sys; from llama_core.jit import kernel_build, library\n"
-        "kernel_build.build_here = lambda isa: library.Built(b'code', {'run': 5})\n"
+        "kernel_build.build_here = lambda isa, kernels: library.Built((b'code',), {'run': 5})\n"
         f"kernel_build.main('portable', {str(result)!r})"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
         assert child.wait(60) == 0
-    assert library.read_built(result) == library.Built(b"code", {"run": 5})
+    assert library.read_built(result) == library.Built((b"code",), {"run": 5})
 
 
 def test_a_builder_ends_with_its_parent_and_leaves_nothing(tmp_path: Path) -> None:
@@ -183,3 +189,21 @@ def test_a_builder_ends_with_its_parent_and_leaves_nothing(tmp_path: Path) -> No
     while folder.exists() or psutil.pid_exists(int(done.stdout)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_the_builders_own_child_ends_with_it() -> None:
+    child = kernel_build._start("portable", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child is not None
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.close()
+    assert child.wait(60) == 1
+    assert child.stdout.read() == b""
+    child.stdout.close()
+
+
+def test_kernels_that_are_cut_short_are_not_taken() -> None:
+    code = "import sys; sys.stdout.write('half an object'); sys.exit(3)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        kernel_build._written_by(child)
