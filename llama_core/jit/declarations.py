@@ -29,6 +29,7 @@ def matmul(
     out: int,
     out_stride: int,
     add: int,
+    ahead: int,
 ) -> None: ...
 
 

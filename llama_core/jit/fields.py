@@ -79,6 +79,7 @@ SHARED_BYTES = CURSORS + 64 * MAX_THREADS
     FIRST_LAYER,
     LAST_LAYER,
     N,  # tokens
+    LOOK_AHEAD,  # how many bytes ahead weights are asked for
     SMALL,  # 1: few tokens of one sequence (see `step.py`)
     TILE_OF,  # per token two words: first token and size of its tile
     N_LOGITS,
@@ -93,7 +94,7 @@ SHARED_BYTES = CURSORS + 64 * MAX_THREADS
     N_BLOCKS,
     SLEEP_ARGUMENTS,  # address of a word per thread
     PLAN_WORDS,
-) = range(71)
+) = range(72)
 
 # One layer: addresses, 0 where the model has no such thing.
 (

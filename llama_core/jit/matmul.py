@@ -31,9 +31,6 @@ from llama_core.jit.layout import (
 from llama_core.jit.operations import fma
 from llama_core.jit.variants import Isa
 
-# How far ahead of the multiplication weights are asked for. One core then keeps as many memory requests in
-# flight as it can: measured on Zen 5, 8 KiB ahead reads 48 GB/s where the hardware alone reaches 42.
-PREFETCH_BYTES = 8192
 LINE_BYTES = 64
 
 
@@ -42,14 +39,15 @@ def matmul_name(kind: PackedKind, tile: int) -> str:
 
 
 def write_matmul(module: Any, isa: Isa, kind: PackedKind, tile: int) -> None:
-    """`matmul(weights, panels, blocks, activations, out, out_stride, add)`: out[t][row] for `tile` tokens.
+    """`matmul(weights, panels, blocks, activations, out, out_stride, add, ahead)`: out[t][row] of a tile.
 
     weights: the first panel; panels: how many; blocks: blocks per panel; activations: one tile of packed
     activations; out: float32, token t's rows start `out_stride` bytes after token t - 1's; add: 1 adds to
-    what stands in `out` (the residual stream), 0 overwrites it.
+    what stands in `out` (the residual stream), 0 overwrites it; ahead: how many bytes ahead of the
+    multiplication weights are asked for (`look_ahead.py`).
     """
-    code = Code(module, matmul_name(kind, tile), 7)
-    weights, panels, blocks, activations, out, out_stride, add = code.args
+    code = Code(module, matmul_name(kind, tile), 8)
+    weights, panels, blocks, activations, out, out_stride, add, ahead = code.args
     panel_bytes = blocks * kind.block_bytes
     groups = range(0, PANEL_ROWS, isa.lanes)
     zeros = code.splat(vector(F32, isa.lanes), 0.0)
@@ -59,7 +57,7 @@ def write_matmul(module: Any, isa: Isa, kind: PackedKind, tile: int) -> None:
         with code.loop(0, blocks) as block:
             block_at = start + block * kind.block_bytes
             for line in range(0, kind.block_bytes, LINE_BYTES):
-                code.prefetch(block_at + (PREFETCH_BYTES + line))
+                code.prefetch(block_at + ahead + line)
             x = activations + block * (tile * ACTIVATION_BLOCK_BYTES)
             _multiply_block(code, isa, kind, tile, block_at, x, sums)
         row_at = out + panel * 64
@@ -155,7 +153,7 @@ def _unpackings(kind: PackedKind, k: int) -> list[tuple[int, Callable[[Value], V
 def write_matmul_dispatch(module: Any, isa: Isa) -> None:
     """`matmul(kind, tile, ...)`: the kernel for a kind of weights and a tile size, with its arguments."""
     variants = {k.code * 32 + t: module.globals[matmul_name(k, t)] for k in KINDS for t in isa.tiles}
-    code = Code(module, "matmul", 9)
+    code = Code(module, "matmul", 10)
     kind, tile, *rest = code.args
     code.choose(kind * 32 + tile, variants, rest)
     code.finish()

@@ -5,6 +5,7 @@ Python's part of a step is small: look up the embeddings, fill in the plan, call
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ from llama_core.jit.buffers import address
 from llama_core.jit.cache import JitCache
 from llama_core.jit.layout import BLOCK_POSITIONS, KV_KINDS, KvKind
 from llama_core.jit.library import Library
+from llama_core.jit.look_ahead import LookAhead
 from llama_core.jit.threads import Team
 from llama_core.jit.variants import Isa
 from llama_core.jit.weights import PackedWeights
@@ -65,6 +67,7 @@ class JitLlama:
         self._spans = np.zeros((n, 2), dtype=np.int64)
         self._runs = np.zeros((n, 4), dtype=np.int64)
         self._logit_rows = np.zeros(n, dtype=np.int64)
+        self._look_ahead = LookAhead()
         for field, array in (
             (fields.TOKENS, self._tokens),
             (fields.SPANS, self._spans),
@@ -166,6 +169,8 @@ class JitLlama:
             raise ValueError("the model is closed")
         n = self._begin(sequences, n_logits)
         plan, n_layers = self._plan, self._config.n_layers
+        plan[fields.LOOK_AHEAD] = self._look_ahead.distance
+        began = time.perf_counter()
         step = self._layers_per_call(n)
         for first in range(0, n_layers, step):
             if cancelled is not None and cancelled():
@@ -174,6 +179,8 @@ class JitLlama:
             plan[fields.FIRST_LAYER], plan[fields.LAST_LAYER] = first, last
             plan[fields.N_LOGITS] = n_logits if last == n_layers else 0
             self._team.run()
+        if n == 1:
+            self._look_ahead.took(time.perf_counter() - began)
         for ids, cache in sequences:
             _own(cache).advance(len(ids))
         return self._work.logits[:n_logits, : self._config.vocab_size]

@@ -18,6 +18,7 @@ from llama_core.jit.fields import (
     KIND,
     LOGIT_ROWS,
     LOGIT_TILE_OF,
+    LOOK_AHEAD,
     MATRIX_WORDS,
     N_LOGITS,
     OWN_ACTIVATIONS_AT,
@@ -45,7 +46,7 @@ NORMED, HEADS, HIDDENS, FINAL = 0, 1, 2, 3
 # Panels to take at least for a single token: less would be too short a stream for its prefetches to pay.
 LEAST_PANELS = 4
 PANELS_AT_ONCE = 8  # even, for pairs of gate and up
-FETCH_LINES = 128  # as far as `matmul` looks ahead
+FETCH_LINES = 128  # enough to go on with until reading is under way
 ROW_BYTES = 64  # sixteen float32: one panel's results for one token
 BLOCK_BYTES = 112  # one token's share of an activation block; layout.ACTIVATION_BLOCK_BYTES
 
@@ -219,6 +220,7 @@ def multiply(
                 out + row * out_stride + panel * ROW_BYTES,
                 out_stride,
                 add,
+                word(plan, LOOK_AHEAD),
             )
             row += size
         panel += panels

@@ -76,13 +76,13 @@ def test_matmul_of_every_kind_and_tile(kernels: Any, isa: Isa, kind: PackedKind)
         out = floats(rng, tile, panels * 16)
         before = out.copy()
         kernel = getattr(kernels, matmul_name(kind, tile))
-        for add in (0, 1):
+        for add, ahead in ((0, 0), (1, 8192)):
             out[...] = before
-            kernel(at(packed), panels, blocks, at(activations), at(out), panels * 64, add)
+            kernel(at(packed), panels, blocks, at(activations), at(out), panels * 64, add, ahead)
             wanted = values @ weights.T + add * before
             bound = 1e-5 * (np.abs(values) @ np.abs(weights).T)
             assert (np.abs(out - wanted) <= bound + 1e-6).all()
-        kernel(at(packed), panels, blocks, at(activations), at(out), panels * 64, 0)
+        kernel(at(packed), panels, blocks, at(activations), at(out), panels * 64, 0, 8192)
         alone = out[0].copy() if alone is None else alone
         np.testing.assert_array_equal(out[0], alone)  # the tile's size does not show
 
@@ -102,7 +102,7 @@ def test_every_instruction_set_gives_the_same_bits(
         for library in (kernels, reference):
             activations, _ = pack_rows(library, x, 1)
             out = aligned((1, 32), np.float32)
-            getattr(library, matmul_name(kind, 1))(at(packed), 2, 5, at(activations), at(out), 128, 0)
+            getattr(library, matmul_name(kind, 1))(at(packed), 2, 5, at(activations), at(out), 128, 0, 0)
             results.append((activations.copy(), out.copy()))
         np.testing.assert_array_equal(results[0][0], results[1][0])
         np.testing.assert_array_equal(results[0][1].view(np.int32), results[1][1].view(np.int32))
@@ -121,7 +121,7 @@ def test_integer_dots_are_exact_at_their_extremes(kernels: Any, isa: Isa) -> Non
             x[...] = 127.0 * sign
             activations, _ = pack_rows(kernels, x, 1)
             out = aligned((1, 16), np.float32)
-            getattr(kernels, matmul_name(kind, 1))(at(packed), 1, 1, at(activations), at(out), 64, 0)
+            getattr(kernels, matmul_name(kind, 1))(at(packed), 1, 1, at(activations), at(out), 64, 0, 0)
             assert (out == sign * 127 * 32 * (top - kind.offset)).all()
 
 
@@ -152,7 +152,7 @@ def test_a_broken_number_reaches_the_results(kernels: Any, bad: float) -> None:
     activations = aligned(2 * 112, np.uint8)
     kernels.quantize(at(x), 64, at(activations), 1, 0, at(numbers))
     out = aligned((1, 16), np.float32)
-    getattr(kernels, matmul_name(kind, 1))(at(packed), 1, 2, at(activations), at(out), 64, 0)
+    getattr(kernels, matmul_name(kind, 1))(at(packed), 1, 2, at(activations), at(out), 64, 0, 0)
     assert np.isnan(out).all()
 
 
