@@ -13,16 +13,14 @@ a pass: a pass that fails or is cancelled half way leaves a cache in which nothi
 
 from __future__ import annotations
 
-import contextlib
 import math
-import mmap
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.config import ModelConfig
 from llama_core.positions import Positions
-from llama_core.system_memory import private_memory, require_memory
+from llama_core.system_memory import require_memory, small_page_memory
 
 # Attention multiplies keys in runs of this many positions (see attention.py), so that the buffers end on one.
 BLOCK = 64
@@ -47,13 +45,5 @@ class KVCache(Positions):
 
 def zeros(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Zeros (the columns that attention computes beyond `length` before it ignores them must be numbers)
-    whose pages are taken when they are first written.
-
-    Small pages: NumPy asks for huge ones of 2 MiB, and as each head's run begins in another, a few positions
-    would take nearly all of the memory (199 MiB for 1,024 of 4,096 positions; 45 so, at the same speed).
-    """
-    memory = private_memory(4 * math.prod(shape))
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without huge pages
-            memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, dtype=np.float32).reshape(shape)
+    whose pages are taken when they are first written."""
+    return np.frombuffer(small_page_memory(4 * math.prod(shape)), dtype=np.float32).reshape(shape)

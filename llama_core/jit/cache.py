@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from llama_core.config import ModelConfig
-from llama_core.jit.buffers import HUGE_PAGE, Arena, address
+from llama_core.jit.buffers import address
 from llama_core.jit.layout import BLOCK_POSITIONS, KvKind, ceil_div
 from llama_core.positions import Positions
-from llama_core.system_memory import require_memory
+from llama_core.system_memory import require_memory, small_page_memory
 
 
 class JitCache(Positions):
@@ -14,22 +16,23 @@ class JitCache(Positions):
 
     Keys, and the same again for values:
 
-        | positions 0 .. 63 of every layer and head            | positions 64 .. 127 of every layer and head
-        | layer 0: head 0's block | head 1's | ... | layer 1: ... |
+        | layer 0, head 0: its blocks of 64 positions | layer 0, head 1: its blocks | ... | layer 1 ...
+        | block 0 | block 1 | ... | block n-1         |
 
-    So what is in use lies together, in huge pages, and pages are only taken as the context grows.
+    So decoding reads a head as one stream, and the pages behind the positions in use are not taken.
     """
 
     def __init__(self, config: ModelConfig, capacity: int, kind: KvKind) -> None:
         super().__init__(capacity)
         self.kind = kind
-        row = config.n_layers * config.n_kv_heads * kind.block_bytes(config.head_dim)
-        half = ceil_div(capacity, BLOCK_POSITIONS) * row
+        # Bytes of the keys (or values) of one head in one layer.
+        self.head_bytes = ceil_div(capacity, BLOCK_POSITIONS) * kind.block_bytes(config.head_dim)
+        half = config.n_layers * config.n_kv_heads * self.head_bytes
         require_memory(f"The KV cache of {capacity:,} tokens", 2 * half, "try a smaller context (num_ctx)")
-        self._keys = Arena(half, huge=half >= HUGE_PAGE)
-        self._values = Arena(half, huge=half >= HUGE_PAGE)
-        self.keys_address = address(self._keys.bytes)
-        self.values_address = address(self._values.bytes)
+        self._keys, self._values = (
+            np.frombuffer(small_page_memory(half), dtype=np.uint8) for _ in ("keys", "values")
+        )
+        self.keys_address, self.values_address = address(self._keys), address(self._values)
 
     @property
     def nbytes(self) -> int:

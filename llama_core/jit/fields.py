@@ -32,7 +32,6 @@ SHARED_BYTES = CURSORS + 64 * MAX_THREADS
     HALF,  # half the rotated dimensions of a head
     KV_KIND,  # how the cache keeps its numbers: KvKind.code
     KV_BLOCK_BYTES,  # keys (or values) of 64 positions of one head
-    KV_ROW_BYTES,  # the same of all layers and heads
     WINDOW,  # positions a token sees, its own included; huge where attention is full
     DIM_NUMBERS,  # address of 1 / dim, eps, and the threshold of second sets, three float32
     HEAD_NUMBERS,  # the same for one head, without the third
@@ -85,7 +84,7 @@ SHARED_BYTES = CURSORS + 64 * MAX_THREADS
     N_LOGITS,
     LOGIT_ROWS,  # per row of logits: the token it belongs to
     LOGIT_TILE_OF,
-    TOKENS,  # per token three words: its position, and its sequence's cached keys and values
+    TOKENS,  # per token four words: its position; its cache's keys, values, and bytes of either per head
     SPANS,  # attention's work in a large step: per span two words, first token and number of tokens
     N_SPANS,
     RUNS,  # in a step of many tokens: per run its first token, tokens, first span, spans (`step_wide.py`)
@@ -94,7 +93,7 @@ SHARED_BYTES = CURSORS + 64 * MAX_THREADS
     N_BLOCKS,
     SLEEP_ARGUMENTS,  # address of a word per thread
     PLAN_WORDS,
-) = range(72)
+) = range(71)
 
 # One layer: addresses, 0 where the model has no such thing.
 (

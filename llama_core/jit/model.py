@@ -63,7 +63,7 @@ class JitLlama:
         self._plan = self._work.plan
         n = self._max_tokens
         self._tiles = {count: _tiles(count, isa.tiles) for count in range(1, n + 1)}
-        self._tokens = np.zeros((n, 3), dtype=np.int64)
+        self._tokens = np.zeros((n, 4), dtype=np.int64)
         self._spans = np.zeros((n, 2), dtype=np.int64)
         self._runs = np.zeros((n, 4), dtype=np.int64)
         self._logit_rows = np.zeros(n, dtype=np.int64)
@@ -210,7 +210,7 @@ class JitLlama:
             self._embed(ids, row)
             entries = self._tokens[row : row + len(ids)]
             entries[:, 0] = range(own.length, own.length + len(ids))
-            entries[:, 1:] = own.keys_address, own.values_address
+            entries[:, 1:] = own.keys_address, own.values_address, own.head_bytes
             row += len(ids)
         plan[fields.N] = n
         plan[fields.TILE_OF] = address(self._tiles[n])

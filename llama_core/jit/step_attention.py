@@ -29,8 +29,8 @@ from llama_core.jit.fields import (
     K_NORM,
     KV_BLOCK_BYTES,
     KV_KIND,
-    KV_ROW_BYTES,
     LIMITS_AT,
+    LOOK_AHEAD,
     LOWS_AT,
     N_KV_HEADS,
     Q_NORM,
@@ -48,7 +48,7 @@ from llama_core.jit.fields import (
 
 BLOCK = 64  # positions; attention.BLOCK_POSITIONS
 HEAD_BYTES = 128  # of a partial before its numbers; attention.PARTIAL_HEAD_BYTES
-TOKEN_WORDS = 3
+TOKEN_WORDS = 4
 KV_F16, KV_Q8 = 1, 2  # how the cache keeps its numbers; layout.KV_KINDS
 
 
@@ -63,7 +63,7 @@ def append(plan: int, thread: int, layer: int, layer_index: int, kv_head: int, t
     position = position_of(plan, token)
     turn(plan, key, own, word(layer, K_NORM), position)
     block, place = position // BLOCK, position % BLOCK
-    at = block_at(plan, layer_index, kv_head, block)
+    at = block_at(plan, token, layer_index, kv_head, block)
     keys, values = keys_of(plan, token) + at, values_of(plan, token) + at
     kind = word(plan, KV_KIND)
     if kind == KV_Q8:
@@ -101,10 +101,11 @@ def values_of(plan: int, token: int) -> int:
     return word(word(plan, TOKENS), TOKEN_WORDS * token + 2)
 
 
-def block_at(plan: int, layer_index: int, kv_head: int, block: int) -> int:
-    """Where a layer's and head's block of positions begins among a cache's keys, or values."""
+def block_at(plan: int, token: int, layer_index: int, kv_head: int, block: int) -> int:
+    """Where a layer's and head's block of positions begins among its token's cached keys, or values."""
+    head_bytes = word(word(plan, TOKENS), TOKEN_WORDS * token + 3)
     heads_before = layer_index * word(plan, N_KV_HEADS) + kv_head
-    return block * word(plan, KV_ROW_BYTES) + heads_before * word(plan, KV_BLOCK_BYTES)
+    return heads_before * head_bytes + block * word(plan, KV_BLOCK_BYTES)
 
 
 def merge_rows(plan: int, first: int, tokens: int, block: int, totals: int, results: int) -> None:
@@ -165,10 +166,12 @@ def attend_rows(
         store_int32(limits + row * 4, min(BLOCK, max(0, position + 1 - begin)))
         store_int32(lows + row * 4, min(BLOCK, max(0, position + 1 - word(plan, WINDOW) - begin)))
     held = min(BLOCK, position_of(plan, first + tokens - 1) + 1 - begin)
-    at = block_at(plan, layer_index, kv_head, block)
+    at = block_at(plan, first, layer_index, kv_head, block)
     keys, values = keys_of(plan, first) + at, values_of(plan, first) + at
-    # A full block is followed by another, which the same thread probably takes next.
-    ahead = word(plan, KV_ROW_BYTES) if held == BLOCK else 0
+    # A full block is followed by another, which the same thread probably takes next. Where the core fetches
+    # weights better alone, so it does these; blocks of 8 bits are too short for it to notice.
+    asks = held == BLOCK and (word(plan, LOOK_AHEAD) or word(plan, KV_KIND) == KV_Q8)
+    ahead = word(plan, KV_BLOCK_BYTES) if asks else 0
     start = 0
     while start < rows:
         size = row_group(rows - start)

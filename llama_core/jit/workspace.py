@@ -61,10 +61,8 @@ class Workspace:
         self.plan = np.zeros(fields.PLAN_WORDS, dtype=np.int64)
         self._arenas: dict[str, Arena] = {}
         self._set_model(config, weights, threads)
-        block = kv.block_bytes(config.head_dim)
         self.plan[fields.KV_KIND] = kv.code
-        self.plan[fields.KV_BLOCK_BYTES] = block
-        self.plan[fields.KV_ROW_BYTES] = block * config.n_layers * config.n_kv_heads
+        self.plan[fields.KV_BLOCK_BYTES] = kv.block_bytes(config.head_dim)
         self.shared = self._new("shared", fields.SHARED_BYTES).bytes.view(np.int64)
         self.plan[fields.SHARED] = address(self.shared)
         # Phase 0 is over: the cursors' zeros are thus from an earlier phase than the first.

@@ -23,7 +23,7 @@ def test_a_cache_larger_than_memory_is_refused_with_the_sizes(monkeypatch: pytes
 
     with monkeypatch.context() as patch:
         patch.setattr("llama_core.system_memory.available_bytes", lambda: 100_000)
-        patch.setattr(cache_module, "Arena", allocate)
+        patch.setattr(cache_module, "small_page_memory", allocate)
         with pytest.raises(NotEnoughMemoryError, match=r"KV cache of 512 tokens.*\d"):
             JitCache(config, 512, KV_KINDS["f32"])
     assert JitCache(config, 512, KV_KINDS["f32"]).nbytes >= 2 * 512 * 2 * 2 * 16 * 4
