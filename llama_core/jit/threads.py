@@ -17,8 +17,10 @@ from llama_core.jit import fields
 from llama_core.jit.buffers import address
 from llama_core.jit.library import Library
 
-# After a helper was taken off its core in the middle of a step, the caller works alone for so long.
-ALONE_S = 0.25
+# After a helper was taken off its core in the middle of a step, the caller works alone for so long. Once is
+# chance and soon over (a third of the prompts of 512 tokens met it on a quiet shared machine). A helper that
+# is lost again as soon as it is back shares its core with another program: the time doubles, up to the last.
+ALONE_S = 0.004, 0.25
 _SEM_BYTES = 64  # more than any platform's sem_t
 
 
@@ -36,7 +38,9 @@ class Team:
         self._library = library
         self._plan = address(plan)
         self._alone = shared[fields.ALONE // 8 :]
-        self._alone_since: float | None = None
+        self._alone_since: float | None = None  # while the caller works alone
+        self._together_since = 0.0
+        self._alone_s = ALONE_S[0]
         n_threads = int(plan[fields.THREADS])
         # What the helpers' code refers to lives as long as they do: they hold it through `keep`.
         keep: list[Any] = [library, plan, shared, memory]
@@ -59,12 +63,17 @@ class Team:
 
     def run(self) -> None:
         """One planned step."""
-        if self._alone_since is not None and time.monotonic() - self._alone_since > ALONE_S:
-            self._alone[0] = 0
-            self._alone_since = None
+        if self._alone_since is not None:
+            now = time.monotonic()
+            if now - self._alone_since > self._alone_s:
+                self._alone[0] = 0
+                self._alone_since, self._together_since = None, now
         self._library.run(self._plan)
         if self._alone_since is None and self._alone[0]:
-            self._alone_since = time.monotonic()
+            now = time.monotonic()
+            soon = now - self._together_since < self._alone_s
+            self._alone_s = min(2 * self._alone_s, ALONE_S[1]) if soon else ALONE_S[0]
+            self._alone_since = now
 
     def close(self) -> None:
         """End the helpers. May be called twice; also happens when the object is collected or at exit."""

@@ -10,10 +10,12 @@ import time
 import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from llama_core.jit import fields
 from llama_core.jit import threads as team_module
 from llama_core.jit.model import JitLlama
 
@@ -88,6 +90,7 @@ def test_working_alone_when_told_and_together_again(
     toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What happens after a helper was taken off its core in the middle of a step."""
+    monkeypatch.setattr(team_module, "ALONE_S", (60.0, 60.0))
     checkpoint = toys.checkpoint("Q4_1")
     model = toys.load(checkpoint, threads=2)
     reference = steps(toys.load(checkpoint, threads=1), 40, 3)
@@ -95,12 +98,50 @@ def test_working_alone_when_told_and_together_again(
     alone[0] = 1
     for a, b in zip(steps(model, 40, 3), reference, strict=True):
         np.testing.assert_array_equal(a, b)
-    assert alone[0] == 1 or team_module.ALONE_S < 1
-    monkeypatch.setattr(team_module, "ALONE_S", 0.0)
+    assert alone[0] == 1
+    model._team._alone_s = 0.0  # type: ignore[union-attr]
     steps(model, 5, 4)
     assert alone[0] == 0
     for a, b in zip(steps(model, 40, 3), reference, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_helper_lost_by_chance_is_soon_back_and_one_lost_again_and_again_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    least, most = team_module.ALONE_S
+    clock = [1000.0]
+    monkeypatch.setattr(team_module.time, "monotonic", lambda: clock[0])
+    plan, shared = np.zeros(fields.PLAN_WORDS, np.int64), np.zeros(fields.SHARED_BYTES // 8, np.int64)
+    plan[fields.THREADS] = 1
+    lost: list[float] = []  # how long after they are together a helper is lost, step by step
+
+    def run(_: int) -> None:
+        if lost and not shared[fields.ALONE // 8]:
+            clock[0] += lost.pop(0)
+            shared[fields.ALONE // 8] = 1
+
+    library: Any = SimpleNamespace(run=run, helper=None, stop=lambda _: None)
+    team = team_module.Team(library, plan, shared, ())
+
+    def alone_for() -> float:
+        """Seconds alone, in steps of a millisecond."""
+        team.run()
+        began = clock[0]
+        while team._alone_since is not None:
+            clock[0] += 0.001
+            team.run()
+        return clock[0] - began
+
+    lost[:] = [1.0]
+    assert alone_for() == pytest.approx(least, abs=0.002)
+    for _ in range(12):
+        lost[:] = [least / 2]
+        seconds = alone_for()
+    assert seconds == pytest.approx(most, abs=0.002)
+    lost[:] = [1.0]
+    assert alone_for() == pytest.approx(least, abs=0.002)
+    team.close()
 
 
 @pytest.fixture
