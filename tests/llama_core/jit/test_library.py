@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import llvmlite.binding as llvm
 import numpy as np
 import psutil
 import pytest
@@ -17,6 +20,7 @@ import pytest
 from llama_core.errors import ModelFormatError
 from llama_core.jit import flatten as flatten_module
 from llama_core.jit import kernel_build, library
+from llama_core.jit.build import target_machine
 from llama_core.jit.flatten import CannotFlatten
 from llama_core.jit.variants import AVX512_VNNI, PORTABLE
 
@@ -159,6 +163,33 @@ def test_a_load_that_fails_ends_the_builder(toys: SimpleNamespace, monkeypatch: 
 def test_what_is_no_object_file_of_ours_is_not_flattened(code: bytes) -> None:
     with pytest.raises(CannotFlatten):
         flatten_module.flatten([code], {"run": "f"})
+
+
+@pytest.mark.skipif(
+    not (sys.platform == "linux" and platform.machine() == "x86_64"),
+    reason="objects are flattened there only",
+)
+def test_objects_that_call_each_other_become_one_piece() -> None:
+    machine = target_machine(PORTABLE)
+    asks, answers = (
+        bytes(machine.emit_object(llvm.parse_assembly(text)))
+        for text in (
+            "declare i64 @answer(i64)\n"
+            "define i64 @ask(i64 %x) {\n %y = call i64 @answer(i64 %x)\n %z = add i64 %y, 1\n ret i64 %z\n}",
+            "@table = internal constant [3 x i64] [i64 5, i64 6, i64 40]\n"
+            "define i64 @answer(i64 %x) {\n %p = getelementptr [3 x i64], ptr @table, i64 0, i64 %x\n"
+            " %y = load i64, ptr %p\n ret i64 %y\n}",
+        )
+    )
+    for objects in ([asks, answers], [answers, asks]):
+        code, entries = flatten_module.flatten(objects, {"run": "ask"})
+        memory, addresses = library._place_flat(library.Built((code,), entries))
+        assert ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(addresses["run"])(2) == 41
+        del memory
+    with pytest.raises(CannotFlatten, match="outside"):
+        flatten_module.flatten([asks], {"run": "ask"})
+    with pytest.raises(CannotFlatten, match="run"):
+        flatten_module.flatten([answers], {"run": "run"})
 
 
 def test_a_builder_that_is_done_ends_well_while_its_parent_waits(tmp_path: Path) -> None:
