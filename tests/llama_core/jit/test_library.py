@@ -165,22 +165,31 @@ def test_what_is_no_object_file_of_ours_is_not_flattened(code: bytes) -> None:
         flatten_module.flatten([code], {"run": "f"})
 
 
+# A function that calls another, and one that reads a table.
+ASKS = """
+declare i64 @answer(i64)
+define i64 @ask(i64 %x) {
+  %y = call i64 @answer(i64 %x)
+  %z = add i64 %y, 1
+  ret i64 %z
+}
+"""
+ANSWERS = """
+@table = internal constant [3 x i64] [i64 5, i64 6, i64 40]
+define i64 @answer(i64 %x) {
+  %p = getelementptr [3 x i64], ptr @table, i64 0, i64 %x
+  %y = load i64, ptr %p
+  ret i64 %y
+}
+"""
+
+
 @pytest.mark.skipif(
-    not (sys.platform == "linux" and platform.machine() == "x86_64"),
-    reason="objects are flattened there only",
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="objects are flattened there only"
 )
 def test_objects_that_call_each_other_become_one_piece() -> None:
     machine = target_machine(PORTABLE)
-    asks, answers = (
-        bytes(machine.emit_object(llvm.parse_assembly(text)))
-        for text in (
-            "declare i64 @answer(i64)\n"
-            "define i64 @ask(i64 %x) {\n %y = call i64 @answer(i64 %x)\n %z = add i64 %y, 1\n ret i64 %z\n}",
-            "@table = internal constant [3 x i64] [i64 5, i64 6, i64 40]\n"
-            "define i64 @answer(i64 %x) {\n %p = getelementptr [3 x i64], ptr @table, i64 0, i64 %x\n"
-            " %y = load i64, ptr %p\n ret i64 %y\n}",
-        )
-    )
+    asks, answers = (bytes(machine.emit_object(llvm.parse_assembly(text))) for text in (ASKS, ANSWERS))
     for objects in ([asks, answers], [answers, asks]):
         code, entries = flatten_module.flatten(objects, {"run": "ask"})
         memory, addresses = library._place_flat(library.Built((code,), entries))
