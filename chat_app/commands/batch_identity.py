@@ -42,6 +42,8 @@ def model_identity(name: str, tokenizer: Path | None = None) -> ModelIdentity:
             raise
         path, hashes = entry.path, [(entry.model_sha256, entry.path.name)]
     else:
+        if path.suffix == ".json":  # a folder's config or index stands for the folder
+            path = path.parent
         hashes = [(_file_sha256(file), file.name) for file in _model_files(path)]
     if tokenizer is not None:
         hashes.append((_file_sha256(tokenizer), tokenizer.name))
@@ -55,8 +57,6 @@ def model_identity(name: str, tokenizer: Path | None = None) -> ModelIdentity:
 def _model_files(path: Path) -> list[Path]:
     from llama_core.loaders.shard_names import files_of_model
 
-    if path.suffix == ".json":  # a folder's config or index stands for the folder
-        path = path.parent
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.suffix in _MODEL_SUFFIXES and file.is_file())
     beside = [path.with_name(name) for name in _BESIDE.get(path.suffix, ())]

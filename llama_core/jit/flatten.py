@@ -15,6 +15,7 @@ _ALLOCATED = 2  # SHF_ALLOC
 _PROGRAM, _SYMBOLS, _RELOCATIONS = 1, 2, 4  # SHT_PROGBITS, SHT_SYMTAB, SHT_RELA
 _PC32, _PLT32, _PC64 = 2, 4, 24  # R_X86_64_...
 _UNDEFINED = 0  # SHN_UNDEF
+_LOCAL = 0  # STB_LOCAL
 
 
 class CannotFlatten(Exception):  # noqa: N818 - it is no fault, only a kind of object file
@@ -89,9 +90,9 @@ class _Part:
         return self.code[start : self.code.index(b"\0", start)].decode()
 
     def offsets(self) -> Iterator[tuple[str, int]]:
-        """The symbols defined here, and where in the flat code they are."""
+        """The symbols defined here for all to see, and where in the flat code they are."""
         for entry in self.entries:
-            if entry[3] in self.places:
+            if entry[3] in self.places and entry[1] >> 4 != _LOCAL:
                 yield self.name(entry), self.places[entry[3]] + entry[4]
 
     def relocate(self, flat: bytearray, others: Mapping[str, int]) -> None:

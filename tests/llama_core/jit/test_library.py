@@ -165,7 +165,7 @@ def test_what_is_no_object_file_of_ours_is_not_flattened(code: bytes) -> None:
         flatten_module.flatten([code], {"run": "f"})
 
 
-# A function that calls another, and one that reads a table.
+# A function that calls another, and that one, which reads a table and calls a function of its own.
 ASKS = """
 declare i64 @answer(i64)
 define i64 @ask(i64 %x) {
@@ -176,10 +176,15 @@ define i64 @ask(i64 %x) {
 """
 ANSWERS = """
 @table = internal constant [3 x i64] [i64 5, i64 6, i64 40]
+define internal i64 @ask(i64 %x) noinline {
+  ret i64 0
+}
 define i64 @answer(i64 %x) {
   %p = getelementptr [3 x i64], ptr @table, i64 0, i64 %x
   %y = load i64, ptr %p
-  ret i64 %y
+  %z = call i64 @ask(i64 %x)
+  %sum = add i64 %y, %z
+  ret i64 %sum
 }
 """
 
