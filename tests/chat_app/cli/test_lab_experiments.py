@@ -167,7 +167,7 @@ def test_compiling_counts_only_when_kernels_come_of_it(works: bool, monkeypatch:
     def builder(isa: object, result: Path) -> subprocess.Popen[bytes]:
         folders.append(result.parent)
         assert not any(result.parent.iterdir())
-        built = Built(b"code", {"run": 0})
+        built = Built((b"code",), {"run": 0})
         if works:
             write_built(result, built)
         return subprocess.Popen([sys.executable, "-c", "pass"], stdin=subprocess.DEVNULL)
