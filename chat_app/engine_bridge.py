@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from chat_app import messages as news
 from chat_app.error_text import describe_error
+from chat_app.lock_turns import LockTurns
 from llama_core.engine.events import Event, Finished, LoadProgress, PrefillProgress, TextDelta
 
 if TYPE_CHECKING:
@@ -152,11 +153,13 @@ class EngineBridge:
         self._jobs.put(job)
 
     def _work(self) -> None:
+        self._turns = LockTurns()
         while (job := self._jobs.get()) is not None:
             try:
                 job()
             except Exception as error:  # noqa: BLE001 - whatever a job did not expect: the thread goes on
                 self._tell(news.EngineTrouble(describe_error(error)))
+        self._turns.close()
         if self._engine is not None:
             self._engine.close()
 
@@ -197,7 +200,9 @@ class EngineBridge:
                 raise LookupError("No model is loaded.")
             seen_text = False
             for event in generate(self._engine, request.cancelled.is_set):
-                finished = isinstance(event, Finished)
+                if isinstance(event, Finished):
+                    finished = True
+                    self._turns.after_reply(event.timings)
                 first = isinstance(event, TextDelta) and not seen_text
                 seen_text = seen_text or first
                 urgent = first or finished or isinstance(event, PrefillProgress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from fake_engine import FakeEngine, factory_of
 
 from chat_app import messages as news
 from chat_app.engine_bridge import EngineBridge, Generate
+from chat_app.lock_turns import SHORT_S, USUAL_S
 from chat_app.session import prompting
 from chat_app.settings import Settings
 from llama_core.engine.events import Finished, LoadProgress, TextDelta, TokenEvent
@@ -234,3 +236,17 @@ def test_closing_does_not_wait_for_a_deaf_engine(engine: FakeEngine) -> None:
     desk.bridge.close(timeout=0.2)
     assert time.monotonic() - started < 10
     release.set()
+
+
+def test_the_lock_changes_hands_as_the_model_needs_it(engine: FakeEngine) -> None:
+    engine.script = lambda turns: "three words here"
+    desk = Desk(engine)
+    desk.bridge.load(PATH, Settings())
+    desk.until_kind(news.EngineReady)
+    assert sys.getswitchinterval() == pytest.approx(SHORT_S)
+    for seconds, interval in ((0.0004, USUAL_S), (0.004, SHORT_S)):
+        engine.step_s = seconds
+        desk.until_finished(desk.bridge.reply(reply_to(TURNS)))
+        assert sys.getswitchinterval() == pytest.approx(interval)
+    desk.bridge.close(timeout=20)
+    assert sys.getswitchinterval() == pytest.approx(USUAL_S)
