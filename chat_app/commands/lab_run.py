@@ -13,7 +13,7 @@ from chat_app.commands.lab_text import columns, fold, row_text, run_table
 from chat_app.error_text import describe_error
 from chat_app.formatting import duration
 from chat_app.line.console import say, write
-from chat_app.line.interrupt import EndSignal, interrupted_by_signals
+from chat_app.line.interrupt import EndSignal, signals_raise
 from chat_app.options import UsageError, settings_from
 from chat_app.paths import ensure_dir, get_paths
 from chat_app.store.durable import AppendFile
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace, chosen: Sequence[Experiment]) -> int:
         write(fold(line, columns(), 0), end="\n")
     started = time.monotonic()
     try:
-        with interrupted_by_signals():
+        with signals_raise(EndSignal):
             broken = run_each(chosen, context, files)
     except KeyboardInterrupt as stop:
         # From here on a second Ctrl+C ends the program at once, whatever it still waits for.

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
+
+from chat_app.line.interrupt import signals_raise
 
 POLL_S = 0.05
 
@@ -51,7 +52,8 @@ def run_child(
     )
     reader.start()
     try:
-        with _signals_as_exit():
+        # The child, in a session of its own, would not hear of them, and what it has fetched would stay.
+        with signals_raise(lambda number: SystemExit(128 + number)):
             while True:
                 if cancelled is not None and cancelled():
                     raise ChildStopped
@@ -63,27 +65,6 @@ def run_child(
     finally:
         _end(child)
         reader.join(timeout=5)
-
-
-@contextlib.contextmanager
-def _signals_as_exit() -> Iterator[None]:
-    """SIGTERM and SIGHUP, where nobody handles them, end this process by SystemExit: the child, which has a
-    session of its own, would not hear of them, and what was fetched so far would stay."""
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []
-    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _read_lines(stdout: IO[bytes] | None, lines: queue.SimpleQueue[str | None]) -> None:

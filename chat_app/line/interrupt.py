@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 ENDING_SIGNALS: list[signal.Signals] = [
@@ -46,10 +46,7 @@ def stop_on_signals() -> Iterator[StopFlag]:
             raise KeyboardInterrupt
         flag.set(signum)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-    with _handlers(ENDING_SIGNALS, handle):
+    with _handlers(ENDING_SIGNALS, handle, lambda now: now is not signal.SIG_IGN):
         yield flag
 
 
@@ -62,30 +59,32 @@ class EndSignal(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def interrupted_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise EndSignal, for work that asks no flag; the next one ends the program at once.
+def signals_raise(make: Callable[[int], BaseException]) -> Iterator[None]:
+    """SIGTERM and SIGHUP, where nobody handles them, raise what `make` gives, for work that asks no flag.
 
     Outside the main thread, where Python accepts no handlers, they do what they did.
     """
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        signal.signal(signum, signal.SIG_DFL)
-        raise EndSignal(signum)
+        raise make(signum)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    with _handlers([number for number in ENDING_SIGNALS if number != signal.SIGINT], handle):
+    numbers = [number for number in ENDING_SIGNALS if number != signal.SIGINT]
+    with _handlers(numbers, handle, lambda now: now is signal.SIG_DFL):
         yield
 
 
 @contextlib.contextmanager
 def _handlers(
-    numbers: list[signal.Signals], handle: Callable[[int, FrameType | None], None]
+    numbers: Sequence[signal.Signals],
+    handle: Callable[[int, FrameType | None], None],
+    replaces: Callable[[object], bool],
 ) -> Iterator[None]:
-    """A handler for some signals; those that are ignored, as SIGHUP is under `nohup`, stay so."""
-    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in heard}
+    """A handler for those signals whose present one it `replaces`: what is ignored, as SIGHUP under `nohup`,
+    stays so. None outside the main thread."""
+    ours = [number for number in numbers if replaces(signal.getsignal(number))]
+    if threading.current_thread() is not threading.main_thread():
+        ours = []
+    before = {number: signal.signal(number, handle) for number in ours}
     try:
         yield
     finally:

@@ -49,8 +49,8 @@ def write_attend(module: Any, isa: Isa, kind: KvKind, rows: int) -> None:
     """`attend(queries, keys, values, head_dim, positions, ahead, limits, lows, scores, out, out_stride)`.
 
     queries: `rows` interleaved rows; keys, values: the block; positions: how many of its 64 are held; ahead:
-    how many bytes on the block lies that is probably next; limits, lows: int32 per row, it sees positions
-    lows[r] <= p < limits[r] of the block; scores: scratch for 64 float32 per row; out: partials,
+    how many bytes on the block lies that is to be asked for, 0 for none; limits, lows: int32 per row, it sees
+    positions lows[r] <= p < limits[r] of the block; scores: scratch for 64 float32 per row; out: partials,
     `out_stride` bytes apart.
     """
     code = Code(module, attend_name(kind, rows), 11)

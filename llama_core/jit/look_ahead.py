@@ -2,8 +2,8 @@
 
 Memory is read fastest when a core has as many requests under way as it can. Processors differ in what gets
 them there: on Zen 5, asking 8 KiB ahead reads 48 GB/s and the core's own prefetchers alone 42; on Zen 4 those
-alone read 30 and are in the asking's way, 27. Keys and values are read in the same way. The
-results are the same bits, so the first decoded tokens take turns, and the way that was faster stays:
+alone read 30, and asking is in their way, 27. Keys and values are read in the same way. The results are the
+same bits, so the first decoded tokens take turns, and the way that was faster stays:
 
     distance  8K  0 | 0  8K | 8K  0 | 0  8K | ...      neighbours are compared: both had the same context,
                                                        and what else the machine did

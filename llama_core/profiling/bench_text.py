@@ -56,7 +56,8 @@ def bench_lines(result: BenchResult, starts: Sequence[dict[str, Any]]) -> list[s
         lines += ["", *sentences]
     if starts:
         lines += ["", *table([START_HEADER, *(start_cells(start) for start in starts)])]
-        lines += ["", *sooner(starts)] if sooner(starts) else []
+        found_sooner = sooner(starts)
+        lines += ["", *found_sooner] if found_sooner else []
     return lines
 
 

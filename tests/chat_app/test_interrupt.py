@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chat_app.line.interrupt import EndSignal, interrupted_by_signals, stop_on_signals
+from chat_app.line.interrupt import EndSignal, signals_raise, stop_on_signals
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 
@@ -35,7 +35,7 @@ def test_a_signal_stops_work_and_gives_the_exit_code(number: signal.Signals) -> 
 
 
 def test_work_without_a_flag_is_interrupted() -> None:
-    with pytest.raises(EndSignal) as stop, interrupted_by_signals():
+    with pytest.raises(EndSignal) as stop, signals_raise(EndSignal):
         signal.raise_signal(signal.SIGTERM)
     assert stop.value.signum == signal.SIGTERM
 
@@ -45,6 +45,6 @@ def test_under_nohup_work_goes_on_when_its_terminal_is_gone() -> None:
         with stop_on_signals() as flag:
             signal.raise_signal(signal.SIGHUP)
             assert not flag.stop()
-        with interrupted_by_signals():
+        with signals_raise(EndSignal):
             signal.raise_signal(signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
