@@ -15,7 +15,7 @@ from llama_core.engine.engine import Engine
 from llama_core.engine.events import Finished, LoadProgress, Timings
 from llama_core.engine.load import load_engine
 from llama_core.engine.text import TextEngine
-from llama_core.profiling.operation_profile import OperationTable, profile_operations
+from llama_core.profiling.operation_profile import OperationTable, percent, profile_operations
 from llama_core.sampling import SamplingParams
 
 TEXT = (
@@ -200,9 +200,11 @@ def _functions(engine: TextEngine, ids: list[int], n: int, top: int) -> tuple[Fu
     stats = pstats.Stats(profiler)
     entries: dict[tuple[str, int, str], tuple[int, int, float, float, object]] = stats.stats  # type: ignore[attr-defined]
     # The outermost function's: the own times add up to a little less, by what lies between them.
-    whole = max(cumulative for _, _, _, cumulative, _ in entries.values()) or 1.0
+    whole = max(cumulative for _, _, _, cumulative, _ in entries.values())
     rows = [
-        FunctionRow(_short(place), calls, total, cumulative, 100 * total / whole, 100 * cumulative / whole)
+        FunctionRow(
+            _short(place), calls, total, cumulative, percent(total, whole), percent(cumulative, whole)
+        )
         for place, (_, calls, total, cumulative, _) in entries.items()
     ]
     return tuple(sorted(rows, key=lambda row: -row.total_s)[:top])

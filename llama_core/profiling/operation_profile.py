@@ -59,13 +59,17 @@ def operation_table(times: OperationTimes, total_s: float) -> OperationTable:
     seconds = {name: times.total(name) for name in times.calls}
     between = total_s - sum(seconds.values())
     rows = [
-        OperationRow(name, s, _percent(s, total_s), times.calls[name], times.by_layer(name))
+        OperationRow(name, s, percent(s, total_s), times.calls[name], times.by_layer(name))
         for name, s in seconds.items()
     ]
-    rows.append(OperationRow(BETWEEN, between, _percent(between, total_s), 0, {}))
+    rows.append(OperationRow(BETWEEN, between, percent(between, total_s), 0, {}))
     rows.sort(key=lambda row: -row.seconds)
     return OperationTable(total_s, tuple(rows), clock_cost_s() * sum(times.calls.values()))
 
 
-def _percent(part: float, whole: float) -> float:
-    return 100 * part / whole if whole > 0 else 0.0
+def percent(part: float, whole: float) -> float:
+    """`part` of `whole` in percent: never above 100 for a part, and 100 for all of it.
+
+    The quotient comes first: `100 * x / x` rounds twice and may give 99.99999999999999.
+    """
+    return 100 * (part / whole) if whole > 0 else 0.0

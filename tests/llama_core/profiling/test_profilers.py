@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from llama_core.profiling import (
     inference_text,
     kernel_mix,
 )
+from llama_core.profiling.operation_profile import percent
 from llama_core.profiling.profile_text import bytecode_section, counters_section
 from llama_core.weights import load_weights
 
@@ -51,6 +53,13 @@ def test_a_profile_holds_every_phase_and_adds_up(engine: TextEngine) -> None:
         assert said in text
     assert "| 0 | " in text
     assert "| 1 | " in text
+
+
+def test_all_of_a_time_is_100_percent_of_it_whatever_its_length() -> None:
+    lengths = random.Random(5)
+    for whole in (lengths.uniform(1e-6, 10) for _ in range(1000)):
+        assert percent(whole, whole) == 100
+    assert percent(1.0, 0.0) == 0.0
 
 
 def test_every_step_of_a_profile_is_one_token(engine: TextEngine) -> None:
