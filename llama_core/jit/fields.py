@@ -33,7 +33,7 @@ SHARED_BYTES = CURSORS + 64 * MAX_THREADS
     KV_KIND,  # how the cache keeps its numbers: KvKind.code
     KV_BLOCK_BYTES,  # keys (or values) of 64 positions of one head
     WINDOW,  # positions a token sees, its own included; huge where attention is full
-    DIM_NUMBERS,  # address of 1 / dim, eps, and the threshold of second sets, three float32
+    DIM_NUMBERS,  # address of 1 / dim, eps, and from where on a number stands apart, three float32
     HEAD_NUMBERS,  # the same for one head, without the third
     Q_NUMBERS,  # the same for the width of all heads
     HIDDEN_NUMBERS,  # and for hidden_dim

@@ -26,19 +26,22 @@ Quants are unsigned, as `vpdpbusd` wants them. Without minima the number is scal
 offset of 8 or 128; with minima it is scale * quant + minimum.
 
 Activations. Each block of 32 numbers becomes int8 with a scale of max|x| / 127. Where one number towers
-over its row, that scale leaves little of its 31 neighbours, and such blocks (a few per cent) make most of
-the error of int8 activations. They get a second set of int8 for what the first left over, 254 times finer.
+over its row, that scale leaves little of its 31 neighbours, and such blocks (one or two of ten) make most of
+the error of int8 activations. There the towering number stands apart, as the float32 that it is, and the
+scale is that of the others.
 
 T tokens that are multiplied together form a tile; block j of all of them lies together, so that the kernel
 addresses everything from one pointer:
 
     block j: | 32 int8 of token 0 | ... of token T-1 | 16 bytes about token 0 | ... about token T-1 |
-             | the same once more, for the second set                                             |
-             | T bytes: 1 where a token has a second set (else its second set is zeros) | 15 T unused |
-    the 16 bytes: scale (f32), scale * sum (f32), -8 * sum (i32), -128 * sum (i32); sum is of the 32 int8
+             | 16 bytes: what token 0 has apart | ... token T-1 | T bytes: 1 where it has | 7 T unused |
+    about: scale (f32), scale * sum (f32), -8 * sum (i32), -128 * sum (i32); sum is of the 32 int8
+    apart: the number (f32), where its column's weights are: 64 k (i32) for 8-bit ones, quants k, and by how
+           many bits to shift (i32) them for 4-bit, for 8-bit weights; all zeros where there is none
 
-`scale * sum` multiplies the minima (the first set's holds the second set's share too). The last two are
-where the integer accumulators start, which subtracts the offset without an instruction.
+`scale * sum` multiplies the minima (and has the number apart added to it). The two after it are where the
+integer accumulators start, which subtracts the offset without an instruction. 4-bit weights of column c
+stand in the same quants as column c + 16, so that there k is taken modulo 4.
 """
 
 from __future__ import annotations
@@ -52,9 +55,9 @@ PARTIAL_HEAD_BYTES = 128
 ROW_COUNTS = (8, 4, 3, 2, 1)  # how many query rows a kernel takes together
 BLOCK_COLUMNS = 32
 ABOUT_BYTES = 16
-ACTIVATION_SET_BYTES = BLOCK_COLUMNS + ABOUT_BYTES
-# One token's share of a block: two sets and sixteen bytes for its flag.
-ACTIVATION_BLOCK_BYTES = 2 * ACTIVATION_SET_BYTES + 16
+APART_BYTES = 16
+# One token's share of a block; the last eight bytes are for its flag.
+ACTIVATION_BLOCK_BYTES = BLOCK_COLUMNS + ABOUT_BYTES + APART_BYTES + 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,8 @@ neither: blocks from left to right, in each one exact integer sum, then
 
     acc = fma(float(sum), scale_w * scale_x, acc)        acc = fma(minimum, scale_x * sum_x, acc)
 
-and, where a block has a second set of activations, the first line again for that. A tile in which some
-token has one adds zeros for the others, which changes nothing. So one token alone, in a batch, or as a
-draft to be verified gives the same bits.
+and, where one number of the block stands apart, the first line again for that number and its weight. So one
+token alone, in a batch, or as a draft to be verified gives the same bits.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from typing import Any
 from llvmlite import ir
 
 from llama_core.jit.dots import dots_of, float16
-from llama_core.jit.emit import F32, I32, Code, Value, Variable, vector
+from llama_core.jit.emit import F32, I8, I32, I64, Code, Value, Variable, vector
 from llama_core.jit.layout import (
     ABOUT_BYTES,
     ACTIVATION_BLOCK_BYTES,
-    ACTIVATION_SET_BYTES,
+    APART_BYTES,
     BLOCK_COLUMNS,
     KINDS,
     PANEL_ROWS,
@@ -79,24 +78,39 @@ def _multiply_block(
 ) -> None:
     """sums: for each first row of `isa.lanes` rows, their sums per token."""
     abouts = [x + (tile * BLOCK_COLUMNS + t * ABOUT_BYTES) for t in range(tile)]
-    _add_set(code, isa, kind, at, [x + t * BLOCK_COLUMNS for t in range(tile)], abouts, sums)
+    _add_dots(code, isa, kind, at, [x + t * BLOCK_COLUMNS for t in range(tile)], abouts, sums)
     if kind.has_min:
         for first, totals in sums.items():
             minimum = float16(isa, code, at + (2 * PANEL_ROWS + 2 * first), isa.lanes)
             for total, about in zip(totals, abouts, strict=True):
                 total.set(fma(minimum, code.load_splat(F32, about + 4, isa.lanes), total.get()))
-    second = x + tile * ACTIVATION_SET_BYTES
-    flags = code.load(ir.IntType(8 * tile), second + tile * ACTIVATION_SET_BYTES, align=1)
+    aparts = [x + (tile * (BLOCK_COLUMNS + ABOUT_BYTES) + t * APART_BYTES) for t in range(tile)]
+    flags = code.load(ir.IntType(8 * tile), aparts[0] + tile * APART_BYTES, align=1)
     with code.when(flags.compare("!=", 0)):
-        if isa.lanes < PANEL_ROWS:
-            # The weights are unpacked once more: kept until here, they would crowd sixteen registers.
-            code.keep_order()
-        numbers = [second + t * BLOCK_COLUMNS for t in range(tile)]
-        abouts = [second + (tile * BLOCK_COLUMNS + t * ABOUT_BYTES) for t in range(tile)]
-        _add_set(code, isa, kind, at, numbers, abouts, sums)
+        for t in range(tile):
+            flag = code.load(I8, aparts[0] + (tile * APART_BYTES + t))
+            with code.when(flag.compare("!=", 0)):
+                for first, totals in sums.items():
+                    _add_apart(code, isa, kind, at, first, aparts[t], totals[t])
 
 
-def _add_set(
+def _add_apart(
+    code: Code, isa: Isa, kind: PackedKind, at: Value, first: int, apart: Value, total: Variable
+) -> None:
+    """What stands apart of a token, times its column's weights of the rows from `first` on."""
+    lanes = isa.lanes
+    scale = float16(isa, code, at + 2 * first, lanes)
+    k64 = code.load(I32, apart + 4).to(I64)
+    if kind.bits == 4:
+        k64 = k64 & (kind.quant_bytes - 1)
+    quad = code.load(vector(I32, lanes), at + k64 + (kind.header_bytes + 4 * first))
+    shift = code.load_splat(I32, apart + (8 if kind.bits == 4 else 12), lanes)
+    weight = ((quad >> shift) & ((1 << kind.bits) - 1)) - kind.offset
+    factor = scale * code.load_splat(F32, apart, lanes)
+    total.set(fma(weight.to(scale.type), factor, total.get()))
+
+
+def _add_dots(
     code: Code,
     isa: Isa,
     kind: PackedKind,
@@ -105,7 +119,7 @@ def _add_set(
     abouts: list[Value],
     sums: dict[int, list[Variable]],
 ) -> None:
-    """One set of every token's activations. Weights are unpacked four columns at a time and multiplied with
+    """The int8 of every token's activations. Weights are unpacked four columns at a time and multiplied with
     all tokens at once, so that few registers hold them."""
     lanes = isa.lanes
     dots = {

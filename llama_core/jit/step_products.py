@@ -48,7 +48,7 @@ LEAST_PANELS = 4
 PANELS_AT_ONCE = 8  # even, for pairs of gate and up
 FETCH_LINES = 128  # enough to go on with until reading is under way
 ROW_BYTES = 64  # sixteen float32: one panel's results for one token
-BLOCK_BYTES = 112  # one token's share of an activation block; layout.ACTIVATION_BLOCK_BYTES
+BLOCK_BYTES = 72  # one token's share of an activation block; layout.ACTIVATION_BLOCK_BYTES
 
 
 def product(

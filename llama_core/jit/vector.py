@@ -10,8 +10,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from llama_core.jit.emit import F32, I8, Code, F32x16, I32x16, Value
-from llama_core.jit.layout import ABOUT_BYTES, ACTIVATION_BLOCK_BYTES, ACTIVATION_SET_BYTES, BLOCK_COLUMNS
+from llama_core.jit.emit import F32, I8, I32, I64, Code, F32x16, I32x16, Value, Variable, vector
+from llama_core.jit.layout import ABOUT_BYTES, ACTIVATION_BLOCK_BYTES, APART_BYTES, BLOCK_COLUMNS
 from llama_core.jit.operations import absolute, fma, maximum, reduce_lanes, round_even, select, square_root
 
 I8x16 = ir.VectorType(I8, 16)
@@ -56,54 +56,68 @@ def write_quantize(module: Any) -> None:
 
     The layout is drawn in `layout.py`. A NaN or infinity anywhere in the row makes every scale NaN, so that
     it reaches the logits, where it is found. numbers_at: three float32: 1 / n, one that is not used, and how
-    many times the row's mean square a block's largest square must be for a second set.
+    many times the row's mean square the square of a block's largest number must be for it to stand apart.
     """
     code = Code(module, "quantize", 6)
     x, padded, out, tile, token, numbers = code.args
     mean = _mean_square(code, x, padded, numbers).lane(0)
     threshold = mean * code.load(F32, numbers + 8)
     nan_if_broken = mean * 0.0
+    zero, no_record = code.splat(F32, 0.0), code.splat(vector(I32, 4), 0)
     with code.loop(0, padded, BLOCK_COLUMNS) as i:
-        halves = [code.load(F32x16, x + (i * 4 + 64 * k)) for k in range(2)]
-        largest = reduce_lanes(maximum(*(absolute(h) for h in halves)), maximum).lane(0)
-        zero = code.splat(F32, 0.0)
-        inverse = select(largest.compare("==", 0.0), zero, code.splat(F32, 127.0) / largest)
-        scale = largest * (1.0 / 127.0) + nan_if_broken
         block = out + (i >> 5) * (tile * ACTIVATION_BLOCK_BYTES)
-        quants = [round_even(h * inverse.splat()) for h in halves]
-        first_sum = _store_set(code, quants, scale, block, tile, token)
-        second_block = block + tile * ACTIVATION_SET_BYTES
-        flag_at = second_block + tile * ACTIVATION_SET_BYTES + token
+        apart_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES) + token * APART_BYTES
+        flag_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES + APART_BYTES) + token
+        halves = [code.var(code.load(F32x16, x + (i * 4 + 64 * k))) for k in range(2)]
+        largest, apart = code.var(_largest(halves)), code.var(zero)
+        code.store(no_record, apart_at)
         code.store(code.splat(I8, 0), flag_at)
-        fine = code.var(code.splat(F32, 0.0))
-        rests = [code.splat(F32x16, 0.0)] * 2
-        _store_set(code, rests, zero, second_block, tile, token)
-        with code.when((largest * largest).compare(">", threshold)):
-            rests = [fma(q, (zero - scale).splat(), h) for q, h in zip(quants, halves, strict=True)]
-            finer = [round_even(r * (inverse * 254.0).splat()) for r in rests]
+        with code.when((largest.get() * largest.get()).compare(">", threshold)):
+            column = _take_out(code, halves, largest.get())
+            apart.set(code.load(F32, x + (i + column.to(I64)) * 4))
+            largest.set(_largest(halves))
+            _store_apart(code, apart.get(), column, apart_at)
             code.store(code.splat(I8, 1), flag_at)
-            fine.set(_store_set(code, finer, scale * (1.0 / 254.0), second_block, tile, token))
+        top = largest.get()
+        inverse = select(top.compare("==", 0.0), zero, code.splat(F32, 127.0) / top)
+        scale = top * (1.0 / 127.0) + nan_if_broken
+        quants = [round_even(h.get() * inverse.splat()).to(I32x16) for h in halves]
+        for k, q in enumerate(quants):
+            code.store(q.to(I8x16), block + token * BLOCK_COLUMNS + 16 * k)
+        total = reduce_lanes(quants[0] + quants[1], Value.__add__).lane(0)
         about = block + tile * BLOCK_COLUMNS + token * ABOUT_BYTES
-        code.store(first_sum + fine.get(), about + 4)
+        code.store(scale, about)
+        code.store(scale * total.to(F32) + apart.get(), about + 4)
+        code.store(total * -8, about + 8)
+        code.store(total * -128, about + 12)
     code.finish()
 
 
-def _store_set(
-    code: Code, numbers: list[Value], scale: Value, block: Value, tile: Value, token: Value
-) -> Value:
-    """Thirty-two whole numbers as one set of a token's activations; returns scale * sum."""
-    quants_at = block + token * BLOCK_COLUMNS
-    quants = [n.to(I32x16) for n in numbers]
-    for k, q in enumerate(quants):
-        code.store(q.to(I8x16), quants_at + 16 * k)
-    total = reduce_lanes(quants[0] + quants[1], Value.__add__).lane(0)
-    about = block + tile * BLOCK_COLUMNS + token * ABOUT_BYTES
-    scaled_sum = scale * total.to(F32)
-    code.store(scale, about)
-    code.store(scaled_sum, about + 4)
-    code.store(total * -8, about + 8)
-    code.store(total * -128, about + 12)
-    return scaled_sum
+def _largest(halves: list[Variable]) -> Value:
+    """The largest magnitude of a block."""
+    return reduce_lanes(maximum(*(absolute(h.get()) for h in halves)), maximum).lane(0)
+
+
+def _take_out(code: Code, halves: list[Variable], largest: Value) -> Value:
+    """Set the block's last number of magnitude `largest` to zero; returns its column, int32."""
+    columns = [code.lane_numbers(16) + 16 * k for k in range(2)]
+    found = [
+        select(absolute(h.get()).compare("==", largest.splat()), c, c * 0)
+        for h, c in zip(halves, columns, strict=True)
+    ]
+    column = reduce_lanes(maximum(*found), maximum).lane(0)
+    for half, c in zip(halves, columns, strict=True):
+        half.set(select(c.compare("==", column.splat()), code.splat(F32x16, 0.0), half.get()))
+    return column
+
+
+def _store_apart(code: Code, number: Value, column: Value, at: Value) -> None:
+    """The record of a number that stands apart: it, and where its weights are."""
+    code.store(number, at)
+    code.store((column >> 2) << 6, at + 4)
+    within = (column & 3) << 3  # the weights of four columns share an int32
+    code.store(within + ((column >> 4) << 2), at + 8)
+    code.store(within, at + 12)
 
 
 def _mean_square(code: Code, x: Value, padded: Value, one_over_n_at: Value) -> Value:
