@@ -14,11 +14,12 @@ from llama_core.backend import MemoryReport, Model
 from llama_core.engine.engine import Engine
 from llama_core.engine.events import Finished
 from llama_core.engine.lookup import PromptLookup
+from llama_core.profiling.bandwidth import read_bandwidth
 from llama_core.profiling.bench_load import BusyPrograms
 from llama_core.profiling.bench_tasks import Task
 from llama_core.profiling.integer_peak import integer_peak
 from llama_core.profiling.machine import last_level_cache_bytes
-from llama_core.profiling.roofline import TokenCost, float32_peak, read_bandwidth
+from llama_core.profiling.roofline import TokenCost, float32_peak
 from llama_core.profiling.statistics import Spread, spread
 from llama_core.sampling_params import SamplingParams
 from llama_core.weights import ModelWeights

@@ -13,20 +13,17 @@ not the products, are its true limit; and 8-bit weights cost it twice as much ag
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.jit import ISA_VARIABLE
 from llama_core.jit.buffers import address
 from llama_core.jit.layout import BLOCK_COLUMNS, PANEL_ROWS
-from llama_core.jit.variants import Isa, choose, host_features
-from llama_core.profiling.roofline import run_together
+from llama_core.jit.variants import Isa
+from llama_core.profiling.small_kernel import compiled, own_isa
+from llama_core.profiling.together import run_together
 
 BLOCKS = 400_000  # some 10 to 20 ms
 BITS = 4
@@ -37,8 +34,8 @@ def integer_peak(threads: int, repeats: int = 5, *, isa: Isa | None = None, bloc
 
     isa: default the one that the compiled backend takes here. Raises ImportError without llvmlite.
     """
-    variant = isa or choose(host_features(), os.environ.get(ISA_VARIABLE))
-    kernel = _compiled(variant)
+    variant = isa or own_isa()
+    kernel = compiled(variant, write_peak, "integer_peak", 4)
     memory = _memory(variant, threads)
     works = [functools.partial(kernel, *(address(array) for array in arrays)) for arrays in memory]
     seconds = min(run_together(works, blocks) for _ in range(repeats))
@@ -84,43 +81,6 @@ def write_peak(module: Any, isa: Isa) -> None:
     for one, place in zip(sums, places, strict=True):
         code.store(one.get(), place)
     code.finish()
-
-
-def assembly(isa: Isa) -> str:
-    """The kernel as text."""
-    machine, module = _optimised(isa)
-    text: str = machine.emit_assembly(module)
-    return text
-
-
-def _optimised(isa: Isa) -> tuple[Any, Any]:
-    import llvmlite.binding as llvm
-    from llvmlite import ir
-
-    from llama_core.jit.build import optimise, target_machine
-
-    machine = target_machine(isa)
-    written = ir.Module("peak")
-    write_peak(written, isa)
-    module = llvm.parse_assembly(str(written))
-    optimise(module, machine)
-    return machine, module
-
-
-@functools.cache
-def _compiled(isa: Isa) -> Callable[..., None]:
-    import llvmlite.binding as llvm
-
-    machine, module = _optimised(isa)
-    engine = llvm.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(engine.get_function_address("integer_peak"))
-
-    def call(*args: int) -> None:
-        function(*args)  # without the interpreter's lock
-
-    call.engine = engine  # type: ignore[attr-defined]  # its memory is the machine code
-    return call
 
 
 Memory = tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int32]]

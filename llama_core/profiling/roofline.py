@@ -10,21 +10,15 @@ Patterson, Communications of the ACM 52(4), 2009). Bandwidth and peak are measur
 
 from __future__ import annotations
 
-import functools
-import threading
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llama_core.backend import KvType
-from llama_core.blas import BlasThreads
 from llama_core.checkpoint import Checkpoint
 
-BUFFER_BYTES = 128 << 20  # larger than any last-level cache of a desktop machine
 F32_BYTES = 4
 
 
@@ -69,82 +63,6 @@ def token_cost(checkpoint: Checkpoint, weights: Literal["file", "float32"], kv: 
     value_bytes = {"f32": F32_BYTES, "f16": 2, "q8": 1.125}[kv]
     kv_bytes = 2 * config.n_layers * config.kv_dim * value_bytes
     return TokenCost(weight_bytes, kv_bytes, multiply_adds, config.vocab_size * config.dim)
-
-
-@dataclass(frozen=True, slots=True)
-class Bandwidth:
-    """Bytes per second of reading a buffer of `buffer_bytes` again and again with `threads` threads."""
-
-    bytes_per_s: float
-    threads: int
-    buffer_bytes: int
-    method: str
-
-
-def read_bandwidth(threads: int, passes: int = 6, buffer_bytes: int = BUFFER_BYTES) -> Bandwidth:
-    """Measure once. Each thread reads its own part of the buffer `passes` times; the last to end counts.
-
-    The loop is compiled where Numba is there, else a dot product of the buffer with itself.
-    """
-    method, read = _reader()
-    n = buffer_bytes // 8 // threads
-    parts = [np.ones(n, dtype=np.uint64) for _ in range(threads)]
-    blas = BlasThreads(1)  # the fallback's product must not start threads of its own
-    try:
-        seconds = run_together([functools.partial(read, part) for part in parts], passes)
-    finally:
-        blas.restore()
-    return Bandwidth(n * 8 * threads * passes / seconds, threads, n * 8 * threads, method)
-
-
-def run_together(works: Sequence[Callable[[int], Any]], passes: int) -> float:
-    """Each `work(passes)` on a thread of its own, all at once, after a `work(1)` to warm up: seconds from the
-    first start to the last end."""
-    barrier = threading.Barrier(len(works))
-    spans: list[tuple[float, float]] = []
-
-    def run(work: Callable[[int], Any]) -> None:
-        work(1)
-        barrier.wait()
-        started = time.perf_counter()
-        work(passes)
-        spans.append((started, time.perf_counter()))
-
-    workers = [threading.Thread(target=run, args=(work,)) for work in works]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return max(end for _, end in spans) - min(start for start, _ in spans)
-
-
-Reader = Callable[[NDArray[np.uint64], int], Any]
-
-
-@functools.cache
-def _reader() -> tuple[str, Reader]:
-    """A function that reads an array `passes` times without holding the GIL, and its name."""
-    try:
-        import numba
-    except ImportError:
-
-        def dot(part: NDArray[np.uint64], passes: int) -> None:
-            values = part.view(np.float32)
-            for _ in range(passes):
-                np.dot(values, values)
-
-        return "dot products (BLAS)", dot
-
-    @numba.njit(nogil=True)
-    def xor(part: NDArray[np.uint64], passes: int) -> np.uint64:
-        total = np.uint64(0)
-        for n in range(passes):
-            for value in part:
-                total ^= value + np.uint64(n)  # differs from pass to pass, so that none can be left out
-        return total
-
-    xor(np.ones(8, dtype=np.uint64), 1)
-    return "compiled loop", xor
 
 
 def float32_peak(repeats: int = 5) -> float:

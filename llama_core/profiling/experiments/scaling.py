@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backend import Cache, Model
+from llama_core.profiling.bandwidth import read_bandwidth
 from llama_core.profiling.experiment import (
     Case,
     Check,
@@ -32,7 +33,7 @@ from llama_core.profiling.experiments.fits import (
 )
 from llama_core.profiling.experiments.models import NO_MODEL, default_checkpoint, fill, models, token_ids
 from llama_core.profiling.integer_peak import integer_peak
-from llama_core.profiling.roofline import float32_peak, read_bandwidth, token_cost
+from llama_core.profiling.roofline import float32_peak, token_cost
 
 LENGTHS = (16, 64, 256, 1024, 2048)
 SMALL_CHUNK = 16

@@ -15,11 +15,13 @@ import pytest
 from chat_app.commands import lab as commands_lab
 from llama_core.jit import kernel_build
 from llama_core.jit.library import Built, write_built
+from llama_core.profiling.bandwidth import Bandwidth
 from llama_core.profiling.experiment import Case, Experiment, LabContext, NotMeasured, Row, Timed
 from llama_core.profiling.experiments import (
     batching,
     break_even,
     compiled,
+    kv_types,
     memory,
     models,
     products,
@@ -27,7 +29,7 @@ from llama_core.profiling.experiments import (
     texts,
     tokenizer,
 )
-from llama_core.profiling.roofline import Bandwidth, TokenCost
+from llama_core.profiling.roofline import TokenCost
 from llama_core.profiling.statistics import Interval, Spread
 from llama_core.tokenizers.spm_bpe import SPACE
 
@@ -76,6 +78,8 @@ def test_before_and_after_give_the_same(
     monkeypatch.setattr(memory, "N_LAYERS", 2)
     # The kernels were built once for all tests.
     monkeypatch.setattr(compiled, "step_compile_s", lambda: 4.0)
+    # A random model's few hundred tokens: rounding alone moves its perplexity by a tenth of a per cent.
+    monkeypatch.setattr(kv_types, "GROWTH", dict.fromkeys(kv_types.GROWTH, 0.005))
     names = []
     for case in experiment.cases(context):
         assert case.name not in names

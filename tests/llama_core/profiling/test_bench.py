@@ -10,12 +10,13 @@ import psutil
 import pytest
 
 from llama_core.profiling import bench
+from llama_core.profiling.bandwidth import Bandwidth
 from llama_core.profiling.bench import PRODUCTS_LABEL, Arithmetic, BenchResult, Row, run_bench
 from llama_core.profiling.bench_start import middle_start
 from llama_core.profiling.bench_tasks import Task, decode, prefill, random_ids
 from llama_core.profiling.bench_text import bench_json, bench_lines, ratios, sooner
 from llama_core.profiling.machine import BLAS_OVERRIDES, describe_machine, machine_lines
-from llama_core.profiling.roofline import Bandwidth, TokenCost, float32_peak, read_bandwidth, token_cost
+from llama_core.profiling.roofline import TokenCost, float32_peak, token_cost
 
 MEGA = 1e6
 
@@ -197,27 +198,6 @@ def test_several_starts_are_given_by_their_middle() -> None:
     assert sooner([middle]) == []
     theirs = {**middle, "backend": "llama.cpp", "ttft_warm_s": 0.1}
     assert sooner([middle, theirs]) == ["first token, warm: jit is 5.0x sooner than llama.cpp"]
-
-
-def test_bandwidth_is_of_this_world() -> None:
-    for threads in (1, 2):
-        reading = read_bandwidth(threads, passes=2)
-        assert 100 * MEGA < reading.bytes_per_s < 10_000_000 * MEGA
-        assert reading.buffer_bytes >= 96 * MEGA
-        assert reading.threads == threads
-
-
-def test_bandwidth_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    from llama_core.profiling import roofline
-
-    monkeypatch.setitem(sys.modules, "numba", None)
-    roofline._reader.cache_clear()
-    try:
-        reading = read_bandwidth(1, passes=2)
-    finally:
-        roofline._reader.cache_clear()
-    assert reading.method == "dot products (BLAS)"
-    assert reading.bytes_per_s > 100 * MEGA
 
 
 def test_float32_peak_is_positive() -> None:

@@ -10,13 +10,13 @@ import pytest
 from llama_core.jit.buffers import address
 from llama_core.jit.variants import VARIANTS, Isa, host_features
 from llama_core.profiling.integer_peak import (
-    _compiled,
     _memory,
-    assembly,
     integer_peak,
     multiply_adds_per_block,
     shape,
+    write_peak,
 )
+from llama_core.profiling.small_kernel import assembly, compiled
 
 RUNNABLE = [isa for isa in VARIANTS.values() if all(host_features().get(f) for f in isa.needs)]
 # What multiplies four numbers in each lane at once; elsewhere LLVM chooses.
@@ -27,7 +27,8 @@ INSTRUCTIONS = {"avx512vnni": "vpdpbusd", "avxvnni": "vpdpbusd", "avx2": "vpmadd
 def test_the_sums_are_the_dot_products_that_are_counted(isa: Isa) -> None:
     blocks = 3
     [(words, fours, totals)] = _memory(isa, 1)
-    _compiled(isa)(address(words), address(fours), address(totals), blocks)
+    kernel = compiled(isa, write_peak, "integer_peak", 4)
+    kernel(address(words), address(fours), address(totals), blocks)
     # words: (k, vectors, lanes, 4), fours: (tokens, lanes, 4)
     expected = blocks * np.einsum("kvlc,tlc->vtl", words.astype(np.int64), fours.astype(np.int64))
     np.testing.assert_array_equal(totals, expected)
@@ -38,7 +39,7 @@ def test_the_sums_are_the_dot_products_that_are_counted(isa: Isa) -> None:
 @pytest.mark.parametrize("isa", RUNNABLE, ids=lambda isa: isa.name)
 def test_no_product_is_left_out_of_the_loop(isa: Isa) -> None:
     """What the compiler could compute once, before the loop, would be counted and cost nothing."""
-    lines = assembly(isa).splitlines()
+    lines = assembly(isa, write_peak).splitlines()
     [jump] = [n for n, line in enumerate(lines) if re.match(r"\s+(jne|b\.ne)\s", line)]
     label = lines[jump].split()[-1] + ":"
     loop = lines[lines.index(label) : jump]
