@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +17,7 @@ from chat_app.fetch.file_hash import CHUNK, compute_sha256
 from chat_app.fetch.hub_child import NOT_INSTALLED, UNCLEAR
 from chat_app.models import HUB_PREFIX
 from chat_app.paths import ensure_dir, get_paths
+from llama_core.own_module import module_command, module_environment
 
 NAME = re.compile(r"^[\w.-]+$")
 
@@ -56,16 +56,8 @@ def pull_from_hub(
             on_progress(min(_bytes_in(staged), total), total)
         return cancelled() if cancelled is not None else False
 
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "chat_app.fetch.hub_child",
-        repo,
-        str(staged),
-        *([wanted] if wanted else []),
-    ]
-    environment = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONIOENCODING": "utf-8"}
+    command = module_command("chat_app.fetch.hub_child", repo, str(staged), *([wanted] if wanted else []))
+    environment = {**module_environment(), "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONIOENCODING": "utf-8"}
     errors = folder / "hub-errors.txt"
     code = run_child(command, environment=environment, stderr_path=errors, on_line=on_line, cancelled=watch)
     if code != 0:

@@ -25,6 +25,7 @@ from pathlib import Path
 from llama_core.engine.events import LoadProgress
 from llama_core.jit.library import Built, Library, OnProgress, cache_key, read_built, write_built
 from llama_core.jit.variants import VARIANTS, Isa
+from llama_core.own_module import module_command, module_environment
 
 # Built in this process or by its child, so that a second model need not wait where there is no cache folder.
 _built: dict[str, Built] = {}
@@ -96,12 +97,10 @@ def _start(*arguments: str, stdin: int, stdout: int) -> subprocess.Popen[bytes] 
     """This module in a process of its own."""
     if not sys.executable or getattr(sys, "frozen", False):
         return None
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "llama_core.jit.kernel_build", *arguments],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            module_command("llama_core.jit.kernel_build", *arguments),
+            env=module_environment(),
             stdin=stdin,
             stdout=stdout,
             stderr=subprocess.DEVNULL,

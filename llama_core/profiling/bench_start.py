@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llama_core.own_module import module_command, module_environment
 from llama_core.profiling.machine import use_native_blas
 
 PROMPT_N = 31  # a short chat prompt
@@ -38,8 +39,14 @@ def measure_start(
         "kv": kv,
         "kernel_cache": str(kernel_cache) if kernel_cache else None,
     }
-    command = [sys.executable, "-m", "llama_core.profiling.bench_start", json.dumps(request)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        module_command("llama_core.profiling.bench_start", json.dumps(request)),
+        env=module_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode != 0:
         words = done.stderr.strip().splitlines()
         raise RuntimeError(words[-1] if words else f"exit code {done.returncode}")

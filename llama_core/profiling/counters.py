@@ -9,13 +9,13 @@ it knows no cycles.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from llama_core.own_module import module_command, module_environment
 
 EVENTS = ("instructions", "cycles", "cache-misses", "branch-misses")
 PERF_TOKENS = (32, 96)
@@ -88,7 +88,7 @@ def _text(path: Path | None) -> str:
 
 def _worker(request: dict[str, str]) -> Callable[[int], list[str]]:
     def command(n: int) -> list[str]:
-        return [sys.executable, "-m", "llama_core.profiling.counters_worker", json.dumps({**request, "n": n})]
+        return module_command("llama_core.profiling.counters_worker", json.dumps({**request, "n": n}))
 
     return command
 
@@ -110,7 +110,7 @@ def _difference(run: Run, worker: Callable[[int], list[str]], tokens: tuple[int,
 def _child(command: list[str]) -> str | None:
     """The child's stderr, where both tools report; None when it failed or took too long. One BLAS thread:
     a second one spins while it waits, and its instructions would count."""
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**module_environment(), "OPENBLAS_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
             command,
