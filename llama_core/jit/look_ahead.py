@@ -18,15 +18,17 @@ PAIRS = 24
 
 
 class LookAhead:
-    """`distance` is for the next step; `took` tells how long a decoded token took with it."""
+    """`distance` is for the next step; `took` tells how long a decoded token took with it. Whoever sets
+    `fixed` takes the choice away."""
 
     def __init__(self) -> None:
         self.distance = DISTANCES[0]
+        self.fixed = False
         self._seconds: list[float] = []
         self._ratios: list[float] = []  # the second distance's time to the first's
 
     def took(self, seconds: float) -> None:
-        if len(self._ratios) == PAIRS:
+        if self.fixed or len(self._ratios) == PAIRS:
             return
         self._seconds.append(seconds)
         if len(self._seconds) == 1:

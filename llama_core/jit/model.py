@@ -152,6 +152,15 @@ class JitLlama:
         self._logit_rows[:count] = np.cumsum([len(ids) for ids, _ in sequences]) - 1
         return self._run(sequences, count, cancelled)
 
+    def fix_look_ahead(self, distance: int) -> None:
+        """From now on ask for weights `distance` bytes ahead, for experiments: decoding then does not find
+        out what is best."""
+        self._look_ahead.distance, self._look_ahead.fixed = distance, True
+
+    def set_outliers(self, outlier: float, hidden: float) -> None:
+        """Where a number of the activations stands apart (see `workspace.py`); `math.inf`: nowhere."""
+        self._work.set_outliers(outlier, hidden)
+
     def close(self) -> None:
         """Stop the helper threads. May be called twice."""
         if self._team is not None:

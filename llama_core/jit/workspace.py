@@ -87,10 +87,10 @@ class Workspace:
         return self._arenas[name]
 
     def _set_model(self, config: ModelConfig, weights: PackedWeights, threads: int) -> None:
-        rows = ((config.dim, OUTLIER), (config.q_dim, OUTLIER), (config.hidden_dim, OUTLIER_HIDDEN))
-        numbers = self._new("numbers", 256).floats(16).reshape(4, 4)
-        for record, (width, outlier) in zip(numbers, rows, strict=False):
-            record[:3] = 1.0 / width, config.norm_eps, outlier**2
+        numbers = self._numbers = self._new("numbers", 256).floats(16).reshape(4, 4)
+        for record, width in zip(numbers, (config.dim, config.q_dim, config.hidden_dim), strict=False):
+            record[:2] = 1.0 / width, config.norm_eps
+        self.set_outliers(OUTLIER, OUTLIER_HIDDEN)
         numbers[3] = 1.0 / config.head_dim, config.norm_eps, 1.0 / math.sqrt(config.head_dim), 0.0
         at = address(numbers)
         values = {
@@ -114,6 +114,11 @@ class Workspace:
         }
         for field, value in values.items():
             self.plan[field] = value
+
+    def set_outliers(self, outlier: float, hidden: float) -> None:
+        """How many times its row's root mean square a number must be to stand apart, and that for the input
+        of down_proj."""
+        self._numbers[:3, 2] = outlier**2, outlier**2, hidden**2
 
     def _set_rows(self, config: ModelConfig) -> None:
         """One row per token."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from llama_core.model import Llama
 from llama_core.profiling.experiment import LabContext
 from llama_core.profiling.synthetic import STORIES15M, random_checkpoint
 from llama_core.weights import load_weights
+
+if TYPE_CHECKING:
+    from llama_core.jit.model import JitLlama
 
 
 class NoTokenizer:
@@ -77,23 +81,40 @@ def numpy_model(context: LabContext, checkpoint: Checkpoint) -> Llama:
     return model
 
 
-def compiled_model(context: LabContext, checkpoint: Checkpoint, kv: KvType = "f32") -> Model | str:
-    """The compiled model of a checkpoint, or why there is none. `kv`: how its cache keeps numbers."""
+def compiled_model(
+    context: LabContext,
+    checkpoint: Checkpoint,
+    kv: KvType = "f32",
+    *,
+    isa: str | None = None,
+    threads: int | None = None,
+    owner: str = "",
+) -> JitLlama | str:
+    """The compiled model of a checkpoint, or why there is none.
+
+    kv: how its cache keeps numbers; isa, threads: None for the best, and for the run's. An experiment that
+    changes a model's settings has its own: `owner` is its name.
+    """
     from llama_core import jit
 
     reason = jit.jit_available()
     if reason is not None:
         return reason
 
-    def load() -> Model | str:
+    def load() -> JitLlama | str:
         try:
             return jit.load_jit_model(
-                checkpoint, threads=context.threads, kv=kv, kernel_cache=context.kernel_cache
+                checkpoint,
+                threads=threads or context.threads,
+                kv=kv,
+                kernel_cache=context.kernel_cache,
+                isa=isa,
             )
         except Exception as error:  # noqa: BLE001 - a compiler's errors have no common base; NumPy's rows stay
             return f"{type(error).__name__}: {error}"
 
-    model: Model | str = context.share(f"jit {checkpoint.path} {kv}", load)
+    key = f"jit {checkpoint.path} {kv} {isa} {threads} {owner}"
+    model: JitLlama | str = context.share(key, load)
     return model
 
 

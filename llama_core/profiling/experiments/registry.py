@@ -8,6 +8,7 @@ from llama_core.profiling.experiments import (
     batching,
     compiled,
     dtype,
+    kernels,
     kv_types,
     memory,
     products,
@@ -32,5 +33,6 @@ def experiments() -> list[Experiment]:
         compiled,
         scaling,
         kv_types,
+        kernels,
     )
     return sorted((module.EXPERIMENT for module in modules), key=lambda experiment: experiment.number)

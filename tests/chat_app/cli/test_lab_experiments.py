@@ -15,12 +15,14 @@ import pytest
 from chat_app.commands import lab as commands_lab
 from llama_core.jit import kernel_build
 from llama_core.jit.library import Built, write_built
+from llama_core.jit.variants import PORTABLE, VARIANTS, host_features
 from llama_core.profiling.bandwidth import Bandwidth
 from llama_core.profiling.experiment import Case, Experiment, LabContext, NotMeasured, Row, Timed
 from llama_core.profiling.experiments import (
     batching,
     break_even,
     compiled,
+    kernels,
     kv_types,
     memory,
     models,
@@ -78,6 +80,9 @@ def test_before_and_after_give_the_same(
     monkeypatch.setattr(memory, "N_LAYERS", 2)
     # The kernels were built once for all tests.
     monkeypatch.setattr(compiled, "step_compile_s", lambda: 4.0)
+    # Those between are compiled for the tests of the kernels.
+    variants = [isa for isa in VARIANTS.values() if all(host_features().get(f) for f in isa.needs)]
+    monkeypatch.setattr(kernels, "VARIANTS", {isa.name: isa for isa in (variants[0], PORTABLE)})
     # A random model's few hundred tokens: rounding alone moves its perplexity by a tenth of a per cent.
     monkeypatch.setattr(kv_types, "GROWTH", dict.fromkeys(kv_types.GROWTH, 0.005))
     names = []

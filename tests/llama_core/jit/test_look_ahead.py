@@ -25,6 +25,17 @@ def test_the_faster_distance_stays(faster: int) -> None:
     assert set(tried[2 * PAIRS :]) == {faster}
 
 
+def test_a_fixed_distance_stays_whatever_is_faster(toys: SimpleNamespace) -> None:
+    model = toys.load(toys.checkpoint("Q4_1"))
+    cache = model.new_cache(2 * PAIRS + 8)
+    for distance in DISTANCES:
+        model.fix_look_ahead(distance)
+        cache.truncate(0)
+        for _ in range(cache.capacity):
+            model.forward(np.array([1], np.int32), cache)
+            assert model._look_ahead.distance == distance
+
+
 def test_logits_are_the_same_while_distances_are_tried(toys: SimpleNamespace) -> None:
     checkpoint = toys.checkpoint("Q4_1")
     ids = np.random.default_rng(1).integers(0, 130, 2 * PAIRS + 8).astype(np.int32)

@@ -149,6 +149,17 @@ def test_the_cut_into_calls_does_not_show(toys: SimpleNamespace) -> None:
         np.testing.assert_array_equal(forward_all(single, IDS, chunks), reference)
 
 
+def test_what_stands_apart_brings_the_model_nearer_to_float32(toys: SimpleNamespace) -> None:
+    checkpoint = toys.checkpoint("Q8_0")
+    wanted = forward_all(Llama(checkpoint.config, load_weights(checkpoint)), IDS, 50)
+    model = toys.load(checkpoint)
+    errors = []
+    for outlier in (np.inf, 2.0, 0.0):  # none, some, one of every block
+        model.set_outliers(outlier, outlier)
+        errors.append(((forward_all(model, IDS, 50) - wanted) ** 2).mean())
+    assert errors[0] > errors[1] > errors[2]
+
+
 @pytest.mark.parametrize(("kv", "ratio"), [("f16", 1 / 2), ("q8", (64 + 4) / (4 * 64))])
 def test_a_smaller_cache_is_nearly_as_good(toys: SimpleNamespace, kv: str, ratio: float) -> None:
     """As far off as int8 activations are that round the other way; what the cache itself loses is shown in
