@@ -46,7 +46,9 @@ class Claim:
     def __str__(self) -> str:
         if math.isinf(self.high):
             return "faster" if self.low == 1.0 else f"at least {self.low:g}x"
-        return f"slower (at most {self.high:g}x)" if self.low == 0 else f"{self.low:g}x to {self.high:g}x"
+        if self.low == 0.0:
+            return "slower" if self.high == 1.0 else f"at most {self.high:g}x"
+        return f"{self.low:g}x to {self.high:g}x"
 
 
 FASTER = Claim()

@@ -87,10 +87,11 @@ def machine_lines(machine: dict[str, Any]) -> list[str]:
     load = ", ".join(f"{value:g}" for value in machine["load_average"] or ()) or "unknown"
     versions = f"Python {machine['python']}, NumPy {machine['numpy']}, Numba {machine['numba'] or 'absent'}"
     sizes = f"{machine['cores']} cores, {machine['cache_mib']} MiB cache, {machine['memory_gib']:g} GiB"
+    threads = machine["threads"] or f"each backend its own choice (BLAS: {machine['blas_threads']})"
     return [
         f"{machine['cpu']}, {sizes}; {features}",
         f"{machine['system']}; {versions}; BLAS {machine['blas']}, kernel {machine['blas_kernel']}",
-        f"threads used: {machine['threads'] or 'each backend its own choice'}; load average before: {load}",
+        f"threads used: {threads}; load average before: {load}",
     ]
 
 

@@ -138,11 +138,21 @@ def short_cells(record: Record, row: Row) -> tuple[str, ...]:
     return (topic, row.name, *sides(row, spread=False), interval(row), outputs(row), judged)
 
 
+# How a row is to be read; above every table.
+_LEGEND = """\
+Each row is one piece of work done in two ways, in turn, again and again. The ratio is the time of the first
+way divided by that of the second: above 1, the second is faster. It is the median of the pairs, and in
+brackets stands its 95 % interval. A claim is confirmed where the whole interval lies inside it, refuted
+where all of it lies outside or the outputs differ, and open in between. `within 1e-06`: no value is further
+off than that share of the largest one. (1, 256, 6, 48) is a shape: sequences, positions, heads, numbers a
+head."""
+
+
 def findings(records: Sequence[Record]) -> str:
     """The README's table: the telling rows of each experiment, every negative result among them."""
     rows = [short_cells(record, row) for record in records for row in headline_rows(record.rows)]
-    paragraphs = [tally(records), *gaps(records), *provenance(records)]
-    return "\n".join(markdown_table(_SHORT_HEADER, rows)) + "\n\n" + "\n\n".join(paragraphs) + "\n"
+    table = "\n".join(markdown_table(_SHORT_HEADER, rows))
+    return "\n\n".join([_LEGEND, table, tally(records), *gaps(records), *provenance(records)]) + "\n"
 
 
 def tally(records: Sequence[Record]) -> str:
@@ -205,7 +215,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 def full(records: Sequence[Record]) -> str:
     """Findings first, then each experiment's rows with their spread."""
-    return findings(records) + "\n" + "\n".join(section(record) for record in records)
+    return "# Findings\n\n" + findings(records) + "\n" + "\n".join(section(record) for record in records)
 
 
 def put_into(readme: str, text: str) -> str:

@@ -275,6 +275,6 @@ def test_only_what_stands_between_the_markers_is_changed(lab: RunCli, tmp_path: 
     readme.write_bytes(f"# x\r\n{report.BEGIN}\nold\n{report.END}\r\nend".encode())
     assert lab([], "report", "--readme", str(readme)).code == 0
     text = readme.read_bytes()
-    assert text.startswith(f"# x\r\n{report.BEGIN}\n| experiment |".encode())
+    assert text.startswith(f"# x\r\n{report.BEGIN}\nEach row is ".encode())
     assert text.endswith(f"\n{report.END}\r\nend".encode())
     assert b"old" not in text

@@ -27,6 +27,7 @@ MACHINE: dict[str, Any] = {
     "numba": "0.68.1",
     "blas": "openblas 0.3.31",
     "blas_kernel": "Haswell",
+    "blas_threads": 2,
     "threads": 2,
     "load_average": [0.5, 0.6, 0.7],
 }
