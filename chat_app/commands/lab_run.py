@@ -13,7 +13,7 @@ from chat_app.commands.lab_text import columns, fold, row_text, run_table
 from chat_app.error_text import describe_error
 from chat_app.formatting import duration
 from chat_app.line.console import say, write
-from chat_app.line.interrupt import EndSignal, signals_raise
+from chat_app.line.interrupt import EndSignal, name_of, signal_of, signals_raise
 from chat_app.options import UsageError, settings_from
 from chat_app.paths import ensure_dir, get_paths
 from chat_app.store.durable import AppendFile
@@ -130,15 +130,6 @@ def run_each(chosen: Sequence[Experiment], context: LabContext, files: ResultFil
             say(f"{experiment.name} {incomplete}")
             broken += 1
     return broken
-
-
-def signal_of(stop: KeyboardInterrupt) -> int:
-    return stop.signum if isinstance(stop, EndSignal) else signal.SIGINT
-
-
-def name_of(stop: KeyboardInterrupt) -> str:
-    """What ended the run, as people call it."""
-    return signal.Signals(stop.signum).name if isinstance(stop, EndSignal) else "Ctrl+C"
 
 
 def stopped_text(stop: KeyboardInterrupt, files: ResultFiles) -> str:

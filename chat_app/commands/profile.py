@@ -15,6 +15,7 @@ from chat_app.commands.bench import native_blas
 from chat_app.error_text import describe_error
 from chat_app.line.console import say, write
 from chat_app.line.engine_start import locate_model
+from chat_app.line.interrupt import EndSignal, name_of, signal_of, signals_raise
 from chat_app.options import UsageError, add_model_options, add_output_option, settings_from
 from chat_app.paths import get_paths
 
@@ -71,15 +72,18 @@ def run(args: argparse.Namespace) -> int:
     kinds = KINDS if args.kind == "all" else (args.kind,)
     collected = Collected()
     try:
-        for kind in kinds:
-            say(f"profiling: {kind}")
-            PROFILERS[kind](args, settings, collected)
+        with signals_raise(EndSignal):
+            for kind in kinds:
+                say(f"profiling: {kind}")
+                PROFILERS[kind](args, settings, collected)
     except BaseException as error:  # Ctrl+C too: minutes of measuring are not thrown away
         if collected.sections:
             show(args, machine, collected, folder, [broken_off(error, kind, collected)])
         elif folder is not None:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # empty, unless it is an earlier report's
+        if isinstance(error, EndSignal):
+            return 128 + signal_of(error)
         raise
     show(args, machine, collected, folder, [])
     return 0
@@ -102,7 +106,10 @@ def report_folder(args: argparse.Namespace) -> Path | None:
 
 def broken_off(error: BaseException, kind: str, collected: Collected) -> str:
     """What there is, and what there is not."""
-    how = "Interrupted" if isinstance(error, KeyboardInterrupt) else f"Broken off ({describe_error(error)})"
+    if isinstance(error, KeyboardInterrupt):
+        how = f"Stopped by {name_of(error)}"
+    else:
+        how = f"Broken off ({describe_error(error)})"
     titles = ", ".join(section.title.partition(" (")[0] for section in collected.sections)
     return f"{how} while profiling {kind}; measured before that and kept: {titles}."
 

@@ -58,6 +58,16 @@ class EndSignal(KeyboardInterrupt):
         self.signum = signum
 
 
+def signal_of(stop: KeyboardInterrupt) -> int:
+    """The number of what ended the work."""
+    return stop.signum if isinstance(stop, EndSignal) else signal.SIGINT
+
+
+def name_of(stop: KeyboardInterrupt) -> str:
+    """What ended the work, as people call it."""
+    return signal.Signals(stop.signum).name if isinstance(stop, EndSignal) else "Ctrl+C"
+
+
 @contextlib.contextmanager
 def signals_raise(make: Callable[[int], BaseException]) -> Iterator[None]:
     """SIGTERM and SIGHUP, where nobody handles them, raise what `make` gives, for work that asks no flag.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
+import os
 import signal
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -14,8 +17,8 @@ Result = TypeVar("Result")
 def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:
     """`function(*arguments)` in a new process (both must be picklable); raises what it raises.
 
-    The child ends with this call, however it ends: Ctrl+C does not wait for it. Raises RuntimeError where
-    the child ends without an answer, as when the system takes its memory away.
+    The child ends with this call, however it ends: Ctrl+C does not wait for it, and it ends with this process
+    too. Raises RuntimeError where it ends without an answer, as when the system takes its memory away.
     """
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
@@ -40,7 +43,16 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result
 def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     # Ctrl+C reaches every process of a terminal; the parent decides, and says what there is to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         sender.send((function(*arguments), None))
     except Exception as error:  # noqa: BLE001  whatever it is, the parent raises it
         sender.send((None, error))
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed could not end this process."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)

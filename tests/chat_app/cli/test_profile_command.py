@@ -102,7 +102,7 @@ def test_a_place_that_takes_no_report_is_found_before_measuring(
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (KeyboardInterrupt(), 130, "Interrupted while"),
+        (KeyboardInterrupt(), 130, "Stopped by Ctrl+C while"),
         (RuntimeError("bad"), 1, "Broken off (RuntimeError: bad)"),
     ],
 )
@@ -137,10 +137,12 @@ def test_what_is_measured_before_the_end_is_kept(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a terminal's Ctrl+C is a signal to a group of processes")
-def test_ctrl_c_ends_at_once_with_what_there_is(
-    tiny_model: Path, tmp_path: Path, llama_chat_home: Path
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_it_at_once_with_what_there_is(
+    name: str, tiny_model: Path, tmp_path: Path, llama_chat_home: Path
 ) -> None:
-    """The process that measures gets the signal too, as in a terminal."""
+    """The process that measures gets Ctrl+C too, as in a terminal; other signals reach the parent alone."""
+    number = getattr(signal, name)
     report = tmp_path / "report"
     arguments = ["profile", "all", "-m", str(tiny_model), *OPTIONS[:-1], "400", "--report", str(report)]
     with subprocess.Popen(
@@ -155,11 +157,13 @@ def test_ctrl_c_ends_at_once_with_what_there_is(
         for line in child.stderr:
             said.append(line)
             if "profiling: memory" in line:
-                os.killpg(child.pid, signal.SIGINT)
+                send = os.killpg if name == "SIGINT" else os.kill
+                send(child.pid, number)
                 break
         out, err = child.communicate(timeout=60)
-    assert child.returncode == 130, err
-    assert "Interrupted while profiling memory" in err
+    assert child.returncode == 128 + number, err
+    stopped = "Ctrl+C" if name == "SIGINT" else name
+    assert f"Stopped by {stopped} while profiling memory" in err
     assert "Inference, numpy float32, Bytecode." in err
     assert "Traceback" not in err
     assert "## Bytecode" in out

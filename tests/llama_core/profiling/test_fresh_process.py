@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import psutil
 import pytest
@@ -32,7 +35,6 @@ def test_an_end_without_an_answer_is_a_sentence() -> None:
 
 def test_an_interruption_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were it waited for, this test would take ten minutes."""
-    import time
     from multiprocessing.connection import Connection
 
     def interrupted(receiver: Connection) -> None:
@@ -43,3 +45,21 @@ def test_an_interruption_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -
         in_fresh_process(time.sleep, 600)
     names = [" ".join(child.cmdline()) for child in psutil.Process().children()]
     assert not any("spawn_main" in name for name in names)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_it_ends_with_a_parent_that_was_killed() -> None:
+    """Were it not to, it would live for ten minutes."""
+    code = (
+        "import time; from llama_core.profiling.fresh_process import in_fresh_process\n"
+        "if __name__ == '__main__': in_fresh_process(time.sleep, 600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as parent:
+        process = psutil.Process(parent.pid)
+        measuring: list[psutil.Process] = []
+        while not measuring:
+            time.sleep(0.05)
+            measuring = [c for c in process.children() if "spawn_main" in " ".join(c.cmdline())]
+        time.sleep(1.0)  # it may still be starting, when the pipe it starts from ends it as well
+        parent.kill()
+    assert psutil.wait_procs(measuring, timeout=60)[1] == []
