@@ -218,7 +218,8 @@ def profile_counters(args: argparse.Namespace, settings: Settings, collected: Co
     path = locate_model(settings.model)
     events = []
     for backend in backends(settings):
-        say(f"counting: {backend} (where it has to be simulated, a minute or two)")
+        simulated = "" if args.no_simulate else " (where it has to be simulated, a minute or two)"
+        say(f"counting: {backend}{simulated}")
         found = counters.profile_counters(path, backend, get_paths().kernels, simulate=not args.no_simulate)
         events.append(found)
     variant, kernels = profile_kernels()

@@ -21,8 +21,11 @@ ENGINE_MODULES = (
     "llama_core.sampling",
     "llama_core.engine.context",
     "llama_core.engine.reply",
+    "llama_core.jit.model",
     "llama_core.tokenizers.merge",
     "llama_core.tokenizers.spm_bpe",
+    "llama_core.tokenizers.byte_bpe",
+    "llama_core.tokenizers.detokenizer",
 )
 BASELINE_MODULES = ("llama_core.profiling.baseline", "llama_core.profiling.baseline_tokenizer")
 

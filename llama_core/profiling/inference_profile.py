@@ -145,9 +145,10 @@ def profile_inference(
     backend adds once, while the kernels are built."""
     from llama_core.profiling.bench_start import peak_bytes
 
-    ids, encode_first, encode_again = encode(engine, prompt_n)
     generated_n = max(2, min(generated_n, engine.ctx_size - 1))
-    ids = ids[: max(1, min(prompt_n, engine.ctx_size - generated_n))]
+    prompt_n = max(1, min(prompt_n, engine.ctx_size - generated_n))
+    ids, encode_first, encode_again = encode(engine, prompt_n)
+    ids = ids[:prompt_n]
     with plain_steps(engine.engine):
         generate(engine.engine, ids, 2)  # the first pass pays for pages and caches
         timings, reply = generate(engine.engine, ids, generated_n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -157,6 +158,10 @@ def _step_text(step: StepAllocation) -> str:
     return "\n".join((said, markdown_table(("line", "function", "count", "bytes"), lines)))
 
 
+# A prompt's products and a token's, attention in float32 and float16, and what stands between them.
+_TELLING = re.compile(r"matmul_q\w+_[148]|attend_f(32|16)_[18]|quantize|rms_norm|swiglu|merge")
+
+
 def counters_section(
     profiles: Sequence[CounterProfile], variant: str, kernels: Sequence[KernelMix]
 ) -> Section:
@@ -170,18 +175,20 @@ def counters_section(
             ]
     charts: tuple[Bars, ...] = ()
     if kernels:
-        kinds = sorted({kind for kernel in kernels[:10] for kind in kernel.kinds})
+        shown = [kernel for kernel in kernels if _TELLING.fullmatch(kernel.name)]
+        kinds = sorted({kind for kernel in shown for kind in kernel.kinds})
         table = [
             (kernel.name, str(kernel.instructions), *(str(kernel.kinds.get(kind, 0)) for kind in kinds))
-            for kernel in kernels[:10]
+            for kernel in shown
         ]
         said = (
-            f"Instructions in the assembly of the longest compiled kernels, variant {variant} (of "
-            f"{len(kernels)}; report.json has them all):\n"
+            f"Instructions in the assembly of the kernels that take most of the time, variant {variant} (of "
+            f"{len(kernels)}; report.json has them all). The number at the end of a name: how many tokens, "
+            "or rows of queries, it takes at once:\n"
         )
         parts += [said, markdown_table(("kernel", "all", *kinds), table)]
-        values = tuple((kernel.name, float(kernel.instructions)) for kernel in kernels[:10])
-        charts = (Bars("kernels", f"Longest kernels, {variant}", "instructions", values),)
+        values = tuple((kernel.name, float(kernel.instructions)) for kernel in shown)
+        charts = (Bars("kernels", f"Kernels, {variant}", "instructions", values),)
     else:
         parts.append(f"Compiled kernels: {variant}.\n")
     return Section("Counters", "\n".join(parts), charts)

@@ -62,6 +62,21 @@ def test_all_of_a_time_is_100_percent_of_it_whatever_its_length() -> None:
     assert percent(1.0, 0.0) == 0.0
 
 
+def test_a_prompt_that_no_context_holds_is_not_even_written(
+    engine: TextEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    encode = inference_profile.encode
+
+    def noting(engine: TextEngine, n: int) -> object:
+        asked.append(n)
+        return encode(engine, n)
+
+    monkeypatch.setattr(inference_profile, "encode", noting)
+    profile = inference_profile.profile_inference(engine, 0.5, prompt_n=10**12, generated_n=6)
+    assert asked == [profile.prompt_n] == [engine.ctx_size - 6]
+
+
 def test_every_step_of_a_profile_is_one_token(engine: TextEngine) -> None:
     """A drafter would make several tokens of a step, and TEXT, which repeats itself, invites it."""
     drafter = PromptLookup()
@@ -215,3 +230,7 @@ def test_this_machines_kernels_do_integer_dot_products() -> None:
     assert matmuls
     if variant != "portable":
         assert all(kernel.kinds.get("integer dot product") for kernel in matmuls if "q4" in kernel.name)
+    # The table shows those that do the work, not only the longest.
+    text = counters_section([], variant, kernels).markdown
+    assert all(f"| {name} |" in text for name in ("matmul_q4m_1", "matmul_q8_4", "attend_f32_8", "quantize"))
+    assert "| attend_q8_2 |" not in text
