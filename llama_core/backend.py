@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -94,3 +94,16 @@ class Model(Protocol):
 
     def close(self) -> None:
         """Stop helper threads; the model is unusable afterwards. May be called twice."""
+
+
+def require_tokens(sequences: Sequence[tuple[NDArray[np.int32], Cache]], most: int) -> int:
+    """The tokens of a pass over all sequences. Raises ValueError where there are none or more than `most`, a
+    sequence without any, or two that would write into one cache."""
+    n = sum(len(ids) for ids, _ in sequences)
+    if not 0 < n <= most:
+        raise ValueError(f"a pass takes 1 to {most} tokens, not {n}")
+    if not all(len(ids) for ids, _ in sequences):
+        raise ValueError("a sequence of a pass has no token")
+    if len({id(cache) for _, cache in sequences}) < len(sequences):
+        raise ValueError("two sequences of a pass have the same cache")
+    return n

@@ -31,6 +31,10 @@ class UnsupportedModelError(ModelFormatError):
     """A sound file of a kind this engine does not run; the message says what would work."""
 
 
+class KernelsUnavailableError(LlamaCoreError):
+    """The compiled backend cannot have its kernels here: the system forbids what they need. NumPy runs."""
+
+
 class ContextFullError(LlamaCoreError):
     """The prompt (and the room asked for the reply) does not fit into the context."""
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.attention import AttentionScratch, SequencePass
-from llama_core.backend import Cache, Logits
+from llama_core.backend import Cache, Logits, require_tokens
 from llama_core.blas import BlasThreads
 from llama_core.config import ModelConfig
 from llama_core.errors import Cancelled
@@ -182,9 +182,7 @@ class Llama:
 
     def _check(self, sequences: Sequence[tuple[NDArray[np.int32], Cache]]) -> int:
         """The tokens of all sequences together, having checked that they can be computed."""
-        n = sum(len(ids) for ids, _ in sequences)
-        if not 0 < n <= self._max_rows:
-            raise ValueError(f"a pass takes 1 to {self._max_rows} tokens, not {n}")
+        n = require_tokens(sequences, self._max_rows)
         for ids, cache in sequences:
             _own(cache).require_room(len(ids))
             if ids.min() < 0 or ids.max() >= self._config.vocab_size:

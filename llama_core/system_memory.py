@@ -27,15 +27,15 @@ def _cgroup_rooms() -> list[int]:
     """What is left under the limits of the process's cgroups, up to the root (cgroups(7))."""
     return [
         room
-        for folder in _cgroup_folders()
+        for folder in cgroup_folders("memory")
         for names in _LIMITS
         if (room := _room(folder, *names)) is not None
     ]
 
 
-def _cgroup_folders() -> list[Path]:
-    """Where this process's memory is accounted. A container sees its own cgroup as the root."""
-    found = {ROOT / _MOUNT, ROOT / _MOUNT / "memory"}
+def cgroup_folders(controller: str) -> list[Path]:
+    """Where this process's use of "memory" or "cpu" is accounted. A container sees its own as the root."""
+    found = {ROOT / _MOUNT, ROOT / _MOUNT / controller}
     try:
         lines = (ROOT / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -43,8 +43,8 @@ def _cgroup_folders() -> list[Path]:
     for line in lines:  # number:controllers:path
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if not controllers or "memory" in controllers.split(","):
-            mount = ROOT / _MOUNT / ("memory" if controllers else "")
+        if not controllers or controller in controllers.split(","):
+            mount = ROOT / _MOUNT / (controller if controllers else "")
             own = mount / path.strip("/")
             found.update([own, *(parent for parent in own.parents if parent.is_relative_to(mount))])
     return sorted(found)

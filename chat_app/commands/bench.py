@@ -62,19 +62,23 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--repeat and --depth take numbers from 1 up.")
     if not 0 <= args.busy <= MAX_THREADS:
         raise UsageError(f"--busy takes a number from 0 to {MAX_THREADS}.")
+    if args.kv != ["f32"] and args.backends == ["numpy"]:
+        raise UsageError("--kv is for the compiled backend: NumPy keeps keys and values in float32.")
     if args.shape and (args.model or args.tokenizer or args.vs):
         raise UsageError("--shape makes its own weights: it takes no --model or --tokenizer and has no --vs.")
     native_blas()
+    from chat_app.commands.lab_text import columns, fold
     from llama_core.profiling.bench import run_bench
     from llama_core.profiling.bench_subjects import Choice, Subjects
     from llama_core.profiling.bench_text import bench_json, bench_lines
     from llama_core.profiling.machine import describe_machine, machine_lines
+    from llama_core.system_cores import usable_cores
 
     checkpoint = open_model(args)
     tasks = tasks_for(args, checkpoint)
     choice = Choice(
         backends=backends(args),
-        threads=args.threads or cores(),
+        threads=args.threads or min(usable_cores(), MAX_THREADS),
         ctx_size=max(task.context_n for task in tasks),
         kvs=tuple(args.kv),
         kernel_cache=get_paths().kernels,
@@ -92,7 +96,11 @@ def run(args: argparse.Namespace) -> int:
     if args.output == "json":
         write(json.dumps(bench_json(title, machine, result, starts)), end="\n")
     else:
-        write("\n".join([title, *machine_lines(machine), *bench_lines(result, starts)]), end="\n")
+        width = columns()
+        lines = [title, *machine_lines(machine), *bench_lines(result, starts)]
+        # Tables stand as they are.
+        shown = [line if "  " in line.strip() else fold(line, width, 0) for line in lines]
+        write("\n".join(shown), end="\n")
     return 0
 
 
@@ -156,13 +164,6 @@ def backends(args: argparse.Namespace) -> tuple[str, ...]:
     if reason is not None:
         say(f"The compiled backend is left out: {reason}")
     return ("numpy",) if reason is not None else BACKENDS
-
-
-def cores() -> int:
-    """The physical cores: what every backend gets when nothing is said, so that all have the same."""
-    import psutil
-
-    return min(int(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1), MAX_THREADS)
 
 
 def wants_peer(args: argparse.Namespace) -> bool:

@@ -92,7 +92,10 @@ class ProgressLine:
     def _draw(self, done: int, total: int, amount: str) -> None:
         share = min(1.0, done / total) if total > 0 else 0.0
         filled = round(share * self.WIDTH)
-        line = f"{self._title} [{'#' * filled}{'.' * (self.WIDTH - filled)}] {share:4.0%} {amount}"
+        self.say(f"{self._title} [{'#' * filled}{'.' * (self.WIDTH - filled)}] {share:4.0%} {amount}")
+
+    def say(self, line: str) -> None:
+        """Something that cannot be counted."""
         if self._live and line != self._shown:
             say(line.ljust(len(self._shown)), end="")
             sys.stderr.write("\r")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat_app.formatting import load_label
 from chat_app.line.console import ProgressLine, say
 from chat_app.models import ModelNotFound, catalogue_entry, resolve_model
 from chat_app.paths import get_paths
@@ -73,4 +74,10 @@ def started_engine(settings: Settings) -> Iterator[tuple[TextEngine, Path, float
 
 
 def _reporter(line: ProgressLine) -> Callable[[LoadProgress], None]:
-    return lambda progress: line.show(progress.done_bytes, progress.total_bytes)
+    def report(progress: LoadProgress) -> None:
+        if progress.stage == "kernels":
+            line.say(f"{load_label(progress.stage, None)} (first start only) ...")
+        else:
+            line.show(progress.done_bytes, progress.total_bytes)
+
+    return report

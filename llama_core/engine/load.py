@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,7 +12,8 @@ from llama_core.checkpoint import Checkpoint
 from llama_core.engine.events import LoadProgress
 from llama_core.engine.lookup import PromptLookup
 from llama_core.engine.text import TextEngine
-from llama_core.errors import LlamaCoreError, UnsupportedModelError
+from llama_core.errors import KernelsUnavailableError, LlamaCoreError, UnsupportedModelError
+from llama_core.system_cores import usable_cores
 
 Backend = Literal["auto", "jit", "numpy"]
 OnProgress = Callable[[LoadProgress], None]
@@ -71,7 +71,7 @@ def _numpy_model(checkpoint: Checkpoint, threads: int | None, on_progress: OnPro
     from llama_core.model import Llama
     from llama_core.weights import load_weights
 
-    weights = load_weights(checkpoint, on_progress, threads or min(4, os.cpu_count() or 1))
+    weights = load_weights(checkpoint, on_progress, threads or min(4, usable_cores()))
     return Llama(checkpoint.config, weights, threads)
 
 
@@ -95,6 +95,11 @@ def _jit_model(
         except UnsupportedModelError:  # of a shape that the kernels do not take
             if required:
                 raise
+            return None
+        except KernelsUnavailableError as error:
+            if required:
+                raise
+            _log.warning("%s; NumPy runs instead", error)
             return None
         except (LlamaCoreError, MemoryError, OSError):
             raise

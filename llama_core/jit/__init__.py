@@ -10,17 +10,19 @@ workspace.py, fields.py, threads.py, cache.py, model.py        memory, helper th
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama_core.backend import KvType
-from llama_core.errors import UnsupportedModelError
+from llama_core.errors import KernelsUnavailableError, LlamaCoreError, UnsupportedModelError
 from llama_core.jit.fields import MAX_THREADS
 from llama_core.jit.layout import KV_KINDS
 from llama_core.jit.plan import shape_problem
+from llama_core.system_cores import usable_cores
 
 if TYPE_CHECKING:
     from llama_core.checkpoint import Checkpoint
@@ -53,7 +55,8 @@ def load_jit_model(
     threads: None for all cores. kv: how keys and values are kept. kernel_cache: a folder for machine code;
     without one it is built anew in each process. isa: forces a variant (see `variants.py`); default: the
     environment's LLAMA_CORE_JIT_ISA, else the best. Raises UnsupportedModelError for a shape the kernels
-    cannot take, ModelFormatError, NotEnoughMemoryError, ValueError.
+    cannot take, KernelsUnavailableError where the system forbids them, ModelFormatError,
+    NotEnoughMemoryError, LlamaCoreError for a wrong LLAMA_CORE_JIT_ISA, ValueError for a wrong argument.
     """
     from llama_core.jit.kernel_build import KernelLoad
     from llama_core.jit.model import JitLlama
@@ -65,23 +68,32 @@ def load_jit_model(
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         raise ValueError(f"threads is {threads}, expected 1 to {MAX_THREADS}")
     _check_shape(checkpoint)
-    variant = choose(host_features(), isa or os.environ.get(ISA_VARIABLE))
+    try:
+        variant = choose(host_features(), isa or os.environ.get(ISA_VARIABLE))
+    except ValueError as error:
+        if isa:
+            raise
+        raise LlamaCoreError(f"{ISA_VARIABLE}: {error}") from error
     n_threads = threads or min(usable_cores(), MAX_THREADS)
-    kernels = KernelLoad(variant, kernel_cache, on_progress)
+    with _kernels_wanted():
+        kernels = KernelLoad(variant, kernel_cache, on_progress)
     try:
         weights = PackedWeights(checkpoint, n_threads, on_progress)
-        library = kernels.library()
+        with _kernels_wanted():
+            library = kernels.library()
     except BaseException:  # Ctrl+C too: the build is a process of its own
         kernels.abandon()
         raise
     return JitLlama(checkpoint, weights, library, variant, n_threads, kv=KV_KINDS[kv])
 
 
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+@contextlib.contextmanager
+def _kernels_wanted() -> Iterator[None]:
+    """Where neither a temporary folder nor executable memory is to be had, it is not the model's fault."""
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        raise KernelsUnavailableError(f"the compiled backend cannot run here: {error}") from error
 
 
 def _check_shape(checkpoint: Checkpoint) -> None:

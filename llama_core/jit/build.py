@@ -88,7 +88,6 @@ def kernel_ir(isa: Isa) -> str:
         attention.write_normalize,
         kv_store.write_interleave,
         kv_store.write_store_q8,
-        primitives.write_primitives,
     ):
         write(module)
     return str(module)

@@ -19,7 +19,7 @@ from typing import Any
 
 from llvmlite import ir
 
-I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
+I8, I16, I32, I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
 F16, F32 = ir.HalfType(), ir.FloatType()
 F32x16 = ir.VectorType(F32, 16)
 I32x16 = ir.VectorType(I32, 16)
@@ -107,9 +107,8 @@ class Value:
         """The same bits read as another type."""
         return Value(self.code, self.code.builder.bitcast(self.ir, type_))
 
-    def lane(self, index: int | Value) -> Value:
-        at = index.ir if isinstance(index, Value) else ir.Constant(I32, index)
-        return Value(self.code, self.code.builder.extract_element(self.ir, at))
+    def lane(self, index: int) -> Value:
+        return Value(self.code, self.code.builder.extract_element(self.ir, ir.Constant(I32, index)))
 
     def splat(self, lanes: int = 16) -> Value:
         """This scalar in every lane."""
@@ -173,10 +172,6 @@ class Code:
         if isinstance(type_, ir.VectorType):
             constant = ir.Constant(type_, [constant] * type_.count)
         return Value(self, constant)
-
-    def number(self, value: int) -> Value:
-        """An int64, as addresses and sizes are."""
-        return self.splat(I64, value)
 
     def lane_numbers(self, lanes: int) -> Value:
         """0, 1, ... as int32."""

@@ -38,11 +38,10 @@ SHARED_BYTES = CURSORS + 64 * MAX_THREADS
     Q_NUMBERS,  # the same for the width of all heads
     HIDDEN_NUMBERS,  # and for hidden_dim
     QUERY_SCALE,  # address of 1 / sqrt(head_dim), float32
-    ONE,  # address of 1.0
     COS,  # rows of HALF numbers, one per position
     SIN,
     YIELD,  # address of the C function `int f(void *)` that gives the core away
-    SLEEP,  # of the one that waits for a wake-up, with the argument at SLEEP_ARGUMENT + thread
+    SLEEP,  # of the one that waits for a wake-up, with its word of SLEEP_ARGUMENTS
     WAKE,
     SHARED,
     # buffers; rows of consecutive tokens are a stride apart
@@ -93,7 +92,7 @@ SHARED_BYTES = CURSORS + 64 * MAX_THREADS
     N_BLOCKS,
     SLEEP_ARGUMENTS,  # address of a word per thread
     PLAN_WORDS,
-) = range(71)
+) = range(70)
 
 # One layer: addresses, 0 where the model has no such thing.
 (

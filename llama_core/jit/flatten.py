@@ -2,7 +2,7 @@
 
 A small linker for what LLVM emits here on Linux and x86-64 (System V ABI, AMD64 supplement): code and
 constants side by side, and references between them relative, so that loading is a copy. Without it a start
-would have to load LLVM, 40 MiB of memory and a tenth of a second, just to put 60 KiB in place.
+would have to load LLVM, 40 MiB of memory and a tenth of a second, just to put some 100 KiB in place.
 """
 
 from __future__ import annotations

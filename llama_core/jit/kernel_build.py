@@ -40,8 +40,8 @@ class KernelLoad:
 
     def __init__(self, isa: Isa, folder: Path | None, on_progress: OnProgress | None = None) -> None:
         self._isa = isa
-        self._path = None if folder is None else folder / f"{cache_key(isa)}.kernels"
         self._key = cache_key(isa)
+        self._path = None if folder is None else folder / f"{self._key}.kernels"
         self._on_progress = on_progress
         self._child: subprocess.Popen[bytes] | None = None
         self._found = _built.get(self._key)

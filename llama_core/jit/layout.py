@@ -19,7 +19,7 @@ four activations of those columns in every lane adds sixteen dot products of len
 accumulators, one per row: no sum across lanes is ever needed. GGUF's own Q4 blocks pair column i with
 column 16 + i in the same way, so packing only moves 4-byte words and never touches a weight.
 
-    one 8-bit block (544, or 576 with minima): the same header, then quants 0 .. 7 of 64 bytes,
+    one 8-bit block (544): 16 scales, then quants 0 .. 7 of 64 bytes,
     a byte is one column: quants k holds columns 4k .. 4k + 3 of sixteen rows
 
 Quants are unsigned, as `vpdpbusd` wants them. Without minima the number is scale * (quant - offset), with an
@@ -93,8 +93,7 @@ class PackedKind:
 Q4M = PackedKind(0, 4, has_min=True)
 Q4 = PackedKind(1, 4, has_min=False)
 Q8 = PackedKind(2, 8, has_min=False)
-Q8M = PackedKind(3, 8, has_min=True)
-KINDS = (Q4M, Q4, Q8, Q8M)
+KINDS = (Q4M, Q4, Q8)
 
 
 @dataclass(frozen=True, slots=True)

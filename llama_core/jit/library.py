@@ -15,6 +15,7 @@ import mmap
 import os
 import platform
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from llama_core.engine.events import LoadProgress
 from llama_core.jit.variants import Isa, cpu_description, llvm_feature_list
 
 OnProgress = Callable[[LoadProgress], None]
+# Kernels of an older version are kept so long, for whoever goes back to it.
+KEPT_S = 60 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,8 @@ def cache_key(isa: Isa) -> str:
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     versions = [importlib.metadata.version(package) for package in ("numba", "llvmlite")]
-    digest.update("\0".join((isa.name, platform.platform(), _processor(), *versions)).encode())
+    system = f"{platform.system()} {platform.machine()}"
+    digest.update("\0".join((isa.name, system, _processor(), *versions)).encode())
     return f"{isa.name}-{digest.hexdigest()[:24]}"
 
 
@@ -116,12 +120,12 @@ def read_built(path: Path) -> Built | None:
     try:
         header, _, code = path.read_bytes().partition(b"\n")
         described = json.loads(header)
-        if described["sha256"] != hashlib.sha256(code).hexdigest():
+        entries, sizes = described["entries"], described["sizes"]
+        if described["sha256"] != _digest(entries, sizes, code):
             return None
-        entries = described["entries"]
         kinds = {type(place) for place in entries.values()}
-        ends = itertools.accumulate(described["sizes"])
-        pieces = tuple(code[end - size : end] for end, size in zip(ends, described["sizes"], strict=True))
+        ends = itertools.accumulate(sizes)
+        pieces = tuple(code[end - size : end] for end, size in zip(ends, sizes, strict=True))
         return Built(pieces, entries) if kinds in ({int}, {str}) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or not what we wrote
         return None
@@ -130,11 +134,8 @@ def read_built(path: Path) -> Built | None:
 def write_built(path: Path, built: Built) -> None:
     """Keep a library. A folder that cannot be written costs the next start its time, nothing else."""
     code = b"".join(built.pieces)
-    header = {
-        "entries": built.entries,
-        "sizes": [len(piece) for piece in built.pieces],
-        "sha256": hashlib.sha256(code).hexdigest(),
-    }
+    sizes = [len(piece) for piece in built.pieces]
+    header = {"entries": built.entries, "sizes": sizes, "sha256": _digest(built.entries, sizes, code)}
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Written aside and renamed, so that no other process ever sees half a file.
@@ -146,5 +147,13 @@ def write_built(path: Path, built: Built) -> None:
             except OSError:
                 os.unlink(file.name)
                 raise
+        for other in path.parent.glob("*.kernels"):
+            if other.stat().st_mtime < time.time() - KEPT_S:
+                other.unlink()
     except OSError:
         return
+
+
+def _digest(entries: Any, sizes: Any, code: bytes) -> str:
+    """Of all that is placed and called."""
+    return hashlib.sha256(json.dumps([entries, sizes]).encode() + code).hexdigest()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backend import Cache, Logits
+from llama_core.backend import Cache, Logits, require_tokens
 from llama_core.checkpoint import Checkpoint
 from llama_core.config import ModelConfig
 from llama_core.errors import Cancelled
@@ -131,8 +131,7 @@ class JitLlama:
         """
         n = len(token_ids)
         count = {"last": 1, "all": n, "none": 0}[logits]
-        self._logit_rows[:count] = range(n - count, n)
-        rows = self._run([(token_ids, cache)], count, cancelled)
+        rows = self._run([(token_ids, cache)], range(n - count, n), cancelled)
         if logits == "none":
             return rows.reshape(-1)
         return rows[0] if logits == "last" else rows
@@ -148,9 +147,8 @@ class JitLlama:
         Returns the logits after each one's last token, (n_sequences, vocab_size), valid until the next call:
         bit for bit those of the sequence alone.
         """
-        count = len(sequences)
-        self._logit_rows[:count] = np.cumsum([len(ids) for ids, _ in sequences]) - 1
-        return self._run(sequences, count, cancelled)
+        lasts = np.cumsum([len(ids) for ids, _ in sequences]) - 1
+        return self._run(sequences, lasts.tolist(), cancelled)
 
     def fix_look_ahead(self, distance: int) -> None:
         """From now on ask for weights `distance` bytes ahead, for experiments: decoding then does not find
@@ -170,13 +168,13 @@ class JitLlama:
     def _run(
         self,
         sequences: Sequence[tuple[NDArray[np.int32], Cache]],
-        n_logits: int,
+        logit_rows: Sequence[int],
         cancelled: Callable[[], bool] | None,
     ) -> F32:
-        """All layers; returns (n_logits, vocab_size) and advances the caches."""
+        """All layers; the logits after `logit_rows`, (len(logit_rows), vocab_size). Advances the caches."""
         if self._team is None:
             raise ValueError("the model is closed")
-        n = self._begin(sequences, n_logits)
+        n, n_logits = self._begin(sequences, logit_rows), len(logit_rows)
         plan, n_layers = self._plan, self._config.n_layers
         plan[fields.LOOK_AHEAD] = self._look_ahead.distance
         began = time.perf_counter()
@@ -199,11 +197,10 @@ class JitLlama:
         layer_s = max(layer_bytes / SLOW_BYTES_PER_S, 2 * layer_bytes * n / SLOW_PRODUCTS_PER_S)
         return max(1, min(self._config.n_layers, int(CALL_S / layer_s)))
 
-    def _begin(self, sequences: Sequence[tuple[NDArray[np.int32], Cache]], n_logits: int) -> int:
+    def _begin(self, sequences: Sequence[tuple[NDArray[np.int32], Cache]], logit_rows: Sequence[int]) -> int:
         """Check everything, look up the embeddings and plan the step; returns the number of tokens."""
-        n = sum(len(ids) for ids, _ in sequences)
-        if not 0 < n <= self._max_tokens:
-            raise ValueError(f"a pass takes 1 to {self._max_tokens} tokens, not {n}")
+        n, n_logits = require_tokens(sequences, self._max_tokens), len(logit_rows)
+        self._logit_rows[:n_logits] = logit_rows
         if n_logits > 1:
             if n_logits * self._config.vocab_size > self._work.logits.size:
                 nbytes = 4 * n_logits * self._config.vocab_size
@@ -238,8 +235,9 @@ class JitLlama:
         """Rows of the embedding table into the residual stream, straight from the file."""
         if ids.min() < 0 or ids.max() >= self._config.vocab_size:
             raise ValueError(f"token ids must be 0 to {self._config.vocab_size - 1}")
-        table = self._weights.embedding
-        dequantize(table.raw[ids], table.fmt, out=self._work.x[row : row + len(ids), : self._config.dim])
+        table, rows, dim = self._weights.embedding, slice(row, row + len(ids)), self._config.dim
+        dequantize(table.raw[ids], table.fmt, out=self._work.x[rows, :dim])
+        self._work.x[rows, dim:] = 0.0  # where a token's NaN, times the zeros of padding, may still stand
 
     def _cut(self, n: int, lengths: Sequence[int]) -> None:
         """Cut the tokens into runs, where there are enough of them, and those into attention's spans."""

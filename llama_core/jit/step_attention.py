@@ -45,11 +45,12 @@ from llama_core.jit.fields import (
     TOKENS,
     WINDOW,
 )
+from llama_core.jit.layout import BLOCK_POSITIONS as BLOCK
+from llama_core.jit.layout import KV_KINDS
+from llama_core.jit.layout import PARTIAL_HEAD_BYTES as HEAD_BYTES
 
-BLOCK = 64  # positions; attention.BLOCK_POSITIONS
-HEAD_BYTES = 128  # of a partial before its numbers; attention.PARTIAL_HEAD_BYTES
 TOKEN_WORDS = 4
-KV_F16, KV_Q8 = 1, 2  # how the cache keeps its numbers; layout.KV_KINDS
+KV_F16, KV_Q8 = KV_KINDS["f16"].code, KV_KINDS["q8"].code
 
 
 def append(plan: int, thread: int, layer: int, layer_index: int, kv_head: int, token: int) -> None:
@@ -79,12 +80,14 @@ def append(plan: int, thread: int, layer: int, layer_index: int, kv_head: int, t
 
 
 def turn(plan: int, head: int, out: int, norm: int, position: int) -> None:
-    """out = a head, normed where the model does that, rotated by its position. Behind `out`'s head_dim
-    numbers stand zeros up to a multiple of 32, here as in every row."""
+    """out = a head, normed where the model does that, rotated by its position."""
     head_dim, half = word(plan, HEAD_DIM), word(plan, HALF)
     copy_row(out, head, head_dim)
     if norm:
-        rms_norm(out, norm, out, (head_dim + 31) // 32 * 32, word(plan, HEAD_NUMBERS))
+        padded = (head_dim + 31) // 32 * 32
+        for i in range(head_dim, padded):
+            store_int32(out + 4 * i, 0)
+        rms_norm(out, norm, out, padded, word(plan, HEAD_NUMBERS))
     rotate(out, word(plan, COS) + position * half * 4, word(plan, SIN) + position * half * 4, half)
 
 

@@ -17,9 +17,9 @@ from llama_core.jit.fields import (
     TOTALS_AT,
     N,
 )
+from llama_core.jit.layout import BLOCK_POSITIONS as BLOCK
 from llama_core.jit.schedule import ITEM_BITS, ITEM_MASK, claim, finish, wait
 from llama_core.jit.step_attention import (
-    BLOCK,
     append,
     attend_rows,
     first_block_of,

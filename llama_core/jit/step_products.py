@@ -38,6 +38,7 @@ from llama_core.jit.fields import (
     N,
     X,
 )
+from llama_core.jit.layout import ACTIVATION_BLOCK_BYTES as BLOCK_BYTES
 from llama_core.jit.schedule import ITEM_BITS, ITEM_MASK, claim, finish, wait
 from llama_core.jit.step_attention_small import gather_heads
 
@@ -48,7 +49,6 @@ LEAST_PANELS = 4
 PANELS_AT_ONCE = 8  # even, for pairs of gate and up
 FETCH_LINES = 128  # enough to go on with until reading is under way
 ROW_BYTES = 64  # sixteen float32: one panel's results for one token
-BLOCK_BYTES = 72  # one token's share of an activation block; layout.ACTIVATION_BLOCK_BYTES
 
 
 def product(

@@ -43,11 +43,11 @@ from llama_core.jit.fields import (
     X_STRIDE,
     X,
 )
+from llama_core.jit.layout import ACTIVATION_BLOCK_BYTES as BLOCK_BYTES
 from llama_core.jit.schedule import ITEM_BITS, ITEM_MASK, claim, finish, wait
 from llama_core.jit.step_attention import append
 from llama_core.jit.step_attention_large import attend_span
 from llama_core.jit.step_products import (
-    BLOCK_BYTES,
     HEADS,
     HIDDENS,
     NORMED,

@@ -49,7 +49,7 @@ class PackedWeights:
         matrices = plan.matrices
         memories = [self._arena.take(m.nbytes) for m in matrices]
         _fill(matrices, memories, threads, on_progress)
-        self.kinds = tuple(dict.fromkeys((m.tensors[0].fmt.name, m.kind.name) for m in matrices))
+        self.kinds = tuple(dict.fromkeys((t.fmt.name, m.kind.name) for m in matrices for t in m.tensors))
 
         records = self._arena.words(len(matrices) * fields.MATRIX_WORDS).reshape(len(matrices), -1)
         for row, matrix, memory in zip(records, matrices, memories, strict=True):

@@ -55,7 +55,7 @@ def bench_lines(result: BenchResult, starts: Sequence[dict[str, Any]]) -> list[s
         sentences = (f"{one['row']}: {one['of']} is {one['ratio']:.2f}x {one['to']}" for one in found)
         lines += ["", *sentences]
     if starts:
-        lines += ["", *table([START_HEADER, *(start_cells(start) for start in starts)])]
+        lines += ["", START_UNITS, *table([START_HEADER, *(start_cells(start) for start in starts)])]
         found_sooner = sooner(starts)
         lines += ["", *found_sooner] if found_sooner else []
     return lines
@@ -81,9 +81,10 @@ def row_cells(row: Row) -> tuple[str, ...]:
     return (row.task, row.label, *numbers, ceiling, reached)
 
 
+START_UNITS = "start: load and compile in s, first token cold and warm in ms, memory in MiB"
 START_HEADER = (
-    *("start", "load s", "compile s", "first token cold ms", "warm ms", "resident MiB", "peak MiB"),
-    *("weights", "KV cache", "scratch"),
+    *("start", "load", "compile", "cold", "warm", "resident", "peak"),
+    *("weights", "KV", "scratch"),
 )
 ACCOUNT = ("weights_bytes", "kv_bytes", "scratch_bytes")
 

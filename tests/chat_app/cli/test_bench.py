@@ -51,6 +51,8 @@ def test_bench_usage(main: Callable[..., Any], tiny_model: Path) -> None:
     assert main("bench", "--backend", "cuda").code == 2
     assert main("bench", "--busy", "100000", "-m", "/nowhere").code == 2  # so many programs are an accident
     assert main("bench", "--shape", "stories15M", "--tokenizer", "x").code == 2
+    ran = main("bench", "--shape", "stories15M", "--backend", "numpy", "--kv", "q8")
+    assert (ran.code, "--kv is for the compiled backend" in ran.err) == (2, True)
 
 
 def test_a_missing_file_is_found_before_anything_is_measured(

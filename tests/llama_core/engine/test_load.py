@@ -15,7 +15,7 @@ import llama_core
 from llama_core import jit, load_engine
 from llama_core import loaders as loaders_module
 from llama_core.checkpoint import Checkpoint, Tensor
-from llama_core.errors import LlamaCoreError, NotEnoughMemoryError
+from llama_core.errors import KernelsUnavailableError, LlamaCoreError, NotEnoughMemoryError
 from llama_core.quant.table import F32
 from llama_core.sampling import SamplingParams
 
@@ -62,6 +62,23 @@ def test_auto_is_numpy_where_jit_breaks(toy_file: Path, monkeypatch: pytest.Monk
     assert engine.backend == "numpy float32"
     assert works(engine)
     with pytest.raises(LlamaCoreError, match="the compiler gave up"):
+        load_engine(toy_file, backend="jit")
+
+
+def test_auto_is_numpy_where_the_system_forbids_what_jit_needs(
+    toy_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def forbidden(*_: Any, **__: Any) -> None:
+        raise KernelsUnavailableError("the system refuses to make memory executable")
+
+    monkeypatch.setattr(jit, "jit_available", lambda: None)
+    monkeypatch.setattr(jit, "load_jit_model", forbidden)
+    engine = load_engine(toy_file)
+    assert engine.backend == "numpy float32"
+    assert works(engine)
+    assert "refuses to make memory executable; NumPy runs instead" in caplog.text
+    assert "Traceback" not in caplog.text
+    with pytest.raises(KernelsUnavailableError, match="refuses to make memory executable"):
         load_engine(toy_file, backend="jit")
 
 

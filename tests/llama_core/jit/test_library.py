@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from llama_core.errors import ModelFormatError
+from llama_core.errors import KernelsUnavailableError, ModelFormatError
 from llama_core.jit import flatten as flatten_module
 from llama_core.jit import kernel_build, library
 from llama_core.jit.build import target_machine
@@ -63,7 +63,7 @@ def test_a_second_start_needs_no_compiler(cached: Path) -> None:
     assert (compiled, numba) == ("False", "False")
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "not json", "no entries"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "not json", "no entries", "offset"])
 def test_a_damaged_entry_is_ignored(cached: Path, tmp_path: Path, damage: str) -> None:
     source = next(cached.glob("*.kernels"))
     whole = source.read_bytes()
@@ -74,7 +74,9 @@ def test_a_damaged_entry_is_ignored(cached: Path, tmp_path: Path, damage: str) -
         "flipped": header + b"\n" + code[:1000] + bytes([code[1000] ^ 1]) + code[1001:],
         "not json": b"\xff\xfe{" + whole,
         "no entries": header.replace(b"entries", b"entrees") + b"\n" + code,
+        "offset": header.replace(b'"run": 1', b'"run": 2', 1) + b"\n" + code,
     }[damage]
+    assert damaged != whole
     path = tmp_path / source.name
     path.write_bytes(damaged)
     assert library.read_built(path) is None
@@ -102,6 +104,34 @@ def test_writing_leaves_whole_files_and_nothing_else(
     library.write_built(path, built)
     assert library.read_built(path) == built
     assert os.listdir(path.parent) == ["x.kernels"]
+
+
+def test_kernels_of_long_ago_make_way(tmp_path: Path) -> None:
+    folder = tmp_path / "kernels"
+    built = library.Built((b"code",), {"run": 5})
+    for name, age_s in (("old", 1.01 * library.KEPT_S), ("recent", 0.99 * library.KEPT_S)):
+        library.write_built(folder / f"{name}.kernels", built)
+        written = time.time() - age_s
+        os.utime(folder / f"{name}.kernels", (written, written))
+    (folder / "notes.txt").write_text("not ours")
+    os.utime(folder / "notes.txt", (0, 0))
+    library.write_built(folder / "new.kernels", built)
+    assert sorted(os.listdir(folder)) == ["new.kernels", "notes.txt", "recent.kernels"]
+
+
+@pytest.mark.parametrize("error", [OSError(13, "not executable"), MemoryError("no page for code")])
+def test_a_system_that_forbids_machine_code_is_no_fault_of_the_model(
+    toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Memory may be nowhere both written and run: systemd's MemoryDenyWriteExecute, SELinux."""
+
+    def refuse(built: library.Built) -> None:
+        raise error
+
+    monkeypatch.setattr(library, "_place_flat", refuse)
+    monkeypatch.setattr(library, "_place_objects", refuse)
+    with pytest.raises(KernelsUnavailableError, match=r"cannot run here: .*(not executable|no page)"):
+        toys.load(toys.checkpoint())
 
 
 def test_the_key_names_variant_sources_and_compilers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,13 @@ import pytest
 
 from llama_core.checkpoint import Checkpoint
 from llama_core.config import RopeScaling
-from llama_core.errors import Cancelled, ContextFullError, ModelFormatError, UnsupportedModelError
+from llama_core.errors import (
+    Cancelled,
+    ContextFullError,
+    LlamaCoreError,
+    ModelFormatError,
+    UnsupportedModelError,
+)
 from llama_core.jit.variants import VARIANTS
 from llama_core.model import Llama
 from llama_core.weights import load_weights
@@ -198,7 +204,12 @@ def test_every_instruction_set_gives_the_same_logits(
     np.testing.assert_array_equal(forward_all(model, IDS, [64, 1]), forward_all(best, IDS, [64, 1]))
 
 
-def test_an_unknown_instruction_set_is_refused(toys: SimpleNamespace) -> None:
+def test_an_unknown_instruction_set_is_refused(
+    toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMA_CORE_JIT_ISA", "sse8")
+    with pytest.raises(LlamaCoreError, match="LLAMA_CORE_JIT_ISA: no instruction set 'sse8'"):
+        toys.load(toys.checkpoint())
     with pytest.raises(ValueError, match="no instruction set"):
         toys.load(toys.checkpoint(), isa="sse9")
 
@@ -212,6 +223,25 @@ def test_a_batch_gives_each_sequence_its_own_logits(toys: SimpleNamespace) -> No
     assert first.shape == (2, 130)
     together = model.forward_batch([(s[-1:], c) for s, c in zip(sequences, caches, strict=True)])
     np.testing.assert_array_equal(together, np.stack(wanted))
+
+
+def test_passes_that_cannot_be_are_refused_in_words(toys: SimpleNamespace) -> None:
+    checkpoint = toys.checkpoint("Q4_0")
+    for model in (toys.load(checkpoint), Llama(checkpoint.config, load_weights(checkpoint))):
+        cache, other = model.new_cache(400), model.new_cache(400)
+        with pytest.raises(ValueError, match=r"a pass takes 1 to \d+ tokens, not 300"):
+            model.forward(np.resize(IDS, 300), cache, logits="all")
+        with pytest.raises(ValueError, match="have the same cache"):
+            model.forward_batch([(IDS[:2], cache), (IDS[:3], cache)])
+        with pytest.raises(ValueError, match="has no token"):
+            model.forward_batch([(IDS[:2], cache), (IDS[:0], other)])
+        assert cache.length == other.length == 0
+
+
+def test_every_type_of_a_fused_matrix_is_named(toys: SimpleNamespace) -> None:
+    fmt = {"layers.0.q_proj": "Q4_0", "layers.0.v_proj": "Q5_1"}
+    model = toys.load(toys.checkpoint(lambda name: fmt.get(name, "Q8_0")))
+    assert "(Q4_0 as q8, Q8_0 as q8, Q5_1 as q8)" in model.backend
 
 
 def test_truncate_and_go_on_another_way(toys: SimpleNamespace) -> None:
@@ -252,8 +282,18 @@ def test_cancelled_keeps_the_length(toys: SimpleNamespace) -> None:
     np.testing.assert_array_equal(got, forward_all(model, IDS[:9], 64)[-1])
 
 
-def test_nan_shows_in_the_logits_and_leaves_no_trace(toys: SimpleNamespace) -> None:
-    checkpoint = toys.checkpoint("Q8_0")
+@pytest.mark.parametrize(
+    ("fmt", "changes"),
+    [
+        ("Q8_0", {}),
+        ("F32", {"dim": 72}),  # rows that end in the middle of a panel
+        ("F32", {"qk_norm": True, "head_dim": 48}),  # heads that end in the middle of a block
+    ],
+)
+def test_nan_shows_in_the_logits_and_leaves_no_trace(
+    toys: SimpleNamespace, fmt: str, changes: dict[str, Any]
+) -> None:
+    checkpoint = toys.checkpoint(fmt, **changes)
     healthy = forward_all(toys.load(checkpoint), IDS[:20], 64)
     values = checkpoint.tensors["embed_tokens"].to_float32()
     values[77] = np.nan

@@ -174,6 +174,10 @@ def test_the_table_and_the_json_agree() -> None:
         "100",
         "1",
     ]
+    # As wide as a terminal is at least, with the longest names that there are.
+    kinds = ("jit kv f16", "llama.cpp")
+    shown = bench_lines(result, [start | {"backend": kind} for kind in kinds])
+    assert all(len(line) <= 80 for line in shown if "  " in line)  # others are folded
     data = bench_json("m", {"cpu": "x"}, result, [start])
     assert data["rows"][0]["of_ceiling"] == 0.5
     assert data["rows"][1]["of_ceiling"] is None

@@ -1,0 +1,38 @@
+"""The line that a start without a screen shows on a terminal."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from chat_app.line.console import ProgressLine
+from chat_app.line.engine_start import _reporter
+from llama_core.engine.events import LoadProgress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_kernels_that_are_compiled_are_not_counted_in_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    line = ProgressLine("loading")
+    report = _reporter(line)
+    for progress in (
+        LoadProgress("weights", 46 << 20, 92 << 20),
+        LoadProgress("kernels", 0, 1),
+        LoadProgress("kernels", 1, 1),
+    ):
+        report(progress)
+    line.close()
+    drawn = [text.strip() for text in screen.getvalue().split("\r") if text.strip()]
+    assert drawn == [
+        "loading [############............]  50% 46 of 92 MiB",
+        "compiling kernels (first start only) ...",
+    ]
