@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.batch_format import BadLine, BatchJob
 from chat_app.commands.batch_identity import model_identity
+from chat_app.commands.batch_input import BatchInput
 from chat_app.commands.batch_output import BatchOutput, OutputError
 from chat_app.commands.batch_progress import BatchProgress, BatchState
+from chat_app.commands.batch_reader import Line
 from chat_app.commands.batch_records import answer_record, bad_line_record, failure_record
 from chat_app.commands.batch_resume import JudgedLine, judge
 from chat_app.line.console import say
@@ -68,10 +70,8 @@ def positive(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    source = args.input.expanduser()
-    if not source.is_file():
-        raise UsageError(f"there is no file {source}")
-    if args.output_file.expanduser().resolve() == source.resolve():
+    source = BatchInput(args.input)
+    if args.output_file.expanduser().resolve() == source.path.resolve():
         raise UsageError("IN and OUT are the same file")
     try:
         output = BatchOutput(args.output_file, get_paths().state / "batch")
@@ -95,7 +95,7 @@ class BatchRun:
     to judge all of it before anything is done, to report bad lines, and to run the rest.
     """
 
-    def __init__(self, args: argparse.Namespace, source: Path, output: BatchOutput) -> None:
+    def __init__(self, args: argparse.Namespace, source: BatchInput, output: BatchOutput) -> None:
         self.args, self.source, self.output = args, source, output
         self.settings = settings_from(args)
         self.progress = BatchProgress(quiet=args.quiet)
@@ -104,21 +104,21 @@ class BatchRun:
         self.answered = self.answered_tokens = 0  # requests of this run, and their tokens
 
     def run(self) -> int:
-        if not any(self._lines()):
+        if self.source.is_empty():
             self.output.create()
-            say(f"nothing to do: {self.source} has no requests")
+            say(f"nothing to do: {self.source.path} has no requests")
             return 0  # nothing failed: a script that found nothing to ask goes on with an empty file
         self.identity = model_identity(self.settings.model, self.settings.tokenizer)
-        for judged in self._judged():
+        for judged in self._judged(self.source.first()):
             self.total += 1
             self.finished += judged.state != "open"
             self.failed += judged.state == "failed"
         if self.finished == self.total:
             say(f"nothing to do: {self.output.path} holds all {self.total:,} results")
             return self._ended()
-        for judged in self._judged():
+        for judged in self._judged(self.source.again()):
             if judged.state == "open" and isinstance(judged.item, BadLine):
-                self._append(bad_line_record(judged.item, judged.line, judged.number))
+                self._append(bad_line_record(judged.item, judged.line))
         # Without requests among what is left there is no need for the model.
         code = self._compute() if self.finished < self.total else 0
         return code or self._ended()
@@ -127,7 +127,13 @@ class BatchRun:
         if self.failed:
             said = f"{self.failed:,} of {self.total:,} lines failed; see their error in {self.output.path}"
             say(f"{said}. Lines corrected in IN are run by the same command")
-        return int(self.failed > 0)
+        changed = self.source.changed()
+        if changed:
+            left = self.total - self.finished
+            lost = f"{left:,} of its {self.total:,} lines were" if left else "what is new in it was"
+            said = f"{self.source.path} changed while it was read: {lost} not run"
+            say(f"{said}. Run the same command again to run what it holds now")
+        return int(self.failed > 0 or changed)
 
     def _compute(self) -> int:
         """Run the requests that are open; the exit code of what stopped it, else 0."""
@@ -179,22 +185,15 @@ class BatchRun:
             max_sequences=self.args.max_batch,
         )
 
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
-        """(line number from 1, line) of every line that is not blank."""
-        with self.source.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
-
-    def _judged(self) -> Iterator[JudgedLine]:
-        return judge(self._lines(), self.output, self.identity, retry_failed=self.args.retry_failed)
+    def _judged(self, lines: Iterator[Line]) -> Iterator[JudgedLine]:
+        return judge(lines, self.output, self.identity, retry_failed=self.args.retry_failed)
 
     def _requests(self, engine: TextEngine, stopped: Callable[[], bool]) -> Iterator[TextRequest]:
         """What is to be answered, read as there is room; what cannot even be encoded fails on the way."""
         from llama_core.engine.batch_text import TextRequest
         from llama_core.errors import LlamaCoreError
 
-        for judged in self._judged():
+        for judged in self._judged(self.source.again()):
             job = judged.item
             if stopped():
                 return

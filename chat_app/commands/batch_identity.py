@@ -76,10 +76,5 @@ def request_sha256(record: Mapping[str, Any]) -> str:
     return _digest(json.dumps(asked, sort_keys=True, separators=(",", ":")))
 
 
-def line_sha256(line: bytes) -> str:
-    """Of a line as it stands, without the white space around it."""
-    return hashlib.sha256(line.strip()).hexdigest()
-
-
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

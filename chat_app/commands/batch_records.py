@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.batch_format import BadLine, BatchJob
-from chat_app.commands.batch_identity import ModelIdentity, line_sha256
+from chat_app.commands.batch_identity import ModelIdentity
+from chat_app.commands.batch_reader import Line
 
 if TYPE_CHECKING:
     from llama_core.engine.batch_text import TextResult
@@ -58,17 +59,17 @@ def failure_record(job: BatchJob, identity: ModelIdentity, error: LlamaCoreError
     return _record(job.custom_id, None, details, _request_x(job, identity))
 
 
-def bad_line_record(error: BadLine, line: bytes, number: int) -> dict[str, Any]:
-    """The record of a line that cannot be run; `number` counts the lines of the input from 1."""
-    message = f"line {number}: {error}"
+def bad_line_record(error: BadLine, line: Line) -> dict[str, Any]:
+    """The record of a line that cannot be run."""
+    message = f"line {line.number}: {error}"
     details = {
         "code": error.code,
         "message": message,
         "type": _INVALID,
         "param": error.param,
-        "line": number,
+        "line": line.number,
     }
-    return _record(error.custom_id, None, details, {"line_sha256": line_sha256(line)})
+    return _record(error.custom_id, None, details, {"line_sha256": line.sha256})
 
 
 def _record(

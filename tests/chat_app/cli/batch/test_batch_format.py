@@ -141,6 +141,15 @@ def test_a_whole_number_may_be_written_with_a_point() -> None:
         parsed(line("a", top_k=0.5))
 
 
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_number_of_thousands_of_digits_is_told_with_its_custom_id(sign: str) -> None:
+    text = json.dumps(line("long")).replace('"temperature": 0', f'"temperature": {sign}1{"0" * 5000}')
+    with pytest.raises(BadLine, match=r"^it holds a number of 5,001 digits, the limit is 600$") as caught:
+        parse_job(text.encode())
+    assert caught.value.custom_id == "long"
+    assert caught.value.request_sha256 == ""  # not that of the same request with another number
+
+
 def test_null_stands_for_the_default() -> None:
     names = ["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stop", "max_tokens"]
     names += ["max_completion_tokens", "ignore_eos"]
