@@ -124,6 +124,8 @@ class BatchRun:
         return code or self._ended()
 
     def _ended(self) -> int:
+        """The exit code of a run that nothing stopped, and the sentences for it. Raises OutputError."""
+        self.output.check()
         if self.failed:
             said = f"{self.failed:,} of {self.total:,} lines failed; see their error in {self.output.path}"
             say(f"{said}. Lines corrected in IN are run by the same command")
