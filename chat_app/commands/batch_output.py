@@ -76,14 +76,20 @@ class BatchOutput:
         """Read what earlier runs wrote, and cut off a line that a crash left unfinished."""
         if not self.path.exists():
             return
-        self._held = self.path.open("rb")
-        for line in read_lines(self._held):
-            if line.too_long:
-                raise self._no_result(line)
-            if line.text.endswith(b"\n"):
-                self._count(line)
-            else:
-                self._repair(line.text)
+        with self.path.open("rb") as file:
+            for line in read_lines(file):
+                if line.too_long:
+                    raise self._no_result(line)
+                if line.text.endswith(b"\n"):
+                    self._count(line)
+                else:
+                    self._repair(line.text)
+        self._hold()
+
+    def _hold(self) -> None:
+        """Take the file as it is now for the one of this process."""
+        if self._held is None:
+            self._held = self.path.open("rb", buffering=0)
         self._size = os.fstat(self._held.fileno()).st_size
 
     def _no_result(self, line: Line) -> OutputError:
@@ -119,9 +125,7 @@ class BatchOutput:
         self.check()
         try:
             self._file.append(line, create=self._held is None)
-            if self._held is None:
-                self._held = self.path.open("rb")
-            self._size = os.fstat(self._held.fileno()).st_size
+            self._hold()
             self.check()  # it may have gone between the two
         except OSError as error:
             raise OutputError(

@@ -14,7 +14,7 @@ import pytest
 from batch_lines import answers, by_id, line, read, write
 
 from chat_app.commands import batch_reader
-from chat_app.commands.batch_output import BatchOutput, OutputError
+from chat_app.commands.batch_output import LINE_START, BatchOutput, OutputError
 
 RunCli = Callable[..., Any]
 
@@ -125,6 +125,7 @@ OTHERS: dict[str, Callable[[Path], object]] = {
 def test_a_result_is_never_written_to_another_file_than_the_ones_before(tmp_path: Path, how: str) -> None:
     out = tmp_path / "results" / "out.jsonl"
     out.parent.mkdir()
+    out.write_bytes(LINE_START)  # torn: what is saved later is without it
     output = BatchOutput(out, tmp_path / "locks")
     output.append(record("a"))
     output.append(record("b"))
