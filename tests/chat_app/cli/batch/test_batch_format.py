@@ -86,6 +86,7 @@ BAD_LINES = [
     (line("b") | {"body": None}, "missing_required_parameter", "body"),
     (line("t", temperature="hot"), "invalid_type", "body.temperature"),
     (line("t2", temperature=-1), "invalid_value", "body"),
+    (line("rp", repetition_penalty=1e-300), "invalid_value", "body"),
     (line("t3", temperature=True), "invalid_type", "body.temperature"),
     (line("t4", temperature=10**400), "invalid_value", "body.temperature"),
     (line("mt", max_tokens=3.5), "invalid_type", "body.max_tokens"),
