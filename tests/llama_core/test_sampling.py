@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llama_core.errors import NumericalError
@@ -168,6 +168,16 @@ TINY = [5e-324, 1e-300, 1e-45, 1e-38]
     min_p=st.sampled_from([0.0, *TINY, 1.0]) | st.floats(0.0, 1.0),
     repeat_penalty=st.sampled_from([0.01, 1.0, 100.0]) | st.floats(0.01, 100.0),
     repeat_last_n=st.sampled_from([-1, 0, 1, 10**30]),
+)
+@example(
+    logits=[1.0, 0.0],
+    seen=[],
+    temperature=5e-324,
+    top_k=0,
+    top_p=1.0,
+    min_p=0.0,
+    repeat_penalty=1.0,
+    repeat_last_n=-1,
 )
 def test_no_accepted_parameter_and_no_finite_logit_leads_out_of_the_numbers(
     logits: list[float], seen: list[int], **params: Any
