@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.batch_format import BadLine, BatchJob
-from chat_app.commands.batch_identity import model_identity
+from chat_app.commands.batch_identity import Computation, model_identity
 from chat_app.commands.batch_input import BatchInput
 from chat_app.commands.batch_output import BatchOutput, OutputError
 from chat_app.commands.batch_progress import BatchProgress, BatchState
 from chat_app.commands.batch_reader import Line
 from chat_app.commands.batch_records import answer_record, bad_line_record, failure_record
-from chat_app.commands.batch_resume import JudgedLine, judge
+from chat_app.commands.batch_resume import JudgedLine, judge, other_ways
 from chat_app.line.console import say
 from chat_app.options import UsageError, add_model_options, settings_from
 from chat_app.paths import get_paths
@@ -145,6 +145,9 @@ class BatchRun:
 
         with started_engine(self.settings) as (engine, path, _), stop_on_signals() as flag:
             batch = self._batch_engine(engine)
+            computation = self._computation(engine, batch)
+            if note := other_ways(self.output, computation):
+                say(note)
             started = time.monotonic()
 
             def state() -> BatchState:
@@ -165,7 +168,7 @@ class BatchRun:
                 for result in run_texts(
                     batch, engine.tokenizer, requests, flag.stop, lambda: self.progress.show(state())
                 ):
-                    self._take(result, path.name)
+                    self._take(result, path.name, computation)
                 self.progress.finish(state())
             finally:
                 self.progress.close()
@@ -186,6 +189,11 @@ class BatchRun:
             ctx_size=engine.ctx_size,
             max_sequences=self.args.max_batch,
         )
+
+    def _computation(self, engine: TextEngine, batch: BatchEngine) -> Computation:
+        # Where "auto" fell back on NumPy, the cache is in float32 whatever was asked for.
+        kv = self.settings.kv if engine.backend.startswith("jit") else "f32"
+        return Computation(engine.backend, kv, batch.ctx_size)
 
     def _judged(self, lines: Iterator[Line]) -> Iterator[JudgedLine]:
         return judge(lines, self.output, self.identity, retry_failed=self.args.retry_failed)
@@ -209,7 +217,7 @@ class BatchRun:
             self.jobs[job.custom_id] = job
             yield TextRequest(job.custom_id, ids, job.params)
 
-    def _take(self, result: TextResult, model: str) -> None:
+    def _take(self, result: TextResult, model: str, computation: Computation) -> None:
         """Write down how a request ended."""
         job = self.jobs.pop(result.key)
         if result.reason == "failed":
@@ -217,7 +225,8 @@ class BatchRun:
             return
         self.answered += 1
         self.answered_tokens += result.prompt_n + result.reply_n
-        self._append(answer_record(job, self.identity, result, model=model, created=int(time.time())))
+        created = int(time.time())
+        self._append(answer_record(job, self.identity, computation, result, model=model, created=created))
 
     def _append(self, record: Mapping[str, Any]) -> None:
         self.output.append(record)

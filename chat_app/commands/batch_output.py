@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from chat_app.commands.batch_identity import backend_kind
 from chat_app.commands.batch_reader import Line, read_lines
 from chat_app.store.durable import AppendFile, make_folder
 from chat_app.store.places import why_unwritable
@@ -41,7 +42,8 @@ class BatchOutput:
     """Holds the file for this process until `close`.
 
     What it held when it was opened: results, the last one of each custom_id; reported, how often a line of
-    the input (its SHA-256) was reported as bad; repaired_bytes, what was cut off a torn last line.
+    the input (its SHA-256) was reported as bad; ways, how many answers were computed by which backend with
+    which cache type, where they say; repaired_bytes, what was cut off a torn last line.
 
     Raises OutputError where another process writes to it, or where it holds anything but results; later,
     where the file at its place is another one than it was.
@@ -51,6 +53,7 @@ class BatchOutput:
         self.path = path.expanduser().resolve()
         self.results: dict[str, Recorded] = {}
         self.reported: Counter[str] = Counter()
+        self.ways: Counter[tuple[str, str]] = Counter()
         self.repaired_bytes = 0
         # The file as this process knows it. Held open, for a file that is gone may leave its inode's number
         # to the next one. None: it is yet to be made.
@@ -116,7 +119,11 @@ class BatchOutput:
             self.reported[digest] += 1
         elif isinstance(custom_id, str) and not _unknown_line(error, x):
             names = ("request_sha256", "model", "model_sha256")
-            self.results[custom_id] = Recorded(_failed(record), *(str(x.get(name) or "") for name in names))
+            failed = _failed(record)
+            self.results[custom_id] = Recorded(failed, *(str(x.get(name) or "") for name in names))
+            backend, kv = x.get("backend"), x.get("kv")
+            if isinstance(backend, str) and isinstance(kv, str) and not failed:
+                self.ways[backend_kind(backend), kv] += 1
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one result; it is on disk when this returns. Raises OutputError; none of it is there then."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.batch_format import BadLine, BatchJob
-from chat_app.commands.batch_identity import ModelIdentity
+from chat_app.commands.batch_identity import Computation, ModelIdentity
 from chat_app.commands.batch_reader import Line
 
 if TYPE_CHECKING:
@@ -19,7 +20,13 @@ _INVALID, _OURS = "invalid_request_error", "server_error"
 
 
 def answer_record(
-    job: BatchJob, identity: ModelIdentity, result: TextResult, *, model: str, created: int
+    job: BatchJob,
+    identity: ModelIdentity,
+    computation: Computation,
+    result: TextResult,
+    *,
+    model: str,
+    created: int,
 ) -> dict[str, Any]:
     """The record of an answered request. `created` in seconds since 1970."""
     chat = job.messages is not None
@@ -40,7 +47,10 @@ def answer_record(
         },
     }
     response = {"status_code": 200, "request_id": unique, "body": body}
-    return _record(job.custom_id, response, None, _request_x(job, identity))
+    x = _request_x(job, identity) | asdict(computation)
+    if job.params.temperature > 0:  # the likeliest token needs none
+        x["seed"] = result.seed
+    return _record(job.custom_id, response, None, x)
 
 
 def failure_record(job: BatchJob, identity: ModelIdentity, error: LlamaCoreError | None) -> dict[str, Any]:
@@ -76,7 +86,7 @@ def _record(
     custom_id: str | None,
     response: Mapping[str, Any] | None,
     error: Mapping[str, Any] | None,
-    x: dict[str, str],
+    x: Mapping[str, Any],
 ) -> dict[str, Any]:
     return {
         "id": f"batch_req_{uuid.uuid4().hex}",
@@ -87,7 +97,7 @@ def _record(
     }
 
 
-def _request_x(job: BatchJob, identity: ModelIdentity) -> dict[str, str]:
+def _request_x(job: BatchJob, identity: ModelIdentity) -> dict[str, Any]:
     return {
         "request_sha256": job.request_sha256,
         "model": identity.name,

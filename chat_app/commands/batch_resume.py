@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from chat_app.commands.batch_format import BadLine, BatchJob, parse_job, short
-from chat_app.commands.batch_identity import ModelIdentity
+from chat_app.commands.batch_identity import Computation, ModelIdentity
 from chat_app.commands.batch_output import BatchOutput, Recorded
 from chat_app.commands.batch_reader import MAX_LINE_BYTES, Line
 from chat_app.options import UsageError
@@ -55,6 +55,24 @@ def judge(
             elif recorded is not None and not retry_failed and not _difference(recorded, item, model):
                 state = "failed"
         yield JudgedLine(line, item, state)
+
+
+def other_ways(output: BatchOutput, computation: Computation) -> str:
+    """A sentence about answers of earlier runs that this one would compute otherwise; "" without such."""
+    others = {way: n for way, n in output.ways.items() if way != computation.way}
+    if not others:
+        return ""
+    named = "; ".join(f"{n:,} by {_way(way)}" for way, n in others.items())
+    return (
+        f"{output.path} holds answers that were computed another way ({short(named)[1:-1]}) than this run "
+        f"computes them ({_way(computation.way)}): the same request may have got other tokens. The field x "
+        "of each answer says how it was computed"
+    )
+
+
+def _way(way: tuple[str, str]) -> str:
+    backend, kv = way
+    return f"{backend} with --kv {kv}"
 
 
 def _parsed(line: Line, seen: set[str]) -> BatchJob | BadLine:
