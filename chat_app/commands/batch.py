@@ -37,8 +37,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "/v1/completions) and append the results to OUT, each on disk as soon as it is done. Run the same "
         "command again after an interruption: what OUT holds is not computed again. A line that cannot be "
         "run becomes an error line; correct it in IN and run the same command. Exit code 1 when any line "
-        "of IN failed and was not corrected. OUT holds one answer for a custom_id: where it answers another "
-        "request, or is another model's, nothing is run (exit code 2) and another OUT is needed.",
+        "of IN failed and was not corrected, or IN or OUT changed meanwhile. OUT holds one answer for a "
+        "custom_id: where it answers another request, or is another model's, nothing is run (exit code 2) "
+        "and another OUT is needed.",
     )
     parser.add_argument("input", type=Path, metavar="IN.jsonl")
     parser.add_argument("output_file", type=Path, metavar="OUT.jsonl")
