@@ -99,6 +99,7 @@ def log_sum_exp(logits: F32, scratch: F32) -> float:
     peak = float(logits.max())
     if not math.isfinite(peak):
         return peak
-    np.subtract(logits, peak, out=scratch)
+    with np.errstate(over="ignore"):  # further below the peak than float32 reaches: -inf, and e to it is 0
+        np.subtract(logits, peak, out=scratch)
     np.exp(scratch, out=scratch)
     return peak + math.log(float(scratch.sum()))

@@ -15,6 +15,7 @@ from llama_core.sampling_params import SamplingParams as SamplingParams
 
 F32 = NDArray[np.float32]
 Ids = NDArray[np.intp]
+_LARGEST = np.finfo(np.float32).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,10 @@ class Sampler:
         np.copyto(self._penalised, logits)
         values = logits[seen]
         penalty = self.params.repeat_penalty
-        self._penalised[seen] = np.where(values > 0, values / penalty, values * penalty)
+        with np.errstate(over="ignore"):  # beyond float32 the largest stands for it
+            changed = np.where(values > 0, values / penalty, values * penalty)
+        np.clip(changed, -_LARGEST, _LARGEST, out=changed)
+        self._penalised[seen] = changed
         return self._penalised
 
     def _choose(self, logits: F32, rng: np.random.Generator) -> int:
@@ -105,7 +109,9 @@ class Sampler:
         if params.min_p > 0.0:
             kept = values >= math.log(params.min_p)
             ids, values = ids[kept], values[kept]
-        cumulative = np.cumsum(np.exp(values / params.temperature))
+        with np.errstate(over="ignore"):  # a tiny temperature: -inf, and e to it is 0
+            values /= params.temperature
+        cumulative = np.cumsum(np.exp(values))
         place = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
         return int(ids[min(place, len(ids) - 1)])
 

@@ -33,7 +33,7 @@ class SamplingParams:
             ("top_k", self.top_k >= 0, "0 (off) or more"),
             ("top_p", 0.0 < self.top_p <= 1.0, "above 0, up to 1 (off)"),
             ("min_p", 0.0 <= self.min_p <= 1.0, "0 (off) to 1"),
-            ("repeat_penalty", 0.0 < self.repeat_penalty <= 100.0, "above 0; 1 is off"),
+            ("repeat_penalty", 0.01 <= self.repeat_penalty <= 100.0, "0.01 to 100; 1 is off"),
             ("repeat_last_n", self.repeat_last_n >= -1, "-1 (all), 0 (off) or more"),
             ("seed", self.seed is None or 0 <= self.seed < 1 << 64, "0 to 2^64 - 1"),
             ("max_tokens", self.max_tokens is None or self.max_tokens >= 0, "0 or more"),

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.batch_format import BadLine, BatchJob
-from chat_app.commands.batch_identity import model_identity
+from chat_app.commands.batch_identity import Computation, model_identity
+from chat_app.commands.batch_input import BatchInput
 from chat_app.commands.batch_output import BatchOutput, OutputError
 from chat_app.commands.batch_progress import BatchProgress, BatchState
+from chat_app.commands.batch_reader import Line
 from chat_app.commands.batch_records import answer_record, bad_line_record, failure_record
-from chat_app.commands.batch_resume import JudgedLine, judge
+from chat_app.commands.batch_resume import JudgedLine, judge, other_ways
 from chat_app.line.console import say
 from chat_app.options import UsageError, add_model_options, settings_from
 from chat_app.paths import get_paths
@@ -35,8 +37,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "/v1/completions) and append the results to OUT, each on disk as soon as it is done. Run the same "
         "command again after an interruption: what OUT holds is not computed again. A line that cannot be "
         "run becomes an error line; correct it in IN and run the same command. Exit code 1 when any line "
-        "of IN failed and was not corrected. OUT holds one answer for a custom_id: where it answers another "
-        "request, or is another model's, nothing is run (exit code 2) and another OUT is needed.",
+        "of IN failed and was not corrected, or IN or OUT changed meanwhile. OUT holds one answer for a "
+        "custom_id: where it answers another request, or is another model's, nothing is run (exit code 2) "
+        "and another OUT is needed.",
     )
     parser.add_argument("input", type=Path, metavar="IN.jsonl")
     parser.add_argument("output_file", type=Path, metavar="OUT.jsonl")
@@ -68,10 +71,8 @@ def positive(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    source = args.input.expanduser()
-    if not source.is_file():
-        raise UsageError(f"there is no file {source}")
-    if args.output_file.expanduser().resolve() == source.resolve():
+    source = BatchInput(args.input)
+    if args.output_file.expanduser().resolve() == source.path.resolve():
         raise UsageError("IN and OUT are the same file")
     try:
         output = BatchOutput(args.output_file, get_paths().state / "batch")
@@ -95,7 +96,7 @@ class BatchRun:
     to judge all of it before anything is done, to report bad lines, and to run the rest.
     """
 
-    def __init__(self, args: argparse.Namespace, source: Path, output: BatchOutput) -> None:
+    def __init__(self, args: argparse.Namespace, source: BatchInput, output: BatchOutput) -> None:
         self.args, self.source, self.output = args, source, output
         self.settings = settings_from(args)
         self.progress = BatchProgress(quiet=args.quiet)
@@ -104,30 +105,38 @@ class BatchRun:
         self.answered = self.answered_tokens = 0  # requests of this run, and their tokens
 
     def run(self) -> int:
-        if not any(self._lines()):
+        if self.source.is_empty():
             self.output.create()
-            say(f"nothing to do: {self.source} has no requests")
+            say(f"nothing to do: {self.source.path} has no requests")
             return 0  # nothing failed: a script that found nothing to ask goes on with an empty file
         self.identity = model_identity(self.settings.model, self.settings.tokenizer)
-        for judged in self._judged():
+        for judged in self._judged(self.source.first()):
             self.total += 1
             self.finished += judged.state != "open"
             self.failed += judged.state == "failed"
         if self.finished == self.total:
             say(f"nothing to do: {self.output.path} holds all {self.total:,} results")
             return self._ended()
-        for judged in self._judged():
+        for judged in self._judged(self.source.again()):
             if judged.state == "open" and isinstance(judged.item, BadLine):
-                self._append(bad_line_record(judged.item, judged.line, judged.number))
+                self._append(bad_line_record(judged.item, judged.line))
         # Without requests among what is left there is no need for the model.
         code = self._compute() if self.finished < self.total else 0
         return code or self._ended()
 
     def _ended(self) -> int:
+        """The exit code of a run that nothing stopped, and the sentences for it. Raises OutputError."""
+        self.output.check()
         if self.failed:
             said = f"{self.failed:,} of {self.total:,} lines failed; see their error in {self.output.path}"
             say(f"{said}. Lines corrected in IN are run by the same command")
-        return int(self.failed > 0)
+        changed = self.source.changed()
+        if changed:
+            left = self.total - self.finished
+            lost = f"{left:,} of its {self.total:,} lines were" if left else "what is new in it was"
+            said = f"{self.source.path} changed while it was read: {lost} not run"
+            say(f"{said}. Run the same command again to run what it holds now")
+        return int(self.failed > 0 or changed)
 
     def _compute(self) -> int:
         """Run the requests that are open; the exit code of what stopped it, else 0."""
@@ -137,6 +146,9 @@ class BatchRun:
 
         with started_engine(self.settings) as (engine, path, _), stop_on_signals() as flag:
             batch = self._batch_engine(engine)
+            computation = self._computation(engine, batch)
+            if note := other_ways(self.output, computation):
+                say(note)
             started = time.monotonic()
 
             def state() -> BatchState:
@@ -157,7 +169,7 @@ class BatchRun:
                 for result in run_texts(
                     batch, engine.tokenizer, requests, flag.stop, lambda: self.progress.show(state())
                 ):
-                    self._take(result, path.name)
+                    self._take(result, path.name, computation)
                 self.progress.finish(state())
             finally:
                 self.progress.close()
@@ -179,22 +191,20 @@ class BatchRun:
             max_sequences=self.args.max_batch,
         )
 
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
-        """(line number from 1, line) of every line that is not blank."""
-        with self.source.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
+    def _computation(self, engine: TextEngine, batch: BatchEngine) -> Computation:
+        # Where "auto" fell back on NumPy, the cache is in float32 whatever was asked for.
+        kv = self.settings.kv if engine.backend.startswith("jit") else "f32"
+        return Computation(engine.backend, kv, batch.ctx_size)
 
-    def _judged(self) -> Iterator[JudgedLine]:
-        return judge(self._lines(), self.output, self.identity, retry_failed=self.args.retry_failed)
+    def _judged(self, lines: Iterator[Line]) -> Iterator[JudgedLine]:
+        return judge(lines, self.output, self.identity, retry_failed=self.args.retry_failed)
 
     def _requests(self, engine: TextEngine, stopped: Callable[[], bool]) -> Iterator[TextRequest]:
         """What is to be answered, read as there is room; what cannot even be encoded fails on the way."""
         from llama_core.engine.batch_text import TextRequest
         from llama_core.errors import LlamaCoreError
 
-        for judged in self._judged():
+        for judged in self._judged(self.source.again()):
             job = judged.item
             if stopped():
                 return
@@ -208,7 +218,7 @@ class BatchRun:
             self.jobs[job.custom_id] = job
             yield TextRequest(job.custom_id, ids, job.params)
 
-    def _take(self, result: TextResult, model: str) -> None:
+    def _take(self, result: TextResult, model: str, computation: Computation) -> None:
         """Write down how a request ended."""
         job = self.jobs.pop(result.key)
         if result.reason == "failed":
@@ -216,7 +226,8 @@ class BatchRun:
             return
         self.answered += 1
         self.answered_tokens += result.prompt_n + result.reply_n
-        self._append(answer_record(job, self.identity, result, model=model, created=int(time.time())))
+        created = int(time.time())
+        self._append(answer_record(job, self.identity, computation, result, model=model, created=created))
 
     def _append(self, record: Mapping[str, Any]) -> None:
         self.output.append(record)

@@ -22,7 +22,8 @@ COMPLETION = "/v1/completions"
 ROLES = ("system", "developer", "user", "assistant")
 # OpenAI's default for completions; chats go on to the end of the context.
 COMPLETION_MAX_TOKENS = 16
-MAX_LINE_BYTES = 64 << 20
+# Of a whole number: Python refuses those of more digits than its own limit, which can be as low as 640.
+MAX_DIGITS = 600
 
 # Fields without influence on the tokens, and fields that are fine at the value that switches them off.
 _IGNORED = frozenset(
@@ -85,14 +86,11 @@ def short(value: Any) -> str:
 
 def parse_job(line: bytes) -> BatchJob:
     """One line of the input. Raises BadLine."""
-    if len(line) > MAX_LINE_BYTES:
-        problem = f"the line has {len(line):,} bytes, the limit is {MAX_LINE_BYTES:,}"
-        raise BadLine(problem, "invalid_json_line")
     try:
-        record = json.loads(line, parse_float=_float)
+        record, digits = _read(line)
         if not isinstance(record, dict):
             raise BadLine("it is not a JSON object", "invalid_json_line")
-        digest = request_sha256(record)
+        digest = request_sha256(record) if digits <= MAX_DIGITS else ""
     except (ValueError, RecursionError) as error:
         if isinstance(error, BadLine):
             raise
@@ -101,11 +99,28 @@ def parse_job(line: bytes) -> BatchJob:
     if not isinstance(custom_id, str) or not custom_id:
         raise BadLine("custom_id is missing or not a string", *_missing("custom_id", custom_id))
     try:
+        if digits > MAX_DIGITS:
+            raise BadLine(f"it holds a number of {digits:,} digits, the limit is {MAX_DIGITS}")
         return _job(custom_id, digest, record)
     except (ValueError, TypeError) as error:
         bad = error if isinstance(error, BadLine) else BadLine(f"body: {error}", param="body")
         bad.custom_id, bad.request_sha256 = custom_id, digest
         raise bad from None
+
+
+def _read(line: bytes) -> tuple[Any, int]:
+    """What the JSON says, and the digits of its longest whole number; one of more than MAX_DIGITS is read as
+    0, so that the rest of the line, with its custom_id, is read too. Raises ValueError, RecursionError."""
+    longest = 0
+
+    def whole_number(text: str) -> int:
+        nonlocal longest
+        digits = len(text.lstrip("-"))
+        longest = max(longest, digits)
+        return int(text) if digits <= MAX_DIGITS else 0
+
+    record = json.loads(line, parse_float=_float, parse_int=whole_number)
+    return record, longest
 
 
 def _float(text: str) -> float | int:

@@ -1,4 +1,5 @@
-"""What a batch's result belongs to: the request it answers, the model that answered, the line it is about.
+"""What a batch's result belongs to: the request it answers, the model that answered and how it computed, the
+line it is about.
 
 A result carries these under `x`, so that another run knows what it may take for done.
 """
@@ -26,6 +27,26 @@ class ModelIdentity:
 
     name: str
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Computation:
+    """What decides a reply's tokens beside request, model and seed: the backend, as the engine names it, the
+    cache's type, and the context's size in tokens, which ends replies that nothing else ends."""
+
+    backend: str
+    kv: str
+    ctx_size: int
+
+    @property
+    def way(self) -> tuple[str, str]:
+        """(backend, cache type) without the instructions: the compiled one gives the same bits with all."""
+        return backend_kind(self.backend), self.kv
+
+
+def backend_kind(backend: str) -> str:
+    """ "jit" or "numpy", of the name that an engine gives its backend."""
+    return backend.partition(" ")[0]
 
 
 def model_identity(name: str, tokenizer: Path | None = None) -> ModelIdentity:
@@ -74,11 +95,6 @@ def request_sha256(record: Mapping[str, Any]) -> str:
     """Of what a request line asks for: its url and body, whatever the order of keys and the white space."""
     asked = {"url": record.get("url"), "body": record.get("body")}
     return _digest(json.dumps(asked, sort_keys=True, separators=(",", ":")))
-
-
-def line_sha256(line: bytes) -> str:
-    """Of a line as it stands, without the white space around it."""
-    return hashlib.sha256(line.strip()).hexdigest()
 
 
 def _digest(text: str) -> str:

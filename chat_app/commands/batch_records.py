@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.batch_format import BadLine, BatchJob
-from chat_app.commands.batch_identity import ModelIdentity, line_sha256
+from chat_app.commands.batch_identity import Computation, ModelIdentity
+from chat_app.commands.batch_reader import Line
 
 if TYPE_CHECKING:
     from llama_core.engine.batch_text import TextResult
@@ -18,7 +20,13 @@ _INVALID, _OURS = "invalid_request_error", "server_error"
 
 
 def answer_record(
-    job: BatchJob, identity: ModelIdentity, result: TextResult, *, model: str, created: int
+    job: BatchJob,
+    identity: ModelIdentity,
+    computation: Computation,
+    result: TextResult,
+    *,
+    model: str,
+    created: int,
 ) -> dict[str, Any]:
     """The record of an answered request. `created` in seconds since 1970."""
     chat = job.messages is not None
@@ -39,7 +47,10 @@ def answer_record(
         },
     }
     response = {"status_code": 200, "request_id": unique, "body": body}
-    return _record(job.custom_id, response, None, _request_x(job, identity))
+    x = _request_x(job, identity) | asdict(computation)
+    if job.params.temperature > 0:  # the likeliest token needs none
+        x["seed"] = result.seed
+    return _record(job.custom_id, response, None, x)
 
 
 def failure_record(job: BatchJob, identity: ModelIdentity, error: LlamaCoreError | None) -> dict[str, Any]:
@@ -58,24 +69,24 @@ def failure_record(job: BatchJob, identity: ModelIdentity, error: LlamaCoreError
     return _record(job.custom_id, None, details, _request_x(job, identity))
 
 
-def bad_line_record(error: BadLine, line: bytes, number: int) -> dict[str, Any]:
-    """The record of a line that cannot be run; `number` counts the lines of the input from 1."""
-    message = f"line {number}: {error}"
+def bad_line_record(error: BadLine, line: Line) -> dict[str, Any]:
+    """The record of a line that cannot be run."""
+    message = f"line {line.number}: {error}"
     details = {
         "code": error.code,
         "message": message,
         "type": _INVALID,
         "param": error.param,
-        "line": number,
+        "line": line.number,
     }
-    return _record(error.custom_id, None, details, {"line_sha256": line_sha256(line)})
+    return _record(error.custom_id, None, details, {"line_sha256": line.sha256})
 
 
 def _record(
     custom_id: str | None,
     response: Mapping[str, Any] | None,
     error: Mapping[str, Any] | None,
-    x: dict[str, str],
+    x: Mapping[str, Any],
 ) -> dict[str, Any]:
     return {
         "id": f"batch_req_{uuid.uuid4().hex}",
@@ -86,7 +97,7 @@ def _record(
     }
 
 
-def _request_x(job: BatchJob, identity: ModelIdentity) -> dict[str, str]:
+def _request_x(job: BatchJob, identity: ModelIdentity) -> dict[str, Any]:
     return {
         "request_sha256": job.request_sha256,
         "model": identity.name,

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from chat_app.commands.batch_format import BadLine, BatchJob, parse_job, short
-from chat_app.commands.batch_identity import ModelIdentity, line_sha256
+from chat_app.commands.batch_identity import Computation, ModelIdentity
 from chat_app.commands.batch_output import BatchOutput, Recorded
+from chat_app.commands.batch_reader import MAX_LINE_BYTES, Line
 from chat_app.options import UsageError
 
 
@@ -23,31 +24,29 @@ class JudgedLine:
     """A line of the input. "done" and "failed" are what OUT holds already; "open" is yet to be done: a job to
     be run, a bad line to be reported."""
 
-    number: int
-    line: bytes
+    line: Line
     item: BatchJob | BadLine
     state: Literal["done", "failed", "open"]
 
 
 def judge(
-    lines: Iterable[tuple[int, bytes]], output: BatchOutput, model: ModelIdentity, *, retry_failed: bool
+    lines: Iterable[Line], output: BatchOutput, model: ModelIdentity, *, retry_failed: bool
 ) -> Iterator[JudgedLine]:
-    """Every line of the input in turn. `lines`: (number from 1, text).
+    """Every line of the input in turn.
 
     Raises UsageError where OUT holds another request's or another model's answer under a line's custom_id.
     """
     seen: set[str] = set()
     unused = Counter(output.reported)  # two bad lines of the same text need two reports
-    for number, line in lines:
+    for line in lines:
         item = _parsed(line, seen)
         if item.custom_id is not None:
             seen.add(item.custom_id)
-            _check(number, item, output, model)
+            _check(line.number, item, output, model)
         state: Literal["done", "failed", "open"] = "open"
         if isinstance(item, BadLine):
-            digest = line_sha256(line)
-            if unused[digest]:
-                unused[digest] -= 1
+            if unused[line.sha256]:
+                unused[line.sha256] -= 1
                 state = "failed"
         else:
             recorded = output.results.get(item.custom_id)
@@ -55,13 +54,34 @@ def judge(
                 state = "done"
             elif recorded is not None and not retry_failed and not _difference(recorded, item, model):
                 state = "failed"
-        yield JudgedLine(number, line, item, state)
+        yield JudgedLine(line, item, state)
 
 
-def _parsed(line: bytes, seen: set[str]) -> BatchJob | BadLine:
+def other_ways(output: BatchOutput, computation: Computation) -> str:
+    """A sentence about answers of earlier runs that this one would compute otherwise; "" without such."""
+    others = {way: n for way, n in output.ways.items() if way != computation.way}
+    if not others:
+        return ""
+    named = "; ".join(f"{n:,} by {_way(way)}" for way, n in others.items())
+    return (
+        f"{output.path} holds answers that were computed another way ({short(named)[1:-1]}) than this run "
+        f"computes them ({_way(computation.way)}): the same request may have got other tokens. The field x "
+        "of each answer says how it was computed"
+    )
+
+
+def _way(way: tuple[str, str]) -> str:
+    backend, kv = way
+    return f"{backend} with --kv {kv}"
+
+
+def _parsed(line: Line, seen: set[str]) -> BatchJob | BadLine:
     """The first line that names a custom_id owns it; the next one has none of its own."""
     try:
-        item: BatchJob | BadLine = parse_job(line)
+        if line.too_long:
+            problem = f"the line has {line.size:,} bytes, the limit is {MAX_LINE_BYTES:,}"
+            raise BadLine(problem, "invalid_json_line")
+        item: BatchJob | BadLine = parse_job(line.text)
     except BadLine as error:
         item = error
     if item.custom_id in seen:

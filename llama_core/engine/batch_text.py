@@ -24,13 +24,15 @@ class TextRequest:
 
 @dataclass(frozen=True, slots=True)
 class TextResult:
-    """A reply. `reply_n` counts its tokens; reason "failed" comes with the error and the text so far."""
+    """A reply. `reply_n` counts its tokens, drawn from `seed`; reason "failed" comes with the error and the
+    text so far."""
 
     key: str
     text: str
     reason: BatchReason
     prompt_n: int
     reply_n: int
+    seed: int
     error: LlamaCoreError | None = None
 
 
@@ -71,4 +73,5 @@ def run_texts(
 
     for result in batch.run(encode(), cancelled, on_step):
         text = texts.pop(result.key).finish()
-        yield TextResult(result.key, text, result.reason, result.prompt_n, len(result.ids), result.error)
+        reply_n = len(result.ids)
+        yield TextResult(result.key, text, result.reason, result.prompt_n, reply_n, result.seed, result.error)

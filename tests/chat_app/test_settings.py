@@ -165,6 +165,7 @@ def test_stops_add_up_and_json_replaces() -> None:
         ("top_k", "4.5", "Parameter top_k: '4.5' is no whole number."),
         ("top_k", "-1", "Parameter top_k: top_k is -1, expected 0 .off. or more."),
         ("temperature", "nan", "is not finite"),
+        ("repeat_penalty", "1e-300", "repeat_penalty is 1e-300, expected 0.01 to 100; 1 is off"),
         ("seed", "-7", "expected 0 to 2"),
         ("num_ctx", "1", "is not between 2 and"),
         ("ignore_eos", "maybe", "neither true nor false"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llama_core.errors import NumericalError
@@ -150,6 +151,56 @@ def test_what_is_not_finite_is_an_error(bad: float, temperature: float, place: i
         Sampler(SamplingParams(temperature=temperature), 6).draw(logits, [], np.random.default_rng(0))
 
 
+FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
+LARGEST = float(np.finfo(np.float32).max)
+TINY = [5e-324, 1e-300, 1e-45, 1e-38]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    logits=st.lists(
+        st.sampled_from([-LARGEST, LARGEST, 0.0, -0.0, 1e-45, 1.0]) | FINITE, min_size=1, max_size=9
+    ),
+    seen=st.lists(st.integers(0, 8), max_size=4),
+    temperature=st.sampled_from([0.0, *TINY, 1.0, 100.0]) | st.floats(0.0, 100.0),
+    top_k=st.sampled_from([0, 1, 10**30]),
+    top_p=st.sampled_from([*TINY, 1.0]) | st.floats(0.0, 1.0, exclude_min=True),
+    min_p=st.sampled_from([0.0, *TINY, 1.0]) | st.floats(0.0, 1.0),
+    repeat_penalty=st.sampled_from([0.01, 1.0, 100.0]) | st.floats(0.01, 100.0),
+    repeat_last_n=st.sampled_from([-1, 0, 1, 10**30]),
+)
+@example(
+    logits=[1.0, 0.0],
+    seen=[],
+    temperature=5e-324,
+    top_k=0,
+    top_p=1.0,
+    min_p=0.0,
+    repeat_penalty=1.0,
+    repeat_last_n=-1,
+)
+def test_no_accepted_parameter_and_no_finite_logit_leads_out_of_the_numbers(
+    logits: list[float], seen: list[int], **params: Any
+) -> None:
+    """No warning, and a token that is the likeliest one where it must be."""
+    row = logits_of(*logits)
+    ids = [i for i in seen if i < len(row)]
+    made = SamplingParams(**params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sampled = Sampler(made, len(row)).draw(row, ids, np.random.default_rng(0))
+    window = ids if made.repeat_last_n < 0 else ids[max(0, len(ids) - made.repeat_last_n) :]
+    p = made.repeat_penalty
+    exact = [
+        (float(v) / p if v > 0 else float(v) * p) if i in window else float(v) for i, v in enumerate(row)
+    ]
+    assert 0 <= sampled.id < len(row)
+    assert sampled.logprob <= 1e-3
+    if made.temperature == 0.0 or made.top_k == 1 or made.min_p == 1.0:
+        nearest = np.clip(exact, -LARGEST, LARGEST)
+        assert np.isclose(nearest[sampled.id], nearest.max(), rtol=1e-6, atol=1e-44)
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     size=st.sampled_from([1, 7, 64, 4095, 4096, 5000, 49_152]),
@@ -191,6 +242,8 @@ def test_alternatives_are_likeliest_first() -> None:
         {"top_p": 1.1},
         {"min_p": 2.0},
         {"repeat_penalty": 0.0},
+        {"repeat_penalty": 1e-300},
+        {"repeat_penalty": math.inf},
         {"repeat_last_n": -2},
         {"seed": -1},
         {"max_tokens": -1},

@@ -86,6 +86,7 @@ BAD_LINES = [
     (line("b") | {"body": None}, "missing_required_parameter", "body"),
     (line("t", temperature="hot"), "invalid_type", "body.temperature"),
     (line("t2", temperature=-1), "invalid_value", "body"),
+    (line("rp", repetition_penalty=1e-300), "invalid_value", "body"),
     (line("t3", temperature=True), "invalid_type", "body.temperature"),
     (line("t4", temperature=10**400), "invalid_value", "body.temperature"),
     (line("mt", max_tokens=3.5), "invalid_type", "body.max_tokens"),
@@ -139,6 +140,15 @@ def test_a_whole_number_may_be_written_with_a_point() -> None:
     assert type(given.params.max_tokens) is int
     with pytest.raises(BadLine, match=r"body\.top_k is 0\.5, expected a whole number"):
         parsed(line("a", top_k=0.5))
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_number_of_thousands_of_digits_is_told_with_its_custom_id(sign: str) -> None:
+    text = json.dumps(line("long")).replace('"temperature": 0', f'"temperature": {sign}1{"0" * 5000}')
+    with pytest.raises(BadLine, match=r"^it holds a number of 5,001 digits, the limit is 600$") as caught:
+        parse_job(text.encode())
+    assert caught.value.custom_id == "long"
+    assert caught.value.request_sha256 == ""  # not that of the same request with another number
 
 
 def test_null_stands_for_the_default() -> None:

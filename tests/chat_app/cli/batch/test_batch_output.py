@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import Any
 import pytest
 from batch_lines import answers, by_id, line, read, write
 
-from chat_app.commands.batch_output import BatchOutput, OutputError
+from chat_app.commands import batch_reader
+from chat_app.commands.batch_output import LINE_START, BatchOutput, OutputError
 
 RunCli = Callable[..., Any]
 
@@ -95,3 +98,96 @@ def test_a_full_disk_ends_it_with_a_sentence_and_loses_nothing(
     assert again.returncode == 1  # the junk
     assert sorted(answers(out)) == sorted(f"r{i}" for i in range(12))
     assert len(by_id(out)) == 13
+
+
+def record(name: str) -> dict[str, Any]:
+    return {"id": "batch_req_1", "custom_id": name, "response": {}, "error": None}
+
+
+def replaced(out: Path) -> None:
+    shutil.copy(out, out.with_suffix(".copy"))
+    with out.with_suffix(".copy").open("ab") as file:
+        file.write(b" " * 10 + b"\n")
+    os.replace(out.with_suffix(".copy"), out)
+
+
+OTHERS: dict[str, Callable[[Path], object]] = {
+    "removed": lambda out: out.unlink(),
+    "replaced": replaced,
+    "moved away": lambda out: out.rename(out.with_suffix(".old")),
+    "cut": lambda out: os.truncate(out, 10),
+    "written to": lambda out: out.open("ab").write(b"{}\n"),
+    "its folder removed": lambda out: shutil.rmtree(out.parent),
+}
+
+
+@pytest.mark.parametrize("how", OTHERS)
+def test_a_result_is_never_written_to_another_file_than_the_ones_before(tmp_path: Path, how: str) -> None:
+    out = tmp_path / "results" / "out.jsonl"
+    out.parent.mkdir()
+    out.write_bytes(LINE_START)  # torn: what is saved later is without it
+    output = BatchOutput(out, tmp_path / "locks")
+    output.append(record("a"))
+    output.append(record("b"))
+    written = out.read_bytes()
+    OTHERS[how](out)
+    left = out.read_bytes() if out.exists() else None
+    with pytest.raises(OutputError, match=r"was removed, replaced or changed .* run the same command again"):
+        output.append(record("c"))
+    output.close()
+    assert (out.read_bytes() if out.exists() else None) == left
+    if how in ("removed", "replaced", "moved away"):
+        (kept,) = [path for path in out.parent.iterdir() if path != out]
+        assert kept.read_bytes() == written
+
+
+def test_an_output_that_appears_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    output = BatchOutput(tmp_path / "out.jsonl", tmp_path / "locks")
+    (tmp_path / "out.jsonl").write_bytes(b"notes")
+    with pytest.raises(OutputError, match="changed by another program"):
+        output.append(record("a"))
+    output.close()
+    assert (tmp_path / "out.jsonl").read_bytes() == b"notes"
+
+
+def test_an_output_removed_meanwhile_ends_the_run(
+    batch: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = write(tmp_path / "in.jsonl", [line(f"r{i}") for i in range(9)]), tmp_path / "out.jsonl"
+    append = BatchOutput.append
+    for last in ("r3", "r8"):  # after the last result too
+
+        def appended(self: BatchOutput, record: Any, last: str = last) -> None:
+            append(self, record)
+            if record["custom_id"] == last:
+                out.unlink()
+
+        monkeypatch.setattr(BatchOutput, "append", appended)
+        ran = batch(source, out, "--max-batch", "1")
+        assert ran.code == 1
+        assert "was removed, replaced or changed" in ran.err
+        assert "Traceback" not in ran.err
+        (saved,) = tmp_path.glob("out.jsonl.*.saved")
+        assert str(saved) in ran.err
+        assert answers(saved)[-1] == last
+        saved.rename(out)
+    monkeypatch.setattr(BatchOutput, "append", append)
+    assert batch(source, out).code == 0
+    assert answers(out) == [f"r{i}" for i in range(9)]
+
+
+def test_a_line_without_end_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_reader, "MAX_LINE_BYTES", 1000)
+    out = tmp_path / "out.jsonl"
+    for tail in (b"", b"\n"):
+        out.write_bytes(json.dumps(record("a")).encode() + b"\n" + b"\0" * 2000 + tail)
+        before = out.read_bytes()
+        with pytest.raises(OutputError, match=r"line 2 of .* is no result of a batch"):
+            BatchOutput(out, tmp_path / "locks")
+        assert out.read_bytes() == before
+    out.write_bytes(json.dumps(record("a")).encode() + b"\n\n  ")
+    output = BatchOutput(out, tmp_path / "locks")
+    output.append(record("b"))
+    output.append(record("c"))
+    output.close()
+    assert set(BatchOutput(out, tmp_path / "locks").results) == {"a", "b", "c"}
