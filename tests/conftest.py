@@ -7,11 +7,16 @@ import signal
 from pathlib import Path
 from unittest import mock
 
+import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Kept before any test changes it: the model comes through the user's own index, proxy and cache settings.
 USER_ENVIRONMENT = dict(os.environ)
+
+# A machine that stops for a moment makes no test fail.
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.load_profile("here")
 
 # A shell's background jobs ignore Ctrl+C, and `nohup` SIGHUP; so would the programs that the tests signal.
 for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):

@@ -36,9 +36,18 @@ class Outcome:
     broken_by: Exception | KeyboardInterrupt | None = None
 
 
-def _sample(call: Callable[[], Any], loops: int, prepare: Callable[[], Any] | None) -> float:
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Before, or after. `has_clock`: it returns its seconds itself (`Timed`)."""
+
+    call: Callable[[], Any]
+    has_clock: bool
+
+
+def _sample(side: _Side, loops: int, prepare: Callable[[], Any] | None) -> float:
     """Seconds per call, over `loops` calls."""
-    if prepare is not None or loops == 1:
+    call = side.call
+    if prepare is not None or loops == 1 or side.has_clock:
         return sum(_run(call, prepare)[1] for _ in range(loops)) / loops
     start = time.perf_counter()
     for _ in range(loops):
@@ -46,14 +55,16 @@ def _sample(call: Callable[[], Any], loops: int, prepare: Callable[[], Any] | No
     return (time.perf_counter() - start) / loops
 
 
-def _run(call: Callable[[], Any], prepare: Callable[[], Any] | None) -> tuple[Any, float]:
-    """One call's output and its seconds, by its own clock where it returns them."""
+def _run(call: Callable[[], Any], prepare: Callable[[], Any] | None) -> tuple[Any, float, bool]:
+    """One call's output, its seconds, and whether they are by its own clock."""
     if prepare is not None:
         prepare()
     start = time.perf_counter()
     output = call()
     elapsed = time.perf_counter() - start
-    return (output.output, output.seconds) if isinstance(output, Timed) else (output, elapsed)
+    if isinstance(output, Timed):
+        return output.output, output.seconds, True
+    return output, elapsed, False
 
 
 def measure(case: Case, budget_s: float) -> Row:
@@ -62,16 +73,17 @@ def measure(case: Case, budget_s: float) -> Row:
 
     Raises what the case raises, and ValueError where its own clock gives a time that is not positive.
     """
-    sides = (case.before, case.after)
-    outputs, first = zip(*(_run(call, case.prepare) for call in sides), strict=True)
+    calls = (case.before, case.after)
+    outputs, first, has_clock = zip(*(_run(call, case.prepare) for call in calls), strict=True)
     match = case.check(*outputs)
     del outputs
+    sides = [_Side(call, own) for call, own in zip(calls, has_clock, strict=True)]
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         times = [
-            s if s > _LONG_S else _sample(call, 1, case.prepare) for call, s in zip(sides, first, strict=True)
+            s if s > _LONG_S else _sample(side, 1, case.prepare) for side, s in zip(sides, first, strict=True)
         ]
         loops = [max(1, round(_SAMPLE_S / max(s, 1e-9))) for s in times]
         pair_s = sum(max(s, _SAMPLE_S) for s in times)

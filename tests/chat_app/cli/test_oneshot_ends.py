@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,7 +133,9 @@ def test_ctrl_c_while_loading_exits_130() -> None:
         # A shell's background job, as a test run may be, starts its children deaf to Ctrl+C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    time.sleep(0.5)  # it waits for stdin by now; were it slower, the signal would end it all the same
+    assert child.stdin is not None
+    child.stdin.write(b"x" * (128 << 10))  # twice what a pipe holds: it is reading by now
+    child.stdin.flush()
     child.send_signal(signal.SIGINT)
     _, error = child.communicate(timeout=300)
     assert child.returncode in (130, -signal.SIGINT)

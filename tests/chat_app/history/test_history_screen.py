@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
-from textual.widgets import Button, Input, OptionList, Static
+from textual.widgets import Input, OptionList, Static
 
 from chat_app.screens.confirm import ConfirmScreen
 from chat_app.screens.history import HistoryScreen
@@ -175,8 +175,7 @@ async def test_a_chat_is_deleted_only_after_yes(store: TranscriptStore, chats: l
     async with app.run_test() as pilot:
         await until(pilot, lambda: len(rows(app)) == 3)
         await pilot.press("down", "d")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-        assert app.screen.query_one("#confirm-no", Button).has_focus
+        await until(pilot, lambda: bool(app.screen.query("#confirm-no:focus")))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, HistoryScreen))
         assert len(store.ids()) == 3
@@ -211,12 +210,12 @@ async def test_a_chat_is_exported_and_a_file_there_is_kept(
     async with app.run_test() as pilot:
         await until(pilot, lambda: len(rows(app)) == 3)
         await pilot.press("tab", "e")
-        await until(pilot, lambda: bool(app.screen.query("#export-path")))
+        await until(pilot, lambda: bool(app.screen.query("#export-path:focus")))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, HistoryScreen))
         assert "Paris" not in (first := (folder / f"{chats[2]}.md").read_text())
         await pilot.press("e")
-        await until(pilot, lambda: bool(app.screen.query("#export-path")))
+        await until(pilot, lambda: bool(app.screen.query("#export-path:focus")))
         await pilot.press("enter")
         await until(pilot, lambda: bool(shown(app, "#export-problem")))
         assert "exists already" in shown(app, "#export-problem")
@@ -248,12 +247,13 @@ async def test_leaving_stops_a_search_that_runs(
 ) -> None:
     import chat_app.screens.history as module
 
-    ended = asyncio.Event()
+    begun, ended = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def endless(*arguments: object) -> list[object]:
         cancelled = arguments[-1]
         assert callable(cancelled)
+        loop.call_soon_threadsafe(begun.set)
         while not cancelled():
             time.sleep(0.001)
         loop.call_soon_threadsafe(ended.set)
@@ -264,7 +264,7 @@ async def test_leaving_stops_a_search_that_runs(
         await until(pilot, lambda: len(rows(app)) == 3)
         monkeypatch.setattr(module, "search_chats", endless)
         await pilot.press("x")
-        await pilot.pause(0.3)
+        await asyncio.wait_for(begun.wait(), HANG_S)
         await pilot.press("escape")
         await asyncio.wait_for(ended.wait(), HANG_S)
         await until(pilot, lambda: app.answers == [None])
