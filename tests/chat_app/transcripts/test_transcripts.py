@@ -162,7 +162,7 @@ def test_a_chat_is_found_by_the_beginning_or_end_of_its_id(store: TranscriptStor
     assert store.find(first.id) == first.id
     assert store.find(second.id[-8:]) == second.id
     with pytest.raises(TranscriptError, match="2 chats"):
-        store.find(first.id[:8])
+        store.find(first.id[:2])  # the century: not the day, which may change between two chats
     with pytest.raises(TranscriptError, match="no chat"):
         store.find("zzz")
 

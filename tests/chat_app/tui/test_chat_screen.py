@@ -169,8 +169,7 @@ async def test_a_message_is_selected_and_regenerated(
         assert "r Regen" in user.screen_text()
         await user.press("r")
         await user.until(lambda: user.words()[-1] == "another answer")
-        await user.ready()
-        assert "2/2" in user.screen_text()
+        await user.until(lambda: "2/2" in user.screen_text())
         await user.press("alt+up", "left")
         await user.until(lambda: "You said: question" in user.screen_text())
         assert "1/2" in user.screen_text()
@@ -182,7 +181,7 @@ async def test_editing_makes_a_branch(make_app: MakeApp, drive: Any) -> None:
         await user.ready()
         await user.say("old words")
         await user.press("alt+up", "alt+up", "e")
-        assert user.chat.prompt.text == "old words"
+        await user.until(lambda: user.chat.prompt.text == "old words")
         user.chat.prompt.set_text("new words")
         await user.press("enter")
         await user.until(lambda: user.words() == ["new words", "You said: new words"])
@@ -202,8 +201,8 @@ async def test_copy_says_what_happened(
         user.chat.prompt.clear()
         await user.say("x")
         await user.press("alt+up", "y")
-        assert user.app.clipboard == "You said: x"
-        assert "OSC 52" in user.notices()[-1]
+        await user.until(lambda: user.app.clipboard == "You said: x")
+        await user.until(lambda: "OSC 52" in user.notices()[-1])
         assert not any(note.startswith("Copied") for note in user.notices())
         await user.press("escape")
         await user.command("/copy code")

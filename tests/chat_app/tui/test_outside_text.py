@@ -64,6 +64,7 @@ async def test_names_of_models_and_files(make_app: MakeApp, ready: Any, until: A
         app.choose_model(f"/tmp/{text}.gguf: magic: bad")
         await until(pilot, lambda: f"/tmp/{text}.gguf: magic: bad" in screen_text(app))
         await pilot.press("escape")
+        await until(pilot, lambda: f"/tmp/{text}.gguf: magic: bad" not in screen_text(app))
         app.show_text(f"title {text}", f"body {text}")
         await until(pilot, lambda: f"body {text}" in screen_text(app))
         assert f"title {text}" in screen_text(app)
@@ -80,9 +81,8 @@ async def test_markup_in_replies_is_literal(
         await pilot.press(*"go", "enter")
         await until(pilot, lambda: "end" in screen_text(app))
         await ready(pilot)
-        shown = screen_text(app)
-        assert "[@click=app.leave]x[/] [/ [bold" in shown
-        assert "[/b]" in shown
+        await until(pilot, lambda: "[@click=app.leave]x[/] [/ [bold" in screen_text(app))
+        await until(pilot, lambda: "[/b]" in screen_text(app))
         for y in range(40):  # a click anywhere in the reply leads nowhere
             await pilot.click(offset=(12, y))
         assert app.is_running

@@ -54,6 +54,13 @@ def saved(home: Path) -> list[Any]:
     return store.read(chat.id).path()
 
 
+def reply_begun(home: Path) -> bool:
+    try:
+        return len(saved(home)) == 2
+    except ValueError:  # there is no chat yet
+        return False
+
+
 def say_and_wait(terminal: Any, wanted: bytes) -> None:
     terminal.send("go\r")
     terminal.until(lambda out: wanted in out)
@@ -103,7 +110,7 @@ def test_stop_and_go_on(start: Start, llama_chat_home: Path) -> None:
     say_and_wait(terminal, b"word word")
     terminal.signal(signal.SIGTSTP)
     terminal.until(lambda out: RESTORED[0] in out)
-    time.sleep(0.2)
+    terminal.until(lambda _: psutil.Process(terminal.pid).status() == psutil.STATUS_STOPPED)
     terminal.pump(0.2)
     quiet = terminal.pump(0.3)
     assert quiet == b"", "a stopped process draws nothing"
@@ -210,7 +217,11 @@ def test_an_open_editor_holds_up_neither_saving_nor_the_end(
 def test_a_terminal_that_reads_nothing_still_saves_at_the_end(start: Start, llama_chat_home: Path) -> None:
     terminal = start("word ", "--endless")
     terminal.send("go\r")
-    time.sleep(4.0)  # the event loop waits for the terminal by now
+    deadline = time.monotonic() + 60
+    while not reply_begun(llama_chat_home):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(2.0)  # the event loop waits for the terminal by now
     terminal.signal(signal.SIGTERM)
     assert terminal.wait_unread() == 128 + signal.SIGTERM
     assert saved(llama_chat_home)[1].status == "stopped"
