@@ -108,6 +108,18 @@ def row(name: str, before_s: float, after_s: float, work: float = 1.0, note: str
     return Row(name, "confirmed", "faster", ratio, *sides, work=work, unit="tok", note=note)
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_cache_that_holds_something_else_is_seen(
+    which: int, context: LabContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The appended position is the caller's own on both sides: what tells caches apart is all the rest."""
+    monkeypatch.setattr(memory, "N_LAYERS", 2)
+    [case, *_] = [case for case in memory.cases(context) if "preallocated" in case.name]
+    assert case.check(output(case, "before"), output(case, "after")).ok
+    case.after.layers[-1][which][0, 5] += 1  # type: ignore[attr-defined]
+    assert not case.check(output(case, "before"), output(case, "after")).ok
+
+
 def test_a_decode_step_that_differs_from_the_prompt_is_seen(context: LabContext) -> None:
     """The check computes with the same model, whose logits are one buffer: it must not see itself."""
     step = next(case for case in scaling.cases(context) if isinstance(case, Case) and "decode" in case.name)
