@@ -24,9 +24,10 @@ from llama_core.profiling.experiment import (
     LabContext,
     Match,
     NotMeasured,
+    Timed,
     arrays_match,
 )
-from llama_core.profiling.experiments.kv_types import english
+from llama_core.profiling.experiments.kv_types import language_reference
 from llama_core.profiling.experiments.models import (
     NO_MODEL,
     compiled_model,
@@ -34,7 +35,7 @@ from llama_core.profiling.experiments.models import (
     numpy_model,
     token_ids,
 )
-from llama_core.profiling.experiments.scaling import Decoding, prefill
+from llama_core.profiling.experiments.scaling import Decoding, call_by_call, prefill
 
 PROMPT = 256
 CONTEXT = 32
@@ -68,8 +69,8 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
     if best.threads > 1:
         yield from _compared(f"{best.threads} threads instead of 1", single, best, ids, Claim(1.4))
     yield _looking_ahead(best, ids)
-    prose = np.array(checkpoint.tokenizer.encode(english())[:n], np.int32)
-    yield _apart(best, numpy_model(context, checkpoint), prose)
+    text = np.array(checkpoint.tokenizer.encode(language_reference())[:n], np.int32)
+    yield _apart(best, numpy_model(context, checkpoint), text)
 
 
 def _compared(
@@ -95,6 +96,7 @@ def _compared(
         check=identical,
         work=1,
         unit="tok",
+        prepare=call_by_call,
     )
 
 
@@ -102,7 +104,7 @@ def _looking_ahead(model: JitLlama, ids: NDArray[np.int32]) -> Case:
     far, none = DISTANCES
     decode = Decoding(model, ids, CONTEXT)
 
-    def run(distance: int) -> F32:
+    def run(distance: int) -> Timed:
         model.fix_look_ahead(distance)
         return decode()
 
@@ -114,6 +116,7 @@ def _looking_ahead(model: JitLlama, ids: NDArray[np.int32]) -> Case:
         check=identical,
         work=1,
         unit="tok",
+        prepare=call_by_call,
         note="processors differ, so that decoding tries both and keeps the faster one",
         headline=True,
     )
@@ -138,7 +141,7 @@ def _apart(model: JitLlama, oracle: Model, ids: NDArray[np.int32]) -> Case:
         name=f"prefill of {len(ids)}: towering activations apart in float32 instead of among the int8",
         before=partial(run, AMONG),
         after=partial(run, APART),
-        claim=Claim(0.9, 1.02),
+        claim=Claim(0.9),
         check=check,
         work=len(ids),
         unit="tok",
@@ -171,12 +174,14 @@ EXPERIMENT = Experiment(
     number=13,
     name="kernels",
     title="What the compiled kernels are made of",
-    hypothesis="A prompt is arithmetic: each wider instruction set and the second thread make it faster; a "
-    "decoded token waits for memory, and asking for weights ahead of their use is what helps; that numbers "
-    "which tower over their row stand apart is worth a few per cent of a prompt's time, since the model is "
-    "then nearer to float32",
-    refuted_if="an instruction set is no faster than the next weaker one, a second thread brings less than "
-    "1.4x to a prompt, asking ahead brings nothing, numbers apart cost more than a tenth of a prompt or do "
-    "not bring the model nearer to float32, or two instruction sets or thread counts differ in a single bit",
+    hypothesis="A prompt is arithmetic: each wider instruction set makes it faster, the first step up from "
+    "the portable kernels at least 2x, and all threads make it at least 1.4x as fast as one; a decoded token "
+    "gains from each of them too, but waits for memory, so that asking for weights ahead of their use helps "
+    "as well; that numbers which tower over their row stand apart costs at most a tenth of a prompt's rate "
+    "and brings the model nearer to float32",
+    refuted_if="an instruction set is slower than the next weaker one (for a prompt: less than 2x the "
+    "portable kernels), more threads bring less than 1.4x to a prompt or slow decoding down, asking ahead "
+    "makes a token slower, numbers apart cost more than a tenth of a prompt's rate or take the model further "
+    "from float32, or two instruction sets or thread counts differ in a single bit",
     cases=cases,
 )

@@ -12,7 +12,7 @@ from llama_core.checkpoint import Checkpoint
 from llama_core.engine.engine import Engine
 from llama_core.profiling.experiment import Case, Check, Claim, Experiment, LabContext, Match, NotMeasured
 from llama_core.profiling.experiments.models import NO_MODEL, compiled_model, default_checkpoint, token_ids
-from llama_core.profiling.experiments.scaling import Decoding
+from llama_core.profiling.experiments.scaling import Decoding, call_by_call
 
 CONTEXTS = (1024, 2048)
 PERPLEXITY_TOKENS = 2000
@@ -21,8 +21,8 @@ GROWTH: dict[KvType, float] = {"f16": 0.0005, "q8": 0.005}
 
 
 @cache
-def english() -> str:
-    """Prose that every Python brings along: its language reference."""
+def language_reference() -> str:
+    """A text that every Python brings along: the reference of the language, half English, half code."""
     from pydoc_data.topics import topics
 
     return "\n\n".join(topics[name] for name in sorted(topics))[: 16 * PERPLEXITY_TOKENS]
@@ -33,12 +33,16 @@ def perplexity(model: Model, ids: list[int]) -> float:
 
 
 def costs_at_most(growth: float, before: float, narrow: Model, ids: list[int]) -> Check:
-    """A check that looks not at the step's logits but at what counts: the perplexity of a whole text."""
+    """A check of what counts, the perplexity of a whole text: logits of a narrower cache always differ, and
+    how far one step's do says little."""
 
     def check(_before: Any, _after: Any) -> Match:
         after = perplexity(narrow, ids)
         change = after / before - 1
-        text = f"perplexity {after:.4f} against {before:.4f} ({change:+.3%})"
+        text = (
+            f"the perplexity of {len(ids):,} tokens of Python's language reference, not the step's logits: "
+            f"{after:.4f} instead of {before:.4f} ({change:+.3%}, at most {growth:+.2%})"
+        )
         return Match(change <= growth, text)
 
     return check
@@ -58,8 +62,8 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
 
 def _compared(context: LabContext, checkpoint: Checkpoint, wide: Model) -> Iterator[Case | NotMeasured]:
     most = checkpoint.config.max_seq_len
-    prose = checkpoint.tokenizer.encode(english())[: min(PERPLEXITY_TOKENS, most)]
-    reference = perplexity(wide, prose)
+    text = checkpoint.tokenizer.encode(language_reference())[: min(PERPLEXITY_TOKENS, most)]
+    reference = perplexity(wide, text)
     contexts = [n for n in CONTEXTS if n < most] or [most - 1]
     ids = token_ids(contexts[-1] + 1, checkpoint.config.vocab_size)
     before = {n: Decoding(wide, ids, n) for n in contexts}
@@ -68,7 +72,7 @@ def _compared(context: LabContext, checkpoint: Checkpoint, wide: Model) -> Itera
         if isinstance(narrow, str):
             yield NotMeasured(f"kv {kv} instead of f32", narrow)
             continue
-        check = costs_at_most(growth, reference, narrow, prose)
+        check = costs_at_most(growth, reference, narrow, text)
         for n in contexts:
             yield Case(
                 name=f"decode behind {n:,} tokens: kv {kv} instead of f32",
@@ -78,6 +82,7 @@ def _compared(context: LabContext, checkpoint: Checkpoint, wide: Model) -> Itera
                 check=check,
                 work=1,
                 unit="tok",
+                prepare=call_by_call,
                 headline=n == 1024,
             )
 
@@ -87,8 +92,9 @@ EXPERIMENT = Experiment(
     name="kv",
     title="The KV cache in 32, 16 and 8 bits",
     hypothesis="Behind a long context a decoded token waits for keys and values as well as for weights, so "
-    "that halving or quartering them makes it faster, at next to no cost in perplexity",
-    refuted_if="a smaller cache gains less than a tenth behind 1,024 tokens, or the perplexity of English "
-    "prose grows by more than 0.05 % (f16) or 0.5 % (q8)",
+    "that halving or quartering them makes it at least a tenth faster behind 1,024 and 2,048 of them, at "
+    "next to no cost in perplexity",
+    refuted_if="a smaller cache gains less than a tenth behind 1,024 or 2,048 tokens, or the perplexity of "
+    "Python's language reference grows by more than 0.05 % (f16) or 0.5 % (q8)",
     cases=cases,
 )

@@ -14,7 +14,7 @@ import numpy as np
 
 from llama_core.checkpoint import Checkpoint
 from llama_core.profiling.baseline import BaselineLlama, Leaks
-from llama_core.profiling.experiments.kv_types import english
+from llama_core.profiling.experiments.kv_types import language_reference
 from llama_core.profiling.statistics import ratio_interval
 
 PROMPT_N = 16
@@ -51,8 +51,8 @@ def perplexity(model: BaselineLlama, ids: Sequence[int], prompt_n: int, *, slip:
 
 
 def slip_sentence(checkpoint: Checkpoint, pairs: int = PAIRS) -> str:
-    """Tokens that differ, perplexity, and time, with the slip and without, on prose."""
-    ids = checkpoint.tokenizer.encode(english())[:TEXT_N]
+    """Tokens that differ, perplexity, and time, with the slip and without, on Python's language reference."""
+    ids = checkpoint.tokenizer.encode(language_reference())[:TEXT_N]
     # Without the float64 leaks, which have nothing to do with it and would take most of the time.
     model = BaselineLlama(checkpoint, TEXT_N + 1, leaks=Leaks(rope=False, cache=False, mask=False))
     replies: dict[bool, list[int]] = {}
@@ -70,6 +70,7 @@ def slip_sentence(checkpoint: Checkpoint, pairs: int = PAIRS) -> str:
     return (
         f"the published loop's position slip (off in every row, whose outputs must match): {differing} of "
         f"{REPLY_N} greedy tokens after a prompt of {PROMPT_N} differ; the perplexity of the {rest} tokens "
-        f"of prose behind it goes from {without:.2f} to {with_slip:.2f} ({growth:+.1%}); a reply takes "
-        f"{1 / ratio.value:.2f} times ({1 / ratio.high:.2f} to {1 / ratio.low:.2f}) as long as without"
+        f"of Python's language reference behind it goes from {without:.2f} to {with_slip:.2f} "
+        f"({growth:+.1%}); a reply takes {1 / ratio.value:.2f} times ({1 / ratio.high:.2f} to "
+        f"{1 / ratio.low:.2f}) as long as without"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,19 @@ import numpy as np
 import pytest
 
 from chat_app.commands import lab as commands_lab
+from llama_core.backend import Cache
 from llama_core.jit import kernel_build
 from llama_core.jit.library import Built, write_built
 from llama_core.jit.variants import PORTABLE, VARIANTS, host_features
 from llama_core.profiling.bandwidth import Bandwidth
-from llama_core.profiling.experiment import Case, Experiment, LabContext, NotMeasured, Row, Timed
+from llama_core.profiling.experiment import (
+    Case,
+    Experiment,
+    LabContext,
+    NotMeasured,
+    Row,
+    Timed,
+)
 from llama_core.profiling.experiments import (
     batching,
     break_even,
@@ -129,6 +138,44 @@ def test_a_decode_step_that_differs_from_the_prompt_is_seen(context: LabContext)
     wrong = step.after
     wrong.token = wrong.token + 1  # type: ignore[attr-defined]
     assert not step.check(None, output(step, "after")).ok
+
+
+def test_a_decode_step_says_what_it_was_held_against_and_what_its_bytes_predict(context: LabContext) -> None:
+    steps = [one for one in scaling.cases(context) if isinstance(one, Case) and ", decode at " in one.name]
+    checkpoint = models.default_checkpoint(context)
+    assert checkpoint is not None
+    for step in steps:
+        backend, n = step.name.split(",")[0], scaling._length(row(step.name, 1, 1))
+        cost = scaling.cost_of(backend, checkpoint)
+        predicted = cost.bytes_at(16) / cost.bytes_at(int(n))
+        assert step.claim.low < predicted < step.claim.high <= 1.05
+        assert step.claim.low == pytest.approx(0.75 * predicted, abs=0.006)
+        assert f"{predicted:.2f}x is what the bytes predict" in step.note
+        assert "the same tokens as one prompt" in step.check(None, output(step, "after")).text
+    assert {step.name.split(",")[0] for step in steps} == {"numpy", "jit"}
+
+
+def test_a_decode_step_is_timed_behind_the_same_step(context: LabContext) -> None:
+    """The other side's step leaves the processor's cache full of its own keys and values."""
+    found = (one for one in scaling.cases(context) if isinstance(one, Case))
+    case = next(one for one in found if ", decode at " in one.name)
+    step = case.after
+    assert isinstance(step, scaling.Decoding)
+    real, ends = step.model, []
+
+    class Watched:
+        def forward(self, ids: np.ndarray, cache: Cache) -> np.ndarray:
+            assert cache.length == step.context
+            logits = real.forward(ids, cache)
+            ends.append(time.perf_counter())
+            return logits
+
+    step.model = Watched()  # type: ignore[assignment]
+    timed = step()
+    first, _ = ends
+    assert timed.seconds <= time.perf_counter() - first
+    # Each call is timed by itself, however short: the step before it does not count.
+    assert case.prepare is not None
 
 
 def test_the_reference_of_a_decode_step_is_no_decode_step(context: LabContext) -> None:

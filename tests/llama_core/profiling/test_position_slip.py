@@ -35,6 +35,7 @@ def test_perplexity_is_that_of_the_text_computed_as_a_whole(toy_checkpoint: Chec
 
 
 def test_the_sentence_tells_both_costs(toy_checkpoint: Checkpoint) -> None:
-    told = re.search(r"(\d+) of 32 greedy.* 128 tokens of prose", slip_sentence(toy_checkpoint, pairs=2))
+    sentence = slip_sentence(toy_checkpoint, pairs=2)
+    told = re.search(r"(\d+) of 32 greedy.* 128 tokens of Python's language reference", sentence)
     assert told is not None
     assert 0 < int(told[1]) <= 32
