@@ -43,18 +43,24 @@ def step_compile_s() -> float | None:
 
 
 def conclude(context: LabContext, rows: Sequence[Row]) -> list[str]:
-    """After how many tokens each compilation has paid for itself."""
+    """After how many tokens each compilation has paid for itself, where the ratio excludes 1."""
     sentences = []
     for row in rows:
         told = _NOTE.search(row.note)
-        if told is None or row.before_s is None or row.after_s is None:
+        if told is None or row.ratio is None or row.before_s is None or row.after_s is None:
             continue
         compile_s, times = float(told[1]), int(told[2])
         saved = (row.before_s.median - row.after_s.median) * times
-        paid = f"paid back after {compile_s / saved:,.0f} tokens" if saved > 0 else "never paid back"
+        if row.ratio.high < 1:
+            paid = "never paid back"
+        elif row.ratio.low > 1 and saved > 0:
+            paid = f"paid back after {compile_s / saved:,.0f} tokens"
+        else:
+            sides = f"{row.ratio.low:.2f} to {row.ratio.high:.2f}"
+            paid = f"no break-even point can be given: the interval of its ratio includes 1 ({sides})"
         name = re.split("[,:]", row.name)[0]
         sentence = f"{name}: compiled in {compile_s:.2f} s, {paid}"
-        if name == STEP:
+        if name == STEP and row.ratio.low > 1:
             sentence += " against NumPy's decode (once on a machine: the kernels are kept)"
         sentences.append(sentence)
     return sentences
