@@ -24,8 +24,10 @@ def linear(x: F32, weight: F32, out: F32) -> F32:
     """x @ weight.T, the product of a linear layer.
 
     x: (n, in) or (in,), weight: (out_dim, in), out: (n, out_dim) or (out_dim,). The rows of `weight` are
-    outputs, as in the files: for one token the product reads each row once from start to end, which streams
-    from memory at full speed (the transposed layout took 1.3 times as long).
+    outputs, as in the files, whose blocks run along a row: each is dequantised where it stays, nothing is
+    turned round at load, and a tied head is the embedding table itself, whose rows are looked up. Whether the
+    transposed layout would be faster depends on the machine: for one token it took 1.3 times as long on one
+    and was 1.4 times as fast on another (`llama-chat lab run products`).
 
     For several tokens it is formed as out.T = weight @ x.T. OpenBLAS repacks the whole of its second matrix
     at every call, which for few tokens costs more than the product, so that x takes that place (2 rows:

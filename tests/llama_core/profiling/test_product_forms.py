@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from llama_core.profiling.experiment import LabContext
+from llama_core.profiling.experiment import LabContext, Row
 from llama_core.profiling.experiments import products
+from llama_core.profiling.statistics import Interval
 
 
 class Recorded(np.ndarray):
@@ -61,6 +62,26 @@ def test_the_rows_carry_the_names_of_what_was_asked_for() -> None:
         "out=",
         "transposed weights",
         "2 BLAS threads instead of 1",
-        "matvec instead of gemm, 1 row",
+        "matvec instead of a gemm over two rows, one of them padding, 1 row",
     ):
         assert name in names
+
+
+def test_separate_products_are_put_together_by_the_check_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "N_LAYERS", 1)
+    for case in products.fusion_cases(np.random.default_rng(6), 2, 0.01):
+        parts, whole = case.before(), case.after()
+        assert isinstance(parts, list)
+        assert case.check(parts, whole).ok
+        assert not case.check(parts[::-1], whole).ok
+
+
+def test_the_conclusion_tells_what_the_engine_does_whichever_order_wins() -> None:
+    def row(name: str, ratio: float) -> Row:
+        return Row(name, "refuted", "", Interval(ratio, ratio - 0.05, ratio + 0.05))
+
+    rows = [row(f"{products.TRANSPOSED}, 1 row", 1.43), row("out= instead of a new array, 1 row", 1.0)]
+    [sentence] = products.conclude(LabContext(), rows)
+    assert "were 1.43 (1.38 to 1.48) times as fast for 1 row on this machine; which order wins" in sentence
+    assert "The engine keeps the files' order (out, in)" in sentence
+    assert products.conclude(LabContext(), rows[1:]) == []
