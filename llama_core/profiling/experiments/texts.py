@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from llama_core.tokenizers.spm_bpe import SPACE, SpaceRules, SpmBPE
 from llama_core.tokenizers.vocabulary import TokenType, Vocabulary
 
 VOCAB_SIZE = 32000  # stories15M's
+
+T = TypeVar("T")
 
 
 @cache
@@ -48,10 +52,14 @@ def vocabulary(duplicates: int = 0) -> tuple[tuple[str, ...], tuple[float, ...]]
     return tuple(texts), tuple(scores)
 
 
-class Uncached(SpmBPE):
-    """The engine's tokenizer without its cache of pieces: every word is merged anew."""
+def uncached(tokenizer: T) -> T:
+    """The engine's tokenizer without its cache of pieces: every word is merged anew.
 
-    CACHE_PIECE_LENGTH = 0
+    With it, the second run over a text would measure one lookup a word.
+    """
+    bare = copy.copy(tokenizer)
+    vars(bare).update(CACHE_PIECE_LENGTH=0, _cache={})
+    return bare
 
 
 def list_tokenizer(duplicates: int = 0) -> ScoreTokenizer:
@@ -69,5 +77,5 @@ def engine_tokenizer(duplicates: int = 0, *, cached: bool = True) -> SpmBPE:
     types[:3] = (TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL)
     table = Vocabulary(texts, types, bos_id=1, eos_id=2, add_bos=True, first_wins=True)
     rules = SpaceRules(add_prefix=False, drop_unknown=True)
-    kind = SpmBPE if cached else Uncached
-    return kind(table, np.array(scores, dtype=np.float32), unknown_id=0, rules=rules, kind="BPE by scores")
+    made = SpmBPE(table, np.array(scores, dtype=np.float32), unknown_id=0, rules=rules, kind="BPE by scores")
+    return made if cached else uncached(made)
