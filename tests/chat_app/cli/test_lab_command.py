@@ -41,7 +41,7 @@ def test_a_run_is_shown_kept_and_reported(run_cli: RunCli, tmp_path: Path, llama
         assert row["ratio"]["low"] <= row["ratio"]["value"] <= row["ratio"]["high"]
         assert row["match"]["ok"]
         assert row["before_s"]["n"] == row["after_s"]["n"] >= 3
-    assert any("bytecode" in sentence for sentence in record["conclusions"])
+        assert row["match"]["text"] == "identical, the bytecode identical too"
 
     findings = run_cli("lab", "report")
     assert findings.code == 0

@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 from chat_app.commands import lab as commands_lab
+from chat_app.commands import lab_screen
 from llama_core.backend import Cache
 from llama_core.jit import kernel_build
 from llama_core.jit.library import Built, write_built
@@ -24,14 +25,17 @@ from llama_core.profiling.experiment import (
     Case,
     Experiment,
     LabContext,
+    Match,
     NotMeasured,
     Row,
     Timed,
 )
 from llama_core.profiling.experiments import (
+    annotated_locals,
     batching,
     break_even,
     compiled,
+    dtype,
     gpu,
     kernels,
     kv_types,
@@ -40,6 +44,7 @@ from llama_core.profiling.experiments import (
     products,
     scaling,
     texts,
+    together,
     tokenizer,
 )
 from llama_core.profiling.roofline import TokenCost
@@ -129,6 +134,30 @@ def test_a_cache_that_holds_something_else_is_seen(
     assert case.check(output(case, "before"), output(case, "after")).ok
     case.after.layers[-1][which][0, 5] += 1  # type: ignore[attr-defined]
     assert not case.check(output(case, "before"), output(case, "after")).ok
+
+
+def test_bytecode_that_differs_refutes_though_the_outputs_match() -> None:
+    def plain(x: np.ndarray) -> np.ndarray:
+        return x + x
+
+    def other(x: np.ndarray) -> np.ndarray:
+        return 2 * x
+
+    x = np.ones((2, 3), np.float32)
+    assert isinstance(plain, FunctionType)
+    assert isinstance(other, FunctionType)
+    assert annotated_locals.alike(plain, plain)(plain(x), plain(x)).ok
+    found = annotated_locals.alike(plain, other)(plain(x), other(x))
+    assert found == Match(False, "identical, the bytecode differs")
+
+
+def test_the_mask_in_a_decode_step_is_a_control_and_no_finding(context: LabContext) -> None:
+    controls = [case for case in dtype.cases(context) if case.name.startswith("control: ")]
+    assert [case.name for case in controls] == [
+        "control: decode, only mask closed",
+        "control: decode, mask the last to close",
+    ]
+    assert not any(case.headline for case in controls)
 
 
 def test_a_decode_step_that_differs_from_the_prompt_is_seen(context: LabContext) -> None:
@@ -380,6 +409,43 @@ def test_the_first_merges_are_those_of_the_whole_text() -> None:
         )
         assert by_list == by_dict
         assert len(by_dict) == max(len(text) - merges, len(texts.dict_tokenizer().encode(text)))
+
+
+def test_only_rows_that_say_so_read_words_seen_before(context: LabContext) -> None:
+    """On the very same text again a cache turns encoding into one lookup a word."""
+    engine = texts.engine_tokenizer(cached=False)
+    assert engine.encode(texts.text_of(94)) == texts.engine_tokenizer().encode(texts.text_of(94))
+    assert not engine._cache
+    for case in (*tokenizer.cases(context), *together.cases(context)):
+        if isinstance(case, Case) and "characters" in case.name:
+            bound = getattr(case.after, "func", None)
+            encoder = getattr(bound, "__self__", None)
+            cached = getattr(encoder, "CACHE_PIECE_LENGTH", 0) > 0
+            assert cached == ("words seen before" in case.name)
+            assert not (cached and case.headline)
+            if hasattr(encoder, "_cache") and not cached:
+                case.after()
+                assert not encoder._cache
+
+
+def test_the_default_models_tokenizer_keeps_its_own_cache(context: LabContext) -> None:
+    checkpoint = models.default_checkpoint(context)
+    assert checkpoint is not None
+    own = checkpoint.tokenizer
+    before = own.encode("once upon a time")
+    bare = texts.uncached(own)
+    assert bare.encode("once upon a time") == before
+    assert own._cache  # type: ignore[attr-defined]
+    assert not bare._cache  # type: ignore[attr-defined]
+
+
+def test_the_screens_rows_say_how_they_were_measured(context: LabContext) -> None:
+    [sentence] = lab_screen.conclude(
+        context, [row("default model, jit: in the app instead of headless", 2, 2)]
+    )
+    for part in ("Textual's test driver", "nothing to a terminal", "the same app runs idle", "own clock"):
+        assert part in sentence
+    assert lab_screen.conclude(context, [Row("default model", "not measured", "", note="absent")]) == []
 
 
 def test_the_growth_of_list_index_is_told(context: LabContext) -> None:
