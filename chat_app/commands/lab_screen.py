@@ -205,9 +205,8 @@ EXPERIMENT = Experiment(
     name="screen",
     title="The screen's cost: headless against in the app",
     hypothesis="A step that is one compiled call, and one of the default model in NumPy, whose calls are "
-    "long, keep at least 0.8 of their rate while the screen draws; a "
-    "tiny model in NumPy, whose step is hundreds of small calls, loses a tenth or more to the interpreter's "
-    "lock",
+    "long, keep at least 0.8 of their rate while the screen draws; a tiny model in NumPy, whose step is "
+    "hundreds of small calls, loses a tenth or more to the interpreter's lock",
     refuted_if="the compiled step or the default model falls below 0.8, the tiny NumPy model does not fall "
     "below 0.9, or the tokens differ",
     cases=cases,

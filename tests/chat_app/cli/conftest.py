@@ -7,12 +7,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from llama_core.profiling.experiment import LabContext
+
+HERE = str(Path(__file__).resolve().parent)
+if HERE not in sys.path:  # pytest's importlib mode adds nothing by itself
+    sys.path.insert(0, HERE)
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TEMPLATE = (
@@ -86,6 +92,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+@pytest.fixture(scope="module")
+def context(tiny_model: Path, kernel_cache: Path) -> Iterator[LabContext]:
+    """What the laboratory's experiments may use; models that they made are closed at the end."""
+    made = LabContext(model_path=tiny_model, kernel_cache=kernel_cache, budget_s=0.01)
+    yield made
+    for value in made.cache.values():
+        if hasattr(value, "close"):
+            value.close()
 
 
 @dataclasses.dataclass(frozen=True)
