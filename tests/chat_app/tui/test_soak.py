@@ -16,6 +16,9 @@ from typing import Any
 import psutil
 import pytest
 from fake_engine import FakeEngine
+from textual._styles_cache import StylesCache
+from textual.strip import Strip
+from textual.style import Style
 
 MakeApp = Callable[..., Any]
 Leak = Callable[[int], object]
@@ -49,10 +52,16 @@ def count(app: Any) -> Counts:
 
 
 async def empty(app: Any, pilot: Any, until: Any) -> None:
-    """A new chat, with nothing mounted: every mounted message has tasks of its own."""
+    """A new chat, with nothing mounted: every mounted message has tasks of its own.
+
+    Textual's caches of styles are bounded, but it takes more turns than a warm-up has until they are full:
+    16,384 entries, some three of them a turn.
+    """
     await app.chat.session.new_chat()
     await until(pilot, lambda: not app.chat.messages.views())
     await pilot.pause(0.3)
+    for cached in (Strip.render_ansi, Style.__add__, StylesCache.get_inner_outer):
+        cached.cache_clear()
 
 
 async def soak(

@@ -185,6 +185,12 @@ def test_the_table_and_the_json_agree() -> None:
     assert data["rows"][0]["runs"] == [100.0, 300.0, 200.0]
 
 
+@pytest.mark.parametrize(("rate", "told"), [(399.0, False), (401.0, True)])
+def test_more_than_the_ceiling_is_explained(rate: float, told: bool) -> None:
+    result = BenchResult([Row("tg128", "numpy", [rate], ceiling=400.0)], {2: [48e9]}, "compiled loop", {})
+    assert any(line.startswith("More than the ceiling") for line in bench_lines(result, [])) == told
+
+
 def test_several_starts_are_given_by_their_middle() -> None:
     runs = [
         {"backend": "jit", "load_s": load, "compile_s": compiled, "ttft_warm_s": warm, "resident_bytes": size}
