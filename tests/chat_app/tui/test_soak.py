@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import mmap
 import statistics
@@ -16,12 +17,10 @@ from typing import Any
 import psutil
 import pytest
 from fake_engine import FakeEngine
-from textual._styles_cache import StylesCache
-from textual.strip import Strip
-from textual.style import Style
 
 MakeApp = Callable[..., Any]
 Leak = Callable[[int], object]
+CACHED = type(functools.lru_cache(len))
 CHAT_TURNS = 10  # then a new chat: a long soak is not one endless conversation
 
 
@@ -54,18 +53,19 @@ def count(app: Any) -> Counts:
 async def empty(app: Any, pilot: Any, until: Any) -> None:
     """A new chat, with nothing mounted: every mounted message has tasks of its own.
 
-    Textual's caches of styles are bounded, but it takes more turns than a warm-up has until they are full:
-    16,384 entries, some three of them a turn.
+    The toolkit's caches are bounded, but it takes more turns than a warm-up has until they are full: one of
+    16,384 styles takes some three a turn.
     """
     await app.chat.session.new_chat()
     await until(pilot, lambda: not app.chat.messages.views())
     await pilot.pause(0.3)
-    for cached in (Strip.render_ansi, Style.__add__, StylesCache.get_inner_outer):
-        cached.cache_clear()
+    for one in gc.get_objects():
+        if type(one) is CACHED and one.__module__.partition(".")[0] in ("textual", "rich"):
+            one.cache_clear()
 
 
 async def soak(
-    app: Any, ready: Any, until: Any, turns: int, leak: Leak | None = None
+    app: Any, engine: FakeEngine, ready: Any, until: Any, turns: int, leak: Leak | None = None
 ) -> tuple[Counts, Counts, list[float]]:
     """(counts after a warm-up of a quarter, counts at the end, seconds of each turn)."""
     seconds: list[float] = []
@@ -76,6 +76,7 @@ async def soak(
         for turn in range(turns):
             if turn % CHAT_TURNS == 0:
                 await empty(app, pilot, until)
+                engine.calls.clear()  # what the stand-in remembers for tests
                 first = count(app) if turn == warm_up else first
             begun = time.perf_counter()
             wanted = len(app.chat.session.conversation) + 2
@@ -87,6 +88,7 @@ async def soak(
             if leak is not None:
                 leak(turn)
         await empty(app, pilot, until)
+        engine.calls.clear()
         assert first is not None
         return first, count(app), seconds
 
@@ -100,14 +102,14 @@ def check(first: Counts, last: Counts, *, memory_bytes: float) -> None:
     assert last.memory - first.memory < memory_bytes, "memory grows"
 
 
-async def test_forty_turns(make_app: MakeApp, ready: Any, until: Any) -> None:
-    first, last, _ = await soak(make_app(), ready, until, 40)
+async def test_forty_turns(make_app: MakeApp, engine: FakeEngine, ready: Any, until: Any) -> None:
+    first, last, _ = await soak(make_app(), engine, ready, until, 40)
     check(first, last, memory_bytes=20e6)
 
 
 @pytest.mark.parametrize("kind", ["thread", "file", "memory"])
 async def test_a_planted_leak_is_found(
-    make_app: MakeApp, ready: Any, until: Any, tmp_path: Path, kind: str
+    make_app: MakeApp, engine: FakeEngine, ready: Any, until: Any, tmp_path: Path, kind: str
 ) -> None:
     kept: list[Any] = []
     stop = threading.Event()
@@ -124,7 +126,7 @@ async def test_a_planted_leak_is_found(
             kept[-1].write(b"x" * 1_000_000)
 
     try:
-        first, last, _ = await soak(make_app(), ready, until, 40, leak)
+        first, last, _ = await soak(make_app(), engine, ready, until, 40, leak)
         with pytest.raises(AssertionError, match=f"{kind}.* grow"):
             check(first, last, memory_bytes=20e6)
     finally:
@@ -158,8 +160,8 @@ async def test_a_new_chat_while_streaming_leaves_no_task(
 
 
 @pytest.mark.slow
-async def test_thousands_of_turns(make_app: MakeApp, ready: Any, until: Any) -> None:
-    first, last, seconds = await soak(make_app(), ready, until, 4000)
+async def test_thousands_of_turns(make_app: MakeApp, engine: FakeEngine, ready: Any, until: Any) -> None:
+    first, last, seconds = await soak(make_app(), engine, ready, until, 4000)
     check(first, last, memory_bytes=first.memory * 0.01)
     warm = seconds[len(seconds) // 4 :]
     part = len(warm) // 3
