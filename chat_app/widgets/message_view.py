@@ -66,11 +66,14 @@ class MessageView(Vertical, can_focus=True):
         self.place = place
         self.growing = growing
         self.saved = saved
+        # Kept, not looked up: a message that comes as the app ends is mounted without its parts.
+        self._head_line = Static(self._head(), classes="message-head")
+        self._foot_line = Static(self._foot(), classes="message-foot")
         self._markdown: Markdown | None = None
         self._stream: MarkdownStream | None = None
 
     def compose(self) -> ComposeResult:
-        yield Static(self._head(), classes="message-head")
+        yield self._head_line
         if self.message.role == "assistant":
             # Imported at the first reply: the first paint must not wait for a Markdown parser.
             from chat_app.widgets.markdown import ReplyMarkdown
@@ -79,7 +82,7 @@ class MessageView(Vertical, can_focus=True):
             yield self._markdown
         else:
             yield Static(Content(clean(self.message.content)), classes="message-text")
-        yield Static(self._foot(), classes="message-foot")
+        yield self._foot_line
 
     def on_mount(self) -> None:
         self.set_class(self.growing, "-growing")
@@ -140,13 +143,12 @@ class MessageView(Vertical, can_focus=True):
             self._show_foot()
 
     def _show_head(self) -> None:
-        self.query_one(".message-head", Static).update(self._head())
+        self._head_line.update(self._head())
 
     def _show_foot(self) -> None:
         foot = self._foot()
-        line = self.query_one(".message-foot", Static)
-        line.display = bool(foot.plain)
-        line.update(foot)
+        self._foot_line.display = bool(foot.plain)
+        self._foot_line.update(foot)
 
     def _head(self) -> Content:
         message = self.message

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from chat_app.widgets.message_view import MessageView
+
 MakeApp = Callable[..., Any]
 
 
@@ -41,6 +43,19 @@ async def test_a_failing_command_is_told(
         await user.command("/tokens x")
         await user.until(lambda: "No model is loaded." in user.notices())
         assert user.chat.prompt.text == "/tokens x"
+
+
+async def test_a_message_without_its_parts_ends_nothing(
+    make_app: MakeApp, drive: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Textual mounts one that comes while the app ends: what it composes is left out."""
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        monkeypatch.setattr(MessageView, "compose", lambda self: iter(()))
+        await user.press(*"hello", "enter")
+        await user.until(lambda: len(user.views()) == 2 and not user.chat.session.generating)
+        assert user.app.is_running
 
 
 async def test_a_home_that_is_not_known_is_a_sentence(make_app: MakeApp, drive: Any) -> None:
