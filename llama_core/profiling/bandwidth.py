@@ -4,9 +4,9 @@
 
 Huge pages, whole cache lines, and the same two ways of asking ahead that decoding chooses from
 (`jit/look_ahead.py`): the faster one counts. The buffer is many times as large as the last cache, so that
-memory alone is measured: 96 MB beside a cache of 32 were read twice as fast on one day as on another, as much
-as the neighbours left of the cache. A small model profits likewise, and may pass its ceiling: a part of it
-still lies in the cache when its turn comes again.
+memory alone is measured. Of a small model a part may still lie in that cache when its turn comes again, and
+on a shared machine memory itself changes from minute to minute (46 to 84 GB/s were seen within one hour):
+either may lift decoding above its ceiling.
 """
 
 from __future__ import annotations

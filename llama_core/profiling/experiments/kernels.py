@@ -35,7 +35,7 @@ from llama_core.profiling.experiments.models import (
     numpy_model,
     token_ids,
 )
-from llama_core.profiling.experiments.scaling import Decoding, call_by_call, prefill
+from llama_core.profiling.experiments.scaling import Decoding, prefill
 
 PROMPT = 256
 CONTEXT = 32
@@ -96,7 +96,6 @@ def _compared(
         check=identical,
         work=1,
         unit="tok",
-        prepare=call_by_call,
     )
 
 
@@ -116,7 +115,6 @@ def _looking_ahead(model: JitLlama, ids: NDArray[np.int32]) -> Case:
         check=identical,
         work=1,
         unit="tok",
-        prepare=call_by_call,
         note="processors differ, so that decoding tries both and keeps the faster one",
         headline=True,
     )

@@ -12,7 +12,7 @@ from llama_core.checkpoint import Checkpoint
 from llama_core.engine.engine import Engine
 from llama_core.profiling.experiment import Case, Check, Claim, Experiment, LabContext, Match, NotMeasured
 from llama_core.profiling.experiments.models import NO_MODEL, compiled_model, default_checkpoint, token_ids
-from llama_core.profiling.experiments.scaling import Decoding, call_by_call
+from llama_core.profiling.experiments.scaling import Decoding
 
 CONTEXTS = (1024, 2048)
 PERPLEXITY_TOKENS = 2000
@@ -82,7 +82,6 @@ def _compared(context: LabContext, checkpoint: Checkpoint, wide: Model) -> Itera
                 check=check,
                 work=1,
                 unit="tok",
-                prepare=call_by_call,
                 headline=n == 1024,
             )
 

@@ -88,11 +88,6 @@ class Decoding:
         return self.model.forward(self.token, self.cache)
 
 
-def call_by_call() -> None:
-    """`prepare` of cases that keep their own time: a short call of theirs is then not timed in a loop from
-    outside, which would count the step before it as well."""
-
-
 def as_prompt(model: Model, ids: NDArray[np.int32]) -> F32:
     """The logits after `ids`, computed as a prompt whose last chunk is as long as can be.
 
@@ -138,7 +133,6 @@ def decode_case(name: str, model: Model, short: Decoding, ids: NDArray[np.int32]
         check=matches_prefill(model, ids, 1e-4 if name == "numpy" else 0.0),
         work=1,
         unit="tok",
-        prepare=call_by_call,
         note=f"{predicted:.2f}x is what the bytes predict: {many / 1e6:.0f} MB to read instead of "
         f"{few / 1e6:.0f} MB",
     )

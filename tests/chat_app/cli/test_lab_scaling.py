@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from lab_rows import output, row
 
 from llama_core.backend import Cache
-from llama_core.profiling.experiment import (
-    Case,
-    LabContext,
-)
-from llama_core.profiling.experiments import (
-    models,
-    scaling,
-)
+from llama_core.profiling.experiment import Case, LabContext, Timed, arrays_match
+from llama_core.profiling.experiments import models, scaling
+from llama_core.profiling.runner import measure
 
 
 def test_a_decode_step_that_differs_from_the_prompt_is_seen(context: LabContext) -> None:
@@ -65,7 +61,10 @@ def test_a_decode_step_is_timed_behind_the_same_step(context: LabContext) -> Non
     first, _ = ends
     assert timed.seconds <= time.perf_counter() - first
     # Each call is timed by itself, however short: the step before it does not count.
-    assert case.prepare is not None
+    short = Timed(timed.output, 1e-5)
+    measured = measure(replace(case, before=lambda: short, after=lambda: short, check=arrays_match()), 0.01)
+    assert measured.after_s is not None
+    assert measured.after_s.median == pytest.approx(1e-5)
 
 
 def test_the_reference_of_a_decode_step_is_no_decode_step(context: LabContext) -> None:
