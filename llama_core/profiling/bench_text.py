@@ -51,11 +51,8 @@ def bench_lines(result: BenchResult, starts: Sequence[dict[str, Any]]) -> list[s
     header = ("row", "backend", "tok/s", "min", "max", "ceiling", "reached")
     lines += ["", *table([header, *(row_cells(row) for row in result.rows)])]
     if any(row.ceiling and row.spread.median > row.ceiling for row in result.rows):
-        lines += [
-            "",
-            "More than the ceiling: a part of the model stayed in the last cache between tokens, or",
-        ]
-        lines += ["memory was faster than at the moments when it was read."]
+        why = "a part of the model stayed in the last cache, or memory was faster than when it was read"
+        lines += ["", f"More than the ceiling: {why}."]
     found = ratios(result)
     if found:
         sentences = (f"{one['row']}: {one['of']} is {one['ratio']:.2f}x {one['to']}" for one in found)
