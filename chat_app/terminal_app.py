@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 
@@ -16,7 +17,12 @@ from chat_app.widgets.prompt import PromptArea
 
 
 class TerminalApp(App[int]):
-    """Base of the app: pastes are no keys, stray keys reach the prompt, the whole job stops."""
+    """Base of the app: pastes are no keys, keys wait for their screen, stray keys reach the prompt, the whole
+    job stops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._early: list[Key | Paste] = []
 
     def get_driver_class(self) -> type[Driver]:
         driver = super().get_driver_class()
@@ -27,10 +33,32 @@ class TerminalApp(App[int]):
         return GuardedDriver
 
     async def on_event(self, event: Event) -> None:
-        """A paste is made inert before any widget sees it, the command palette's own box included."""
-        if isinstance(event, Paste):
-            event.text = clean_pasted(event.text)
+        """A paste is made inert before any widget sees it, the command palette's own box included. What is
+        typed before a screen has its widgets waits for them: Textual would drop it."""
+        if isinstance(event, Key | Paste) and not event.is_forwarded:
+            if isinstance(event, Paste):
+                event.text = clean_pasted(event.text)
+            if self._early or not self.screen.is_mounted:
+                self._early.append(event)
+                # A screen looks at its own queue once it is mounted; and what the app queues then comes after
+                # every key that is under way.
+                self.screen.call_later(self.call_later, self._give_early)
+                return
         await super().on_event(event)
+
+    async def _give_early(self) -> None:
+        """In the order of typing. A key may open a screen that the keys after it must wait for again."""
+        early, self._early = self._early, []
+        for event in early:
+            await self.on_event(event)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """An app that is ending mounts nothing more: a screen that was just opened, Textual's own palette
+        included, has none of its widgets when its handlers look for them. The user has left already."""
+        if self._exit:
+            logging.getLogger(__name__).info("an error while the app ended", exc_info=error)
+        else:
+            super()._handle_exception(error)
 
     @property
     def clipboard(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -11,6 +12,9 @@ import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+HERE = str(Path(__file__).parent)
+if HERE not in sys.path:  # pytest's importlib mode adds nothing by itself
+    sys.path.insert(0, HERE)
 # Kept before any test changes it: the model comes through the user's own index, proxy and cache settings.
 USER_ENVIRONMENT = dict(os.environ)
 

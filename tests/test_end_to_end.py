@@ -2,74 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
-import select
-import signal
-import struct
 import sys
-import termios
-import time
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.model
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal"),
+]
 
-HANG_S = 120.0
-
-
-class TerminalApp:
-    """`llama-chat` on a pseudo-terminal of 120 by 36, in a home of its own."""
-
-    def __init__(self, home: Path, *arguments: str) -> None:
-        self.output = b""
-        self.status: int | None = None
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            environment = os.environ | {
-                "LLAMA_CHAT_HOME": str(home),
-                "TERM": "xterm-256color",
-                "COLORTERM": "",
-            }
-            command = [sys.executable, "-m", "chat_app", *arguments]
-            os.execve(sys.executable, command, environment)
-        import fcntl
-
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 36, 120, 0, 0))
-
-    def read(self, seconds: float) -> None:
-        """Drain what the app draws; a terminal that does not read would stall it."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            ready, _, _ = select.select([self.fd], [], [], left)
-            if not ready:
-                return
-            try:
-                data = os.read(self.fd, 65536)
-            except OSError:  # Linux reports a closed terminal so
-                data = b""
-            if not data:
-                self.wait()
-                return
-            self.output += data
-
-    def send(self, text: str) -> None:
-        os.write(self.fd, text.encode())
-
-    def wait(self) -> None:
-        if self.status is None:
-            _, raw = os.waitpid(self.pid, 0)
-            self.status = os.waitstatus_to_exitcode(raw)
-
-    def kill(self) -> None:
-        if self.status is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            self.wait()
-        os.close(self.fd)
+QUESTION = "What is the capital of France?"
 
 
 def stored_messages(home: Path) -> list[dict[str, object]]:
@@ -81,29 +26,28 @@ def stored_messages(home: Path) -> list[dict[str, object]]:
 
 
 def test_the_app_answers_with_the_capital_of_france(tmp_path: Path, default_model: Path) -> None:
-    app = TerminalApp(tmp_path, "-m", str(default_model), "-o", "temperature", "0")
+    from terminal import Terminal
+
+    def complete(_: bytes) -> bool:
+        replies = [m for m in stored_messages(tmp_path) if m["role"] == "assistant"]
+        return bool(replies) and replies[-1]["x"]["status"] == "complete"  # type: ignore[index]
+
+    environment = os.environ | {"LLAMA_CHAT_HOME": str(tmp_path), "TERM": "xterm-256color", "COLORTERM": ""}
+    argv = [sys.executable, "-m", "chat_app", "-m", str(default_model), "-o", "temperature", "0"]
+    app = Terminal(argv, environment, (120, 36))
     try:
-        end = time.monotonic() + HANG_S
-        app.read(2.0)
-        app.send("What is the capital of France?")
-        app.read(0.5)
+        app.until(lambda out: b"\x1b[?1049h" in out, timeout=120)  # keys are read from here on
+        app.send(QUESTION)
+        app.until(lambda out: QUESTION.encode() in out)
         app.send("\r")
-        replies: list[dict[str, object]] = []
-        while time.monotonic() < end and app.status is None:
-            app.read(0.2)
-            replies = [m for m in stored_messages(tmp_path) if m["role"] == "assistant"]
-            if replies and replies[-1]["x"]["status"] == "complete":  # type: ignore[index]
-                break
-        assert replies, app.output[-2000:]
-        assert "Paris" in str(replies[-1]["content"])
-        assert [m["content"] for m in stored_messages(tmp_path) if m["role"] == "user"] == [
-            "What is the capital of France?"
-        ]
+        # What is on disk may be ahead of the screen, and the screen of the disk.
+        app.until(complete, timeout=120)
+        app.until(lambda out: b"Paris" in out)
+        asked, answered = stored_messages(tmp_path)
+        assert (asked["role"], asked["content"]) == ("user", QUESTION)
+        assert "Paris" in str(answered["content"])
         app.send("\x11")  # Ctrl+Q
-        while time.monotonic() < end and app.status is None:
-            app.read(0.2)
-        assert app.status == 0
-        assert b"Paris" in app.output
+        assert app.wait() == 0
         assert b"\x1b[?1049l" in app.output  # the user's own screen is back
     finally:
-        app.kill()
+        app.close()

@@ -19,6 +19,8 @@ from chat_app.widgets.inputs import CleanInput
 class ChooseModelScreen(Dialog[str]):
     """A name or path for `resolve_model`. `problem` says why the last one did not do."""
 
+    AUTO_FOCUS = "#models"
+
     def __init__(self, problem: str = "") -> None:
         super().__init__()
         self._problem = problem
@@ -33,8 +35,10 @@ class ChooseModelScreen(Dialog[str]):
             yield CleanInput(placeholder="or a file, a folder, or hf:OWNER/REPO/FILE", id="model-path")
             yield Static(Content("Enter opens · Tab to the path · Esc closes"), classes="dialog-hint")
 
-    async def on_mount(self) -> None:
-        self.query_one("#models", OptionList).focus()
+    def on_mount(self) -> None:
+        self.run_worker(self._show_models())  # not waited for: keys wait until a screen is mounted
+
+    async def _show_models(self) -> None:
         from chat_app.models import CATALOGUE, local_models
 
         local = await asyncio.to_thread(local_models)

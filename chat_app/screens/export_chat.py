@@ -22,6 +22,7 @@ from chat_app.widgets.inputs import CleanInput
 class ExportScreen(ModalScreen[Path]):
     """Dismissed with the path written, or None. What went wrong is shown, and the name can be changed."""
 
+    AUTO_FOCUS = "#export-path"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "Close", id="export.close")]
     DEFAULT_CSS = """
     ExportScreen {
@@ -51,9 +52,6 @@ class ExportScreen(ModalScreen[Path]):
             # The id and not the title: a title is no safe file name.
             yield CleanInput(f"{self._conversation.id}.md", id="export-path", select_on_focus=False)
             yield Static(id="export-problem", markup=False)
-
-    def on_mount(self) -> None:
-        self.query_one("#export-path", Input).focus()
 
     def action_close(self) -> None:
         self.dismiss(None)

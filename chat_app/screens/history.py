@@ -39,6 +39,7 @@ def local_now() -> datetime:
 class HistoryScreen(Dialog[str]):
     """Dismissed with the id of the chat to open, or with None."""
 
+    AUTO_FOCUS = "#history-search"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down", "to_list", "To the list", show=False),
         Binding("slash", "to_search", "Search", id="history.search"),
@@ -87,7 +88,6 @@ class HistoryScreen(Dialog[str]):
             yield Static(Content(keys), id="history-keys")
 
     def on_mount(self) -> None:
-        self._search_box.focus()
         self._load()
 
     @property

@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 from textual.app import App, ComposeResult
+from textual.content import Content
 from textual.widgets import Static
 
+from chat_app.screens.choose_model import ChooseModelScreen
+from chat_app.screens.confirm import ConfirmScreen
 from chat_app.screens.dialog import Dialog
+from chat_app.screens.export_chat import ExportScreen
+from chat_app.screens.fetch_model import FetchScreen
 
 MakeApp = Callable[..., Any]
 
@@ -93,3 +98,28 @@ async def test_a_download_that_ends_after_its_screen_is_for_nobody(
         await user.until(ended.is_set)
         await pilot.pause(0.05)
         assert user.chat.session.info is None
+
+
+DIALOGS: dict[str, Callable[[Any], Any]] = {
+    "history": lambda app: app.show_history(),
+    "export": lambda app: app.push_screen(ExportScreen(app.chat.session.conversation, Path())),
+    "settings": lambda app: app.action_settings(),
+    "models": lambda app: app.push_screen(ChooseModelScreen()),
+    "fetch": lambda app: app.push_screen(FetchScreen("none")),
+    "confirm": lambda app: app.push_screen(ConfirmScreen("t", Content("a"), yes="y", no="n")),
+    "inspector": lambda app: app.inspect(app.chat.session.path()[-1].id),
+    "palette": lambda app: app.action_command_palette(),
+    "help": lambda app: app.action_help(),
+}
+
+
+@pytest.mark.parametrize("name", DIALOGS)
+async def test_a_dialog_that_opens_while_the_app_ends(make_app: MakeApp, drive: Any, name: str) -> None:
+    """An exception in its handlers would end `run_test` with it."""
+    app = make_app()
+    async with app.run_test() as pilot:
+        d = drive(pilot)
+        await d.ready()
+        await d.say("hello")
+        DIALOGS[name](app)
+        app.exit()

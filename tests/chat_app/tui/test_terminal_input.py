@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -9,7 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from textual.app import ComposeResult
 from textual.events import Key, Paste
+from textual.screen import Screen
+from textual.widgets import Input
 
 from chat_app.widgets.message_view import MessageView
 
@@ -182,3 +186,32 @@ async def test_suspend_stops_the_whole_job(make_app: MakeApp, monkeypatch: pytes
             patch.setattr(app, "_driver", SimpleNamespace(can_suspend=True))
             app.action_suspend_process()
     assert sent == [(0, signal.SIGTSTP)]
+
+
+async def test_what_is_typed_before_a_screen_has_its_widgets_waits_for_them(until: Any) -> None:
+    from chat_app.terminal_app import TerminalApp
+
+    composed = asyncio.Event()
+
+    class Slow(Screen[None]):
+        async def _compose(self) -> None:
+            await composed.wait()
+            await super()._compose()
+
+        def compose(self) -> ComposeResult:
+            yield Input()
+
+    app = TerminalApp()
+    async with app.run_test() as pilot:
+        slow = Slow()
+        app.push_screen(slow)
+        for letter in "ab":
+            app.post_message(Key(letter, letter))
+        app.post_message(Paste("c\x1bd"))
+        app.post_message(Key("e", "e"))
+        for _ in range(99):  # a pilot's pause would wait for the screen
+            await asyncio.sleep(0)
+        composed.set()
+        await until(pilot, lambda: slow.is_mounted and not app._early)
+        await pilot.press("f")
+        assert slow.query_one(Input).value == "abcdef"
