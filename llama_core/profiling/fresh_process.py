@@ -8,10 +8,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:
@@ -23,26 +26,42 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
     child = spawn.Process(target=_answer, args=(sender, function, arguments), daemon=True)
-    child.start()
-    sender.close()
     try:
+        # On a thread, where no signal interrupts it: a child that has half of what it starts with dies with a
+        # traceback, and nobody would know of it to end it.
+        with ThreadPoolExecutor(1) as starting:
+            starting.submit(_start, child).result()
+        sender.close()
         answer, error = receiver.recv()
     except EOFError:
         child.join()
         raise RuntimeError(f"the measuring process ended early, with exit code {child.exitcode}") from None
     finally:
         receiver.close()
-        child.kill()
-        child.join()
+        if child.pid is not None:
+            child.kill()
+            child.join()
     if error is not None:
         raise error
     result: Result = answer
     return result
 
 
+def _start(child: BaseProcess) -> None:
+    """The child is born deaf to what ends programs, until `_answer` has said how it takes that."""
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()  # here, because it lifts what this thread blocks
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    child.start()
+
+
 def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     # Ctrl+C reaches every process of a terminal; the parent decides, and says what there is to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         sender.send((function(*arguments), None))

@@ -59,6 +59,7 @@ async def empty(app: Any, pilot: Any, until: Any) -> None:
     await app.chat.session.new_chat()
     await until(pilot, lambda: not app.chat.messages.views())
     await pilot.pause(0.3)
+    gc.unfreeze()  # the app froze what its start made, these caches too, and then they are not found
     for one in gc.get_objects():
         if type(one) is CACHED and one.__module__.partition(".")[0] in ("textual", "rich"):
             one.cache_clear()

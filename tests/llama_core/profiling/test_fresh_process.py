@@ -63,3 +63,38 @@ def test_it_ends_with_a_parent_that_was_killed() -> None:
         time.sleep(1.0)  # it may still be starting, when the pipe it starts from ends it as well
         parent.kill()
     assert psutil.wait_procs(measuring, timeout=60)[1] == []
+
+
+STARTING = """
+import os, signal, sys, time
+from multiprocessing import util
+from llama_core.profiling.fresh_process import in_fresh_process
+
+spawn = util.spawnv_passfds
+
+def interrupted(path, args, passfds):
+    pid = spawn(path, args, passfds)
+    if "spawn_main" in " ".join(map(os.fsdecode, args)):
+        time.sleep(0.1)
+        if sys.argv[1] == "parent":
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            os.kill(pid, signal.SIGINT)
+        time.sleep(0.1)
+    return pid
+
+if __name__ == "__main__":
+    util.spawnv_passfds = interrupted
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit("told"))
+    print(in_fresh_process(divmod, 17, 5))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals are not blocked here")
+@pytest.mark.parametrize(
+    ("whom", "out", "err", "code"), [("parent", "", "told\n", 1), ("child", "(3, 2)\n", "", 0)]
+)
+def test_a_signal_while_it_starts(whom: str, out: str, err: str, code: int) -> None:
+    """The child has nothing of what it starts with yet. It must not say so in a traceback."""
+    done = subprocess.run([sys.executable, "-c", STARTING, whom], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == (out, err, code)
