@@ -72,7 +72,7 @@ class PromptArea(TextArea):
         if self.text.count(FENCE) % 2:
             self.insert("\n")
             return
-        text = strip_fence(self.text)
+        text = to_send(self.text)
         if text.strip():
             self.clear()  # here and now: what is typed next must not be taken away by a slower handler
             self.post_message(self.Sent(text))
@@ -165,9 +165,10 @@ class PromptArea(TextArea):
         return True
 
 
-def strip_fence(text: str) -> str:
-    """The text inside one \"\"\" block that is the whole prompt; any other text as it is."""
+def to_send(text: str) -> str:
+    """The text inside one \"\"\" block that is the whole prompt, as it is; any other text without blank lines
+    around it and blanks behind it. Nobody means those, and a small model answers another question."""
     inner = text.strip()
     if len(inner) >= 2 * len(FENCE) and inner.startswith(FENCE) and inner.endswith(FENCE):
         return inner[len(FENCE) : -len(FENCE)].strip("\n")
-    return text
+    return text.rstrip().lstrip("\n")

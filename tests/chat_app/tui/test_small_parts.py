@@ -142,3 +142,18 @@ def test_the_first_paint_waits_for_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        ("What is it?\n", "What is it?"),
+        ("\n\n    indented\n  code  \n \n", "    indented\n  code"),
+        ('"""\n  as it is \n\n"""', "  as it is "),
+        (" \n ", ""),
+    ],
+)
+def test_what_stands_around_a_prompt_is_not_sent(typed: str, sent: str) -> None:
+    from chat_app.widgets.prompt import to_send
+
+    assert to_send(typed) == sent
