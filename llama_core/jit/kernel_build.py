@@ -23,7 +23,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llama_core.engine.events import LoadProgress
-from llama_core.jit.library import Built, Library, OnProgress, cache_key, read_built, write_built
+from llama_core.jit.library import (
+    SOURCES,
+    Built,
+    Library,
+    OnProgress,
+    cache_key,
+    read_built,
+    sources_digest,
+    write_built,
+)
 from llama_core.jit.variants import VARIANTS, Isa
 from llama_core.own_module import module_command, module_environment
 
@@ -110,7 +119,12 @@ def _start(*arguments: str, stdin: int, stdout: int) -> subprocess.Popen[bytes] 
 
 
 def build_here(isa: Isa, kernels: Callable[[], bytes] | None = None) -> Built:
-    """Build everything in this process, or all but the kernels, which `kernels` then gets at the end."""
+    """Build everything in this process, or all but the kernels, which `kernels` then gets at the end.
+
+    Raises OSError where the sources are others than when this process began.
+    """
+    if sources_digest() != SOURCES:
+        raise OSError("the program was changed while it ran; start it again")
     from llama_core.jit.build import control_object, kernels_object
     from llama_core.jit.flatten import CannotFlatten, flatten
 

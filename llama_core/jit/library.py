@@ -25,6 +25,19 @@ from llama_core.engine.events import LoadProgress
 from llama_core.jit.variants import Isa, cpu_description, llvm_feature_list
 
 OnProgress = Callable[[LoadProgress], None]
+
+
+def sources_digest() -> str:
+    """Of the files of this package as they are now."""
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()
+
+
+# As they were when this process read them. An upgrade may change them under a program that runs, and kernels
+# of the new sources would take its plans for theirs.
+SOURCES = sources_digest()
 # Kernels of an older version are kept so long, for whoever goes back to it.
 KEPT_S = 60 * 86400
 
@@ -95,13 +108,10 @@ def _place_objects(built: Built) -> tuple[object, dict[str, int]]:
 
 def cache_key(isa: Isa) -> str:
     """Names everything the machine code depends on: our sources, the compilers, the processor."""
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.name.encode() + b"\0" + source.read_bytes())
     versions = [importlib.metadata.version(package) for package in ("numba", "llvmlite")]
     system = f"{platform.system()} {platform.machine()}"
-    digest.update("\0".join((isa.name, system, _processor(), *versions)).encode())
-    return f"{isa.name}-{digest.hexdigest()[:24]}"
+    parts = "\0".join((SOURCES, isa.name, system, _processor(), *versions))
+    return f"{isa.name}-{hashlib.sha256(parts.encode()).hexdigest()[:24]}"
 
 
 def _processor() -> str:
@@ -116,7 +126,7 @@ def _processor() -> str:
 
 
 def read_built(path: Path) -> Built | None:
-    """A cached library, or None where there is none that is whole."""
+    """A library from a file, or None where there is none that is whole and of our sources."""
     try:
         header, _, code = path.read_bytes().partition(b"\n")
         described = json.loads(header)
@@ -155,5 +165,5 @@ def write_built(path: Path, built: Built) -> None:
 
 
 def _digest(entries: Any, sizes: Any, code: bytes) -> str:
-    """Of all that is placed and called."""
-    return hashlib.sha256(json.dumps([entries, sizes]).encode() + code).hexdigest()
+    """Of all that is placed and called, and of what it was built from: another process built it."""
+    return hashlib.sha256(json.dumps([SOURCES, entries, sizes]).encode() + code).hexdigest()

@@ -175,6 +175,17 @@ def test_a_builder_that_fails_is_replaced(
     assert np.isfinite(model.forward(IDS, model.new_cache(8))).all()
 
 
+def test_a_program_that_was_changed_while_it_runs_builds_nothing(
+    toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a process of now builds would read this one's plans wrongly."""
+    monkeypatch.setattr(kernel_build, "_built", {})
+    for module in (library, kernel_build):
+        monkeypatch.setattr(module, "SOURCES", "as they were when this process began")
+    with pytest.raises(KernelsUnavailableError, match="was changed while it ran; start it again"):
+        toys.load(toys.checkpoint(), kernel_cache=None)
+
+
 def test_a_load_that_fails_ends_the_builder(toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_build, "_built", {})
     started = []
