@@ -88,11 +88,12 @@ SHARED_BYTES = CURSORS + 64 * MAX_THREADS
     N_SPANS,
     RUNS,  # in a step of many tokens: per run its first token, tokens, first span, spans (`step_wide.py`)
     N_RUNS,  # 0 in other steps
+    UNFINISHED,  # there: so many tokens, from the first on, the last planned layer leaves (`step_wide.py`)
     FIRST_BLOCK,  # attention's work in a small step: blocks FIRST_BLOCK .. FIRST_BLOCK + N_BLOCKS
     N_BLOCKS,
     SLEEP_ARGUMENTS,  # address of a word per thread
     PLAN_WORDS,
-) = range(70)
+) = range(71)
 
 # One layer: addresses, 0 where the model has no such thing.
 (

@@ -175,6 +175,8 @@ class JitLlama:
         if self._team is None:
             raise ValueError("the model is closed")
         n, n_logits = self._begin(sequences, logit_rows), len(logit_rows)
+        # The first row of logits is the earliest token's.
+        unfinished = int(self._tiles[n][logit_rows[0], 0]) if n_logits else n
         plan, n_layers = self._plan, self._config.n_layers
         plan[fields.LOOK_AHEAD] = self._look_ahead.distance
         began = time.perf_counter()
@@ -185,6 +187,7 @@ class JitLlama:
             last = min(n_layers, first + step)
             plan[fields.FIRST_LAYER], plan[fields.LAST_LAYER] = first, last
             plan[fields.N_LOGITS] = n_logits if last == n_layers else 0
+            plan[fields.UNFINISHED] = unfinished if last == n_layers else 0
             self._team.run()
         if n == 1:
             self._look_ahead.took(time.perf_counter() - began)

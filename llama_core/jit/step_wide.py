@@ -9,6 +9,9 @@ tokens before:
             layer 0             layer 0                        layer 1
 
 Each run reads all weights, which is cheap: a run's arithmetic takes longer than the reading.
+
+Of the model's last layer, only keys and values count for tokens whose logits nobody asks for: it leaves them
+there. Of a prompt, that is all but the tile of its last token, and a layer's share of the time.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ from llama_core.jit.fields import (
     QKV_MATRIX,
     QKV_STRIDE,
     RUNS,
+    SPANS,
+    UNFINISHED,
     X_STRIDE,
     X,
 )
@@ -75,7 +80,7 @@ def wide_layers(plan: int, thread: int, phase: int, end: int) -> int:
             for k in range(start, start + count):
                 run = word(plan, RUNS) + k * RUN_WORDS * 8
                 if i >= first:
-                    finish_layer(plan, thread, run, i)
+                    finish_layer(plan, thread, run, i, word(plan, UNFINISHED) if i == last - 1 else 0)
                 if i + 1 < last:
                     begin_layer(plan, thread, run, i + 1)
             done += count
@@ -89,31 +94,39 @@ def begin_layer(plan: int, thread: int, run: int, index: int) -> None:
     layer = word(plan, LAYERS) + index * LAYER_WORDS * 8
     out, stride = word(plan, QKV), word(plan, QKV_STRIDE)
     matrix, bias = word(layer, QKV_MATRIX), word(layer, QKV_BIAS)
-    run_product(plan, thread, run, NORMED, word(layer, ATTENTION_NORM), matrix, out, stride, 0, bias)
-    for token in range(word(run, 0), word(run, 0) + word(run, 1)):
+    first, last = word(run, 0), word(run, 0) + word(run, 1)
+    norm = word(layer, ATTENTION_NORM)
+    rows_product(plan, thread, first, last, NORMED, norm, matrix, out, stride, 0, bias)
+    for token in range(first, last):
         for kv_head in range(word(plan, N_KV_HEADS)):
             append(plan, thread, layer, index, kv_head, token)
 
 
-def finish_layer(plan: int, thread: int, run: int, index: int) -> None:
-    """Attention and feed-forward of a run's tokens, added to the residual stream."""
+def finish_layer(plan: int, thread: int, run: int, index: int, unfinished: int) -> None:
+    """Attention and feed-forward of a run's tokens, from the token `unfinished` on, where a tile begins,
+    added to the residual stream."""
     layer = word(plan, LAYERS) + index * LAYER_WORDS * 8
     x, x_stride = word(plan, X), word(plan, X_STRIDE)
+    first, last = max(word(run, 0), unfinished), word(run, 0) + word(run, 1)
+    if first >= last:
+        return
     for span in range(word(run, 2), word(run, 2) + word(run, 3)):
-        for kv_head in range(word(plan, N_KV_HEADS)):
-            attend_span(plan, thread, layer, index, kv_head, span)
-    run_product(plan, thread, run, HEADS, 0, word(layer, O_MATRIX), x, x_stride, 1, word(layer, O_BIAS))
-    norm, bias = word(layer, FFN_NORM), word(layer, GATE_UP_BIAS)
-    run_gate_up(plan, thread, run, norm, word(layer, GATE_UP_MATRIX), bias)
-    run_product(
-        plan, thread, run, HIDDENS, 0, word(layer, DOWN_MATRIX), x, x_stride, 1, word(layer, DOWN_BIAS)
-    )
+        if word(word(plan, SPANS), 2 * span) + word(word(plan, SPANS), 2 * span + 1) > first:
+            for kv_head in range(word(plan, N_KV_HEADS)):
+                attend_span(plan, thread, layer, index, kv_head, span)
+    matrix, bias = word(layer, O_MATRIX), word(layer, O_BIAS)
+    rows_product(plan, thread, first, last, HEADS, 0, matrix, x, x_stride, 1, bias)
+    norm, matrix, bias = word(layer, FFN_NORM), word(layer, GATE_UP_MATRIX), word(layer, GATE_UP_BIAS)
+    rows_gate_up(plan, thread, first, last, norm, matrix, bias)
+    matrix, bias = word(layer, DOWN_MATRIX), word(layer, DOWN_BIAS)
+    rows_product(plan, thread, first, last, HIDDENS, 0, matrix, x, x_stride, 1, bias)
 
 
-def run_product(
+def rows_product(
     plan: int,
     thread: int,
-    run: int,
+    first: int,
+    last: int,
     what: int,
     norm: int,
     matrix: int,
@@ -122,19 +135,17 @@ def run_product(
     add: int,
     bias: int,
 ) -> None:
-    """A whole matrix times a run's rows, and its bias, in the order in which `product` adds them."""
-    first, last = word(run, 0), word(run, 0) + word(run, 1)
-    activations = prepare_run(plan, thread, run, what, norm, matrix)
+    """A whole matrix times rows `first` to `last`, and its bias, in the order of `product`."""
+    activations = prepare_rows(plan, thread, first, last, what, norm, matrix)
     multiply(plan, what, matrix, 0, word(matrix, PANELS), activations, first, last, out, stride, add)
     if bias:
         for row in range(first, last):
             add_row(out + row * stride, bias, word(matrix, PANELS) * 16)
 
 
-def run_gate_up(plan: int, thread: int, run: int, norm: int, matrix: int, bias: int) -> None:
-    """gated = silu(gate) * up of a run's rows, a few pairs of panels at a time."""
-    first, last = word(run, 0), word(run, 0) + word(run, 1)
-    activations = prepare_run(plan, thread, run, NORMED, norm, matrix)
+def rows_gate_up(plan: int, thread: int, first: int, last: int, norm: int, matrix: int, bias: int) -> None:
+    """gated = silu(gate) * up of some rows, a few pairs of panels at a time."""
+    activations = prepare_rows(plan, thread, first, last, NORMED, norm, matrix)
     stride = PANELS_AT_ONCE * ROW_BYTES
     pairs = scratch_of(plan, thread) + word(plan, PAIR_AT) - first * stride
     gated, gated_stride = word(plan, GATED), word(plan, GATED_STRIDE)
@@ -148,11 +159,10 @@ def run_gate_up(plan: int, thread: int, run: int, norm: int, matrix: int, bias: 
             swiglu(pairs + row * stride, gated + row * gated_stride + panel // 2 * ROW_BYTES, count // 2 * 16)
 
 
-def prepare_run(plan: int, thread: int, run: int, what: int, norm: int, matrix: int) -> int:
-    """A run's rows as packed activations in the thread's own memory; returns where row 0 would be."""
-    first = word(run, 0)
+def prepare_rows(plan: int, thread: int, first: int, last: int, what: int, norm: int, matrix: int) -> int:
+    """Rows `first` to `last`, packed, in the thread's own memory; returns where row 0 would be."""
     own = scratch_of(plan, thread) + word(plan, OWN_ACTIVATIONS_AT)
     activations = own - first * word(matrix, BLOCKS) * BLOCK_BYTES
-    for row in range(first, first + word(run, 1)):
+    for row in range(first, last):
         prepare(plan, thread, what, norm, row, activations)
     return activations

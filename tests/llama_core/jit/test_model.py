@@ -155,6 +155,24 @@ def test_the_cut_into_calls_does_not_show(toys: SimpleNamespace) -> None:
         np.testing.assert_array_equal(forward_all(single, IDS, chunks), reference)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_what_the_last_layer_leaves_is_what_nobody_asks_for(toys: SimpleNamespace, threads: int) -> None:
+    """Many tokens at once: the last layer finishes only the tiles whose logits are asked for."""
+    model = toys.load(toys.checkpoint("Q4_1", sliding_window=100), threads=threads)
+    reference = forward_all(model, IDS, 64)
+    for n in (24, 31, 36, 40, 63, 64):
+        cache = model.new_cache(256)
+        assert model.forward(IDS[:n], cache, logits="none").shape == (0,)
+        behind = model.forward(IDS[n : 2 * n], cache, logits="last")
+        np.testing.assert_array_equal(behind, reference[2 * n - 1])
+        after = model.forward(IDS[2 * n : 2 * n + 1], cache)
+        np.testing.assert_array_equal(after, reference[2 * n])
+    lengths = (3, 17, 40)
+    caches = [model.new_cache(64) for _ in lengths]
+    rows = model.forward_batch([(IDS[:n], cache) for n, cache in zip(lengths, caches, strict=True)])
+    np.testing.assert_array_equal(rows, reference[np.array(lengths) - 1])
+
+
 def test_what_stands_apart_brings_the_model_nearer_to_float32(toys: SimpleNamespace) -> None:
     checkpoint = toys.checkpoint("Q8_0")
     wanted = forward_all(Llama(checkpoint.config, load_weights(checkpoint)), IDS, 50)
