@@ -25,12 +25,12 @@ F32_BYTES = 4
 @dataclass(frozen=True, slots=True)
 class TokenCost:
     """What one decoded token needs. `kv_bytes_per_position`: bytes read for each position in the context.
-    `head_multiply_adds`: the part of `multiply_adds` that a prompt needs for its last token only."""
+    `last_multiply_adds`: the part of `multiply_adds` that a prompt needs for its last token only."""
 
     weight_bytes: int
     kv_bytes_per_position: float
     multiply_adds: int
-    head_multiply_adds: int
+    last_multiply_adds: int
 
     def bytes_at(self, position: int) -> float:
         """Bytes read for the token at `position` (that many positions lie before it)."""
@@ -42,13 +42,15 @@ class TokenCost:
 
     def prefill_ceiling(self, multiply_adds_per_s: float) -> float:
         """Prompt tokens per second that arithmetic allows: with many rows the weights stay in the cache."""
-        return multiply_adds_per_s / (self.multiply_adds - self.head_multiply_adds)
+        return multiply_adds_per_s / (self.multiply_adds - self.last_multiply_adds)
 
 
 def token_cost(checkpoint: Checkpoint, weights: Literal["file", "float32"], kv: KvType = "f32") -> TokenCost:
     """The cost of a decoded token with the file's own blocks, or with every weight as float32.
 
-    Each matrix and norm is read once; of the embedding table one row, unless it is the head as well.
+    Each matrix and norm is read once; of the embedding table one row, unless it is the head as well. Of a
+    prompt only the last token needs the head, and from what computes with the file's blocks (ours, llama.cpp)
+    what the last layer does with its keys and values.
     """
     config = checkpoint.config
     weight_bytes = multiply_adds = 0
@@ -62,7 +64,10 @@ def token_cost(checkpoint: Checkpoint, weights: Literal["file", "float32"], kv: 
     # q8: one byte a value and a float32 scale for each head of 32 values or more is at most 1.125 bytes.
     value_bytes = {"f32": F32_BYTES, "f16": 2, "q8": 1.125}[kv]
     kv_bytes = 2 * config.n_layers * config.kv_dim * value_bytes
-    return TokenCost(weight_bytes, kv_bytes, multiply_adds, config.vocab_size * config.dim)
+    last_multiply_adds = config.vocab_size * config.dim
+    if weights == "file":
+        last_multiply_adds += 2 * config.q_dim * config.dim + 3 * config.hidden_dim * config.dim
+    return TokenCost(weight_bytes, kv_bytes, multiply_adds, last_multiply_adds)
 
 
 def float32_peak(repeats: int = 5) -> float:

@@ -33,7 +33,7 @@ def test_the_batch_model_finds_the_costs_it_was_made_of(context: LabContext) -> 
 def test_the_scaling_fits_find_the_costs_they_were_made_of(
     context: LabContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cost = TokenCost(weight_bytes=8000, kv_bytes_per_position=1, multiply_adds=1200, head_multiply_adds=200)
+    cost = TokenCost(weight_bytes=8000, kv_bytes_per_position=1, multiply_adds=1200, last_multiply_adds=200)
     monkeypatch.setattr(scaling, "token_cost", lambda checkpoint, weights: cost)
     monkeypatch.setattr(scaling, "read_bandwidth", lambda threads: Bandwidth(1e6, threads, 1 << 27, "told"))
     monkeypatch.setattr(scaling, "float32_peak", lambda: 2e6)
