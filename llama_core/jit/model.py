@@ -68,6 +68,7 @@ class JitLlama:
         self._runs = np.zeros((n, 4), dtype=np.int64)
         self._logit_rows = np.zeros(n, dtype=np.int64)
         self._look_ahead = LookAhead()
+        self._finishes_all = False
         for field, array in (
             (fields.TOKENS, self._tokens),
             (fields.SPANS, self._spans),
@@ -155,6 +156,10 @@ class JitLlama:
         out what is best."""
         self._look_ahead.distance, self._look_ahead.fixed = distance, True
 
+    def finish_all_tokens(self, all_tokens: bool) -> None:
+        """Whether the last layer finishes tokens, too, whose logits nobody asks for: for experiments."""
+        self._finishes_all = all_tokens
+
     def set_outliers(self, outlier: float, hidden: float) -> None:
         """Where a number of the activations stands apart (see `workspace.py`); `math.inf`: nowhere."""
         self._work.set_outliers(outlier, hidden)
@@ -175,8 +180,9 @@ class JitLlama:
         if self._team is None:
             raise ValueError("the model is closed")
         n, n_logits = self._begin(sequences, logit_rows), len(logit_rows)
-        # The first row of logits is the earliest token's.
-        unfinished = int(self._tiles[n][logit_rows[0], 0]) if n_logits else n
+        unfinished = 0
+        if not self._finishes_all:  # the first row of logits is the earliest token's
+            unfinished = int(self._tiles[n][logit_rows[0], 0]) if n_logits else n
         plan, n_layers = self._plan, self._config.n_layers
         plan[fields.LOOK_AHEAD] = self._look_ahead.distance
         began = time.perf_counter()

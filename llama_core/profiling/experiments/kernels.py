@@ -69,6 +69,7 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
     if best.threads > 1:
         yield from _compared(f"{best.threads} threads instead of 1", single, best, ids, Claim(1.4))
     yield _looking_ahead(best, ids)
+    yield _last_layer(best, ids)
     text = np.array(checkpoint.tokenizer.encode(language_reference())[:n], np.int32)
     yield _apart(best, numpy_model(context, checkpoint), text)
 
@@ -116,6 +117,29 @@ def _looking_ahead(model: JitLlama, ids: NDArray[np.int32]) -> Case:
         work=1,
         unit="tok",
         note="processors differ, so that decoding tries both and keeps the faster one",
+        headline=True,
+    )
+
+
+def _last_layer(model: JitLlama, ids: NDArray[np.int32]) -> Case:
+    cache = model.new_cache(len(ids))
+
+    def run(all_tokens: bool) -> F32:
+        model.finish_all_tokens(all_tokens)
+        try:
+            return prefill(model, cache, ids, model.prefill_chunk)
+        finally:
+            model.finish_all_tokens(False)
+
+    return Case(
+        name=f"prefill of {len(ids)}: the last layer for the last token only instead of for all",
+        before=partial(run, True),
+        after=partial(run, False),
+        claim=FASTER,
+        check=identical,
+        work=len(ids),
+        unit="tok",
+        note=f"one layer of {model.config.n_layers}; keys and values are needed of all tokens",
         headline=True,
     )
 
@@ -173,13 +197,15 @@ EXPERIMENT = Experiment(
     name="kernels",
     title="What the compiled kernels are made of",
     hypothesis="A prompt is arithmetic: each wider instruction set makes it faster, the first step up from "
-    "the portable kernels at least 2x, and all threads make it at least 1.4x as fast as one; a decoded token "
-    "gains from each of them too, but waits for memory, so that asking for weights ahead of their use helps "
+    "the portable kernels at least 2x, all threads make it at least 1.4x as fast as one, and so it helps to "
+    "leave out what the last layer does for tokens whose logits nobody needs; a decoded token gains from "
+    "instructions and threads too, but waits for memory, so that asking for weights ahead of their use helps "
     "as well; that numbers which tower over their row stand apart costs at most a tenth of a prompt's rate "
     "and brings the model nearer to float32",
     refuted_if="an instruction set is slower than the next weaker one (for a prompt: less than 2x the "
-    "portable kernels), more threads bring less than 1.4x to a prompt or slow decoding down, asking ahead "
-    "makes a token slower, numbers apart cost more than a tenth of a prompt's rate or take the model further "
-    "from float32, or two instruction sets or thread counts differ in a single bit",
+    "portable kernels), more threads bring less than 1.4x to a prompt or slow decoding down, a prompt is "
+    "slower with less of the last layer or a token with asking ahead, numbers apart cost more than a tenth "
+    "of a prompt's rate or take the model further from float32, or two instruction sets, thread counts or "
+    "ways through the last layer differ in a single bit",
     cases=cases,
 )
