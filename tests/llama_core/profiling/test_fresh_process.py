@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
 import pytest
 
+from llama_core.profiling import fresh_process
 from llama_core.profiling.fresh_process import in_fresh_process
 
 
@@ -21,6 +23,26 @@ def test_the_answer_comes_from_another_process() -> None:
 
 def test_the_child_leaves_an_interruption_to_its_parent() -> None:
     assert in_fresh_process(signal.getsignal, signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no masks of signals here")
+def test_what_ends_this_process_waits_while_the_child_is_started() -> None:
+    """A child that still imports its modules would end with a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    waited = []
+    elsewhere = threading.Event()
+    other = threading.Thread(target=elsewhere.wait)
+    other.start()
+    with pytest.raises(KeyboardInterrupt), fresh_process._signals_held():
+        assert other.ident is not None
+        signal.pthread_kill(other.ident, signal.SIGINT)  # this thread's mask is not that one's
+        time.sleep(0.1)
+        waited.append(True)
+    elsewhere.set()
+    other.join()
+    assert waited
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+    assert in_fresh_process(signal.pthread_sigmask, signal.SIG_BLOCK, ()) == before
 
 
 def test_an_error_there_is_raised_here() -> None:
