@@ -31,13 +31,17 @@ def test_what_ends_this_process_waits_while_the_child_is_started() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     waited = []
     elsewhere = threading.Event()
-    other = threading.Thread(target=elsewhere.wait)
+    other = threading.Thread(target=elsewhere.wait)  # this thread's mask is not that one's
     other.start()
-    with pytest.raises(KeyboardInterrupt), fresh_process._signals_held():
-        assert other.ident is not None
-        signal.pthread_kill(other.ident, signal.SIGINT)  # this thread's mask is not that one's
-        time.sleep(0.1)
-        waited.append(True)
+
+    def interrupted() -> None:
+        with fresh_process._signals_held():
+            signal.pthread_kill(other.ident or 0, signal.SIGINT)
+            time.sleep(0.1)
+            waited.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     elsewhere.set()
     other.join()
     assert waited
