@@ -33,7 +33,8 @@ async def test_typing_before_the_model_is_ready_queues(
         user = drive(pilot)
         await user.press(*"hi", "enter")
         await user.until(lambda: "Queued" in user.screen_text() or user.words())
-        await user.until(lambda: len(user.words()) == 2)
+        await user.until(lambda: len(user.words()) == 2)  # the reply is there, and empty, from its beginning
+        await user.ready()
         assert user.words() == ["hi", "You said: hi"]
 
 
