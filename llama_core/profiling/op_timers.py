@@ -198,5 +198,5 @@ def clock_cost_s(calls: int = 2000) -> float:
 
     clocked = OpTimers().wrap("nothing", nothing)
     rounds = [(seconds(clocked), seconds(nothing)) for _ in range(5)]
-    with_clock, without = map(min, zip(*rounds, strict=True))
+    with_clock, without = min(one for one, _ in rounds), min(other for _, other in rounds)
     return max(0.0, with_clock - without) / calls
