@@ -67,6 +67,8 @@ class ChatScreen(ChatInput):
 
     def _begin(self) -> None:
         """After the first paint: everything that may take a moment."""
+        if not self.app.is_running:
+            return  # it ended before that, and has nothing left to begin with
         self.run_worker(self.draw_in_order(), group="drawing")
         self.watch(self, "focused", self._focus_moved, init=False)
         self.show_keys()

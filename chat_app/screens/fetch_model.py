@@ -68,7 +68,8 @@ class FetchScreen(Dialog[Path]):
                 yield Button("Go on without", id="fetch-leave")
 
     def on_mount(self) -> None:
-        self._begin()
+        if self.query("#fetch-stop"):  # a screen that opens while the app ends is left without its widgets
+            self._begin()
 
     def on_unmount(self) -> None:
         self._stop.set()

@@ -88,7 +88,8 @@ class HistoryScreen(Dialog[str]):
             yield Static(Content(keys), id="history-keys")
 
     def on_mount(self) -> None:
-        self._load()
+        if self.query("#history-note"):  # a screen that opens while the app ends is left without its widgets
+            self._load()
 
     @property
     def _search_box(self) -> Input:

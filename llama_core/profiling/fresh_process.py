@@ -37,6 +37,7 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result
         child.join()
         raise RuntimeError(f"the measuring process ended early, with exit code {child.exitcode}") from None
     finally:
+        sender.close()
         receiver.close()
         if child.pid is not None:
             child.kill()

@@ -62,12 +62,30 @@ def until() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def ready(until: Callable[..., Any]) -> Callable[..., Any]:
-    """`await ready(pilot)`: the model is loaded and nothing runs."""
+def ready(until: Callable[..., Any], drawn: Callable[..., Any]) -> Callable[..., Any]:
+    """`await ready(pilot)`: the model is loaded, nothing runs, and all of it is on disk and on the screen."""
 
     async def wait(pilot: Any) -> None:
         session = pilot.app.chat.session
-        await until(pilot, lambda: session.info is not None and not session.generating and not session.queue)
+        # A reply is over for the session before it is on disk, and it is drawn after that.
+        await until(pilot, lambda: not (session.busy or session.queue or session._news_turn.locked()))
+        await drawn(pilot)
+
+    return wait
+
+
+@pytest.fixture
+def drawn(until: Callable[..., Any]) -> Callable[..., Any]:
+    """`await drawn(pilot)`: what the session has told the chat screen so far is drawn."""
+
+    async def wait(pilot: Any) -> None:
+        done = asyncio.Event()
+
+        async def mark() -> None:
+            done.set()
+
+        pilot.app.chat.later(mark)  # drawing is done in order
+        await until(pilot, done.is_set)
 
     return wait
 

@@ -123,3 +123,23 @@ async def test_a_dialog_that_opens_while_the_app_ends(make_app: MakeApp, drive: 
         await d.say("hello")
         DIALOGS[name](app)
         app.exit()
+
+
+# Not Textual's own palette, which is not proof against it; the inspector needs a message.
+@pytest.mark.parametrize("name", [name for name in DIALOGS if name not in ("palette", "inspector")])
+async def test_a_dialog_that_opens_while_the_app_is_taken_down(make_app: MakeApp, name: str) -> None:
+    """Textual still mounts it, but not what it is composed of."""
+    async with make_app().run_test() as pilot:
+        DIALOGS[name](pilot.app)
+
+
+async def test_an_app_that_ends_before_its_first_paint_begins_nothing(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Textual calls what waits for a paint also while the app ends."""
+    app = make_app()
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        monkeypatch.setattr(app, "_running", False)
+        app.chat._begin()
+        monkeypatch.setattr(app, "_running", True)

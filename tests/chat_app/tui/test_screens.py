@@ -158,7 +158,7 @@ async def test_a_chats_draft_and_queue_come_back_with_it(
         await user.until(lambda: not user.words())
         assert user.chat.prompt.text == "queued\n\nhalf a thought"
         await user.until(lambda: "half" in user.app.drafts.load("new"))
-        assert user.app.drafts.load(chat_id) == ""
+        await user.until(lambda: user.app.drafts.load(chat_id) == "")  # written after the other
 
 
 async def test_a_bad_file_leaves_the_model_that_runs(make_app: MakeApp, drive: Any, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from fake_engine import FakeEngine
 MakeApp = Callable[..., Any]
 Leak = Callable[[int], object]
 CACHED = type(functools.lru_cache(len))
+LEAK_BYTES = 4_000_000  # a turn: far more than what other tests left, and is given back meanwhile
 CHAT_TURNS = 10  # then a new chat: a long soak is not one endless conversation
 
 
@@ -123,8 +124,8 @@ async def test_a_planted_leak_is_found(
             kept.append((tmp_path / f"leak-{turn}").open("wb"))
         else:
             # Pages of its own: what the allocator gives again may be in memory already.
-            kept.append(mmap.mmap(-1, 1_000_000))
-            kept[-1].write(b"x" * 1_000_000)
+            kept.append(mmap.mmap(-1, LEAK_BYTES))
+            kept[-1].write(b"x" * LEAK_BYTES)
 
     try:
         first, last, _ = await soak(make_app(), engine, ready, until, 40, leak)

