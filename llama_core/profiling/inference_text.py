@@ -9,8 +9,11 @@ from llama_core.profiling.profile_text import Bars, Section, markdown_table, mib
 from llama_core.profiling.report import duration
 
 _COMPILED = (
-    "The compiled backend has norm and RoPE inside its products and its attention, so that its times are "
-    "those of whole layers. For them it was called layer by layer; else several layers are one call.\n"
+    "The compiled backend has norm and RoPE inside its products and its attention, and several layers in one "
+    "call. For the times of whole layers it was called layer by layer. Of a prompt, the last layer computes "
+    "the last token only, and of the others keys and values. The operations within a layer were watched from "
+    "another core: there one thread computes, and a prompt operation by operation. What passed while the "
+    'watcher was kept from looking is "not seen".\n'
 )
 
 
@@ -28,7 +31,7 @@ def inference_section(profile: InferenceProfile) -> Section:
     for phase, table in profile.operations.items():
         parts += _operation_parts(phase, table)
         values = tuple((row.name, max(0.0, row.percent)) for row in table.rows)
-        file = f"operations-{phase}-{slug(name)}"
+        file = f"operations-{slug(phase)}-{slug(name)}"
         charts.append(Bars(file, f"Operations of {phase}, {name}", "% of the time", values))
     parts += ["Functions (cProfile, which slows small calls most):\n", _function_table(profile)]
     return Section(f"Inference, {profile.backend}", "\n".join(parts), tuple(charts))
@@ -64,8 +67,9 @@ def _operation_parts(phase: str, table: OperationTable) -> list[str]:
     ]
     rows.append(("sum", duration(table.total_s), "100.0 %", ""))
     share = 100 * table.clocks_s / table.total_s if table.total_s > 0 else 0.0
+    clocks = f" (looking at the clock took about {share:.1f} % of it)" if table.clocks_s else ""
     return [
-        f"Operations of {phase} (looking at the clock took about {share:.1f} % of it):\n",
+        f"Operations of {phase}{clocks}:\n",
         markdown_table(("operation", "time", "share", "calls"), rows),
         "The same by layer, in milliseconds:\n",
         _layer_table(table),
@@ -84,7 +88,8 @@ def _layer_table(table: OperationTable) -> str:
         return (title, *numbers, f"{1e3 * sum(seconds):.3f}")
 
     rows = [cells(str(layer), [by_name[name].get(layer, 0.0) for name in names]) for layer in layers]
-    rows.append(cells("none", [unlayered[name] for name in names]))
+    if any(unlayered.values()):
+        rows.append(cells("none", [unlayered[name] for name in names]))
     return markdown_table(("layer", *names, "sum"), rows)
 
 

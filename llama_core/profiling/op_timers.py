@@ -16,7 +16,8 @@ Each second is counted once, for the innermost operation that was running. The N
            └─ linear (lm_head)              -> head
 
 The compiled model computes several layers in one call, with norm and RoPE inside the products and attention.
-It is made to take one layer a call here, and the head in a call of its own.
+It is made to take one layer a call here, and the head in a call of its own. What happens within a layer, the
+watcher of `phase_watch.py` sees.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def timed_operations(measured: Model, now: Callable[[], float] = time.perf_count
     timers = OpTimers(now)
     draw = sampling.Sampler.draw
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_replaced(sampling.Sampler, "draw", timers.wrap("sampler", draw, layer="none")))
+        stack.enter_context(replaced(sampling.Sampler, "draw", timers.wrap("sampler", draw, layer="none")))
         if isinstance(measured, model.Llama):
             _time_numpy(timers, stack)
         else:
@@ -145,7 +146,7 @@ def _time_numpy(timers: OpTimers, stack: contextlib.ExitStack) -> None:
         (heads, "rotate", clocked("RoPE")),
     )
     for place, name, wrapper in wrappers:
-        stack.enter_context(_replaced(place, name, wrapper(getattr(place, name))))
+        stack.enter_context(replaced(place, name, wrapper(getattr(place, name))))
 
 
 def _time_compiled(timers: OpTimers, stack: contextlib.ExitStack, measured: Any) -> None:
@@ -170,13 +171,14 @@ def _time_compiled(timers: OpTimers, stack: contextlib.ExitStack, measured: Any)
         (Team, "run", run_layer),
     )
     for place, name, timed in wrapped:
-        stack.enter_context(_replaced(place, name, timed))
+        stack.enter_context(replaced(place, name, timed))
 
 
 @contextlib.contextmanager
-def _replaced(place: Any, name: str, function: Function) -> Iterator[None]:
+def replaced(place: Any, name: str, other: Any) -> Iterator[None]:
+    """`other` stands for an attribute of a class or module, for the `with` block."""
     original = getattr(place, name)
-    setattr(place, name, function)
+    setattr(place, name, other)
     try:
         yield
     finally:

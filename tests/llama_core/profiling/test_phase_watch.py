@@ -1,0 +1,128 @@
+"""The watcher of phases: what it sees counts for the right operation and layer, what it misses is said."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llama_core.engine.text import TextEngine
+from llama_core.jit import fields
+from llama_core.jit import model as jit_model
+from llama_core.jit.threads import Team
+from llama_core.profiling import operation_profile, phase_watch
+from llama_core.profiling.inference_profile import generate
+from llama_core.profiling.op_timers import NO_LAYER
+from llama_core.profiling.phase_watch import HEAD, LARGE, NOT_SEEN, SMALL, Watcher, phase_seconds
+
+IDS = list(range(40))
+
+
+def wait_for(true: Any) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0)
+
+
+def test_phases_that_were_missed_count_for_none() -> None:
+    seen = [(7, 1.0), (8, 3.0), (11, 3.5), (12, 4.5), (12, 9.0)]
+    assert phase_seconds(seen) == [(0, 2.0), (None, 0.5), (4, 1.0)]
+
+
+def test_the_watcher_sees_each_change_of_a_step_and_nothing_between_steps() -> None:
+    current = np.array([5], np.int64)
+    watcher = Watcher(current)
+    try:
+        for first in (5, 10):
+            current[0] = first
+            watcher.begin()
+            for phase in range(first + 1, first + 4):
+                current[0] = phase
+                wait_for(lambda phase=phase: watcher._seen[-1][0] == phase)
+            seen = watcher.end()
+            assert [phase for phase, _ in seen] == [*range(first, first + 4), first + 3]
+            assert [when for _, when in seen] == sorted(when for _, when in seen)
+    finally:
+        watcher.close()
+    assert not watcher._thread.is_alive()
+
+
+class Slowly:
+    """Stands for the kernels: opens the planned phases one by one, and waits until each has been seen. On its
+    clock the first of a layer's phases takes a second, the next one two, and so on; the head's take 100."""
+
+    def __init__(self, model: Any) -> None:
+        self._plan, self._current = model._plan, model._work.shared[fields.CURRENT // 8 :]
+        self._now_s = 0.0
+        self._watcher: Watcher
+
+    def watcher(self, current: np.ndarray) -> Watcher:
+        self._watcher = Watcher(current, lambda: self._now_s)
+        return self._watcher
+
+    def run(self, _: int) -> None:
+        plan, first = self._plan, int(self._current[0])
+        layers, small = int(plan[fields.LAST_LAYER] - plan[fields.FIRST_LAYER]), bool(plan[fields.SMALL])
+        assert not plan[fields.N_RUNS], "whole layers have no operations to be seen"
+        a_layer = [1.0 + i for i in range(len(SMALL if small else LARGE))]
+        head = [100.0] * (1 if small else 2) if plan[fields.N_LOGITS] else []
+        for phase, seconds in enumerate(a_layer * layers + head, first):
+            self._now_s += seconds
+            self._current[0] = phase + 1
+            wait_for(lambda phase=phase: self._watcher._seen[-1][0] == phase + 1)
+
+
+def test_every_phase_is_an_operation_of_its_layer(
+    compiled: TextEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = compiled.model
+    open_phase = model._work.shared[fields.CURRENT // 8 :]
+    before = int(open_phase[0])
+    slowly = Slowly(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(phase_watch, "Watcher", slowly.watcher)
+        with phase_watch.watched_operations(model) as take:
+            patch.setattr(model._team, "_library", slowly)
+            cache = model.new_cache(64)
+            model.forward(np.array(IDS, np.int32), cache)
+            large = take()
+            model.forward(np.array(IDS[:1], np.int32), cache)
+            small = take()
+    open_phase[0] = before  # no kernel has opened these phases
+    layers = range(model.config.n_layers)
+    for times, names, heads in ((large, LARGE, 2), (small, SMALL, 1)):
+        assert times.calls == {name: names.count(name) * len(layers) for name in names} | {HEAD: heads}
+        assert times.by_layer(HEAD) == {NO_LAYER: 100.0 * heads}
+        for name in names:
+            seconds = sum(1.0 + i for i, other in enumerate(names) if other == name)
+            assert times.by_layer(name) == dict.fromkeys(layers, seconds)
+
+
+def test_a_watched_model_computes_the_same_and_is_left_as_it_was(compiled: TextEngine) -> None:
+    originals = Team.run, jit_model.WIDE_TOKENS, sys.getswitchinterval()
+    _, alone = generate(compiled.engine, IDS, 5)
+    with phase_watch.watched_operations(compiled.model) as take:  # type: ignore[arg-type]
+        _, watched = generate(compiled.engine, IDS, 5)
+        times = take()
+    assert watched == alone
+    assert set(times.calls) <= {*LARGE, *SMALL, HEAD, NOT_SEEN}
+    assert (Team.run, jit_model.WIDE_TOKENS, sys.getswitchinterval()) == originals
+    with pytest.raises(ValueError, match="token ids"), phase_watch.watched_operations(compiled.model):  # type: ignore[arg-type]
+        compiled.model.forward(np.array([9999], np.int32), compiled.model.new_cache(4))
+    assert (Team.run, jit_model.WIDE_TOKENS, sys.getswitchinterval()) == originals
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_the_profile_has_what_was_watched_where_there_is_a_core_for_it(
+    compiled: TextEngine, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr(operation_profile, "usable_cores", lambda: cores)
+    tables = operation_profile.profile_operations(compiled.engine, IDS, 5)
+    watched = ["prefill, watched", "decode, watched"] if cores > 1 else []
+    assert list(tables) == ["prefill", "decode", *watched]
+    for name in watched:
+        assert sum(row.seconds for row in tables[name].rows) == pytest.approx(tables[name].total_s)
