@@ -72,7 +72,7 @@ def short_name(backend: str) -> str:
 
 def slug(text: str) -> str:
     """Part of a file's name."""
-    return "".join(c if c.isalnum() else "-" for c in text.lower()).strip("-")
+    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
 
 def bytecode_section(profile: BytecodeProfile, top: int = 20) -> Section:
