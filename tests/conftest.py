@@ -18,10 +18,10 @@ if HERE not in sys.path:  # pytest's importlib mode adds nothing by itself
 # Kept before any test changes it: the model comes through the user's own index, proxy and cache settings.
 USER_ENVIRONMENT = dict(os.environ)
 
-# A machine that stops for a moment makes no test fail, and neither does luck: every run draws the same
-# examples, unless LLAMA_CHAT_FUZZ_SEED (any number) asks for others.
-lucky = "LLAMA_CHAT_FUZZ_SEED" in os.environ
-hypothesis.settings.register_profile("here", deadline=None, derandomize=not lucky)
+from luck import CHOSEN  # noqa: E402 - found from here on
+
+# A machine that stops for a moment makes no test fail, and neither does luck.
+hypothesis.settings.register_profile("here", deadline=None, derandomize=CHOSEN is None)
 hypothesis.settings.load_profile("here")
 
 # A shell's background jobs ignore Ctrl+C, and `nohup` SIGHUP; so would the programs that the tests signal.

