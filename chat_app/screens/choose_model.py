@@ -35,7 +35,7 @@ class ChooseModelScreen(Dialog[str]):
             yield CleanInput(placeholder="or a file, a folder, or hf:OWNER/REPO/FILE", id="model-path")
             yield Static(Content("Enter opens · Tab to the path · Esc closes"), classes="dialog-hint")
 
-    def on_mount(self) -> None:
+    def begin(self) -> None:
         self.run_worker(self._show_models())  # not waited for: keys wait until a screen is mounted
 
     async def _show_models(self) -> None:

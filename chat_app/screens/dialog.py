@@ -13,9 +13,17 @@ T = TypeVar("T")
 
 
 class Dialog(ModalScreen[T]):
-    """Give it one container of the class `dialog`. Esc closes it without a result."""
+    """Give it one container of the class `dialog`. Esc closes it without a result. What it does once it has
+    its widgets belongs into `begin`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "Close", id="dialog.close")]
+
+    def on_mount(self) -> None:
+        if self.app.is_running:  # else Textual mounts it without its widgets
+            self.begin()
+
+    def begin(self) -> None:
+        """Nothing, unless a dialog says otherwise."""
 
     @on(Prune)
     def end_work(self) -> None:

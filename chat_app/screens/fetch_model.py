@@ -67,14 +67,10 @@ class FetchScreen(Dialog[Path]):
                 yield Button("Try again", id="fetch-again", variant="primary")
                 yield Button("Go on without", id="fetch-leave")
 
-    def on_mount(self) -> None:
-        if self.query("#fetch-stop"):  # a screen that opens while the app ends is left without its widgets
-            self._begin()
-
     def on_unmount(self) -> None:
         self._stop.set()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         self._stop = threading.Event()
         self._started = time.monotonic()
         self._show_running(True)
@@ -128,7 +124,7 @@ class FetchScreen(Dialog[Path]):
             self._stop.set()
             self._say("Stopping …")
         elif event.button.id == "fetch-again":
-            self._begin()
+            self.begin()
         else:
             self.dismiss(None)
 

@@ -87,9 +87,8 @@ class HistoryScreen(Dialog[str]):
             keys = "Enter opens · ↓ list · d delete · e export · Esc leaves"
             yield Static(Content(keys), id="history-keys")
 
-    def on_mount(self) -> None:
-        if self.query("#history-note"):  # a screen that opens while the app ends is left without its widgets
-            self._load()
+    def begin(self) -> None:
+        self._load()
 
     @property
     def _search_box(self) -> Input:

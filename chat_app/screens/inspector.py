@@ -89,7 +89,7 @@ class InspectorScreen(Dialog[None]):
                 classes="dialog-hint",
             )
 
-    def on_mount(self) -> None:
+    def begin(self) -> None:
         if self._session.generating or self._session.info is None:
             self._say("The model is busy or not loaded; tokens can be inspected afterwards.")
         elif not self._ids:
