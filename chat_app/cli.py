@@ -9,17 +9,17 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from chat_app.line.console import is_terminal, quiet_pipe, say, use_utf8
-from chat_app.options import (
+from chat_app.config.options import (
     UsageError,
     add_model_options,
     add_output_option,
     add_sampling_options,
     settings_from,
 )
+from chat_app.console.streams import is_terminal, quiet_pipe, say, use_utf8
 
 if TYPE_CHECKING:
-    from chat_app.settings import Settings
+    from chat_app.config.settings import Settings
 
 PROGRAM = "llama-chat"
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -134,7 +134,7 @@ def run_chat(args: argparse.Namespace) -> int:
     if not one_shot and args.plain:
         return _plain(args, settings, words)
     if one_shot or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
-        from chat_app.line.oneshot import Request, run_oneshot
+        from chat_app.console.oneshot import Request, run_oneshot
 
         request = Request(
             prompt=words,
@@ -148,13 +148,13 @@ def run_chat(args: argparse.Namespace) -> int:
         return run_oneshot(request, settings)
     if os.environ.get("TERM") == "dumb":
         return _plain(args, settings, words)
-    from chat_app.app import run_app
+    from chat_app.tui.app import run_app
 
     return run_app(settings, prompt=words or None, resume=args.resume, continue_latest=args.continue_latest)
 
 
 def _plain(args: argparse.Namespace, settings: Settings, words: str) -> int:
-    from chat_app.line.plain import run_plain
+    from chat_app.console.plain import run_plain
 
     return run_plain(
         settings,
@@ -200,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # a person gets a sentence; LLAMA_CHAT_DEBUG shows the rest
         if os.environ.get("LLAMA_CHAT_DEBUG"):
             raise
-        from chat_app.error_text import describe_error
+        from chat_app.text.errors import describe_error
 
         say(f"{PROGRAM}: {describe_error(error)}")
         return EXIT_ERROR

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llama_core import errors as errors
-    from llama_core.engine import events as events
+    from llama_core import events
     from llama_core.engine.engine import Engine as Engine
     from llama_core.engine.load import load_engine as load_engine
     from llama_core.engine.text import TextEngine as TextEngine
@@ -29,7 +29,7 @@ _HOMES = {
     "SamplingParams": ("llama_core.sampling_params", "SamplingParams"),
     "TextEngine": ("llama_core.engine.text", "TextEngine"),
     "errors": ("llama_core.errors", None),
-    "events": ("llama_core.engine.events", None),
+    "events": ("llama_core.events", None),
     "load_engine": ("llama_core.engine.load", "load_engine"),
     "open_checkpoint": ("llama_core.loaders", "open_checkpoint"),
 }

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from llama_core.backends.jit.plan import plan_packing, shape_problem
 from llama_core.checkpoint import Tensor
 from llama_core.config import ModelConfig
-from llama_core.jit.plan import plan_packing, shape_problem
 
 # The context that a chat starts with where the model allows it; what the KV cache is estimated for.
 CHAT_CONTEXT = 4096

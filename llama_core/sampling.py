@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.backends.numpy.ops import log_sum_exp
 from llama_core.errors import NumericalError
-from llama_core.ops import log_sum_exp
 from llama_core.sampling_params import SamplingParams as SamplingParams
 
 F32 = NDArray[np.float32]

@@ -79,8 +79,8 @@ def default_model() -> Path:
         if not path.is_file():
             pytest.fail(f"LLAMA_CHAT_TEST_MODEL names {path}, which is no file")
         return path
-    from chat_app import models
-    from chat_app.fetch import download
+    from chat_app.models import catalogue as models
+    from chat_app.models.download import pull as download
 
     try:
         with mock.patch.dict(os.environ, USER_ENVIRONMENT, clear=True):

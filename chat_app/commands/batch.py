@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat_app.commands.batch_format import BadLine, BatchJob
-from chat_app.commands.batch_identity import Computation, model_identity
-from chat_app.commands.batch_input import BatchInput
-from chat_app.commands.batch_output import BatchOutput, OutputError
-from chat_app.commands.batch_progress import BatchProgress, BatchState
-from chat_app.commands.batch_reader import Line
-from chat_app.commands.batch_records import answer_record, bad_line_record, failure_record
-from chat_app.commands.batch_resume import JudgedLine, judge, other_ways
-from chat_app.line.console import say
-from chat_app.options import UsageError, add_model_options, settings_from
-from chat_app.paths import get_paths
+from chat_app.batch.format import BadLine, BatchJob
+from chat_app.batch.identity import Computation, model_identity
+from chat_app.batch.input import BatchInput
+from chat_app.batch.output import BatchOutput, OutputError
+from chat_app.batch.progress import BatchProgress, BatchState
+from chat_app.batch.reader import Line
+from chat_app.batch.records import answer_record, bad_line_record, failure_record
+from chat_app.batch.resume import JudgedLine, judge, other_ways
+from chat_app.config.options import UsageError, add_model_options, settings_from
+from chat_app.config.paths import get_paths
+from chat_app.console.streams import say
 
 if TYPE_CHECKING:
-    from llama_core.engine.batch import BatchEngine
-    from llama_core.engine.batch_text import TextRequest, TextResult
+    from llama_core.engine.batch.scheduler import BatchEngine
+    from llama_core.engine.batch.text import TextRequest, TextResult
     from llama_core.engine.text import TextEngine
 
 MIB = 1 << 20
@@ -140,9 +140,9 @@ class BatchRun:
 
     def _compute(self) -> int:
         """Run the requests that are open; the exit code of what stopped it, else 0."""
-        from chat_app.line.engine_start import started_engine
-        from chat_app.line.interrupt import stop_on_signals
-        from llama_core.engine.batch_text import run_texts
+        from chat_app.console.engine_start import started_engine
+        from chat_app.console.interrupt import stop_on_signals
+        from llama_core.engine.batch.text import run_texts
 
         with started_engine(self.settings) as (engine, path, _), stop_on_signals() as flag:
             batch = self._batch_engine(engine)
@@ -178,8 +178,8 @@ class BatchRun:
             return flag.exit_code
 
     def _batch_engine(self, engine: TextEngine) -> BatchEngine:
-        from llama_core.engine.batch import BatchEngine
-        from llama_core.system_memory import available_bytes
+        from llama_core.engine.batch.scheduler import BatchEngine
+        from llama_core.memory import available_bytes
 
         budget = min(DEFAULT_KV_BUDGET, available_bytes() // 4)
         if self.args.kv_budget:
@@ -201,7 +201,7 @@ class BatchRun:
 
     def _requests(self, engine: TextEngine, stopped: Callable[[], bool]) -> Iterator[TextRequest]:
         """What is to be answered, read as there is room; what cannot even be encoded fails on the way."""
-        from llama_core.engine.batch_text import TextRequest
+        from llama_core.engine.batch.text import TextRequest
         from llama_core.errors import LlamaCoreError
 
         for judged in self._judged(self.source.again()):

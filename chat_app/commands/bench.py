@@ -7,16 +7,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat_app.line.console import ProgressLine, say, write
-from chat_app.line.engine_start import locate_model
-from chat_app.options import UsageError, add_output_option, setting, settings_from
-from chat_app.paths import get_paths
-from chat_app.settings import KV_TYPES, MAX_THREADS
+from chat_app.config.options import UsageError, add_output_option, setting, settings_from
+from chat_app.config.paths import get_paths
+from chat_app.config.settings import KV_TYPES, MAX_THREADS
+from chat_app.console.engine_start import locate_model
+from chat_app.console.streams import ProgressLine, say, write
 
 if TYPE_CHECKING:
     from llama_core.checkpoint import Checkpoint
-    from llama_core.profiling.bench_subjects import Choice
-    from llama_core.profiling.bench_tasks import Task
+    from llama_core.profiling.bench.subjects import Choice
+    from llama_core.profiling.bench.tasks import Task
 
 BACKENDS: tuple[str, ...] = ("jit", "numpy")
 SHAPES = ("stories15M",)
@@ -67,12 +67,12 @@ def run(args: argparse.Namespace) -> int:
     if args.shape and (args.model or args.tokenizer or args.vs):
         raise UsageError("--shape makes its own weights: it takes no --model or --tokenizer and has no --vs.")
     native_blas()
-    from chat_app.commands.lab_text import columns, fold
-    from llama_core.profiling.bench import run_bench
-    from llama_core.profiling.bench_subjects import Choice, Subjects
-    from llama_core.profiling.bench_text import bench_json, bench_lines
+    from chat_app.lab.text import columns, fold
+    from llama_core.cores import usable_cores
+    from llama_core.profiling.bench.run import run_bench
+    from llama_core.profiling.bench.subjects import Choice, Subjects
+    from llama_core.profiling.bench.text import bench_json, bench_lines
     from llama_core.profiling.machine import describe_machine, machine_lines
-    from llama_core.system_cores import usable_cores
 
     checkpoint = open_model(args)
     tasks = tasks_for(args, checkpoint)
@@ -120,7 +120,7 @@ def native_blas() -> None:
 def open_model(args: argparse.Namespace) -> Checkpoint:
     """The file to measure, or random weights in the shape asked for."""
     if args.shape:
-        from llama_core.profiling.experiments.models import NoTokenizer
+        from llama_core.profiling.lab.experiments.models import NoTokenizer
         from llama_core.profiling.synthetic import STORIES15M, random_checkpoint
 
         return random_checkpoint(STORIES15M, NoTokenizer())
@@ -134,13 +134,13 @@ def open_model(args: argparse.Namespace) -> Checkpoint:
 
 def tasks_for(args: argparse.Namespace, checkpoint: Checkpoint) -> list[Task]:
     """pp128, pp512, tg128, the depths and busy programs asked for, as far as the model's context allows."""
-    from llama_core.profiling.bench_tasks import decode, prefill
+    from llama_core.profiling.bench.tasks import decode, prefill
 
     tasks = [prefill(128), prefill(512), decode(), *(decode(depth) for depth in args.depth)]
     if args.busy:
         tasks.append(decode(busy=args.busy))
     if args.copy:
-        from llama_core.profiling.bench_copy import copying
+        from llama_core.profiling.bench.copy import copying
 
         request = copying(checkpoint)
         if request is None:
@@ -158,7 +158,7 @@ def backends(args: argparse.Namespace) -> tuple[str, ...]:
     """Those asked for, or all that run here."""
     if args.backends:
         return tuple(dict.fromkeys(args.backends))
-    from llama_core.jit import jit_available
+    from llama_core.backends.jit import jit_available
 
     reason = jit_available()
     if reason is not None:
@@ -169,7 +169,7 @@ def backends(args: argparse.Namespace) -> tuple[str, ...]:
 def wants_peer(args: argparse.Namespace) -> bool:
     if not args.vs:
         return False
-    from llama_core.profiling.bench_peers import peer_available
+    from llama_core.profiling.bench.peers import peer_available
 
     reason = peer_available()
     if reason is not None:
@@ -180,7 +180,7 @@ def wants_peer(args: argparse.Namespace) -> bool:
 def measure_starts(checkpoint: Checkpoint, choice: Choice, repeat: int) -> list[dict[str, Any]]:
     """Load time, first token and memory of each subject, in processes of their own, in turn; a failure is a
     sentence, and such a subject is left out."""
-    from llama_core.profiling.bench_start import measure_start, middle_start
+    from llama_core.profiling.bench.start import measure_start, middle_start
 
     runs: dict[tuple[str, str], list[dict[str, Any]]] = {
         subject: [] for subject in (*choice.models, *([("llama.cpp", "f32")] if choice.peer else []))

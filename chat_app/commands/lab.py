@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.bench import native_blas
-from chat_app.commands.lab_text import columns, fold
-from chat_app.line.console import say, write
-from chat_app.options import UsageError, setting
-from chat_app.paths import get_paths
-from chat_app.sanitize import clean_line
+from chat_app.config.options import UsageError, setting
+from chat_app.config.paths import get_paths
+from chat_app.console.streams import say, write
+from chat_app.lab.text import columns, fold
+from chat_app.text.sanitize import clean_line
 
 if TYPE_CHECKING:
-    from llama_core.profiling.experiment import Experiment
-    from llama_core.profiling.record import Record
+    from llama_core.profiling.lab.experiment import Experiment
+    from llama_core.profiling.lab.record import Record
 
 DEFAULT_BUDGET_S = 3.0
 # More changes nothing: a row takes at most 40 pairs, however long its budget.
@@ -83,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
 
 def registry() -> list[Experiment]:
     """Every experiment, the screen's included."""
-    from chat_app.commands import lab_screen
-    from llama_core.profiling.experiments.registry import experiments
+    from chat_app.lab import screen_cost as lab_screen
+    from llama_core.profiling.lab.experiments.registry import experiments
 
     return sorted([*experiments(), lab_screen.EXPERIMENT], key=lambda experiment: experiment.number)
 
@@ -123,13 +123,13 @@ def unknown_text(unknown: Sequence[str], known: Sequence[str]) -> str:
 
 def run_experiments(args: argparse.Namespace) -> int:
     native_blas()  # before the experiments load NumPy
-    from chat_app.commands import lab_run
+    from chat_app.lab import run as lab_run
 
     return lab_run.run(args, choose(args.names))
 
 
 def show_report(args: argparse.Namespace) -> int:
-    from llama_core.profiling import report
+    from llama_core.profiling.lab import report
 
     path = args.file.expanduser() if args.file is not None else get_paths().lab_results
     records = read_results(path)
@@ -151,7 +151,7 @@ def show_report(args: argparse.Namespace) -> int:
 
 def read_results(path: Path) -> list[Record]:
     """The latest results of each experiment; lines that hold none are named. Raises UsageError, OSError."""
-    from llama_core.profiling import results
+    from llama_core.profiling.lab import results
 
     if not path.exists():
         raise UsageError(f"there are no results at {path}; `llama-chat lab run all` makes some")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chat_app.line.console import ProgressLine, say, write
-from chat_app.models import CATALOGUE, find_local, local_models, remove_model, resolve_model
-from chat_app.options import add_output_option
+from chat_app.config.options import add_output_option
+from chat_app.console.streams import ProgressLine, say, write
+from chat_app.models.catalogue import CATALOGUE, find_local, local_models, remove_model, resolve_model
 
 TYPES = ("q8_0", "q4_0", "q4_1", "f16", "f32")
 
@@ -81,7 +81,7 @@ def list_models(args: argparse.Namespace) -> None:
 
 
 def pull_model(args: argparse.Namespace) -> None:
-    from chat_app.fetch.download import pull
+    from chat_app.models.download.pull import pull
 
     line = ProgressLine("fetching")
     try:

@@ -6,9 +6,9 @@ import argparse
 import json
 from typing import Any
 
-from chat_app.line.console import write
-from chat_app.options import add_output_option
-from chat_app.paths import get_paths
+from chat_app.config.options import add_output_option
+from chat_app.config.paths import get_paths
+from chat_app.console.streams import write
 
 SHOWN = ("config_file", "chats", "prompt_history", "drafts", "log_file", "models", "kernels", "lab_results")
 

@@ -8,8 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from chat_app.line.console import read_stdin, say, write
-from chat_app.options import UsageError, add_model_options, add_output_option, settings_from
+from chat_app.config.options import UsageError, add_model_options, add_output_option, settings_from
+from chat_app.console.streams import read_stdin, say, write
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -32,7 +32,7 @@ def pieces(ids: list[int], ctx_size: int) -> list[list[int]]:
 
 
 def run(args: argparse.Namespace) -> int:
-    from chat_app.line.engine_start import started_engine
+    from chat_app.console.engine_start import started_engine
 
     if args.file == "-":
         text = read_stdin()

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.bench import native_blas
-from chat_app.error_text import describe_error
-from chat_app.line.console import say, write
-from chat_app.line.engine_start import locate_model
-from chat_app.line.interrupt import EndSignal, name_of, signal_of, signals_raise
-from chat_app.options import UsageError, add_model_options, add_output_option, settings_from
-from chat_app.paths import get_paths
+from chat_app.config.options import UsageError, add_model_options, add_output_option, settings_from
+from chat_app.config.paths import get_paths
+from chat_app.console.engine_start import locate_model
+from chat_app.console.interrupt import EndSignal, name_of, signal_of, signals_raise
+from chat_app.console.streams import say, write
+from chat_app.text.errors import describe_error
 
 if TYPE_CHECKING:
-    from chat_app.settings import Settings
-    from llama_core.profiling.profile_text import Section
+    from chat_app.config.settings import Settings
+    from llama_core.profiling.profile.text import Section
 
 KINDS = ("inference", "bytecode", "memory", "counters")
 
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 def report_folder(args: argparse.Namespace) -> Path | None:
     """The folder for the report, made and tried; None where none is wanted. Raises UsageError."""
-    from llama_core.profiling.profile_report import ReportFolderError, prepare_folder
+    from llama_core.profiling.profile.report import ReportFolderError, prepare_folder
 
     if args.report is None and args.kind != "all":
         return None
@@ -122,9 +122,9 @@ def show(
     notes: list[str],
 ) -> None:
     """Print what was measured, and write the report."""
-    from llama_core.profiling.charts import charts_available
     from llama_core.profiling.machine import machine_lines
-    from llama_core.profiling.profile_report import plain, terminal_text, write_report
+    from llama_core.profiling.profile.charts import charts_available
+    from llama_core.profiling.profile.report import plain, terminal_text, write_report
 
     if args.output == "json":
         profiles = plain(collected.profiles)
@@ -145,7 +145,7 @@ def backends(settings: Settings) -> tuple[Any, ...]:
     """What to profile: the backend asked for, or every one that runs here."""
     if settings.backend != "auto":
         return (settings.backend,)
-    from llama_core.jit import jit_available
+    from llama_core.backends.jit import jit_available
 
     reason = jit_available()
     if reason is not None:
@@ -184,8 +184,8 @@ def for_each_backend(
 
 
 def profile_inference(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
-    from llama_core.profiling import inference_profile
-    from llama_core.profiling.inference_text import inference_section
+    from llama_core.profiling.profile import inference as inference_profile
+    from llama_core.profiling.profile.inference_text import inference_section
 
     for found in for_each_backend(args, settings, inference_profile.load_and_profile):
         collected.profiles.setdefault("inference", []).append(found)
@@ -193,8 +193,8 @@ def profile_inference(args: argparse.Namespace, settings: Settings, collected: C
 
 
 def profile_bytecode(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
-    from llama_core.profiling import bytecode
-    from llama_core.profiling.profile_text import bytecode_section
+    from llama_core.profiling.profile import bytecode
+    from llama_core.profiling.profile.text import bytecode_section
 
     found = bytecode.profile_bytecode()
     collected.profiles["bytecode"] = found
@@ -202,8 +202,8 @@ def profile_bytecode(args: argparse.Namespace, settings: Settings, collected: Co
 
 
 def profile_memory(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
-    from llama_core.profiling import memory_profile
-    from llama_core.profiling.profile_text import memory_section
+    from llama_core.profiling.profile import memory as memory_profile
+    from llama_core.profiling.profile.text import memory_section
 
     for found in for_each_backend(args, settings, memory_profile.load_and_profile):
         collected.profiles.setdefault("memory", []).append(found)
@@ -211,9 +211,9 @@ def profile_memory(args: argparse.Namespace, settings: Settings, collected: Coll
 
 
 def profile_counters(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
-    from llama_core.profiling import counters
-    from llama_core.profiling.kernel_mix import profile_kernels
-    from llama_core.profiling.profile_text import counters_section
+    from llama_core.profiling.profile import counters
+    from llama_core.profiling.profile.kernel_mix import profile_kernels
+    from llama_core.profiling.profile.text import counters_section
 
     path = locate_model(settings.model)
     events = []

@@ -6,13 +6,13 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from chat_app.line.console import say, write
-from chat_app.line.interrupt import stop_on_signals
-from chat_app.options import add_model_options, add_output_option, settings_from
-from chat_app.paths import get_paths
+from chat_app.config.options import add_model_options, add_output_option, settings_from
+from chat_app.config.paths import get_paths
+from chat_app.console.interrupt import stop_on_signals
+from chat_app.console.streams import say, write
 
 if TYPE_CHECKING:
-    from chat_app.commands.replaying import ReplayedReply
+    from chat_app.chat.replay import ReplayedReply
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -29,8 +29,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    from chat_app.commands.replaying import replay_chat
-    from chat_app.line.engine_start import started_engine
+    from chat_app.chat.replay import replay_chat
+    from chat_app.console.engine_start import started_engine
     from chat_app.store.transcripts import TranscriptStore
 
     store = TranscriptStore(get_paths().chats)

@@ -6,9 +6,9 @@ import argparse
 import json
 from typing import Any
 
-from chat_app.line.console import read_stdin, say, write
-from chat_app.line.engine_start import locate_model
-from chat_app.options import UsageError, add_model_options, add_output_option, settings_from
+from chat_app.config.options import UsageError, add_model_options, add_output_option, settings_from
+from chat_app.console.engine_start import locate_model
+from chat_app.console.streams import read_stdin, say, write
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chat_app.conversation import Message
+from chat_app.chat.conversation import Message
 from chat_app.store.transcript_meta import MESSAGES, ChatSummary
 from chat_app.store.transcript_records import read_records
 

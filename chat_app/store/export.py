@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from chat_app.conversation import Conversation
-from chat_app.sanitize import clean, clean_line
+from chat_app.chat.conversation import Conversation
 from chat_app.store.durable import replace_file
 from chat_app.store.transcript_records import record_of
+from chat_app.text.sanitize import clean, clean_line
 
 FORMATS: Final = {".md": "markdown", ".jsonl": "openai", ".json": "json"}
 _HEADINGS: Final = {"system": "System", "user": "You", "assistant": "Assistant"}

@@ -10,7 +10,7 @@ import json
 import threading
 from pathlib import Path
 
-from chat_app.conversation import utc_now
+from chat_app.chat.conversation import utc_now
 from chat_app.store.durable import AppendFile, make_folder, replace_file
 from chat_app.store.file_system import REAL_FILE_SYSTEM, FileSystem, again
 from chat_app.store.process_lock import ProcessLock

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from pathlib import Path
 
-from chat_app.conversation import Conversation, Message, utc_now
+from chat_app.chat.conversation import Conversation, Message, utc_now
 from chat_app.store.durable import AppendFile, make_folder
 from chat_app.store.file_system import REAL_FILE_SYSTEM, FileSystem, again
 from chat_app.store.process_lock import ProcessLock

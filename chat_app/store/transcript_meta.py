@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chat_app.conversation import Conversation, Message
+from chat_app.chat.conversation import Conversation, Message
 from chat_app.store.durable import replace_file
 from chat_app.store.file_system import REAL_FILE_SYSTEM, FileSystem, again
 from chat_app.store.transcript_records import build_conversation, read_records

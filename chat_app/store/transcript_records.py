@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chat_app.conversation import Conversation, Message, as_role, as_status
+from chat_app.chat.conversation import Conversation, Message, as_role, as_status
 
 _TYPED = ("ids", "context", "parameters", "timings")
 _OURS = ("id", "parent", "time", "status", "crc")

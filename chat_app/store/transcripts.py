@@ -18,7 +18,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from chat_app.conversation import Conversation
+from chat_app.chat.conversation import Conversation
 from chat_app.store.file_system import REAL_FILE_SYSTEM, FileSystem, again
 from chat_app.store.process_lock import ProcessLock
 from chat_app.store.transcript import LOCK, Transcript, TranscriptError, because

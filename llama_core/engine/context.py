@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backend import Logits, Model
+from llama_core.backends.base import Logits, Model
 
 
 class Context:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backend import MemoryReport, Model
+from llama_core.backends.base import MemoryReport, Model
 from llama_core.engine.context import Context
 from llama_core.engine.drafting import Drafter
-from llama_core.engine.events import Finished, PrefillProgress, TokenEvent
 from llama_core.engine.memory import memory_report
 from llama_core.engine.reply import Reply
 from llama_core.errors import ContextFullError, NumericalError
+from llama_core.events import Finished, PrefillProgress, TokenEvent
 from llama_core.sampling import Sampler, SamplingParams
 
 # The context when nobody says: a long chat, and memory that any machine has.

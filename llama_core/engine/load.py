@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
-from llama_core.backend import KvType, Model
+from llama_core.backends.base import KvType, Model
 from llama_core.checkpoint import Checkpoint
-from llama_core.engine.events import LoadProgress
+from llama_core.cores import usable_cores
 from llama_core.engine.lookup import PromptLookup
 from llama_core.engine.text import TextEngine
 from llama_core.errors import KernelsUnavailableError, LlamaCoreError, UnsupportedModelError
-from llama_core.system_cores import usable_cores
+from llama_core.events import LoadProgress
 
 Backend = Literal["auto", "jit", "numpy"]
 OnProgress = Callable[[LoadProgress], None]
@@ -68,8 +68,8 @@ def load_engine(
 
 
 def _numpy_model(checkpoint: Checkpoint, threads: int | None, on_progress: OnProgress | None) -> Model:
-    from llama_core.model import Llama
-    from llama_core.weights import load_weights
+    from llama_core.backends.numpy.model import Llama
+    from llama_core.backends.numpy.weights import load_weights
 
     weights = load_weights(checkpoint, on_progress, threads or min(4, usable_cores()))
     return Llama(checkpoint.config, weights, threads)
@@ -84,7 +84,7 @@ def _jit_model(
     on_progress: OnProgress | None,
 ) -> Model | None:
     """The compiled model, or None where it cannot run and was not insisted upon."""
-    from llama_core import jit
+    from llama_core.backends import jit
 
     reason = jit.jit_available()
     if reason is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from llama_core.backend import Cache, MemoryReport, Model
-from llama_core.system_memory import resident_bytes
+from llama_core.backends.base import Cache, MemoryReport, Model
+from llama_core.memory import resident_bytes
 
 
 def memory_report(model: Model, cache: Cache) -> MemoryReport:

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.context import Context
 from llama_core.engine.drafting import Drafter
-from llama_core.engine.events import Finished, FinishReason, PrefillProgress, Timings, TokenEvent
 from llama_core.errors import Cancelled, NumericalError
+from llama_core.events import Finished, FinishReason, PrefillProgress, Timings, TokenEvent
 from llama_core.sampling import Sampled, Sampler, SamplingParams
 
 F32 = NDArray[np.float32]

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from llama_core.backend import MemoryReport, Model
+from llama_core.backends.base import MemoryReport, Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.engine.engine import Engine
-from llama_core.engine.events import Event, Finished, TextDelta, TokenEvent
 from llama_core.engine.stops import StopScanner
 from llama_core.errors import ModelFormatError
+from llama_core.events import Event, Finished, TextDelta, TokenEvent
 from llama_core.sampling import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
 
 if TYPE_CHECKING:
-    from llama_core.tokenizers.chat_template import ChatTemplate
+    from llama_core.tokenizers.templates.chat_template import ChatTemplate
 
 Messages = Sequence[Mapping[str, str]]
 Poll = Callable[[], bool]
@@ -64,7 +64,7 @@ class TextEngine:
         self.template: ChatTemplate | None = None
         if checkpoint.chat_template is not None:
             # Here, because base models need no template engine.
-            from llama_core.tokenizers.chat_template import ChatTemplate
+            from llama_core.tokenizers.templates.chat_template import ChatTemplate
 
             self.template = ChatTemplate(
                 checkpoint.chat_template,

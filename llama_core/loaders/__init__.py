@@ -45,11 +45,11 @@ def read_model(path: Path) -> ModelParts:
 
     place, found = find_model(Path(path))
     if found is FileFormat.GGUF:
-        from llama_core.loaders.gguf import read_gguf
+        from llama_core.loaders.gguf.file import read_gguf
 
         return read_gguf(place)
     if found is FileFormat.SAFETENSORS:
-        from llama_core.loaders.hf_folder import read_folder
+        from llama_core.loaders.huggingface.folder import read_folder
 
         return read_folder(place)
     if found is FileFormat.LLAMA2C:

@@ -15,10 +15,10 @@ from llama_core.checkpoint import Tensor
 from llama_core.config import ModelConfig
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders import read_model
-from llama_core.loaders.gguf import TEMPLATE_KEY
-from llama_core.loaders.gguf_config import INTERLEAVED
-from llama_core.loaders.gguf_keys import config_keys, frequency_divisors
-from llama_core.loaders.gguf_writer import OutTensor, Pieces, write_gguf
+from llama_core.loaders.gguf.config import INTERLEAVED
+from llama_core.loaders.gguf.file import TEMPLATE_KEY
+from llama_core.loaders.gguf.keys import config_keys, frequency_divisors
+from llama_core.loaders.gguf.writer import OutTensor, Pieces, write_gguf
 from llama_core.loaders.names import gguf_names, layer_part, rope_row_orders
 from llama_core.loaders.parts import ModelParts
 from llama_core.quant.dequantize import dequantize
@@ -159,7 +159,7 @@ def _metadata(
 def _tokenizer_keys(model: ModelParts, tokenizer_path: Path | None) -> tuple[dict[str, Any], list[str]]:
     """The tokenizer and the chat template of a model that keeps them in files of their own, and notes."""
     from llama_core.loaders.tokenizer_files import load_tokenizer
-    from llama_core.tokenizers.gguf_export import tokenizer_to_gguf
+    from llama_core.tokenizers.gguf.export import tokenizer_to_gguf
 
     tokenizer, template = load_tokenizer(model, tokenizer_path)
     try:

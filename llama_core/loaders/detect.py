@@ -7,8 +7,8 @@ from pathlib import Path
 
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders.cursor import U64, map_file
+from llama_core.loaders.gguf.shard_names import files_of_model
 from llama_core.loaders.llama2c_header import SIZES, looks_like_llama2c
-from llama_core.loaders.shard_names import files_of_model
 
 
 class FileFormat(Enum):

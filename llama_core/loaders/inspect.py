@@ -16,8 +16,8 @@ from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders import read_model
 from llama_core.loaders.cursor import Skipped
 from llama_core.loaders.detect import FileFormat, find_model
-from llama_core.loaders.gguf import TEMPLATE_KEY, model_of
-from llama_core.loaders.gguf_split import read_shards
+from llama_core.loaders.gguf.file import TEMPLATE_KEY, model_of
+from llama_core.loaders.gguf.split import read_shards
 from llama_core.loaders.parts import ModelParts
 from llama_core.quant.table import BlockFormat
 
@@ -156,7 +156,7 @@ def _template_of(model: ModelParts) -> str | None:
     if model.file_format != "safetensors":
         return None
     from llama_core.tokenizers.from_files import read_json
-    from llama_core.tokenizers.hf_folder import read_folder
+    from llama_core.tokenizers.huggingface.folder import read_folder
 
     try:
         _, template = read_folder(model.path, read_json)

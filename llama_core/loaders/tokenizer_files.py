@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llama_core.errors import ModelFormatError
-from llama_core.loaders.gguf import chat_template_of
+from llama_core.loaders.gguf.file import chat_template_of
 from llama_core.loaders.parts import ModelParts
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.from_files import (
@@ -13,7 +13,7 @@ from llama_core.tokenizers.from_files import (
     tokenizer_from_llama2c,
     tokenizer_from_llama3np,
 )
-from llama_core.tokenizers.from_gguf import tokenizer_from_gguf
+from llama_core.tokenizers.gguf.read import tokenizer_from_gguf
 
 
 def load_tokenizer(model: ModelParts, given: Path | None) -> tuple[Tokenizer, str | None]:

@@ -149,9 +149,9 @@ def tokenizer_from_json(path: Path) -> tuple[Tokenizer, str | None]:
     places). Raises ModelFormatError, and UnsupportedModelError naming the part that cannot be expressed.
     """
     # Imported here: GGUF files do without them.
-    from llama_core.tokenizers.hf_folder import read_folder
-    from llama_core.tokenizers.hf_json import tokenizer_from_parts
-    from llama_core.tokenizers.hf_steps import Malformed, Unsupported
+    from llama_core.tokenizers.huggingface.folder import read_folder
+    from llama_core.tokenizers.huggingface.steps import Malformed, Unsupported
+    from llama_core.tokenizers.huggingface.tokenizer_json import tokenizer_from_parts
 
     roles, template = read_folder(path.parent, read_json)
     try:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from llama_core.tokenizers.added_tokens import TokenMatcher
 from llama_core.tokenizers.byte_bpe import BYTE_TO_CHAR, CHAR_TO_BYTE
-from llama_core.tokenizers.hf_steps import Normalizer, Step
+from llama_core.tokenizers.huggingface.steps import Normalizer, Step
 from llama_core.tokenizers.merge import merge_symbols
 from llama_core.tokenizers.spm_bpe import BYTE_NAME
 from llama_core.tokenizers.tokenizer import VocabularyTokenizer, raw_bytes, well_formed

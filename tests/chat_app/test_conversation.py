@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from chat_app.conversation import Conversation, Message, utc_now
+from chat_app.chat.conversation import Conversation, Message, utc_now
 
 
 def talk() -> tuple[Conversation, list[Message]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chat_app.conversation import Conversation
+from chat_app.chat.conversation import Conversation
 from chat_app.store.export import ExportError, export_chat, to_json, to_markdown, to_openai_jsonl
 from chat_app.store.transcript_records import build_conversation, read_records
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chat_app.line.interrupt import EndSignal, signals_raise, stop_on_signals
+from chat_app.console.interrupt import EndSignal, signals_raise, stop_on_signals
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 

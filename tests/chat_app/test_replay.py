@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from chat_app.commands.replaying import ReplayedReply, replay_chat
-from chat_app.conversation import Conversation, Message
-from chat_app.session.prompting import Prepared, prepare
-from chat_app.session.reply import GrowingReply, sampling_json
-from llama_core.engine.events import Event, Finished, PrefillProgress, TextDelta, Timings, TokenEvent
+from chat_app.chat.conversation import Conversation, Message
+from chat_app.chat.prompting import Prepared, prepare
+from chat_app.chat.replay import ReplayedReply, replay_chat
+from chat_app.chat.reply import GrowingReply, sampling_json
+from llama_core.events import Event, Finished, PrefillProgress, TextDelta, Timings, TokenEvent
 from llama_core.sampling_params import SamplingParams
 
 END = 0

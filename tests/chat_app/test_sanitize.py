@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_app.sanitize import clean, clean_line
+from chat_app.text.sanitize import clean, clean_line
 
 ANY_TEXT = st.text(st.characters())
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chat_app.paths import ensure_dir
-from chat_app.settings import PARAMETERS, Settings, load_settings, parameter_values, set_parameter
+from chat_app.config.paths import ensure_dir
+from chat_app.config.settings import PARAMETERS, Settings, load_settings, parameter_values, set_parameter
 
 
 def write_config(home: Path, text: str | bytes) -> Path:

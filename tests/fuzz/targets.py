@@ -14,7 +14,7 @@ import numpy as np
 
 from llama_core.errors import ModelFormatError
 from llama_core.loaders import open_checkpoint
-from llama_core.loaders.gguf_header import read_header
+from llama_core.loaders.gguf.header import read_header
 from llama_core.loaders.inspect import inspect
 
 # The array of an archive that is damaged.

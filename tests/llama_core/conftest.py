@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llama_core.backends.numpy.model import Llama
+from llama_core.backends.numpy.weights import ModelWeights, named_slots, random_weights
 from llama_core.config import ModelConfig
-from llama_core.model import Llama
-from llama_core.weights import ModelWeights, named_slots, random_weights
 
 TOY = {
     "dim": 24,

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from llama_core import load_engine
-from llama_core.engine.events import Finished, TextDelta
+from llama_core.backends.numpy.model import Llama
 from llama_core.engine.text import TextEngine
 from llama_core.errors import Cancelled
-from llama_core.model import Llama
+from llama_core.events import Finished, TextDelta
 from llama_core.sampling import SamplingParams
 
 pytestmark = pytest.mark.model

@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from llama_core import system_cores, system_memory
-from llama_core.system_cores import usable_cores
+from llama_core import cores as system_cores
+from llama_core import memory as system_memory
+from llama_core.cores import usable_cores
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llama_core.profiling.experiment import LabContext
+from llama_core.profiling.lab.experiment import LabContext
 
 HERE = str(Path(__file__).resolve().parent)
 if HERE not in sys.path:  # pytest's importlib mode adds nothing by itself

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llama_core.profiling.experiment import (
+from llama_core.profiling.lab.experiment import (
     Case,
     Row,
     Timed,

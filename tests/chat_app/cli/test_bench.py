@@ -9,7 +9,7 @@ import pytest
 
 
 def test_bench_json(main: Callable[..., Any], tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llama_core.profiling.bench.last_level_cache_bytes", lambda: 0)
+    monkeypatch.setattr("llama_core.profiling.bench.run.last_level_cache_bytes", lambda: 0)
     options = ["-m", str(tiny_model), "--backend", "numpy", "--threads", "1", "--repeat", "1", "--no-start"]
     ran = main("bench", *options, "--depth", "64", "--output", "json")
     assert ran.code == 0, ran.err
@@ -58,7 +58,9 @@ def test_bench_usage(main: Callable[..., Any], tiny_model: Path) -> None:
 def test_a_missing_file_is_found_before_anything_is_measured(
     main: Callable[..., Any], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llama_core.profiling.bench.run_bench", lambda *a: pytest.fail("this is too late"))
+    monkeypatch.setattr(
+        "llama_core.profiling.bench.run.run_bench", lambda *a: pytest.fail("this is too late")
+    )
     for options in (["-m", str(tmp_path / "none")], ["-m", str(tiny_model), "--tokenizer", str(tmp_path)]):
         ran = main("bench", "--no-start", "--backend", "numpy", *options)
         assert ran.code == 1

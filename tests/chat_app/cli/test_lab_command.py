@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chat_app.commands import lab as commands_lab
-from llama_core.profiling import report
+from llama_core.profiling.lab import report
 
 RunCli = Callable[..., Any]
 
@@ -97,7 +97,7 @@ def test_reports_need_results(main: RunCli, tmp_path: Path) -> None:
 
 
 def test_without_a_model_its_rows_are_not_measured(main: RunCli, monkeypatch: Any) -> None:
-    from llama_core.profiling.experiments import batching
+    from llama_core.profiling.lab.experiments import batching
 
     monkeypatch.setattr(commands_lab, "registry", lambda: [batching.EXPERIMENT])
     ran = main("lab", "run", "batching", "-m", "/nowhere/model.gguf", "--budget", "0.05")

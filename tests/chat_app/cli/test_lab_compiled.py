@@ -12,18 +12,14 @@ import numpy as np
 import pytest
 from lab_rows import row
 
-from llama_core.jit import kernel_build
-from llama_core.jit.library import Built, write_built
-from llama_core.profiling.experiment import (
+from llama_core.backends.jit.build import builder as kernel_build
+from llama_core.backends.jit.build.library import Built, write_built
+from llama_core.profiling.lab.experiment import (
     Case,
     LabContext,
     NotMeasured,
 )
-from llama_core.profiling.experiments import (
-    break_even,
-    compiled,
-    gpu,
-)
+from llama_core.profiling.lab.experiments import break_even, compiled, gpu
 from llama_core.profiling.statistics import Interval
 
 

@@ -7,18 +7,14 @@ from dataclasses import replace
 import pytest
 from lab_rows import row
 
-from chat_app.commands import lab_screen
-from llama_core.profiling.bandwidth import Bandwidth
-from llama_core.profiling.experiment import (
+from chat_app.lab import screen_cost as lab_screen
+from llama_core.profiling.lab.experiment import (
     LabContext,
     Row,
 )
-from llama_core.profiling.experiments import (
-    batching,
-    scaling,
-    tokenizer,
-)
-from llama_core.profiling.roofline import TokenCost
+from llama_core.profiling.lab.experiments import batching, scaling, tokenizer
+from llama_core.profiling.roofline.bandwidth import Bandwidth
+from llama_core.profiling.roofline.roofline import TokenCost
 
 
 def test_the_batch_model_finds_the_costs_it_was_made_of(context: LabContext) -> None:

@@ -10,15 +10,15 @@ import pytest
 from lab_rows import output
 
 from chat_app.commands import lab as commands_lab
-from llama_core.jit.variants import PORTABLE, VARIANTS, host_features
-from llama_core.profiling.experiment import (
+from llama_core.backends.jit.build.variants import PORTABLE, VARIANTS, host_features
+from llama_core.profiling.lab.experiment import (
     Case,
     Experiment,
     LabContext,
     Match,
     NotMeasured,
 )
-from llama_core.profiling.experiments import (
+from llama_core.profiling.lab.experiments import (
     annotated_locals,
     compiled,
     dtype,

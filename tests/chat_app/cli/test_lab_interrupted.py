@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from llama_core.profiling import results
+from llama_core.profiling.lab import results
 
 # A run of two experiments, the second of which waits for a line on stdin; `TIDY` runs when it is let go.
 SCRIPT = """
 import sys, time
 from chat_app import cli
 from chat_app.commands import lab
-from llama_core.profiling.experiment import Case, Experiment, Timed, same
+from llama_core.profiling.lab.experiment import Case, Experiment, Timed, same
 
 def case(name):
     return Case(name, lambda: Timed(1, 2.0), lambda: Timed(1, 1.0), check=same)

@@ -13,10 +13,19 @@ from typing import Any
 import pytest
 
 from chat_app.commands import lab as commands_lab
-from chat_app.commands.lab_text import row_text, run_table
-from llama_core.profiling import report, results
-from llama_core.profiling.experiment import Case, Experiment, LabContext, Match, NotMeasured, Row, Timed, same
-from llama_core.profiling.record import Record
+from chat_app.lab.text import row_text, run_table
+from llama_core.profiling.lab import report, results
+from llama_core.profiling.lab.experiment import (
+    Case,
+    Experiment,
+    LabContext,
+    Match,
+    NotMeasured,
+    Row,
+    Timed,
+    same,
+)
+from llama_core.profiling.lab.record import Record
 from llama_core.profiling.statistics import Interval, Spread
 
 RunCli = Callable[..., Any]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from lab_rows import output, row
 
-from llama_core.backend import Cache
-from llama_core.profiling.experiment import Case, LabContext, Timed, arrays_match
-from llama_core.profiling.experiments import models, scaling
-from llama_core.profiling.runner import measure
+from llama_core.backends.base import Cache
+from llama_core.profiling.lab.experiment import Case, LabContext, Timed, arrays_match
+from llama_core.profiling.lab.experiments import models, scaling
+from llama_core.profiling.lab.runner import measure
 
 
 def test_a_decode_step_that_differs_from_the_prompt_is_seen(context: LabContext) -> None:

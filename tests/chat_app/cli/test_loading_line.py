@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from chat_app.line.console import ProgressLine
-from chat_app.line.engine_start import _reporter
-from llama_core.engine.events import LoadProgress
+from chat_app.console.engine_start import _reporter
+from chat_app.console.streams import ProgressLine
+from llama_core.events import LoadProgress
 
 
 class Terminal(io.StringIO):

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from chat_app import models
 from chat_app.commands import models as commands_models
-from chat_app.fetch import file_hash
-from chat_app.models import (
+from chat_app.models import catalogue as models
+from chat_app.models.catalogue import (
     CatalogueEntry,
     ModelNotFound,
     find_local,
@@ -21,6 +20,7 @@ from chat_app.models import (
     remove_model,
     resolve_model,
 )
+from chat_app.models.download import file_hash
 
 MODEL = b"GGUF, or nearly"
 ENTRY = CatalogueEntry(

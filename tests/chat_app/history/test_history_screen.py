@@ -13,9 +13,9 @@ from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
 
-from chat_app.screens.confirm import ConfirmScreen
-from chat_app.screens.history import HistoryScreen
 from chat_app.store.transcripts import TranscriptStore
+from chat_app.tui.screens.confirm import ConfirmScreen
+from chat_app.tui.screens.history import HistoryScreen
 
 HANG_S = 20
 
@@ -245,7 +245,7 @@ async def test_a_thousand_chats_do_not_hold_up_typing(store: TranscriptStore) ->
 async def test_leaving_stops_a_search_that_runs(
     store: TranscriptStore, chats: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import chat_app.screens.history as module
+    import chat_app.tui.screens.history as module
 
     begun, ended = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -271,7 +271,7 @@ async def test_leaving_stops_a_search_that_runs(
 
 
 def test_times_are_told_as_people_do() -> None:
-    from chat_app.screens.history_rows import describe_time
+    from chat_app.tui.screens.history_rows import describe_time
 
     now = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
     told = [

@@ -35,8 +35,8 @@ def make_app(model_file: Path, engine: Any) -> Callable[..., Any]:
     """An app on the fake engine: `make_app(theme=..., factory=..., clock=..., prompt=...)`."""
     from fake_engine import factory_of
 
-    from chat_app.app import LlamaChatApp
-    from chat_app.settings import Settings
+    from chat_app.config.settings import Settings
+    from chat_app.tui.app import LlamaChatApp
 
     def make(*, factory: Any = None, **given: Any) -> Any:
         names = ("clock", "prompt", "chat_id", "store", "check_model")
@@ -103,7 +103,7 @@ async def stage(tmp_path: Path, engine: Any) -> AsyncIterator[Any]:
     """A session with a loaded fake model."""
     from stage import Stage
 
-    from chat_app.settings import Settings
+    from chat_app.config.settings import Settings
 
     found = Stage(tmp_path, engine, Settings())
     await found.load()

@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 def main() -> int:
     from fake_engine import FakeEngine, factory_of
 
-    from chat_app import app as app_module
-    from chat_app.settings import Settings
+    from chat_app.config.settings import Settings
+    from chat_app.tui import app as app_module
 
     model, script = sys.argv[1:3]
     text = Path(script).read_text(encoding="utf-8", errors="surrogateescape")

@@ -10,8 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from llama_core.backend import MemoryReport
-from llama_core.engine.events import (
+from llama_core.backends.base import MemoryReport
+from llama_core.engine.text import completion_text
+from llama_core.events import (
     Event,
     Finished,
     LoadProgress,
@@ -20,7 +21,6 @@ from llama_core.engine.events import (
     Timings,
     TokenEvent,
 )
-from llama_core.engine.text import completion_text
 
 MIB = 1024 * 1024
 KV_BYTES_PER_POSITION = 46_080

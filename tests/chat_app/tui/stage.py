@@ -9,10 +9,10 @@ from typing import Any
 
 from fake_engine import FakeClock, FakeEngine, factory_of
 
-from chat_app.conversation import Message
-from chat_app.engine_bridge import EngineBridge
-from chat_app.session.session import ChatSession
-from chat_app.settings import Settings
+from chat_app.chat.conversation import Message
+from chat_app.chat.session import ChatSession
+from chat_app.config.settings import Settings
+from chat_app.engines.bridge import EngineBridge
 from chat_app.store.transcripts import TranscriptStore
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fake_engine import FakeEngine
 
-from chat_app.settings import set_parameter
+from chat_app.config.settings import set_parameter
 
 MakeApp = Callable[..., Any]
 

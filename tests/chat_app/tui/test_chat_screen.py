@@ -9,8 +9,8 @@ import pytest
 from fake_engine import FakeEngine, factory_of
 from textual.widgets import Static
 
-from chat_app.widgets.message_view import MessageView
-from chat_app.widgets.metrics_panel import MetricsPanel
+from chat_app.tui.widgets.message_view import MessageView
+from chat_app.tui.widgets.metrics_panel import MetricsPanel
 
 MakeApp = Callable[..., Any]
 
@@ -193,7 +193,7 @@ async def test_editing_makes_a_branch(make_app: MakeApp, drive: Any) -> None:
 async def test_copy_says_what_happened(
     make_app: MakeApp, drive: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chat_app.clipboard.native_command", lambda: None)
+    monkeypatch.setattr("chat_app.tui.clipboard.native_command", lambda: None)
     async with make_app().run_test() as pilot:
         user = drive(pilot)
         await user.ready()

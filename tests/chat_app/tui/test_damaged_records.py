@@ -73,7 +73,7 @@ async def test_damaged_details_crash_nothing(
 
 @pytest.mark.parametrize("gone", GOOD)
 def test_stats_show_an_unknown_number_as_unknown(gone: str) -> None:
-    from chat_app.formatting import UNKNOWN, verbose_timings
+    from chat_app.text.formatting import UNKNOWN, verbose_timings
 
     shown = verbose_timings({key: value for key, value in GOOD.items() if key != gone}, 1.0)
     assert UNKNOWN in shown

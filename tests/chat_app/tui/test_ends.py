@@ -13,11 +13,11 @@ from textual.app import App, ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
-from chat_app.screens.choose_model import ChooseModelScreen
-from chat_app.screens.confirm import ConfirmScreen
-from chat_app.screens.dialog import Dialog
-from chat_app.screens.export_chat import ExportScreen
-from chat_app.screens.fetch_model import FetchScreen
+from chat_app.tui.screens.choose_model import ChooseModelScreen
+from chat_app.tui.screens.confirm import ConfirmScreen
+from chat_app.tui.screens.dialog import Dialog
+from chat_app.tui.screens.export_chat import ExportScreen
+from chat_app.tui.screens.fetch_model import FetchScreen
 
 MakeApp = Callable[..., Any]
 
@@ -75,7 +75,7 @@ async def test_a_download_that_ends_after_its_screen_is_for_nobody(
     make_app: MakeApp, drive: Any, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The thread goes on for a moment; what it then has to tell is for nobody."""
-    from chat_app.screens.fetch_model import FetchScreen
+    from chat_app.tui.screens.fetch_model import FetchScreen
 
     begun, left, ended = threading.Event(), threading.Event(), threading.Event()
 
@@ -86,8 +86,8 @@ async def test_a_download_that_ends_after_its_screen_is_for_nobody(
         ended.set()
         return model_file
 
-    monkeypatch.setattr("chat_app.fetch.download.pull", pull)
-    monkeypatch.setattr("chat_app.models.installed_package_file", lambda entry: None)
+    monkeypatch.setattr("chat_app.models.download.pull.pull", pull)
+    monkeypatch.setattr("chat_app.models.catalogue.installed_package_file", lambda entry: None)
     async with make_app(model="smollm2").run_test(size=(100, 30)) as pilot:
         user = drive(pilot)
         await user.until(begun.is_set)

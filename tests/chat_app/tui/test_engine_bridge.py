@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from fake_engine import FakeEngine, factory_of
 
-from chat_app import messages as news
-from chat_app.engine_bridge import EngineBridge, Generate
-from chat_app.lock_turns import SHORT_S, USUAL_S
-from chat_app.session import prompting
-from chat_app.settings import Settings
-from llama_core.engine.events import Finished, LoadProgress, TextDelta, TokenEvent
+from chat_app.chat import prompting
+from chat_app.config.settings import Settings
+from chat_app.engines import messages as news
+from chat_app.engines.bridge import EngineBridge, Generate
+from chat_app.tui.lock_turns import SHORT_S, USUAL_S
 from llama_core.errors import ModelFormatError, NumericalError
+from llama_core.events import Finished, LoadProgress, TextDelta, TokenEvent
 from llama_core.sampling import SamplingParams
 
 PARAMS = SamplingParams()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chat_app.widgets.message_view import MessageView
+from chat_app.tui.widgets.message_view import MessageView
 
 MakeApp = Callable[..., Any]
 

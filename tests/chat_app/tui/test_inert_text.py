@@ -74,7 +74,7 @@ async def opened(app: Any, pilot: Any, until: Any, screen: str) -> list[Any]:
         case "settings":
             app.action_settings()
         case "export":
-            from chat_app.screens.export_chat import ExportScreen
+            from chat_app.tui.screens.export_chat import ExportScreen
 
             app.push_screen(ExportScreen(app.chat.session.conversation, app.paths.data))
         case "palette":

@@ -12,8 +12,8 @@ import pytest
 from fake_engine import FakeEngine
 from textual.widgets import Static
 
-from chat_app.screens.inspector import InspectorScreen, tint
-from chat_app.session.inspection import look
+from chat_app.chat.inspection import look
+from chat_app.tui.screens.inspector import InspectorScreen, tint
 
 MakeApp = Callable[..., Any]
 

@@ -12,8 +12,8 @@ from fake_engine import FakeEngine
 from luck import SEED
 from textual.app import App
 
-from chat_app.messages import EngineInfo
-from chat_app.widgets.message_view import MessageView
+from chat_app.engines.messages import EngineInfo
+from chat_app.tui.widgets.message_view import MessageView
 from llama_core.errors import NumericalError
 
 MakeApp = Callable[..., Any]

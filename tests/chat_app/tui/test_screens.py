@@ -38,13 +38,13 @@ async def test_a_wrong_model_file_is_explained_and_another_chosen(
 async def test_without_model_and_network_the_app_is_open(
     make_app: MakeApp, drive: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from chat_app.fetch import download
+    from chat_app.models.download import pull as download
 
     def no_network(*_: Any) -> Path:
         raise download.DownloadError("The model could not be fetched: no network.")
 
     monkeypatch.setattr(download, "pull", no_network)
-    monkeypatch.setattr("chat_app.models.installed_package_file", lambda entry: None)
+    monkeypatch.setattr("chat_app.models.catalogue.installed_package_file", lambda entry: None)
     async with make_app(model="smollm2-135m").run_test(size=(100, 30)) as pilot:
         user = drive(pilot)
         await user.until(lambda: "no network" in user.screen_text())
@@ -66,8 +66,8 @@ async def test_fetching_shows_progress_and_loads(
         go_on.wait(20)
         return model_file
 
-    monkeypatch.setattr("chat_app.fetch.download.pull", pull)
-    monkeypatch.setattr("chat_app.models.installed_package_file", lambda entry: None)
+    monkeypatch.setattr("chat_app.models.download.pull.pull", pull)
+    monkeypatch.setattr("chat_app.models.catalogue.installed_package_file", lambda entry: None)
     async with make_app(model="smollm2").run_test(size=(100, 30)) as pilot:
         user = drive(pilot)
         await user.until(lambda: "40 of 80 MiB" in user.screen_text())
@@ -77,8 +77,8 @@ async def test_fetching_shows_progress_and_loads(
 
 
 async def test_help_lists_every_binding_and_command(make_app: MakeApp, drive: Any) -> None:
-    from chat_app.screens.help import HelpScreen, HelpText, key_groups
-    from chat_app.slash_commands import COMMANDS
+    from chat_app.chat.commands import COMMANDS
+    from chat_app.tui.screens.help import HelpScreen, HelpText, key_groups
 
     async with make_app(keymap={"chat.reset": "ctrl+t"}).run_test(size=(120, 40)) as pilot:
         user = drive(pilot)

@@ -11,8 +11,8 @@ import pytest
 from fake_engine import FakeEngine
 from stage import Stage
 
-from chat_app.conversation import Message
-from chat_app.settings import Settings
+from chat_app.chat.conversation import Message
+from chat_app.config.settings import Settings
 from chat_app.store.transcripts import TranscriptError
 from llama_core.sampling import SamplingParams
 

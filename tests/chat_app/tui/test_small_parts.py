@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_app import clipboard, formatting, slash_commands
-from chat_app.conversation import Conversation
-from chat_app.key_names import long_keys, short_key
-from chat_app.screens.exporting import default_name, target_path
-from chat_app.session import prompting
+from chat_app.chat import commands as slash_commands
+from chat_app.chat import prompting
+from chat_app.chat.conversation import Conversation
+from chat_app.config.key_names import long_keys, short_key
 from chat_app.store.export import ExportError
-from chat_app.ui_state import read_ui_state, write_ui_state
+from chat_app.text import formatting
+from chat_app.tui import clipboard
+from chat_app.tui.screens.exporting import default_name, target_path
+from chat_app.tui.ui_state import read_ui_state, write_ui_state
 from llama_core.engine.text import completion_text
 
 
@@ -32,7 +34,7 @@ def test_commands_and_their_other_names() -> None:
 
 
 def test_every_command_has_a_handler() -> None:
-    from chat_app.screens.chat_commands import ChatCommands
+    from chat_app.tui.screens.chat_commands import ChatCommands
 
     assert all(callable(getattr(ChatCommands, one.handler)) for one in slash_commands.COMMANDS)
 
@@ -137,7 +139,8 @@ def test_the_screen_remembers_and_forgives(tmp_path: Path) -> None:
 
 def test_the_first_paint_waits_for_nothing_heavy() -> None:
     code = (
-        "import sys, chat_app.app; heavy = {'numpy', 'numba', 'jinja2', 'markdown_it', 'regex', 'psutil'};"
+        "import sys, chat_app.tui.app\n"
+        "heavy = {'numpy', 'numba', 'jinja2', 'markdown_it', 'regex', 'psutil'};"
         "print(sorted(heavy & {name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -154,6 +157,6 @@ def test_the_first_paint_waits_for_nothing_heavy() -> None:
     ],
 )
 def test_what_stands_around_a_prompt_is_not_sent(typed: str, sent: str) -> None:
-    from chat_app.widgets.prompt import to_send
+    from chat_app.tui.widgets.prompt import to_send
 
     assert to_send(typed) == sent

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from textual.widgets import OptionList, Static
 
-from chat_app.session.inspection import Alternative, TokenLook
-from chat_app.widgets import key_bar
+from chat_app.chat.inspection import Alternative, TokenLook
+from chat_app.tui.widgets import key_bar
 
 MakeApp = Callable[..., Any]
 
@@ -42,7 +42,7 @@ def test_keys_that_do_not_fit_are_left_out_whole(width: int) -> None:
 async def test_the_first_model_is_marked(
     make_app: MakeApp, drive: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from chat_app.screens.choose_model import ChooseModelScreen
+    from chat_app.tui.screens.choose_model import ChooseModelScreen
 
     async with make_app().run_test(size=(80, 24)) as pilot:
         user = drive(pilot)
@@ -57,7 +57,7 @@ async def test_the_first_model_is_marked(
 
 
 def test_the_marked_alternative_is_in_sight() -> None:
-    from chat_app.screens.inspector import describe
+    from chat_app.tui.screens.inspector import describe
 
     top = tuple(Alternative(n, f"t{n}", bytes([n]), 0.1) for n in range(10))
     look = TokenLook(0, top[0], 1, 1.0, top)
@@ -103,7 +103,7 @@ async def test_all_parameters_on_a_short_screen(make_app: MakeApp, drive: Any) -
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 async def test_help_keeps_its_two_columns(make_app: MakeApp, drive: Any, width: int) -> None:
-    from chat_app.screens.help import HelpText
+    from chat_app.tui.screens.help import HelpText
 
     async with make_app().run_test(size=(width, 40)) as pilot:
         user = drive(pilot)
@@ -131,13 +131,13 @@ def test_the_ids_of_keys_are_all_known() -> None:
     from textual.dom import DOMNode
 
     import chat_app
-    from chat_app.key_names import BINDING_IDS
+    from chat_app.config.key_names import BINDING_IDS
 
     for package in ("screens", "widgets"):
         folder = importlib.import_module(f"chat_app.{package}")
         for module in pkgutil.iter_modules(folder.__path__, f"chat_app.{package}."):
             importlib.import_module(module.name)
-    importlib.import_module("chat_app.app")
+    importlib.import_module("chat_app.tui.app")
     assert chat_app
 
     found: set[str] = set()
@@ -155,6 +155,6 @@ async def test_the_welcome_names_a_newline_every_terminal_sends(make_app: MakeAp
     async with make_app().run_test(size=(80, 24)) as pilot:
         user = drive(pilot)
         await user.ready()
-        from chat_app.widgets.status import Welcome
+        from chat_app.tui.widgets.status import Welcome
 
         assert "Ctrl+J" in str(user.app.screen.query_one(Welcome, Static).content)

@@ -15,10 +15,10 @@ from textual.events import Key, Paste
 from textual.screen import Screen
 from textual.widgets import Input
 
-from chat_app.widgets.message_view import MessageView
+from chat_app.tui.widgets.message_view import MessageView
 
 pytest.importorskip("termios", reason="needs a pseudo-terminal's driver")
-from chat_app.terminal_input import GuardedParser
+from chat_app.tui.terminal_input import GuardedParser
 
 MakeApp = Callable[..., Any]
 EVIL = "error: \x1b[31mfail\rrm -rf x\r\x1b\x1b[20\x1b[201\a\x1b[20~\x1bOP\x1b" + "\x1b[1;2;3" * 9 + "end"
@@ -56,7 +56,7 @@ def test_a_marker_on_a_slow_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a marker is no key, an Escape alone is one."""
     now = [0.0]
     monkeypatch.setattr("textual._parser.get_time", lambda: now[0])
-    monkeypatch.setattr("chat_app.terminal_input.get_time", lambda: now[0])
+    monkeypatch.setattr("chat_app.tui.terminal_input.get_time", lambda: now[0])
     parser = GuardedParser()
     assert read(parser, "\x1b[20") == []
     now[0] = 0.8
@@ -159,8 +159,8 @@ async def test_a_remapped_editing_key(make_app: MakeApp, drive: Any) -> None:
 
 
 async def test_offers_are_chosen_with_the_arrows(make_app: MakeApp, drive: Any) -> None:
-    from chat_app.slash_commands import COMMANDS
-    from chat_app.widgets.status import Offers
+    from chat_app.chat.commands import COMMANDS
+    from chat_app.tui.widgets.status import Offers
 
     async with make_app().run_test(size=(100, 34)) as pilot:
         d = drive(pilot)
@@ -189,7 +189,7 @@ async def test_suspend_stops_the_whole_job(make_app: MakeApp, monkeypatch: pytes
 
 
 async def test_what_is_typed_before_a_screen_has_its_widgets_waits_for_them(until: Any) -> None:
-    from chat_app.terminal_app import TerminalApp
+    from chat_app.tui.terminal import TerminalApp
 
     composed = asyncio.Event()
 

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llama_core.backend import Cache, Model
+from llama_core.backends.base import Cache, Model
+from llama_core.backends.jit import jit_available, load_jit_model
+from llama_core.backends.numpy.model import Llama
+from llama_core.backends.numpy.weights import random_weights
 from llama_core.config import ModelConfig
-from llama_core.engine.batch import BatchEngine
-from llama_core.engine.batch_request import BatchRequest, BatchResult
+from llama_core.engine.batch.request import BatchRequest, BatchResult
+from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.engine import Engine
-from llama_core.engine.events import Finished
 from llama_core.errors import ContextFullError, LlamaCoreError, NotEnoughMemoryError, NumericalError
-from llama_core.jit import jit_available, load_jit_model
-from llama_core.model import Llama
-from llama_core.profiling.experiments.models import NoTokenizer
+from llama_core.events import Finished
+from llama_core.profiling.lab.experiments.models import NoTokenizer
 from llama_core.profiling.synthetic import random_checkpoint
 from llama_core.sampling import SamplingParams
-from llama_core.weights import random_weights
 
 CONFIG = ModelConfig(
     dim=64,

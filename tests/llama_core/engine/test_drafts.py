@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from llama_core.engine.engine import Engine
-from llama_core.engine.events import TokenEvent
+from llama_core.events import TokenEvent
 from llama_core.sampling import SamplingParams
 
 EOS = 257

@@ -11,8 +11,8 @@ import pytest
 from llama_core.engine import reply
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.engine import Engine
-from llama_core.engine.events import Finished, PrefillProgress, TokenEvent
 from llama_core.errors import ContextFullError
+from llama_core.events import Finished, PrefillProgress, TokenEvent
 from llama_core.sampling import SamplingParams
 
 EOS = 257

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llama_core import model as model_module
+from llama_core.backends.numpy import model as model_module
+from llama_core.backends.numpy.model import Llama
 from llama_core.engine.engine import Engine
-from llama_core.engine.events import Finished, PrefillProgress, TokenEvent
 from llama_core.errors import NotEnoughMemoryError, NumericalError
-from llama_core.model import Llama
+from llama_core.events import Finished, PrefillProgress, TokenEvent
 from llama_core.sampling import SamplingParams
 
 EOS = 257
@@ -133,7 +133,7 @@ def test_a_context_larger_than_memory_is_refused_with_its_size(
     make_toy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy = make_toy()
-    monkeypatch.setattr("llama_core.system_memory.available_bytes", lambda: 100_000)
+    monkeypatch.setattr("llama_core.memory.available_bytes", lambda: 100_000)
     with pytest.raises(NotEnoughMemoryError, match="KV cache of 512 tokens"):
         Engine(toy.model, ctx_size=512)
     monkeypatch.undo()

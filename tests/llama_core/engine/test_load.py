@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import llama_core
-from llama_core import jit, load_engine
+from llama_core import load_engine
 from llama_core import loaders as loaders_module
+from llama_core.backends import jit
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.errors import KernelsUnavailableError, LlamaCoreError, NotEnoughMemoryError
 from llama_core.quant.table import F32

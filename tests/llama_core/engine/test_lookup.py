@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from llama_core.engine.engine import Engine
-from llama_core.engine.events import Finished, TokenEvent
 from llama_core.engine.lookup import MOST_GUESSES, PLAIN_STEPS, PromptLookup
+from llama_core.events import Finished, TokenEvent
 from llama_core.sampling import SamplingParams
 
 EOS = 257

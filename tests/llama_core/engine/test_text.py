@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_core.checkpoint import Checkpoint
-from llama_core.engine.events import Finished, TextDelta, TokenEvent
 from llama_core.engine.stops import StopScanner
 from llama_core.engine.text import TextEngine
 from llama_core.errors import ContextFullError, ModelFormatError
+from llama_core.events import Finished, TextDelta, TokenEvent
 from llama_core.sampling import SamplingParams
 
 BOS, EOS = 256, 257

@@ -11,15 +11,15 @@ import gguf
 import numpy as np
 import pytest
 
+from llama_core.backends.numpy.model import Llama
+from llama_core.backends.numpy.rope import rope_frequencies
+from llama_core.backends.numpy.weights import load_weights
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders import open_checkpoint
 from llama_core.loaders.convert import FILE_TYPES, convert
-from llama_core.loaders.gguf_header import read_header
-from llama_core.loaders.gguf_writer import OutTensor, write_gguf
-from llama_core.model import Llama
+from llama_core.loaders.gguf.header import read_header
+from llama_core.loaders.gguf.writer import OutTensor, write_gguf
 from llama_core.quant.table import F32
-from llama_core.rope import rope_frequencies
-from llama_core.weights import load_weights
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -14,8 +14,8 @@ import pytest
 from llama_core.config import RopeScaling
 from llama_core.errors import ModelFormatError
 from llama_core.loaders import open_checkpoint
-from llama_core.loaders.gguf_header import read_header
-from llama_core.loaders.gguf_split import read_shards
+from llama_core.loaders.gguf.header import read_header
+from llama_core.loaders.gguf.split import read_shards
 
 SCALINGS: dict[str, tuple[dict[str, Any], RopeScaling | None]] = {
     "none": ({"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0}, None),

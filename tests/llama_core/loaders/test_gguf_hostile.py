@@ -14,7 +14,7 @@ import pytest
 
 from llama_core.errors import ModelFormatError
 from llama_core.loaders import open_checkpoint
-from llama_core.loaders.gguf_header import read_header
+from llama_core.loaders.gguf.header import read_header
 
 U32, I32, F32, STRING, ARRAY = 4, 5, 6, 8, 9
 

@@ -10,15 +10,15 @@ from types import ModuleType
 
 import pytest
 
+from llama_core.backends.jit import load_jit_model
+from llama_core.backends.jit.weights import PackedWeights
+from llama_core.backends.numpy.weights import load_weights
 from llama_core.errors import ModelFormatError, UnsupportedModelError
-from llama_core.jit import load_jit_model
-from llama_core.jit.weights import PackedWeights
 from llama_core.loaders import open_checkpoint
 from llama_core.loaders.cursor import Cursor, Skipped
-from llama_core.loaders.gguf_header import read_header
+from llama_core.loaders.gguf.header import read_header
 from llama_core.loaders.inspect import inspect
 from llama_core.memory_needed import memory_needed
-from llama_core.weights import load_weights
 
 
 def test_inspect_tells_what_is_in_each_format(model_files: ModuleType, tmp_path: Path) -> None:
@@ -173,9 +173,22 @@ def test_long_lists_are_told_by_their_length(
 HEAVY = (
     *("jinja2", "numba", "llvmlite", "textual", "rich", "regex", "psutil", "threadpoolctl", "asyncio"),
     *("concurrent.futures", "logging", "hashlib", "subprocess", "huggingface_hub"),
-    *("llama_core.quant.dequantize", "llama_core.tokenizers.from_gguf", "llama_core.tokenizers.hf_json"),
-    *("llama_core.loaders.hf_folder", "llama_core.loaders.llama2c", "llama_core.loaders.tokenizer_files"),
-    *("llama_core.model", "llama_core.jit.model", "llama_core.jit.weights", "llama_core.engine.engine"),
+    *(
+        "llama_core.quant.dequantize",
+        "llama_core.tokenizers.gguf.read",
+        "llama_core.tokenizers.huggingface.tokenizer_json",
+    ),
+    *(
+        "llama_core.loaders.huggingface.folder",
+        "llama_core.loaders.llama2c",
+        "llama_core.loaders.tokenizer_files",
+    ),
+    *(
+        "llama_core.backends.numpy.model",
+        "llama_core.backends.jit.model",
+        "llama_core.backends.jit.weights",
+        "llama_core.engine.engine",
+    ),
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llama_core.errors import ModelFormatError
-from llama_core.loaders.safetensors_file import open_safetensors
+from llama_core.loaders.huggingface.safetensors import open_safetensors
 
 
 def entry(dtype: Any = "F32", shape: Any = (2, 2), offsets: Any = (0, 16)) -> dict[str, Any]:

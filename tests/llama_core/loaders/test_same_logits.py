@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from llama_core.backends.numpy.model import Llama
+from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
 from llama_core.loaders import open_checkpoint
-from llama_core.model import Llama
-from llama_core.weights import load_weights
 
 IDS = [5, 17, 100, 42, 250, 33, 77, 8]
 

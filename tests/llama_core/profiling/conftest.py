@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from llama_core.backends.numpy.model import Llama
+from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
 from llama_core.engine.text import TextEngine
-from llama_core.model import Llama
 from llama_core.profiling.synthetic import TOY, random_checkpoint
-from llama_core.weights import load_weights
 
 
 class ByteTokenizer:
@@ -69,7 +69,7 @@ def engine(toy_checkpoint: Checkpoint) -> Iterator[TextEngine]:
 def compiled(toy_checkpoint: Checkpoint, kernel_cache: Path) -> Iterator[TextEngine]:
     """The toy with the compiled model, where it can run."""
     pytest.importorskip("numba")
-    from llama_core.jit import load_jit_model
+    from llama_core.backends.jit import load_jit_model
 
     model = load_jit_model(toy_checkpoint, threads=1, kernel_cache=kernel_cache)
     made = TextEngine(toy_checkpoint, model)

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llama_core.backends.numpy.model import Llama
+from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
 from llama_core.config import RopeScaling
 from llama_core.engine.engine import Engine
-from llama_core.engine.events import TokenEvent
 from llama_core.errors import UnsupportedModelError
+from llama_core.events import TokenEvent
 from llama_core.loaders import open_checkpoint
-from llama_core.model import Llama
-from llama_core.profiling.baseline import BaselineLlama, Leaks, apply_rope, rope_tables
+from llama_core.profiling.lab.baseline import BaselineLlama, Leaks, apply_rope, rope_tables
 from llama_core.sampling import SamplingParams
-from llama_core.weights import load_weights
 
 PROMPT = [3, 141, 59, 26, 53, 58, 97, 93]
 CLOSED = Leaks(rope=False, cache=False, mask=False)

@@ -9,14 +9,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from llama_core.profiling import bench
-from llama_core.profiling.bandwidth import Bandwidth
-from llama_core.profiling.bench import PRODUCTS_LABEL, Arithmetic, BenchResult, Row, run_bench
-from llama_core.profiling.bench_start import middle_start
-from llama_core.profiling.bench_tasks import Task, decode, prefill, random_ids
-from llama_core.profiling.bench_text import bench_json, bench_lines, ratios, sooner
+from llama_core.profiling.bench import run as bench
+from llama_core.profiling.bench.run import PRODUCTS_LABEL, Arithmetic, BenchResult, Row, run_bench
+from llama_core.profiling.bench.start import middle_start
+from llama_core.profiling.bench.tasks import Task, decode, prefill, random_ids
+from llama_core.profiling.bench.text import bench_json, bench_lines, ratios, sooner
 from llama_core.profiling.machine import BLAS_OVERRIDES, describe_machine, machine_lines
-from llama_core.profiling.roofline import TokenCost, float32_peak, token_cost
+from llama_core.profiling.roofline.bandwidth import Bandwidth
+from llama_core.profiling.roofline.roofline import TokenCost, float32_peak, token_cost
 
 MEGA = 1e6
 
@@ -217,7 +217,7 @@ def test_float32_peak_is_positive() -> None:
 @pytest.mark.model
 def test_the_copying_task_is_a_request_of_the_model(default_model: Path) -> None:
     from llama_core.loaders import open_checkpoint
-    from llama_core.profiling.bench_copy import TEXT, copying
+    from llama_core.profiling.bench.copy import TEXT, copying
 
     checkpoint = open_checkpoint(default_model)
     task = copying(checkpoint)

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llama_core import heads, model, sampling
+from llama_core import sampling
+from llama_core.backends.numpy import heads, model
 from llama_core.engine import reply
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.context import Context
 from llama_core.engine.text import TextEngine
-from llama_core.profiling import operation_profile
-from llama_core.profiling.inference_profile import generate
-from llama_core.profiling.op_timers import OpTimers, clock_cost_s, timed_operations
+from llama_core.profiling.profile import operations as operation_profile
+from llama_core.profiling.profile.inference import generate
+from llama_core.profiling.profile.op_timers import OpTimers, clock_cost_s, timed_operations
 
 
 class Clock:

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llama_core.backends.jit import model as jit_model
+from llama_core.backends.jit.control import fields
+from llama_core.backends.jit.threads import Team
 from llama_core.engine.text import TextEngine
-from llama_core.jit import fields
-from llama_core.jit import model as jit_model
-from llama_core.jit.threads import Team
-from llama_core.profiling import operation_profile, phase_watch
-from llama_core.profiling.inference_profile import generate
-from llama_core.profiling.op_timers import NO_LAYER
-from llama_core.profiling.phase_watch import HEAD, LARGE, NOT_SEEN, SMALL, Watcher, phase_seconds
+from llama_core.profiling.profile import operations as operation_profile
+from llama_core.profiling.profile import phase_watch
+from llama_core.profiling.profile.inference import generate
+from llama_core.profiling.profile.op_timers import NO_LAYER
+from llama_core.profiling.profile.phase_watch import HEAD, LARGE, NOT_SEEN, SMALL, Watcher, phase_seconds
 
 IDS = list(range(40))
 

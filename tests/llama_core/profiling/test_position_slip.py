@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from llama_core.checkpoint import Checkpoint
-from llama_core.profiling.baseline import BaselineLlama
-from llama_core.profiling.experiments.position_slip import greedy, perplexity, slip_sentence
+from llama_core.profiling.lab.baseline import BaselineLlama
+from llama_core.profiling.lab.experiments.position_slip import greedy, perplexity, slip_sentence
 
 PROMPT = [3, 141, 59, 26, 53, 58, 97, 93]
 TEXT = [*PROMPT, 23, 84, 62, 64, 33, 83, 27]

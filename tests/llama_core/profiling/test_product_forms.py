@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from llama_core.profiling.experiment import LabContext, Row
-from llama_core.profiling.experiments import products
+from llama_core.profiling.lab.experiment import LabContext, Row
+from llama_core.profiling.lab.experiments import products
 from llama_core.profiling.statistics import Interval
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from llama_core.profiling import charts, profile_report
 from llama_core.profiling.machine import describe_machine
-from llama_core.profiling.profile_report import ReportFolderError, prepare_folder
-from llama_core.profiling.profile_text import Bars, Section, amount_text, terminal_bars
+from llama_core.profiling.profile import charts
+from llama_core.profiling.profile import report as profile_report
+from llama_core.profiling.profile.report import ReportFolderError, prepare_folder
+from llama_core.profiling.profile.text import Bars, Section, amount_text, terminal_bars
 
 BARS = Bars("b", "Times of <things>", "seconds", (("one & two", 0.5), ("three", 2.0), ("three", 0.00002)))
 

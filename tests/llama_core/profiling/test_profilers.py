@@ -8,21 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from llama_core.backends.numpy.model import Llama
+from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
 from llama_core.engine.lookup import PromptLookup
 from llama_core.engine.text import TextEngine
-from llama_core.model import Llama
-from llama_core.profiling import (
-    bytecode,
-    counters,
-    counters_worker,
-    inference_profile,
-    inference_text,
-    kernel_mix,
-)
-from llama_core.profiling.operation_profile import percent
-from llama_core.profiling.profile_text import bytecode_section, counters_section
-from llama_core.weights import load_weights
+from llama_core.profiling.profile import bytecode, counters, counters_worker, inference_text, kernel_mix
+from llama_core.profiling.profile import inference as inference_profile
+from llama_core.profiling.profile.operations import percent
+from llama_core.profiling.profile.text import bytecode_section, counters_section
 
 
 def test_a_profile_holds_every_phase_and_adds_up(engine: TextEngine) -> None:

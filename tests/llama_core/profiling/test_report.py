@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from llama_core.profiling import report, results
-from llama_core.profiling.experiment import Match, Row, Verdict
-from llama_core.profiling.record import Record
+from llama_core.profiling.lab import report, results
+from llama_core.profiling.lab.experiment import Match, Row, Verdict
+from llama_core.profiling.lab.record import Record
 from llama_core.profiling.statistics import Interval, Spread
 
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from chat_app.store.durable import AppendFile
-from llama_core.profiling import report, results
-from llama_core.profiling.experiment import Match, Row
+from llama_core.profiling.lab import report, results
+from llama_core.profiling.lab.experiment import Match, Row
+from llama_core.profiling.lab.record import Record, from_line, to_line
 from llama_core.profiling.machine import describe_machine
-from llama_core.profiling.record import Record, from_line, to_line
 from llama_core.profiling.statistics import Interval, Spread
 
 MEASURED = Row(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from llama_core.errors import LlamaCoreError
-from llama_core.profiling import report, runner
-from llama_core.profiling.experiment import (
+from llama_core.profiling.lab import report, runner
+from llama_core.profiling.lab.experiment import (
     FASTER,
     SAME,
     Case,
@@ -24,7 +24,7 @@ from llama_core.profiling.experiment import (
     arrays_match,
     same,
 )
-from llama_core.profiling.runner import measure, run_experiment
+from llama_core.profiling.lab.runner import measure, run_experiment
 from llama_core.profiling.statistics import Interval
 
 AGREE = Match(True, "identical")

@@ -9,7 +9,7 @@ import pytest
 
 from llama_core.tokenizers.added_tokens import TokenMatcher
 from llama_core.tokenizers.base import Tokenizer
-from llama_core.tokenizers.from_gguf import tokenizer_from_gguf
+from llama_core.tokenizers.gguf.read import tokenizer_from_gguf
 
 
 def test_leftmost_and_longest() -> None:

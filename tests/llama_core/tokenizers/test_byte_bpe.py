@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers
 
 from llama_core.tokenizers.base import Tokenizer
-from llama_core.tokenizers.from_gguf import tokenizer_from_gguf
+from llama_core.tokenizers.gguf.read import tokenizer_from_gguf
 
 # Characters that Python's Unicode tables know; newer ones have a category in one library and none in
 # another. U+0295 changed its category in a recent Unicode.

@@ -20,8 +20,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from llama_core.errors import TemplateError
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.byte_bpe import BYTE_TO_CHAR
-from llama_core.tokenizers.chat_template import ChatTemplate
-from llama_core.tokenizers.from_gguf import tokenizer_from_gguf
+from llama_core.tokenizers.gguf.read import tokenizer_from_gguf
+from llama_core.tokenizers.templates.chat_template import ChatTemplate
 
 FOLDER = Path(__file__).parent / "templates"
 FAMILIES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.jinja"))}

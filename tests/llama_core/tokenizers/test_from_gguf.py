@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from llama_core.errors import ModelFormatError, UnsupportedModelError
-from llama_core.tokenizers.from_gguf import tokenizer_from_gguf
+from llama_core.tokenizers.gguf.read import tokenizer_from_gguf
 from llama_core.tokenizers.pretokenizers import RULES, splitter
 
 GOOD: dict[str, Any] = {

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import tokenizers
 
-from llama_core.tokenizers import gguf_export
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.byte_bpe import BYTE_TO_CHAR
 from llama_core.tokenizers.from_files import (
@@ -22,8 +21,9 @@ from llama_core.tokenizers.from_files import (
     tokenizer_from_llama2c,
     tokenizer_from_llama3np,
 )
-from llama_core.tokenizers.from_gguf import tokenizer_from_gguf
-from llama_core.tokenizers.gguf_export import tokenizer_to_gguf
+from llama_core.tokenizers.gguf import export as gguf_export
+from llama_core.tokenizers.gguf.export import tokenizer_to_gguf
+from llama_core.tokenizers.gguf.read import tokenizer_from_gguf
 from llama_core.tokenizers.pretokenizers import RULES, splitter
 from llama_core.tokenizers.probes import probes
 from llama_core.tokenizers.vocabulary import TokenType

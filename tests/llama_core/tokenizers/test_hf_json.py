@@ -15,9 +15,9 @@ from tokenizers import models, pre_tokenizers, trainers
 from tokenizers import normalizers as norm
 
 from llama_core.errors import UnsupportedModelError
-from llama_core.tokenizers import hf_steps
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.from_files import tokenizer_from_json
+from llama_core.tokenizers.huggingface import steps as hf_steps
 
 TEXT = st.text(st.characters(exclude_categories=["Cn", "Cs"]), max_size=50)
 DENSE = st.text(st.sampled_from("aetnsorth  The▁'\n\t0123é中<t>|s/[]"), max_size=60)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_core.tokenizers.base import Tokenizer
-from llama_core.tokenizers.from_gguf import tokenizer_from_gguf
+from llama_core.tokenizers.gguf.read import tokenizer_from_gguf
 from llama_core.tokenizers.vocabulary import TokenType
 
 # U+0000 ends a string inside the library.

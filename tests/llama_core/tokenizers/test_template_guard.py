@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llama_core.tokenizers.template_guard import KNOWN_ROLES, Guard, unused_character
+from llama_core.tokenizers.templates.guard import KNOWN_ROLES, Guard, unused_character
 
 MARK = "\ufdd0"
 # Few letters, so that tokens overlap each other and themselves.

@@ -14,12 +14,12 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llama_core.errors import TemplateError
-from llama_core.tokenizers import chat_template
-from llama_core.tokenizers.chat_template import ChatTemplate
-from llama_core.tokenizers.template_child import render_in_child
-from llama_core.tokenizers.template_environment import LimitExceededError, chat_environment
-from llama_core.tokenizers.template_meter import Meter
-from llama_core.tokenizers.template_sandbox import metered_environment, prepare
+from llama_core.tokenizers.templates import chat_template
+from llama_core.tokenizers.templates.chat_template import ChatTemplate
+from llama_core.tokenizers.templates.child import render_in_child
+from llama_core.tokenizers.templates.environment import LimitExceededError, chat_environment
+from llama_core.tokenizers.templates.meter import Meter
+from llama_core.tokenizers.templates.sandbox import metered_environment, prepare
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 # The limit is 2.3 s of wall time; beside other tests the clock of a loaded machine is a poor judge.

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from batch_lines import answers, errors, line, read, write
 
-from chat_app.commands import batch_reader
-from chat_app.commands.batch_input import BatchInput
-from chat_app.commands.batch_output import BatchOutput
-from chat_app.commands.batch_reader import read_lines
+from chat_app.batch import reader as batch_reader
+from chat_app.batch.input import BatchInput
+from chat_app.batch.output import BatchOutput
+from chat_app.batch.reader import read_lines
 
 RunCli = Callable[..., Any]
 

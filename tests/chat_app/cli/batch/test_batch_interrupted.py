@@ -15,7 +15,7 @@ import pytest
 from batch_lines import answers, by_id, errors, line, read, text_of, write
 from luck import SEED
 
-from chat_app.commands.batch_output import BatchOutput
+from chat_app.batch.output import BatchOutput
 from llama_core.errors import TemplateError
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from batch_lines import answers, by_id, line, read, write
 
-from chat_app.commands import batch_reader
-from chat_app.commands.batch_output import LINE_START, BatchOutput, OutputError
+from chat_app.batch import reader as batch_reader
+from chat_app.batch.output import LINE_START, BatchOutput, OutputError
 
 RunCli = Callable[..., Any]
 

@@ -13,8 +13,8 @@ import pytest
 from batch_lines import line, write
 
 from chat_app import cli
-from chat_app.commands import batch_progress
-from chat_app.commands.batch_progress import BatchProgress, BatchState, progress_text
+from chat_app.batch import progress as batch_progress
+from chat_app.batch.progress import BatchProgress, BatchState, progress_text
 
 STATE = BatchState(
     total=100,

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from batch_lines import COMPLETION, answers, by_id, errors, line, read, write
 
-from chat_app.commands.batch_identity import model_identity
-from chat_app.models import CATALOGUE, DEFAULT_MODEL
+from chat_app.batch.identity import model_identity
+from chat_app.models.catalogue import CATALOGUE, DEFAULT_MODEL
 from llama_core.errors import TemplateError
 
 RunCli = Callable[..., Any]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from batch_lines import COMPLETION, by_id, line, read, text_of, write
 
+from chat_app.batch.identity import Computation
 from chat_app.commands.batch import BatchRun
-from chat_app.commands.batch_identity import Computation
 
 RunCli = Callable[..., Any]
 

@@ -1,0 +1,105 @@
+"""The result lines of a batch, in OpenAI's format; ours (what the result belongs to) stands under `x`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from chat_app.batch.format import BadLine, BatchJob
+from chat_app.batch.identity import Computation, ModelIdentity
+from chat_app.batch.reader import Line
+
+if TYPE_CHECKING:
+    from llama_core.engine.batch.text import TextResult
+    from llama_core.errors import LlamaCoreError
+
+# Whose fault it is, in OpenAI's words: the request's, or of what ran it.
+_INVALID, _OURS = "invalid_request_error", "server_error"
+
+
+def answer_record(
+    job: BatchJob,
+    identity: ModelIdentity,
+    computation: Computation,
+    result: TextResult,
+    *,
+    model: str,
+    created: int,
+) -> dict[str, Any]:
+    """The record of an answered request. `created` in seconds since 1970."""
+    chat = job.messages is not None
+    finish_reason = "stop" if result.reason == "stop" else "length"
+    choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason}
+    choice |= {"message": {"role": "assistant", "content": result.text}} if chat else {"text": result.text}
+    unique = uuid.uuid4().hex
+    body = {
+        "id": ("chatcmpl-" if chat else "cmpl-") + unique,
+        "object": "chat.completion" if chat else "text_completion",
+        "created": created,
+        "model": model,
+        "choices": [choice],
+        "usage": {
+            "prompt_tokens": result.prompt_n,
+            "completion_tokens": result.reply_n,
+            "total_tokens": result.prompt_n + result.reply_n,
+        },
+    }
+    response = {"status_code": 200, "request_id": unique, "body": body}
+    x = _request_x(job, identity) | asdict(computation)
+    if job.params.temperature > 0:  # the likeliest token needs none
+        x["seed"] = result.seed
+    return _record(job.custom_id, response, None, x)
+
+
+def failure_record(job: BatchJob, identity: ModelIdentity, error: LlamaCoreError | None) -> dict[str, Any]:
+    """The record of a sound line whose request could not be answered."""
+    from llama_core.errors import ContextFullError, NotEnoughMemoryError, NumericalError
+
+    # The template refused it, it is empty, or it holds an id that is no token.
+    code, kind = "invalid_prompt", _INVALID
+    if isinstance(error, ContextFullError):
+        code = "context_length_exceeded"
+    elif isinstance(error, NotEnoughMemoryError):
+        code, kind = "kv_budget_exceeded", _OURS
+    elif isinstance(error, NumericalError):
+        code, kind = "server_error", _OURS
+    details = {"code": code, "message": str(error), "type": kind, "param": None, "line": None}
+    return _record(job.custom_id, None, details, _request_x(job, identity))
+
+
+def bad_line_record(error: BadLine, line: Line) -> dict[str, Any]:
+    """The record of a line that cannot be run."""
+    message = f"line {line.number}: {error}"
+    details = {
+        "code": error.code,
+        "message": message,
+        "type": _INVALID,
+        "param": error.param,
+        "line": line.number,
+    }
+    return _record(error.custom_id, None, details, {"line_sha256": line.sha256})
+
+
+def _record(
+    custom_id: str | None,
+    response: Mapping[str, Any] | None,
+    error: Mapping[str, Any] | None,
+    x: Mapping[str, Any],
+) -> dict[str, Any]:
+    return {
+        "id": f"batch_req_{uuid.uuid4().hex}",
+        "custom_id": custom_id,
+        "response": response,
+        "error": error,
+        "x": x,
+    }
+
+
+def _request_x(job: BatchJob, identity: ModelIdentity) -> dict[str, Any]:
+    return {
+        "request_sha256": job.request_sha256,
+        "model": identity.name,
+        "model_sha256": identity.sha256,
+    }

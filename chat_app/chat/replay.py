@@ -1,0 +1,211 @@
+"""Running the replies of a stored chat again, with their own prompts, parameters and seeds.
+
+The same model and backend must give the same tokens. Where they do not, the first token that differs is told,
+with what stood there: the sharpest test there is of whether an engine has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from chat_app.chat.conversation import Conversation, Message
+from chat_app.chat.prompting import prepare
+from llama_core.errors import LlamaCoreError
+from llama_core.events import TokenEvent
+from llama_core.sampling_params import SamplingParams
+
+if TYPE_CHECKING:
+    from llama_core.engine.text import TextEngine
+
+Outcome = Literal["same", "different", "impossible", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first place where two runs differ. `position` counts the reply's tokens from 0; an id of None
+    means that this run had ended there. `before` is the text of the tokens that agree."""
+
+    position: int
+    stored_id: int | None
+    replayed_id: int | None
+    stored_text: str
+    replayed_text: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedReply:
+    """One reply of the chat: `matched` of `total` stored tokens came again. `reason` says why it could not be
+    replayed ("impossible")."""
+
+    message: Message
+    outcome: Outcome
+    matched: int
+    total: int
+    divergence: Divergence | None = None
+    reason: str = ""
+
+
+def replay_chat(
+    engine: TextEngine, conversation: Conversation, cancelled: Callable[[], bool] = lambda: False
+) -> Iterator[ReplayedReply]:
+    """Replay every reply of every branch, in the order they were made, each yielded when it is done.
+
+    The engine is emptied first, and before each reply that was made with an empty cache: products of other
+    shapes round differently, so on a backend that is not bit-exact a reused cache must be reused again.
+    """
+    engine.reset()
+    for message in list(conversation):
+        if message.role != "assistant" or not (message.content or message.x.get("ids")):
+            continue
+        if cancelled():
+            return
+        yield _replay_reply(engine, conversation, message, cancelled)
+
+
+def _replay_reply(
+    engine: TextEngine, conversation: Conversation, message: Message, cancelled: Callable[[], bool]
+) -> ReplayedReply:
+    stored = _stored_ids(message.x)
+    if stored is None:
+        return ReplayedReply(message, "impossible", 0, 0, reason="its tokens were not saved")
+    try:
+        params = _parameters(message.x)
+        start = _continued_at(message.x, len(stored))
+        prompt = _prompt_ids(engine, conversation, message, params, stored[:start])
+        if _timings(message.x).get("cache_n") == 0:
+            engine.reset()
+        replayed, ended = _run(engine, prompt, params, stored[start:], cancelled)
+    except (LlamaCoreError, ValueError) as error:
+        return ReplayedReply(message, "impossible", 0, len(stored), reason=str(error))
+    matched = start + sum(1 for old, new in zip(stored[start:], replayed, strict=False) if old == new)
+    if cancelled():
+        return ReplayedReply(message, "cancelled", matched, len(stored))
+    if matched == len(stored) and (len(replayed) == matched - start or not _ended_by_itself(message.x)):
+        return ReplayedReply(message, "same", matched, len(stored))
+    there = replayed[matched - start :][:1]
+    return ReplayedReply(
+        message, "different", matched, len(stored), _divergence(engine, stored, there, matched, ended)
+    )
+
+
+def _run(
+    engine: TextEngine,
+    prompt: list[int],
+    params: SamplingParams,
+    stored: list[int],
+    cancelled: Callable[[], bool],
+) -> tuple[list[int], bool]:
+    """Generate to one token past the stored ones, or to the first that differs; whether the reply ended."""
+    replayed: list[int] = []
+    events = engine.generate(prompt, params, cancelled=cancelled)
+    for event in events:
+        if not isinstance(event, TokenEvent):
+            continue
+        replayed.append(event.id)
+        at = len(replayed) - 1
+        if at >= len(stored) or event.id != stored[at]:
+            return replayed, False
+    return replayed, True
+
+
+def _divergence(
+    engine: TextEngine, stored: list[int], there: list[int], position: int, ended: bool
+) -> Divergence:
+    old = stored[position : position + 1]
+    decode = engine.tokenizer.decode
+    return Divergence(
+        position,
+        old[0] if old else None,
+        there[0] if there and not ended else None,
+        decode(old),
+        decode(there),
+        decode(stored[:position]),
+    )
+
+
+def _prompt_ids(
+    engine: TextEngine,
+    conversation: Conversation,
+    message: Message,
+    params: SamplingParams,
+    begun: list[int],
+) -> list[int]:
+    """The prompt as it was. `begun`: the tokens of the reply that were there when it was continued."""
+    system = message.x.get("system")
+    turns: list[dict[str, str]] = []
+    if message.parent is not None:
+        turns = conversation.to_messages(system if isinstance(system, str) else None, message.parent)
+    if begun:
+        turns.append({"role": "assistant", "content": engine.tokenizer.decode(begun)})
+    prepared = prepare(engine, turns, params, continue_last=bool(begun))
+    if not prepared.fits and prepared.can_drop:
+        prepared = prepare(engine, prepared.remaining(), params, continue_last=bool(begun))
+    expected = _prompt_length(message.x)
+    if expected is not None and expected != len(prepared.ids):
+        raise ValueError(
+            f"its prompt has {len(prepared.ids):,} tokens now and had {expected:,}: another model, template "
+            "or context size, or an earlier turn that has changed since"
+        )
+    return prepared.ids
+
+
+def _stored_ids(x: Mapping[str, Any]) -> list[int] | None:
+    ids = x.get("ids")
+    good = isinstance(ids, list | tuple) and all(type(one) is int for one in ids)
+    return list(ids) if good and ids is not None else None
+
+
+def _continued_at(x: Mapping[str, Any], count: int) -> int:
+    """How many of the tokens earlier requests had made: of a continued reply only the last seed is known.
+
+    `context` tells where the whole reply begins; the last request's prompt ended that many tokens later.
+    """
+    context, prompt_n = x.get("context"), _prompt_length(x)
+    begins = context[0] if isinstance(context, list | tuple) and context else None
+    if prompt_n is None or not isinstance(begins, int):
+        return 0
+    return prompt_n - begins if 0 <= prompt_n - begins <= count else 0
+
+
+def _timings(x: Mapping[str, Any]) -> Mapping[str, Any]:
+    timings = x.get("timings")
+    return timings if isinstance(timings, Mapping) else {}
+
+
+def _prompt_length(x: Mapping[str, Any]) -> int | None:
+    timings = _timings(x)
+    parts = [timings.get("cache_n"), timings.get("prompt_n")]
+    whole = [part for part in parts if isinstance(part, int)]
+    # A prompt that was never finished tells nothing about its length.
+    return sum(whole) if len(whole) == 2 and timings.get("predicted_n") else None
+
+
+def _ended_by_itself(x: Mapping[str, Any]) -> bool:
+    return x.get("stop_reason") in ("stop", "length", "context")
+
+
+def _parameters(x: Mapping[str, Any]) -> SamplingParams:
+    """The parameters under ollama's names, and the seed. ValueError where a reply cannot be drawn again."""
+    stored, seed = x.get("parameters"), x.get("seed")
+    if not isinstance(stored, Mapping):
+        raise ValueError("its parameters were not saved")
+    known = {
+        name: stored[name]
+        for name in ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n")
+        if isinstance(stored.get(name), int | float)
+    }
+    limit, stop = stored.get("num_predict"), stored.get("stop")
+    params = SamplingParams(
+        **known,
+        max_tokens=limit if isinstance(limit, int) and limit >= 0 else None,
+        stop=tuple(map(str, stop)) if isinstance(stop, list | tuple) else (),
+        ignore_eos=stored.get("ignore_eos") is True,
+    )
+    if isinstance(seed, int):
+        return replace(params, seed=seed)
+    if params.temperature > 0:
+        raise ValueError("its seed was not saved, because it was interrupted before its end")
+    return params

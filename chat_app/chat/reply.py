@@ -1,0 +1,119 @@
+"""One reply while it grows: events in, the message for the transcript out. Knows no screen and no disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from chat_app.chat.conversation import Message, Status
+from llama_core.events import Event, Finished, PrefillProgress, TextDelta, TokenEvent
+from llama_core.sampling_params import SamplingParams
+
+
+@dataclass(slots=True)
+class GrowingReply:
+    """The reply that the engine writes now.
+
+    `message` is its first state; `start` and `start_ids` are what stood there before this request (a reply
+    that is continued, or begun by hand). `tokens` are this request's.
+    """
+
+    request_id: int
+    message: Message
+    details: Mapping[str, Any]
+    start_ids: tuple[int, ...] = ()
+    parts: list[str] = field(default_factory=list)
+    tokens: list[TokenEvent] = field(default_factory=list)
+    finished: Finished | None = None
+    changed: bool = False
+    prompt_n: int = 0
+
+    def take(self, event: Event) -> str:
+        """Note an event; returns the text that it adds."""
+        if isinstance(event, TextDelta):
+            self.parts.append(event.text)
+            self.changed = True
+            return event.text
+        if isinstance(event, TokenEvent):
+            self.tokens.append(event)
+        elif isinstance(event, PrefillProgress):
+            self.prompt_n = event.cached_n + event.total_n
+        elif isinstance(event, Finished):
+            self.finished = event
+        return ""
+
+    @property
+    def content(self) -> str:
+        return self.message.content + "".join(self.parts)
+
+    def state(self) -> Message:
+        """The reply so far, marked partial: what a checkpoint saves."""
+        return replace(self.message, content=self.content, status="partial", x=self._x())
+
+    def stopped(self) -> Message:
+        """The reply as it is when the app must leave now."""
+        return replace(self.message, content=self.content, status="stopped", x=self._x())
+
+    def failed(self, reason: str) -> Message:
+        return replace(self.message, content=self.content, status="failed", x={**self._x(), "error": reason})
+
+    def ended(self) -> Message:
+        """The finished reply, with everything that is needed to judge it or to draw it again."""
+        assert self.finished is not None, "ended() before Finished"
+        status: Status = "stopped" if self.finished.reason == "cancelled" else "complete"
+        return replace(self.message, content=self.content, status=status, x=self._x())
+
+    def _x(self) -> dict[str, Any]:
+        ids = self.start_ids + tuple(token.id for token in self.tokens)
+        x: dict[str, Any] = {**self.message.x, **self.details, "ids": list(ids)}
+        if self.finished is not None:
+            # The engine leaves the end token and anything after a stop string out of its own list.
+            x["ids"] = [*self.start_ids, *self.finished.ids]
+            x["seed"] = self.finished.seed
+            x["stop_reason"] = self.finished.reason
+            x["timings"] = _with_earlier(self.finished.timings.to_json(), self.message.x.get("timings"))
+        if self.prompt_n:
+            start = max(0, self.prompt_n - len(self.start_ids))
+            x["context"] = [start, start + len(x["ids"])]
+        return x
+
+    def logprobs(self) -> list[float]:
+        """How likely each token was; NaN for those that stood there before this request."""
+        return [math.nan] * len(self.start_ids) + [token.logprob for token in self.tokens]
+
+    def segment(self) -> tuple[int, int]:
+        """(positions of the context before the reply, positions of the reply so far)."""
+        return max(0, self.prompt_n - len(self.start_ids)), len(self.start_ids) + len(self.tokens)
+
+
+def _with_earlier(timings: dict[str, Any], earlier: object) -> dict[str, Any]:
+    """A continued reply counts all of its tokens and their time."""
+    if not isinstance(earlier, Mapping):
+        return timings
+    n = timings["predicted_n"] + earlier.get("predicted_n", 0)
+    ms = timings["predicted_ms"] + earlier.get("predicted_ms", 0.0)
+    parts = (timings, earlier)
+    passes = sum(part.get("predicted_per_second", 0.0) * part.get("predicted_ms", 0.0) for part in parts)
+    return {
+        **timings,
+        "predicted_n": n,
+        "predicted_ms": ms,
+        "predicted_per_second": passes / ms if ms else 0.0,
+    }
+
+
+def sampling_json(params: SamplingParams) -> dict[str, Any]:
+    """The parameters under ollama's names, for the transcript."""
+    return {
+        "temperature": params.temperature,
+        "top_k": params.top_k,
+        "top_p": params.top_p,
+        "min_p": params.min_p,
+        "repeat_penalty": params.repeat_penalty,
+        "repeat_last_n": params.repeat_last_n,
+        "num_predict": params.max_tokens,
+        "stop": list(params.stop),
+        "ignore_eos": params.ignore_eos,
+    }

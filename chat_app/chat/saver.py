@@ -1,0 +1,104 @@
+"""Writing a chat without holding up the screen: in order, on another thread, and loud when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from chat_app.chat.conversation import Conversation, Message
+from chat_app.store.transcripts import TranscriptError
+
+
+class ChatFile(Protocol):
+    """What the session asks of a transcript; `MemoryTranscript` is one that forgets."""
+
+    id: str
+    warnings: list[str]
+    read_only: bool
+
+    @property
+    def conversation(self) -> Conversation: ...
+    @property
+    def unsaved(self) -> list[Message]: ...
+    def append(self, message: Message) -> None: ...
+    def checkpoint(self, message: Message) -> None: ...
+    def retry(self) -> None: ...
+    def set_title(self, title: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class MemoryTranscript:
+    """A chat that is never written (`--no-save`)."""
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.warnings: list[str] = []
+        self.read_only = False
+        self.conversation = Conversation()
+
+    @property
+    def unsaved(self) -> list[Message]:
+        return []
+
+    def append(self, message: Message) -> None:
+        if message.id in self.conversation:
+            self.conversation.update(message)
+        else:
+            self.conversation.insert(message)
+
+    checkpoint = append
+
+    def retry(self) -> None:
+        return
+
+    def set_title(self, title: str) -> None:
+        self.conversation.title = title
+
+    def close(self) -> None:
+        return
+
+
+class Saver:
+    """One chat's way to disk. `on_trouble` gets a sentence when a write fails and None when all is well."""
+
+    def __init__(self, chat: ChatFile, on_trouble: Callable[[str | None], None]) -> None:
+        self.chat = chat
+        self._on_trouble = on_trouble
+        self._turn = asyncio.Lock()
+        self._trouble: str | None = None
+
+    async def append(self, message: Message) -> bool:
+        """Put a message on disk; True once it is safe there. A failure is reported, never raised: the
+        transcript keeps the message and writes it before the next one."""
+        return await self._run(lambda: self.chat.append(message))
+
+    async def checkpoint(self, message: Message) -> bool:
+        return await self._run(lambda: self.chat.checkpoint(message))
+
+    async def retry(self) -> bool:
+        return await self._run(self.chat.retry)
+
+    async def set_title(self, title: str) -> bool:
+        return await self._run(lambda: self.chat.set_title(title))
+
+    def save_now(self, message: Message) -> bool:
+        """The same on this thread, for a process that is about to end."""
+        try:
+            self.chat.append(message)
+        except TranscriptError:
+            return False
+        return True
+
+    async def _run(self, write: Callable[[], None]) -> bool:
+        async with self._turn:
+            try:
+                await asyncio.to_thread(write)
+            except TranscriptError as error:
+                self._trouble = str(error)
+                self._on_trouble(self._trouble)
+                return False
+        if self._trouble is not None:
+            self._trouble = None
+            self._on_trouble(None)
+        return True

@@ -1,0 +1,83 @@
+"""Loading the model for a command that runs without the app."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chat_app.config.paths import get_paths
+from chat_app.console.streams import ProgressLine, say
+from chat_app.models.catalogue import ModelNotFound, catalogue_entry, resolve_model
+from chat_app.text.formatting import load_label
+
+if TYPE_CHECKING:
+    from chat_app.config.settings import Settings
+    from llama_core.engine.text import TextEngine
+    from llama_core.events import LoadProgress
+
+
+def locate_model(name: str) -> Path:
+    """The model's file; a model of the catalogue that is not here yet is fetched, with progress on stderr.
+
+    Raises ModelNotFound or DownloadError, each with a sentence that says how to get it.
+    """
+    try:
+        return resolve_model(name)
+    except ModelNotFound as error:
+        if catalogue_entry(error.name) is None:
+            raise
+    from chat_app.models.download.pull import pull
+
+    say(f"The model {name} is not on this machine yet; fetching it.")
+    line = ProgressLine("fetching")
+    try:
+        return pull(name, line.show)
+    finally:
+        line.close()
+
+
+@contextmanager
+def started_engine(settings: Settings) -> Iterator[tuple[TextEngine, Path, float]]:
+    """(engine, model file, seconds it took to load), closed at the end of the block.
+
+    Progress and the settings' notices go to stderr. Raises ModelNotFound, LlamaCoreError, OSError.
+    """
+    for notice in settings.notices:
+        say(notice)
+    path = locate_model(settings.model)
+    started = time.perf_counter()
+    from llama_core.engine.load import load_engine
+
+    line = ProgressLine("loading")
+    try:
+        engine = load_engine(
+            path,
+            backend=settings.backend,
+            threads=settings.threads,
+            ctx_size=settings.ctx_size,
+            kv=settings.kv,
+            tokenizer_path=settings.tokenizer,
+            kernel_cache=get_paths().kernels,
+            on_progress=_reporter(line),
+        )
+    finally:
+        line.close()
+    if settings.ctx_size is not None and engine.ctx_size < settings.ctx_size:
+        say(f"The context is {engine.ctx_size:,} tokens, the model's own limit, not {settings.ctx_size:,}.")
+    try:
+        yield engine, path, time.perf_counter() - started
+    finally:
+        engine.close()
+
+
+def _reporter(line: ProgressLine) -> Callable[[LoadProgress], None]:
+    def report(progress: LoadProgress) -> None:
+        if progress.stage == "kernels":
+            line.say(f"{load_label(progress.stage, None)} (first start only) ...")
+        else:
+            line.show(progress.done_bytes, progress.total_bytes)
+
+    return report

@@ -1,0 +1,75 @@
+"""An end from outside: SIGTERM and SIGHUP save, restore the terminal and leave within two seconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chat_app.tui.app import LlamaChatApp
+
+DEADLINE_S = 1.7
+NAMES = ("SIGTERM", "SIGHUP")
+
+
+class GracefulEnd:
+    """While active, the first signal saves and asks the app to exit. If that takes too long (the event loop
+    may be waiting for a terminal that reads nothing), another thread saves, puts the terminal's modes back
+    and ends the process."""
+
+    def __init__(self, app: LlamaChatApp) -> None:
+        self._app = app
+        self._old: dict[int, Any] = {}
+        self.received: int | None = None
+
+    def __enter__(self) -> GracefulEnd:
+        for name in NAMES:
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None:
+                self._old[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            return
+        self.received = number
+        killer = threading.Timer(DEADLINE_S, self._force)
+        killer.daemon = True
+        killer.start()
+        app = self._app
+        loop = app._loop
+        if loop is not None and loop.is_running():
+            loop.call_soon_threadsafe(self._leave)
+        else:
+            self._force()
+
+    def _leave(self) -> None:
+        assert self.received is not None
+        self._app.save_all()
+        self._app.exit(128 + self.received, return_code=128 + self.received)
+
+    def _force(self) -> None:
+        assert self.received is not None
+        try:
+            self._app.save_all()
+            self._restore_terminal()
+        finally:
+            os._exit(128 + self.received)
+
+    def _restore_terminal(self) -> None:
+        """What can be had back without writing to it: its modes."""
+        before = getattr(self._app._driver, "attrs_before", None)  # LinuxDriver's
+        if before is not None:
+            import termios
+
+            termios.tcsetattr(sys.__stdin__ or 0, termios.TCSANOW, before)

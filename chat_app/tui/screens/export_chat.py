@@ -1,0 +1,71 @@
+"""Where to export a chat to: a file name whose ending chooses the format."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from chat_app.chat.conversation import Conversation
+from chat_app.store.export import ExportError, export_chat
+from chat_app.text.sanitize import clean
+from chat_app.tui.widgets.inputs import CleanInput
+
+
+class ExportScreen(ModalScreen[Path]):
+    """Dismissed with the path written, or None. What went wrong is shown, and the name can be changed."""
+
+    AUTO_FOCUS = "#export-path"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "Close", id="export.close")]
+    DEFAULT_CSS = """
+    ExportScreen {
+        align: center middle; background: $background 60%;
+        #export { width: 76; max-width: 95%; height: auto; padding: 1 2; background: $surface;
+            border: round $primary; }
+        #export-title { text-style: bold; color: $text-primary; }
+        #export-about { color: $text-muted; margin-bottom: 1; }
+        #export-problem { color: $text-error; height: auto; }
+    }
+    """
+
+    def __init__(
+        self, conversation: Conversation, folder: Path, *, model: str = "", created: str = ""
+    ) -> None:
+        super().__init__()
+        self._conversation = conversation
+        self._folder = folder
+        self._model = model
+        self._created = created
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="export"):
+            yield Static(Content("Export this chat"), id="export-title")
+            about = ".md to read · .jsonl one line of OpenAI messages · .json every branch"
+            yield Static(Content(about), id="export-about")
+            # The id and not the title: a title is no safe file name.
+            yield CleanInput(f"{self._conversation.id}.md", id="export-path", select_on_focus=False)
+            yield Static(id="export-problem", markup=False)
+
+    def action_close(self) -> None:
+        self.dismiss(None)
+
+    async def on_input_submitted(self, event: Input.Submitted) -> None:
+        name = event.value.strip()
+        if not name:
+            return
+        try:
+            path = self._folder / Path(name).expanduser()
+            await asyncio.to_thread(
+                export_chat, self._conversation, path, model=self._model, created=self._created
+            )
+        except (ExportError, RuntimeError) as error:  # RuntimeError: a ~name without a home
+            self.query_one("#export-problem", Static).update(Content(clean(str(error))))
+            return
+        self.dismiss(path)

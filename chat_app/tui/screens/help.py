@@ -1,0 +1,91 @@
+"""All keys and commands, read from the bindings and the command table themselves."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from chat_app.chat.commands import COMMANDS
+from chat_app.config.key_names import long_keys
+from chat_app.tui.screens.dialog import Dialog
+
+if TYPE_CHECKING:
+    from chat_app.tui.app import LlamaChatApp
+
+Part = str | tuple[str, str]
+COLUMN = 28  # where the second column begins
+
+
+def key_groups() -> list[tuple[str, list[Binding]]]:
+    """Headline and bindings, in the order of the help screen."""
+    from chat_app.tui.app import LlamaChatApp
+    from chat_app.tui.screens.chat import ChatScreen
+    from chat_app.tui.widgets.message_view import MessageView
+    from chat_app.tui.widgets.prompt import PromptArea
+
+    return [
+        ("Anywhere", _bindings(LlamaChatApp.BINDINGS)),
+        ("In the prompt", _bindings(PromptArea.BINDINGS)),
+        ("In a chat", _bindings(ChatScreen.BINDINGS)),
+        ("On a selected message (Alt+Up)", _bindings(MessageView.BINDINGS)),
+    ]
+
+
+def _bindings(found: Iterable[BindingType]) -> list[Binding]:
+    return [one for one in found if isinstance(one, Binding) and one.id and one.description]
+
+
+def entry(name: str, text: str, width: int) -> list[Part]:
+    """A name and what it does, in the second column; on the next line where the name is too long for it."""
+    room = max(10, width - COLUMN)
+    lines = textwrap.wrap(text, room) or [""]
+    head = f"  {name}"
+    gap = " " * (COLUMN - len(head)) if len(head) < COLUMN else "\n" + " " * COLUMN
+    return [(head, "bold $text-accent"), gap + ("\n" + " " * COLUMN).join(lines) + "\n"]
+
+
+class HelpText(Static):
+    """All of it, wrapped to the width there is."""
+
+    app: LlamaChatApp
+
+    def on_resize(self) -> None:
+        self.update(self._body(self.size.width))
+
+    def _body(self, width: int) -> Content:
+        keymap = self.app.settings.keymap
+        parts: list[Part] = []
+        for headline, bindings in key_groups():
+            parts.append((f"{headline}\n", "bold $text-primary"))
+            for binding in bindings:
+                keys = long_keys(keymap.get(binding.id or "") or binding.key)
+                parts += entry(keys, binding.tooltip or binding.description, width)
+            parts.append("\n")
+        parts.append(("Commands\n", "bold $text-primary"))
+        for command in COMMANDS:
+            parts += entry(", ".join((command.usage, *command.aliases)), command.help, width)
+        parts += [
+            ('\nA block in """ sends several lines', "$foreground 60%"),
+            (" · the mouse selects text, Ctrl+C copies it", "$foreground 60%"),
+            ("\nKeys can be changed in config.toml: [keymap] with the ids ", "$foreground 60%"),
+            (", ".join(one.id or "" for _, found in key_groups() for one in found), "$foreground 60%"),
+        ]
+        return Content.assemble(*parts)
+
+
+class HelpScreen(Dialog[None]):
+    """Keys as they are now, remapped ones included."""
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog -wide -high"):
+            yield Static(Content("Keys and commands"), classes="dialog-title")
+            with VerticalScroll(classes="dialog-body", can_focus=True):
+                yield HelpText()
+            yield Static(Content("Esc closes"), classes="dialog-hint")

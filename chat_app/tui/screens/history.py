@@ -1,0 +1,242 @@
+"""The old chats: a list that narrows while one types, by title and by every word said, with a preview."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from chat_app.store.chat_search import Hit, search_chats, split_terms
+from chat_app.store.transcripts import ChatSummary, TranscriptError, TranscriptStore
+from chat_app.text.sanitize import clean
+from chat_app.tui.screens.confirm import ConfirmScreen
+from chat_app.tui.screens.dialog import Dialog
+from chat_app.tui.screens.export_chat import ExportScreen
+from chat_app.tui.screens.history_rows import chat_row, hit_row, preview
+from chat_app.tui.widgets.inputs import CleanInput
+
+# The list stays quick with any number of chats; the search looks at all of them.
+SHOWN = 300
+SEARCH_DELAY_S = 0.12
+PREVIEW_DELAY_S = 0.06
+
+
+def local_now() -> datetime:
+    return datetime.now().astimezone()
+
+
+class HistoryScreen(Dialog[str]):
+    """Dismissed with the id of the chat to open, or with None."""
+
+    AUTO_FOCUS = "#history-search"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down", "to_list", "To the list", show=False),
+        Binding("slash", "to_search", "Search", id="history.search"),
+        Binding("d,delete", "delete", "Delete", id="history.delete"),
+        Binding("e", "export", "Export", id="history.export"),
+    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]  # noqa: RUF012 - Textual declares it so
+    DEFAULT_CSS = """
+    HistoryScreen {
+        align: center middle; background: $background 60%;
+        #history {
+            width: 96%; max-width: 140; height: 90%; padding: 0 1;
+            background: $surface; border: round $primary; border-title-color: $text-primary;
+        }
+        #history-body { height: 1fr; }
+        #history-list { width: 1fr; height: 1fr; border: none; padding: 0; text-wrap: nowrap;
+            text-overflow: ellipsis; background: $surface; }
+        #history-preview { display: none; width: 1fr; height: 1fr; padding: 0 1;
+            border-left: vkey $panel-lighten-1; scrollbar-size-vertical: 1; }
+        #history-text { width: 100%; height: auto; }
+        #history-note, #history-keys { height: auto; width: 100%; color: $text-muted; }
+        &.-wide #history-preview { display: block; }
+    }
+    """
+
+    def __init__(
+        self, store: TranscriptStore, query: str = "", *, now: Callable[[], datetime] = local_now
+    ) -> None:
+        super().__init__()
+        self._store = store
+        self._query = query
+        self._now = now
+        self._chats: list[ChatSummary] = []
+        self._hits: dict[str, Hit] = {}
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="history") as box:
+            box.border_title = "Chats"
+            yield CleanInput(self._query, placeholder="Search titles and messages", id="history-search")
+            yield Static(id="history-note")
+            with Horizontal(id="history-body"):
+                yield OptionList(id="history-list", markup=False)
+                with VerticalScroll(id="history-preview", can_focus=False):
+                    yield Static(id="history-text", markup=False)
+            keys = "Enter opens · ↓ list · d delete · e export · Esc leaves"
+            yield Static(Content(keys), id="history-keys")
+
+    def begin(self) -> None:
+        self._load()
+
+    @property
+    def _search_box(self) -> Input:
+        return self.query_one("#history-search", Input)
+
+    @property
+    def _list(self) -> OptionList:
+        return self.query_one("#history-list", OptionList)
+
+    def _chosen(self) -> ChatSummary | None:
+        """The chat under the cursor."""
+        at = self._list.highlighted
+        chosen = self._list.get_option_at_index(at).id if at is not None else None
+        return next((chat for chat in self._chats if chat.id == chosen), None)
+
+    # Listing and searching. A newer query, or leaving, ends the search that runs.
+
+    @work(exclusive=True, group="history-search")
+    async def _load(self) -> None:
+        self._note("Reading the chats …")
+        self._chats = await asyncio.to_thread(self._store.list)
+        await self._find(self._search_box.value)
+
+    @on(Input.Changed, "#history-search")
+    def _typed(self) -> None:
+        self._search()
+
+    @work(exclusive=True, group="history-search")
+    async def _search(self) -> None:
+        await asyncio.sleep(SEARCH_DELAY_S)
+        if not self._chats:
+            self._chats = await asyncio.to_thread(self._store.list)
+        await self._find(self._search_box.value)
+
+    async def _find(self, query: str) -> None:
+        terms = split_terms(query)
+        if not terms:
+            self._hits = {}
+            self._show([(chat.id, chat_row(chat, self._now())) for chat in self._chats[:SHOWN]])
+            self._note(self._count_of_all())
+            return
+        stop = threading.Event()
+        try:
+            hits = await asyncio.to_thread(
+                lambda: list(search_chats(self._store.root, self._chats, query, stop.is_set))
+            )
+        finally:
+            stop.set()
+        self._hits = {hit.chat.id: hit for hit in hits}
+        width = self._list.scrollable_content_region.width
+        self._show([(hit.chat.id, hit_row(hit, terms, self._now(), width)) for hit in hits[:SHOWN]])
+        self._note(f"{len(hits):,} of {len(self._chats):,} chats" if hits else "No chat holds these words.")
+
+    def on_resize(self) -> None:
+        if self._hits:  # what is shown of a message depends on the width
+            self._search()
+
+    def _count_of_all(self) -> str:
+        count = len(self._chats)
+        if not count:
+            return "There are no chats yet."
+        rest = f"; the newest {SHOWN} are shown, search for the others" if count > SHOWN else ""
+        return f"{count:,} chat{'' if count == 1 else 's'}{rest}"
+
+    def _show(self, rows: Sequence[tuple[str, Content]]) -> None:
+        before = self._chosen()
+        self._list.clear_options()
+        self._list.add_options(Option(row, id=chat_id) for chat_id, row in rows)
+        ids = [chat_id for chat_id, _ in rows]
+        if before is not None and before.id in ids:
+            self._list.highlighted = ids.index(before.id)
+        else:
+            self._list.highlighted = 0 if ids else None
+        if not ids:
+            self.query_one("#history-text", Static).update("")
+
+    def _note(self, text: str) -> None:
+        self.query_one("#history-note", Static).update(Content(text))
+
+    @on(OptionList.OptionHighlighted)
+    def _moved(self, event: OptionList.OptionHighlighted) -> None:
+        if event.option_id is not None:
+            self._preview(event.option_id)
+
+    @work(exclusive=True, group="history-preview")
+    async def _preview(self, chat_id: str) -> None:
+        await asyncio.sleep(PREVIEW_DELAY_S)
+        hit = self._hits.get(chat_id)
+        found = hit.message_id if hit else None
+        try:
+            chat = await asyncio.to_thread(self._store.read, chat_id)
+            messages = chat.path(chat.leaf(found)) if found in chat and found else chat.path()
+            text = preview(messages, split_terms(self._search_box.value), found)
+        except TranscriptError as error:
+            text = Content(clean(str(error)))
+        self.query_one("#history-text", Static).update(text)
+        self.query_one("#history-preview", VerticalScroll).scroll_home(animate=False)
+
+    # What the keys do.
+
+    def action_to_search(self) -> None:
+        self._search_box.focus()
+
+    def action_to_list(self) -> None:
+        """From the search box: the first row is marked already, so the cursor goes to the one below."""
+        if self._list.option_count:
+            self._list.focus()
+            self._list.action_cursor_down()
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(event.option_id)
+
+    @on(Input.Submitted, "#history-search")
+    def _submitted(self) -> None:
+        chosen = self._chosen()
+        if chosen is not None:
+            self.dismiss(chosen.id)
+
+    @work(group="history-delete")
+    async def action_delete(self) -> None:
+        chosen = self._chosen()
+        if chosen is None:
+            return
+        row = chat_row(chosen, self._now())
+        question = ConfirmScreen("Delete this chat?", row, yes="Delete (y)", no="Keep (n)")
+        if not await self.app.push_screen_wait(question):
+            return
+        try:
+            await asyncio.to_thread(self._store.delete, chosen.id)
+        except TranscriptError as error:
+            self.notify(clean(str(error)), severity="error", markup=False)
+            return
+        self._chats = [chat for chat in self._chats if chat.id != chosen.id]
+        await self._find(self._search_box.value)
+
+    @work(group="history-export")
+    async def action_export(self) -> None:
+        chosen = self._chosen()
+        if chosen is None:
+            return
+        try:
+            chat = await asyncio.to_thread(self._store.read, chosen.id)
+        except TranscriptError as error:
+            self.notify(clean(str(error)), severity="error", markup=False)
+            return
+        chat.title = chosen.title
+        screen = ExportScreen(chat, Path.cwd(), model=chosen.model, created=chosen.created)
+        path = await self.app.push_screen_wait(screen)
+        if path is not None:
+            self.notify(clean(f"Written to {path}"), markup=False)

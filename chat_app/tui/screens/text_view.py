@@ -1,0 +1,54 @@
+"""A text, or a text cut into tokens, on a screen of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.app import ComposeResult
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from chat_app.text.sanitize import clean, clean_line
+from chat_app.tui.screens.dialog import Dialog
+
+MAX_TOKENS_SHOWN = 5000
+
+
+class TextScreen(Dialog[None]):
+    """Read and close."""
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__()
+        self._title = title
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog -wide"):
+            yield Static(Content(clean_line(self._title)), classes="dialog-title")
+            with VerticalScroll(classes="dialog-body", can_focus=True):
+                yield Static(self.body())
+            yield Static(Content("Esc closes"), classes="dialog-hint")
+
+    def body(self) -> Content:
+        return Content(clean(self._text))
+
+
+class TokensScreen(TextScreen):
+    """(id, text) of each token, in alternating colours so that the cuts can be seen."""
+
+    STYLES = ("on $primary 30%", "on $secondary 30%", "on $success 30%")
+
+    def __init__(self, pieces: Sequence[tuple[int, str]]) -> None:
+        super().__init__(f"{len(pieces):,} tokens", "")
+        self._pieces = pieces[:MAX_TOKENS_SHOWN]
+        self._left = len(pieces) - len(self._pieces)
+
+    def body(self) -> Content:
+        parts: list[str | tuple[str, str]] = []
+        for number, (_, text) in enumerate(self._pieces):
+            parts.append((clean(text).replace("\t", "→") or "·", self.STYLES[number % len(self.STYLES)]))
+        ids = " ".join(str(token) for token, _ in self._pieces)
+        if self._left:
+            parts.append(f"\n… and {self._left:,} more")
+        return Content.assemble(*parts, ("\n\n" + ids, "$foreground 60%"))

@@ -1,0 +1,184 @@
+"""One message on the screen: who, the text, and a line about it. A reply is one Markdown widget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.events import Focus
+from textual.message import Message as TextualMessage
+from textual.widgets import Static
+
+from chat_app.chat.conversation import Message
+from chat_app.text import formatting
+from chat_app.text.sanitize import clean, clean_line
+
+if TYPE_CHECKING:
+    from textual.widgets import Markdown
+    from textual.widgets.markdown import MarkdownStream
+
+_STATUS = {
+    "stopped": ("stopped", "$text-warning"),
+    "failed": ("failed", "$text-error"),
+    "partial": ("cut short", "$text-warning"),
+}
+_REASON = {"length": "stopped at num_predict", "context": "stopped: the context is full"}
+
+
+class MessageView(Vertical, can_focus=True):
+    """Focused, it is the selected message: its keys act on it.
+
+    `place` is (which, of how many) among its siblings; `growing` while the engine writes it.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "act('copy')", "Copy", id="message.copy"),
+        Binding("e", "act('edit')", "Edit", id="message.edit"),
+        Binding("r", "act('regenerate')", "Regen", id="message.regenerate", tooltip="Another reply"),
+        Binding("c", "act('continue')", "Continue", id="message.continue"),
+        Binding("b", "act('branch')", "Branch", id="message.branch"),
+        Binding("i", "act('inspect')", "Inspect", id="message.inspect"),
+        Binding("left", "act('previous')", "Previous branch", id="message.previous", show=False),
+        Binding("right", "act('next')", "Next branch", id="message.next", show=False),
+    ]
+
+    class Act(TextualMessage):
+        """A key for a message was pressed."""
+
+        def __init__(self, action: str, message_id: str) -> None:
+            self.action = action
+            self.message_id = message_id
+            super().__init__()
+
+    class Selected(TextualMessage):
+        def __init__(self, message_id: str) -> None:
+            self.message_id = message_id
+            super().__init__()
+
+    def __init__(
+        self, message: Message, *, place: tuple[int, int] = (1, 1), growing: bool = False, saved: bool = True
+    ) -> None:
+        super().__init__(classes=f"message -{message.role}")
+        self.message = message
+        self.place = place
+        self.growing = growing
+        self.saved = saved
+        # Kept, not looked up: a message that comes as the app ends is mounted without its parts.
+        self._head_line = Static(self._head(), classes="message-head")
+        self._foot_line = Static(self._foot(), classes="message-foot")
+        self._markdown: Markdown | None = None
+        self._stream: MarkdownStream | None = None
+
+    def compose(self) -> ComposeResult:
+        yield self._head_line
+        if self.message.role == "assistant":
+            # Imported at the first reply: the first paint must not wait for a Markdown parser.
+            from chat_app.tui.widgets.markdown import ReplyMarkdown
+
+            self._markdown = ReplyMarkdown(clean(self.message.content))
+            yield self._markdown
+        else:
+            yield Static(Content(clean(self.message.content)), classes="message-text")
+        yield self._foot_line
+
+    def on_mount(self) -> None:
+        self.set_class(self.growing, "-growing")
+        self._show_foot()
+
+    async def on_unmount(self) -> None:
+        if self._stream is not None:  # left while it grew: its task would wait for text for ever
+            stream, self._stream = self._stream, None
+            await stream.stop()
+
+    def on_focus(self, event: Focus) -> None:
+        self.post_message(self.Selected(self.message.id))
+
+    def action_act(self, action: str) -> None:
+        self.post_message(self.Act(action, self.message.id))
+
+    # A reply that grows.
+
+    def grow(self, message: Message) -> None:
+        """The engine goes on with this reply: the line about its end goes."""
+        self.message, self.growing = message, True
+        self.add_class("-growing")
+        self._show_head()
+        self._show_foot()
+
+    async def add_text(self, text: str) -> None:
+        """Append to the reply; fast enough to be called for every batch of tokens."""
+        text = clean(text)
+        if self._markdown is None or not text:  # a stream that was never written to cannot be stopped
+            return
+        if self._stream is None:
+            self._stream = type(self._markdown).get_stream(self._markdown)
+        await self._stream.write(text)
+
+    async def settle(self, message: Message, *, saved: bool = True) -> None:
+        """The message has its last state: everything written is on the screen when this returns."""
+        grew = self.growing
+        self.message, self.growing, self.saved = message, False, saved
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            await stream.stop()
+        text = clean(message.content)
+        if self._markdown is not None and self._markdown.source != text:
+            await self._markdown.update(text)
+        if grew:
+            self.remove_class("-growing")
+        self._show_head()
+        self._show_foot()
+
+    def set_place(self, place: tuple[int, int]) -> None:
+        if place != self.place:
+            self.place = place
+            self._show_head()
+
+    def set_saved(self, saved: bool) -> None:
+        if saved != self.saved:
+            self.saved = saved
+            self._show_foot()
+
+    def _show_head(self) -> None:
+        self._head_line.update(self._head())
+
+    def _show_foot(self) -> None:
+        foot = self._foot()
+        self._foot_line.display = bool(foot.plain)
+        self._foot_line.update(foot)
+
+    def _head(self) -> Content:
+        message = self.message
+        if message.role == "user":
+            who: tuple[str, str] = ("You", "bold $text-secondary")
+        elif message.role == "system":
+            who = ("System", "bold $text-accent")
+        else:
+            who = (clean_line(str(message.x.get("model") or "Assistant"), 48), "bold $text-primary")
+        which, of = self.place
+        branch = (f"   ‹ {which}/{of} ›", "$text-accent") if of > 1 else ""
+        return Content.assemble(who, branch)
+
+    def _foot(self) -> Content:
+        parts: list[tuple[str, str]] = []
+        status = self.message.status
+        if not self.saved:
+            parts.append(("not saved", "bold $text-error"))
+        if not self.growing and status in _STATUS:
+            parts.append(_STATUS[status])
+        if status == "failed" and self.message.x.get("error"):
+            parts.append((clean_line(str(self.message.x["error"])), "$text-error"))
+        reason = _REASON.get(str(self.message.x.get("stop_reason")))
+        if reason and not self.growing:
+            parts.append((reason, "$text-warning"))
+        if self.message.role == "assistant" and not self.growing:
+            line = formatting.reply_line(dict(self.message.x))
+            if line:
+                parts.append((line, "$foreground 60%"))
+        spaced: list[str | tuple[str, str]] = []
+        for part in parts:
+            spaced += [(" · ", "$foreground 60%"), part] if spaced else [part]
+        return Content.assemble(*spaced)

@@ -1,0 +1,145 @@
+"""Small lines around the chat: title, banners, queued prompts, offered commands, the welcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.content import Content
+from textual.widgets import Static
+
+from chat_app.engines.messages import EngineInfo
+from chat_app.text import formatting as fmt
+from chat_app.text.sanitize import clean_line
+
+MUTED = "$foreground 60%"
+OFFERS_SHOWN = 8
+
+
+class TitleBar(Static, can_focus=False):
+    """The first line: the app, the chat, the model and whether it is ready."""
+
+    def show(self, title: str, model: str, state: str, style: str) -> None:
+        """`state` in a word or two; `style` colours it."""
+        room = max(0, self.size.width or 80)
+        right: list[str | tuple[str, str]] = [
+            (f"{clean_line(model, 40)}  ", MUTED),
+            ("● ", style),
+            (state, style),
+            " ",
+        ]
+        right_width = sum(len(part if isinstance(part, str) else part[0]) for part in right)
+        left_room = room - right_width - 16
+        name = clean_line(title, left_room) if left_room > 8 and title else ""
+        left: list[str | tuple[str, str]] = [" ", ("llama-chat", "bold $text-primary")]
+        if name:
+            left.append((f"  {name}", "bold"))
+        left_width = sum(Content(part if isinstance(part, str) else part[0]).cell_length for part in left)
+        gap = " " * max(1, room - left_width - right_width)
+        self.update(Content.assemble(*left, gap, *right).truncate(room) if room else Content(""))
+
+
+class Banner(Static, can_focus=False):
+    """Something is wrong and stays wrong until it is mended; hidden while all is well."""
+
+    def show(self, text: str | None, advice: str = "") -> None:
+        self.display = text is not None
+        if text is not None:
+            self.update(Content.assemble((" ! ", "bold"), clean_line(text), (f"  {advice}", "bold")))
+
+
+class QueueLine(Static, can_focus=False):
+    """Prompts that wait for the engine."""
+
+    def show(self, prompts: Sequence[str], reason: str) -> None:
+        self.display = bool(prompts)
+        lines = [f"  {number}. {clean_line(text, 200)}" for number, text in enumerate(prompts[:3], 1)]
+        if len(prompts) > 3:
+            lines.append(f"  … and {len(prompts) - 3} more")
+        head = (f"Queued, sent when {reason} (Esc takes them back)", "$text-warning")
+        self.update(Content.assemble(head, "\n" + "\n".join(lines)))
+
+
+class Offers(Static, can_focus=False):
+    """The commands that begin as what is typed: Up and Down choose one, Tab takes it."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._offers: list[tuple[str, str]] = []
+        self._at = 0
+
+    @property
+    def chosen(self) -> str:
+        """The name of the command that Tab takes."""
+        return self._offers[self._at][0].partition(" ")[0] if self._offers else ""
+
+    def show(self, offers: Sequence[tuple[str, str]]) -> None:
+        """`offers` are (usage, what it does); the choice goes back to the first when they change."""
+        if list(offers) != self._offers:
+            self._offers, self._at = list(offers), 0
+        self.display = bool(offers)
+        self._draw()
+
+    def choose(self, step: int) -> bool:
+        """Move the choice; False where there is nothing to choose from."""
+        if len(self._offers) < 2:
+            return False
+        self._at = (self._at + step) % len(self._offers)
+        self._draw()
+        return True
+
+    def _draw(self) -> None:
+        """As many as fit, around the choice, and how many stand above and below."""
+        first = max(0, min(self._at - OFFERS_SHOWN // 2, len(self._offers) - OFFERS_SHOWN))
+        shown = self._offers[first : first + OFFERS_SHOWN]
+        many = len(self._offers) > 1
+        width = max((len(usage) for usage, _ in shown), default=0)
+        lines: list[str | tuple[str, str]] = []
+        for place, (usage, text) in enumerate(shown, first):
+            lines += [
+                "\n" if lines else "",
+                ("▶ " if many and place == self._at else "  " if many else " ", "bold $text-accent"),
+                (f"{usage:<{width}}  ", "bold $text-accent"),
+                (clean_line(text), MUTED),
+            ]
+        if len(self._offers) > OFFERS_SHOWN:
+            lines.append((f"\n  {self._at + 1} of {len(self._offers)} · ↑ ↓ choose · Tab takes it", MUTED))
+        self.update(Content.assemble(*lines))
+
+
+LOGO = (
+    "   ▗▖▗▖  ",
+    "   ▐▛▜▌  ",
+    "   ▐██   ",
+    "    ██▄▄▄",
+    "    █████",
+    "    █ █ █",
+)
+
+
+class Welcome(Static, can_focus=False):
+    """An empty chat: what this is, what is loaded, and how to begin."""
+
+    def show(self, info: EngineInfo | None, state: str) -> None:
+        if info is None:
+            model = [(state, "$text-warning")]
+        else:
+            size = f"{fmt.mib(info.file_bytes)} MiB"
+            model = [
+                (clean_line(info.name), "bold"),
+                (f"\n{clean_line(info.backend)} · {size} · context {info.ctx_size:,}", MUTED),
+            ]
+            if not info.has_template:
+                model.append(
+                    ("\nA base model: it has no chat template and continues your text.", "$text-warning")
+                )
+        hints = (
+            ("Enter", "sends"),
+            ("Ctrl+J", "or Shift+Enter breaks the line"),
+            ("/", "commands"),
+            ("F1", "all keys"),
+        )
+        keys: list[str | tuple[str, str]] = []
+        for key, what in hints:
+            keys += [("   " if keys else ""), (key, "bold $text-accent"), (f" {what}", MUTED)]
+        logo = ("\n".join(LOGO), "$primary")
+        self.update(Content.assemble(logo, "\n\n", *model, "\n\n", *keys))

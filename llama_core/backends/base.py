@@ -1,0 +1,109 @@
+"""What the engine asks of a model, whichever way it computes: `numpy/` and `jit/` (Numba)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.config import ModelConfig
+
+Logits = Literal["last", "all", "none"]
+KvType = Literal["f32", "f16", "q8"]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReport:
+    """Where the bytes are. `kv_used_bytes` is the part of `kv_bytes` that holds positions;
+    `mapped_bytes` are file pages the kernel may drop (0 once nothing refers to the file);
+    `resident_bytes` is the process's resident size as the system counts it."""
+
+    weights_bytes: int
+    kv_bytes: int
+    kv_used_bytes: int
+    scratch_bytes: int
+    mapped_bytes: int
+    resident_bytes: int
+
+
+class Cache(Protocol):
+    """The keys and values of the positions computed so far."""
+
+    @property
+    def length(self) -> int:
+        """Positions held."""
+
+    @property
+    def capacity(self) -> int:
+        """Positions that fit."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes reserved."""
+
+    def truncate(self, length: int) -> None:
+        """Forget every position from `length` on. Raises ValueError when `length` exceeds what is held."""
+
+
+class Model(Protocol):
+    """A loaded model."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    @property
+    def backend(self) -> str:
+        """For people: "numpy float32", "jit avx512-vnni", ..."""
+
+    @property
+    def threads(self) -> int: ...
+
+    @property
+    def prefill_chunk(self) -> int:
+        """How many prompt tokens one `forward` takes best; the engine never passes more."""
+
+    @property
+    def weights_bytes(self) -> int: ...
+
+    @property
+    def scratch_bytes(self) -> int: ...
+
+    @property
+    def mapped_bytes(self) -> int: ...
+
+    def new_cache(self, capacity: int) -> Cache:
+        """An empty cache. Raises NotEnoughMemoryError before allocating what would not fit."""
+
+    def forward(
+        self,
+        token_ids: NDArray[np.int32],
+        cache: Cache,
+        *,
+        logits: Logits = "last",
+        cancelled: Callable[[], bool] | None = None,
+    ) -> NDArray[np.float32]:
+        """Compute `token_ids`, shape (n,), at positions cache.length .. cache.length + n and append them.
+
+        Returns float32 logits, valid until the next call: (vocab_size,) for "last", (n, vocab_size) for
+        "all", (0,) for "none". `cancelled` is asked between layers: when it answers True, `Cancelled` is
+        raised and the cache keeps its length. Raises ContextFullError when the cache cannot hold n more.
+        """
+
+    def close(self) -> None:
+        """Stop helper threads; the model is unusable afterwards. May be called twice."""
+
+
+def require_tokens(sequences: Sequence[tuple[NDArray[np.int32], Cache]], most: int) -> int:
+    """The tokens of a pass over all sequences. Raises ValueError where there are none or more than `most`, a
+    sequence without any, or two that would write into one cache."""
+    n = sum(len(ids) for ids, _ in sequences)
+    if not 0 < n <= most:
+        raise ValueError(f"a pass takes 1 to {most} tokens, not {n}")
+    if not all(len(ids) for ids, _ in sequences):
+        raise ValueError("a sequence of a pass has no token")
+    if len({id(cache) for _, cache in sequences}) < len(sequences):
+        raise ValueError("two sequences of a pass have the same cache")
+    return n

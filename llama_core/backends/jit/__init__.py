@@ -1,0 +1,101 @@
+"""The compiled backend: a model in packed 4- and 8-bit weights with kernels built by Numba and llvmlite.
+
+plan.py, packing.py, weights.py     a file's tensors as panels of sixteen rows (drawn in layout.py)
+kernels/     a small language for vector instructions, and the kernels written in it
+control/     phases, scheduling and the records that a step reads: control code, which Numba compiles
+build/       both together into machine code for this processor; the cache of it
+workspace.py, threads.py, cache.py, model.py     memory, helper threads, `forward`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llama_core.backends.base import KvType
+from llama_core.backends.jit.control.fields import MAX_THREADS
+from llama_core.backends.jit.layout import KV_KINDS
+from llama_core.backends.jit.plan import shape_problem
+from llama_core.cores import usable_cores
+from llama_core.errors import KernelsUnavailableError, LlamaCoreError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from llama_core.backends.jit.model import JitLlama
+    from llama_core.checkpoint import Checkpoint
+    from llama_core.events import LoadProgress
+
+# Forces an instruction set (a name from variants.py), for tests and comparisons.
+ISA_VARIABLE = "LLAMA_CORE_JIT_ISA"
+
+
+def jit_available() -> str | None:
+    """None when the compiled backend can run here, else the reason; imports nothing heavy."""
+    for package in ("numba", "llvmlite"):
+        if importlib.util.find_spec(package) is None:
+            return f"the package {package} is not installed"
+    return None
+
+
+def load_jit_model(
+    checkpoint: Checkpoint,
+    *,
+    threads: int | None = None,
+    kv: KvType = "f32",
+    kernel_cache: Path | None = None,
+    on_progress: Callable[[LoadProgress], None] | None = None,
+    isa: str | None = None,
+) -> JitLlama:
+    """Pack a checkpoint's weights and load (or build) the kernels.
+
+    threads: None for all cores. kv: how keys and values are kept. kernel_cache: a folder for machine code;
+    without one it is built anew in each process. isa: forces a variant (see `variants.py`); default: the
+    environment's LLAMA_CORE_JIT_ISA, else the best. Raises UnsupportedModelError for a shape the kernels
+    cannot take, KernelsUnavailableError where the system forbids them, ModelFormatError,
+    NotEnoughMemoryError, LlamaCoreError for a wrong LLAMA_CORE_JIT_ISA, ValueError for a wrong argument.
+    """
+    from llama_core.backends.jit.build.builder import KernelLoad
+    from llama_core.backends.jit.build.variants import choose, host_features
+    from llama_core.backends.jit.model import JitLlama
+    from llama_core.backends.jit.weights import PackedWeights
+
+    if kv not in KV_KINDS:
+        raise ValueError(f"the kv type is {kv!r}, expected {' or '.join(KV_KINDS)}")
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise ValueError(f"threads is {threads}, expected 1 to {MAX_THREADS}")
+    _check_shape(checkpoint)
+    try:
+        variant = choose(host_features(), isa or os.environ.get(ISA_VARIABLE))
+    except ValueError as error:
+        if isa:
+            raise
+        raise LlamaCoreError(f"{ISA_VARIABLE}: {error}") from error
+    n_threads = threads or min(usable_cores(), MAX_THREADS)
+    with _kernels_wanted():
+        kernels = KernelLoad(variant, kernel_cache, on_progress)
+    try:
+        weights = PackedWeights(checkpoint, n_threads, on_progress)
+        with _kernels_wanted():
+            library = kernels.library()
+    except BaseException:  # Ctrl+C too: the build is a process of its own
+        kernels.abandon()
+        raise
+    return JitLlama(checkpoint, weights, library, variant, n_threads, kv=KV_KINDS[kv])
+
+
+@contextlib.contextmanager
+def _kernels_wanted() -> Iterator[None]:
+    """Where neither a temporary folder nor executable memory is to be had, it is not the model's fault."""
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        raise KernelsUnavailableError(f"the compiled backend cannot run here: {error}") from error
+
+
+def _check_shape(checkpoint: Checkpoint) -> None:
+    problem = shape_problem(checkpoint.config)
+    if problem is not None:
+        raise UnsupportedModelError(checkpoint.path, "config", f"{problem} (use --backend numpy)")

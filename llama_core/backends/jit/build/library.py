@@ -1,0 +1,170 @@
+"""The compiled kernels in files and in this process.
+
+Neither Numba nor LLVM is imported where the cache has what is needed: they would take longer, and more
+memory, than everything else at a start together.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import mmap
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llama_core.events import LoadProgress
+from llama_core.backends.jit.build.variants import Isa, cpu_description, llvm_feature_list
+
+OnProgress = Callable[[LoadProgress], None]
+
+
+def sources_digest() -> str:
+    """Of the files of the compiled backend as they are now."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parents[1]
+    for source in sorted(package.rglob("*.py")):
+        digest.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()
+
+
+# As they were when this process read them. An upgrade may change them under a program that runs, and kernels
+# of the new sources would take its plans for theirs.
+SOURCES = sources_digest()
+# Kernels of an older version are kept so long, for whoever goes back to it.
+KEPT_S = 60 * 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What the builder made: one piece of flat code with the entries' offsets in it (`flatten.py`), or, where
+    that cannot be, object files with their symbols."""
+
+    pieces: tuple[bytes, ...]
+    entries: dict[str, int] | dict[str, str]
+
+    @property
+    def is_flat(self) -> bool:
+        return all(isinstance(place, int) for place in self.entries.values())
+
+
+class Library:
+    """Machine code in this process. Calls go through ctypes, which holds no interpreter lock meanwhile."""
+
+    def __init__(self, built: Built) -> None:
+        self._memory, addresses = _place_flat(built) if built.is_flat else _place_objects(built)
+        self._result = ctypes.c_void_p()
+        self.run = self._function(addresses["run"], 1)
+        self.helper = self._function(addresses["helper"], 2)
+        self.stop = self._function(addresses["stop"], 1)
+
+    def _function(self, address: int, n_args: int) -> Callable[..., None]:
+        # Numba's functions take the addresses of a result and of an exception first; ours have neither.
+        pointer = ctypes.POINTER(ctypes.c_void_p)
+        type_ = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, *[ctypes.c_int64] * n_args)
+        function: Any = type_(address)
+        unused = ctypes.byref(self._result)
+
+        def call(*args: int) -> None:
+            function(unused, unused, *args)
+
+        return call
+
+
+def _place_flat(built: Built) -> tuple[object, dict[str, int]]:
+    """Copy flat code into memory of its own; returns its owner and the entries' addresses."""
+    (code,) = built.pieces
+    memory = mmap.mmap(-1, len(code))
+    memory.write(code)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    # Writable first, executable after, never both.
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    protection = mmap.PROT_READ | mmap.PROT_EXEC
+    if libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(len(code)), protection):
+        raise OSError(ctypes.get_errno(), "the system refuses to make memory executable")
+    return memory, {name: start + int(offset) for name, offset in built.entries.items()}
+
+
+def _place_objects(built: Built) -> tuple[object, dict[str, int]]:
+    """The same for object files, by LLVM."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    for piece in built.pieces:
+        engine.add_object_file(llvm.ObjectFileRef.from_data(piece))
+    engine.finalize_object()
+    return engine, {name: engine.get_function_address(str(s)) for name, s in built.entries.items()}
+
+
+def cache_key(isa: Isa) -> str:
+    """Names everything the machine code depends on: our sources, the compilers, the processor."""
+    versions = [importlib.metadata.version(package) for package in ("numba", "llvmlite")]
+    system = f"{platform.system()} {platform.machine()}"
+    parts = "\0".join((SOURCES, isa.name, system, _processor(), *versions))
+    return f"{isa.name}-{hashlib.sha256(parts.encode()).hexdigest()[:24]}"
+
+
+def _processor() -> str:
+    described = cpu_description()
+    if described is not None:
+        # Clock rates change from start to start.
+        changing = ("cpu mhz", "bogomips")
+        return "\n".join(x for x in described.splitlines() if not x.lower().startswith(changing))
+    import llvmlite.binding as llvm
+
+    return f"{llvm.get_host_cpu_name()} {llvm_feature_list()}"
+
+
+def read_built(path: Path) -> Built | None:
+    """A library from a file, or None where there is none that is whole and of our sources."""
+    try:
+        header, _, code = path.read_bytes().partition(b"\n")
+        described = json.loads(header)
+        entries, sizes = described["entries"], described["sizes"]
+        if described["sha256"] != _digest(entries, sizes, code):
+            return None
+        kinds = {type(place) for place in entries.values()}
+        ends = itertools.accumulate(sizes)
+        pieces = tuple(code[end - size : end] for end, size in zip(ends, sizes, strict=True))
+        return Built(pieces, entries) if kinds in ({int}, {str}) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or not what we wrote
+        return None
+
+
+def write_built(path: Path, built: Built) -> None:
+    """Keep a library. A folder that cannot be written costs the next start its time, nothing else."""
+    code = b"".join(built.pieces)
+    sizes = [len(piece) for piece in built.pieces]
+    header = {"entries": built.entries, "sizes": sizes, "sha256": _digest(built.entries, sizes, code)}
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Written aside and renamed, so that no other process ever sees half a file.
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+            try:
+                file.write(json.dumps(header).encode() + b"\n" + code)
+                file.close()
+                os.replace(file.name, path)
+            except OSError:
+                os.unlink(file.name)
+                raise
+        for other in path.parent.glob("*.kernels"):
+            if other.stat().st_mtime < time.time() - KEPT_S:
+                other.unlink()
+    except OSError:
+        return
+
+
+def _digest(entries: Any, sizes: Any, code: bytes) -> str:
+    """Of all that is placed and called, and of what it was built from: another process built it."""
+    return hashlib.sha256(json.dumps([SOURCES, entries, sizes]).encode() + code).hexdigest()

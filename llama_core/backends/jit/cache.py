@@ -1,0 +1,39 @@
+"""The compiled model's KV cache: the layout of a block is drawn in `attention.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llama_core.backends.jit.buffers import address
+from llama_core.backends.jit.layout import BLOCK_POSITIONS, KvKind, ceil_div
+from llama_core.backends.numpy.positions import Positions
+from llama_core.config import ModelConfig
+from llama_core.memory import require_memory, small_page_memory
+
+
+class JitCache(Positions):
+    """Keys and values of up to `capacity` positions. Raises NotEnoughMemoryError before allocating.
+
+    Keys, and the same again for values:
+
+        | layer 0, head 0: its blocks of 64 positions | layer 0, head 1: its blocks | ... | layer 1 ...
+        | block 0 | block 1 | ... | block n-1         |
+
+    So decoding reads a head as one stream, and the pages behind the positions in use are not taken.
+    """
+
+    def __init__(self, config: ModelConfig, capacity: int, kind: KvKind) -> None:
+        super().__init__(capacity)
+        self.kind = kind
+        # Bytes of the keys (or values) of one head in one layer.
+        self.head_bytes = ceil_div(capacity, BLOCK_POSITIONS) * kind.block_bytes(config.head_dim)
+        half = config.n_layers * config.n_kv_heads * self.head_bytes
+        require_memory(f"The KV cache of {capacity:,} tokens", 2 * half, "try a smaller context (num_ctx)")
+        self._keys, self._values = (
+            np.frombuffer(small_page_memory(half), dtype=np.uint8) for _ in ("keys", "values")
+        )
+        self.keys_address, self.values_address = address(self._keys), address(self._values)
+
+    @property
+    def nbytes(self) -> int:
+        return self._keys.nbytes + self._values.nbytes

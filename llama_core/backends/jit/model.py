@@ -1,0 +1,287 @@
+"""The compiled model: the same `forward` as `llama_core.backends.numpy.model.Llama`, from packed weights.
+
+Python's part of a step is small: look up the embeddings, fill in the plan, call. See `step.py` for the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.backends.base import Cache, Logits, require_tokens
+from llama_core.backends.jit.buffers import address
+from llama_core.backends.jit.build.library import Library
+from llama_core.backends.jit.build.variants import Isa
+from llama_core.backends.jit.cache import JitCache
+from llama_core.backends.jit.control import fields
+from llama_core.backends.jit.layout import BLOCK_POSITIONS, KV_KINDS, KvKind
+from llama_core.backends.jit.prefetch import LookAhead
+from llama_core.backends.jit.threads import Team
+from llama_core.backends.jit.weights import PackedWeights
+from llama_core.backends.jit.workspace import SMALL_TOKENS, WIDE_TOKENS, Workspace
+from llama_core.checkpoint import Checkpoint
+from llama_core.config import ModelConfig
+from llama_core.errors import Cancelled
+from llama_core.memory import require_memory
+from llama_core.quant.dequantize import dequantize
+
+F32 = NDArray[np.float32]
+
+PREFILL_CHUNK = 128
+# Cancellation is asked for between calls, and a call should last no longer than this, on a machine that
+# does half of what a slow laptop's core does.
+CALL_S = 0.04
+SLOW_BYTES_PER_S = 5e9
+SLOW_PRODUCTS_PER_S = 50e9
+
+
+class JitLlama:
+    """A loaded model; implements `backend.Model` and `forward_batch`."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        weights: PackedWeights,
+        library: Library,
+        isa: Isa,
+        threads: int,
+        *,
+        kv: KvKind = KV_KINDS["f32"],
+    ) -> None:
+        self._config = checkpoint.config
+        self._isa = isa
+        self._threads = threads
+        self._kv = kv
+        self._weights = weights
+        self._max_tokens = min(PREFILL_CHUNK, self._config.max_seq_len)
+        freqs = checkpoint.tensors.get("rope_freqs")
+        self._freq_divisors = None if freqs is None else freqs.to_float32()
+        self._work = Workspace(self._config, weights, threads, self._max_tokens, kv=kv)
+        self._plan = self._work.plan
+        n = self._max_tokens
+        self._tiles = {count: _tiles(count, isa.tiles) for count in range(1, n + 1)}
+        self._tokens = np.zeros((n, 4), dtype=np.int64)
+        self._spans = np.zeros((n, 2), dtype=np.int64)
+        self._runs = np.zeros((n, 4), dtype=np.int64)
+        self._logit_rows = np.zeros(n, dtype=np.int64)
+        self._look_ahead = LookAhead()
+        self._finishes_all = False
+        for field, array in (
+            (fields.TOKENS, self._tokens),
+            (fields.SPANS, self._spans),
+            (fields.RUNS, self._runs),
+            (fields.LOGIT_ROWS, self._logit_rows),
+        ):
+            self._plan[field] = address(array)
+        tables = (self._tiles, self._tokens, self._spans, self._runs, self._logit_rows)
+        memory = (*self._work.memory, tables, weights)
+        self._team: Team | None = Team(library, self._plan, self._work.shared, memory)
+
+    @property
+    def config(self) -> ModelConfig:
+        return self._config
+
+    @property
+    def backend(self) -> str:
+        """For people: the instructions used, and how the file's types are kept."""
+        kept = ", ".join(f"{source} as {packed}" for source, packed in self._weights.kinds)
+        kv = "" if self._kv.name == "f32" else f", kv {self._kv.name}"
+        return f"jit {self._isa.name} ({kept}{kv})"
+
+    @property
+    def threads(self) -> int:
+        return self._threads
+
+    @property
+    def prefill_chunk(self) -> int:
+        return self._max_tokens
+
+    @property
+    def weights_bytes(self) -> int:
+        return self._weights.nbytes
+
+    @property
+    def scratch_bytes(self) -> int:
+        return self._work.nbytes
+
+    @property
+    def mapped_bytes(self) -> int:
+        """The embedding is read from the file, row by row."""
+        return self._weights.embedding.nbytes
+
+    def new_cache(self, capacity: int) -> JitCache:
+        """An empty cache. Raises NotEnoughMemoryError before allocating what would not fit."""
+        cache = JitCache(self._config, capacity, self._kv)
+        self._work.grow_positions(capacity, self._freq_divisors)
+        return cache
+
+    def forward(
+        self,
+        token_ids: NDArray[np.int32],
+        cache: Cache,
+        *,
+        logits: Logits = "last",
+        cancelled: Callable[[], bool] | None = None,
+    ) -> F32:
+        """Compute `token_ids`, (n,) with n <= prefill_chunk, behind what `cache` holds; see `backend.Model`.
+
+        The bits of the logits do not depend on how tokens are cut into calls, nor on the threads.
+        """
+        n = len(token_ids)
+        count = {"last": 1, "all": n, "none": 0}[logits]
+        rows = self._run([(token_ids, cache)], range(n - count, n), cancelled)
+        if logits == "none":
+            return rows.reshape(-1)
+        return rows[0] if logits == "last" else rows
+
+    def forward_batch(
+        self,
+        sequences: Sequence[tuple[NDArray[np.int32], Cache]],
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> F32:
+        """Several sequences in one step, each with its own cache, together at most `prefill_chunk` tokens.
+
+        Returns the logits after each one's last token, (n_sequences, vocab_size), valid until the next call:
+        bit for bit those of the sequence alone.
+        """
+        lasts = np.cumsum([len(ids) for ids, _ in sequences]) - 1
+        return self._run(sequences, lasts.tolist(), cancelled)
+
+    def fix_look_ahead(self, distance: int) -> None:
+        """From now on ask for weights `distance` bytes ahead, for experiments: decoding then does not find
+        out what is best."""
+        self._look_ahead.distance, self._look_ahead.fixed = distance, True
+
+    def finish_all_tokens(self, all_tokens: bool) -> None:
+        """Whether the last layer finishes tokens, too, whose logits nobody asks for: for experiments."""
+        self._finishes_all = all_tokens
+
+    def set_outliers(self, outlier: float, hidden: float) -> None:
+        """Where a number of the activations stands apart (see `workspace.py`); `math.inf`: nowhere."""
+        self._work.set_outliers(outlier, hidden)
+
+    def close(self) -> None:
+        """Stop the helper threads. May be called twice."""
+        if self._team is not None:
+            self._team.close()
+            self._team = None
+
+    def _run(
+        self,
+        sequences: Sequence[tuple[NDArray[np.int32], Cache]],
+        logit_rows: Sequence[int],
+        cancelled: Callable[[], bool] | None,
+    ) -> F32:
+        """All layers; the logits after `logit_rows`, (len(logit_rows), vocab_size). Advances the caches."""
+        if self._team is None:
+            raise ValueError("the model is closed")
+        n, n_logits = self._begin(sequences, logit_rows), len(logit_rows)
+        unfinished = 0
+        if not self._finishes_all:  # the first row of logits is the earliest token's
+            unfinished = int(self._tiles[n][logit_rows[0], 0]) if n_logits else n
+        plan, n_layers = self._plan, self._config.n_layers
+        plan[fields.LOOK_AHEAD] = self._look_ahead.distance
+        began = time.perf_counter()
+        step = self._layers_per_call(n)
+        for first in range(0, n_layers, step):
+            if cancelled is not None and cancelled():
+                raise Cancelled
+            last = min(n_layers, first + step)
+            plan[fields.FIRST_LAYER], plan[fields.LAST_LAYER] = first, last
+            plan[fields.N_LOGITS] = n_logits if last == n_layers else 0
+            plan[fields.UNFINISHED] = unfinished if last == n_layers else 0
+            self._team.run()
+        if n == 1:
+            self._look_ahead.took(time.perf_counter() - began)
+        for ids, cache in sequences:
+            _own(cache).advance(len(ids))
+        return self._work.logits[:n_logits, : self._config.vocab_size]
+
+    def _layers_per_call(self, n: int) -> int:
+        layer_bytes = self._weights.nbytes / (self._config.n_layers + 1)
+        layer_s = max(layer_bytes / SLOW_BYTES_PER_S, 2 * layer_bytes * n / SLOW_PRODUCTS_PER_S)
+        return max(1, min(self._config.n_layers, int(CALL_S / layer_s)))
+
+    def _begin(self, sequences: Sequence[tuple[NDArray[np.int32], Cache]], logit_rows: Sequence[int]) -> int:
+        """Check everything, look up the embeddings and plan the step; returns the number of tokens."""
+        n, n_logits = require_tokens(sequences, self._max_tokens), len(logit_rows)
+        self._logit_rows[:n_logits] = logit_rows
+        if n_logits > 1:
+            if n_logits * self._config.vocab_size > self._work.logits.size:
+                nbytes = 4 * n_logits * self._config.vocab_size
+                require_memory(f"Logits of {n_logits} tokens", nbytes, "take fewer tokens at once")
+            self._work.grow_logits(n_logits)
+        plan = self._plan
+        row = 0
+        for ids, cache in sequences:
+            own = _own(cache)
+            if own.kind != self._kv:
+                raise ValueError("the cache keeps its numbers another way than this model")
+            own.require_room(len(ids))
+            self._embed(ids, row)
+            entries = self._tokens[row : row + len(ids)]
+            entries[:, 0] = range(own.length, own.length + len(ids))
+            entries[:, 1:] = own.keys_address, own.values_address, own.head_bytes
+            row += len(ids)
+        plan[fields.N] = n
+        plan[fields.TILE_OF] = address(self._tiles[n])
+        plan[fields.LOGIT_TILE_OF] = address(self._tiles[max(1, n_logits)])
+        small = len(sequences) == 1 and n <= SMALL_TOKENS
+        plan[fields.SMALL], plan[fields.N_RUNS] = small, 0
+        if small:
+            first = max(0, int(self._tokens[0, 0]) - int(plan[fields.WINDOW]) + 1) // BLOCK_POSITIONS
+            plan[fields.FIRST_BLOCK] = first
+            plan[fields.N_BLOCKS] = int(self._tokens[n - 1, 0]) // BLOCK_POSITIONS + 1 - first
+        else:
+            self._cut(n, [len(ids) for ids, _ in sequences])
+        return n
+
+    def _embed(self, ids: NDArray[np.int32], row: int) -> None:
+        """Rows of the embedding table into the residual stream, straight from the file."""
+        if ids.min() < 0 or ids.max() >= self._config.vocab_size:
+            raise ValueError(f"token ids must be 0 to {self._config.vocab_size - 1}")
+        table, rows, dim = self._weights.embedding, slice(row, row + len(ids)), self._config.dim
+        dequantize(table.raw[ids], table.fmt, out=self._work.x[rows, :dim])
+        self._work.x[rows, dim:] = 0.0  # where a token's NaN, times the zeros of padding, may still stand
+
+    def _cut(self, n: int, lengths: Sequence[int]) -> None:
+        """Cut the tokens into runs, where there are enough of them, and those into attention's spans."""
+        largest_tile = self._isa.tiles[0]
+        wide = n >= WIDE_TOKENS * self._threads
+        # Whole tiles, so that no tile belongs to two runs.
+        run = -(-n // (self._threads * largest_tile)) * largest_tile if wide else n
+        sequence_ends = set(np.cumsum(lengths).tolist())
+        n_spans = n_runs = 0
+        for first in range(0, n, run):
+            last, spans_before, start = min(n, first + run), n_spans, first
+            for end in range(first + 1, last + 1):
+                if end == last or end in sequence_ends or end - start == self._work.span_tokens:
+                    self._spans[n_spans] = start, end - start
+                    n_spans += 1
+                    start = end
+            self._runs[n_runs] = first, last - first, spans_before, n_spans - spans_before
+            n_runs += 1
+        self._plan[fields.N_SPANS] = n_spans
+        self._plan[fields.N_RUNS] = n_runs if wide else 0
+
+
+def _tiles(count: int, sizes: tuple[int, ...]) -> NDArray[np.int64]:
+    """(count, 2): for each of `count` tokens, the first token and the size of the tile it is in."""
+    entries = np.zeros((count, 2), dtype=np.int64)
+    start = 0
+    while start < count:
+        size = next(s for s in sizes if s <= count - start)
+        entries[start : start + size] = start, size
+        start += size
+    return entries
+
+
+def _own(cache: Cache) -> JitCache:
+    """The cache as this model's own kind; raises TypeError for another backend's."""
+    if not isinstance(cache, JitCache):
+        raise TypeError(f"the compiled model needs its own cache, not {type(cache).__name__}")
+    return cache

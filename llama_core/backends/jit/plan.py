@@ -1,0 +1,100 @@
+"""What the compiled backend makes of a model's tensors: which of them form a matrix, how each is kept, and
+how much memory all take. No weight is read here and nothing heavy imported, since `models inspect` asks too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from llama_core.backends.jit.control import fields
+from llama_core.backends.jit.layout import PANEL_ROWS, Q4, Q4M, Q8, PackedKind, n_panels, packed_bytes
+from llama_core.checkpoint import Tensor, tensor_shapes
+from llama_core.config import ModelConfig
+from llama_core.quant.table import Q4_0, Q4_1, Q8_0
+
+# Formats that keep their very numbers (see `packing.py`).
+NATIVE = {Q4_0.name: Q4, Q4_1.name: Q4M, Q8_0.name: Q8}
+# Cache lines: what is taken from the arena starts on one.
+LINE_BYTES = 64
+
+
+def shape_problem(config: ModelConfig) -> str | None:
+    """Why the kernels cannot run a model of this shape, or None where they can."""
+    for name, value in (("head_dim", config.head_dim), ("the rotated part of a head", config.n_rotated)):
+        if value % 16:
+            return f"{name} is {value}; the compiled backend needs a multiple of 16"
+    return None
+
+
+def kind_of(tensors: Sequence[Tensor]) -> PackedKind:
+    """How tensors that form one matrix are packed together: their own blocks where all have the same."""
+    kinds = {NATIVE.get(t.fmt.name, Q8) for t in tensors}
+    return kinds.pop() if len(kinds) == 1 else Q8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedMatrix:
+    """Some tensors as one matrix; their rows follow each other, or alternate panel by panel (gate and up)."""
+
+    tensors: tuple[Tensor, ...]
+    alternate: bool = False
+
+    @property
+    def kind(self) -> PackedKind:
+        return kind_of(self.tensors)
+
+    @property
+    def columns(self) -> int:
+        return self.tensors[0].shape[1]
+
+    @property
+    def panels(self) -> int:
+        return sum(n_panels(t.shape[0]) for t in self.tensors)
+
+    @property
+    def nbytes(self) -> int:
+        return packed_bytes(self.kind, self.panels * PANEL_ROWS, self.columns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackingPlan:
+    """matrices: four a layer (q, k, v; o; gate and up; down), then the one that computes the logits, in the
+    order in which a token reads them. vectors: norms and biases by name. embedding: read from the file, row
+    by row, while the model runs."""
+
+    matrices: tuple[PackedMatrix, ...]
+    vectors: Mapping[str, Tensor]
+    embedding: Tensor
+    n_layers: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arena that holds all of it but the embedding, with the records that point to it."""
+        words = len(self.matrices) * fields.MATRIX_WORDS + self.n_layers * fields.LAYER_WORDS
+        floats = sum(-(-t.shape[0] // 32) * 32 for t in self.vectors.values())
+        slack = LINE_BYTES * (len(self.matrices) + len(self.vectors) + 2)
+        return sum(m.nbytes for m in self.matrices) + 4 * floats + 8 * words + slack
+
+
+def plan_packing(config: ModelConfig, tensors: Mapping[str, Tensor]) -> PackingPlan:
+    """The plan for a model's tensors (names and shapes as in `checkpoint.py`, checked by the caller)."""
+    names = [name for name, shape in tensor_shapes(config, tensors) if len(shape) == 1]
+    head = tensors["embed_tokens" if config.tie_embeddings else "lm_head"]
+    matrices = [matrix for i in range(config.n_layers) for matrix in _layer_matrices(tensors, i)]
+    return PackingPlan(
+        matrices=(*matrices, PackedMatrix((head,))),
+        vectors={name: tensors[name] for name in names if name != "rope_freqs"},
+        embedding=tensors["embed_tokens"],
+        n_layers=config.n_layers,
+    )
+
+
+def _layer_matrices(tensors: Mapping[str, Tensor], i: int) -> Iterator[PackedMatrix]:
+    def get(*names: str) -> tuple[Tensor, ...]:
+        return tuple(tensors[f"layers.{i}.{name}_proj"] for name in names)
+
+    yield PackedMatrix(get("q", "k", "v"))
+    yield PackedMatrix(get("o"))
+    yield PackedMatrix(get("gate", "up"), alternate=True)
+    yield PackedMatrix(get("down"))

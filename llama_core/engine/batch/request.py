@@ -1,0 +1,72 @@
+"""What goes into a batch, what comes out, and a request while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.backends.base import Cache
+from llama_core.errors import LlamaCoreError
+from llama_core.events import FinishReason
+from llama_core.sampling import Sampler, SamplingParams
+
+BatchReason = FinishReason | Literal["failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRequest:
+    """A prompt to be continued. `key` names it to the caller.
+
+    `ends` sees each token of the reply in turn and answers True to end it there (a stop string was found);
+    the token it answers for stays part of the result's `ids`.
+    """
+
+    key: str
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams
+    stop_ids: frozenset[int] = frozenset()
+    ends: Callable[[int], bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """A finished request. Reason "failed" comes with the error; its `ids` are those drawn before it."""
+
+    key: str
+    reason: BatchReason
+    ids: tuple[int, ...]
+    prompt_n: int
+    seed: int
+    error: LlamaCoreError | None = None
+
+
+@dataclass(slots=True, eq=False)
+class RunningRequest:
+    """A request that has joined. `pending`: tokens that the model has not seen yet, shape (n,) int32."""
+
+    request: BatchRequest
+    cache: Cache
+    sampler: Sampler
+    rng: np.random.Generator
+    seed: int
+    pending: NDArray[np.int32]
+    history: list[int] = field(default_factory=list)
+
+    @property
+    def prompt_n(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.request.prompt_ids)
+
+    @property
+    def decoding(self) -> bool:
+        """Whether the prompt is computed and tokens are being drawn."""
+        return len(self.history) > self.prompt_n
+
+    def result(self, reason: BatchReason, error: LlamaCoreError | None = None) -> BatchResult:
+        """How it ended."""
+        ids = tuple(self.history[self.prompt_n :])
+        return BatchResult(self.request.key, reason, ids, self.prompt_n, self.seed, error)

@@ -1,0 +1,256 @@
+"""Continuous batching: many requests share each step of one model.
+
+Decoding one sequence reads every weight to make one token. Decoding sixteen reads them once for sixteen,
+so a batch costs little more than one until arithmetic, not memory, is the limit. Requests need not start
+or end together: between any two steps finished ones leave and waiting ones join (iteration-level
+scheduling, Orca, OSDI 2022), and a long prompt is fed in pieces beside the others' decoding so that it
+holds nobody up (chunked prefill, arXiv:2308.16369).
+
+A step's plan, within `token_budget` tokens:
+
+    decoding sequences, one token each  |  prompts in order of arrival, each as much as still fits
+
+All of them go through the model as one forward; attention alone looks at each sequence by itself.
+
+Memory: a request reserves KV for its prompt and the longest reply it may give when it joins, and the sum
+of reservations never exceeds `kv_budget_bytes`. The others wait, first come first served.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.backends.base import Cache, Model
+from llama_core.engine.batch.request import BatchRequest, BatchResult, RunningRequest
+from llama_core.engine.engine import DEFAULT_CTX_SIZE
+from llama_core.errors import Cancelled, ContextFullError, LlamaCoreError, NotEnoughMemoryError
+from llama_core.sampling import Sampler
+
+# Reservations are multiples of this: what caches round up to.
+_RESERVE_STEP = 64
+# More sequences than this make each step longer without making tokens cheaper.
+MAX_SEQUENCES = 64
+
+
+@runtime_checkable
+class BatchModel(Protocol):
+    """A model that takes several sequences in one pass."""
+
+    def forward_batch(
+        self,
+        sequences: Sequence[tuple[NDArray[np.int32], Cache]],
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> NDArray[np.float32]:
+        """Logits after each sequence's last token: (n_sequences, vocab_size), valid until the next call."""
+
+
+class BatchEngine:
+    """Runs many requests over one model. Belongs to one thread.
+
+    kv_budget_bytes: what all caches together may take. ctx_size: the most positions of one request. Each
+    request draws the tokens that `Engine` draws for it alone with the same seed, up to rounding where the
+    model's products depend on the number of rows (the NumPy one's do, in the last digits).
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        kv_budget_bytes: int,
+        ctx_size: int | None = None,
+        max_sequences: int = MAX_SEQUENCES,
+        token_budget: int | None = None,
+    ) -> None:
+        self.model = model
+        self.kv_budget_bytes = kv_budget_bytes
+        self.ctx_size = min(ctx_size or DEFAULT_CTX_SIZE, model.config.max_seq_len)
+        self.token_budget = min(token_budget or model.prefill_chunk, model.prefill_chunk)
+        self.max_sequences = min(max_sequences, self.token_budget)
+        if self.token_budget < 1 or self.max_sequences < 1:
+            raise ValueError("a step takes at least one token of one sequence")
+        self._position_bytes = -(-model.new_cache(_RESERVE_STEP).nbytes // _RESERVE_STEP)
+        self._waiting: deque[BatchRequest] = deque()
+        self._running: list[RunningRequest] = []
+        self.kv_bytes = 0
+        self.tokens_computed = 0
+        self.tokens_drawn = 0
+
+    @property
+    def waiting_n(self) -> int:
+        """Requests that have not joined yet."""
+        return len(self._waiting)
+
+    @property
+    def running_n(self) -> int:
+        """Requests that share the next step."""
+        return len(self._running)
+
+    def submit(self, request: BatchRequest) -> None:
+        """Queue a request. Whatever is wrong with it becomes its result, never an exception."""
+        self._waiting.append(request)
+
+    def run(
+        self,
+        requests: Iterable[BatchRequest],
+        cancelled: Callable[[], bool] | None = None,
+        on_step: Callable[[], None] | None = None,
+    ) -> Iterator[BatchResult]:
+        """Results in the order in which they are done. `requests` is read as far as there is room, so that
+        it may be endless. Ends early when `cancelled`; what was unfinished has no result then. `on_step` is
+        called after each pass."""
+        source = iter(requests)
+        more = True
+        while True:
+            while more and self.waiting_n + self.running_n < 2 * self.max_sequences:
+                request = next(source, None)
+                more = request is not None
+                if request is not None:
+                    self.submit(request)
+            if not (self._waiting or self._running):
+                return
+            try:
+                done = self.step(cancelled)
+            except Cancelled:
+                return
+            if on_step is not None:
+                on_step()
+            yield from done
+
+    def step(self, cancelled: Callable[[], bool] | None = None) -> list[BatchResult]:
+        """Let waiting requests join, compute one pass, draw; returns what finished. Raises Cancelled, after
+        which every sequence is as before the step."""
+        done = self._admit()
+        rows = self._plan()
+        if not rows:
+            return done
+        logits = self._forward([(sequence.pending[:n], sequence.cache) for sequence, n in rows], cancelled)
+        self.tokens_computed += sum(n for _, n in rows)
+        for (sequence, n), row in zip(rows, logits, strict=True):
+            sequence.pending = sequence.pending[n:]
+            if not len(sequence.pending):
+                result = self._draw(sequence, row)
+                if result is not None:
+                    self._leave(sequence)
+                    done.append(result)
+        return done
+
+    def _admit(self) -> list[BatchResult]:
+        """Requests join in order of arrival as long as there is room; returns those that never can."""
+        refused = []
+        while self._waiting and len(self._running) < self.max_sequences:
+            request = self._waiting[0]
+            try:
+                positions = self._reservation(request)
+                if self.kv_bytes + positions * self._position_bytes > self.kv_budget_bytes:
+                    break
+                cache = self._new_cache(positions)
+                if cache is None:
+                    break
+                self._join(request, cache)
+            except LlamaCoreError as error:
+                prompt_n = len(request.prompt_ids)
+                refused.append(BatchResult(request.key, "failed", (), prompt_n, 0, error))
+            self._waiting.popleft()
+        return refused
+
+    def _reservation(self, request: BatchRequest) -> int:
+        """Positions that a request may come to fill. Raises LlamaCoreError where it can never run."""
+        ids, vocab_size = request.prompt_ids, self.model.config.vocab_size
+        if not ids:
+            raise LlamaCoreError("the prompt is empty: there is nothing to continue")
+        if min(ids) < 0 or max(ids) >= vocab_size:
+            raise LlamaCoreError(f"a prompt's ids must be 0 to {vocab_size - 1}")
+        if len(ids) + 1 > self.ctx_size:
+            raise ContextFullError(len(ids) + 1, self.ctx_size)
+        reply_n = request.params.max_tokens
+        longest = self.ctx_size if reply_n is None else min(self.ctx_size, len(ids) + max(1, reply_n))
+        positions = -(-longest // _RESERVE_STEP) * _RESERVE_STEP
+        needed = positions * self._position_bytes
+        if needed > self.kv_budget_bytes:
+            advice = "give a smaller max_tokens or a larger KV budget"
+            raise NotEnoughMemoryError("The KV cache of this request", needed, self.kv_budget_bytes, advice)
+        return positions
+
+    def _new_cache(self, positions: int) -> Cache | None:
+        """A cache; None when the machine has no room for it now but others will give some back."""
+        try:
+            return self.model.new_cache(positions)
+        except NotEnoughMemoryError:
+            if self._running:
+                return None
+            raise
+
+    def _join(self, request: BatchRequest, cache: Cache) -> None:
+        seed = request.params.seed if request.params.seed is not None else secrets.randbits(32)
+        self._running.append(
+            RunningRequest(
+                request=request,
+                cache=cache,
+                sampler=Sampler(request.params, self.model.config.vocab_size),
+                rng=np.random.default_rng(seed),
+                seed=seed,
+                pending=np.asarray(request.prompt_ids, dtype=np.int32),
+                history=list(request.prompt_ids),
+            )
+        )
+        self.kv_bytes += cache.nbytes
+
+    def _leave(self, sequence: RunningRequest) -> None:
+        self._running.remove(sequence)
+        self.kv_bytes -= sequence.cache.nbytes
+
+    def _plan(self) -> list[tuple[RunningRequest, int]]:
+        """Who takes part in the next pass, with how many tokens: decoding first, then prompts by arrival."""
+        rows = [(sequence, 1) for sequence in self._running if sequence.decoding]
+        left = self.token_budget - len(rows)
+        for sequence in self._running:
+            if left > 0 and not sequence.decoding:
+                n = min(left, len(sequence.pending))
+                rows.append((sequence, n))
+                left -= n
+        return rows
+
+    def _forward(
+        self, rows: list[tuple[NDArray[np.int32], Cache]], cancelled: Callable[[], bool] | None
+    ) -> NDArray[np.float32]:
+        """Logits (n_rows, vocab_size): in one pass where the model can, else one sequence after another."""
+        model = self.model
+        if isinstance(model, BatchModel):
+            return model.forward_batch(rows, cancelled=cancelled)
+        lengths = [cache.length for _, cache in rows]
+        try:
+            return np.stack([model.forward(ids, cache, cancelled=cancelled).copy() for ids, cache in rows])
+        except BaseException:  # Ctrl+C too: no cache may be ahead of the others
+            for (_, cache), length in zip(rows, lengths, strict=True):
+                cache.truncate(length)
+            raise
+
+    def _draw(self, sequence: RunningRequest, logits: NDArray[np.float32]) -> BatchResult | None:
+        """Draw the next token, or end the reply: the same order of questions as `reply.Reply` asks."""
+        request, history = sequence.request, sequence.history
+        params = request.params
+        if params.max_tokens == 0:
+            return sequence.result("length")
+        try:
+            token = sequence.sampler.draw(logits, history, sequence.rng).id
+        except LlamaCoreError as error:
+            return sequence.result("failed", error)
+        if token in request.stop_ids and not params.ignore_eos:
+            return sequence.result("stop")
+        history.append(token)
+        self.tokens_drawn += 1
+        if request.ends is not None and request.ends(token):
+            return sequence.result("stop")
+        if params.max_tokens is not None and len(history) - sequence.prompt_n >= params.max_tokens:
+            return sequence.result("length")
+        if len(history) >= self.ctx_size:
+            return sequence.result("context")
+        sequence.pending = np.array([token], dtype=np.int32)
+        return None

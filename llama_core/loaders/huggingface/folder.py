@@ -1,0 +1,100 @@
+"""A Hugging Face model folder: config.json, `*.safetensors`, tokenizer.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llama_core.checkpoint import Tensor
+from llama_core.config import ModelConfig
+from llama_core.errors import ModelFormatError
+from llama_core.loaders.cursor import quoted
+from llama_core.loaders.huggingface.config import read_config
+from llama_core.loaders.huggingface.safetensors import MAX_HEADER_BYTES, SafetensorsFile, open_safetensors
+from llama_core.loaders.json_files import read_object
+from llama_core.loaders.names import check_tensors, hf_names, refuse_tensor
+from llama_core.loaders.parts import ModelParts
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+# Rotary frequencies that old checkpoints stored; every reader computes them.
+IGNORED_SUFFIX = ".rotary_emb.inv_freq"
+
+
+def read_folder(place: Path) -> ModelParts:
+    """The model at `place`, a folder or one of its weights files; its tensors stay in their files.
+
+    Raises ModelFormatError (what is broken or missing) or UnsupportedModelError (what would work).
+    """
+    folder = place if place.is_dir() else place.parent
+    config_path = folder / "config.json"
+    values = read_object(config_path)
+    places = _tensor_places(folder, None if place == folder else place)
+    config = read_config(config_path, values, attention_bias=any(n.endswith("q_proj.bias") for n in places))
+    tensors = _canonical_tensors(folder, config, places)
+    check_tensors(folder, config, tensors)
+    file_bytes = sum(file.data.size for file in {id(f): f for f in places.values()}.values())
+    return ModelParts(folder, "safetensors", file_bytes, config, tensors, values, folder / "tokenizer.json")
+
+
+def _tensor_places(folder: Path, named: Path | None) -> dict[str, SafetensorsFile]:
+    """The file that holds each tensor: the one that was named, else model.safetensors, else the parts that
+    the index tells, else the only one. A named part, or the index itself, stands for all of the index."""
+    index = folder / INDEX
+    if named is None:
+        single = folder / SINGLE
+        named = single if single.is_file() else index if index.is_file() else _only_file(folder)
+    if index.is_file():
+        weight_map = _weight_map(index)
+        if named == index or named.name in weight_map.values():
+            return _indexed_places(folder, weight_map)
+    only = open_safetensors(named)
+    return dict.fromkeys(only.entries, only)
+
+
+def _only_file(folder: Path) -> Path:
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) == 1:
+        return files[0]
+    names = ", ".join(quoted(file.name) for file in files[:5])
+    problem = f"holds {len(files)} .safetensors files, no {SINGLE} and no {INDEX}; name one of them: {names}"
+    raise ModelFormatError(folder, "folder", problem)
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor -> name of the file in the same folder."""
+    weight_map = read_object(index, MAX_HEADER_BYTES).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
+        raise ModelFormatError(index, "field weight_map", "does not map tensors to file names")
+    for name in sorted(set(weight_map.values())):
+        if name != Path(name).name or not name.endswith(".safetensors"):
+            raise ModelFormatError(
+                index, "field weight_map", f"{quoted(name)} is no plain .safetensors file name"
+            )
+    return weight_map
+
+
+def _indexed_places(folder: Path, weight_map: dict[str, str]) -> dict[str, SafetensorsFile]:
+    opened = {name: open_safetensors(folder / name) for name in sorted(set(weight_map.values()))}
+    for tensor, name in weight_map.items():
+        if tensor not in opened[name].entries:
+            raise ModelFormatError(
+                folder / name, f"tensor {quoted(tensor)}", "is missing; the index says it is here"
+            )
+    return {tensor: opened[name] for tensor, name in weight_map.items()}
+
+
+def _canonical_tensors(
+    folder: Path, config: ModelConfig, places: dict[str, SafetensorsFile]
+) -> dict[str, Tensor]:
+    names = hf_names(config.n_layers)
+    tensors: dict[str, Tensor] = {}
+    for theirs, file in places.items():
+        ours = names.get(theirs) or names.get(f"model.{theirs}")
+        if ours is None:
+            if not theirs.endswith(IGNORED_SUFFIX):
+                refuse_tensor(folder, theirs, config.architecture)
+        elif ours in tensors:
+            raise ModelFormatError(folder, f"tensor {quoted(theirs)}", "occurs twice under two names")
+        # A tied head may be stored a second time; the embedding is the one that counts.
+        elif ours != "lm_head" or not config.tie_embeddings:
+            tensors[ours] = file.tensor(theirs)
+    return tensors

@@ -1,0 +1,211 @@
+"""Experiment 13: what the compiled kernels' instructions, threads and tricks are worth, one at a time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.backends.base import Model
+from llama_core.backends.jit.build.variants import PORTABLE, VARIANTS, host_features
+from llama_core.backends.jit.model import JitLlama
+from llama_core.backends.jit.prefetch import DISTANCES
+from llama_core.backends.jit.workspace import OUTLIER, OUTLIER_HIDDEN
+from llama_core.profiling.lab.experiment import (
+    FASTER,
+    Case,
+    Claim,
+    Experiment,
+    LabContext,
+    Match,
+    NotMeasured,
+    Timed,
+    arrays_match,
+)
+from llama_core.profiling.lab.experiments.kv_types import language_reference
+from llama_core.profiling.lab.experiments.models import (
+    NO_MODEL,
+    compiled_model,
+    default_checkpoint,
+    numpy_model,
+    token_ids,
+)
+from llama_core.profiling.lab.experiments.scaling import Decoding, prefill
+
+PROMPT = 256
+CONTEXT = 32
+AMONG, APART = (math.inf, math.inf), (OUTLIER, OUTLIER_HIDDEN)
+identical = arrays_match(0.0)
+EVERYTHING = "instructions, threads and tricks of the compiled kernels"
+
+F32 = NDArray[np.float32]
+
+
+def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
+    checkpoint = default_checkpoint(context)
+    if checkpoint is None:
+        yield NotMeasured(EVERYTHING, NO_MODEL)
+        return
+    runnable = [isa for isa in VARIANTS.values() if all(host_features().get(f) for f in isa.needs)]
+    models: list[tuple[str, JitLlama]] = []
+    for isa, threads in [*((isa, None) for isa in runnable), (runnable[0], 1)]:
+        model = compiled_model(context, checkpoint, isa=isa.name, threads=threads, owner="kernels")
+        if isinstance(model, str):
+            yield NotMeasured(EVERYTHING, model)
+            return
+        models.append((isa.name, model))
+    _, single = models.pop()
+    n = min(PROMPT, checkpoint.config.max_seq_len - 1)
+    ids = token_ids(n, checkpoint.config.vocab_size)
+    for (name, model), (weaker, its_model) in itertools.pairwise(models):
+        claim = Claim(2.0) if weaker == PORTABLE.name else FASTER
+        yield from _compared(f"{name} instead of {weaker}", its_model, model, ids, claim)
+    _, best = models[0]
+    if best.threads > 1:
+        yield from _compared(f"{best.threads} threads instead of 1", single, best, ids, Claim(1.4))
+    yield _looking_ahead(best, ids)
+    yield _last_layer(best, ids)
+    text = np.array(checkpoint.tokenizer.encode(language_reference())[:n], np.int32)
+    yield _apart(best, numpy_model(context, checkpoint), text)
+
+
+def _compared(
+    name: str, before: JitLlama, after: JitLlama, ids: NDArray[np.int32], claim: Claim
+) -> Iterator[Case]:
+    """A prompt and a decoded token with two models."""
+    caches = [model.new_cache(len(ids)) for model in (before, after)]
+    yield Case(
+        name=f"prefill of {len(ids)}: {name}",
+        before=partial(prefill, before, caches[0], ids, before.prefill_chunk),
+        after=partial(prefill, after, caches[1], ids, after.prefill_chunk),
+        claim=claim,
+        check=identical,
+        work=len(ids),
+        unit="tok",
+        headline=True,
+    )
+    yield Case(
+        name=f"decode behind {CONTEXT}: {name}",
+        before=Decoding(before, ids, CONTEXT),
+        after=Decoding(after, ids, CONTEXT),
+        claim=FASTER,
+        check=identical,
+        work=1,
+        unit="tok",
+    )
+
+
+def _looking_ahead(model: JitLlama, ids: NDArray[np.int32]) -> Case:
+    far, none = DISTANCES
+    decode = Decoding(model, ids, CONTEXT)
+
+    def run(distance: int) -> Timed:
+        model.fix_look_ahead(distance)
+        return decode()
+
+    return Case(
+        name=f"decode behind {CONTEXT}: weights asked for {far // 1024} KiB ahead instead of not",
+        before=partial(run, none),
+        after=partial(run, far),
+        claim=FASTER,
+        check=identical,
+        work=1,
+        unit="tok",
+        note="processors differ, so that decoding tries both and keeps the faster one",
+        headline=True,
+    )
+
+
+def _last_layer(model: JitLlama, ids: NDArray[np.int32]) -> Case:
+    cache = model.new_cache(len(ids))
+
+    def run(all_tokens: bool) -> F32:
+        model.finish_all_tokens(all_tokens)
+        try:
+            return prefill(model, cache, ids, model.prefill_chunk)
+        finally:
+            model.finish_all_tokens(False)
+
+    return Case(
+        name=f"prefill of {len(ids)}: the last layer for the last token only instead of for all",
+        before=partial(run, True),
+        after=partial(run, False),
+        claim=FASTER,
+        check=identical,
+        work=len(ids),
+        unit="tok",
+        note=f"one layer of {model.config.n_layers}; keys and values are needed of all tokens",
+        headline=True,
+    )
+
+
+def _apart(model: JitLlama, oracle: Model, ids: NDArray[np.int32]) -> Case:
+    cache = model.new_cache(len(ids))
+
+    def run(outliers: tuple[float, float]) -> F32:
+        model.set_outliers(*outliers)
+        return prefill(model, cache, ids, model.prefill_chunk)
+
+    def distance(outliers: tuple[float, float]) -> float:
+        model.set_outliers(*outliers)
+        return divergence(all_logits(oracle, ids), all_logits(model, ids))
+
+    def check(_before: Any, _after: Any) -> Match:
+        among, apart = distance(AMONG), distance(APART)
+        return Match(apart <= among, f"{apart:.4f} nats from float32 instead of {among:.4f}")
+
+    return Case(
+        name=f"prefill of {len(ids)}: towering activations apart in float32 instead of among the int8",
+        before=partial(run, AMONG),
+        after=partial(run, APART),
+        claim=Claim(0.9),
+        check=check,
+        work=len(ids),
+        unit="tok",
+        headline=True,
+    )
+
+
+def all_logits(model: Model, ids: NDArray[np.int32]) -> F32:
+    """The logits after every token, (n, vocab_size)."""
+    cache = model.new_cache(len(ids))
+    chunk = model.prefill_chunk
+    return np.concatenate(
+        [model.forward(ids[i : i + chunk], cache, logits="all").copy() for i in range(0, len(ids), chunk)]
+    )
+
+
+def divergence(oracle: F32, logits: F32) -> float:
+    """The mean Kullback-Leibler divergence of the rows' distributions from the oracle's, in nats."""
+    p, q = (_log_probabilities(rows) for rows in (oracle, logits))
+    return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+
+
+def _log_probabilities(rows: F32) -> NDArray[np.float64]:
+    shifted: NDArray[np.float64] = rows.astype(np.float64) - rows.max(axis=1, keepdims=True)
+    normalisers: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted - normalisers
+
+
+EXPERIMENT = Experiment(
+    number=13,
+    name="kernels",
+    title="What the compiled kernels are made of",
+    hypothesis="A prompt is arithmetic: each wider instruction set makes it faster, the first step up from "
+    "the portable kernels at least 2x, all threads make it at least 1.4x as fast as one, and so it helps to "
+    "leave out what the last layer does for tokens whose logits nobody needs; a decoded token gains from "
+    "instructions and threads too, but waits for memory, so that asking for weights ahead of their use helps "
+    "as well; that numbers which tower over their row stand apart costs at most a tenth of a prompt's rate "
+    "and brings the model nearer to float32",
+    refuted_if="an instruction set is slower than the next weaker one (for a prompt: less than 2x the "
+    "portable kernels), more threads bring less than 1.4x to a prompt or slow decoding down, a prompt is "
+    "slower with less of the last layer or a token with asking ahead, numbers apart cost more than a tenth "
+    "of a prompt's rate or take the model further from float32, or two instruction sets, thread counts or "
+    "ways through the last layer differ in a single bit",
+    cases=cases,
+)

@@ -1,0 +1,143 @@
+"""The models that experiments share: made once in a run, by the first that asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.backends.base import Cache, KvType, Model
+from llama_core.backends.numpy.model import Llama
+from llama_core.backends.numpy.weights import load_weights
+from llama_core.checkpoint import Checkpoint
+from llama_core.loaders import open_checkpoint
+from llama_core.profiling.lab.experiment import LabContext
+from llama_core.profiling.synthetic import STORIES15M, random_checkpoint
+
+if TYPE_CHECKING:
+    from llama_core.backends.jit.model import JitLlama
+
+
+class NoTokenizer:
+    """Stands where a checkpoint needs a tokenizer and the experiment feeds ids."""
+
+    kind = "none"
+    vocab_size = 0
+    bos_id: int | None = None
+    eos_id: int | None = None
+    stop_ids: frozenset[int] = frozenset()
+    add_bos = False
+    special_tokens: Mapping[str, int] = {}
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        return []
+
+    def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
+        return [part for part in parts if isinstance(part, int)]
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return b""
+
+    def token_text(self, token_id: int) -> str:
+        return f"<{token_id}>"
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return ""
+
+    def stream(self) -> NoTokenizer:
+        return self
+
+    def push(self, token_id: int) -> str:
+        return ""
+
+    def flush(self) -> str:
+        return ""
+
+
+def stories_checkpoint(context: LabContext) -> Checkpoint:
+    """Random weights in stories15M's shape."""
+    checkpoint: Checkpoint = context.share(
+        "stories15m", lambda: random_checkpoint(STORIES15M, NoTokenizer(), seed=15)
+    )
+    return checkpoint
+
+
+def default_checkpoint(context: LabContext) -> Checkpoint | None:
+    """The default model's file, opened; None where it is not on this machine."""
+    if context.model_path is None:
+        return None
+    path = context.model_path
+    checkpoint: Checkpoint = context.share("default", lambda: open_checkpoint(path))
+    return checkpoint
+
+
+def numpy_model(context: LabContext, checkpoint: Checkpoint) -> Llama:
+    """The engine's NumPy model of a checkpoint."""
+    model: Llama = context.share(
+        f"numpy {checkpoint.path}", lambda: Llama(checkpoint.config, load_weights(checkpoint))
+    )
+    return model
+
+
+def compiled_model(
+    context: LabContext,
+    checkpoint: Checkpoint,
+    kv: KvType = "f32",
+    *,
+    isa: str | None = None,
+    threads: int | None = None,
+    owner: str = "",
+) -> JitLlama | str:
+    """The compiled model of a checkpoint, or why there is none.
+
+    kv: how its cache keeps numbers; isa, threads: None for the best, and for the run's. An experiment that
+    changes a model's settings has its own: `owner` is its name.
+    """
+    from llama_core.backends import jit
+
+    reason = jit.jit_available()
+    if reason is not None:
+        return reason
+
+    def load() -> JitLlama | str:
+        try:
+            return jit.load_jit_model(
+                checkpoint,
+                threads=threads or context.threads,
+                kv=kv,
+                kernel_cache=context.kernel_cache,
+                isa=isa,
+            )
+        except Exception as error:  # noqa: BLE001 - a compiler's errors have no common base; NumPy's rows stay
+            return f"{type(error).__name__}: {error}"
+
+    key = f"jit {checkpoint.path} {kv} {isa} {threads} {owner}"
+    model: JitLlama | str = context.share(key, load)
+    return model
+
+
+def models(context: LabContext, checkpoint: Checkpoint) -> list[tuple[str, Model]]:
+    """Every backend that runs here, NumPy first."""
+    compiled = compiled_model(context, checkpoint)
+    found: list[tuple[str, Model]] = [("numpy", numpy_model(context, checkpoint))]
+    return found if isinstance(compiled, str) else [*found, ("jit", compiled)]
+
+
+NO_MODEL = "the default model is not on this machine (llama-chat models pull)"
+
+
+def token_ids(n: int, vocab_size: int, seed: int = 1) -> NDArray[np.int32]:
+    """n ids, (n,) int32, without the first few, where control tokens usually stand."""
+    low = min(16, vocab_size - 1)
+    return np.random.default_rng(seed).integers(low, vocab_size, n).astype(np.int32)
+
+
+def fill(model: Model, cache: Cache, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Put `ids` into the cache chunk by chunk; the logits after the last one, (vocab_size,), a copy."""
+    logits: NDArray[np.float32] = np.empty(0, np.float32)
+    for start in range(0, len(ids), model.prefill_chunk):
+        stop = min(start + model.prefill_chunk, len(ids))
+        logits = model.forward(ids[start:stop], cache, logits="last" if stop == len(ids) else "none")
+    return logits.copy()

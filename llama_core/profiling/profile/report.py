@@ -1,0 +1,91 @@
+"""A report folder: report.json, report.md, and pictures where they can be drawn."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from llama_core.profiling.machine import machine_lines
+from llama_core.profiling.profile.charts import charts_available, draw
+from llama_core.profiling.profile.text import Section, terminal_bars
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and dicts with any keys as what JSON knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def terminal_text(sections: Sequence[Section]) -> str:
+    """The report for people who read it in the terminal: tables, then bars."""
+    parts = []
+    for section in sections:
+        parts += [f"## {section.title}\n", section.markdown]
+        parts += [terminal_bars(chart) for chart in section.charts]
+    return "\n".join(parts)
+
+
+class ReportFolderError(Exception):
+    """No report can be written there; the text says why, and what would work."""
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the report's folder and see that it can be written to: to be called before what takes minutes.
+
+    Raises ReportFolderError.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ReportFolderError(f"{folder} is a file; a report is a folder, so give it another name")
+    if not folder.parent.is_dir():
+        raise ReportFolderError(f"there is no folder {folder.parent} to make the report in; make it first")
+    try:
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise ReportFolderError(
+            f"no report can be written to {folder} ({reason}); give a folder that you may write to"
+        ) from error
+
+
+def write_report(
+    folder: Path,
+    machine: dict[str, Any],
+    profiles: Mapping[str, Any],
+    sections: Sequence[Section],
+    notes: Sequence[str] = (),
+) -> list[Path]:
+    """Write everything into `folder`, which is made; returns the files, report.json and report.md first.
+
+    notes: sentences about the whole, such as what is missing. Raises OSError.
+    """
+    folder.mkdir(exist_ok=True)
+    charts = [chart for section in sections for chart in section.charts if chart.values]
+    reason = charts_available()
+    drawn = draw(charts, folder) if reason is None else []
+    notes = [*notes, *([f"No pictures: {reason}."] if reason is not None else [])]
+    data = folder / "report.json"
+    content = {"machine": machine, "notes": notes, "profiles": plain(profiles)}
+    data.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    pictures = {path.stem: path.name for path in drawn}
+    lines = ["# Profile", "", *(f"- {line}" for line in (*machine_lines(machine), *notes)), ""]
+    for section in sections:
+        lines += [f"## {section.title}", "", section.markdown]
+        for chart in section.charts:
+            if chart.name in pictures:
+                lines += [f"![{chart.title}]({pictures[chart.name]})", ""]
+            elif chart.values:
+                lines += ["```", terminal_bars(chart).rstrip(), "```", ""]
+    text = folder / "report.md"
+    text.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    return [data, text, *drawn]

@@ -1,0 +1,159 @@
+"""Random checkpoints in the file's block formats, and kernels of every instruction set, compiled once."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gguf
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+
+from llama_core.backends.jit import load_jit_model
+from llama_core.backends.jit.build.objects import kernel_ir, optimise, target_machine
+from llama_core.backends.jit.build.variants import AVX2, VARIANTS, Isa, host_features
+from llama_core.backends.jit.model import JitLlama
+from llama_core.backends.numpy.weights import named_slots, random_weights
+from llama_core.checkpoint import Checkpoint, Tensor
+from llama_core.config import ModelConfig
+from llama_core.quant.table import BY_NAME
+
+SHAPE = {
+    "dim": 64,
+    "hidden_dim": 96,
+    "n_layers": 2,
+    "n_heads": 6,
+    "n_kv_heads": 2,
+    "head_dim": 16,
+    "vocab_size": 130,
+    "max_seq_len": 512,
+}
+
+
+@pytest.fixture(scope="session", params=VARIANTS)
+def isa(request: pytest.FixtureRequest) -> Isa:
+    return VARIANTS[request.param]
+
+
+def splat(number: int, lanes: int) -> str:
+    """A constant of LLVM IR."""
+    return f"<{', '.join([f'i32 {number}'] * lanes)}>"
+
+
+def without_dot_products(text: str) -> str:
+    """The same kernels for a processor without `vpdpbusd` or `sdot`: calls of a function that does what it
+    does. All else about the variant (its widths, tiles, order of arithmetic) is thus tested on any machine.
+    """
+    for declared, name in re.findall(r"(declare .*@\"(llvm\.\S+\.(?:vpdpbusd|sdot)\.\S+)\".*)", text):
+        signed = "sdot" in name
+        n = 4 if signed else int(name.rpartition(".")[2]) // 32
+        vector, bytes_ = f"<{n} x i32>", f"<{4 * n} x i8>"
+        operand = bytes_ if signed else vector
+        body = [
+            f'define internal {vector} @"dots{n}"({vector} %total0, {operand} %a0, {operand} %b0) {{',
+            f"  %a = bitcast {operand} %a0 to {vector}",
+            f"  %b = bitcast {operand} %b0 to {vector}",
+        ]
+        for c in range(4):
+            left, top = splat(24 - 8 * c, n), splat(24, n)
+            body += [
+                f"  %x{c} = shl {vector} %a, {left}",
+                f"  %u{c} = {'ashr' if signed else 'lshr'} {vector} %x{c}, {top}",
+                f"  %l{c} = shl {vector} %b, {left}",
+                f"  %s{c} = ashr {vector} %l{c}, {top}",
+                f"  %p{c} = mul {vector} %u{c}, %s{c}",
+                f"  %total{c + 1} = add {vector} %total{c}, %p{c}",
+            ]
+        body += [f"  ret {vector} %total4", "}"]
+        text = text.replace(declared, "\n".join(body)).replace(f'@"{name}"', f'@"dots{n}"')
+    return text
+
+
+class Kernels:
+    """The kernels of one variant, each callable by name with ints (addresses and sizes)."""
+
+    def __init__(self, isa: Isa) -> None:
+        features = host_features()
+        text = kernel_ir(isa)
+        if not all(features.get(f) for f in isa.needs):
+            if not all(features.get(f) for f in AVX2.needs):
+                pytest.skip(f"this CPU can neither run nor imitate {isa.name}")
+            text, isa = without_dot_products(text), AVX2
+        machine = target_machine(isa)
+        module = llvm.parse_assembly(text)
+        optimise(module, machine)
+        self._arity = {f.name: len(list(f.arguments)) for f in module.functions if not f.is_declaration}
+        self._engine = llvm.create_mcjit_compiler(module, machine)
+        self._engine.finalize_object()
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        if name.startswith("_") or name not in self._arity:
+            raise AttributeError(name)
+        type_ = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * self._arity[name])
+        return type_(self._engine.get_function_address(name))
+
+
+@pytest.fixture(scope="session")
+def kernels_of() -> Callable[[str], Kernels]:
+    built: dict[str, Kernels] = {}
+
+    def get(name: str) -> Kernels:
+        if name not in built:
+            built[name] = Kernels(VARIANTS[name])
+        return built[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def kernels(isa: Isa, kernels_of: Callable[[str], Kernels]) -> Kernels:
+    return kernels_of(isa.name)
+
+
+def aligned(shape: Any, dtype: Any) -> np.ndarray:
+    """Zeros that start on a cache line, as the arenas' do."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + 64, dtype=np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def make_tensor(name: str, values: np.ndarray, fmt: str) -> Tensor:
+    """Values in a block format, by the `gguf` package's quantiser; vectors stay float32."""
+    if values.ndim == 1 or fmt == "F32":
+        fmt, raw = "F32", np.ascontiguousarray(values, dtype=np.float32).view(np.uint8)
+    else:
+        raw = gguf.quants.quantize(values, gguf.GGMLQuantizationType[fmt]).view(np.uint8)
+    rows = 1 if values.ndim == 1 else len(values)
+    return Tensor(name, values.shape, BY_NAME[fmt], np.ascontiguousarray(raw).reshape(rows, -1))
+
+
+def make_checkpoint(fmt: str | Callable[[str], str] = "Q8_0", seed: int = 1, **changes: Any) -> Checkpoint:
+    config = ModelConfig(**{**SHAPE, **changes})
+    weights = random_weights(config, seed)
+    format_of = fmt if callable(fmt) else lambda name: fmt
+    tensors = {
+        name: make_tensor(name, values, format_of(name))
+        for name, values in named_slots(config, weights).items()
+    }
+    tokenizer: Any = None
+    return Checkpoint(Path("toy"), "toy", 0, config, tensors, tokenizer, None)
+
+
+@pytest.fixture
+def toys(kernel_cache: Path) -> Iterator[SimpleNamespace]:
+    """toys.checkpoint(fmt, seed, **config); toys.load(checkpoint, **options) -> JitLlama, closed later."""
+    opened: list[JitLlama] = []
+
+    def load(checkpoint: Checkpoint, **options: Any) -> JitLlama:
+        opened.append(load_jit_model(checkpoint, **{"threads": 2, "kernel_cache": kernel_cache, **options}))
+        return opened[-1]
+
+    yield SimpleNamespace(checkpoint=make_checkpoint, load=load, aligned=aligned, tensor=make_tensor)
+    for model in opened:
+        model.close()

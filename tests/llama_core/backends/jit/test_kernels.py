@@ -1,0 +1,321 @@
+"""Each kernel, of each instruction set that this machine can run, against NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llama_core.backends.jit.build.variants import Isa
+from llama_core.backends.jit.kernels.matmul import matmul_name
+from llama_core.backends.jit.layout import KINDS, PackedKind
+from llama_core.backends.jit.packing import unpack
+
+
+def aligned(shape: Any, dtype: Any) -> np.ndarray:
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + 64, dtype=np.uint8)
+    return raw[-raw.ctypes.data % 64 :][:size].view(dtype).reshape(shape)
+
+
+def at(array: np.ndarray) -> int:
+    return array.ctypes.data
+
+
+def floats(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    out = aligned(shape, np.float32)
+    out[...] = rng.standard_normal(shape)
+    return out
+
+
+def pack_rows(kernels: Any, x: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of x as one tile by the kernel; also the numbers that the int8 stand for."""
+    n, width = x.shape
+    numbers = np.array([1.0 / width, 0.0, 36.0], dtype=np.float32)
+    packed = aligned(width // 32 * n * 72, np.uint8)
+    for token in range(n):
+        kernels.quantize(at(x[token]), width, at(packed), size, token, at(numbers))
+    values = np.zeros((n, width // 32, 32))
+    for j, block in enumerate(packed.reshape(-1, n * 72)):
+        quants = block[: n * 32].view(np.int8).reshape(n, 32).astype(np.float64)
+        about = block[n * 32 : n * 48].reshape(n, 16)
+        floats32 = about[:, :8].copy().view(np.float32).astype(np.float64)
+        sums = about[:, 8:].copy().view(np.int32)
+        assert (sums[:, 0] == -8 * quants.sum(1)).all()
+        assert (sums[:, 1] == -128 * quants.sum(1)).all()
+        values[:, j] = floats32[:, :1] * quants
+        records, flags = block[n * 48 : n * 64].reshape(n, 16), block[n * 64 : n * 65]
+        for token, record in enumerate(records):
+            k64, shift4, shift8 = record[4:].view(np.int32)
+            number, column = record[:4].view(np.float32)[0], k64 // 16 + shift8 // 8
+            assert shift4 == shift8 + 4 * (column >= 16)
+            assert flags[token] == (number != 0)
+            assert number in (0, x[token, 32 * j + column])
+            values[token, j, column] += number
+        np.testing.assert_allclose(floats32[:, 1], values[:, j].sum(1), rtol=1e-4, atol=1e-4)
+    return packed, values.reshape(n, width)
+
+
+def random_matrix(kind: PackedKind, rng: np.random.Generator, panels: int, blocks: int) -> np.ndarray:
+    packed = aligned((panels, blocks, kind.block_bytes), np.uint8)
+    packed[...] = rng.integers(0, 256, packed.shape)
+    header = packed[..., : kind.header_bytes].view(np.float16)
+    header[...] = rng.standard_normal(header.shape)
+    return packed
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
+def test_matmul_of_every_kind_and_tile(kernels: Any, isa: Isa, kind: PackedKind) -> None:
+    """Against float64 on the very integers; the bound is float32's own rounding over the sums."""
+    rng = np.random.default_rng(3)
+    panels, blocks = 3, 5
+    packed = random_matrix(kind, rng, panels, blocks)
+    weights = unpack(packed, kind, panels * 16, blocks * 32).astype(np.float64)
+    x = floats(rng, max(isa.tiles), blocks * 32)
+    x[:, [40, 90]] *= 50  # numbers that stand apart
+    alone = None
+    for tile in isa.tiles:
+        activations, values = pack_rows(kernels, np.ascontiguousarray(x[:tile]), tile)
+        out = floats(rng, tile, panels * 16)
+        before = out.copy()
+        kernel = getattr(kernels, matmul_name(kind, tile))
+        for add, ahead in ((0, 0), (1, 8192)):
+            out[...] = before
+            kernel(at(packed), panels, blocks, at(activations), at(out), panels * 64, add, ahead)
+            wanted = values @ weights.T + add * before
+            bound = 1e-5 * (np.abs(values) @ np.abs(weights).T)
+            assert (np.abs(out - wanted) <= bound + 1e-6).all()
+        kernel(at(packed), panels, blocks, at(activations), at(out), panels * 64, 0, 8192)
+        alone = out[0].copy() if alone is None else alone
+        np.testing.assert_array_equal(out[0], alone)  # the tile's size does not show
+
+
+def test_every_instruction_set_gives_the_same_bits(
+    isa: Isa, kernels: Any, kernels_of: Callable[[str], Any]
+) -> None:
+    rng = np.random.default_rng(4)
+    reference = kernels_of("portable")
+    x = floats(rng, 1, 160)
+    x[0, 70] = 60.0
+    for kind in KINDS:
+        packed = random_matrix(kind, rng, 2, 5)
+        # The extremes of an integer dot: nothing may saturate.
+        packed[0, 0, kind.header_bytes :] = 255
+        results = []
+        for library in (kernels, reference):
+            activations, _ = pack_rows(library, x, 1)
+            out = aligned((1, 32), np.float32)
+            getattr(library, matmul_name(kind, 1))(at(packed), 2, 5, at(activations), at(out), 128, 0, 0)
+            results.append((activations.copy(), out.copy()))
+        np.testing.assert_array_equal(results[0][0], results[1][0])
+        np.testing.assert_array_equal(results[0][1].view(np.int32), results[1][1].view(np.int32))
+
+
+def test_integer_dots_are_exact_at_their_extremes(kernels: Any, isa: Isa) -> None:
+    """All quants and activations at their largest: the sum of a block is a whole number, exactly."""
+    for kind in KINDS:
+        top = (1 << kind.bits) - 1
+        packed = aligned((1, 1, kind.block_bytes), np.uint8)
+        header = packed[..., : kind.header_bytes].view(np.float16)
+        header[..., :16] = 1.0
+        packed[..., kind.header_bytes :] = 255
+        for sign in (1.0, -1.0):
+            x = aligned((1, 32), np.float32)
+            x[...] = 127.0 * sign
+            activations, _ = pack_rows(kernels, x, 1)
+            out = aligned((1, 16), np.float32)
+            getattr(kernels, matmul_name(kind, 1))(at(packed), 1, 1, at(activations), at(out), 64, 0, 0)
+            assert (out == sign * 127 * 32 * (top - kind.offset)).all()
+
+
+def test_quantize_error_and_what_stands_apart(kernels: Any) -> None:
+    rng = np.random.default_rng(5)
+    x = floats(rng, 4, 256)
+    x[1] = 0.0
+    x[2, 33] = -40.0
+    x[2, 255] = 30.0
+    x[3, 200:202] = 50.0  # two of a kind: one of them sets the scale
+    packed, values = pack_rows(kernels, x, 4)
+    flags = packed.reshape(8, -1)[:, 4 * 64 : 4 * 65]
+    assert sorted(zip(*map(list, flags.nonzero()), strict=True)) == [(1, 2), (6, 3), (7, 2)]
+    assert (values[2, [33, 255]] == (-40.0, 30.0)).all()
+    assert values[3, 201] == 50.0
+    rest = np.abs(x)
+    rest[2, [33, 255]] = rest[3, 201] = 0.0
+    largest = rest.reshape(4, 8, 32).max(2)
+    error = np.abs(values - x).reshape(4, 8, 32).max(2)
+    assert (error <= largest / 254 * 1.001).all()
+    assert (values[1] == 0).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_broken_number_reaches_the_results(kernels: Any, bad: float) -> None:
+    rng = np.random.default_rng(6)
+    x = floats(rng, 1, 64)
+    x[0, 40] = bad
+    kind = KINDS[0]
+    packed = random_matrix(kind, rng, 1, 2)
+    numbers = np.array([1 / 64, 0.0, 36.0], dtype=np.float32)
+    activations = aligned(2 * 72, np.uint8)
+    kernels.quantize(at(x), 64, at(activations), 1, 0, at(numbers))
+    out = aligned((1, 16), np.float32)
+    getattr(kernels, matmul_name(kind, 1))(at(packed), 1, 2, at(activations), at(out), 64, 0, 0)
+    assert np.isnan(out).all()
+
+
+def test_rms_norm(kernels: Any) -> None:
+    rng = np.random.default_rng(7)
+    x, weight, out = floats(rng, 96), floats(rng, 96), aligned(96, np.float32)
+    x[80:], weight[80:] = 0.0, 0.0  # a true width of 80, padded
+    numbers = np.array([1 / 80, 1e-5], dtype=np.float32)
+    kernels.rms_norm(at(x), at(weight), at(out), 96, at(numbers))
+    wide = x.astype(np.float64)
+    wanted = wide / np.sqrt((wide[:80] ** 2).mean() + 1e-5) * weight
+    np.testing.assert_allclose(out, wanted, rtol=2e-6, atol=1e-7)
+
+
+def test_rotate(kernels: Any) -> None:
+    rng = np.random.default_rng(8)
+    x, angles = floats(rng, 48), rng.uniform(-9, 9, 24)
+    cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    first, second = x[:24].astype(np.float64), x[24:].astype(np.float64)
+    wanted = np.concatenate((first * cos - second * sin, second * cos + first * sin))
+    kernels.rotate(at(x), at(cos), at(sin), 24)
+    np.testing.assert_allclose(x, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_swiglu_over_the_whole_range(kernels: Any) -> None:
+    gate = np.linspace(-200, 200, 16 * 100, dtype=np.float32)
+    up = np.random.default_rng(9).standard_normal(gate.shape).astype(np.float32)
+    pairs, out = aligned((100, 2, 16), np.float32), aligned(1600, np.float32)
+    pairs[:, 0], pairs[:, 1] = gate.reshape(100, 16), up.reshape(100, 16)
+    kernels.swiglu(at(pairs), at(out), 1600)
+    wide = gate.astype(np.float64)
+    wanted = wide / (1 + np.exp(-wide)) * up
+    np.testing.assert_allclose(out, wanted, rtol=2e-6, atol=1e-30)
+
+
+def attention_inputs(rows: int, hd: int, seed: int) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(seed)
+    queries, keys, values = floats(rng, rows, hd), floats(rng, 64, hd), floats(rng, 64, hd)
+    lanes = aligned((hd, 64), np.float32)
+    lanes[...] = keys.T
+    woven = aligned((hd, rows), np.float32)
+    woven[...] = queries.T
+    return queries, keys, values, lanes, woven
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("hd", [16, 48, 64])
+def test_attend_one_block(kernels: Any, rows: int, hd: int) -> None:
+    queries, keys, values, lanes, woven = attention_inputs(rows, hd, rows * hd)
+    held = 50
+    values[held:] = np.nan  # never written: must not be read
+    limits = np.array([held - 3 * r for r in range(rows)], dtype=np.int32)
+    lows = np.array([2 * r for r in range(rows)], dtype=np.int32)
+    scores, out = aligned((rows, 64), np.float32), aligned((rows, 32 + hd), np.float32)
+    kernel = getattr(kernels, f"attend_f32_{rows}")
+    bounds = (at(limits), at(lows))
+    kernel(at(woven), at(lanes), at(values), hd, held, 0, *bounds, at(scores), at(out), out.strides[0])
+    for r in range(rows):
+        seen = slice(lows[r], limits[r])
+        s = keys[seen].astype(np.float64) @ queries[r]
+        m = s.max()
+        weights = np.exp(s - m)
+        np.testing.assert_allclose(out[r, :16], m, rtol=1e-5)
+        np.testing.assert_allclose(out[r, 16:32], weights.sum(), rtol=1e-5)
+        np.testing.assert_allclose(out[r, 32:], weights @ values[seen], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_attend_an_8_bit_block(kernels: Any, rows: int) -> None:
+    """Stored and read by the kernels; against float64 on the very int8."""
+    hd, held = 48, 37
+    queries, keys, values, _, woven = attention_inputs(rows, hd, 21)
+    keys[5], values[6] = 0.0, 0.0
+    block = 64 * hd + 256
+    packed = aligned((2, block), np.uint8)
+    for p in range(held):
+        base = at(packed)
+        kernels.store_q8(at(keys[p]), base + p, hd, 64, base + 64 * hd + 4 * p)
+        kernels.store_q8(at(values[p]), base + block + p * hd, hd, 1, base + block + 64 * hd + 4 * p)
+    scales = packed[:, 64 * hd :].copy().view(np.float32).astype(np.float64)
+    numbers = packed[:, : 64 * hd].view(np.int8).astype(np.float64)
+    k = numbers[0].reshape(hd, 64).T * scales[0][:, None]
+    v = numbers[1].reshape(64, hd) * scales[1][:, None]
+    assert (np.abs(k[:held] - keys[:held]) <= np.abs(keys[:held]).max(1, keepdims=True) / 253).all()
+    assert (np.abs(v[:held] - values[:held]) <= np.abs(values[:held]).max(1, keepdims=True) / 253).all()
+    limits, lows = np.full(rows, held, np.int32), np.zeros(rows, np.int32)
+    scores, out = aligned((rows, 64), np.float32), aligned((rows, 32 + hd), np.float32)
+    kernel = getattr(kernels, f"attend_q8_{rows}")
+    second, bounds = at(packed) + block, (at(limits), at(lows))
+    kernel(at(woven), at(packed), second, hd, held, 0, *bounds, at(scores), at(out), out.strides[0])
+    for r in range(rows):
+        s = k[:held] @ queries[r]
+        weights = np.exp(s - s.max())
+        np.testing.assert_allclose(out[r, 16:32], weights.sum(), rtol=1e-5)
+        np.testing.assert_allclose(out[r, 32:], weights @ v[:held], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_attend_a_16_bit_block(kernels: Any, rows: int) -> None:
+    """Stored by the kernel as NumPy rounds to float16, then attended to as the same numbers in float32."""
+    hd, held = 48, 64
+    _, keys, values, lanes, woven = attention_inputs(rows, hd, 22)
+    keys[0, :7] = [0.0, -0.0, 1e-7, -3.1e-8, 6.0e-5, 1.00048828125, 1.00146484375]
+    values[1, :4] = [1e9, -1e9, 65519.0, 2049.0]
+    packed_keys, packed_values = aligned((hd, 64), np.float16), aligned((64, hd), np.float16)
+    for p in range(held):
+        kernels.store_f16(at(keys[p]), at(packed_keys) + 2 * p, hd, 128)
+        kernels.store_f16(at(values[p]), at(packed_values[p]), hd, 2)
+    largest = float(np.finfo(np.float16).max)
+    np.testing.assert_array_equal(packed_keys.view(np.uint16), keys.astype(np.float16).T.view(np.uint16))
+    np.testing.assert_array_equal(packed_values, values.clip(-largest, largest).astype(np.float16))
+    limits, lows = np.full(rows, held, np.int32), np.zeros(rows, np.int32)
+    scores, out, wide = aligned((rows, 64), np.float32), *(aligned((rows, 32 + hd), np.float32) for _ in "ab")
+    rest = (hd, held, 0, at(limits), at(lows), at(scores))
+    lanes[...], values[...] = packed_keys, packed_values
+    getattr(kernels, f"attend_f16_{rows}")(
+        at(woven), at(packed_keys), at(packed_values), *rest, at(out), out.strides[0]
+    )
+    getattr(kernels, f"attend_f32_{rows}")(at(woven), at(lanes), at(values), *rest, at(wide), out.strides[0])
+    np.testing.assert_array_equal(out, wide)
+    assert out[:, 32:].any()
+
+
+def test_float16_keeps_not_a_number(kernels: Any) -> None:
+    row, packed = aligned((16,), np.float32), aligned((16,), np.float16)
+    row[:2] = np.nan, -np.nan
+    kernels.store_f16(at(row), at(packed), 16, 2)
+    assert np.isnan(packed).tolist() == [True, True] + [False] * 14
+
+
+def test_rows_attend_alike_alone_and_together(kernels: Any) -> None:
+    hd = 32
+    _, _, values, lanes, woven = attention_inputs(8, hd, 11)
+    limits, lows = np.full(8, 64, np.int32), np.zeros(8, np.int32)
+    together, scores = aligned((8, 32 + hd), np.float32), aligned((8, 64), np.float32)
+    rest = (at(values), hd, 64, 0, at(limits), at(lows), at(scores))
+    kernels.attend_f32_8(at(woven), at(lanes), *rest, at(together), together.strides[0])
+    for r in range(8):
+        single, alone = aligned((hd, 1), np.float32), aligned((1, 32 + hd), np.float32)
+        single[:, 0] = woven[:, r]
+        kernels.attend_f32_1(at(single), at(lanes), *rest, at(alone), 0)
+        np.testing.assert_array_equal(alone[0], together[r])
+
+
+def test_merge_and_normalize_give_softmax_over_both_blocks(kernels: Any) -> None:
+    rng = np.random.default_rng(12)
+    hd = 32
+    scores, values = rng.standard_normal((2, 64)) * 5, rng.standard_normal((2, 64, hd))
+    partials = aligned((2, 32 + hd), np.float32)
+    for partial, s, v in zip(partials, scores, values, strict=True):
+        weights = np.exp(s - s.max())
+        partial[:16], partial[16:32], partial[32:] = s.max(), weights.sum(), weights @ v
+    kernels.merge(at(partials[0]), at(partials[1]), hd)
+    out = aligned(hd, np.float32)
+    kernels.normalize(at(partials[0]), at(out), hd)
+    weights = np.exp(scores.reshape(-1) - scores.max())
+    np.testing.assert_allclose(out, weights @ values.reshape(-1, hd) / weights.sum(), rtol=1e-4, atol=1e-6)

@@ -1,0 +1,299 @@
+"""The cache of machine code: used when whole, harmless when not."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import llvmlite.binding as llvm
+import numpy as np
+import psutil
+import pytest
+
+from llama_core.backends.jit.build import builder as kernel_build
+from llama_core.backends.jit.build import library
+from llama_core.backends.jit.build import link as flatten_module
+from llama_core.backends.jit.build.link import CannotFlatten
+from llama_core.backends.jit.build.objects import target_machine
+from llama_core.backends.jit.build.variants import AVX512_VNNI, PORTABLE
+from llama_core.errors import KernelsUnavailableError, ModelFormatError
+
+IDS = np.arange(5, dtype=np.int32)
+
+
+@pytest.fixture
+def cached(kernel_cache: Path, toys: SimpleNamespace) -> Path:
+    """A folder with the kernels in it."""
+    toys.load(toys.checkpoint())
+    assert list(kernel_cache.glob("*.kernels"))
+    return kernel_cache
+
+
+def load_in_new_process(folder: Path) -> str:
+    """Load a toy model with this cache in a fresh process; prints whether it compiled, and imported numba."""
+    code = """
+import sys, pathlib, importlib.util
+spec = importlib.util.spec_from_file_location("helpers", sys.argv[1])
+helpers = importlib.util.module_from_spec(spec); spec.loader.exec_module(helpers)
+import numpy as np
+import psutil
+stages = []
+model = helpers.load_jit_model(helpers.make_checkpoint(), kernel_cache=pathlib.Path(sys.argv[2]),
+                               on_progress=lambda p: stages.append(p.stage))
+logits = model.forward(np.arange(5, dtype=np.int32), model.new_cache(8))
+print("kernels" in stages, "numba" in sys.modules, logits.tobytes().hex()[:64])
+model.close()
+"""
+    helpers = Path(__file__).with_name("conftest.py")
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(helpers), str(folder)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+def test_a_second_start_needs_no_compiler(cached: Path) -> None:
+    compiled, numba, _ = load_in_new_process(cached).split()
+    assert (compiled, numba) == ("False", "False")
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "not json", "no entries", "offset"])
+def test_a_damaged_entry_is_ignored(cached: Path, tmp_path: Path, damage: str) -> None:
+    source = next(cached.glob("*.kernels"))
+    whole = source.read_bytes()
+    header, _, code = whole.partition(b"\n")
+    moved = re.sub(rb'"run": \d+', lambda at: at[0] + b"0", header)
+    damaged = {
+        "empty": b"",
+        "cut": whole[: len(whole) // 2],
+        "flipped": header + b"\n" + code[:1000] + bytes([code[1000] ^ 1]) + code[1001:],
+        "not json": b"\xff\xfe{" + whole,
+        "no entries": header.replace(b"entries", b"entrees") + b"\n" + code,
+        "offset": moved + b"\n" + code,
+    }[damage]
+    assert damaged != whole
+    path = tmp_path / source.name
+    path.write_bytes(damaged)
+    assert library.read_built(path) is None
+    path.write_bytes(whole)
+    assert library.read_built(path) is not None
+
+
+def test_a_folder_that_cannot_be_written_is_harmless(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    library.write_built(blocked / "x.kernels", library.Built((b"code",), {"run": 5}))
+    assert blocked.read_text() == "not a folder"
+    assert library.read_built(blocked / "x.kernels") is None
+
+
+@pytest.mark.parametrize(
+    ("pieces", "entries"),
+    [((b"code\nmore",), {"run": 5}), ((b"one object", b"\nanother"), {"run": "name"})],
+)
+def test_writing_leaves_whole_files_and_nothing_else(
+    tmp_path: Path, pieces: tuple[bytes, ...], entries: dict[str, int] | dict[str, str]
+) -> None:
+    path = tmp_path / "new" / "x.kernels"
+    built = library.Built(pieces, entries)
+    library.write_built(path, built)
+    assert library.read_built(path) == built
+    assert os.listdir(path.parent) == ["x.kernels"]
+
+
+def test_kernels_of_long_ago_make_way(tmp_path: Path) -> None:
+    folder = tmp_path / "kernels"
+    built = library.Built((b"code",), {"run": 5})
+    for name, age_s in (("old", 1.01 * library.KEPT_S), ("recent", 0.99 * library.KEPT_S)):
+        library.write_built(folder / f"{name}.kernels", built)
+        written = time.time() - age_s
+        os.utime(folder / f"{name}.kernels", (written, written))
+    (folder / "notes.txt").write_text("not ours")
+    os.utime(folder / "notes.txt", (0, 0))
+    library.write_built(folder / "new.kernels", built)
+    assert sorted(os.listdir(folder)) == ["new.kernels", "notes.txt", "recent.kernels"]
+
+
+@pytest.mark.parametrize("error", [OSError(13, "not executable"), MemoryError("no page for code")])
+def test_a_system_that_forbids_machine_code_is_no_fault_of_the_model(
+    toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Memory may be nowhere both written and run: systemd's MemoryDenyWriteExecute, SELinux."""
+
+    def refuse(built: library.Built) -> None:
+        raise error
+
+    monkeypatch.setattr(library, "_place_flat", refuse)
+    monkeypatch.setattr(library, "_place_objects", refuse)
+    with pytest.raises(KernelsUnavailableError, match=r"cannot run here: .*(not executable|no page)"):
+        toys.load(toys.checkpoint())
+
+
+def test_the_key_names_variant_sources_and_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = library.cache_key(PORTABLE)
+    assert key != library.cache_key(AVX512_VNNI)
+    assert key == library.cache_key(PORTABLE)
+    monkeypatch.setattr(library.importlib.metadata, "version", lambda package: "0.0")
+    assert key != library.cache_key(PORTABLE)
+
+
+@pytest.mark.slow
+def test_an_object_file_does_as_well_as_flat_code(
+    toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of platforms whose object files are not flattened."""
+
+    def refuse(*_: object) -> None:
+        raise CannotFlatten("for this test")
+
+    checkpoint = toys.checkpoint("Q4_1")
+    model = toys.load(checkpoint)
+    wanted = model.forward(IDS, model.new_cache(8)).copy()
+    monkeypatch.setattr(flatten_module, "flatten", refuse)
+    monkeypatch.setattr(kernel_build, "_built", {})
+    monkeypatch.setattr(kernel_build, "start_builder", lambda *_: None)  # in this process, then
+    other = toys.load(checkpoint, kernel_cache=None)
+    (built,) = kernel_build._built.values()
+    assert not built.is_flat
+    np.testing.assert_array_equal(other.forward(IDS, other.new_cache(8)), wanted)
+
+
+def test_a_builder_that_fails_is_replaced(
+    toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, cached: Path
+) -> None:
+    """A child that dies leaves the work to this process."""
+    monkeypatch.setattr(kernel_build, "_built", {})
+    built = library.read_built(next(cached.glob("*.kernels")))
+    monkeypatch.setattr(kernel_build, "build_here", lambda isa: built)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    model = toys.load(toys.checkpoint(), kernel_cache=None)
+    assert np.isfinite(model.forward(IDS, model.new_cache(8))).all()
+
+
+def test_a_program_that_was_changed_while_it_runs_builds_nothing(
+    toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a process of now builds would read this one's plans wrongly."""
+    monkeypatch.setattr(kernel_build, "_built", {})
+    for module in (library, kernel_build):
+        monkeypatch.setattr(module, "SOURCES", "as they were when this process began")
+    with pytest.raises(KernelsUnavailableError, match="was changed while it ran; start it again"):
+        toys.load(toys.checkpoint(), kernel_cache=None)
+
+
+def test_a_load_that_fails_ends_the_builder(toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_build, "_built", {})
+    started = []
+    start = kernel_build.start_builder
+    monkeypatch.setattr(
+        kernel_build, "start_builder", lambda *args: started.append(start(*args)) or started[-1]
+    )
+    checkpoint = toys.checkpoint()
+    tensors = {k: v for k, v in checkpoint.tensors.items() if k != "norm"}
+    with pytest.raises(ModelFormatError):
+        toys.load(replace(checkpoint, tensors=tensors), kernel_cache=None)
+    assert started[0].poll() is not None
+
+
+@pytest.mark.parametrize("code", [b"", b"MZ not ELF" * 20, b"\x7fELF\x02\x01" + bytes(200)])
+def test_what_is_no_object_file_of_ours_is_not_flattened(code: bytes) -> None:
+    with pytest.raises(CannotFlatten):
+        flatten_module.flatten([code], {"run": "f"})
+
+
+# A function that calls another, and that one, which reads a table and calls a function of its own.
+ASKS = """
+declare i64 @answer(i64)
+define i64 @ask(i64 %x) {
+  %y = call i64 @answer(i64 %x)
+  %z = add i64 %y, 1
+  ret i64 %z
+}
+"""
+ANSWERS = """
+@table = internal constant [3 x i64] [i64 5, i64 6, i64 40]
+define internal i64 @ask(i64 %x) noinline {
+  ret i64 0
+}
+define i64 @answer(i64 %x) {
+  %p = getelementptr [3 x i64], ptr @table, i64 0, i64 %x
+  %y = load i64, ptr %p
+  %z = call i64 @ask(i64 %x)
+  %sum = add i64 %y, %z
+  ret i64 %sum
+}
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="objects are flattened there only"
+)
+def test_objects_that_call_each_other_become_one_piece() -> None:
+    machine = target_machine(PORTABLE)
+    asks, answers = (bytes(machine.emit_object(llvm.parse_assembly(text))) for text in (ASKS, ANSWERS))
+    for objects in ([asks, answers], [answers, asks]):
+        code, entries = flatten_module.flatten(objects, {"run": "ask"})
+        memory, addresses = library._place_flat(library.Built((code,), entries))
+        assert ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(addresses["run"])(2) == 41
+        del memory
+    with pytest.raises(CannotFlatten, match="outside"):
+        flatten_module.flatten([asks], {"run": "ask"})
+    with pytest.raises(CannotFlatten, match="run"):
+        flatten_module.flatten([answers], {"run": "run"})
+
+
+def test_a_builder_that_is_done_ends_well_while_its_parent_waits(tmp_path: Path) -> None:
+    """Else its work would be thrown away, and done again in the parent."""
+    result = tmp_path / "kernels"
+    code = (
+        "import sys; from llama_core.backends.jit import kernel_build, library\n"
+        "kernel_build.build_here = lambda isa, kernels: library.Built((b'code',), {'run': 5})\n"
+        f"kernel_build.main('portable', {str(result)!r})"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
+        assert child.wait(60) == 0
+    assert library.read_built(result) == library.Built((b"code",), {"run": 5})
+
+
+def test_a_builder_ends_with_its_parent_and_leaves_nothing(tmp_path: Path) -> None:
+    """However the parent goes: here without a chance to say so."""
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    code = (
+        "import os; from pathlib import Path\n"
+        "from llama_core.backends.jit.build.builder import start_builder\n"
+        "from llama_core.backends.jit.build.variants import PORTABLE\n"
+        f"print(start_builder(PORTABLE, Path({str(folder / 'kernels')!r})).pid, flush=True); os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # It would need some ten seconds for its work, and then leave the folder.
+    deadline = time.monotonic() + 60
+    while folder.exists() or psutil.pid_exists(int(done.stdout)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_builders_own_child_ends_with_it() -> None:
+    child = kernel_build._start("portable", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child is not None
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.close()
+    assert child.wait(60) == 1
+    assert child.stdout.read() == b""
+    child.stdout.close()
+
+
+def test_kernels_that_are_cut_short_are_not_taken() -> None:
+    code = "import sys; sys.stdout.write('half an object'); sys.exit(3)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        kernel_build._written_by(child)
