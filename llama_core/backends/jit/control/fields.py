@@ -5,7 +5,7 @@ Addresses and strides are in bytes; other words count numbers, panels, blocks or
 
 from __future__ import annotations
 
-MAX_THREADS = 256
+from llama_core.choices import MAX_THREADS
 
 # What threads agree by. Each word has a cache line of its own, so that they do not slow each other down.
 CURRENT = 0  # the phase that is open

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from llama_core.errors import (
     ModelFormatError,
     UnsupportedModelError,
 )
+from tests.support import reference
 
 IDS = np.random.default_rng(0).integers(0, 130, 150).astype(np.int32)
 
@@ -100,7 +101,7 @@ BIASES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
 
 
 @pytest.mark.parametrize("case", BIASES)
-def test_biases_of_every_matrix(toys: SimpleNamespace, reference: ModuleType, case: str) -> None:
+def test_biases_of_every_matrix(toys: SimpleNamespace, case: str) -> None:
     """Near the oracle, and bit for bit the same for one token, few, many, several sequences, one thread."""
     changes, sizes = BIASES[case]
     checkpoint = with_vectors(toys.checkpoint("F32", **changes), toys, **sizes)
