@@ -1,4 +1,4 @@
-"""assets/docs/commands.md, made from the parsers themselves: `uv run python -m tests.support.command_docs`."""
+"""Makes assets/docs/commands.md from the parsers: `uv run python -m tests.support.command_docs` writes it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def _written(action: argparse.Action) -> str:
 def _of_settings() -> Iterator[str]:
     yield "## Settings\n"
     yield (
-        "A flag beats an environment variable, which beats `config.toml` (`llama-chat paths` says where it is).\n"
+        "A flag beats an environment variable, which beats `config.toml` "
+        "(`llama-chat paths` says where it is).\n"
         "Names that a running chat takes are given to `-o NAME VALUE` and `/set parameter NAME VALUE`.\n"
     )
     rows = [
