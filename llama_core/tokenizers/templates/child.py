@@ -22,8 +22,8 @@ MAX_OUTPUT = 32_000_000
 _BOOTSTRAP = """
 import sys
 sys.path[:] = sys.argv[1:]
-from llama_core.tokenizers import template_child
-template_child.main()
+from llama_core.tokenizers.templates import child
+child.main()
 """
 _KEPT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "PATH")
 
