@@ -118,8 +118,8 @@ class TemplateWorker:
             return answer
         if late.is_set():
             raise TemplateError(
-                f"The model's chat template was not rendered within {self._wall_s:g} s: it takes too long, or "
-                "the machine is too busy."
+                f"The model's chat template was not rendered within {self._wall_s:g} s: it takes too long, "
+                "or the machine is too busy."
             )
         if _hit_its_limit(process.returncode):
             raise TemplateError(f"The model's chat template takes too long: over {self._cpu_s:g} s of work.")

@@ -249,7 +249,7 @@ def test_a_worker_that_gets_no_processor_is_given_up() -> None:
     render(worker, "a")
     assert worker.pid is not None
     psutil.Process(worker.pid).suspend()
-    with pytest.raises(TemplateError, match="not rendered within 0.5 s"):
+    with pytest.raises(TemplateError, match=r"not rendered within 0\.5 s"):
         render(worker, "b")
     assert worker.pid is None
 
