@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat_app.config.options import UsageError, add_output_option, setting, settings_from
+from chat_app.commands.options import add_output_option, add_setting, settings_from
 from chat_app.config.paths import get_paths
-from chat_app.config.settings import KV_TYPES, MAX_THREADS
 from chat_app.console.engine_start import locate_model
 from chat_app.console.streams import ProgressLine, say, write
+from chat_app.text.errors import UsageError
+from llama_core.choices import KV_TYPES, MAX_THREADS
 
 if TYPE_CHECKING:
     from llama_core.checkpoint import Checkpoint
@@ -29,11 +29,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         description="Measure prompt rates (pp128, pp512) and the reply's rate (tg128), each backend in turn, "
         "beside the rate that reading the weights from memory allows.",
     )
-    parser.add_argument("-m", "--model", metavar="NAME|FILE")
+    add_setting(parser, "model")
     parser.add_argument(
         "--backend", nargs="+", choices=BACKENDS, dest="backends", help="one or several, compared in turn"
     )
-    parser.add_argument("--threads", type=setting("threads"), metavar="N")
+    add_setting(parser, "threads")
     parser.add_argument(
         "--kv",
         nargs="+",
@@ -41,7 +41,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         default=["f32"],
         help="how jit keeps keys and values, in turn",
     )
-    parser.add_argument("--tokenizer", type=Path, metavar="FILE")
+    add_setting(parser, "tokenizer")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="measured rounds (default 3)")
     parser.add_argument(
         "--depth", type=int, nargs="*", default=[], metavar="N", help="also decode after N tokens"

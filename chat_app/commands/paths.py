@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from chat_app.config.options import add_output_option
+from chat_app.commands.options import add_output_option
 from chat_app.config.paths import get_paths
 from chat_app.console.streams import write
 
