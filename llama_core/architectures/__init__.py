@@ -60,6 +60,11 @@ def tensor_specs(config: ModelConfig, present: Collection[str]) -> Iterator[Tens
             yield replace(spec, optional="")
 
 
+def layer_part(name: str) -> str:
+    """A tensor's name within its layer: "layers.3.q_proj.bias" -> "q_proj.bias"; other names as they are."""
+    return name.split(".", 2)[2] if name.startswith("layers.") else name
+
+
 def tensor_shapes(config: ModelConfig, present: Collection[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Name and shape of `tensor_specs`."""
     return ((spec.name, spec.shape) for spec in tensor_specs(config, present))
