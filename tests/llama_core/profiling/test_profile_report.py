@@ -60,7 +60,7 @@ def test_bars_are_as_long_as_their_values() -> None:
     assert lines[0] == "Times of <things> (seconds)"
     assert [line.count("#") for line in lines[1:]] == [10, 40, 0]
     assert [line.split()[-1] for line in lines[1:]] == ["0.5", "2", "0.00002"]
-    assert [number(value) for value in (0.0, 12345.6, 1.23456)] == ["0", "12,346", "1.235"]
+    assert [number(value) for value in (0.0, 12345.6, 1.23456)] == ["0", "12,346", "1.23"]
 
 
 def test_with_matplotlib_the_report_shows_its_pictures(tmp_path: Path) -> None:
