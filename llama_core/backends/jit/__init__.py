@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama_core.backends.base import KvType
-from llama_core.backends.jit.control.fields import MAX_THREADS
+from llama_core.backends.jit.control.records import MAX_THREADS
 from llama_core.backends.jit.layout import KV_KINDS
 from llama_core.backends.jit.plan import shape_problem
 from llama_core.cores import usable_cores

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from llama_core.backends.jit.control import fields
 from llama_core.backends.jit.layout import PANEL_ROWS, Q4, Q4M, Q8, PackedKind, n_panels, packed_bytes
 from llama_core.checkpoint import Tensor, tensor_shapes
 from llama_core.config import ModelConfig
@@ -70,11 +69,10 @@ class PackingPlan:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arena that holds all of it but the embedding, with the records that point to it."""
-        words = len(self.matrices) * fields.MATRIX_WORDS + self.n_layers * fields.LAYER_WORDS
+        """Bytes of the arena that holds all of it but the embedding."""
         floats = sum(-(-t.shape[0] // 32) * 32 for t in self.vectors.values())
         slack = LINE_BYTES * (len(self.matrices) + len(self.vectors) + 2)
-        return sum(m.nbytes for m in self.matrices) + 4 * floats + 8 * words + slack
+        return sum(m.nbytes for m in self.matrices) + 4 * floats + slack
 
 
 def plan_packing(config: ModelConfig, tensors: Mapping[str, Tensor]) -> PackingPlan:

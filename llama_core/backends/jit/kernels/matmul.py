@@ -12,11 +12,11 @@ token alone, in a batch, or as a draft to be verified gives the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from llvmlite import ir
 
 from llama_core.backends.jit.build.variants import Isa
+from llama_core.backends.jit.kernels.declare import kernel
 from llama_core.backends.jit.kernels.dots import dots_of, float16
 from llama_core.backends.jit.kernels.emit import F32, I8, I32, I64, Code, Value, Variable, vector
 from llama_core.backends.jit.kernels.operations import fma
@@ -33,20 +33,31 @@ from llama_core.backends.jit.layout import (
 LINE_BYTES = 64
 
 
-def matmul_name(kind: PackedKind, tile: int) -> str:
-    return f"matmul_{kind.name}_{tile}"
-
-
-def write_matmul(module: Any, isa: Isa, kind: PackedKind, tile: int) -> None:
-    """`matmul(weights, panels, blocks, activations, out, out_stride, add, ahead)`: out[t][row] of a tile.
+@kernel(
+    kind=lambda isa: {kind.code: kind for kind in KINDS},
+    tile=lambda isa: {tile: tile for tile in isa.tiles},
+)
+def matmul(
+    code: Code,
+    isa: Isa,
+    kind: PackedKind,
+    tile: int,
+    weights: Value,
+    panels: Value,
+    blocks: Value,
+    activations: Value,
+    out: Value,
+    out_stride: Value,
+    add: Value,
+    ahead: Value,
+) -> None:
+    """out[t][row] of a tile of tokens.
 
     weights: the first panel; panels: how many; blocks: blocks per panel; activations: one tile of packed
     activations; out: float32, token t's rows start `out_stride` bytes after token t - 1's; add: 1 adds to
     what stands in `out` (the residual stream), 0 overwrites it; ahead: how many bytes ahead of the
-    multiplication weights are asked for (`look_ahead.py`).
+    multiplication weights are asked for (`prefetch.py`).
     """
-    code = Code(module, matmul_name(kind, tile), 8)
-    weights, panels, blocks, activations, out, out_stride, add, ahead = code.args
     panel_bytes = blocks * kind.block_bytes
     groups = range(0, PANEL_ROWS, isa.lanes)
     zeros = code.splat(vector(F32, isa.lanes), 0.0)
@@ -70,7 +81,6 @@ def write_matmul(module: Any, isa: Isa, kind: PackedKind, tile: int) -> None:
                 total.set(total.get() + code.load(zeros.type, place))
         for total, place in places:
             code.store(total.get(), place)
-    code.finish()
 
 
 def _multiply_block(
@@ -162,12 +172,3 @@ def _unpackings(kind: PackedKind, k: int) -> list[tuple[int, Callable[[Value], V
     if kind.bits == 8:
         return [(4 * k, lambda quad: quad)]
     return [(4 * k, lambda quad: quad & 0x0F0F0F0F), (16 + 4 * k, lambda quad: (quad >> 4) & 0x0F0F0F0F)]
-
-
-def write_matmul_dispatch(module: Any, isa: Isa) -> None:
-    """`matmul(kind, tile, ...)`: the kernel for a kind of weights and a tile size, with its arguments."""
-    variants = {k.code * 32 + t: module.globals[matmul_name(k, t)] for k in KINDS for t in isa.tiles}
-    code = Code(module, "matmul", 10)
-    kind, tile, *rest = code.args
-    code.choose(kind * 32 + tile, variants, rest)
-    code.finish()

@@ -103,7 +103,9 @@ def default(request: pytest.FixtureRequest, default_model: Path, kernel_cache: P
 
 
 @pytest.mark.model
-def test_the_default_model_gives_the_bits_on_record(default: JitLlama, request: pytest.FixtureRequest) -> None:
+def test_the_default_model_gives_the_bits_on_record(
+    default: JitLlama, request: pytest.FixtureRequest
+) -> None:
     kv = request.node.callspec.params["default"]
     ids = (np.arange(150) * 317 % 40000).astype(np.int32)
     check(f"default model {kv}", golden(default, ids))
