@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chat_app.config.options import UsageError
 from chat_app.console.interrupt import stop_on_signals
 from chat_app.console.streams import read_stdin, say, write
+from chat_app.text.errors import UsageError
 
 if TYPE_CHECKING:
     from chat_app.config.settings import Settings

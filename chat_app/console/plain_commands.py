@@ -6,9 +6,10 @@ from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from chat_app.config.settings import nearest, parameter_values, set_parameter
+from chat_app.config.settings import parameter_values, set_parameter
 from chat_app.console.line_chat import LineChat, open_chat
 from chat_app.console.streams import say
+from chat_app.text.errors import nearest
 
 if TYPE_CHECKING:
     from llama_core.engine.text import TextEngine

@@ -1,10 +1,21 @@
-"""The compiled backend: a model in packed 4- and 8-bit weights with kernels built by Numba and llvmlite.
+"""The compiled backend: a model in packed weights, with kernels built by Numba and llvmlite.
 
-plan.py, packing.py, weights.py     a file's tensors as panels of sixteen rows (drawn in layout.py)
-kernels/     a small language for vector instructions, and the kernels written in it
-control/     phases, scheduling and the records that a step reads: control code, which Numba compiles
-build/       both together into machine code for this processor; the cache of it
-workspace.py, threads.py, cache.py, model.py     memory, helper threads, `forward`
+    a file's tensors                  the model's layers                     kernels/    what is computed
+         |                                 |                                      vector instructions, written
+    plan, packing, weights            program                                    by llvmlite (emit, declare)
+    panels of sixteen rows            operations, and the phases             control/    who computes what, when
+    (drawn in layout)                 of each kind of step                       phases, claims; plain Python,
+         |                                 |                                     compiled by Numba
+         +---------------+-----------------+                                      |
+                         |                                                   build/      both into machine code
+    workspace, cache     |   record, control/records                              for this processor, and
+    buffers, KV cache ---+   the words by which Python and                        the files that keep it
+                         |   compiled code know of each other                     |
+                       model  ------------------------------------------------- threads
+                       `forward`: fill in the plan, call                         the helpers, and their sleep
+
+Python's part of a token is some ten microseconds. The rest is one call of compiled code, in which every thread
+runs down a table of phases; `control/step.py` has the loop.
 """
 
 from __future__ import annotations
@@ -16,10 +27,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llama_core.backends.base import KvType
-from llama_core.backends.jit.control.records import MAX_THREADS
 from llama_core.backends.jit.layout import KV_KINDS
 from llama_core.backends.jit.plan import shape_problem
+from llama_core.choices import MAX_THREADS, KvType
 from llama_core.cores import usable_cores
 from llama_core.errors import KernelsUnavailableError, LlamaCoreError, UnsupportedModelError
 

@@ -135,11 +135,14 @@ class Record(metaclass=RecordType):
 
 
 class Table(Generic[R]):
-    """Records that follow each other in memory. words: (count, n_words) int64."""
+    """Records that follow each other in memory, their own or, where given, another's. words: (count, n_words)
+    int64."""
 
-    def __init__(self, kind: type[R], count: int) -> None:
+    def __init__(self, kind: type[R], count: int, memory: Words | None = None) -> None:
         self.kind = kind
-        self.words: Words = np.zeros((count, kind.n_words), dtype=np.int64)
+        if memory is None:
+            memory = np.zeros(count * kind.n_words, dtype=np.int64)
+        self.words: Words = memory.reshape(count, kind.n_words)
 
     def __len__(self) -> int:
         return len(self.words)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.jit.buffers import Arena, address, release_file_pages
-from llama_core.backends.jit.control.records import Matrix
-from llama_core.backends.jit.layout import PANEL_ROWS, n_blocks, n_panels
+from llama_core.backends.jit.control.records import Matrix, Panel
+from llama_core.backends.jit.layout import PANEL_ROWS, n_blocks
 from llama_core.backends.jit.packing import pack
-from llama_core.backends.jit.plan import PackedMatrix, plan_packing
+from llama_core.backends.jit.plan import PackedMatrix, PackedPart, plan_packing
+from llama_core.backends.jit.record import Table
 from llama_core.checkpoint import Checkpoint, Tensor, tensor_shapes
 from llama_core.errors import ModelFormatError
 from llama_core.events import LoadProgress
@@ -47,9 +48,10 @@ class PackedWeights:
         matrices = plan.matrices
         memories = [self._arena.take(m.nbytes) for m in matrices]
         _fill(matrices, memories, threads, on_progress)
-        self.kinds = tuple(dict.fromkeys((t.fmt.name, m.kind.name) for m in matrices for t in m.tensors))
+        parts = (part for matrix in matrices for part in matrix.parts)
+        self.kinds = tuple(dict.fromkeys((part.tensor.fmt.name, part.kind.name) for part in parts))
 
-        self.matrices = [_record(matrix, memory) for matrix, memory in zip(matrices, memories, strict=True)]
+        self.matrices = [self._matrix(*pair) for pair in zip(matrices, memories, strict=True)]
         self.vectors = {"norm": self._vector([plan.vectors["norm"]])}
         for i in range(config.n_layers):
             self._add_vectors(plan.vectors, f"layers.{i}.")
@@ -57,6 +59,15 @@ class PackedWeights:
     @property
     def nbytes(self) -> int:
         return self._arena.nbytes
+
+    def _matrix(self, matrix: PackedMatrix, memory: NDArray[np.uint8]) -> Matrix:
+        """The record of a packed matrix, and those of its panels."""
+        words = self._arena.words(matrix.panels * Panel.n_words)
+        panels = Table(Panel, matrix.panels, words)
+        _write_panel_records(panels, matrix, memory)
+        record = Matrix()
+        record.set(panels=matrix.panels, blocks=n_blocks(matrix.columns), records=panels.address())
+        return record
 
     def _add_vectors(self, vectors: Mapping[str, Tensor], prefix: str) -> None:
         """Those of one layer."""
@@ -81,28 +92,24 @@ class PackedWeights:
         return address(place)
 
 
-def _parts(matrix: PackedMatrix, memory: NDArray[np.uint8]) -> Iterator[tuple[Tensor, NDArray[np.uint8]]]:
-    """Each tensor with its place in the matrix's memory, (panels, blocks, block_bytes)."""
-    whole = memory.reshape(matrix.panels, n_blocks(matrix.columns), matrix.kind.block_bytes)
-    first = 0
-    for i, tensor in enumerate(matrix.tensors):
-        panels = n_panels(tensor.shape[0])
-        yield tensor, whole[i :: len(matrix.tensors)] if matrix.alternate else whole[first : first + panels]
-        first += panels
+def _place(part: PackedPart, memory: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A part's place in its matrix's memory, (panels, blocks, block_bytes)."""
+    blocks, block_bytes = n_blocks(part.tensor.shape[1]), part.kind.block_bytes
+    shape, strides = (part.panels, blocks, block_bytes), (part.stride, block_bytes, 1)
+    return np.lib.stride_tricks.as_strided(memory[part.offset :], shape, strides)
 
 
-def _record(matrix: PackedMatrix, memory: NDArray[np.uint8]) -> Matrix:
-    """What the compiled step needs to know of it."""
-    blocks, kind = n_blocks(matrix.columns), matrix.kind
-    record = Matrix()
-    record.set(
-        kind=kind.code,
-        weights=address(memory),
-        panels=matrix.panels,
-        blocks=blocks,
-        panel_bytes=blocks * kind.block_bytes,
-    )
-    return record
+def _write_panel_records(panels: Table[Panel], matrix: PackedMatrix, memory: NDArray[np.uint8]) -> None:
+    """Fill in the records of a matrix's panels."""
+    kinds, weights = panels.column(Panel.kind), panels.column(Panel.weights)
+    for part in matrix.parts:
+        own = slice(part.first, part.first + part.step * part.panels, part.step)
+        kinds[own] = part.kind.code
+        weights[own] = address(memory) + part.offset + part.stride * np.arange(part.panels)
+    changes = np.flatnonzero(np.diff(kinds)) + 1
+    ends = np.append(changes, len(panels))
+    lengths = np.diff(ends, prepend=0)
+    panels.column(Panel.alike)[:] = np.repeat(ends, lengths) - np.arange(len(panels))
 
 
 def _check(checkpoint: Checkpoint) -> None:
@@ -126,10 +133,10 @@ def _fill(
     done = 0
 
     def fill_one(matrix: PackedMatrix, memory: NDArray[np.uint8]) -> int:
-        for tensor, place in _parts(matrix, memory):
-            pack(tensor, matrix.kind, place)
+        for part in matrix.parts:
+            pack(part.tensor, part.kind, _place(part, memory))
             # Otherwise the file's pages would count as this process's memory beside their packed copy.
-            release_file_pages(tensor.raw)
+            release_file_pages(part.tensor.raw)
         return sum(t.nbytes for t in matrix.tensors)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="pack-weights") as pool:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from llama_core.backends.jit.control.attention import gather_heads
 from llama_core.backends.jit.control.records import (
+    PANEL_BYTES,
     PANELS_AT_ONCE,
     TILE_BYTES,
+    Matrix,
     Operation,
+    Panel,
     Phase,
     Plan,
     Product,
@@ -18,6 +21,7 @@ from llama_core.backends.jit.control.records import (
     Tile,
     Worker,
     attention_at,
+    panel_at,
     product_at,
     tile_at,
 )
@@ -76,7 +80,12 @@ def fetch_ahead(plan: Plan, worker: Worker, phase: Phase) -> None:
     if phase.fetches and plan.step.n_tokens == 1:
         matrix = product_at(phase.fetches).matrix
         first = worker.thread * matrix.panels // plan.n_threads
-        fetch(matrix.weights + first * matrix.panel_bytes, FETCH_LINES)
+        fetch(panel_of(matrix, first).weights, FETCH_LINES)
+
+
+def panel_of(matrix: Matrix, index: int) -> Panel:
+    """The record of a panel."""
+    return panel_at(matrix.records + index * PANEL_BYTES)
 
 
 def rows_of(plan: Plan, product: Product) -> int:
@@ -160,19 +169,19 @@ def multiply_rows(
     activations, out: where row 0 is, or would be; adds: 1 for out += product.
     """
     matrix = product.matrix
-    weights = matrix.weights + first * matrix.panel_bytes
     at_once = count if end - begin == 1 else PANELS_AT_ONCE
     # A `range` with a variable step could raise an exception, whose text would need addresses in the code.
     panel = 0
     while panel < count:
-        panels = min(at_once, count - panel)
+        alike = panel_of(matrix, first + panel)
+        panels = min(min(at_once, count - panel), alike.alike)
         row = begin
         while row < end:
             size = tile_of(plan, product, row).size
             matmul(
-                matrix.kind,
+                alike.kind,
                 size,
-                weights + panel * matrix.panel_bytes,
+                alike.weights,
                 panels,
                 matrix.blocks,
                 activations + row * matrix.blocks * BLOCK_BYTES,

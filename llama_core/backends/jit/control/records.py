@@ -15,8 +15,8 @@ Shared  what threads agree by
 from __future__ import annotations
 
 from llama_core.backends.jit.record import Part, Pointer, Record, Word
+from llama_core.choices import MAX_THREADS
 
-MAX_THREADS = 256
 LINE = 64  # bytes of a cache line
 PANELS_AT_ONCE = 8  # of a matrix, for all tiles of a step, one after the other; even, for gates and ups
 
@@ -51,14 +51,20 @@ class Rows(Record):
     stride = Word("bytes from one row to the next")
 
 
+class Panel(Record):
+    """One panel of a packed matrix."""
+
+    kind = Word("PackedKind.code")
+    weights = Word("address of its blocks")
+    alike = Word("panels from it on that are of this kind and follow each other in memory")
+
+
 class Matrix(Record):
     """One packed matrix (drawn in `layout.py`)."""
 
-    kind = Word("PackedKind.code")
-    weights = Word("address of the first panel")
     panels = Word("panels of 16 rows")
     blocks = Word("blocks of 32 columns in a panel")
-    panel_bytes = Word("bytes of a panel")
+    records = Word("address of a Panel for each")
 
 
 class Product(Record):
@@ -225,5 +231,7 @@ class Run(Record):
 product_at, attention_at, rope_at = Pointer(Product), Pointer(Attention), Pointer(Rope)
 phase_at, operation_at, worker_at = Pointer(Phase), Pointer(Operation), Pointer(Worker)
 token_at, tile_at, span_at, run_at = Pointer(Token), Pointer(Tile), Pointer(Span), Pointer(Run)
+panel_at = Pointer(Panel)
 PHASE_BYTES, OPERATION_BYTES, TOKEN_BYTES = Phase.nbytes, Operation.nbytes, Token.nbytes
+PANEL_BYTES = Panel.nbytes
 TILE_BYTES, SPAN_BYTES, RUN_BYTES = Tile.nbytes, Span.nbytes, Run.nbytes

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fake_engine import FakeClock, FakeEngine, factory_of
-
 from chat_app.chat.conversation import Message
 from chat_app.chat.session import ChatSession
 from chat_app.config.settings import Settings
 from chat_app.engines.bridge import EngineBridge
 from chat_app.store.transcripts import TranscriptStore
+from tests.support.fake_engine import FakeClock, FakeEngine, factory_of
 
 
 class NotesView:
