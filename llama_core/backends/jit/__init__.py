@@ -1,21 +1,21 @@
 """The compiled backend: a model in packed weights, with kernels built by Numba and llvmlite.
 
-    a file's tensors                  the model's layers                     kernels/    what is computed
-         |                                 |                                      vector instructions, written
-    plan, packing, weights            program                                    by llvmlite (emit, declare)
-    panels of sixteen rows            operations, and the phases             control/    who computes what, when
-    (drawn in layout)                 of each kind of step                       phases, claims; plain Python,
-         |                                 |                                     compiled by Numba
-         +---------------+-----------------+                                      |
-                         |                                                   build/      both into machine code
-    workspace, cache     |   record, control/records                              for this processor, and
-    buffers, KV cache ---+   the words by which Python and                        the files that keep it
-                         |   compiled code know of each other                     |
-                       model  ------------------------------------------------- threads
-                       `forward`: fill in the plan, call                         the helpers, and their sleep
+    a file's tensors          the model's layers         kernels/   what is computed: vector instructions,
+         |                            |                             written by llvmlite (emit, declare)
+    plan, packing, weights    program                    control/   who computes what, and when: phases and
+    panels of sixteen rows    operations, and the                   claims, in Python that Numba compiles
+    (drawn in layout)         phases of each step           |
+         |                            |                  build/     both into machine code for this processor,
+         +------------+---------------+                     |       and the files that keep it
+                      |                                     |
+    workspace         |       record, control/records       |
+    buffers    -------+       words by which Python and     |
+    cache             |       compiled code agree           |
+    keys, values    model ------------------------------ threads
+                    `forward`: fill in the plan, call    the helpers, and their sleep
 
-Python's part of a token is some ten microseconds. The rest is one call of compiled code, in which every thread
-runs down a table of phases; `control/step.py` has the loop.
+Python's part of a token is some ten microseconds. The rest is one call of compiled code, in which every
+thread runs down a table of phases; the loop is in `control/step.py`.
 """
 
 from __future__ import annotations
