@@ -6,7 +6,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
-from chat_app.chat.commands import is_command
+from chat_app.chat.slash import is_command
 from chat_app.console.engine_start import started_engine
 from chat_app.console.interrupt import stop_on_signals
 from chat_app.console.line_chat import LineChat, open_chat
