@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import tensor_shapes
 from llama_core.backends.jit.buffers import Arena, address
 from llama_core.backends.jit.control.records import Matrix, Panel
 from llama_core.backends.jit.layout import PANEL_ROWS, n_blocks
 from llama_core.backends.jit.packing import OnProgress, PackKernel, pack_matrices
 from llama_core.backends.jit.plan import PackedMatrix, PackingPlan, plan_packing
 from llama_core.backends.jit.record import Table
-from llama_core.checkpoint import Checkpoint, Tensor, tensor_shapes
+from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.errors import ModelFormatError
 from llama_core.memory import require_memory
 

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llama_core.architectures import tensor_shapes
 from llama_core.backends.jit import load_jit_model
 from llama_core.backends.jit.model import JitLlama
-from llama_core.checkpoint import Checkpoint, tensor_shapes
+from llama_core.checkpoint import Checkpoint
 from llama_core.config import ModelConfig
 from llama_core.loaders import open_checkpoint
 
