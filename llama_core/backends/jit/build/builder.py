@@ -24,6 +24,7 @@ from pathlib import Path
 
 from llama_core.events import LoadProgress
 from llama_core.backends.jit.build.library import (
+    KERNEL_ENTRIES,
     SOURCES,
     Built,
     Library,
@@ -130,6 +131,7 @@ def build_here(isa: Isa, kernels: Callable[[], bytes] | None = None) -> Built:
 
     control, symbols = control_object(isa)
     objects = (control, kernels() if kernels is not None else kernels_object(isa))
+    symbols |= {name: name for name in KERNEL_ENTRIES}
     try:
         code, entries = flatten(objects, symbols)
     except CannotFlatten:
