@@ -215,15 +215,17 @@ def profile_counters(args: argparse.Namespace, settings: Settings, collected: Co
     from llama_core.profiling.profile.sections import counters_section
 
     path = locate_model(settings.model)
-    events = []
+    variant, kernels = profile_kernels()
+    events: list[Any] = []
+    before = len(collected.sections)
+    collected.profiles["counters"] = {"events": events, "variant": variant, "kernels": kernels}
     for backend in backends(settings):
         simulated = "" if args.no_simulate else " (where it has to be simulated, a minute or two)"
         say(f"counting: {backend}{simulated}")
         found = counters.profile_counters(path, backend, get_paths().kernels, simulate=not args.no_simulate)
         events.append(found)
-    variant, kernels = profile_kernels()
-    collected.profiles["counters"] = {"events": events, "variant": variant, "kernels": kernels}
-    collected.sections.append(counters_section(events, variant, kernels))
+        # Anew for each backend: should the next one be interrupted, these counts stand.
+        collected.sections[before:] = [counters_section(events, variant, kernels)]
 
 
 PROFILERS: dict[str, Callable[[argparse.Namespace, Any, Collected], None]] = {
