@@ -27,7 +27,10 @@ ENGINE_MODULES = (
     "llama_core.tokenizers.byte_bpe",
     "llama_core.tokenizers.detokenizer",
 )
-BASELINE_MODULES = ("llama_core.profiling.lab.baseline", "llama_core.profiling.lab.baseline_tokenizer")
+BASELINE_MODULES = (
+    "llama_core.profiling.first_version.model",
+    "llama_core.profiling.first_version.tokenizer",
+)
 
 # A call with keywords is marked differently from version to version.
 _KEYWORD_CALLS = frozenset({"KW_NAMES", "CALL_KW", "CALL_FUNCTION_KW"})

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from llama_core.profiling.lab import baseline
+from llama_core.profiling.first_version import model as baseline
 from llama_core.profiling.lab.experiment import SAME, Case, Check, Experiment, LabContext, Match, arrays_match
 
 

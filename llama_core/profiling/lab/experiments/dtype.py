@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from llama_core.checkpoint import Checkpoint
-from llama_core.profiling.lab.baseline import BaselineLlama, Leaks
+from llama_core.profiling.first_version.model import BaselineLlama, Leaks
 from llama_core.profiling.lab.experiment import Case, Claim, Experiment, LabContext, arrays_match
 from llama_core.profiling.lab.experiments.models import stories_checkpoint
 

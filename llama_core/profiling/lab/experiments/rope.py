@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.numpy.rope import rotate
-from llama_core.profiling.lab.baseline import apply_rope, rope_tables
+from llama_core.profiling.first_version.model import apply_rope, rope_tables
 from llama_core.profiling.lab.experiment import Case, Check, Experiment, LabContext, Match, Part, arrays_match
 
 F32 = NDArray[np.float32]

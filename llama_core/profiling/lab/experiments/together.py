@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from llama_core.backends.base import Cache, Model
 from llama_core.checkpoint import Checkpoint
-from llama_core.profiling.lab.baseline import BaselineLlama, apply_rope, rope_tables
-from llama_core.profiling.lab.baseline_tokenizer import RankTokenizer
+from llama_core.profiling.first_version.model import BaselineLlama, apply_rope, rope_tables
+from llama_core.profiling.first_version.tokenizer import RankTokenizer
 from llama_core.profiling.lab.experiment import (
     Case,
     Claim,
