@@ -35,9 +35,9 @@ async def test_stop_while_a_prompt_is_prepared(stage: Any) -> None:
         return encode(*args, **kwargs)
 
     stage.engine.encode_chat = encode_slowly
-    stage.spawn(session.submit("too early"))
+    session.submit("too early")
     await stage.until(lambda: session._preparing)
-    await session.submit("queued")
+    session.submit("queued")
     assert session.stop()
     slow.set()
     await stage.until(stage.idle)
@@ -49,7 +49,7 @@ async def test_stop_while_a_prompt_is_prepared(stage: Any) -> None:
 async def test_another_context_size_waits_for_the_reply(stage: Any) -> None:
     session = stage.session
     stage.engine.script = stage.begun
-    stage.spawn(session.submit("hi"))
+    session.submit("hi")
     await stage.until(lambda: session.reply is not None and session.reply.content)
     session.change_settings(set_parameter(session.settings, "num_ctx", "9999999"))
     assert session.reply is not None

@@ -94,7 +94,7 @@ async def test_a_command_that_waits_holds_up_nothing(
         monkeypatch.setattr(user.chat, "do_tokens", wait)
         user.chat.prompt.set_text("/tokens x")
         await pilot.press("enter")
-        user.chat.spawn(user.chat.session.submit("hello"))
+        user.chat.session.submit("hello")
         user.chat.prompt.set_text("/nonsense")
         await pilot.press("enter")
         await user.until(lambda: any("no command /nonsense" in text for text in user.notices()))

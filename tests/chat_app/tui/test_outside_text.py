@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_app.engines.messages import EngineInfo
 from fake_engine import FakeEngine
 from luck import SEED
 from textual.app import App
 
-from chat_app.engines.messages import EngineInfo
 from chat_app.tui.widgets.message_view import MessageView
 from llama_core.errors import NumericalError
 
