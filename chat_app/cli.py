@@ -9,14 +9,15 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from chat_app.config.options import (
-    UsageError,
+from chat_app.commands.options import (
     add_model_options,
     add_output_option,
     add_sampling_options,
+    add_settings,
     settings_from,
 )
 from chat_app.console.streams import is_terminal, quiet_pipe, say, use_utf8
+from chat_app.text.errors import UsageError, describe_error
 
 if TYPE_CHECKING:
     from chat_app.config.settings import Settings
@@ -63,14 +64,13 @@ def build_parser() -> argparse.ArgumentParser:
         dest="print_prompt",
         help="print one reply and end",
     )
-    parser.add_argument("-s", "--system", metavar="TEXT", help="the system prompt")
     parser.add_argument(
         "-c", "--continue", action="store_true", dest="continue_latest", help="go on with the latest chat"
     )
     parser.add_argument(
         "--resume", metavar="ID", help="go on with the chat ID (see history, or `llama-chat paths`)"
     )
-    parser.add_argument("--no-save", action="store_true", help="keep no transcript")
+    add_settings(parser, "app")
     parser.add_argument("--plain", action="store_true", help="a simple line-by-line chat, for screen readers")
     parser.add_argument(
         "--raw", action="store_true", help="the prompt without the chat template; special tokens count"
@@ -200,8 +200,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # a person gets a sentence; LLAMA_CHAT_DEBUG shows the rest
         if os.environ.get("LLAMA_CHAT_DEBUG"):
             raise
-        from chat_app.text.errors import describe_error
-
         say(f"{PROGRAM}: {describe_error(error)}")
         return EXIT_ERROR
     return code

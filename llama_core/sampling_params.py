@@ -3,7 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+# What each field may be: in words, and as a check.
+RANGES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
+    {
+        "temperature": ("0 to 100", lambda value: 0.0 <= value <= 100.0),
+        "top_k": ("0 (off) or more", lambda value: value >= 0),
+        "top_p": ("above 0, up to 1 (off)", lambda value: 0.0 < value <= 1.0),
+        "min_p": ("0 (off) to 1", lambda value: 0.0 <= value <= 1.0),
+        "repeat_penalty": ("0.01 to 100; 1 is off", lambda value: 0.01 <= value <= 100.0),
+        "repeat_last_n": ("-1 (all), 0 (off) or more", lambda value: value >= -1),
+        "seed": ("0 to 2^64 - 1", lambda value: value is None or 0 <= value < 1 << 64),
+        "max_tokens": ("0 or more", lambda value: value is None or value >= 0),
+        "stop": ("strings that are not empty", all),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +46,7 @@ class SamplingParams:
     ignore_eos: bool = False
 
     def __post_init__(self) -> None:
-        checks = (
-            ("temperature", 0.0 <= self.temperature <= 100.0, "0 to 100"),
-            ("top_k", self.top_k >= 0, "0 (off) or more"),
-            ("top_p", 0.0 < self.top_p <= 1.0, "above 0, up to 1 (off)"),
-            ("min_p", 0.0 <= self.min_p <= 1.0, "0 (off) to 1"),
-            ("repeat_penalty", 0.01 <= self.repeat_penalty <= 100.0, "0.01 to 100; 1 is off"),
-            ("repeat_last_n", self.repeat_last_n >= -1, "-1 (all), 0 (off) or more"),
-            ("seed", self.seed is None or 0 <= self.seed < 1 << 64, "0 to 2^64 - 1"),
-            ("max_tokens", self.max_tokens is None or self.max_tokens >= 0, "0 or more"),
-            ("stop", all(self.stop), "strings that are not empty"),
-        )
-        for name, good, expected in checks:
+        for name, (expected, is_good) in RANGES.items():
             value = getattr(self, name)
-            if not good or (isinstance(value, float) and not math.isfinite(value)):
+            if not is_good(value) or (isinstance(value, float) and not math.isfinite(value)):
                 raise ValueError(f"{name} is {value!r}, expected {expected}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -12,13 +11,10 @@ import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-HERE = str(Path(__file__).parent)
-if HERE not in sys.path:  # pytest's importlib mode adds nothing by itself
-    sys.path.insert(0, HERE)
 # Kept before any test changes it: the model comes through the user's own index, proxy and cache settings.
 USER_ENVIRONMENT = dict(os.environ)
 
-from luck import CHOSEN  # noqa: E402 - found from here on
+from tests.support.luck import CHOSEN  # noqa: E402 - found from here on
 
 # A machine that stops for a moment makes no test fail, and neither does luck.
 hypothesis.settings.register_profile("here", deadline=None, derandomize=CHOSEN is None)

@@ -26,7 +26,7 @@ def stored_messages(home: Path) -> list[dict[str, object]]:
 
 
 def test_the_app_answers_with_the_capital_of_france(tmp_path: Path, default_model: Path) -> None:
-    from terminal import Terminal
+    from tests.support.terminal import Terminal
 
     def complete(_: bytes) -> bool:
         replies = [m for m in stored_messages(tmp_path) if m["role"] == "assistant"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chat_app.batch.reader import Line, read_lines
-from chat_app.config.options import UsageError
+from chat_app.text.errors import UsageError
 
 # Bytes of a line's SHA-256 by which it is known again: enough for no two to be taken for one by chance.
 _MARK_BYTES = 8

@@ -16,9 +16,10 @@ from chat_app.batch.progress import BatchProgress, BatchState
 from chat_app.batch.reader import Line
 from chat_app.batch.records import answer_record, bad_line_record, failure_record
 from chat_app.batch.resume import JudgedLine, judge, other_ways
-from chat_app.config.options import UsageError, add_model_options, settings_from
+from chat_app.commands.options import add_model_options, settings_from
 from chat_app.config.paths import get_paths
 from chat_app.console.streams import say
+from chat_app.text.errors import UsageError
 
 if TYPE_CHECKING:
     from llama_core.engine.batch.scheduler import BatchEngine

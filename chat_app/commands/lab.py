@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.bench import native_blas
-from chat_app.config.options import UsageError, setting
+from chat_app.commands.options import add_setting
 from chat_app.config.paths import get_paths
 from chat_app.console.streams import say, write
 from chat_app.lab.text import columns, fold
+from chat_app.text.errors import UsageError
 from chat_app.text.sanitize import clean_line
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     actions.add_parser("list", help="the experiments and their hypotheses")
     run = actions.add_parser("run", help="run experiments by name, or all")
     run.add_argument("names", nargs="+", metavar="NAME|all")
-    run.add_argument("-m", "--model", metavar="NAME|FILE", help="the model for rows on a real one")
+    add_setting(run, "model", help="the model for rows on a real one")
     run.add_argument(
         "--budget",
         type=seconds,
@@ -45,10 +46,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="S",
         help="seconds meant for one row (default 3); more narrows the intervals",
     )
-    run.add_argument(
-        "--threads",
-        type=setting("threads"),
-        metavar="N",
+    add_setting(
+        run,
+        "threads",
         help="threads for all but the rows about threads; 1 gives steadier ratios on a busy machine",
     )
     run.add_argument("--output-file", type=Path, metavar="FILE", help="also write the run's results here")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chat_app.config.options import add_output_option
+from chat_app.commands.options import add_output_option
 from chat_app.console.streams import ProgressLine, say, write
 from chat_app.models.catalogue import CATALOGUE, find_local, local_models, remove_model, resolve_model
 

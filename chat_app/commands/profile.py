@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.bench import native_blas
-from chat_app.config.options import UsageError, add_model_options, add_output_option, settings_from
+from chat_app.commands.options import add_model_options, add_output_option, settings_from
 from chat_app.config.paths import get_paths
 from chat_app.console.engine_start import locate_model
 from chat_app.console.interrupt import EndSignal, name_of, signal_of, signals_raise
 from chat_app.console.streams import say, write
-from chat_app.text.errors import describe_error
+from chat_app.text.errors import UsageError, describe_error
 
 if TYPE_CHECKING:
     from chat_app.config.settings import Settings

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from chat_app.config.options import add_model_options, add_output_option, settings_from
+from chat_app.commands.options import add_model_options, add_output_option, settings_from
 from chat_app.config.paths import get_paths
 from chat_app.console.interrupt import stop_on_signals
 from chat_app.console.streams import say, write

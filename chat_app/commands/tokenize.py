@@ -6,9 +6,10 @@ import argparse
 import json
 from typing import Any
 
-from chat_app.config.options import UsageError, add_model_options, add_output_option, settings_from
+from chat_app.commands.options import add_model_options, add_output_option, settings_from
 from chat_app.console.engine_start import locate_model
 from chat_app.console.streams import read_stdin, say, write
+from chat_app.text.errors import UsageError
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:

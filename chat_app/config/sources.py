@@ -1,22 +1,26 @@
-"""Settings from config.toml and the environment. Nothing in either can stop the app: faults are notices."""
+"""Where settings come from: a flag beats a `LLAMA_CHAT_*` variable, which beats config.toml.
+
+Nothing in the file or the environment can stop the app: faults become notices.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from chat_app.config.key_names import BINDING_IDS
 from chat_app.config.paths import HOME_VARIABLE, get_paths
-from chat_app.config.settings import PARAMETERS, READERS, Settings, nearest, set_parameter
+from chat_app.config.settings import BY_NAME, VARIABLE_PREFIX, Settings, set_parameter
+from chat_app.text.errors import nearest
+from llama_core.sampling_params import SamplingParams
 
-PREFIX = "LLAMA_CHAT_"
 # Variables that are no settings: where the folders are, whether faults show a traceback, the tests' model.
-OTHER_VARIABLES = {HOME_VARIABLE, PREFIX + "DEBUG", PREFIX + "TEST_MODEL"}
+OTHER_VARIABLES = {HOME_VARIABLE, VARIABLE_PREFIX + "DEBUG", VARIABLE_PREFIX + "TEST_MODEL"}
 MAX_CONFIG_BYTES = 1 << 20
 
 
@@ -59,10 +63,10 @@ def _apply_table(settings: Settings, table: Mapping[str, Any], where: Callable[[
                     hint = nearest(name, list(BINDING_IDS))
                     settings = _notice(settings, f"{where(name)}: there is no key {name!r} to change.{hint}")
             settings = replace(settings, keymap=good)
-        elif key in READERS or key in PARAMETERS:
+        elif key in BY_NAME:
             settings = _set(settings, where(key), key, value)
         else:
-            hint = nearest(key, [*READERS, *PARAMETERS, "parameters", "keymap"])
+            hint = nearest(key, [*BY_NAME, "parameters", "keymap"])
             settings = _notice(settings, f"{where(key)}: there is no setting {key!r}.{hint}")
     return settings
 
@@ -79,29 +83,59 @@ def _set(settings: Settings, where: str, name: str, value: Any) -> Settings:
         text = json.dumps(value)
     else:
         return _notice(settings, f"{where}: {name} cannot be a {type(value).__name__}.")
+    if name not in BY_NAME or BY_NAME[name].live:  # under ollama's name, and so are its faults
+        try:
+            return set_parameter(settings, BY_NAME[name].name if name in BY_NAME else name, text)
+        except ValueError as error:
+            return _notice(settings, f"{where}: {error}")
     try:
-        if name in READERS:
-            return replace(settings, **{name: READERS[name](text)})
-        return set_parameter(settings, name, text)
+        return BY_NAME[name].read(settings, text)
     except ValueError as error:
-        problem = str(error) if name not in READERS else f"{name}: {error}."
-        return _notice(settings, f"{where}: {problem}")
+        return _notice(settings, f"{where}: {name}: {error}.")
 
 
 def apply_environment(settings: Settings, environ: Mapping[str, str] | None = None) -> Settings:
     """`settings` with `LLAMA_CHAT_MODEL`, `LLAMA_CHAT_TEMPERATURE` and so on; faults become notices."""
     environ = os.environ if environ is None else environ
     for variable, text in environ.items():
-        if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES or not text:
+        if not variable.startswith(VARIABLE_PREFIX) or variable in OTHER_VARIABLES or not text:
             continue
-        name = variable[len(PREFIX) :].lower()
-        if name in READERS or name in PARAMETERS:
+        name = variable[len(VARIABLE_PREFIX) :].lower()
+        if name in BY_NAME:
             settings = _set(settings, variable, name, text)
         else:
-            hint = nearest(variable, [PREFIX + known.upper() for known in (*READERS, *PARAMETERS)])
+            hint = nearest(variable, [VARIABLE_PREFIX + known.upper() for known in BY_NAME])
             settings = _notice(settings, f"The variable {variable} names no setting.{hint}")
     return settings
 
 
 def _notice(settings: Settings, sentence: str) -> Settings:
     return replace(settings, notices=(*settings.notices, sentence))
+
+
+Recommended = Callable[[str], Mapping[str, Any]]
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    parameters: Iterable[tuple[str, str]] = (),
+    recommended: Recommended | None = None,
+) -> Settings:
+    """Defaults, then config.toml, then `LLAMA_CHAT_*`, then `parameters` and `flags`.
+
+    flags: values by the setting's name. parameters: names and texts, as of `-o`. recommended: the sampling
+    parameters that suit a model (its name or file is given), as defaults. What is wrong in the file or the
+    environment becomes a notice; a bad flag or parameter raises ValueError.
+    """
+
+    def over(defaults: Settings) -> Settings:
+        settings = apply_environment(apply_config(defaults))
+        for name, text in parameters:
+            settings = set_parameter(settings, name, text)
+        for name, value in (flags or {}).items():
+            settings = BY_NAME[name].put(settings, value)
+        return settings
+
+    settings = over(Settings())
+    suited = dict(recommended(settings.model)) if recommended is not None else {}
+    return over(Settings(params=SamplingParams(**suited))) if suited else settings

@@ -103,8 +103,7 @@ class ConsoleChat:
             model_hash=known_sha256,
         )
         writer.controller = self.controller
-        self.controller.load_model(path)
-        self._settle()
+        self._settle(self._load(path))
 
     def __enter__(self) -> ConsoleChat:
         return self
@@ -122,9 +121,7 @@ class ConsoleChat:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something with the controller, and wait for all that follows from it."""
-        result = self._runner.run(work)
-        self._settle()
-        return result
+        return self._settle(work)
 
     async def reset(self) -> None:
         """Empty the KV cache."""
@@ -139,27 +136,33 @@ class ConsoleChat:
         """
         self.view.failed = False
         with stop_on_signals(self._host.cancel) as flag:
-            self._runner.run(self._submit(text, raw=raw))
-            self._settle()
+            self._settle(self._submit(text, raw=raw))
         return flag.exit_code or int(self.view.failed)
 
     async def _submit(self, text: str, *, raw: bool) -> None:
         self.controller.submit(text, raw=raw)
 
-    def _settle(self) -> None:
+    async def _load(self, path: Path) -> None:
+        self.controller.load_model(path)
+
+    def _settle(self, work: Coroutine[Any, Any, T]) -> T:
         try:
-            self._runner.run(self._until_idle())
+            return self._runner.run(self._until_idle(work))
         except BaseException:  # stdout is closed, a second Ctrl+C: the reply so far is kept, now
             self._runner.run(self.controller.stop_and_save())
             raise
 
-    async def _until_idle(self) -> None:
+    async def _until_idle(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do `work`, taking in what the engine has to tell, until nothing is left to be done."""
+        first = asyncio.ensure_future(work)
+        self._tasks.add(first)
         while self._tasks or not self.controller.idle or self.controller.loading is not None:
             moved = await self.controller.take_news()
             await asyncio.sleep(0 if moved else REST_S)
             for task in [task for task in self._tasks if task.done()]:
                 self._tasks.discard(task)
                 task.result()
+        return first.result()
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         self._tasks.add(asyncio.ensure_future(work))

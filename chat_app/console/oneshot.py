@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from chat_app.config.options import UsageError
 from chat_app.console.streams import read_stdin
+from chat_app.text.errors import UsageError
 
 if TYPE_CHECKING:
     from chat_app.config.settings import Settings

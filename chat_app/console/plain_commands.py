@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 
-from chat_app.config.settings import nearest, parameter_values, set_parameter
+from chat_app.config.settings import parameter_values, set_parameter
 from chat_app.console.chat import ConsoleChat
 from chat_app.console.streams import say
 from chat_app.engines.base import Engine
+from chat_app.text.errors import nearest
 
 COMMANDS = {
     "/help": "this list (also /?)",

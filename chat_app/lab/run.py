@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat_app.config.options import UsageError, settings_from
+from chat_app.commands.options import settings_from
 from chat_app.config.paths import ensure_dir, get_paths
 from chat_app.console.interrupt import EndSignal, name_of, signal_of, signals_raise
 from chat_app.console.streams import say, write
 from chat_app.lab.text import columns, fold, row_text, run_table
 from chat_app.store.durable import AppendFile
 from chat_app.store.places import why_unwritable
-from chat_app.text.errors import describe_error
+from chat_app.text.errors import UsageError, describe_error
 from chat_app.text.formatting import duration
 
 if TYPE_CHECKING:

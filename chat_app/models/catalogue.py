@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from chat_app.config.paths import get_paths
-from chat_app.config.settings import DEFAULT_MODEL_NAME, nearest
+from chat_app.config.settings import DEFAULT_MODEL_NAME
 from chat_app.models.installed import HUB_PREFIX as HUB_PREFIX
 from chat_app.models.installed import LocalModel, downloaded
+from chat_app.text.errors import SentenceError, nearest
 
 DEFAULT_MODEL = DEFAULT_MODEL_NAME
 
@@ -67,7 +68,7 @@ _ENTRIES = (
 CATALOGUE: dict[str, CatalogueEntry] = {entry.name: entry for entry in _ENTRIES}
 
 
-class ModelNotFound(Exception):  # noqa: N818 - it reads as what it is
+class ModelNotFound(SentenceError):  # noqa: N818 - it reads as what it is
     """No such model here; the message says how to get one. `can_pull`: `download.pull(name)` can fetch it."""
 
     def __init__(self, name: str, message: str, *, can_pull: bool = False) -> None:

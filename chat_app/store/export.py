@@ -9,6 +9,7 @@ from typing import Any, Final
 from chat_app.chat.conversation import Conversation
 from chat_app.store.durable import replace_file
 from chat_app.store.transcript_records import record_of
+from chat_app.text.errors import SentenceError
 from chat_app.text.sanitize import clean, clean_line
 
 FORMATS: Final = {".md": "markdown", ".jsonl": "openai", ".json": "json"}
@@ -20,7 +21,7 @@ _MARKS: Final = {
 }
 
 
-class ExportError(Exception):
+class ExportError(SentenceError):
     """A chat could not be exported. The message is a sentence for a person."""
 
 

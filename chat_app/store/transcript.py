@@ -13,11 +13,12 @@ from chat_app.store.process_lock import ProcessLock
 from chat_app.store.transcript_meta import MESSAGES, read_meta, write_meta
 from chat_app.store.transcript_records import Damage, build_conversation, encode_record, read_records
 from chat_app.store.transcript_repair import mend, remove_leftovers
+from chat_app.text.errors import SentenceError
 
 LOCK = "lock"
 
 
-class TranscriptError(Exception):
+class TranscriptError(SentenceError):
     """A chat could not be read, written or deleted. The message is a sentence for a person."""
 
 

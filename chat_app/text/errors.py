@@ -1,19 +1,25 @@
-"""An exception as a sentence for a person."""
+"""Errors for people: sentences, and the nearest thing that would have worked."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class SentenceError(Exception):
+    """Raised on purpose: its message is a sentence for a person."""
+
+
+class UsageError(SentenceError):
+    """The command line asks for something that cannot be; exit code 2."""
 
 
 def describe_error(error: BaseException) -> str:
     """What went wrong. Errors raised on purpose, here or in the engine, are sentences already."""
-    from chat_app.models.catalogue import ModelNotFound
-    from chat_app.models.download.errors import DownloadError
-    from chat_app.store.export import ExportError
-    from chat_app.store.transcript import TranscriptError
     from llama_core.errors import LlamaCoreError
 
-    ours = LlamaCoreError | DownloadError | ModelNotFound | TranscriptError | ExportError
     # A KeyError or IndexError is a LookupError whose text is only the key: no sentence.
-    if (isinstance(error, ours | ValueError) or type(error) is LookupError) and str(error):
+    ours = isinstance(error, SentenceError | LlamaCoreError | ValueError) or type(error) is LookupError
+    if ours and str(error):
         return str(error)
     if isinstance(error, MemoryError):
         return f"There was not enough memory. {error}".strip()
@@ -21,3 +27,11 @@ def describe_error(error: BaseException) -> str:
         named = f"{error.filename}: " if error.filename else ""
         return f"{named}{error.strerror or error}"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ " Did you mean ...?" with the closest of `known`, or an empty string."""
+    import difflib
+
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {found[0]}?" if found else ""

@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from chat_app.config.settings import Settings, load_settings
+from chat_app.config.settings import Settings
+from chat_app.config.sources import load_settings
+from chat_app.models.catalogue import recommended_parameters
 from chat_app.tui.app import LlamaChatApp
+from llama_core.choices import BACKENDS
 
 PROMPTS = ("What is a llama? Answer in two sentences.", "Write a Python function that says hello. Be brief.")
 TIMEOUT_S = 120.0
@@ -44,12 +47,13 @@ def main() -> int:
     parser.add_argument("--size", default="132x38", help="columns x rows")
     parser.add_argument("-m", "--model")
     parser.add_argument("--theme")
-    parser.add_argument("--backend", choices=("auto", "jit", "numpy"))
+    parser.add_argument("--backend", choices=BACKENDS)
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
     columns, rows = (int(part) for part in args.size.split("x"))
     flags = {"model": args.model, "theme": args.theme, "backend": args.backend, "seed": args.seed}
-    settings = load_settings(flags)
+    given = {name: value for name, value in flags.items() if value is not None}
+    settings = load_settings(given, recommended=recommended_parameters)
     params = replace(settings.params, max_tokens=settings.params.max_tokens or 160)
     settings = replace(settings, save=False, params=params)
     svg = asyncio.run(take(settings, args.prompt or PROMPTS, (columns, rows)))

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from llama_core.config import ModelConfig
 
 Logits = Literal["last", "all", "none"]
-KvType = Literal["f32", "f16", "q8"]
 
 
 @dataclass(frozen=True, slots=True)

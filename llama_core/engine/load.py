@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, get_args
 
-from llama_core.backends.base import KvType, Model
+from llama_core.backends.base import Model
 from llama_core.checkpoint import Checkpoint
+from llama_core.choices import BACKENDS, KV_TYPES, Backend, KvType
 from llama_core.cores import usable_cores
 from llama_core.engine.lookup import PromptLookup
 from llama_core.engine.text import TextEngine
 from llama_core.errors import KernelsUnavailableError, LlamaCoreError, UnsupportedModelError
 from llama_core.events import LoadProgress
 
-Backend = Literal["auto", "jit", "numpy"]
 OnProgress = Callable[[LoadProgress], None]
 
 _log = logging.getLogger(__name__)
@@ -44,10 +43,10 @@ def load_engine(
     """
     from llama_core.loaders import open_checkpoint
 
-    if backend not in ("auto", "jit", "numpy"):
-        raise ValueError(f"the backend is {backend!r}, expected auto, jit or numpy")
-    if kv not in get_args(KvType):
-        raise ValueError(f"the kv type is {kv!r}, expected {' or '.join(get_args(KvType))}")
+    if backend not in BACKENDS:
+        raise ValueError(f"the backend is {backend!r}, expected {' or '.join(BACKENDS)}")
+    if kv not in KV_TYPES:
+        raise ValueError(f"the kv type is {kv!r}, expected {' or '.join(KV_TYPES)}")
     if kv != "f32" and backend == "numpy":
         raise ValueError(f"the numpy backend keeps its cache in f32; kv {kv} needs the jit backend")
     checkpoint = open_checkpoint(Path(path), tokenizer_path)

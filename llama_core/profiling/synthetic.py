@@ -40,6 +40,47 @@ SMOLLM2_135M = ModelConfig(
     name="SmolLM2-135M shape, random weights",
 )
 
+# Llama 3.2 1B and 3B, Llama 3.1 8B. Their scaling of RoPE changes a table, and no time.
+LLAMA_1B = ModelConfig(
+    dim=2048,
+    hidden_dim=8192,
+    n_layers=16,
+    n_heads=32,
+    n_kv_heads=8,
+    head_dim=64,
+    vocab_size=128256,
+    max_seq_len=131072,
+    rope_theta=500000.0,
+    name="Llama 3.2 1B shape, random weights",
+)
+LLAMA_3B = ModelConfig(
+    dim=3072,
+    hidden_dim=8192,
+    n_layers=28,
+    n_heads=24,
+    n_kv_heads=8,
+    head_dim=128,
+    vocab_size=128256,
+    max_seq_len=131072,
+    rope_theta=500000.0,
+    name="Llama 3.2 3B shape, random weights",
+)
+LLAMA_8B = ModelConfig(
+    dim=4096,
+    hidden_dim=14336,
+    n_layers=32,
+    n_heads=32,
+    n_kv_heads=8,
+    head_dim=128,
+    vocab_size=128256,
+    max_seq_len=131072,
+    rope_theta=500000.0,
+    tie_embeddings=False,
+    name="Llama 3.1 8B shape, random weights",
+)
+# By the names that `bench --shape` takes, for models that are made as files.
+SHAPES = {"135m": SMOLLM2_135M, "1b": LLAMA_1B, "3b": LLAMA_3B, "8b": LLAMA_8B}
+
 TOY = ModelConfig(
     dim=64,
     hidden_dim=128,

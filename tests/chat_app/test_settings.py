@@ -6,8 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from chat_app.cli import build_parser
+from chat_app.commands.options import settings_from
 from chat_app.config.paths import ensure_dir
-from chat_app.config.settings import PARAMETERS, Settings, load_settings, parameter_values, set_parameter
+from chat_app.config.settings import (
+    BY_NAME,
+    PARAMETERS,
+    SETTINGS,
+    Setting,
+    Settings,
+    parameter_values,
+    set_parameter,
+)
+from chat_app.config.sources import load_settings
+from chat_app.models.catalogue import recommended_parameters
+from llama_core.sampling_params import SamplingParams
 
 
 def write_config(home: Path, text: str | bytes) -> Path:
@@ -25,11 +38,13 @@ def test_defaults_without_a_file() -> None:
 
 @pytest.mark.parametrize("name", ["smollm2", "smollm2-135m", "/x/SmolLM2-135M-Instruct.Q4_1.gguf"])
 def test_the_default_model_is_greedy_unless_the_user_says_otherwise(name: str, llama_chat_home: Path) -> None:
-    assert load_settings({"model": name}).params == dataclasses.replace(Settings().params, temperature=0.0)
-    flags = {"model": name, "parameters": [("temperature", "0.3")]}
-    assert load_settings(flags).params.temperature == 0.3
+    def loaded(*parameters: tuple[str, str]) -> SamplingParams:
+        return load_settings({"model": name}, parameters, recommended_parameters).params
+
+    assert loaded() == dataclasses.replace(Settings().params, temperature=0.0)
+    assert loaded(("temperature", "0.3")).temperature == 0.3
     write_config(llama_chat_home, "[parameters]\ntemperature = 0.9\n")
-    assert load_settings({"model": name}).params.temperature == 0.9
+    assert loaded().temperature == 0.9
 
 
 def test_the_record_is_frozen() -> None:
@@ -49,8 +64,7 @@ def test_file_then_environment_then_flag(llama_chat_home: Path, monkeypatch: pyt
     monkeypatch.setenv("LLAMA_CHAT_TEMPERATURE", "0.2")
     assert load_settings().model == "b.gguf"
     assert load_settings().params.temperature == 0.2
-    flags = {"model": "c.gguf", "threads": None, "parameters": [("temperature", "0")], "seed": 5}
-    settings = load_settings(flags)
+    settings = load_settings({"model": "c.gguf", "seed": 5}, [("temperature", "0")])
     assert (settings.model, settings.threads) == ("c.gguf", 3)
     assert (settings.params.temperature, settings.params.top_k, settings.params.seed) == (0.0, 7, 5)
     assert settings.notices == ()
@@ -121,7 +135,7 @@ def test_an_unknown_variable_names_the_nearest(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_bad_flag_raises() -> None:
     with pytest.raises(ValueError, match=r"Parameter top_p: top_p is 2\.0, expected above 0"):
-        load_settings({"parameters": [("top_p", "2")]})
+        load_settings(parameters=[("top_p", "2")])
 
 
 @pytest.mark.parametrize(
@@ -183,3 +197,49 @@ def test_parameter_values_cover_every_parameter() -> None:
     assert list(values) == list(PARAMETERS)
     assert values["stop"] == ["x"]
     assert values["num_ctx"] is None
+
+
+def test_the_table_has_a_row_for_every_field() -> None:
+    fields = {field.name for field in dataclasses.fields(Settings)} - {"params", "keymap", "notices"}
+    assert {row.field for row in SETTINGS if row.group != "sampling"} == fields
+    sampling = {field.name for field in dataclasses.fields(SamplingParams)}
+    assert {row.field for row in SETTINGS if row.group == "sampling"} == sampling
+    assert len(BY_NAME) == sum(1 + len(row.other_names) for row in SETTINGS)  # no name stands for two
+
+
+@pytest.mark.parametrize("row", SETTINGS, ids=[row.name for row in SETTINGS])
+def test_every_row_is_read_alike_from_file_and_environment(
+    row: Setting, llama_chat_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = {"num_ctx": "512", "threads": "3", "top_p": "0.5", "min_p": "0.5", "ignore_eos": "true"}.get(
+        row.name, row.kind.choices[-1] if row.kind.choices else "7"
+    )
+    expected = row.read(Settings(), text)
+    assert row.of(expected) != row.default
+    assert row.expected
+    assert row.help
+    for name in (row.name, *row.other_names):
+        write_config(llama_chat_home, f'{name} = "{text}"\n')
+        assert load_settings() == expected
+        write_config(llama_chat_home, "")
+        monkeypatch.setenv("LLAMA_CHAT_" + name.upper(), text)
+        assert load_settings() == expected
+        monkeypatch.delenv("LLAMA_CHAT_" + name.upper())
+
+
+@pytest.mark.parametrize("row", [row for row in SETTINGS if row.flags], ids=lambda row: row.name)
+def test_every_flag_reads_as_its_row_and_beats_the_file(row: Setting, llama_chat_home: Path) -> None:
+    text = row.kind.choices[-1] if row.kind.choices else "7"
+    is_switch = row.flags[-1].startswith("--no-")
+    for flag in row.flags:
+        args = build_parser().parse_args([flag] if is_switch else [flag, text])
+        assert row.of(settings_from(args)) == (False if is_switch else row.kind.read(text))
+    assert row.flags[-1] in build_parser().format_help()
+
+
+def test_a_flag_can_take_back_what_the_file_says(llama_chat_home: Path) -> None:
+    write_config(llama_chat_home, "threads = 3\nseed = 4\n")
+    settings = settings_from(build_parser().parse_args(["--threads", "auto", "--seed", "random"]))
+    assert (settings.threads, settings.params.seed) == (None, None)
+    settings = settings_from(build_parser().parse_args([]))
+    assert (settings.threads, settings.params.seed) == (3, 4)

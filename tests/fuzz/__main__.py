@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 from tests.fuzz.mutate import mutate
 from tests.fuzz.run import fuzz
 from tests.fuzz.targets import TARGETS, refuses
-
-
-def load_model_files() -> ModuleType:
-    path = Path(__file__).parents[1] / "llama_core" / "loaders" / "model_files.py"
-    spec = importlib.util.spec_from_file_location("fuzz_model_files", path)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"{path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def main() -> int:
@@ -36,14 +22,13 @@ def main() -> int:
         "--keep", type=Path, default=Path("/tmp/llama-chat-fuzz"), help="folder for failing mutants"
     )
     args = parser.parse_args()
-    files = load_model_files()
     failed = 0
     for target in TARGETS:
         if args.targets and target.name not in args.targets:
             continue
         start = time.perf_counter()
         outcome = fuzz(
-            target, files, mutate, refuses, count=args.count or target.count, seed=args.seed, keep=args.keep
+            target, mutate, refuses, count=args.count or target.count, seed=args.seed, keep=args.keep
         )
         print(
             f"{target.name:<16} seed {args.seed}: {outcome.mutants:,} mutants, {outcome.opened:,} opened, "

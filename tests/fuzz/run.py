@@ -15,7 +15,6 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 MAX_SECONDS = 1.0
@@ -56,7 +55,6 @@ def peak_bytes() -> int:
 
 def fuzz(
     target: Any,
-    files: ModuleType,
     mutate: Callable[..., bytes],
     refuses: Callable[..., bool],
     *,
@@ -70,7 +68,7 @@ def fuzz(
     base = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=base, prefix="fuzz-") as name:
         folder = Path(name)
-        seeds = target.make_seeds(files, folder)
+        seeds = target.make_seeds(folder)
         path = folder / target.place
         for one in seeds:  # a seed that does not open would make every mutant a trivial case
             path.write_bytes(one.content)

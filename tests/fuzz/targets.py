@@ -8,7 +8,6 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from llama_core.errors import ModelFormatError
 from llama_core.loaders import open_checkpoint
 from llama_core.loaders.gguf.header import read_header
 from llama_core.loaders.inspect import inspect
+from tests.support import model_files
 
 # The array of an archive that is damaged.
 ARRAY = "model.norm.weight.npy"
@@ -42,12 +42,12 @@ class Target:
 
     name: str
     count: int
-    make_seeds: Callable[[ModuleType, Path], list[Seed]]
+    make_seeds: Callable[[Path], list[Seed]]
     place: str
     open_file: Callable[[Path], None]
 
 
-def tiny(files: ModuleType, **changes: object) -> object:
+def tiny(**changes: object) -> object:
     shape = {
         "dim": 64,
         "hidden_dim": 32,
@@ -57,17 +57,17 @@ def tiny(files: ModuleType, **changes: object) -> object:
         "head_dim": 8,
         "vocab_size": 290,
     }
-    return files.TinyModel(**(shape | changes))
+    return model_files.TinyModel(**(shape | changes))
 
 
-def tinier(files: ModuleType) -> object:
+def tinier() -> object:
     """For formats without blocks of 32: small, so that every length of the file can be tried."""
-    return tiny(files, dim=16, hidden_dim=16, n_heads=2, n_kv_heads=1, tied=False, max_seq_len=8)
+    return tiny(dim=16, hidden_dim=16, n_heads=2, n_kv_heads=1, tied=False, max_seq_len=8)
 
 
-def write_npz(files: ModuleType, folder: Path, *, compressed: bool = False) -> Path:
+def write_npz(folder: Path, *, compressed: bool = False) -> Path:
     (folder / "config.json").write_text('{"n_heads": 2}')
-    return files.write_npz(folder / "model.npz", tinier(files), compressed=compressed)
+    return model_files.write_npz(folder / "model.npz", tinier(), compressed=compressed)
 
 
 def open_model(path: Path) -> None:
@@ -84,14 +84,14 @@ def open_parent(path: Path) -> None:
     open_model(path.parent)
 
 
-def gguf_seeds(files: ModuleType, folder: Path) -> list[Seed]:
+def gguf_seeds(folder: Path) -> list[Seed]:
     seeds = []
     variants = {
-        "f32": (tiny(files), "F32", {}),
-        "q8_0": (tiny(files), "Q8_0", {"tokenizer.chat_template": "{{ messages }}"}),
-        "q4_1 qwen3": (tiny(files, architecture="qwen3", qk_norm=True, bias=True, tied=False), "Q4_1", {}),
+        "f32": (tiny(), "F32", {}),
+        "q8_0": (tiny(), "Q8_0", {"tokenizer.chat_template": "{{ messages }}"}),
+        "q4_1 qwen3": (tiny(architecture="qwen3", qk_norm=True, bias=True, tied=False), "Q4_1", {}),
         "yarn": (
-            tiny(files),
+            tiny(),
             "BF16",
             {
                 "llama.rope.scaling.type": "yarn",
@@ -101,54 +101,54 @@ def gguf_seeds(files: ModuleType, folder: Path) -> list[Seed]:
         ),
     }
     for name, (model, kind, extra) in variants.items():
-        path = files.write_gguf(folder / "seed.gguf", model, kind, extra=extra)
+        path = model_files.write_gguf(folder / "seed.gguf", model, kind, extra=extra)
         header = read_header(path)
         end = max(t.offset + t.nbytes for t in header.tensors.values())
         seeds.append(Seed(name, path.read_bytes(), header.data_start, whole=end))
     return seeds
 
 
-def safetensors_seeds(files: ModuleType, folder: Path) -> list[Seed]:
+def safetensors_seeds(folder: Path) -> list[Seed]:
     seeds = []
     for dtype in ("F32", "BF16"):
-        files.write_hf_folder(folder, tiny(files), dtype)
+        model_files.write_hf_folder(folder, tiny(), dtype)
         content = (folder / "model.safetensors").read_bytes()
         seeds.append(Seed(dtype, content, 8 + struct.unpack("<Q", content[:8])[0], json_text=True))
     return seeds
 
 
-def hf_config_seeds(files: ModuleType, folder: Path) -> list[Seed]:
+def hf_config_seeds(folder: Path) -> list[Seed]:
     scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     seeds = []
     for number, config in enumerate(
         ({}, {"rope_scaling": scaling, "sliding_window": 16, "model_type": "mistral"})
     ):
-        files.write_hf_folder(folder, tiny(files), config=config)
+        model_files.write_hf_folder(folder, tiny(), config=config)
         content = (folder / "config.json").read_bytes()
         seeds.append(Seed(f"config {number}", content, len(content), json_text=True))
     return seeds
 
 
-def llama2c_seeds(files: ModuleType, folder: Path) -> list[Seed]:
+def llama2c_seeds(folder: Path) -> list[Seed]:
     seeds = []
     for version, header in ((0, 28), (1, 256), (2, 256)):
-        path = files.write_llama2c(folder / "model.bin", tinier(files), version, group=16)
+        path = model_files.write_llama2c(folder / "model.bin", tinier(), version, group=16)
         seeds.append(Seed(f"version {version}", path.read_bytes(), header))
     return seeds
 
 
-def npz_seeds(files: ModuleType, folder: Path) -> list[Seed]:
+def npz_seeds(folder: Path) -> list[Seed]:
     seeds = []
     for compressed in (False, True):
-        path = write_npz(files, folder, compressed=compressed)
+        path = write_npz(folder, compressed=compressed)
         content = path.read_bytes()
         seeds.append(Seed(f"compressed {compressed}", content, len(content)))
     return seeds
 
 
-def npy_seeds(files: ModuleType, folder: Path) -> list[Seed]:
+def npy_seeds(folder: Path) -> list[Seed]:
     """One array of the archive, so that its checksum can be put right again."""
-    write_npz(files, folder)
+    write_npz(folder)
     with zipfile.ZipFile(folder / "model.npz") as archive:
         (folder / "whole").mkdir(exist_ok=True)
         archive.extractall(folder / "whole")
@@ -165,8 +165,8 @@ def open_archive_with(path: Path) -> None:
     open_model(path.with_name("model.npz"))
 
 
-def tokenizer_json_seeds(files: ModuleType, folder: Path) -> list[Seed]:
-    files.write_hf_folder(folder, tiny(files))
+def tokenizer_json_seeds(folder: Path) -> list[Seed]:
+    model_files.write_hf_folder(folder, tiny())
     content = (folder / "tokenizer.json").read_bytes()
     start = content.index(b'"vocab"')
     cut = json.loads(content)
@@ -180,14 +180,14 @@ def tokenizer_json_seeds(files: ModuleType, folder: Path) -> list[Seed]:
     ]
 
 
-def tokenizer_bin_seeds(files: ModuleType, folder: Path) -> list[Seed]:
-    files.write_llama2c(folder / "model.bin", tiny(files))
+def tokenizer_bin_seeds(folder: Path) -> list[Seed]:
+    model_files.write_llama2c(folder / "model.bin", tiny())
     content = (folder / "tokenizer.bin").read_bytes()
     return [Seed("tokenizer.bin", content, len(content))]
 
 
-def tokenizer_np_seeds(files: ModuleType, folder: Path) -> list[Seed]:
-    write_npz(files, folder)
+def tokenizer_np_seeds(folder: Path) -> list[Seed]:
+    write_npz(folder)
     content = (folder / "tokenizer.model.np").read_bytes()
     return [Seed("tokenizer.model.np", content, len(content), json_text=True)]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from luck import SEED
 
-HERE = Path(__file__).parent
+from tests.fuzz import targets
+from tests.fuzz.mutate import mutate
+from tests.fuzz.run import fuzz
+from tests.support.luck import SEED
+
 SHORT = 200
 TARGETS = [
     "gguf",
@@ -25,32 +26,10 @@ TARGETS = [
 ]
 
 
-def load(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"fuzz_tests_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def files() -> ModuleType:
-    return load("model_files", HERE.parent / "llama_core" / "loaders" / "model_files.py")
-
-
-@pytest.fixture(scope="module")
-def targets() -> ModuleType:
-    return load("targets", HERE / "targets.py")
-
-
-def run(name: str, files: ModuleType, targets: ModuleType, count: int | None) -> None:
+def run(name: str, count: int | None) -> None:
     target = next(t for t in targets.TARGETS if t.name == name)
-    mutate = load("mutate", HERE / "mutate.py").mutate
-    runner = load("run", HERE / "run.py")
     print(f"seed {SEED}")
-    outcome = runner.fuzz(target, files, mutate, targets.refuses, count=count or target.count, seed=SEED)
+    outcome = fuzz(target, mutate, targets.refuses, count=count or target.count, seed=SEED)
     assert outcome.failures == []
     assert outcome.mutants == (count or target.count)
     assert outcome.opened < outcome.mutants, "mutants that all open test little"
@@ -58,39 +37,41 @@ def run(name: str, files: ModuleType, targets: ModuleType, count: int | None) ->
     assert outcome.opened > 0 or outcome.mutants < 10_000
 
 
-def test_every_target_is_run(targets: ModuleType) -> None:
+def test_every_target_is_run() -> None:
     assert [t.name for t in targets.TARGETS] == TARGETS
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_few_mutants(name: str, files: ModuleType, targets: ModuleType) -> None:
-    run(name, files, targets, SHORT)
+def test_a_few_mutants(
+    name: str,
+) -> None:
+    run(name, SHORT)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
-def test_all_mutants(name: str, files: ModuleType, targets: ModuleType) -> None:
-    run(name, files, targets, None)
+def test_all_mutants(
+    name: str,
+) -> None:
+    run(name, None)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset a process's peak")
-def test_growth_below_an_earlier_peak_is_seen(files: ModuleType, targets: ModuleType) -> None:
+def test_growth_below_an_earlier_peak_is_seen() -> None:
     earlier = bytearray(b"x") * (400 << 20)
     del earlier
-    runner = load("run", HERE / "run.py")
 
     def greedy(open_file: object, path: Path) -> bool:
         return len(bytearray(b"x") * (128 << 20)) == 0
 
-    mutate = load("mutate", HERE / "mutate.py").mutate
-    outcome = runner.fuzz(targets.TARGETS[0], files, mutate, greedy, count=1, seed=SEED)
+    outcome = fuzz(targets.TARGETS[0], mutate, greedy, count=1, seed=SEED)
     assert any("grew by" in failure for failure in outcome.failures)
 
 
-def cut_everywhere(name: str, files: ModuleType, targets: ModuleType, folder: Path, most: int | None) -> None:
+def cut_everywhere(name: str, folder: Path, most: int | None) -> None:
     target = next(t for t in targets.TARGETS if t.name == name)
     path = folder / target.place
-    for seed in target.make_seeds(files, folder):
+    for seed in target.make_seeds(folder):
         n = len(seed.content)
         step = 1 if most is None else max(1, n // most)
         for length in [*range(SEED % step, n, step), n - 1]:
@@ -103,12 +84,12 @@ def cut_everywhere(name: str, files: ModuleType, targets: ModuleType, folder: Pa
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_files_cut_short(name: str, files: ModuleType, targets: ModuleType, tmp_path: Path) -> None:
+def test_files_cut_short(name: str, tmp_path: Path) -> None:
     """faults.md row 4 at some lengths; the slow test takes all."""
-    cut_everywhere(name, files, targets, tmp_path, 40)
+    cut_everywhere(name, tmp_path, 40)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
-def test_files_cut_at_every_length(name: str, files: ModuleType, targets: ModuleType, tmp_path: Path) -> None:
-    cut_everywhere(name, files, targets, tmp_path, None)
+def test_files_cut_at_every_length(name: str, tmp_path: Path) -> None:
+    cut_everywhere(name, tmp_path, None)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,22 +22,6 @@ TOY = {
     "vocab_size": 64,
     "max_seq_len": 512,
 }
-
-
-def load_module(name: str, path: Path) -> ModuleType:
-    """A helper module beside the tests, which are no package."""
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def reference() -> ModuleType:
-    """The float64 oracle, tests/reference.py."""
-    return load_module("float64_reference", Path(__file__).parents[1] / "reference.py")
 
 
 class Toy:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from chat_app.text.errors import SentenceError
 
-class DownloadError(Exception):
+
+class DownloadError(SentenceError):
     """The model was not fetched. What was there before still is."""
 
 

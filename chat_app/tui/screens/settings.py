@@ -16,7 +16,7 @@ from chat_app.text.sanitize import clean
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.widgets.inputs import CleanInput, CleanTextArea
 
-HIDDEN = ("ignore_eos",)
+ROWS = {name: row for name, row in PARAMETERS.items() if not row.for_measuring}
 
 
 def value_text(value: object) -> str:
@@ -55,14 +55,12 @@ class SettingsScreen(Dialog[Settings]):
                 system.border_title = "System prompt"  # a line above would scroll away
                 yield system
                 with Grid(id="settings-grid"):
-                    for name, parameter in PARAMETERS.items():
-                        if name in HIDDEN:
-                            continue
+                    for name, parameter in ROWS.items():
                         yield Static(Content(name), classes="settings-name")
                         yield CleanInput(
                             value_text(self._values[name]),
                             id=f"set-{name}",
-                            placeholder="default" if name == "num_ctx" else "none",
+                            placeholder="none" if parameter.group == "sampling" else "default",
                             compact=True,
                         )
                         yield Static(Content(parameter.help), classes="settings-help")
@@ -74,9 +72,7 @@ class SettingsScreen(Dialog[Settings]):
     def read(self) -> Settings:
         """The settings as typed. Raises ValueError with a sentence."""
         settings = self._settings
-        for name in PARAMETERS:
-            if name in HIDDEN:
-                continue
+        for name in ROWS:
             typed = self.query_one(f"#set-{name}", Input).value.strip()
             if typed == value_text(self._values[name]):
                 continue

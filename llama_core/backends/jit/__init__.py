@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llama_core.backends.base import KvType
-from llama_core.backends.jit.control.fields import MAX_THREADS
 from llama_core.backends.jit.layout import KV_KINDS
 from llama_core.backends.jit.plan import shape_problem
+from llama_core.choices import MAX_THREADS, KvType
 from llama_core.cores import usable_cores
 from llama_core.errors import KernelsUnavailableError, LlamaCoreError, UnsupportedModelError
 

@@ -4,7 +4,7 @@ how much memory all take. No weight is read here and nothing heavy imported, sin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from llama_core.backends.jit.control import fields
@@ -27,22 +27,35 @@ def shape_problem(config: ModelConfig) -> str | None:
     return None
 
 
-def kind_of(tensors: Sequence[Tensor]) -> PackedKind:
-    """How tensors that form one matrix are packed together: their own blocks where all have the same."""
-    kinds = {NATIVE.get(t.fmt.name, Q8) for t in tensors}
-    return kinds.pop() if len(kinds) == 1 else Q8
+def kind_of(tensor: Tensor) -> PackedKind:
+    """How a tensor is packed: its own blocks where the kernels know them."""
+    return NATIVE.get(tensor.fmt.name, Q8)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedPart:
+    """A tensor's place in a matrix. Its panels are number `first`, `first + step`, ...; in memory they start
+    at `offset` and are `stride` bytes apart."""
+
+    tensor: Tensor
+    kind: PackedKind
+    first: int
+    step: int
+    offset: int
+    stride: int
+
+    @property
+    def panels(self) -> int:
+        return n_panels(self.tensor.shape[0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedMatrix:
-    """Some tensors as one matrix; their rows follow each other, or alternate panel by panel (gate and up)."""
+    """Some tensors as one matrix, each packed in its own way. Their rows follow each other, or alternate
+    panel by panel (gate and up)."""
 
     tensors: tuple[Tensor, ...]
     alternate: bool = False
-
-    @property
-    def kind(self) -> PackedKind:
-        return kind_of(self.tensors)
 
     @property
     def columns(self) -> int:
@@ -54,7 +67,21 @@ class PackedMatrix:
 
     @property
     def nbytes(self) -> int:
-        return packed_bytes(self.kind, self.panels * PANEL_ROWS, self.columns)
+        return sum(packed_bytes(kind_of(t), *t.shape) for t in self.tensors)
+
+    @property
+    def parts(self) -> tuple[PackedPart, ...]:
+        """Where each tensor's panels are; those of the matrix lie in memory in their order."""
+        kinds = [kind_of(t) for t in self.tensors]
+        panel_bytes = [packed_bytes(kind, PANEL_ROWS, self.columns) for kind in kinds]
+        step = len(self.tensors) if self.alternate else 1
+        parts, first, offset = [], 0, 0
+        for tensor, kind, size in zip(self.tensors, kinds, panel_bytes, strict=True):
+            stride = sum(panel_bytes) if self.alternate else size
+            parts.append(PackedPart(tensor, kind, first, step, offset, stride))
+            panels = 1 if self.alternate else n_panels(tensor.shape[0])
+            first, offset = first + panels, offset + panels * size
+        return tuple(parts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +99,9 @@ class PackingPlan:
     def nbytes(self) -> int:
         """Bytes of the arena that holds all of it but the embedding, with the records that point to it."""
         words = len(self.matrices) * fields.MATRIX_WORDS + self.n_layers * fields.LAYER_WORDS
+        words += sum(m.panels for m in self.matrices) * fields.PANEL_WORDS
         floats = sum(-(-t.shape[0] // 32) * 32 for t in self.vectors.values())
-        slack = LINE_BYTES * (len(self.matrices) + len(self.vectors) + 2)
+        slack = LINE_BYTES * (2 * len(self.matrices) + len(self.vectors) + 2)
         return sum(m.nbytes for m in self.matrices) + 4 * floats + 8 * words + slack
 
 

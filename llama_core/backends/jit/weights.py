@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from llama_core.backends.jit.buffers import Arena, address, release_file_pages
 from llama_core.backends.jit.control import fields
-from llama_core.backends.jit.layout import PANEL_ROWS, n_blocks, n_panels
+from llama_core.backends.jit.layout import PANEL_ROWS, n_blocks
 from llama_core.backends.jit.packing import pack
-from llama_core.backends.jit.plan import PackedMatrix, plan_packing
+from llama_core.backends.jit.plan import PackedMatrix, PackedPart, plan_packing
 from llama_core.checkpoint import Checkpoint, Tensor, tensor_shapes
 from llama_core.errors import ModelFormatError
 from llama_core.events import LoadProgress
@@ -49,11 +49,14 @@ class PackedWeights:
         matrices = plan.matrices
         memories = [self._arena.take(m.nbytes) for m in matrices]
         _fill(matrices, memories, threads, on_progress)
-        self.kinds = tuple(dict.fromkeys((t.fmt.name, m.kind.name) for m in matrices for t in m.tensors))
+        parts = (part for matrix in matrices for part in matrix.parts)
+        self.kinds = tuple(dict.fromkeys((part.tensor.fmt.name, part.kind.name) for part in parts))
 
         records = self._arena.words(len(matrices) * fields.MATRIX_WORDS).reshape(len(matrices), -1)
         for row, matrix, memory in zip(records, matrices, memories, strict=True):
-            row[: fields.PANEL_BYTES + 1] = _record(matrix, memory)
+            panels = self._arena.words(matrix.panels * fields.PANEL_WORDS).reshape(matrix.panels, -1)
+            _write_panel_records(panels, matrix, memory)
+            row[:] = matrix.panels, n_blocks(matrix.columns), address(panels)
         layers = self._arena.words(config.n_layers * fields.LAYER_WORDS).reshape(config.n_layers, -1)
         for i, layer in enumerate(layers):
             places = (fields.QKV_MATRIX, fields.O_MATRIX, fields.GATE_UP_MATRIX, fields.DOWN_MATRIX)
@@ -87,21 +90,23 @@ class PackedWeights:
         return address(place)
 
 
-def _parts(matrix: PackedMatrix, memory: NDArray[np.uint8]) -> Iterator[tuple[Tensor, NDArray[np.uint8]]]:
-    """Each tensor with its place in the matrix's memory, (panels, blocks, block_bytes)."""
-    whole = memory.reshape(matrix.panels, n_blocks(matrix.columns), matrix.kind.block_bytes)
-    first = 0
-    for i, tensor in enumerate(matrix.tensors):
-        panels = n_panels(tensor.shape[0])
-        yield tensor, whole[i :: len(matrix.tensors)] if matrix.alternate else whole[first : first + panels]
-        first += panels
+def _place(part: PackedPart, memory: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A part's place in its matrix's memory, (panels, blocks, block_bytes)."""
+    blocks, block_bytes = n_blocks(part.tensor.shape[1]), part.kind.block_bytes
+    shape, strides = (part.panels, blocks, block_bytes), (part.stride, block_bytes, 1)
+    return np.lib.stride_tricks.as_strided(memory[part.offset :], shape, strides)
 
 
-def _record(matrix: PackedMatrix, memory: NDArray[np.uint8]) -> list[int]:
-    """The words that `fields.KIND` and following name."""
-    blocks = n_blocks(matrix.columns)
-    kind = matrix.kind
-    return [kind.code, address(memory), matrix.panels, blocks, blocks * kind.block_bytes]
+def _write_panel_records(records: NDArray[np.int64], matrix: PackedMatrix, memory: NDArray[np.uint8]) -> None:
+    """Fill in the words that `fields.KIND` and following name, (panels, PANEL_WORDS)."""
+    for part in matrix.parts:
+        own = records[part.first :: part.step][: part.panels]
+        own[:, fields.KIND] = part.kind.code
+        own[:, fields.WEIGHTS] = address(memory) + part.offset + part.stride * np.arange(part.panels)
+    changes = np.flatnonzero(np.diff(records[:, fields.KIND])) + 1
+    ends = np.append(changes, len(records))
+    lengths = np.diff(ends, prepend=0)
+    records[:, fields.ALIKE] = np.repeat(ends, lengths) - np.arange(len(records))
 
 
 def _check(checkpoint: Checkpoint) -> None:
@@ -125,10 +130,10 @@ def _fill(
     done = 0
 
     def fill_one(matrix: PackedMatrix, memory: NDArray[np.uint8]) -> int:
-        for tensor, place in _parts(matrix, memory):
-            pack(tensor, matrix.kind, place)
+        for part in matrix.parts:
+            pack(part.tensor, part.kind, _place(part, memory))
             # Otherwise the file's pages would count as this process's memory beside their packed copy.
-            release_file_pages(tensor.raw)
+            release_file_pages(part.tensor.raw)
         return sum(t.nbytes for t in matrix.tensors)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="pack-weights") as pool:

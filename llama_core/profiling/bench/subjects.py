@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from llama_core.backends.base import KvType
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
+from llama_core.choices import KvType
 from llama_core.events import LoadProgress
 from llama_core.profiling.bench.peers import LlamaCppSubject
 from llama_core.profiling.bench.run import EngineSubject, ProductsSubject, Subject

@@ -9,6 +9,7 @@ beside a program that takes a core. Prompts are random ids: their content does n
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
 
 GENERATED = 128
@@ -49,6 +50,19 @@ def decode(depth: int = 0, n: int = GENERATED, busy: int = 0) -> Task:
     """n generated tokens after `depth` of prompt (one at least: something must be there to continue)."""
     name = f"tg{n}" + (f"@d{depth}" if depth else "") + (f"+{busy}busy" if busy else "")
     return Task(name, max(1, depth), n, busy)
+
+
+_NAME = re.compile(r"pp(?P<prompt>[1-9]\d{0,5})|tg(?P<n>[1-9]\d{0,5})(@d(?P<depth>\d{1,6}))?")
+
+
+def named(name: str) -> Task:
+    """The task of a row's name: pp512, tg128, tg128@d4096. Raises ValueError for any other text."""
+    found = _NAME.fullmatch(name)
+    if found is None or found["n"] == "1":  # the first token comes with the prompt: one alone has no rate
+        raise ValueError(f"{name!a} is no row; pp512, tg128 and tg128@d4096 are")
+    if found["prompt"]:
+        return prefill(int(found["prompt"]))
+    return decode(int(found["depth"] or 0), int(found["n"]))
 
 
 def random_ids(n: int, vocab_size: int) -> list[int]:

@@ -22,6 +22,9 @@ Result = TypeVar("Result")
 SMALLEST = 32
 
 
+PACKAGE = "llama_core"
+
+
 @dataclass(frozen=True, slots=True)
 class AllocationSite:
     """A line. count: how often it took memory; n_bytes: the most it held at once, summed over those times."""
@@ -108,5 +111,7 @@ def allocation_sites(
 
 
 def _short(file: str) -> str:
-    """The last folder and the file's name."""
-    return "/".join(Path(file).parts[-2:])
+    """The path from our package on; of other files the last folder and the name."""
+    parts = Path(file).parts
+    start = parts.index(PACKAGE) if PACKAGE in parts else -2
+    return "/".join(parts[start:])

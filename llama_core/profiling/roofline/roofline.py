@@ -16,8 +16,8 @@ from typing import Literal
 
 import numpy as np
 
-from llama_core.backends.base import KvType
 from llama_core.checkpoint import Checkpoint
+from llama_core.choices import KvType
 
 F32_BYTES = 4
 

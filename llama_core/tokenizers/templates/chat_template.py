@@ -1,31 +1,15 @@
-"""A model's chat template: a conversation to text, and to tokens that no message can forge.
-
-Jinja has no limits of its own. Here a template runs in this process with every step counted, for about a
-second at most, or, where its steps cannot be counted, in a child process with limits on time and memory;
-2.3 s in all. Its output is bounded.
-"""
+"""A model's chat template: a conversation to text, and to tokens that no message can forge."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from llama_core.errors import TemplateError
 from llama_core.tokenizers.added_tokens import TokenMatcher
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.templates.guard import Guard, unused_character
+from llama_core.tokenizers.templates.worker import SHARED, TemplateWorker
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
-    from llama_core.tokenizers.templates.sandbox import MeteredEnvironment
-
-# No published template comes near; beyond it, even refusing takes long.
-MAX_TEMPLATE = 1_000_000
-METERED_S = 1.0
-TOTAL_S = 2.3
 # What a template may write beyond the messages: encoding has no clock, so its input is bounded.
 MAX_ADDED = 100_000
 
@@ -33,23 +17,22 @@ MAX_ADDED = 100_000
 class ChatTemplate:
     """A Jinja chat template as models carry it.
 
-    source: the template; bos_token, eos_token: what it may insert under these names. Safe to share by
-    threads. Rendering raises TemplateError, a sentence, when the template fails, refuses the conversation
-    (its own words are kept) or exceeds its limits.
+    source: the template; bos_token, eos_token: what it may insert under these names; worker: where it is
+    rendered, which is started here. Safe to share by threads. Rendering raises TemplateError, a sentence,
+    when the template fails, refuses the conversation (its own words are kept) or exceeds its limits.
     """
 
-    def __init__(self, source: str, bos_token: str = "", eos_token: str = "") -> None:
+    def __init__(
+        self, source: str, bos_token: str = "", eos_token: str = "", worker: TemplateWorker = SHARED
+    ) -> None:
         self.source = source
         self.bos_token = bos_token
         self.eos_token = eos_token
-        self._lock = threading.Lock()
-        self._compiled: tuple[MeteredEnvironment, Template] | str | None = None
+        self._worker = worker
+        worker.start()
 
     def render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
         """The conversation as text. messages: dicts with "role" and "content"."""
-        start = time.monotonic()
-        if len(self.source) > MAX_TEMPLATE:
-            raise TemplateError(f"The model's chat template is {len(self.source):,} characters long.")
         variables: dict[str, Any] = {
             "messages": [{str(k): str(v) for k, v in message.items()} for message in messages],
             "bos_token": self.bos_token,
@@ -59,53 +42,8 @@ class ChatTemplate:
             "tools": None,
             "documents": None,
         }
-        text = self._render_metered(variables)
-        if text is None:
-            from llama_core.tokenizers.templates.child import render_in_child
-
-            text = render_in_child(self.source, variables, TOTAL_S - (time.monotonic() - start))
         size = sum(len(text) for message in variables["messages"] for text in message.values())
-        if len(text) > size + MAX_ADDED:
-            raise TemplateError(
-                f"The model's chat template produces too much text: {len(text):,} characters "
-                f"from {size:,} of messages."
-            )
-        return text
-
-    def _render_metered(self, variables: dict[str, Any]) -> str | None:
-        """The text, or None when the template's cost cannot be counted."""
-        from llama_core.tokenizers.templates.environment import explain
-        from llama_core.tokenizers.templates.meter import Meter, NotMetered
-        from llama_core.tokenizers.templates.sandbox import BASE_BUDGET, BUDGET_PER_CHARACTER
-
-        with self._lock:
-            try:
-                compiled = self._compile()
-                if compiled is None:
-                    return None
-                environment, template = compiled
-                meter = Meter(BASE_BUDGET, METERED_S)
-                size = sum(len(text) for message in variables["messages"] for text in message.values())
-                meter.left += BUDGET_PER_CHARACTER * size
-                environment.meter = meter
-                return environment.concat(template.root_render_func(template.new_context(variables)))
-            except NotMetered:
-                self._compiled = "child"
-                return None
-            except Exception as error:  # a template can raise anything Python can
-                raise TemplateError(explain(error)) from error
-
-    def _compile(self) -> tuple[MeteredEnvironment, Template] | None:
-        from jinja2 import Template
-
-        from llama_core.tokenizers.templates.sandbox import metered_environment, prepare
-
-        if self._compiled is None:
-            environment = metered_environment()
-            code = environment.compile(prepare(environment, self.source))
-            template = Template.from_code(environment, code, environment.make_globals(None))
-            self._compiled = (environment, template)
-        return None if isinstance(self._compiled, str) else self._compiled
+        return self._worker.render(self.source, variables, size + MAX_ADDED)
 
     def encode(
         self,

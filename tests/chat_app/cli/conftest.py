@@ -16,10 +16,6 @@ import pytest
 
 from llama_core.profiling.lab.experiment import LabContext
 
-HERE = str(Path(__file__).resolve().parent)
-if HERE not in sys.path:  # pytest's importlib mode adds nothing by itself
-    sys.path.insert(0, HERE)
-
 REPOSITORY = Path(__file__).resolve().parents[3]
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from lab_rows import row
 
 from llama_core.backends.jit.build import builder as kernel_build
 from llama_core.backends.jit.build.library import Built, write_built
@@ -21,6 +20,7 @@ from llama_core.profiling.lab.experiment import (
 )
 from llama_core.profiling.lab.experiments import break_even, compiled, gpu
 from llama_core.profiling.statistics import Interval
+from tests.support.lab_rows import row
 
 
 def test_break_even_counts_the_calls_of_a_token(context: LabContext) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from lab_rows import row
 
 from chat_app.lab import screen_cost as lab_screen
 from llama_core.profiling.lab.experiment import (
@@ -15,6 +14,7 @@ from llama_core.profiling.lab.experiment import (
 from llama_core.profiling.lab.experiments import batching, scaling, tokenizer
 from llama_core.profiling.roofline.bandwidth import Bandwidth
 from llama_core.profiling.roofline.roofline import TokenCost
+from tests.support.lab_rows import row
 
 
 def test_the_batch_model_finds_the_costs_it_was_made_of(context: LabContext) -> None:

@@ -7,7 +7,6 @@ from types import FunctionType
 
 import numpy as np
 import pytest
-from lab_rows import output
 
 from chat_app.commands import lab as commands_lab
 from llama_core.backends.jit.build.variants import PORTABLE, VARIANTS, host_features
@@ -32,6 +31,7 @@ from llama_core.profiling.lab.experiments import (
     tokenizer,
 )
 from llama_core.tokenizers.spm_bpe import SPACE
+from tests.support.lab_rows import output
 
 # Rows whose first version takes seconds; smaller ones of the same kind are checked.
 SLOW_ROWS = ("10,000 characters", "first 10 merges", "(32, 256", "instead of list.index")

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from lab_rows import output, row
 
 from llama_core.backends.base import Cache
 from llama_core.profiling.lab.experiment import Case, LabContext, Timed, arrays_match
 from llama_core.profiling.lab.experiments import models, scaling
 from llama_core.profiling.lab.runner import measure
+from tests.support.lab_rows import output, row
 
 
 def test_a_decode_step_that_differs_from_the_prompt_is_seen(context: LabContext) -> None:

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from luck import SEED
 
 from chat_app.models import catalogue as models
 from chat_app.models.download.pull import DownloadCancelled, pull
+from tests.support.luck import SEED
 
 DRIVER = """
 import sys
-from chat_app import models
-from chat_app.models.download import download
+from chat_app.models import catalogue as models
+from chat_app.models.download import pull as download
 entry = models.CatalogueEntry(**eval(sys.argv[1]))
 models.CATALOGUE = download.CATALOGUE = {entry.name: entry}
 print(download.pull(entry.name))

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-HERE = str(Path(__file__).parent)
-if HERE not in sys.path:  # pytest's importlib mode adds nothing by itself
-    sys.path.insert(0, HERE)
-
 
 @pytest.fixture
 def engine() -> Any:
-    from fake_engine import FakeEngine
+    from tests.support.fake_engine import FakeEngine
 
     return FakeEngine()
 
@@ -33,10 +28,9 @@ def model_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def make_app(model_file: Path, engine: Any) -> Callable[..., Any]:
     """An app on the fake engine: `make_app(theme=..., factory=..., clock=..., prompt=...)`."""
-    from fake_engine import factory_of
-
     from chat_app.config.settings import Settings
     from chat_app.tui.app import LlamaChatApp
+    from tests.support.fake_engine import factory_of
 
     def make(*, factory: Any = None, **given: Any) -> Any:
         names = ("clock", "prompt", "chat_id", "store", "check_model")
@@ -93,7 +87,7 @@ def drawn(until: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture
 def drive(ready: Any, until: Any) -> Callable[[Any], Any]:
     """`drive(pilot)` is a Driver."""
-    from driver import Driver
+    from tests.support.driver import Driver
 
     return lambda pilot: Driver(pilot, ready, until)
 
@@ -101,9 +95,8 @@ def drive(ready: Any, until: Any) -> Callable[[Any], Any]:
 @pytest.fixture
 async def stage(tmp_path: Path, engine: Any) -> AsyncIterator[Any]:
     """A session with a loaded fake model."""
-    from stage import Stage
-
     from chat_app.config.settings import Settings
+    from tests.support.stage import Stage
 
     found = Stage(tmp_path, engine, Settings())
     await found.load()

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from fake_engine import FakeEngine
-
 from chat_app.config.settings import set_parameter
+from tests.support.fake_engine import FakeEngine
 
 MakeApp = Callable[..., Any]
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_engine import FakeEngine, factory_of
 from textual.widgets import Static
 
 from chat_app.tui.widgets.message_view import MessageView
 from chat_app.tui.widgets.metrics_panel import MetricsPanel
+from tests.support.fake_engine import FakeEngine, factory_of
 
 MakeApp = Callable[..., Any]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_engine import FakeEngine, factory_of
 
 from chat_app.config.settings import Settings
 from chat_app.engines import news
@@ -20,6 +19,7 @@ from chat_app.engines.lock_turns import SHORT_S, USUAL_S
 from llama_core.errors import ModelFormatError, NumericalError
 from llama_core.events import Finished, LoadProgress, TextDelta, TokenEvent
 from llama_core.sampling import SamplingParams
+from tests.support.fake_engine import FakeEngine, factory_of
 
 PARAMS = SamplingParams()
 PROMPT = Prompt(turns_of([{"role": "user", "content": "one two three"}]), (1, 1000, 1001, 1002))

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_engine import FakeEngine
+
+from tests.support.fake_engine import FakeEngine
 
 MakeApp = Callable[..., Any]
 

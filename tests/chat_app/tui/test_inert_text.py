@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_engine import FakeEngine
 from textual.command import CommandPalette
 from textual.events import Paste
 from textual.widgets import Input, TextArea
+
+from tests.support.fake_engine import FakeEngine
 
 MakeApp = Callable[..., Any]
 CODES = (0x202E, 0x2066, 0xE0041, 0x9B)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_engine import FakeEngine
 from textual.widgets import Static
 
 from chat_app.chat.inspection import look
 from chat_app.engines.base import Token
 from chat_app.tui.screens.inspector import InspectorScreen, tint
+from tests.support.fake_engine import FakeEngine
 
 MakeApp = Callable[..., Any]
 

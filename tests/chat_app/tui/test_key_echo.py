@@ -21,7 +21,7 @@ KEYS = 60
 
 @pytest.fixture
 def terminal(default_model: Path) -> Iterator[Any]:
-    from terminal import Terminal
+    from tests.support.terminal import Terminal
 
     env = {**os.environ, "TERM": "xterm-256color"}
     argv = [sys.executable, "-m", "chat_app", "-m", str(default_model), "-o", "ignore_eos", "true"]

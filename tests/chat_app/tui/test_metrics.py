@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from fake_engine import FakeClock
 
 from chat_app.chat.metrics import PanelMetrics
 from chat_app.chat.panel_snapshot import percentile
 from llama_core.backends.base import MemoryReport
 from llama_core.events import Finished, LoadProgress, PrefillProgress, TextDelta, Timings, TokenEvent
+from tests.support.fake_engine import FakeClock
 
 
 @pytest.fixture

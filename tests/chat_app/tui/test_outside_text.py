@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_app.engines.messages import EngineInfo
-from fake_engine import FakeEngine
-from luck import SEED
 from textual.app import App
 
+from chat_app.engines.base import EngineInfo
 from chat_app.tui.widgets.message_view import MessageView
 from llama_core.errors import NumericalError
+from tests.support.fake_engine import FakeEngine
+from tests.support.luck import SEED
 
 MakeApp = Callable[..., Any]
 STRINGS = ["[/", "[0]", "[@click=app.leave]x[/]", "[link=http://x]l[/link]", "\\[$primary"]

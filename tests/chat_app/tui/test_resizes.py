@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from fake_engine import FakeEngine
-from luck import SEED
 from textual.events import Resize
 from textual.geometry import Size
+
+from tests.support.fake_engine import FakeEngine
+from tests.support.luck import SEED
 
 MakeApp = Callable[..., Any]
 MARKDOWN = "# Head\n\nSome *words*.\n\n```python\nprint([1, 2])\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_engine import FakeEngine, factory_of
 
 from llama_core.errors import ModelFormatError
+from tests.support.fake_engine import FakeEngine, factory_of
 
 MakeApp = Callable[..., Any]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_engine import FakeEngine
-from stage import Stage
 
 from chat_app.chat.conversation import Message
 from chat_app.config.settings import Settings
 from chat_app.store.transcripts import TranscriptError
 from llama_core.sampling import SamplingParams
+from tests.support.fake_engine import FakeEngine
+from tests.support.stage import Stage
 
 
 async def test_a_reply_is_on_the_screen_and_on_disk(stage: Stage) -> None:

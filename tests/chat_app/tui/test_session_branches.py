@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stage import Stage
+from tests.support.stage import Stage
 
 
 async def test_regenerate_makes_a_sibling(stage: Stage) -> None:

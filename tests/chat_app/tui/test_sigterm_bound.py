@@ -11,19 +11,18 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
-HERE = Path(__file__).parent
 BOUND_S = 2.0
 MARGIN_S = 3.0  # other programs run beside a test
 
 
 @pytest.mark.parametrize("reading", [True, False])
 def test_sigterm_leaves_in_time(tmp_path: Path, llama_chat_home: Path, reading: bool) -> None:
-    from terminal import Terminal
+    from tests.support.terminal import Terminal
 
     model, script = tmp_path / "tiny.gguf", tmp_path / "reply.txt"
     model.write_bytes(b"GGUF")
     script.write_text("word ")
-    argv = [sys.executable, str(HERE / "fake_app.py"), str(model), str(script), "--endless", "--slow"]
+    argv = [sys.executable, "-m", "tests.support.fake_app", str(model), str(script), "--endless", "--slow"]
     terminal = Terminal(argv, {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"})
     try:
         terminal.until(lambda out: b"ready" in out)

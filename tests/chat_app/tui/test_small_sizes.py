@@ -134,8 +134,8 @@ def test_the_ids_of_keys_are_all_known() -> None:
     from chat_app.config.key_names import BINDING_IDS
 
     for package in ("screens", "widgets"):
-        folder = importlib.import_module(f"chat_app.{package}")
-        for module in pkgutil.iter_modules(folder.__path__, f"chat_app.{package}."):
+        folder = importlib.import_module(f"chat_app.tui.{package}")
+        for module in pkgutil.iter_modules(folder.__path__, f"chat_app.tui.{package}."):
             importlib.import_module(module.name)
     importlib.import_module("chat_app.tui.app")
     assert chat_app

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_engine import FakeClock, FakeEngine
+
+from tests.support.fake_engine import FakeClock, FakeEngine
 
 MakeApp = Callable[..., Any]
 SIZES = [(60, 20), (80, 24), (140, 40)]

@@ -16,7 +16,8 @@ from typing import Any
 
 import psutil
 import pytest
-from fake_engine import FakeEngine
+
+from tests.support.fake_engine import FakeEngine
 
 MakeApp = Callable[..., Any]
 Leak = Callable[[int], object]

@@ -16,14 +16,13 @@ import psutil
 import pytest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
-HERE = Path(__file__).parent
 Start = Callable[..., Any]
 
 
 @pytest.fixture
 def start(tmp_path: Path, llama_chat_home: Path) -> Iterator[Start]:
     """`start(reply, "--slow", ...)` runs the app on a fake engine that answers with `reply`."""
-    from terminal import Terminal
+    from tests.support.terminal import Terminal
 
     running: list[Terminal] = []
 
@@ -34,7 +33,7 @@ def start(tmp_path: Path, llama_chat_home: Path) -> Iterator[Start]:
         model.write_bytes(b"GGUF")
         script.write_text(reply, encoding="utf-8", errors="surrogateescape")
         env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
-        argv = [*launcher, sys.executable, str(HERE / "fake_app.py"), str(model), str(script), *flags]
+        argv = [*launcher, sys.executable, "-m", "tests.support.fake_app", str(model), str(script), *flags]
         terminal = Terminal(argv, env, size)
         running.append(terminal)
         terminal.until(lambda out: b"ready" in out)

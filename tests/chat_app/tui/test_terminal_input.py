@@ -71,14 +71,13 @@ def test_a_marker_on_a_slow_line(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def start(tmp_path: Any, llama_chat_home: Any) -> Iterator[Callable[[], Any]]:
     import sys
-    from pathlib import Path
 
-    from terminal import Terminal
+    from tests.support.terminal import Terminal
 
     model, script = tmp_path / "tiny.gguf", tmp_path / "reply.txt"
     model.write_bytes(b"GGUF")
     script.write_text("fine")
-    argv = [sys.executable, str(Path(__file__).parent / "fake_app.py"), str(model), str(script)]
+    argv = [sys.executable, "-m", "tests.support.fake_app", str(model), str(script)]
     env = {**os.environ, "TERM": "xterm-256color", "EDITOR": "touch " + str(tmp_path / "edited") + " &&"}
     found = Terminal(argv, env)
     found.until(lambda out: b"ready" in out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import gguf
@@ -20,13 +19,12 @@ from llama_core.loaders.convert import FILE_TYPES, convert
 from llama_core.loaders.gguf.header import read_header
 from llama_core.loaders.gguf.writer import OutTensor, write_gguf
 from llama_core.quant.table import F32
+from tests.support import model_files
 
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("type_name", FILE_TYPES)
-def test_converted_tensors_are_the_oracles(
-    model_files: ModuleType, tmp_path: Path, type_name: str, tied: bool
-) -> None:
+def test_converted_tensors_are_the_oracles(tmp_path: Path, type_name: str, tied: bool) -> None:
     """The oracle's own reader opens the file, and each tensor is what the oracle's quantiser makes of it."""
     model = model_files.TinyModel(tied=tied)
     source = model_files.write_gguf(tmp_path / "source.gguf", model)
@@ -55,7 +53,7 @@ def test_converted_tensors_are_the_oracles(
     assert ours.tokenizer.encode("the end") == before.tokenizer.encode("the end")
 
 
-def test_a_tensor_that_has_its_type_is_copied(model_files: ModuleType, tmp_path: Path) -> None:
+def test_a_tensor_that_has_its_type_is_copied(tmp_path: Path) -> None:
     model = model_files.TinyModel()
     source = model_files.write_gguf(tmp_path / "source.gguf", model, "Q4_1")
     convert(source, tmp_path / "target.gguf", "q4_1")
@@ -65,7 +63,7 @@ def test_a_tensor_that_has_its_type_is_copied(model_files: ModuleType, tmp_path:
             np.testing.assert_array_equal(after.raw(info), before.raw(before.tensors[name]))
 
 
-def test_rows_that_are_no_whole_blocks_become_f16(model_files: ModuleType, tmp_path: Path) -> None:
+def test_rows_that_are_no_whole_blocks_become_f16(tmp_path: Path) -> None:
     model = model_files.TinyModel(hidden_dim=100)
     source = model_files.write_gguf(tmp_path / "source.gguf", model)
     convert(source, tmp_path / "target.gguf", "q8_0")
@@ -75,7 +73,7 @@ def test_rows_that_are_no_whole_blocks_become_f16(model_files: ModuleType, tmp_p
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "llama2c"])
-def test_other_formats_become_gguf(model_files: ModuleType, tmp_path: Path, kind: str) -> None:
+def test_other_formats_become_gguf(tmp_path: Path, kind: str) -> None:
     """Weights, config, tokenizer and template go along; spare rows of the embedding get unused tokens."""
     model = model_files.TinyModel(vocab_size=470, tied=False)
     if kind == "llama2c":
@@ -104,7 +102,7 @@ def test_other_formats_become_gguf(model_files: ModuleType, tmp_path: Path, kind
         np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
 
-def test_a_tokenizer_that_gguf_cannot_express(model_files: ModuleType, tmp_path: Path) -> None:
+def test_a_tokenizer_that_gguf_cannot_express(tmp_path: Path) -> None:
     """llama3.np drops characters that it does not know; another file of the vocabulary may be given."""
     path = model_files.write_npz(tmp_path / "m.npz", model_files.TinyModel())
     with pytest.raises(UnsupportedModelError, match=r"m\.npz: tokenizer: .*--tokenizer tokenizer\.bin"):
@@ -114,9 +112,7 @@ def test_a_tokenizer_that_gguf_cannot_express(model_files: ModuleType, tmp_path:
     assert open_checkpoint(tmp_path / "target.gguf").tokenizer.vocab_size == 300
 
 
-def test_notes_about_the_tokenizer(
-    model_files: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_notes_about_the_tokenizer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What the file cannot say is said to the caller, or in the log where there is none to hear it."""
     source = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel(vocab_size=470))
     content = json.loads((source / "tokenizer.json").read_text()) | {"normalizer": {"type": "NFC"}}
@@ -129,7 +125,7 @@ def test_notes_about_the_tokenizer(
     assert caplog.messages == notes
 
 
-def test_all_end_tokens_go_along(model_files: ModuleType, tmp_path: Path) -> None:
+def test_all_end_tokens_go_along(tmp_path: Path) -> None:
     """Also one that only config.json names; ids without a token are no obstacle."""
     source = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel(vocab_size=470))
     content = json.loads((source / "tokenizer.json").read_text())
@@ -147,7 +143,7 @@ def test_all_end_tokens_go_along(model_files: ModuleType, tmp_path: Path) -> Non
     assert len(set(contents)) == len(contents) == 470
 
 
-def test_a_rule_that_gguf_has_no_name_for(model_files: ModuleType, tmp_path: Path) -> None:
+def test_a_rule_that_gguf_has_no_name_for(tmp_path: Path) -> None:
     """Byte-level BPE that does not cut at spaces at all."""
     source = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel(vocab_size=470))
     content = (source / "tokenizer.json").read_text().replace('"use_regex": true', '"use_regex": false')
@@ -156,7 +152,7 @@ def test_a_rule_that_gguf_has_no_name_for(model_files: ModuleType, tmp_path: Pat
         convert(source, tmp_path / "target.gguf", "f32")
 
 
-def test_what_cannot_be_converted(model_files: ModuleType, tmp_path: Path) -> None:
+def test_what_cannot_be_converted(tmp_path: Path) -> None:
     model = model_files.TinyModel()
     model.weights["layers.0.v_proj"][3, 3] = np.nan
     source = model_files.write_gguf(tmp_path / "source.gguf", model)

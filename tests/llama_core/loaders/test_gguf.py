@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import gguf
@@ -16,6 +15,7 @@ from llama_core.errors import ModelFormatError
 from llama_core.loaders import open_checkpoint
 from llama_core.loaders.gguf.header import read_header
 from llama_core.loaders.gguf.split import read_shards
+from tests.support import model_files
 
 SCALINGS: dict[str, tuple[dict[str, Any], RopeScaling | None]] = {
     "none": ({"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0}, None),
@@ -41,13 +41,13 @@ SCALINGS: dict[str, tuple[dict[str, Any], RopeScaling | None]] = {
 
 
 @pytest.mark.parametrize("name", SCALINGS)
-def test_rope_scaling(model_files: ModuleType, tmp_path: Path, name: str) -> None:
+def test_rope_scaling(tmp_path: Path, name: str) -> None:
     extra, expected = SCALINGS[name]
     path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel(), extra=extra)
     assert open_checkpoint(path).config.rope_scaling == expected
 
 
-def test_yarn_temperature_multiplies_the_usual_one(model_files: ModuleType, tmp_path: Path) -> None:
+def test_yarn_temperature_multiplies_the_usual_one(tmp_path: Path) -> None:
     extra = {
         "llama.rope.scaling.type": "yarn",
         "llama.rope.scaling.factor": 4.0,
@@ -60,20 +60,20 @@ def test_yarn_temperature_multiplies_the_usual_one(model_files: ModuleType, tmp_
 
 
 @pytest.mark.parametrize(("window", "expected"), [(16, 16), (64, 0), (0, 0)])
-def test_sliding_window(model_files: ModuleType, tmp_path: Path, window: int, expected: int) -> None:
+def test_sliding_window(tmp_path: Path, window: int, expected: int) -> None:
     """A window as long as the context is no window."""
     extra = {"llama.attention.sliding_window": window}
     path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel(), extra=extra)
     assert open_checkpoint(path).config.sliding_window == expected
 
 
-def test_numbers_by_layer_that_are_alike(model_files: ModuleType, tmp_path: Path) -> None:
+def test_numbers_by_layer_that_are_alike(tmp_path: Path) -> None:
     extra = {"llama.attention.head_count_kv": [4, 4], "llama.feed_forward_length": [96, 96]}
     path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel(), extra=extra)
     assert open_checkpoint(path).config.n_kv_heads == 4
 
 
-def test_rope_frequencies_in_the_file(model_files: ModuleType, tmp_path: Path) -> None:
+def test_rope_frequencies_in_the_file(tmp_path: Path) -> None:
     divisors = np.array([1, 1, 4, 8], dtype=np.float32)
     model = model_files.TinyModel()
     path = model_files.write_gguf(tmp_path / "m.gguf", model, extra_tensors={"rope_freqs.weight": divisors})
@@ -85,7 +85,7 @@ def test_rope_frequencies_in_the_file(model_files: ModuleType, tmp_path: Path) -
         open_checkpoint(path)
 
 
-def test_partial_rotation_moves_only_the_rotated_rows(model_files: ModuleType, tmp_path: Path) -> None:
+def test_partial_rotation_moves_only_the_rotated_rows(tmp_path: Path) -> None:
     extra = {"llama.rope.dimension_count": 4}
     path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel(), extra=extra)
     order = open_checkpoint(path).tensors["layers.0.q_proj"].row_order
@@ -93,13 +93,13 @@ def test_partial_rotation_moves_only_the_rotated_rows(model_files: ModuleType, t
     assert order[:16].tolist() == [0, 2, 1, 3, 4, 5, 6, 7, 8, 10, 9, 11, 12, 13, 14, 15]
 
 
-def test_frequencies_that_old_converters_wrote_are_ignored(model_files: ModuleType, tmp_path: Path) -> None:
+def test_frequencies_that_old_converters_wrote_are_ignored(tmp_path: Path) -> None:
     extra = {"blk.0.attn_rot_embd.weight": np.ones(4, dtype=np.float32)}
     path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel(), extra_tensors=extra)
     assert "attn_rot_embd" not in " ".join(open_checkpoint(path).tensors)
 
 
-def test_a_template_is_handed_over(model_files: ModuleType, tmp_path: Path) -> None:
+def test_a_template_is_handed_over(tmp_path: Path) -> None:
     model = model_files.TinyModel()
     for template, expected in (("{{ 1 }}", "{{ 1 }}"), ("", None)):
         path = model_files.write_gguf(tmp_path / "m.gguf", model, extra={"tokenizer.chat_template": template})
@@ -109,7 +109,7 @@ def test_a_template_is_handed_over(model_files: ModuleType, tmp_path: Path) -> N
 # --- split models ---
 
 
-def write_split(model_files: ModuleType, folder: Path, model: Any, n_shards: int) -> list[Path]:
+def write_split(folder: Path, model: Any, n_shards: int) -> list[Path]:
     """What ggml's gguf-split makes: all metadata in the first file, tensors in order over all of them."""
     writer = gguf.GGUFWriter(folder / "whole.gguf", model.architecture, split_max_tensors=-(-20 // n_shards))
     for key, value in model_files.gguf_metadata(model).items():
@@ -129,9 +129,9 @@ def write_split(model_files: ModuleType, folder: Path, model: Any, n_shards: int
     return sorted(folder.glob("model-*.gguf"))
 
 
-def test_a_split_model_opens_by_any_of_its_parts(model_files: ModuleType, tmp_path: Path) -> None:
+def test_a_split_model_opens_by_any_of_its_parts(tmp_path: Path) -> None:
     model = model_files.TinyModel()
-    parts = write_split(model_files, tmp_path, model, 3)
+    parts = write_split(tmp_path, model, 3)
     assert [p.name for p in parts] == [f"model-{n:05}-of-00003.gguf" for n in (1, 2, 3)]
     for path in (*parts, tmp_path):
         checkpoint = open_checkpoint(path)
@@ -140,8 +140,8 @@ def test_a_split_model_opens_by_any_of_its_parts(model_files: ModuleType, tmp_pa
             np.testing.assert_array_equal(checkpoint.tensors[name].to_float32(), weight)
 
 
-def test_a_split_model_that_is_not_whole(model_files: ModuleType, tmp_path: Path) -> None:
-    first, second, third = write_split(model_files, tmp_path, model_files.TinyModel(), 3)
+def test_a_split_model_that_is_not_whole(tmp_path: Path) -> None:
+    first, second, third = write_split(tmp_path, model_files.TinyModel(), 3)
     other = tmp_path / "other"
     other.mkdir()
     renamed = other / "m.gguf"

@@ -7,7 +7,6 @@ import struct
 import time
 import tracemalloc
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,14 +14,10 @@ import pytest
 from llama_core.errors import ModelFormatError
 from llama_core.loaders import open_checkpoint
 from llama_core.loaders.gguf.header import read_header
+from tests.support import gguf_bytes as raw
+from tests.support import model_files
 
 U32, I32, F32, STRING, ARRAY = 4, 5, 6, 8, 9
-
-
-@pytest.fixture(scope="session")
-def raw(load_tool: Any) -> ModuleType:
-    module: ModuleType = load_tool("gguf_bytes")
-    return module
 
 
 def cases() -> dict[str, tuple[Any, str]]:
@@ -149,7 +144,7 @@ def cases() -> dict[str, tuple[Any, str]]:
 
 
 @pytest.mark.parametrize("name", cases())
-def test_a_broken_header_is_refused(raw: ModuleType, tmp_path: Path, name: str) -> None:
+def test_a_broken_header_is_refused(tmp_path: Path, name: str) -> None:
     build, message = cases()[name]
     path = tmp_path / "bad.gguf"
     path.write_bytes(build(raw).build())
@@ -167,7 +162,7 @@ def test_a_broken_header_is_refused(raw: ModuleType, tmp_path: Path, name: str) 
         open_checkpoint(path)
 
 
-def test_empty_but_valid_files_load(raw: ModuleType, tmp_path: Path) -> None:
+def test_empty_but_valid_files_load(tmp_path: Path) -> None:
     path = tmp_path / "empty.gguf"
     for version in (2, 3):
         for data in (b"", bytes(8), bytes(256)):
@@ -180,7 +175,7 @@ def test_empty_but_valid_files_load(raw: ModuleType, tmp_path: Path) -> None:
         open_checkpoint(path)
 
 
-def test_every_value_type_is_read(raw: ModuleType, tmp_path: Path) -> None:
+def test_every_value_type_is_read(tmp_path: Path) -> None:
     values = {
         0: 200,
         1: -3,
@@ -232,7 +227,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         open_checkpoint(Path("a\0b"))
 
 
-def test_names_in_messages_are_harmless(raw: ModuleType, tmp_path: Path) -> None:
+def test_names_in_messages_are_harmless(tmp_path: Path) -> None:
     """A key with an escape sequence and broken UTF-8 reaches the message as ASCII."""
     path = tmp_path / "m.gguf"
     path.write_bytes(raw.RawGguf([raw.pair(b"\x1b[31m\xff" + b"x" * 500, U32, 1)] * 2).build())
@@ -244,7 +239,7 @@ def test_names_in_messages_are_harmless(raw: ModuleType, tmp_path: Path) -> None
     assert len(problem) < 200
 
 
-def test_every_truncation_is_refused(model_files: ModuleType, tmp_path: Path) -> None:
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
     model = model_files.TinyModel(
         dim=32, hidden_dim=32, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=16, vocab_size=270
     )

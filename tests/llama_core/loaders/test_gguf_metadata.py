@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders import open_checkpoint
+from tests.support import model_files
 
 METADATA_CASES: dict[str, tuple[dict[str, Any], str]] = {
     "no architecture": ({"general.architecture": 3}, "general.architecture': is no string"),
@@ -62,14 +62,14 @@ METADATA_CASES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", METADATA_CASES)
-def test_metadata_that_makes_no_model(model_files: ModuleType, tmp_path: Path, name: str) -> None:
+def test_metadata_that_makes_no_model(tmp_path: Path, name: str) -> None:
     extra, message = METADATA_CASES[name]
     path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel(), extra=extra)
     with pytest.raises(ModelFormatError, match=message):
         open_checkpoint(path)
 
 
-def test_a_tensor_that_the_model_would_leave_out_is_refused(model_files: ModuleType, tmp_path: Path) -> None:
+def test_a_tensor_that_the_model_would_leave_out_is_refused(tmp_path: Path) -> None:
     extra = {"blk.0.attn_sinks.weight": np.zeros(8, dtype=np.float32)}
     path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel(), extra_tensors=extra)
     with pytest.raises(UnsupportedModelError, match=r"blk\.0\.attn_sinks\.weight.*has no place"):
@@ -81,7 +81,7 @@ def test_a_tensor_that_the_model_would_leave_out_is_refused(model_files: ModuleT
     [("attn_output", r"layers\.1\.o_proj\.bias"), ("ffn_gate", r"layers\.0\.up_proj\.bias")],
 )
 def test_a_bias_belongs_to_every_layer_and_to_its_whole_group(
-    model_files: ModuleType, tmp_path: Path, name: str, missing: str
+    tmp_path: Path, name: str, missing: str
 ) -> None:
     size = 96 if name == "ffn_gate" else 64
     extra = {f"blk.0.{name}.bias": np.zeros(size, dtype=np.float32)}

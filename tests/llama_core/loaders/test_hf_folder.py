@@ -6,7 +6,6 @@ import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 from llama_core.config import RopeScaling
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders import open_checkpoint
+from tests.support import model_files
 
 Change = Callable[[Path], None]
 
@@ -125,7 +125,7 @@ FOLDERS: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_folder_that_is_no_model(model_files: ModuleType, tmp_path: Path, name: str) -> None:
+def test_a_folder_that_is_no_model(tmp_path: Path, name: str) -> None:
     change, message = FOLDERS[name]
     folder = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel())
     change(folder)
@@ -150,7 +150,7 @@ INDEXES: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", INDEXES)
-def test_an_index_that_lies(model_files: ModuleType, tmp_path: Path, name: str) -> None:
+def test_an_index_that_lies(tmp_path: Path, name: str) -> None:
     content, message = INDEXES[name]
     folder = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel(), shards=2)
     (folder / "model.safetensors.index.json").write_text(json.dumps(content))
@@ -196,14 +196,14 @@ CONFIGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_configs_are_understood(model_files: ModuleType, tmp_path: Path, name: str) -> None:
+def test_configs_are_understood(tmp_path: Path, name: str) -> None:
     changes, expected = CONFIGS[name]
     model = model_files.TinyModel(n_kv_heads=8)
     checkpoint = open_checkpoint(model_files.write_hf_folder(tmp_path / "hf", model, config=changes))
     assert {key: getattr(checkpoint.config, key) for key in expected} == expected
 
 
-def test_llama3_and_yarn_scaling(model_files: ModuleType, tmp_path: Path) -> None:
+def test_llama3_and_yarn_scaling(tmp_path: Path) -> None:
     llama3 = {
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 32,
@@ -220,13 +220,13 @@ def test_llama3_and_yarn_scaling(model_files: ModuleType, tmp_path: Path) -> Non
     assert (scaling.kind, scaling.factor, scaling.attention_factor) == ("yarn", 4.0, 1.25)
 
 
-def test_a_head_that_is_stored_though_tied_is_left_out(model_files: ModuleType, tmp_path: Path) -> None:
+def test_a_head_that_is_stored_though_tied_is_left_out(tmp_path: Path) -> None:
     model = model_files.TinyModel(tied=False)
     folder = model_files.write_hf_folder(tmp_path / "hf", model, config={"tie_word_embeddings": True})
     assert "lm_head" not in open_checkpoint(folder).tensors
 
 
-def test_windows_in_some_layers_only_are_refused(model_files: ModuleType, tmp_path: Path) -> None:
+def test_windows_in_some_layers_only_are_refused(tmp_path: Path) -> None:
     changes = {
         "model_type": "qwen2",
         "sliding_window": 16,
@@ -238,7 +238,7 @@ def test_windows_in_some_layers_only_are_refused(model_files: ModuleType, tmp_pa
         open_checkpoint(folder)
 
 
-def test_of_several_files_the_named_one_is_opened(model_files: ModuleType, tmp_path: Path) -> None:
+def test_of_several_files_the_named_one_is_opened(tmp_path: Path) -> None:
     """Else model.safetensors; others may hold the same weights under other names, as consolidated ones do."""
     ours, other = model_files.TinyModel(), model_files.TinyModel(seed=1)
     folder = model_files.write_hf_folder(tmp_path / "hf", other)
@@ -263,7 +263,7 @@ def test_of_several_files_the_named_one_is_opened(model_files: ModuleType, tmp_p
         open_checkpoint(folder / "consolidated.safetensors")
 
 
-def test_a_named_part_stands_for_the_whole_index(model_files: ModuleType, tmp_path: Path) -> None:
+def test_a_named_part_stands_for_the_whole_index(tmp_path: Path) -> None:
     model, other = model_files.TinyModel(), model_files.TinyModel(seed=1)
     folder = model_files.write_hf_folder(tmp_path / "hf", other)
     (folder / "model.safetensors").rename(folder / "other.safetensors")

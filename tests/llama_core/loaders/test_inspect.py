@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -19,9 +18,10 @@ from llama_core.loaders.cursor import Cursor, Skipped
 from llama_core.loaders.gguf.header import read_header
 from llama_core.loaders.inspect import inspect
 from llama_core.memory_needed import memory_needed
+from tests.support import model_files
 
 
-def test_inspect_tells_what_is_in_each_format(model_files: ModuleType, tmp_path: Path) -> None:
+def test_inspect_tells_what_is_in_each_format(tmp_path: Path) -> None:
     model = model_files.TinyModel(tied=False)
     n_values = sum(weight.size for weight in model.weights.values())
     for path, found in (
@@ -42,7 +42,7 @@ def test_inspect_tells_what_is_in_each_format(model_files: ModuleType, tmp_path:
         assert len(report["tensors"]) == len(model.weights)
 
 
-def test_inspect_reports_a_model_that_does_not_run(model_files: ModuleType, tmp_path: Path) -> None:
+def test_inspect_reports_a_model_that_does_not_run(tmp_path: Path) -> None:
     path = model_files.write_gguf(
         tmp_path / "m.gguf", model_files.TinyModel(), extra={"general.architecture": "bloom"}
     )
@@ -52,7 +52,7 @@ def test_inspect_reports_a_model_that_does_not_run(model_files: ModuleType, tmp_
     assert report["tokenizer"]["tokens"] == len(model_files.byte_level_vocabulary(300)[0])
 
 
-def test_what_it_tells_of_the_tokenizer(model_files: ModuleType, tmp_path: Path) -> None:
+def test_what_it_tells_of_the_tokenizer(tmp_path: Path) -> None:
     """As a start would find it, in whatever file it stands."""
     model = model_files.TinyModel(tied=False)
     ids = {"add_bos_token": True, "bos_token_id": 1, "eos_token_id": 2, "end_token_ids": [2]}
@@ -86,7 +86,7 @@ def test_what_it_tells_of_the_tokenizer(model_files: ModuleType, tmp_path: Path)
     }
 
 
-def test_what_is_wrong_with_the_tokenizer_is_told(model_files: ModuleType, tmp_path: Path) -> None:
+def test_what_is_wrong_with_the_tokenizer_is_told(tmp_path: Path) -> None:
     folder = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel())
     (folder / "tokenizer.json").write_text("{")
     assert "JSON: is not valid" in inspect(folder)["tokenizer"]["problem"]
@@ -94,7 +94,7 @@ def test_what_is_wrong_with_the_tokenizer_is_told(model_files: ModuleType, tmp_p
     assert inspect(folder)["tokenizer"] == {"file": "tokenizer.json", "present": False}
 
 
-def test_the_template_is_the_one_that_a_chat_uses(model_files: ModuleType, tmp_path: Path) -> None:
+def test_the_template_is_the_one_that_a_chat_uses(tmp_path: Path) -> None:
     folder = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel())
     assert "chat_template" not in inspect(folder)
     config = folder / "tokenizer_config.json"
@@ -117,7 +117,7 @@ TYPES: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_the_memory_is_what_the_backends_take(model_files: ModuleType, tmp_path: Path, name: str) -> None:
+def test_the_memory_is_what_the_backends_take(tmp_path: Path, name: str) -> None:
     shape = {"dim": 128, "hidden_dim": 192, "n_heads": 8, "head_dim": 16, "tied": name == "kept"}
     model = model_files.TinyModel(bias=True, more_biases=True, **shape)
     path = model_files.write_gguf(tmp_path / "m.gguf", model, "Q4_0", TYPES[name])
@@ -130,9 +130,7 @@ def test_the_memory_is_what_the_backends_take(model_files: ModuleType, tmp_path:
     assert memory["numpy"]["weights_bytes"] == load_weights(checkpoint).nbytes
 
 
-def test_why_a_backend_cannot_run_a_model(
-    model_files: ModuleType, tmp_path: Path, kernel_cache: Path
-) -> None:
+def test_why_a_backend_cannot_run_a_model(tmp_path: Path, kernel_cache: Path) -> None:
     path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel())
     memory = inspect(path, memory_needed)["memory"]
     assert memory["numpy"]["weights_bytes"] > 0
@@ -142,9 +140,7 @@ def test_why_a_backend_cannot_run_a_model(
         load_jit_model(open_checkpoint(path), kernel_cache=kernel_cache)
 
 
-def test_long_lists_are_told_by_their_length(
-    model_files: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_lists_are_told_by_their_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tokenizer's strings are passed over, not read; wrong lengths show all the same."""
     strings = Cursor.strings
 
@@ -192,7 +188,7 @@ HEAVY = (
 )
 
 
-def test_a_look_at_a_file_imports_little(model_files: ModuleType, tmp_path: Path) -> None:
+def test_a_look_at_a_file_imports_little(tmp_path: Path) -> None:
     """The whole command: its promise of 0.3 s rests on what it does not import."""
     path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel())
     code = (

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pickle
 import struct
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from llama_core.errors import ModelFormatError
 from llama_core.loaders import open_checkpoint, read_model
+from tests.support import model_files
 
 
-def test_every_other_size_is_refused(model_files: ModuleType, tmp_path: Path) -> None:
+def test_every_other_size_is_refused(tmp_path: Path) -> None:
     for version in (0, 1, 2):
         path = model_files.write_llama2c(tmp_path / "m.bin", model_files.TinyModel(), version)
         whole = path.read_bytes()
@@ -60,7 +60,7 @@ def test_a_llama2c_header_that_makes_no_model(tmp_path: Path, name: str) -> None
         read_model(path)
 
 
-def test_a_model_without_its_tokenizer(model_files: ModuleType, tmp_path: Path) -> None:
+def test_a_model_without_its_tokenizer(tmp_path: Path) -> None:
     path = model_files.write_llama2c(tmp_path / "m.bin", model_files.TinyModel())
     beside = tmp_path / "tokenizer.bin"
     elsewhere = tmp_path / "other" / "tok.bin"
@@ -93,7 +93,7 @@ def test_other_files_are_named(tmp_path: Path, name: str) -> None:
         read_model(path)
 
 
-def test_a_folder_with_two_models(model_files: ModuleType, tmp_path: Path) -> None:
+def test_a_folder_with_two_models(tmp_path: Path) -> None:
     for name in ("a.gguf", "b.gguf"):
         model_files.write_gguf(tmp_path / name, model_files.TinyModel())
     with pytest.raises(ModelFormatError, match=r"holds 2 models; name one of them: 'a\.gguf', 'b\.gguf'"):

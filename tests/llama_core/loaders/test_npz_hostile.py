@@ -8,7 +8,6 @@ import struct
 import tracemalloc
 import zipfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import pytest
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders import open_checkpoint
 from llama_core.loaders.npz import open_npz
+from tests.support import model_files
 
 
 def npy(array: Any) -> bytes:
@@ -192,7 +192,7 @@ def test_arrays_come_out_as_numpy_reads_them(tmp_path: Path, dtype: type, order:
         np.testing.assert_array_equal(tensors[name].to_float32(), array.astype(np.float32))
 
 
-def test_an_npz_whose_heads_are_unknown(model_files: ModuleType, tmp_path: Path) -> None:
+def test_an_npz_whose_heads_are_unknown(tmp_path: Path) -> None:
     model = model_files.TinyModel(dim=96, n_heads=4, n_kv_heads=2, head_dim=24)
     path = model_files.write_npz(tmp_path / "m.npz", model)
     with pytest.raises(UnsupportedModelError, match=r"n_heads: is not in the file; a config\.json"):

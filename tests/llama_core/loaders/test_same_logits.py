@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import gguf
@@ -16,6 +15,7 @@ from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
 from llama_core.loaders import open_checkpoint
+from tests.support import model_files, reference
 
 IDS = [5, 17, 100, 42, 250, 33, 77, 8]
 
@@ -35,7 +35,7 @@ def greedy(checkpoint: Checkpoint, n: int) -> list[int]:
     return ids
 
 
-def oracles_greedy(reference: Any, config: Any, weights: dict[str, NDArray[np.float32]], n: int) -> list[int]:
+def oracles_greedy(config: Any, weights: dict[str, NDArray[np.float32]], n: int) -> list[int]:
     """The oracle's next n ids, of which each must be so clear that rounding cannot change it."""
     ids = list(IDS)
     for _ in range(n):
@@ -46,7 +46,7 @@ def oracles_greedy(reference: Any, config: Any, weights: dict[str, NDArray[np.fl
     return ids[len(IDS) :]
 
 
-def oracles_text(model_files: ModuleType, tokens: str, ids: list[int]) -> str:
+def oracles_text(tokens: str, ids: list[int]) -> str:
     """What ids say, by the vocabularies that the writers wrote; llama3.np knows no tokens for bytes."""
     if tokens == "byte-level":
         characters = {c: byte for byte, c in enumerate(model_files.byte_characters())}
@@ -60,40 +60,36 @@ def oracles_text(model_files: ModuleType, tokens: str, ids: list[int]) -> str:
 
 
 # How each format is written, and the kind of vocabulary that comes with it.
-WRITERS: dict[str, tuple[Callable[[ModuleType, Path, Any], Path], str]] = {
-    "gguf": (lambda files, folder, model: files.write_gguf(folder / "m.gguf", model), "byte-level"),
-    "safetensors": (lambda files, folder, m: files.write_hf_folder(folder / "hf", m, shards=2), "byte-level"),
-    "llama2c legacy": (lambda files, folder, m: files.write_llama2c(folder / "m.bin", m), "scores and bytes"),
+WRITERS: dict[str, tuple[Callable[[Path, Any], Path], str]] = {
+    "gguf": (lambda folder, model: model_files.write_gguf(folder / "m.gguf", model), "byte-level"),
+    "safetensors": (lambda folder, m: model_files.write_hf_folder(folder / "hf", m, shards=2), "byte-level"),
+    "llama2c legacy": (lambda folder, m: model_files.write_llama2c(folder / "m.bin", m), "scores and bytes"),
     "llama2c version 1": (
-        lambda files, folder, m: files.write_llama2c(folder / "m.bin", m, 1),
+        lambda folder, m: model_files.write_llama2c(folder / "m.bin", m, 1),
         "scores and bytes",
     ),
-    "npz": (lambda files, folder, model: files.write_npz(folder / "m.npz", model), "scores"),
+    "npz": (lambda folder, model: model_files.write_npz(folder / "m.npz", model), "scores"),
 }
 
 
-def test_every_format_gives_the_oracles_logits_ids_and_text(
-    model_files: ModuleType, reference: Any, tmp_path: Path
-) -> None:
+def test_every_format_gives_the_oracles_logits_ids_and_text(tmp_path: Path) -> None:
     # llama3.np's epsilon is 1e-6, llama2.c's 1e-5; numbers this large hide the difference.
     model = model_files.TinyModel(tied=False)
     model.weights["embed_tokens"] *= 50
     ids: list[int] = []
     for kind, (write, tokens) in WRITERS.items():
-        checkpoint = open_checkpoint(write(model_files, tmp_path, model))
+        checkpoint = open_checkpoint(write(tmp_path, model))
         wanted = reference.forward(checkpoint.config, model.weights, IDS)
         np.testing.assert_allclose(logits_of(checkpoint), wanted, rtol=0, atol=2e-4, err_msg=kind)
-        ids = ids or oracles_greedy(reference, checkpoint.config, model.weights, 24)
+        ids = ids or oracles_greedy(checkpoint.config, model.weights, 24)
         assert greedy(checkpoint, 24) == ids, kind
-        assert checkpoint.tokenizer.decode(ids) == oracles_text(model_files, tokens, ids), kind
+        assert checkpoint.tokenizer.decode(ids) == oracles_text(tokens, ids), kind
     assert len(set(ids)) > 12
     assert min(ids) > 2, "special tokens say nothing"
 
 
 @pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3"])
-def test_neighbours_give_the_oracles_logits(
-    model_files: ModuleType, reference: Any, tmp_path: Path, architecture: str
-) -> None:
+def test_neighbours_give_the_oracles_logits(tmp_path: Path, architecture: str) -> None:
     model = model_files.TinyModel(
         architecture=architecture,
         bias=True,
@@ -109,9 +105,7 @@ def test_neighbours_give_the_oracles_logits(
         np.testing.assert_allclose(logits_of(checkpoint), wanted, rtol=0, atol=1e-4)
 
 
-def test_int8_groups_give_the_logits_of_their_own_numbers(
-    model_files: ModuleType, reference: Any, tmp_path: Path
-) -> None:
+def test_int8_groups_give_the_logits_of_their_own_numbers(tmp_path: Path) -> None:
     model = model_files.TinyModel()
     checkpoint = open_checkpoint(model_files.write_llama2c(tmp_path / "m.bin", model, 2))
     for weight in model.weights.values():
@@ -122,7 +116,7 @@ def test_int8_groups_give_the_logits_of_their_own_numbers(
     np.testing.assert_allclose(logits_of(checkpoint), wanted, rtol=0, atol=1e-4)
 
 
-def test_a_mixed_file_as_q4_k_m_is(model_files: ModuleType, reference: Any, tmp_path: Path) -> None:
+def test_a_mixed_file_as_q4_k_m_is(tmp_path: Path) -> None:
     """Q4_K with Q6_K for some tensors, 5-bit types between: random blocks, read by the oracle."""
     model = model_files.TinyModel(dim=256, hidden_dim=256, n_layers=2, head_dim=32, tied=False)
     types = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import gguf
@@ -14,19 +13,20 @@ import pytest
 
 from llama_core.checkpoint import Checkpoint
 from llama_core.loaders import open_checkpoint
+from tests.support import model_files
 
-Writer = Callable[[ModuleType, Path, Any], Path]
+Writer = Callable[[Path, Any], Path]
 
 EXACT: dict[str, Writer] = {
-    "gguf": lambda files, folder, model: files.write_gguf(folder / "m.gguf", model),
-    "safetensors": lambda files, folder, model: files.write_hf_folder(folder / "hf", model),
-    "safetensors in shards": lambda files, folder, model: files.write_hf_folder(
+    "gguf": lambda folder, model: model_files.write_gguf(folder / "m.gguf", model),
+    "safetensors": lambda folder, model: model_files.write_hf_folder(folder / "hf", model),
+    "safetensors in shards": lambda folder, model: model_files.write_hf_folder(
         folder / "hf", model, shards=3
     ),
-    "llama2c legacy": lambda files, folder, model: files.write_llama2c(folder / "m.bin", model, 0),
-    "llama2c version 1": lambda files, folder, model: files.write_llama2c(folder / "m.bin", model, 1),
-    "npz": lambda files, folder, model: files.write_npz(folder / "m.model.npz", model),
-    "npz deflated": lambda files, folder, model: files.write_npz(folder / "m.npz", model, compressed=True),
+    "llama2c legacy": lambda folder, model: model_files.write_llama2c(folder / "m.bin", model, 0),
+    "llama2c version 1": lambda folder, model: model_files.write_llama2c(folder / "m.bin", model, 1),
+    "npz": lambda folder, model: model_files.write_npz(folder / "m.model.npz", model),
+    "npz deflated": lambda folder, model: model_files.write_npz(folder / "m.npz", model, compressed=True),
 }
 
 
@@ -40,11 +40,9 @@ def assert_weights(checkpoint: Checkpoint, model: Any, tolerance: float = 0.0) -
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("kind", EXACT)
-def test_every_format_gives_the_same_model(
-    model_files: ModuleType, tmp_path: Path, kind: str, tied: bool
-) -> None:
+def test_every_format_gives_the_same_model(tmp_path: Path, kind: str, tied: bool) -> None:
     model = model_files.TinyModel(tied=tied)
-    checkpoint = open_checkpoint(EXACT[kind](model_files, tmp_path, model))
+    checkpoint = open_checkpoint(EXACT[kind](tmp_path, model))
     assert_weights(checkpoint, model)
     # What a format does not say differs: its own defaults for the norm's epsilon, length and name.
     config = replace(checkpoint.config, name="", norm_eps=1e-5, max_seq_len=model.max_seq_len)
@@ -58,9 +56,7 @@ def test_every_format_gives_the_same_model(
 
 
 @pytest.mark.parametrize("group", [32, 64])
-def test_llama2c_int8_groups_give_back_the_int8_weights(
-    model_files: ModuleType, tmp_path: Path, group: int
-) -> None:
+def test_llama2c_int8_groups_give_back_the_int8_weights(tmp_path: Path, group: int) -> None:
     """With groups of 64 those of the down projection run over the ends of its rows of 96."""
     model = model_files.TinyModel(tied=False)
     checkpoint = open_checkpoint(model_files.write_llama2c(tmp_path / "m.bin", model, 2, group))
@@ -73,7 +69,7 @@ def test_llama2c_int8_groups_give_back_the_int8_weights(
 
 
 @pytest.mark.parametrize("dtype", ["F16", "BF16"])
-def test_safetensors_of_16_bits(model_files: ModuleType, tmp_path: Path, dtype: str) -> None:
+def test_safetensors_of_16_bits(tmp_path: Path, dtype: str) -> None:
     model = model_files.TinyModel()
     checkpoint = open_checkpoint(model_files.write_hf_folder(tmp_path, model, dtype))
     assert checkpoint.tensors["layers.0.q_proj"].fmt.name == dtype
@@ -81,9 +77,7 @@ def test_safetensors_of_16_bits(model_files: ModuleType, tmp_path: Path, dtype: 
 
 
 @pytest.mark.parametrize("type_name", ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
-def test_gguf_types_come_out_as_the_oracle_reads_them(
-    model_files: ModuleType, tmp_path: Path, type_name: str
-) -> None:
+def test_gguf_types_come_out_as_the_oracle_reads_them(tmp_path: Path, type_name: str) -> None:
     """Row orders apply to whole rows of blocks, so the reordered blocks dequantise to the same numbers."""
     model = model_files.TinyModel()
     checkpoint = open_checkpoint(model_files.write_gguf(tmp_path / "m.gguf", model, type_name))
@@ -94,7 +88,7 @@ def test_gguf_types_come_out_as_the_oracle_reads_them(
     assert_weights(checkpoint, model)
 
 
-def test_a_part_of_a_larger_buffer_can_be_filled(model_files: ModuleType, tmp_path: Path) -> None:
+def test_a_part_of_a_larger_buffer_can_be_filled(tmp_path: Path) -> None:
     """How the model fuses q, k and v: rows of one buffer, reordered as they are read."""
     model = model_files.TinyModel()
     checkpoint = open_checkpoint(model_files.write_gguf(tmp_path / "m.gguf", model))
@@ -104,9 +98,7 @@ def test_a_part_of_a_larger_buffer_can_be_filled(model_files: ModuleType, tmp_pa
     assert np.isnan(fused[[0, 65]]).all()
 
 
-def test_reordered_rows_in_small_steps(
-    model_files: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reordered_rows_in_small_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_files.TinyModel()
     checkpoint = open_checkpoint(model_files.write_gguf(tmp_path / "m.gguf", model))
     monkeypatch.setattr("llama_core.checkpoint.REORDERED_BYTES", 5 * 256)
@@ -117,9 +109,7 @@ def test_reordered_rows_in_small_steps(
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
-def test_biases_and_norms_of_the_neighbours(
-    model_files: ModuleType, tmp_path: Path, architecture: str, bias: bool
-) -> None:
+def test_biases_and_norms_of_the_neighbours(tmp_path: Path, architecture: str, bias: bool) -> None:
     """llama files pair RoPE's rows 2j and 2j + 1, biases included; qwen's pair halves."""
     model = model_files.TinyModel(architecture=architecture, bias=bias, qk_norm=architecture == "qwen3")
     from_gguf = open_checkpoint(model_files.write_gguf(tmp_path / "m.gguf", model))
@@ -131,7 +121,7 @@ def test_biases_and_norms_of_the_neighbours(
         assert checkpoint.config.architecture == architecture
 
 
-def test_biases_of_every_matrix(model_files: ModuleType, tmp_path: Path) -> None:
+def test_biases_of_every_matrix(tmp_path: Path) -> None:
     model = model_files.TinyModel(bias=True, more_biases=True)
     for path in (
         model_files.write_gguf(tmp_path / "m.gguf", model),
@@ -144,7 +134,7 @@ def test_biases_of_every_matrix(model_files: ModuleType, tmp_path: Path) -> None
         assert_weights(checkpoint, model)
 
 
-def test_a_head_size_that_is_not_dim_over_heads(model_files: ModuleType, tmp_path: Path) -> None:
+def test_a_head_size_that_is_not_dim_over_heads(tmp_path: Path) -> None:
     model = model_files.TinyModel(n_heads=3, n_kv_heads=1, head_dim=32)
     for path in (
         model_files.write_gguf(tmp_path / "m.gguf", model),
@@ -155,7 +145,7 @@ def test_a_head_size_that_is_not_dim_over_heads(model_files: ModuleType, tmp_pat
         assert_weights(checkpoint, model)
 
 
-def test_any_path_into_a_folder_opens_it(model_files: ModuleType, tmp_path: Path) -> None:
+def test_any_path_into_a_folder_opens_it(tmp_path: Path) -> None:
     model = model_files.TinyModel()
     folder = model_files.write_hf_folder(tmp_path / "hf", model)
     for path in (folder, folder / "config.json", folder / "model.safetensors"):

@@ -66,12 +66,12 @@ def table_names(text: str) -> list[str]:
     return [line.split(" | ")[1] for line in text.splitlines() if line.startswith("| 99 ")]
 
 
-def test_the_readme_holds_what_the_generator_makes() -> None:
-    """To mend it: `llama-chat lab report assets/lab/results.jsonl --readme README.md`."""
+def test_the_laboratory_page_holds_what_the_generator_makes() -> None:
+    """To mend it: `llama-chat lab report assets/lab/results.jsonl --readme assets/docs/laboratory.md`."""
     records, passed_over = results.read(RESULTS)
     assert passed_over == []
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    assert report.put_into(readme, report.findings(results.latest(records))) == readme
+    page = (REPOSITORY / "assets" / "docs" / "laboratory.md").read_text(encoding="utf-8")
+    assert report.put_into(page, report.findings(results.latest(records))) == page
 
 
 def test_the_full_findings_are_what_the_generator_makes() -> None:
@@ -81,9 +81,9 @@ def test_the_full_findings_are_what_the_generator_makes() -> None:
     assert kept == report.full(results.latest(records))
 
 
-def test_every_negative_result_stands_in_the_readme() -> None:
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    section = readme[readme.index(report.BEGIN) : readme.index(report.END)]
+def test_every_negative_result_stands_on_the_laboratory_page() -> None:
+    page = (REPOSITORY / "assets" / "docs" / "laboratory.md").read_text(encoding="utf-8")
+    section = page[page.index(report.BEGIN) : page.index(report.END)]
     records = results.latest(results.read(RESULTS)[0])
     negative = [(one, r) for one in records for r in one.rows if r.verdict in ("refuted", "open")]
     assert negative

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from luck import SEED
 
 from llama_core.errors import ModelFormatError
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.from_files import tokenizer_from_json
 from llama_core.tokenizers.gguf.read import tokenizer_from_gguf
+from tests.support.luck import SEED
 
 MUTANTS = 400
 TEXT = "Hello <|x|> wörld\n 123 ▁a<s>\U0001f600\ud800"

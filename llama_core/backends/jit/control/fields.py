@@ -5,7 +5,7 @@ Addresses and strides are in bytes; other words count numbers, panels, blocks or
 
 from __future__ import annotations
 
-MAX_THREADS = 256
+from llama_core.choices import MAX_THREADS
 
 # What threads agree by. Each word has a cache line of its own, so that they do not slow each other down.
 CURRENT = 0  # the phase that is open
@@ -112,5 +112,8 @@ SHARED_BYTES = CURSORS + 64 * MAX_THREADS
     LAYER_WORDS,
 ) = range(13)
 
-# One packed matrix.
-(KIND, WEIGHTS, PANELS, BLOCKS, PANEL_BYTES, MATRIX_WORDS) = range(6)
+# One packed matrix: how many panels, blocks of 32 columns, address of the first panel's record.
+(PANELS, BLOCKS, PANEL_RECORDS, MATRIX_WORDS) = range(4)
+# One panel: its kind's code, the address of its weights, and how many panels from it on are of this kind
+# and follow each other in memory.
+(KIND, WEIGHTS, ALIKE, PANEL_WORDS) = range(4)

@@ -14,6 +14,7 @@ from llama_core.backends.jit.control.declarations import (
 )
 from llama_core.backends.jit.control.fields import (
     ACTIVATIONS,
+    ALIKE,
     ATTENDED,
     ATTENDED_STRIDE,
     BLOCKS,
@@ -32,7 +33,8 @@ from llama_core.backends.jit.control.fields import (
     N_LOGITS,
     OWN_ACTIVATIONS_AT,
     PAIR_AT,
-    PANEL_BYTES,
+    PANEL_RECORDS,
+    PANEL_WORDS,
     PANELS,
     Q_DIM,
     Q_NUMBERS,
@@ -145,7 +147,7 @@ def fetch_ahead(plan: int, thread: int, matrix: int) -> None:
     """While waiting, ask for the beginning of one's share of the next matrix: its record follows."""
     following = matrix + MATRIX_WORDS * 8
     first = thread * word(following, PANELS) // word(plan, THREADS)
-    fetch(word(following, WEIGHTS) + first * word(following, PANEL_BYTES), FETCH_LINES)
+    fetch(word(panel_of(following, first), WEIGHTS), FETCH_LINES)
 
 
 def prepare_phase(plan: int, thread: int, phase: int, end: int, what: int, norm: int, rows: int) -> int:
@@ -206,22 +208,21 @@ def multiply(
 
     activations, out: where row 0 is, or would be.
     """
-    kind, blocks = word(matrix, KIND), word(matrix, BLOCKS)
-    panel_bytes = word(matrix, PANEL_BYTES)
-    weights = word(matrix, WEIGHTS) + first * panel_bytes
+    blocks = word(matrix, BLOCKS)
     tile_of = word(plan, LOGIT_TILE_OF) if what == FINAL else word(plan, TILE_OF)
     at_once = count if last_row - first_row == 1 else PANELS_AT_ONCE
     # A `range` with a variable step could raise an exception, whose text would need addresses in the code.
     panel = 0
     while panel < count:
-        panels = min(at_once, count - panel)
+        record = panel_of(matrix, first + panel)
+        panels = min(min(at_once, count - panel), word(record, ALIKE))
         row = first_row
         while row < last_row:
             size = word(tile_of, 2 * row + 1)
             matmul(
-                kind,
+                word(record, KIND),
                 size,
-                weights + panel * panel_bytes,
+                word(record, WEIGHTS),
                 panels,
                 blocks,
                 activations + row * blocks * BLOCK_BYTES,
@@ -232,6 +233,11 @@ def multiply(
             )
             row += size
         panel += panels
+
+
+def panel_of(matrix: int, index: int) -> int:
+    """The record of a panel."""
+    return word(matrix, PANEL_RECORDS) + index * PANEL_WORDS * 8
 
 
 def scratch_of(plan: int, thread: int) -> int:

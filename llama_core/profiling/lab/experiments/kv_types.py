@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from llama_core.backends.base import KvType, Model
+from llama_core.backends.base import Model
 from llama_core.checkpoint import Checkpoint
+from llama_core.choices import KvType
 from llama_core.engine.engine import Engine
 from llama_core.profiling.lab.experiment import Case, Check, Claim, Experiment, LabContext, Match, NotMeasured
 from llama_core.profiling.lab.experiments.models import (

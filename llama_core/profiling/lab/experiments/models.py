@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backends.base import Cache, KvType, Model
+from llama_core.backends.base import Cache, Model
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
+from llama_core.choices import KvType
 from llama_core.loaders import open_checkpoint
 from llama_core.profiling.lab.experiment import LabContext
 from llama_core.profiling.synthetic import STORIES15M, random_checkpoint

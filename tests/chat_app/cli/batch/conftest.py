@@ -9,10 +9,6 @@ from typing import Any
 
 import pytest
 
-HERE = str(Path(__file__).parent)
-if HERE not in sys.path:  # pytest's importlib mode adds nothing by itself
-    sys.path.insert(0, HERE)
-
 RunCli = Callable[..., Any]
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_lines import CHAT, COMPLETION, by_id, errors, line, read, text_of, write
 
 from chat_app.batch.format import BadLine, parse_job
 from chat_app.batch.identity import request_sha256
+from tests.support.batch_lines import CHAT, COMPLETION, by_id, errors, line, read, text_of, write
 
 RunCli = Callable[..., Any]
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_lines import answers, errors, line, read, write
 
 from chat_app.batch import reader as batch_reader
 from chat_app.batch.input import BatchInput
 from chat_app.batch.output import BatchOutput
 from chat_app.batch.reader import read_lines
+from tests.support.batch_lines import answers, errors, line, read, write
 
 RunCli = Callable[..., Any]
 

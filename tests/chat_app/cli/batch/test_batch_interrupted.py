@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_lines import answers, by_id, errors, line, read, text_of, write
-from luck import SEED
 
 from chat_app.batch.output import BatchOutput
 from llama_core.errors import TemplateError
+from tests.support.batch_lines import answers, by_id, errors, line, read, text_of, write
+from tests.support.luck import SEED
 
 
 def test_killed_again_and_again_nothing_is_lost_or_repeated(batch_command: list[str], tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_lines import answers, by_id, line, read, write
 
 from chat_app.batch import reader as batch_reader
 from chat_app.batch.output import LINE_START, BatchOutput, OutputError
+from tests.support.batch_lines import answers, by_id, line, read, write
 
 RunCli = Callable[..., Any]
 

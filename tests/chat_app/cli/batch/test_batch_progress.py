@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from batch_lines import line, write
 
 from chat_app import cli
 from chat_app.batch import progress as batch_progress
 from chat_app.batch.progress import BatchProgress, BatchState, progress_text
+from tests.support.batch_lines import line, write
 
 STATE = BatchState(
     total=100,

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_lines import COMPLETION, answers, by_id, errors, line, read, write
 
 from chat_app.batch.identity import model_identity
 from chat_app.models.catalogue import CATALOGUE, DEFAULT_MODEL
 from llama_core.errors import TemplateError
+from tests.support.batch_lines import COMPLETION, answers, by_id, errors, line, read, write
 
 RunCli = Callable[..., Any]
 

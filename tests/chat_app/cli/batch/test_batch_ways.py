@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_lines import COMPLETION, by_id, line, read, text_of, write
 
 from chat_app.batch.identity import Computation
 from chat_app.commands.batch import BatchRun
+from tests.support.batch_lines import COMPLETION, by_id, line, read, text_of, write
 
 RunCli = Callable[..., Any]
 

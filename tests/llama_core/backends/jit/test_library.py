@@ -254,9 +254,9 @@ def test_a_builder_that_is_done_ends_well_while_its_parent_waits(tmp_path: Path)
     """Else its work would be thrown away, and done again in the parent."""
     result = tmp_path / "kernels"
     code = (
-        "import sys; from llama_core.backends.jit import kernel_build, library\n"
-        "kernel_build.build_here = lambda isa, kernels: library.Built((b'code',), {'run': 5})\n"
-        f"kernel_build.main('portable', {str(result)!r})"
+        "import sys; from llama_core.backends.jit.build import builder, library\n"
+        "builder.build_here = lambda isa, kernels: library.Built((b'code',), {'run': 5})\n"
+        f"builder.main('portable', {str(result)!r})"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
         assert child.wait(60) == 0

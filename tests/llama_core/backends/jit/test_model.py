@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from llama_core.errors import (
     ModelFormatError,
     UnsupportedModelError,
 )
+from tests.support import reference
 
 IDS = np.random.default_rng(0).integers(0, 130, 150).astype(np.int32)
 
@@ -100,7 +101,7 @@ BIASES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
 
 
 @pytest.mark.parametrize("case", BIASES)
-def test_biases_of_every_matrix(toys: SimpleNamespace, reference: ModuleType, case: str) -> None:
+def test_biases_of_every_matrix(toys: SimpleNamespace, case: str) -> None:
     """Near the oracle, and bit for bit the same for one token, few, many, several sequences, one thread."""
     changes, sizes = BIASES[case]
     checkpoint = with_vectors(toys.checkpoint("F32", **changes), toys, **sizes)
@@ -143,9 +144,11 @@ def test_frequencies_from_the_file(toys: SimpleNamespace) -> None:
         toys.load(replace(plain, tensors={**plain.tensors, "rope_freqs": wrong}))
 
 
-def test_the_cut_into_calls_does_not_show(toys: SimpleNamespace) -> None:
-    """Bit for bit: token by token, any chunks, one thread or two, forward or forward_batch."""
-    checkpoint = toys.checkpoint("Q4_1", sliding_window=100)
+@pytest.mark.parametrize("fmt", ["Q4_1", mixed])
+def test_the_cut_into_calls_does_not_show(toys: SimpleNamespace, fmt: Any) -> None:
+    """Bit for bit: token by token, any chunks, one thread or two, forward or forward_batch; also where the
+    parts of a matrix are of different kinds."""
+    checkpoint = toys.checkpoint(fmt, sliding_window=100)
     model = toys.load(checkpoint)
     reference = forward_all(model, IDS, 1)
     for chunks in (2, 3, 4, 5, 7, 16, 63, 64, [1, 64, 2, 33, 4]):
@@ -259,7 +262,7 @@ def test_passes_that_cannot_be_are_refused_in_words(toys: SimpleNamespace) -> No
 def test_every_type_of_a_fused_matrix_is_named(toys: SimpleNamespace) -> None:
     fmt = {"layers.0.q_proj": "Q4_0", "layers.0.v_proj": "Q5_1"}
     model = toys.load(toys.checkpoint(lambda name: fmt.get(name, "Q8_0")))
-    assert "(Q4_0 as q8, Q8_0 as q8, Q5_1 as q8)" in model.backend
+    assert "(Q4_0 as q4, Q8_0 as q8, Q5_1 as q8)" in model.backend
 
 
 def test_truncate_and_go_on_another_way(toys: SimpleNamespace) -> None:

@@ -66,7 +66,7 @@ def random_tensor(fmt: str, rows: int, columns: int, seed: int) -> Tensor:
 
 def repacked(tensor: Tensor) -> NDArray[np.float32]:
     """The numbers that the packed matrix stands for."""
-    kind = kind_of([tensor])
+    kind = kind_of(tensor)
     rows, columns = tensor.shape
     out = np.zeros((n_panels(rows), n_blocks(columns), kind.block_bytes), dtype=np.uint8)
     pack(tensor, kind, out)
@@ -77,7 +77,7 @@ def repacked(tensor: Tensor) -> NDArray[np.float32]:
 def test_what_repacking_loses(fmt: str) -> None:
     tensor = random_tensor(fmt, 64, 1024, seed=3)
     values = tensor.to_float32()
-    assert kind_of([tensor]) is Q8
+    assert kind_of(tensor) is Q8
     difference = repacked(tensor) - values
     error = np.sqrt((difference**2).mean() / (values**2).mean())
     assert 0 < error < REPACKING_ERROR[fmt], error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from llama_core.backends.numpy.attention import AttentionScratch, SequencePass, 
 from llama_core.backends.numpy.kv_cache import KVCache
 from llama_core.backends.numpy.ops import feature_major
 from llama_core.backends.numpy.rope import RopeTable
+from tests.support import reference
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 6])
@@ -20,7 +20,6 @@ from llama_core.backends.numpy.rope import RopeTable
 @pytest.mark.parametrize(("cached", "new"), [(0, 1), (0, 40), (70, 1), (70, 33), (63, 2)])
 def test_one_layer_equals_the_loop(
     make_toy: Callable[..., Any],
-    reference: ModuleType,
     kv_heads: int,
     window: int,
     cached: int,

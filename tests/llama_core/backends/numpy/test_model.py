@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import named_slots, random_weights
 from llama_core.config import RopeScaling
 from llama_core.errors import Cancelled, ContextFullError, NotEnoughMemoryError
+from tests.support import reference
 
 IDS = np.random.default_rng(3).integers(0, 64, 90).astype(np.int32)
 
@@ -38,7 +38,10 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_logits_equal_the_oracles(name: str, make_toy: Callable[..., Any], reference: ModuleType) -> None:
+def test_logits_equal_the_oracles(
+    name: str,
+    make_toy: Callable[..., Any],
+) -> None:
     toy = make_toy(**SHAPES[name])
     n = 80 if name == "window longer than a block" else 30
     expected = reference.forward(toy.config, toy.tensors, IDS[:n].tolist())
@@ -55,9 +58,7 @@ def test_logits_equal_the_oracles(name: str, make_toy: Callable[..., Any], refer
 @pytest.mark.parametrize(
     "present", [("o_proj",), ("gate_proj", "up_proj"), ("down_proj",), ("o_proj", "up_proj")]
 )
-def test_biases_beyond_those_of_qwen(
-    present: tuple[str, ...], make_toy: Callable[..., Any], reference: ModuleType
-) -> None:
+def test_biases_beyond_those_of_qwen(present: tuple[str, ...], make_toy: Callable[..., Any]) -> None:
     config = make_toy().config
     weights = random_weights(config, 1, [f"layers.0.{name}.bias" for name in present])
     tensors = named_slots(config, weights)
@@ -73,7 +74,7 @@ def test_biases_beyond_those_of_qwen(
 
 
 def test_a_long_prompt_across_chunks_tiles_and_blocks(
-    make_toy: Callable[..., Any], reference: ModuleType, monkeypatch: pytest.MonkeyPatch
+    make_toy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More positions than a tile, a block and a pass hold, so that every seam is crossed."""
     monkeypatch.setattr(model_module, "PREFILL_CHUNK", 50)

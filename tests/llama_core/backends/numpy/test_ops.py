@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 from llama_core.backends.numpy import ops
+from tests.support import reference
 
 ROWS = [1, 2, 7]
 
@@ -38,7 +38,7 @@ def test_linear_is_the_product_with_the_transposed_weight(rows: int, layout: int
 
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("layout", [0, 1])
-def test_rms_norm(reference: ModuleType, rows: int, layout: int) -> None:
+def test_rms_norm(rows: int, layout: int) -> None:
     x, weight = random(rows, 24, scale=3.0), random(24)
     out = layouts(rows, 24)[layout]
     ops.rms_norm(x, weight, 1e-5, out=out)
@@ -48,7 +48,7 @@ def test_rms_norm(reference: ModuleType, rows: int, layout: int) -> None:
 
 
 @pytest.mark.parametrize("rows", ROWS)
-def test_rms_norm_in_place_over_heads(reference: ModuleType, rows: int) -> None:
+def test_rms_norm_in_place_over_heads(rows: int) -> None:
     heads = random(rows, 3, 8)
     expected = [[reference.rms_norm(head, np.ones(8), 1e-6) for head in row] for row in heads]
     ops.rms_norm(heads, np.ones(8, np.float32), 1e-6, out=heads)
@@ -64,7 +64,7 @@ def test_rms_norm_of_zeros_is_zero() -> None:
 
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("layout", [0, 1])
-def test_swiglu(reference: ModuleType, rows: int, layout: int) -> None:
+def test_swiglu(rows: int, layout: int) -> None:
     gate_up = random(rows, 32, scale=4.0)
     out = layouts(rows, 16)[layout]
     ops.swiglu(gate_up, out=out)
@@ -80,7 +80,7 @@ def test_swiglu_where_exp_overflows() -> None:
     np.testing.assert_array_equal(out, [[0.0, 600.0]])
 
 
-def test_exp_shifted_is_an_undivided_softmax(reference: ModuleType) -> None:
+def test_exp_shifted_is_an_undivided_softmax() -> None:
     scores = random(2, 3, 9, scale=30.0)
     given = scores.copy()
     sums = np.empty((2, 3, 1), np.float32)

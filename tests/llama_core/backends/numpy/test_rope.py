@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 
 from llama_core.backends.numpy.rope import RopeTable, rope_frequencies, rotate
 from llama_core.config import ModelConfig, RopeScaling
+from tests.support import reference
 
 SCALINGS = {
     "none": None,
@@ -38,7 +38,7 @@ def config(**changes: Any) -> ModelConfig:
 
 @pytest.mark.parametrize("name", SCALINGS)
 @pytest.mark.parametrize("divided", [False, True])
-def test_frequencies(reference: ModuleType, name: str, divided: bool) -> None:
+def test_frequencies(name: str, divided: bool) -> None:
     shape = config(rope_scaling=SCALINGS[name])
     divisors = np.linspace(1.0, 9.0, 16, dtype=np.float32) if divided else None
     frequencies, factor = rope_frequencies(shape, divisors)
@@ -50,7 +50,7 @@ def test_frequencies(reference: ModuleType, name: str, divided: bool) -> None:
 
 @pytest.mark.parametrize("name", SCALINGS)
 @pytest.mark.parametrize("rope_dim", [0, 16])
-def test_rotate(reference: ModuleType, name: str, rope_dim: int) -> None:
+def test_rotate(name: str, rope_dim: int) -> None:
     shape = config(rope_scaling=SCALINGS[name], rope_dim=rope_dim)
     table = RopeTable(shape)
     table.grow(3000)
@@ -79,7 +79,7 @@ def test_the_tables_are_float32_and_grow_only() -> None:
     assert table.nbytes == 100 * (16 + 32) * 4
 
 
-def test_rotation_keeps_lengths_and_depends_on_distance_alone(reference: ModuleType) -> None:
+def test_rotation_keeps_lengths_and_depends_on_distance_alone() -> None:
     """What RoPE is for: a query at p and a key at p - d meet at the same angle wherever p is."""
     shape = config()
     rng = np.random.default_rng(0)

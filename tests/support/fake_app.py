@@ -1,6 +1,6 @@
 """The real app on the fake engine, for tests that run it as a process in a pseudo-terminal.
 
-    python fake_app.py MODEL_FILE SCRIPT
+    python -m tests.support.fake_app MODEL_FILE SCRIPT
 
 SCRIPT is a file with the reply, given out one character at a time (`--slow` waits between them).
 """
@@ -10,14 +10,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 
 def main() -> int:
-    from fake_engine import FakeEngine, factory_of
-
     from chat_app.config.settings import Settings
     from chat_app.tui.app import run_app
+    from tests.support.fake_engine import FakeEngine, factory_of
 
     model, script = sys.argv[1:3]
     text = Path(script).read_text(encoding="utf-8", errors="surrogateescape")

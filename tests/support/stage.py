@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fake_engine import FakeClock, FakeEngine, factory_of
-
 from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
 from chat_app.config.settings import Settings
@@ -16,6 +14,7 @@ from chat_app.engines.base import Prompt
 from chat_app.engines.host import EngineHost
 from chat_app.store.transcripts import TranscriptStore
 from llama_core.events import Event
+from tests.support.fake_engine import FakeClock, FakeEngine, factory_of
 
 
 class NotesView:

@@ -1,0 +1,32 @@
+"""The pages say what the program does: commands and options as in --help, links that lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support import command_docs
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "assets").rglob("*.md"))]
+
+
+def test_the_page_of_commands_is_what_the_parsers_say() -> None:
+    """To mend it: `uv run python -m tests.support.command_docs`."""
+    assert command_docs.PAGE.read_text(encoding="utf-8") == command_docs.page()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#]+)\)", text)
+    missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+    assert missing == []
+
+
+def test_the_readme_is_a_newcomers() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 160
+    assert max(map(len, lines)) <= 130
