@@ -59,7 +59,8 @@ class Prompter:
         if not (self._drop_oldest and prompt.drop) and not await self._view.ask_overflow(prompt):
             return None
         if not prompt.drop:
-            return prompt  # nothing can go: the reply gets what room there is
+            # Nothing can go: the reply gets what room there is.
+            return prompt if prompt.prompt_n < prompt.limit else None
         self._drop_oldest = True
         shorter = await self._ask(request.without(prompt.drop))
         if not shorter.fits:
