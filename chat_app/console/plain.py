@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from chat_app.chat.commands import is_command
+from chat_app.chat.slash import is_command
 from chat_app.config.settings import Settings
 from chat_app.console.chat import ConsoleChat, chat_named
 from chat_app.console.engine_start import started_engine

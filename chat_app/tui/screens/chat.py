@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 from textual.message import Message as TextualMessage
 
+from chat_app.chat.commands import ScreenHost
 from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
 from chat_app.engines.base import Prompt
 from chat_app.text import formatting
+from chat_app.tui.command_host import CommandHost
 from chat_app.tui.screens.chat_input import ChatInput
 from chat_app.tui.widgets.status import Banner, QueueLine, TitleBar, Welcome
 from llama_core.events import Event
@@ -63,6 +65,7 @@ class ChatScreen(ChatInput):
     def __init__(self, app: LlamaChatApp) -> None:
         super().__init__(app)
         self.session = ChatController(self, app.host, app.settings, app.store, self.spawn, app.clock)
+        self.host: ScreenHost = CommandHost(app, self)
         self._panel_due = 0.0
         self._told_to_wait = False
         self._drawing = False

@@ -8,13 +8,44 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from llama_core.backends.jit.control import fields
-from llama_core.backends.jit.layout import PANEL_ROWS, Q4, Q4M, Q8, PackedKind, n_panels, packed_bytes
+from llama_core.backends.jit.layout import (
+    FP4,
+    IQ4,
+    IQ4K,
+    PANEL_ROWS,
+    Q2K,
+    Q3K,
+    Q4,
+    Q4K,
+    Q4M,
+    Q5,
+    Q5K,
+    Q5M,
+    Q6K,
+    Q8,
+    PackedKind,
+    n_panels,
+    packed_bytes,
+)
 from llama_core.checkpoint import Tensor, tensor_shapes
 from llama_core.config import ModelConfig
-from llama_core.quant.table import Q4_0, Q4_1, Q8_0
 
 # Formats that keep their very numbers (see `packing.py`).
-NATIVE = {Q4_0.name: Q4, Q4_1.name: Q4M, Q8_0.name: Q8}
+NATIVE = {
+    "Q4_0": Q4,
+    "Q4_1": Q4M,
+    "Q5_0": Q5,
+    "Q5_1": Q5M,
+    "Q8_0": Q8,
+    "Q2_K": Q2K,
+    "Q3_K": Q3K,
+    "Q4_K": Q4K,
+    "Q5_K": Q5K,
+    "Q6_K": Q6K,
+    "IQ4_NL": IQ4,
+    "IQ4_XS": IQ4K,
+    "MXFP4": FP4,
+}
 # Cache lines: what is taken from the arena starts on one.
 LINE_BYTES = 64
 

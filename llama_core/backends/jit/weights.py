@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from llama_core.backends.jit.buffers import Arena, address, release_file_pages
 from llama_core.backends.jit.control import fields
-from llama_core.backends.jit.layout import PANEL_ROWS, n_blocks
+from llama_core.backends.jit.layout import PANEL_ROWS, ceil_div, n_blocks
 from llama_core.backends.jit.packing import pack
 from llama_core.backends.jit.plan import PackedMatrix, PackedPart, plan_packing
 from llama_core.checkpoint import Checkpoint, Tensor, tensor_shapes
@@ -92,7 +92,7 @@ class PackedWeights:
 
 def _place(part: PackedPart, memory: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A part's place in its matrix's memory, (panels, blocks, block_bytes)."""
-    blocks, block_bytes = n_blocks(part.tensor.shape[1]), part.kind.block_bytes
+    blocks, block_bytes = ceil_div(part.tensor.shape[1], part.kind.columns), part.kind.block_bytes
     shape, strides = (part.panels, blocks, block_bytes), (part.stride, block_bytes, 1)
     return np.lib.stride_tricks.as_strided(memory[part.offset :], shape, strides)
 

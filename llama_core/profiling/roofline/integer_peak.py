@@ -69,7 +69,7 @@ def write_peak(module: Any, isa: Isa) -> None:
     sums = [code.var(code.load(type_, place)) for place in places]
     groups = [sums[v * tokens : (v + 1) * tokens] for v in range(vectors)]
     with code.loop(0, blocks):
-        dots = [dots_of(isa)(isa, code, [one.get() for one in group], BITS) for group in groups]
+        dots = [dots_of(isa)(isa, code, [one.get() for one in group], (1 << BITS) - 1) for group in groups]
         for k in range(BLOCK_COLUMNS // 4):
             for v, dot in enumerate(dots):
                 dot.add(code.load(type_, words + (k * vectors + v) * vector_bytes), fours)

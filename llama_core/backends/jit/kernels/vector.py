@@ -31,7 +31,18 @@ from llama_core.backends.jit.kernels.operations import (
     select,
     square_root,
 )
-from llama_core.backends.jit.layout import ABOUT_BYTES, ACTIVATION_BLOCK_BYTES, APART_BYTES, BLOCK_COLUMNS
+from llama_core.backends.jit.layout import (
+    ABOUT_BYTES,
+    ACTIVATION_BLOCK_BYTES,
+    APART_BYTES,
+    BLOCK_COLUMNS,
+    HALVES_32_AT,
+    SCALE_AT,
+    SCALED_HALVES_AT,
+    SCALED_SUM_AT,
+    SUM_8_AT,
+    SUM_128_AT,
+)
 
 I8x16 = ir.VectorType(I8, 16)
 F32x8 = ir.VectorType(F32, 8)
@@ -82,20 +93,24 @@ def write_quantize(module: Any) -> None:
     mean = _mean_square(code, x, padded, numbers).lane(0)
     threshold = mean * code.load(F32, numbers + 8)
     nan_if_broken = mean * 0.0
-    zero, no_record = code.splat(F32, 0.0), code.splat(vector(I32, 4), 0)
+    zero, no_record = code.splat(F32, 0.0), code.splat(vector(I32, 2), 0)
     with code.loop(0, padded, BLOCK_COLUMNS) as i:
         block = out + (i >> 5) * (tile * ACTIVATION_BLOCK_BYTES)
         apart_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES) + token * APART_BYTES
         flag_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES + APART_BYTES) + token
         halves = [code.var(code.load(F32x16, x + (i * 4 + 64 * k))) for k in range(2)]
         largest, apart = code.var(_largest(halves)), code.var(zero)
+        apart_halves = [code.var(zero) for _ in range(2)]
         code.store(no_record, apart_at)
         code.store(code.splat(I8, 0), flag_at)
         with code.when((largest.get() * largest.get()).compare(">", threshold)):
             column = _take_out(code, halves, largest.get())
             apart.set(code.load(F32, x + (i + column.to(I64)) * 4))
             largest.set(_largest(halves))
-            _store_apart(code, apart.get(), column, apart_at)
+            code.store(apart.get(), apart_at)
+            code.store(column, apart_at + 4)
+            for k, half in enumerate(apart_halves):
+                half.set(select((column >> 4).compare("==", k), apart.get(), zero))
             code.store(code.splat(I8, 1), flag_at)
         top = largest.get()
         inverse = select(top.compare("==", 0.0), zero, code.splat(F32, 127.0) / top)
@@ -103,12 +118,16 @@ def write_quantize(module: Any) -> None:
         quants = [round_even(h.get() * inverse.splat()).to(I32x16) for h in halves]
         for k, q in enumerate(quants):
             code.store(q.to(I8x16), block + token * BLOCK_COLUMNS + 16 * k)
-        total = reduce_lanes(quants[0] + quants[1], Value.__add__).lane(0)
+        sums = [reduce_lanes(q, Value.__add__).lane(0) for q in quants]
+        total = sums[0] + sums[1]
         about = block + tile * BLOCK_COLUMNS + token * ABOUT_BYTES
-        code.store(scale, about)
-        code.store(scale * total.to(F32) + apart.get(), about + 4)
-        code.store(total * -8, about + 8)
-        code.store(total * -128, about + 12)
+        code.store(scale, about + SCALE_AT)
+        code.store(scale * total.to(F32) + apart.get(), about + SCALED_SUM_AT)
+        code.store(total * -8, about + SUM_8_AT)
+        code.store(total * -128, about + SUM_128_AT)
+        for k, (part, own) in enumerate(zip(sums, apart_halves, strict=True)):
+            code.store(part * -32, about + (HALVES_32_AT + 4 * k))
+            code.store(scale * part.to(F32) + own.get(), about + (SCALED_HALVES_AT + 4 * k))
     code.finish()
 
 
@@ -128,15 +147,6 @@ def _take_out(code: Code, halves: list[Variable], largest: Value) -> Value:
     for half, c in zip(halves, columns, strict=True):
         half.set(select(c.compare("==", column.splat()), code.splat(F32x16, 0.0), half.get()))
     return column
-
-
-def _store_apart(code: Code, number: Value, column: Value, at: Value) -> None:
-    """The record of a number that stands apart: it, and where its weights are."""
-    code.store(number, at)
-    code.store((column >> 2) << 6, at + 4)
-    within = (column & 3) << 3  # the weights of four columns share an int32
-    code.store(within + ((column >> 4) << 2), at + 8)
-    code.store(within, at + 12)
 
 
 def _mean_square(code: Code, x: Value, padded: Value, one_over_n_at: Value) -> Value:
