@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import tensor_shapes
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.config import ModelConfig
 from llama_core.quant.table import F32
@@ -94,34 +95,10 @@ TOY = ModelConfig(
 )
 
 
-def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of `llama_core.checkpoint` for a model without biases and q/k norms."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "embed_tokens": (config.vocab_size, config.dim),
-        "norm": (config.dim,),
-    }
-    for i in range(config.n_layers):
-        layer = {
-            "input_layernorm": (config.dim,),
-            "q_proj": (config.q_dim, config.dim),
-            "k_proj": (config.kv_dim, config.dim),
-            "v_proj": (config.kv_dim, config.dim),
-            "o_proj": (config.dim, config.q_dim),
-            "post_attention_layernorm": (config.dim,),
-            "gate_proj": (config.hidden_dim, config.dim),
-            "up_proj": (config.hidden_dim, config.dim),
-            "down_proj": (config.dim, config.hidden_dim),
-        }
-        shapes |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
-    if not config.tie_embeddings:
-        shapes["lm_head"] = (config.vocab_size, config.dim)
-    return shapes
-
-
 def random_weights(config: ModelConfig, seed: int = 0) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """(name, values) of every tensor: norms near 1, matrices scaled so that activations keep their size."""
     rng = np.random.default_rng(seed)
-    for name, shape in tensor_shapes(config).items():
+    for name, shape in tensor_shapes(config, ()):
         values = rng.standard_normal(shape, dtype=np.float32)
         if len(shape) == 1:
             values = np.float32(1) + np.float32(0.1) * values

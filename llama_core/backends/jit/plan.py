@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from llama_core.architectures import describe, tensor_shapes
+from llama_core.architectures.base import Attention, FeedForward, Layer
 from llama_core.backends.jit.control import fields
 from llama_core.backends.jit.layout import (
     FP4,
@@ -27,7 +29,7 @@ from llama_core.backends.jit.layout import (
     n_panels,
     packed_bytes,
 )
-from llama_core.checkpoint import Tensor, tensor_shapes
+from llama_core.checkpoint import Tensor
 from llama_core.config import ModelConfig
 
 # Formats that keep their very numbers (see `packing.py`).
@@ -55,6 +57,28 @@ def shape_problem(config: ModelConfig) -> str | None:
     for name, value in (("head_dim", config.head_dim), ("the rotated part of a head", config.n_rotated)):
         if value % 16:
             return f"{name} is {value}; the compiled backend needs a multiple of 16"
+    model = describe(config)
+    plain = (model.embedding_scale, model.logit_scale, model.logit_softcap)
+    if plain != (1.0, 1.0, 0.0):
+        return "the compiled backend has no scaled embeddings or logits"
+    if len(set(model.layers)) > 1:
+        return "the compiled backend needs layers that are all alike"
+    found = model.layers[0]
+    known = Layer(
+        Attention(
+            n_heads=config.n_heads,
+            n_kv_heads=config.n_kv_heads,
+            head_dim=config.head_dim,
+            scale=config.head_dim**-0.5,
+            window=found.attention.window,
+            rope=found.attention.rope,
+            bias=found.attention.bias,
+            qk_norm=found.attention.qk_norm,
+        ),
+        FeedForward(config.hidden_dim),
+    )
+    if found != known or found.attention.qk_norm == "width" or found.attention.rope is None:
+        return f"the compiled backend has no layers as {config.architecture}'s"
     return None
 
 
@@ -137,7 +161,7 @@ class PackingPlan:
 
 
 def plan_packing(config: ModelConfig, tensors: Mapping[str, Tensor]) -> PackingPlan:
-    """The plan for a model's tensors (names and shapes as in `checkpoint.py`, checked by the caller)."""
+    """The plan for a model's tensors (names and shapes as in `architectures`, checked by the caller)."""
     names = [name for name, shape in tensor_shapes(config, tensors) if len(shape) == 1]
     head = tensors["embed_tokens" if config.tie_embeddings else "lm_head"]
     matrices = [matrix for i in range(config.n_layers) for matrix in _layer_matrices(tensors, i)]

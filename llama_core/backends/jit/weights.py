@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import tensor_shapes
 from llama_core.backends.jit.buffers import Arena, address, release_file_pages
 from llama_core.backends.jit.control import fields
 from llama_core.backends.jit.layout import PANEL_ROWS, ceil_div, n_blocks
 from llama_core.backends.jit.packing import pack
 from llama_core.backends.jit.plan import PackedMatrix, PackedPart, plan_packing
-from llama_core.checkpoint import Checkpoint, Tensor, tensor_shapes
+from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.errors import ModelFormatError
 from llama_core.events import LoadProgress
 from llama_core.memory import require_memory

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from llama_core.architectures import tensor_shapes
 from llama_core.backends.base import Cache, Model
 from llama_core.profiling.lab.experiment import (
     FASTER,
@@ -33,7 +34,6 @@ from llama_core.profiling.lab.experiments.models import (
     numpy_model,
 )
 from llama_core.profiling.synthetic import SMOLLM2_135M as SHAPE
-from llama_core.profiling.synthetic import tensor_shapes
 
 CONTEXT = 256
 ROWS = (1, 64)
@@ -87,7 +87,7 @@ def _product(rng: np.random.Generator, n: int) -> tuple[Any, ...]:
 
 def tensors_of(shape: tuple[int, ...]) -> int:
     """How many tensors of this shape the model has; a token visits each once."""
-    return list(tensor_shapes(SHAPE).values()).count(shape)
+    return [found for _, found in tensor_shapes(SHAPE, ())].count(shape)
 
 
 FUNCTIONS = (
