@@ -39,10 +39,11 @@ async def test_a_failing_command_is_told(
     async with make_app().run_test() as pilot:
         user = drive(pilot)
         await user.ready()
-        monkeypatch.setattr(user.chat, "do_tokens", fail_later if asynchronous else fail)
-        await user.command("/tokens x")
+        line, method = ("/tokens x", "show_tokens") if asynchronous else ("/search x", "show_history")
+        monkeypatch.setattr(user.chat.host, method, fail_later if asynchronous else fail)
+        await user.command(line)
         await user.until(lambda: "No model is loaded." in user.notices())
-        assert user.chat.prompt.text == "/tokens x"
+        assert user.chat.prompt.text == line
 
 
 async def test_a_message_without_its_parts_ends_nothing(
