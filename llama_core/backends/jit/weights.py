@@ -1,4 +1,4 @@
-"""A checkpoint as packed weights in one arena, with the records by which the compiled step finds them."""
+"""A checkpoint as packed weights in one arena, and where in it the compiled step finds them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from llama_core.architectures import tensor_shapes
 from llama_core.backends.jit.buffers import Arena, address, release_file_pages
-from llama_core.backends.jit.control import fields
+from llama_core.backends.jit.control.records import Matrix, Panel
 from llama_core.backends.jit.layout import PANEL_ROWS, ceil_div, n_blocks
 from llama_core.backends.jit.packing import pack
 from llama_core.backends.jit.plan import PackedMatrix, PackedPart, plan_packing
+from llama_core.backends.jit.record import Table
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.errors import ModelFormatError
 from llama_core.events import LoadProgress
@@ -21,21 +22,19 @@ from llama_core.memory import require_memory
 
 OnProgress = Callable[[LoadProgress], None]
 
-# A layer's vectors: the word that has the address, and the tensors that stand there.
-_VECTORS = {
-    fields.ATTENTION_NORM: ("input_layernorm",),
-    fields.QKV_BIAS: ("q_proj.bias", "k_proj.bias", "v_proj.bias"),
-    fields.Q_NORM: ("q_norm",),
-    fields.K_NORM: ("k_norm",),
-    fields.O_BIAS: ("o_proj.bias",),
-    fields.FFN_NORM: ("post_attention_layernorm",),
-    fields.GATE_UP_BIAS: ("gate_proj.bias", "up_proj.bias"),
-    fields.DOWN_BIAS: ("down_proj.bias",),
+# A layer's vectors that belong to a matrix, by what they are called in `vectors`, with the tensors that form
+# each; other vectors go by their own names.
+_BIASES = {
+    "qkv.bias": ("q_proj.bias", "k_proj.bias", "v_proj.bias"),
+    "o.bias": ("o_proj.bias",),
+    "gate_up.bias": ("gate_proj.bias", "up_proj.bias"),
+    "down.bias": ("down_proj.bias",),
 }
 
 
 class PackedWeights:
-    """Everything the compiled step reads: matrices, norms, records. `layers` and `head` are addresses.
+    """Everything the compiled step reads. matrices: in the order of the plan, four a layer and the head's;
+    vectors: norms and biases, their addresses by name ("layers.0.qkv.bias", "norm").
 
     The arena holds matrices in the order in which a token reads them, so that decoding is one stream.
     """
@@ -53,30 +52,33 @@ class PackedWeights:
         parts = (part for matrix in matrices for part in matrix.parts)
         self.kinds = tuple(dict.fromkeys((part.tensor.fmt.name, part.kind.name) for part in parts))
 
-        records = self._arena.words(len(matrices) * fields.MATRIX_WORDS).reshape(len(matrices), -1)
-        for row, matrix, memory in zip(records, matrices, memories, strict=True):
-            panels = self._arena.words(matrix.panels * fields.PANEL_WORDS).reshape(matrix.panels, -1)
-            _write_panel_records(panels, matrix, memory)
-            row[:] = matrix.panels, n_blocks(matrix.columns), address(panels)
-        layers = self._arena.words(config.n_layers * fields.LAYER_WORDS).reshape(config.n_layers, -1)
-        for i, layer in enumerate(layers):
-            places = (fields.QKV_MATRIX, fields.O_MATRIX, fields.GATE_UP_MATRIX, fields.DOWN_MATRIX)
-            for place, record in zip(places, records[4 * i :], strict=False):
-                layer[place] = address(record)
-            self._add_vectors(layer, plan.vectors, f"layers.{i}.")
-        self.layers = address(layers)
-        self.head = address(records[-1])
-        self.final_norm = self._vector([plan.vectors["norm"]])
+        self.matrices = [self._matrix(*pair) for pair in zip(matrices, memories, strict=True)]
+        self.vectors = {"norm": self._vector([plan.vectors["norm"]])}
+        for i in range(config.n_layers):
+            self._add_vectors(plan.vectors, f"layers.{i}.")
 
     @property
     def nbytes(self) -> int:
         return self._arena.nbytes
 
-    def _add_vectors(self, layer: NDArray[np.int64], vectors: Mapping[str, Tensor], prefix: str) -> None:
-        for place, names in _VECTORS.items():
+    def _matrix(self, matrix: PackedMatrix, memory: NDArray[np.uint8]) -> Matrix:
+        """The record of a packed matrix, and those of its panels."""
+        words = self._arena.words(matrix.panels * Panel.n_words)
+        panels = Table(Panel, matrix.panels, words)
+        _write_panel_records(panels, matrix, memory)
+        record = Matrix()
+        record.set(panels=matrix.panels, blocks=n_blocks(matrix.columns), records=panels.address())
+        return record
+
+    def _add_vectors(self, vectors: Mapping[str, Tensor], prefix: str) -> None:
+        """Those of one layer."""
+        in_biases = {name for names in _BIASES.values() for name in names}
+        own = [name.removeprefix(prefix) for name in vectors if name.startswith(prefix)]
+        groups = {name: (name,) for name in own if name not in in_biases} | _BIASES
+        for group, names in groups.items():
             found = [vectors[prefix + name] for name in names if prefix + name in vectors]
             if found:
-                layer[place] = self._vector(found, alternate=place == fields.GATE_UP_BIAS)
+                self.vectors[prefix + group] = self._vector(found, alternate=group == "gate_up.bias")
 
     def _vector(self, tensors: Sequence[Tensor], *, alternate: bool = False) -> int:
         """Vectors one after the other, or in turn panel by panel as the rows of their matrices stand, padded
@@ -98,16 +100,17 @@ def _place(part: PackedPart, memory: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.lib.stride_tricks.as_strided(memory[part.offset :], shape, strides)
 
 
-def _write_panel_records(records: NDArray[np.int64], matrix: PackedMatrix, memory: NDArray[np.uint8]) -> None:
-    """Fill in the words that `fields.KIND` and following name, (panels, PANEL_WORDS)."""
+def _write_panel_records(panels: Table[Panel], matrix: PackedMatrix, memory: NDArray[np.uint8]) -> None:
+    """Fill in the records of a matrix's panels."""
+    kinds, weights = panels.column(Panel.kind), panels.column(Panel.weights)
     for part in matrix.parts:
-        own = records[part.first :: part.step][: part.panels]
-        own[:, fields.KIND] = part.kind.code
-        own[:, fields.WEIGHTS] = address(memory) + part.offset + part.stride * np.arange(part.panels)
-    changes = np.flatnonzero(np.diff(records[:, fields.KIND])) + 1
-    ends = np.append(changes, len(records))
+        own = slice(part.first, part.first + part.step * part.panels, part.step)
+        kinds[own] = part.kind.code
+        weights[own] = address(memory) + part.offset + part.stride * np.arange(part.panels)
+    changes = np.flatnonzero(np.diff(kinds)) + 1
+    ends = np.append(changes, len(panels))
     lengths = np.diff(ends, prepend=0)
-    records[:, fields.ALIKE] = np.repeat(ends, lengths) - np.arange(len(records))
+    panels.column(Panel.alike)[:] = np.repeat(ends, lengths) - np.arange(len(panels))
 
 
 def _check(checkpoint: Checkpoint) -> None:
