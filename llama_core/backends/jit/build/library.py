@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llama_core.events import LoadProgress
 from llama_core.backends.jit.build.variants import Isa, cpu_description, llvm_feature_list
+from llama_core.events import LoadProgress
 
 OnProgress = Callable[[LoadProgress], None]
 

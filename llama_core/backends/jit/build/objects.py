@@ -6,8 +6,8 @@
     control/       --Numba----->  LLVM IR --+
 
 Numba translates the control code, which is plain Python; it sees the kernels as external functions, as C
-would, and so does the machine: a kernel is worth a call. Primitives, single instructions, are inlined. The two
-objects know each other by names only, so that two processes make them at once.
+would, and so does the machine: a kernel is worth a call. Primitives, single instructions, are inlined. The
+two objects know each other by names only, so that two processes make them at once.
 """
 
 from __future__ import annotations
