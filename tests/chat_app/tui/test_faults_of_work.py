@@ -92,7 +92,7 @@ async def test_a_command_that_waits_holds_up_nothing(
             # Bounded, so that a screen which waits for it makes the test fail and not hang.
             await asyncio.wait_for(answered.wait(), 60)
 
-        monkeypatch.setattr(user.chat, "do_tokens", wait)
+        monkeypatch.setattr(user.chat.host, "show_tokens", wait)
         user.chat.prompt.set_text("/tokens x")
         await pilot.press("enter")
         user.chat.session.submit("hello")
