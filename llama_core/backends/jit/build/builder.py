@@ -3,8 +3,8 @@
 Numba and LLVM hold the interpreter's lock for most of the seconds they need, and 150 MiB of memory ever
 after. In processes of their own they do neither: the caller's screen stays alive. Two of them halve the time:
 
-    python -m llama_core.backends.jit.build.builder VARIANT FILE      the builder: the control code, by Numba
-    python -m llama_core.backends.jit.build.builder VARIANT           its own child: the kernels, to stdout
+    python -m llama_core.backends.jit.build.builder VARIANT FILE   the builder: the control code, by Numba
+    python -m llama_core.backends.jit.build.builder VARIANT        its own child: the kernels, to stdout
 
 The stdin of each is a pipe that nobody writes to: its end means that the parent is gone, however it went, and
 then nobody wants the kernels.
@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llama_core.backends.jit.build.library import (
+    KERNEL_ENTRIES,
     SOURCES,
     Built,
     Library,
@@ -130,6 +131,7 @@ def build_here(isa: Isa, kernels: Callable[[], bytes] | None = None) -> Built:
 
     control, symbols = control_object(isa)
     objects = (control, kernels() if kernels is not None else kernels_object(isa))
+    symbols |= {name: name for name in KERNEL_ENTRIES}
     try:
         code, entries = flatten(objects, symbols)
     except CannotFlatten:

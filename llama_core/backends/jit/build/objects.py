@@ -18,11 +18,11 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from llama_core.backends.jit.build.variants import Isa, llvm_feature_list
-from llama_core.backends.jit.kernels import attention, kv_store, matmul, primitives, vector
+from llama_core.backends.jit.kernels import attention, kv_store, matmul, pack, primitives, vector
 from llama_core.backends.jit.kernels.declare import DECLARED
 
 # Importing them declares what they hold.
-SOURCES = (attention, kv_store, matmul, primitives, vector)
+SOURCES = (attention, kv_store, matmul, pack, primitives, vector)
 
 
 def target_machine(isa: Isa) -> Any:
