@@ -70,7 +70,7 @@ def load_jit_model(
     from llama_core.backends.jit.build.builder import KernelLoad
     from llama_core.backends.jit.build.variants import choose, host_features
     from llama_core.backends.jit.model import JitLlama
-    from llama_core.backends.jit.weights import PackedWeights
+    from llama_core.backends.jit.weights import PackedWeights, checked_plan
 
     if kv not in KV_KINDS:
         raise ValueError(f"the kv type is {kv!r}, expected {' or '.join(KV_KINDS)}")
@@ -87,9 +87,10 @@ def load_jit_model(
     with _kernels_wanted():
         kernels = KernelLoad(variant, kernel_cache, on_progress)
     try:
-        weights = PackedWeights(checkpoint, n_threads, on_progress)
+        plan = checked_plan(checkpoint)
         with _kernels_wanted():
             library = kernels.library()
+        weights = PackedWeights(plan, library.pack, n_threads, on_progress)
     except BaseException:  # Ctrl+C too: the build is a process of its own
         kernels.abandon()
         raise

@@ -103,6 +103,11 @@ class PackedPart:
     def panels(self) -> int:
         return n_panels(self.tensor.shape[0])
 
+    @property
+    def is_native(self) -> bool:
+        """Whether it keeps its very numbers."""
+        return NATIVE.get(self.tensor.fmt.name) is self.kind
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedMatrix:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.architectures import tensor_shapes
-from llama_core.backends.jit.buffers import Arena, address, release_file_pages
+from llama_core.backends.jit.buffers import Arena, address
 from llama_core.backends.jit.control.records import Matrix, Panel
-from llama_core.backends.jit.layout import PANEL_ROWS, ceil_div, n_blocks
-from llama_core.backends.jit.packing import pack
-from llama_core.backends.jit.plan import PackedMatrix, PackedPart, plan_packing
+from llama_core.backends.jit.layout import PANEL_ROWS, n_blocks
+from llama_core.backends.jit.packing import OnProgress, PackKernel, pack_matrices
+from llama_core.backends.jit.plan import PackedMatrix, PackingPlan, plan_packing
 from llama_core.backends.jit.record import Table
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.errors import ModelFormatError
-from llama_core.events import LoadProgress
 from llama_core.memory import require_memory
-
-OnProgress = Callable[[LoadProgress], None]
 
 # A layer's vectors that belong to a matrix, by what they are called in `vectors`, with the tensors that form
 # each; other vectors go by their own names.
@@ -39,22 +35,24 @@ class PackedWeights:
     The arena holds matrices in the order in which a token reads them, so that decoding is one stream.
     """
 
-    def __init__(self, checkpoint: Checkpoint, threads: int, on_progress: OnProgress | None = None) -> None:
-        config = checkpoint.config
-        _check(checkpoint)
-        plan = plan_packing(config, checkpoint.tensors)
+    def __init__(
+        self,
+        plan: PackingPlan,
+        pack: PackKernel,
+        threads: int,
+        on_progress: OnProgress | None = None,
+    ) -> None:
         self.embedding = plan.embedding
-        require_memory("The packed weights", plan.nbytes, "a smaller model would work")
         self._arena = Arena(plan.nbytes, huge=True)
         matrices = plan.matrices
         memories = [self._arena.take(m.nbytes) for m in matrices]
-        _fill(matrices, memories, threads, on_progress)
+        pack_matrices(matrices, memories, pack, threads, on_progress)
         parts = (part for matrix in matrices for part in matrix.parts)
         self.kinds = tuple(dict.fromkeys((part.tensor.fmt.name, part.kind.name) for part in parts))
 
         self.matrices = [self._matrix(*pair) for pair in zip(matrices, memories, strict=True)]
         self.vectors = {"norm": self._vector([plan.vectors["norm"]])}
-        for i in range(config.n_layers):
+        for i in range(plan.n_layers):
             self._add_vectors(plan.vectors, f"layers.{i}.")
 
     @property
@@ -93,13 +91,6 @@ class PackedWeights:
         return address(place)
 
 
-def _place(part: PackedPart, memory: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A part's place in its matrix's memory, (panels, blocks, block_bytes)."""
-    blocks, block_bytes = ceil_div(part.tensor.shape[1], part.kind.columns), part.kind.block_bytes
-    shape, strides = (part.panels, blocks, block_bytes), (part.stride, block_bytes, 1)
-    return np.lib.stride_tricks.as_strided(memory[part.offset :], shape, strides)
-
-
 def _write_panel_records(panels: Table[Panel], matrix: PackedMatrix, memory: NDArray[np.uint8]) -> None:
     """Fill in the records of a matrix's panels."""
     kinds, weights = panels.column(Panel.kind), panels.column(Panel.weights)
@@ -113,35 +104,15 @@ def _write_panel_records(panels: Table[Panel], matrix: PackedMatrix, memory: NDA
     panels.column(Panel.alike)[:] = np.repeat(ends, lengths) - np.arange(len(panels))
 
 
-def _check(checkpoint: Checkpoint) -> None:
-    """Raise ModelFormatError for a tensor that the model needs and that is missing or misshapen."""
+def checked_plan(checkpoint: Checkpoint) -> PackingPlan:
+    """The plan for a checkpoint's weights. Raises ModelFormatError for a tensor that the model needs and that
+    is missing or misshapen, NotEnoughMemoryError for a model that would not fit."""
     for name, shape in tensor_shapes(checkpoint.config, checkpoint.tensors):
         tensor = checkpoint.tensors.get(name)
         if tensor is None:
             raise ModelFormatError(checkpoint.path, name, "this tensor is missing")
         if tensor.shape != shape:
             raise ModelFormatError(checkpoint.path, name, f"its shape is {tensor.shape}, not {shape}")
-
-
-def _fill(
-    matrices: Sequence[PackedMatrix],
-    memories: list[NDArray[np.uint8]],
-    threads: int,
-    on_progress: OnProgress | None,
-) -> None:
-    """Pack all matrices, several at once: NumPy lets go of the interpreter's lock while it copies."""
-    total = sum(t.nbytes for m in matrices for t in m.tensors)
-    done = 0
-
-    def fill_one(matrix: PackedMatrix, memory: NDArray[np.uint8]) -> int:
-        for part in matrix.parts:
-            pack(part.tensor, part.kind, _place(part, memory))
-            # Otherwise the file's pages would count as this process's memory beside their packed copy.
-            release_file_pages(part.tensor.raw)
-        return sum(t.nbytes for t in matrix.tensors)
-
-    with ThreadPoolExecutor(threads, thread_name_prefix="pack-weights") as pool:
-        for size in pool.map(fill_one, matrices, memories):
-            done += size
-            if on_progress is not None:
-                on_progress(LoadProgress("weights", done, total))
+    plan = plan_packing(checkpoint.config, checkpoint.tensors)
+    require_memory("The packed weights", plan.nbytes, "a smaller model would work")
+    return plan

@@ -54,7 +54,7 @@ class _Compiler:
     def __init__(self) -> None:
         self.results: list[Any] = []
         self._compiled: dict[object, Any] = {}
-        # Numba loads what it compiles at once, so the kernels' names must mean something; that copy never runs.
+        # Numba loads what it compiles at once, so kernels' names must mean something; that copy never runs.
         self._nowhere = ctypes.cast(ctypes.pythonapi.Py_FatalError, ctypes.c_void_p).value
 
     def compiled(self, function: Callable[..., Any]) -> Any:
@@ -63,7 +63,7 @@ class _Compiler:
         return self._compiled[function].overloads[_signature(function)]
 
     def bind(self, name: str, used: object) -> Any:
-        """What stands for `used`, a global of a function, in compiled code. Raises TypeError for what cannot."""
+        """What stands for `used`, a function's global, in compiled code. TypeError: nothing does."""
         if isinstance(used, int) or used is None:
             return used
         try:

@@ -6,8 +6,8 @@
     control/       --Numba----->  LLVM IR --+
 
 Numba translates the control code, which is plain Python; it sees the kernels as external functions, as C
-would, and so does the machine: a kernel is worth a call. Primitives, single instructions, are inlined. The two
-objects know each other by names only, so that two processes make them at once.
+would, and so does the machine: a kernel is worth a call. Primitives, single instructions, are inlined. The
+two objects know each other by names only, so that two processes make them at once.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from llama_core.backends.jit.build.variants import Isa, llvm_feature_list
-from llama_core.backends.jit.kernels import attention, kv_store, matmul, primitives, vector
+from llama_core.backends.jit.kernels import attention, kv_store, matmul, pack, primitives, vector
 from llama_core.backends.jit.kernels.declare import DECLARED
 
 # Importing them declares what they hold.
-SOURCES = (attention, kv_store, matmul, primitives, vector)
+SOURCES = (attention, kv_store, matmul, pack, primitives, vector)
 
 
 def target_machine(isa: Isa) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.kernels.matmul import matmul
 from llama_core.backends.jit.layout import KINDS, PackedKind
-from llama_core.backends.jit.packing import unpack
+from tests.support.packed import unpack
 
 
 def aligned(shape: Any, dtype: Any) -> np.ndarray:
