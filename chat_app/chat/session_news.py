@@ -40,6 +40,8 @@ async def take_news(session: ChatSession, items: list[news.News]) -> None:
 async def _take_other(session: ChatSession, item: news.News) -> None:
     if isinstance(item, news.Loading):
         session.metrics.loading(item.progress)
+        if item.progress is not None and item.progress.note and item.progress.done_bytes == 0:
+            session.view.note(item.progress.note)
     elif isinstance(item, news.MemoryMeasured):
         session.metrics.memory(item.report)
     elif isinstance(item, news.CacheReset):
