@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat_app.config.paths import get_paths
 from chat_app.console.streams import ProgressLine, say
 from chat_app.models.catalogue import ModelNotFound, catalogue_entry, resolve_model
 from chat_app.text.formatting import load_label
@@ -48,11 +49,20 @@ def started_engine(settings: Settings) -> Iterator[tuple[TextEngine, Path, float
         say(notice)
     path = locate_model(settings.model)
     started = time.perf_counter()
-    from chat_app.engines.local import open_text_engine
+    from llama_core.engine.load import load_engine
 
     line = ProgressLine("loading")
     try:
-        engine = open_text_engine(path, settings, _reporter(line))
+        engine = load_engine(
+            path,
+            backend=settings.backend,
+            threads=settings.threads,
+            ctx_size=settings.ctx_size,
+            kv=settings.kv,
+            tokenizer_path=settings.tokenizer,
+            kernel_cache=get_paths().kernels,
+            on_progress=_reporter(line),
+        )
     finally:
         line.close()
     if settings.ctx_size is not None and engine.ctx_size < settings.ctx_size:
@@ -65,6 +75,8 @@ def started_engine(settings: Settings) -> Iterator[tuple[TextEngine, Path, float
 
 def _reporter(line: ProgressLine) -> Callable[[LoadProgress], None]:
     def report(progress: LoadProgress) -> None:
+        if progress.note and progress.done_bytes == 0:
+            say(progress.note)
         if progress.stage == "kernels":
             line.say(f"{load_label(progress.stage, None)} (first start only) ...")
         else:

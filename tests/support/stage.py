@@ -1,4 +1,4 @@
-"""A chat without a screen: a view that takes notes, and the loop that takes the engine's news."""
+"""A session without a screen: a view that takes notes, and the loop that drains the bridge."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
+from chat_app.chat.session import ChatSession
 from chat_app.config.settings import Settings
-from chat_app.engines.base import Prompt
-from chat_app.engines.host import EngineHost
+from chat_app.engines.bridge import EngineBridge
 from chat_app.store.transcripts import TranscriptStore
-from llama_core.events import Event
 from tests.support.fake_engine import FakeClock, FakeEngine, factory_of
 
 
@@ -29,8 +27,7 @@ class NotesView:
         self.queue: list[str] = []
         self.trouble: list[str | None] = []
         self.load_failures: list[str] = []
-        self.overflows: list[Prompt] = []
-        self.events: list[Event] = []
+        self.overflows: list[Any] = []
         self.agree = True
         self.redrawn = 0
 
@@ -45,9 +42,6 @@ class NotesView:
 
     def add_text(self, message_id: str, text: str) -> None:
         self.texts[message_id] = self.texts.get(message_id, "") + text
-
-    def show_event(self, event: Event) -> None:
-        self.events.append(event)
 
     def show_queue(self, prompts: list[str]) -> None:
         self.queue = list(prompts)
@@ -67,13 +61,13 @@ class NotesView:
     def give_back(self, text: str) -> None:
         self.returned.append(text)
 
-    async def ask_overflow(self, prompt: Prompt) -> bool:
-        self.overflows.append(prompt)
+    async def ask_overflow(self, plan: Any) -> bool:
+        self.overflows.append(plan)
         return self.agree
 
 
 class Stage:
-    """A controller, its engine, and the loop that takes its news as the screen would."""
+    """A session, its engine, and the loop that drains the bridge as the screen would."""
 
     def __init__(self, home: Path, engine: FakeEngine, settings: Settings) -> None:
         self.engine = engine
@@ -81,8 +75,8 @@ class Stage:
         self.clock = FakeClock()
         self.store = TranscriptStore(home / "chats")
         self.tasks: set[asyncio.Task[Any]] = set()
-        self.host = EngineHost(open_engine=factory_of(engine))
-        self.session = ChatController(self.view, self.host, settings, self.store, self.spawn, self.clock)
+        self.bridge = EngineBridge(lambda: None, factory_of(engine))
+        self.session = ChatSession(self.view, self.bridge, settings, self.store, self.spawn, self.clock)
 
     def begun(self, turns: Any) -> Iterator[str]:
         """A script whose stream stands still after the first piece, until the gate opens."""
@@ -98,7 +92,7 @@ class Stage:
     async def until(self, true: Callable[[], object], timeout: float = 20.0) -> None:
         async with asyncio.timeout(timeout):
             while True:
-                await self.session.take_news()
+                await self.session.on_news(self.bridge.drain())
                 if true():
                     return
                 await asyncio.sleep(0.001)
@@ -109,7 +103,7 @@ class Stage:
 
     async def say(self, text: str) -> Message:
         """Send a prompt and wait for its reply, then return it."""
-        self.session.submit(text)
+        self.spawn(self.session.submit(text))
         await self.until(lambda: self.path() and self.path()[-1].role == "assistant" and self.idle())
         return self.path()[-1]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -10,7 +10,6 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Button, Static
 
-from chat_app.engines.base import Prompt
 from chat_app.tui.screens.dialog import Dialog
 
 
@@ -22,7 +21,7 @@ class OverflowScreen(Dialog[bool]):
         Binding("s", "choose(False)", "Do not send", id="overflow.stop"),
     ]
 
-    def __init__(self, plan: Prompt) -> None:
+    def __init__(self, plan: Any) -> None:
         super().__init__()
         self._plan = plan
 

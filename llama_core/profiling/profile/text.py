@@ -1,0 +1,194 @@
+"""Profiles as Markdown tables, and as the bars that charts and terminals draw."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llama_core.profiling.lab.report import cell
+from llama_core.profiling.profile.bytecode import BytecodeProfile, FunctionCode, totals
+from llama_core.profiling.profile.counters import CounterProfile
+from llama_core.profiling.profile.kernel_mix import KernelMix
+from llama_core.profiling.profile.memory import MemoryProfile, StepAllocation
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A bar chart: one value a label, all in `unit`."""
+
+    name: str
+    title: str
+    unit: str
+    values: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a report: its Markdown and its charts."""
+
+    title: str
+    markdown: str
+    charts: tuple[Bars, ...] = ()
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(cell(text) for text in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def terminal_bars(bars: Bars, width: int = 40) -> str:
+    """A chart in characters."""
+    if not bars.values:
+        return ""
+    longest = max(len(label) for label, _ in bars.values)
+    largest = max(value for _, value in bars.values) or 1.0
+    lines = [f"{bars.title} ({bars.unit})"]
+    for label, value in bars.values:
+        filled = max(0, round(width * value / largest))
+        bar = "#" * filled + " " * (width - filled)
+        lines.append(f"  {label.ljust(longest)}  {bar}  {amount_text(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def amount_text(value: float) -> str:
+    """Four digits that count, and never an exponent."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if abs(value) >= 1e-4 or not value else f"{value:.6f}"
+
+
+def mib(n_bytes: int) -> str:
+    return f"{n_bytes / MIB:,.1f} MiB"
+
+
+def short_name(backend: str) -> str:
+    """A backend for a title: "jit avx2" of "jit avx2 (Q4_1 as q4m, Q8_0 as q8)"."""
+    return backend.partition(" (")[0]
+
+
+def slug(text: str) -> str:
+    """Part of a file's name."""
+    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
+
+
+def bytecode_section(profile: BytecodeProfile, top: int = 20) -> Section:
+    sides = (("engine", profile.engine), ("baseline", profile.baseline))
+    header = ("functions", "instructions", "attribute loads", "keyword calls")
+    whole = {name: totals(functions) for name, functions in sides}
+    summary = [(name, str(len(functions)), *_code_cells(whole[name])[1:4]) for name, functions in sides]
+    parts = [
+        f"Instructions as Python {profile.python} compiles them.\n",
+        markdown_table(("code", *header), summary),
+        "The commonest opcodes, and their share of all instructions:\n",
+        _opcode_table(whole["engine"], whole["baseline"]),
+    ]
+    for name, functions in sides:
+        rows = [_code_cells(function) for function in functions[:top]]
+        said = f"Longest functions of the {name} (of {len(functions)}; report.json has them all):\n"
+        parts += [said, markdown_table(("function", *header[1:], "commonest opcodes"), rows)]
+    charts = tuple(
+        Bars(
+            f"bytecode-{name}",
+            f"Longest functions, {name}",
+            "instructions",
+            tuple((function.name, float(function.instructions)) for function in functions[:12]),
+        )
+        for name, functions in sides
+    )
+    return Section("Bytecode", "\n".join(parts), charts)
+
+
+def _opcode_table(engine: FunctionCode, baseline: FunctionCode, top: int = 12) -> str:
+    commonest = list(dict.fromkeys([*list(engine.opcodes)[:top], *list(baseline.opcodes)[:top]]))
+
+    def counted(code: FunctionCode, opcode: str) -> str:
+        n = code.opcodes.get(opcode, 0)
+        return f"{n:,} ({100 * n / max(1, code.instructions):.1f} %)"
+
+    rows = [(opcode, counted(engine, opcode), counted(baseline, opcode)) for opcode in commonest]
+    return markdown_table(("opcode", "engine", "baseline"), rows)
+
+
+def _code_cells(code: FunctionCode) -> tuple[str, str, str, str, str]:
+    commonest = ", ".join(f"{opcode} {n}" for opcode, n in list(code.opcodes.items())[:3])
+    loads, calls = f"{code.attribute_loads:,}", f"{code.keyword_calls:,}"
+    return code.name, f"{code.instructions:,}", loads, calls, commonest
+
+
+def memory_section(profile: MemoryProfile) -> Section:
+    account = profile.account
+    compiled = profile.backend.startswith("jit")
+    rows = (
+        ("interpreter and libraries, before the model was loaded", profile.before_bytes),
+        ("packed weights" if compiled else "weights, float32", account.weights_bytes),
+        (f"KV cache: {profile.context_n:,} positions in use", account.kv_used_bytes),
+        ("KV cache: the rest of the pages that these touch", profile.kv_page_bytes),
+        ("scratch", account.scratch_bytes),
+        ("pages of the model's file", profile.file_bytes),
+        ("the rest: code loaded with the model, tokenizer, allocator", profile.rest_bytes),
+    )
+    table = [*rows, ("resident size, the sum", account.resident_bytes)]
+    reserved = (
+        f"The KV cache reserves {mib(account.kv_bytes)} for {profile.capacity_n:,} positions; memory is "
+        "taken as pages are written (of 2 MiB in the compiled backend, where the system gives such).\n"
+    )
+    parts = [markdown_table(("part", "size"), [(name, mib(size)) for name, size in table]), reserved]
+    for step in profile.steps:
+        parts.append(_step_text(step))
+    values = tuple((name.partition(",")[0], max(0.0, size / MIB)) for name, size in rows)
+    name = short_name(profile.backend)
+    chart = Bars(f"memory-{slug(name)}", f"Resident memory, {name}", "MiB", values)
+    return Section(f"Memory, {profile.backend}", "\n".join(parts), (chart,))
+
+
+def _step_text(step: StepAllocation) -> str:
+    what = f"One prefill pass of {step.tokens} tokens" if step.name == "prefill" else "One decode step"
+    lines = [
+        (site.place, site.function.replace(".<locals>", ""), f"{site.count:,}", f"{site.n_bytes:,}")
+        for site in step.sites
+    ]
+    said = (
+        f"{what}: {step.n_sites} lines allocated {step.count:,} times, {step.n_bytes:,} bytes in all, "
+        f"{step.peak_bytes:,} at once at most, of which {step.kept_bytes:,} were kept. The largest:\n"
+    )
+    return "\n".join((said, markdown_table(("line", "function", "count", "bytes"), lines)))
+
+
+# A prompt's products and a token's, attention in float32 and float16, and what stands between them.
+_TELLING = re.compile(r"matmul_q\w+_[148]|attend_f(32|16)_[18]|quantize|rms_norm|swiglu|merge")
+
+
+def counters_section(
+    profiles: Sequence[CounterProfile], variant: str, kernels: Sequence[KernelMix]
+) -> Section:
+    parts = [said + "\n" for said in dict.fromkeys(profile.said for profile in profiles)]
+    for profile in profiles:
+        if profile.per_token:
+            rows = [(name, f"{value:,.0f}") for name, value in profile.per_token.items()]
+            parts += [
+                f"For each decoded token of {profile.model}, backend {profile.backend}:\n",
+                markdown_table(("event", "per token"), rows),
+            ]
+    charts: tuple[Bars, ...] = ()
+    if kernels:
+        shown = [kernel for kernel in kernels if _TELLING.fullmatch(kernel.name)]
+        kinds = sorted({kind for kernel in shown for kind in kernel.kinds})
+        table = [
+            (kernel.name, str(kernel.instructions), *(str(kernel.kinds.get(kind, 0)) for kind in kinds))
+            for kernel in shown
+        ]
+        said = (
+            f"Instructions in the assembly of the kernels that take most of the time, variant {variant} (of "
+            f"{len(kernels)}; report.json has them all). The number at the end of a name: how many tokens, "
+            "or rows of queries, it takes at once:\n"
+        )
+        parts += [said, markdown_table(("kernel", "all", *kinds), table)]
+        values = tuple((kernel.name, float(kernel.instructions)) for kernel in shown)
+        charts = (Bars("kernels", f"Kernels, {variant}", "instructions", values),)
+    else:
+        parts.append(f"Compiled kernels: {variant}.\n")
+    return Section("Counters", "\n".join(parts), charts)
