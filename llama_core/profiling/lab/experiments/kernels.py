@@ -27,6 +27,7 @@ from llama_core.profiling.lab.experiment import (
     Timed,
     arrays_match,
 )
+from llama_core.profiling.lab.experiments.divergence import distance as text_distance
 from llama_core.profiling.lab.experiments.models import (
     NO_MODEL,
     compiled_model,
@@ -153,7 +154,7 @@ def _apart(model: JitLlama, oracle: Model, ids: NDArray[np.int32]) -> Case:
 
     def distance(outliers: tuple[float, float]) -> float:
         model.set_outliers(*outliers)
-        return divergence(all_logits(oracle, ids), all_logits(model, ids))
+        return text_distance(oracle, model, ids).kl_nats
 
     def check(_before: Any, _after: Any) -> Match:
         among, apart = distance(AMONG), distance(APART)
@@ -169,27 +170,6 @@ def _apart(model: JitLlama, oracle: Model, ids: NDArray[np.int32]) -> Case:
         unit="tok",
         headline=True,
     )
-
-
-def all_logits(model: Model, ids: NDArray[np.int32]) -> F32:
-    """The logits after every token, (n, vocab_size)."""
-    cache = model.new_cache(len(ids))
-    chunk = model.prefill_chunk
-    return np.concatenate(
-        [model.forward(ids[i : i + chunk], cache, logits="all").copy() for i in range(0, len(ids), chunk)]
-    )
-
-
-def divergence(oracle: F32, logits: F32) -> float:
-    """The mean Kullback-Leibler divergence of the rows' distributions from the oracle's, in nats."""
-    p, q = (_log_probabilities(rows) for rows in (oracle, logits))
-    return float((np.exp(p) * (p - q)).sum(axis=1).mean())
-
-
-def _log_probabilities(rows: F32) -> NDArray[np.float64]:
-    shifted: NDArray[np.float64] = rows.astype(np.float64) - rows.max(axis=1, keepdims=True)
-    normalisers: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return shifted - normalisers
 
 
 EXPERIMENT = Experiment(
