@@ -59,7 +59,7 @@ class ChatSession(SessionState):
         await self._leave(self._new_file())
 
     async def open_chat(self, chat_id: str) -> None:
-        """Continue a chat from disk. Raises TranscriptError, the present chat then untouched."""
+        """Continue a chat from disk. Raises StoreError, the present chat then untouched."""
         if self._store is None or chat_id == self.chat.id:
             return
         await self._leave(await asyncio.to_thread(self._store.open, chat_id))

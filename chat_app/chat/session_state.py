@@ -19,7 +19,7 @@ from chat_app.config.settings import Settings
 from chat_app.engines import messages as news
 from chat_app.engines.bridge import EngineBridge
 from chat_app.models.download.file_hash import file_sha256
-from chat_app.store.transcripts import TranscriptStore
+from chat_app.store.chats import ChatStore
 
 
 class SessionState:
@@ -30,7 +30,7 @@ class SessionState:
         view: ChatView,
         bridge: EngineBridge,
         settings: Settings,
-        store: TranscriptStore | None,
+        store: ChatStore | None,
         spawn: Callable[[Coroutine[Any, Any, Any]], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

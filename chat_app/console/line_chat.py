@@ -14,7 +14,7 @@ from chat_app.chat.saver import ChatFile, MemoryTranscript
 from chat_app.config.paths import get_paths
 from chat_app.console.streams import say
 from chat_app.models.catalogue import known_sha256
-from chat_app.store.transcripts import TranscriptError, TranscriptStore
+from chat_app.store.chats import StoreError, open_store
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean_line
 from llama_core.errors import ContextFullError
@@ -31,9 +31,9 @@ TITLE_LENGTH = 60
 def open_chat(settings: Settings, *, continue_latest: bool = False, resume: str | None = None) -> ChatFile:
     """The chat to talk in: a new one, the latest (a new one where there is none), or the one named.
 
-    Raises TranscriptError when the named chat does not exist or cannot be read.
+    Raises StoreError when the named chat does not exist or cannot be read.
     """
-    store = TranscriptStore(get_paths().chats)
+    store = open_store(get_paths())
     chat_id = store.find(resume) if resume else None
     if continue_latest:
         latest = store.latest()
@@ -45,7 +45,7 @@ def open_chat(settings: Settings, *, continue_latest: bool = False, resume: str 
     chat: ChatFile = store.open(chat_id)
     for warning in chat.warnings:
         say(warning)
-    if settings.save and not chat.read_only:
+    if settings.save:
         return chat
     memory = MemoryTranscript()
     memory.conversation.take_over(chat.conversation)
@@ -87,7 +87,7 @@ class LineChat:
         if first:
             try:
                 self.chat.set_title(clean_line(text, TITLE_LENGTH))
-            except TranscriptError as error:
+            except StoreError as error:
                 self._tell(error)
         return prepared.ids
 
@@ -128,10 +128,10 @@ class LineChat:
     def _save(self, message: Message) -> None:
         try:
             self.chat.append(message)
-        except TranscriptError as error:
+        except StoreError as error:
             self._tell(error)
 
-    def _tell(self, error: TranscriptError) -> None:
+    def _tell(self, error: StoreError) -> None:
         if str(error) != self._trouble:
             self._trouble = str(error)
             say(str(error))

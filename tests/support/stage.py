@@ -11,7 +11,8 @@ from chat_app.chat.conversation import Message
 from chat_app.chat.session import ChatSession
 from chat_app.config.settings import Settings
 from chat_app.engines.bridge import EngineBridge
-from chat_app.store.transcripts import TranscriptStore
+from chat_app.store.chats import ChatStore
+from chat_app.store.database import Database
 from tests.support.fake_engine import FakeClock, FakeEngine, factory_of
 
 
@@ -73,7 +74,7 @@ class Stage:
         self.engine = engine
         self.view = NotesView()
         self.clock = FakeClock()
-        self.store = TranscriptStore(home / "chats")
+        self.store = ChatStore(Database(home / "chats.db"))
         self.tasks: set[asyncio.Task[Any]] = set()
         self.bridge = EngineBridge(lambda: None, factory_of(engine))
         self.session = ChatSession(self.view, self.bridge, settings, self.store, self.spawn, self.clock)
