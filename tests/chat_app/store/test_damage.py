@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from luck import SEED
 
 from chat_app.chat.conversation import Message
 from chat_app.store.chats import ChatStore, StoreError
 from chat_app.store.database import Database
 from chat_app.store.schema import SCHEMA_VERSION
+from tests.support.luck import SEED
 
 # A page of the table holds four messages of the sample, an inner page leads to all of them.
 MESSAGES_OF_A_PAGE = 6
