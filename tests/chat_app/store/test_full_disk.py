@@ -39,7 +39,7 @@ def test_every_size_at_which_the_disk_may_be_full(
     tmp_path: Path, files_end_at: FilesEndAt, new: bool
 ) -> None:
     seen: set[str] = set()
-    for number, size in enumerate(range(0, 400_000, 12_007)):
+    for number, size in enumerate(range(0, 400_000, 22_007)):
         store = ChatStore(Database(tmp_path / f"{number}.db"))
         if not new:
             other = store.create(model="toy")
