@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import describe
 from llama_core.backends.base import Cache, Logits, require_tokens
 from llama_core.backends.jit.buffers import address
 from llama_core.backends.jit.build.library import Library
@@ -58,6 +59,7 @@ class JitLlama:
         self._isa = isa
         self._threads = threads
         self._kv = kv
+        self._embedding_scale = np.float32(describe(self._config).embedding_scale)
         self._weights = weights
         self._max_tokens = min(PREFILL_CHUNK, self._config.max_seq_len)
         freqs = checkpoint.tensors.get("rope_freqs")
@@ -264,6 +266,8 @@ class JitLlama:
             raise ValueError(f"token ids must be 0 to {self._config.vocab_size - 1}")
         table, rows, dim = self._weights.embedding, slice(row, row + len(ids)), self._config.dim
         dequantize(table.raw[ids], table.fmt, out=self._work.residual[rows, :dim])
+        if self._embedding_scale != 1.0:
+            self._work.residual[rows, :dim] *= self._embedding_scale
         self._work.residual[rows, dim:] = 0.0  # where a token's NaN, times padding's zeros, may still stand
 
     def _cut(self, n: int, lengths: Sequence[int]) -> None:
