@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import describe
+from llama_core.architectures.rope import rope_frequencies
 from llama_core.backends.jit.buffers import Arena, address
 from llama_core.backends.jit.control import fields
 from llama_core.backends.jit.control.products import PANELS_AT_ONCE
@@ -19,7 +21,6 @@ from llama_core.backends.jit.layout import (
     n_blocks,
 )
 from llama_core.backends.jit.weights import PackedWeights
-from llama_core.backends.numpy.rope import rope_frequencies
 from llama_core.config import ModelConfig
 
 # Steps of up to this many tokens of one sequence go the small way (see `step.py`).
@@ -174,7 +175,9 @@ class Workspace:
         half = self.config.n_rotated // 2
         if "cos" in self._arenas and self._arenas["cos"].nbytes >= 4 * half * capacity:
             return
-        frequencies, factor = rope_frequencies(self.config, freq_divisors)
+        rope = describe(self.config).layers[0].attention.rope
+        assert rope is not None, "plan.shape_problem declines layers without positions"
+        frequencies, factor = rope_frequencies(rope, freq_divisors)
         angles = np.outer(np.arange(capacity, dtype=np.float64), frequencies)
         for name, field, function in (("cos", fields.COS, np.cos), ("sin", fields.SIN, np.sin)):
             table = self._new(name, 4 * half * capacity).floats(half * capacity)
