@@ -69,7 +69,9 @@ def shape_problem(config: ModelConfig) -> str | None:
         if spec.sinks:
             return "its attention has sinks; the compiled backend knows none"
         if layer.feed_forward.activation not in ("silu", "gelu_tanh"):
-            return f"its activation is {layer.feed_forward.activation}; the compiled backend knows silu and gelu"
+            return (
+                f"its activation is {layer.feed_forward.activation}; the compiled backend knows silu and gelu"
+            )
     shapes = {(x.attention.n_heads, x.attention.n_kv_heads, x.attention.head_dim) for x in model.layers}
     if len(shapes | {(config.n_heads, config.n_kv_heads, config.head_dim)}) > 1:
         return "its layers have heads of several shapes; the compiled backend needs one"

@@ -1,8 +1,8 @@
 """A model as a list of operations, and the phases by which each kind of step runs them.
 
-A layer is six operations, or some more where its description has norms behind the sub-layers or over all heads
-together. Three kinds of steps run them, each by a table of phases of its own (what a phase
-does is said in `control/phases.py`):
+A layer is six operations, or some more where its description has norms behind the sub-layers or over all
+heads together. Three kinds of steps run them, each by a table of phases of its own (what a phase does is said
+in `control/phases.py`):
 
     operation        small                  middle                     wide
     q, k, v          MULTIPLY               PREPARE, MULTIPLY          RUN_TOKENS of all operations

@@ -64,7 +64,7 @@ class Workspace:
     """Memory for up to `max_tokens` tokens in a step, and the plan that points to it.
 
     residual: (max_tokens, padded dim) float32, the residual stream, which the caller fills with embeddings.
-    x, qkv, attended, gated, branch, logits_rows: the same buffers and others as records; widths are padded to 32.
+    x, qkv, attended, gated, branch, logits_rows: the buffers as records; widths are padded to 32.
     """
 
     def __init__(self, config: ModelConfig, threads: int, max_tokens: int, *, kv: KvKind) -> None:

@@ -72,7 +72,7 @@ def norm_and_rotate(plan: Plan, attention: Attention, head: int, out: int, norm:
 
 
 def norm_head(plan: Plan, head: int, norm: int) -> None:
-    """A head, (hd,) float32, in place, in memory that is padded to 32 numbers. norm: address of the weights."""
+    """A head, (hd,) float32, in place, in memory padded to 32 numbers. norm: address of the weights."""
     head_dim = plan.model.head_dim
     padded = (head_dim + 31) // 32 * 32
     for i in range(head_dim, padded):
