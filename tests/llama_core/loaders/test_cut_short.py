@@ -63,7 +63,7 @@ def test_while_it_is_converted(tmp_path: Path) -> None:
         os.truncate(file, 2000)
 
     with pytest.raises(ModelFormatError, match="the file ends here"):
-        convert(path, tmp_path / "out.gguf", "Q8_0", on_progress=on_progress)
+        convert(path, tmp_path / "out.gguf", "q8_0", on_progress=on_progress)
     assert cut
     assert not (tmp_path / "out.gguf").exists()
 
