@@ -73,7 +73,9 @@ def to_html(conversation: Conversation, *, model: str = "", created: str = "") -
     """The branch shown as a page of its own. The texts are read as Markdown, without HTML and pictures."""
     from markdown_it import MarkdownIt
 
-    reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table")
+    # In words, for a page that fetches a picture tells its server that it is read.
+    reader.add_render_rule("image", lambda self, tokens, at, *_: html.escape(f"[{tokens[at].content}]"))
     path = conversation.path()
     parts: list[str] = []
     for message in path:

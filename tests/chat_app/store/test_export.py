@@ -102,7 +102,7 @@ def test_a_page_shows_the_branch_and_runs_or_fetches_nothing() -> None:
     page = to_html(talk, model="toy")
     assert page.count("<script") == page.count("<b>") == page.count("<img") == 0
     assert "href" not in page
-    assert "&lt;b&gt;bold&lt;/b&gt; &amp; [a](javascript:alert(1))" in page
+    assert "&lt;b&gt;bold&lt;/b&gt; &amp; [a](javascript:alert(1)) [x]" in page
     assert "<h1>Heading</h1>" in page
     assert "<td>1</td>" in page
     assert "&lt;code&gt;[31m" in page
