@@ -105,7 +105,7 @@ class ChatScreen(ChatInput):
         async def settle() -> None:
             view = self.messages.view_of(message.id)
             if view is not None:
-                await view.settle(message, saved=not self.is_unsaved(message.id))
+                view.settle(message, saved=not self.is_unsaved(message.id))
 
         self.later(settle)
         self.later(self.refresh_views)
@@ -114,7 +114,7 @@ class ChatScreen(ChatInput):
         async def add() -> None:
             view = self.messages.view_of(message_id)
             if view is not None:
-                await view.add_text(text)
+                view.add_text(text)
 
         self.later(add)
         if not self.messages.following:

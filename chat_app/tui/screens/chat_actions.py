@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from chat_app.tui.screens.chat_commands import ChatCommands
 from chat_app.tui.screens.chat_part import PANEL_MODES
-from chat_app.tui.widgets.markdown_messages import LinkShown
 from chat_app.tui.widgets.message_view import MessageView
 
 QUIT_WINDOW_S = 2.0
@@ -125,5 +124,5 @@ class ChatActions(ChatCommands):
         view.focus(scroll_visible=False)
         self.call_after_refresh(lambda: self.messages.scroll_to_widget(view, animate=False, top=True))
 
-    def on_link_shown(self, event: LinkShown) -> None:
+    def on_message_view_link_shown(self, event: MessageView.LinkShown) -> None:
         self.note(f"This link leads to {event.address}. Links in replies are not opened.")

@@ -30,19 +30,23 @@ async def test_failing_work_is_told_and_the_app_goes_on(make_app: MakeApp, drive
 async def test_a_failing_command_is_told(
     make_app: MakeApp, drive: Any, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
 ) -> None:
-    def fail(_: str) -> None:
+    def fail() -> None:
         raise LookupError("No model is loaded.")
 
     async def fail_later(_: str) -> None:
         raise LookupError("No model is loaded.")
 
+    line, verb, failing = (
+        ("/tokens x", "show_tokens", fail_later) if asynchronous else ("/help", "show_help", fail)
+    )
+
     async with make_app().run_test() as pilot:
         user = drive(pilot)
         await user.ready()
-        monkeypatch.setattr(user.chat, "do_tokens", fail_later if asynchronous else fail)
-        await user.command("/tokens x")
+        monkeypatch.setattr(user.chat.host, verb, failing)
+        await user.command(line)
         await user.until(lambda: "No model is loaded." in user.notices())
-        assert user.chat.prompt.text == "/tokens x"
+        assert user.chat.prompt.text == line
 
 
 async def test_a_message_without_its_parts_ends_nothing(
@@ -91,7 +95,7 @@ async def test_a_command_that_waits_holds_up_nothing(
             # Bounded, so that a screen which waits for it makes the test fail and not hang.
             await asyncio.wait_for(answered.wait(), 60)
 
-        monkeypatch.setattr(user.chat, "do_tokens", wait)
+        monkeypatch.setattr(user.chat.host, "show_tokens", wait)
         user.chat.prompt.set_text("/tokens x")
         await pilot.press("enter")
         user.chat.spawn(user.chat.session.submit("hello"))
