@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import tensor_shapes
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.config import ModelConfig
 from llama_core.quant.table import F32
@@ -94,34 +95,46 @@ TOY = ModelConfig(
 )
 
 
-def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of `llama_core.checkpoint` for a model without biases and q/k norms."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "embed_tokens": (config.vocab_size, config.dim),
-        "norm": (config.dim,),
-    }
-    for i in range(config.n_layers):
-        layer = {
-            "input_layernorm": (config.dim,),
-            "q_proj": (config.q_dim, config.dim),
-            "k_proj": (config.kv_dim, config.dim),
-            "v_proj": (config.kv_dim, config.dim),
-            "o_proj": (config.dim, config.q_dim),
-            "post_attention_layernorm": (config.dim,),
-            "gate_proj": (config.hidden_dim, config.dim),
-            "up_proj": (config.hidden_dim, config.dim),
-            "down_proj": (config.dim, config.hidden_dim),
-        }
-        shapes |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
-    if not config.tie_embeddings:
-        shapes["lm_head"] = (config.vocab_size, config.dim)
-    return shapes
+class NoTokenizer:
+    """Stands where a checkpoint needs a tokenizer and the experiment feeds ids."""
+
+    kind = "none"
+    vocab_size = 0
+    bos_id: int | None = None
+    eos_id: int | None = None
+    stop_ids: frozenset[int] = frozenset()
+    add_bos = False
+    special_tokens: Mapping[str, int] = {}
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        return []
+
+    def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
+        return [part for part in parts if isinstance(part, int)]
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return b""
+
+    def token_text(self, token_id: int) -> str:
+        return f"<{token_id}>"
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return ""
+
+    def stream(self) -> NoTokenizer:
+        return self
+
+    def push(self, token_id: int) -> str:
+        return ""
+
+    def flush(self) -> str:
+        return ""
 
 
 def random_weights(config: ModelConfig, seed: int = 0) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """(name, values) of every tensor: norms near 1, matrices scaled so that activations keep their size."""
     rng = np.random.default_rng(seed)
-    for name, shape in tensor_shapes(config).items():
+    for name, shape in tensor_shapes(config, ()):
         values = rng.standard_normal(shape, dtype=np.float32)
         if len(shape) == 1:
             values = np.float32(1) + np.float32(0.1) * values

@@ -22,12 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.checkpoint import layer_part
+from llama_core.architectures import layer_part, tensor_specs
 from llama_core.config import ModelConfig
 from llama_core.loaders.gguf.keys import config_keys
 from llama_core.loaders.gguf.writer import OutTensor, Pieces, write_gguf
-from llama_core.loaders.names import gguf_names
-from llama_core.profiling.synthetic import tensor_shapes
 from llama_core.quant.dequantize import dequantize
 from llama_core.quant.quantize import quantize
 from llama_core.quant.table import BY_NAME, BlockFormat
@@ -185,25 +183,25 @@ def random_gguf(
         raise ValueError(f"unknown type {type_name!a}; {', '.join(MIXES)} can be made")
     if path.is_file():
         return path
-    mix, foreign = MIXES[type_name], {ours: theirs for theirs, ours in gguf_names(config.n_layers).items()}
-    shapes = tensor_shapes(config)
+    mix, specs = MIXES[type_name], list(tensor_specs(config, ()))
     tensors = []
-    for index, (name, shape) in enumerate(shapes.items()):
-        started = partial(on_progress, index, len(shapes)) if on_progress else None
+    for index, spec in enumerate(specs):
+        shape = spec.shape
+        started = partial(on_progress, index, len(specs)) if on_progress else None
         if len(shape) == 1:
             fmt, pieces = BY_NAME["F32"], partial(_norm, shape[0], (seed, index))
         else:
-            fmt = mix.fmt(name, shape[1], config)
+            fmt = mix.fmt(spec.name, shape[1], config)
             pieces = partial(_matrix, fmt, shape[0], shape[1], (seed, index))
-        tensors.append(OutTensor(foreign[name], shape, fmt, partial(_announced, pieces, started)))
+        tensors.append(OutTensor(spec.gguf, shape, fmt, partial(_announced, pieces, started)))
     needed, free = sum(tensor.nbytes for tensor in tensors), shutil.disk_usage(path.parent).free
     if needed > free:
         said = f"{path} takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free there"
         raise OSError(errno.ENOSPC, said)
     about = {"general.file_type": mix.file_type, "general.quantization_version": 2}
-    write_gguf(path, dict(config_keys(config)) | about | vocabulary_keys(config.vocab_size, seed), tensors)
+    write_gguf(path, config_keys(config) | about | vocabulary_keys(config.vocab_size, seed), tensors)
     if on_progress:
-        on_progress(len(shapes), len(shapes))
+        on_progress(len(specs), len(specs))
     return path
 
 

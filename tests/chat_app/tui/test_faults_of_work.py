@@ -30,20 +30,17 @@ async def test_failing_work_is_told_and_the_app_goes_on(make_app: MakeApp, drive
 async def test_a_failing_command_is_told(
     make_app: MakeApp, drive: Any, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
 ) -> None:
-    def fail() -> None:
+    def fail(_: str) -> None:
         raise LookupError("No model is loaded.")
 
     async def fail_later(_: str) -> None:
         raise LookupError("No model is loaded.")
 
-    line, verb, failing = (
-        ("/tokens x", "show_tokens", fail_later) if asynchronous else ("/help", "show_help", fail)
-    )
-
     async with make_app().run_test() as pilot:
         user = drive(pilot)
         await user.ready()
-        monkeypatch.setattr(user.chat.host, verb, failing)
+        line, method = ("/tokens x", "show_tokens") if asynchronous else ("/search x", "show_history")
+        monkeypatch.setattr(user.chat.host, method, fail_later if asynchronous else fail)
         await user.command(line)
         await user.until(lambda: "No model is loaded." in user.notices())
         assert user.chat.prompt.text == line
@@ -98,7 +95,7 @@ async def test_a_command_that_waits_holds_up_nothing(
         monkeypatch.setattr(user.chat.host, "show_tokens", wait)
         user.chat.prompt.set_text("/tokens x")
         await pilot.press("enter")
-        user.chat.spawn(user.chat.session.submit("hello"))
+        user.chat.session.submit("hello")
         user.chat.prompt.set_text("/nonsense")
         await pilot.press("enter")
         await user.until(lambda: any("no command /nonsense" in text for text in user.notices()))

@@ -56,7 +56,7 @@ def test_a_type_without_known_scales_is_refused() -> None:
 )
 def test_a_mix_is_as_large_as_a_published_file(shape: str, type_name: str, published: int) -> None:
     config, mix, total = SHAPES[shape], MIXES[type_name], 0
-    for name, of in tensor_shapes(config).items():
+    for name, of in tensor_shapes(config, ()):
         fmt = BY_NAME["F32"] if len(of) == 1 else mix.fmt(name, of[1], config)
         total += fmt.row_bytes(of[-1]) * (of[0] if len(of) == 2 else 1)
     header = published - total
