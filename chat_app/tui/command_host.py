@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class CommandHost:
     """What the commands may do here (`commands.ScreenHost`)."""
 
+    fixed: frozenset[str] = frozenset()  # another size of the context loads the model anew
+
     def __init__(self, app: LlamaChatApp, screen: ChatScreen) -> None:
         self._app = app
         self._screen = screen

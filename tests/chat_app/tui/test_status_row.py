@@ -49,5 +49,5 @@ async def test_over_a_dialog_a_note_is_seen_all_the_same(make_app: MakeApp, driv
         await user.press("f1")
         await user.until(lambda: user.app.screen is not user.chat)
         user.chat.note("said over a dialog")
-        assert [one.message for one in user.app._notifications] == ["said over a dialog"]
+        await user.until(lambda: [one.message for one in user.app._notifications] == ["said over a dialog"])
         assert not user.chat.status.said
