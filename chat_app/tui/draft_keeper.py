@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from chat_app.store.drafts import Drafts
+from chat_app.store.prompts import Drafts
 
 
 class DraftKeeper:

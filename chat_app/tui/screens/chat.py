@@ -21,8 +21,7 @@ from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
 from chat_app.chat.view import ChatView, Severity
 from chat_app.engines.base import Prompt
-from chat_app.store.drafts import Drafts
-from chat_app.store.prompt_history import PromptHistory
+from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text import formatting
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean

@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widgets import TextArea
 
 from chat_app.chat.slash import Offer, is_command
-from chat_app.store.prompt_history import PromptHistory
+from chat_app.store.prompts import PromptHistory
 from chat_app.tui.draft_keeper import DraftKeeper
 from chat_app.tui.widgets.prompt import PromptArea
 from chat_app.tui.widgets.status import Offers, QueueLine
