@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from llama_core.architectures import describe, tensor_shapes
 from llama_core.architectures.base import Attention, FeedForward, Layer
-from llama_core.backends.jit.control import fields
+from llama_core.backends.jit.control.records import Panel
 from llama_core.backends.jit.layout import (
     FP4,
     IQ4,
@@ -103,6 +103,11 @@ class PackedPart:
     def panels(self) -> int:
         return n_panels(self.tensor.shape[0])
 
+    @property
+    def is_native(self) -> bool:
+        """Whether it keeps its very numbers."""
+        return NATIVE.get(self.tensor.fmt.name) is self.kind
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedMatrix:
@@ -152,12 +157,11 @@ class PackingPlan:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arena that holds all of it but the embedding, with the records that point to it."""
-        words = len(self.matrices) * fields.MATRIX_WORDS + self.n_layers * fields.LAYER_WORDS
-        words += sum(m.panels for m in self.matrices) * fields.PANEL_WORDS
+        """Bytes of the arena that holds all of it but the embedding, with the records of its panels."""
+        panels = sum(m.panels for m in self.matrices)
         floats = sum(-(-t.shape[0] // 32) * 32 for t in self.vectors.values())
         slack = LINE_BYTES * (2 * len(self.matrices) + len(self.vectors) + 2)
-        return sum(m.nbytes for m in self.matrices) + 4 * floats + 8 * words + slack
+        return sum(m.nbytes for m in self.matrices) + 4 * floats + panels * Panel.nbytes + slack
 
 
 def plan_packing(config: ModelConfig, tensors: Mapping[str, Tensor]) -> PackingPlan:

@@ -20,8 +20,7 @@ from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.engine import Engine
 from llama_core.errors import ContextFullError, LlamaCoreError, NotEnoughMemoryError, NumericalError
 from llama_core.events import Finished
-from llama_core.profiling.lab.experiments.models import NoTokenizer
-from llama_core.profiling.synthetic import random_checkpoint
+from llama_core.profiling.synthetic import NoTokenizer, random_checkpoint
 from llama_core.sampling import SamplingParams
 
 CONFIG = ModelConfig(
@@ -344,9 +343,12 @@ def test_prefixes_make_room_for_requests_and_the_oldest_goes_first(model: Llama)
     batch = BatchEngine(model, kv_budget_bytes=budget)
     params = SamplingParams(temperature=0.0, max_tokens=2)
     prompts = [tuple(range(start, start + 20)) for start in (10, 40, 70, 100, 130)]
+
+    def within() -> None:
+        assert batch.kv_bytes + batch.prefixes.nbytes <= budget
+
     for i, prompt in enumerate(prompts):
-        for _ in batch.run([BatchRequest(str(i), prompt, params)]):
-            assert batch.kv_bytes + batch.prefixes.nbytes <= budget
+        list(batch.run([BatchRequest(str(i), prompt, params)], on_step=within))
     kept = [prefix.ids[0] for prefix in batch.prefixes]
     assert kept == [70, 100, 130]
     list(batch.run([BatchRequest("again", (*prompts[2], 9), params)]))

@@ -74,7 +74,7 @@ class PairDots(Dots):
     def _widen(self) -> None:
         ones = self._code.splat(vector(I16, 2 * self._isa.lanes), 1)
         self._totals = [
-            total + self._code.call("llvm.x86.avx2.pmadd.wd", total.type, pair, ones)
+            self._code.pin(total + self._code.call("llvm.x86.avx2.pmadd.wd", total.type, pair, ones))
             for total, pair in zip(self._totals, self._pairs, strict=True)
         ]
         self._pairs, self._words = [], 0

@@ -19,6 +19,7 @@ from typing import Any
 from llvmlite import ir
 
 from llama_core.backends.jit.build.variants import Isa
+from llama_core.backends.jit.kernels.declare import kernel
 from llama_core.backends.jit.kernels.dots import dots_of, float16, look_up
 from llama_core.backends.jit.kernels.emit import F32, I8, I32, I64, Code, Value, Variable, vector
 from llama_core.backends.jit.kernels.operations import fma, select
@@ -44,20 +45,31 @@ WORDS = 8  # of 32 columns: four columns each
 Sums = dict[int, list[Variable]]
 
 
-def matmul_name(kind: PackedKind, tile: int) -> str:
-    return f"matmul_{kind.name}_{tile}"
-
-
-def write_matmul(module: Any, isa: Isa, kind: PackedKind, tile: int) -> None:
-    """`matmul(weights, panels, blocks, activations, out, out_stride, add, ahead)`: out[t][row] of a tile.
+@kernel(
+    kind=lambda isa: {kind.code: kind for kind in KINDS},
+    tile=lambda isa: {tile: tile for tile in isa.tiles},
+)
+def matmul(
+    code: Code,
+    isa: Isa,
+    kind: PackedKind,
+    tile: int,
+    weights: Value,
+    panels: Value,
+    blocks: Value,
+    activations: Value,
+    out: Value,
+    out_stride: Value,
+    add: Value,
+    ahead: Value,
+) -> None:
+    """out[t][row] of a tile of tokens.
 
     weights: the first panel; panels: how many; blocks: how often 32 columns; activations: one tile of packed
     activations; out: float32, token t's rows start `out_stride` bytes after token t - 1's; add: 1 adds to
     what stands in `out` (the residual stream), 0 overwrites it; ahead: how many bytes ahead of the
     multiplication weights are asked for (`prefetch.py`).
     """
-    code = Code(module, matmul_name(kind, tile), 8)
-    weights, panels, blocks, activations, out, out_stride, add, ahead = code.args
     parts = kind.columns // BLOCK_COLUMNS
     panel_bytes = blocks / parts * kind.block_bytes
     groups = range(0, PANEL_ROWS, isa.lanes)
@@ -86,7 +98,6 @@ def write_matmul(module: Any, isa: Isa, kind: PackedKind, tile: int) -> None:
                 total.set(total.get() + code.load(zeros.type, place))
         for total, place in places:
             code.store(total.get(), place)
-    code.finish()
 
 
 class _Block:
@@ -303,12 +314,3 @@ def _power_of_two(exponents: Value) -> Value:
     tiny = exponents.code.splat(exponents.type, 0x200000) << exponents
     bits = select(exponents.compare("<", 2), tiny, (exponents - 1) << 23)
     return bits.bits(vector(F32, exponents.type.count))
-
-
-def write_matmul_dispatch(module: Any, isa: Isa) -> None:
-    """`matmul(kind, tile, ...)`: the kernel for a kind of weights and a tile size, with its arguments."""
-    variants = {k.code * 32 + t: module.globals[matmul_name(k, t)] for k in KINDS for t in isa.tiles}
-    code = Code(module, "matmul", 10)
-    kind, tile, *rest = code.args
-    code.choose(kind * 32 + tile, variants, rest)
-    code.finish()

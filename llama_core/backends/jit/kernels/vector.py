@@ -6,10 +6,9 @@ zeros to a multiple of 32 numbers, so no kernel has a remainder loop.
 
 from __future__ import annotations
 
-from typing import Any
-
 from llvmlite import ir
 
+from llama_core.backends.jit.kernels.declare import kernel
 from llama_core.backends.jit.kernels.emit import (
     F32,
     I8,
@@ -66,30 +65,30 @@ def exponential(x: Value) -> Value:
     return select(x.compare("<", -87.0), code.splat(F32x16, 0.0), y * power)
 
 
-def write_rms_norm(module: Any) -> None:
-    """`rms_norm(x, weight, out, padded, numbers_at)`: out = x / sqrt(mean(x * x) + eps) * weight.
+@kernel()
+def rms_norm(code: Code, x: Value, weight: Value, out: Value, padded: Value, numbers: Value) -> None:
+    """out = x / sqrt(mean(x * x) + eps) * weight (arXiv:1910.07467).
 
-    numbers_at: two float32, 1 / n (n is the true length, without padding) and eps.
+    x, weight, out: (padded,) float32. numbers: two float32, 1 / n (n is the true length, without padding) and
+    eps.
     """
-    code = Code(module, "rms_norm", 5)
-    x, weight, out, padded, numbers = code.args
     mean = _mean_square(code, x, padded, numbers)
     factor = code.splat(F32x16, 1.0) / square_root(mean + code.load_splat(F32, numbers + 4))
     with code.loop(0, padded, 16) as i:
         at = i * 4
         code.store(code.load(F32x16, x + at) * factor * code.load(F32x16, weight + at), out + at)
-    code.finish()
 
 
-def write_quantize(module: Any) -> None:
-    """`quantize(x, padded, out, tile, token, numbers_at)`: a row as one token's activations in a tile.
+@kernel()
+def quantize(
+    code: Code, x: Value, padded: Value, out: Value, tile: Value, token: Value, numbers: Value
+) -> None:
+    """A row, (padded,) float32, as the activations of token number `token` in a tile of `tile` tokens.
 
     The layout is drawn in `layout.py`. A NaN or infinity anywhere in the row makes every scale NaN, so that
-    it reaches the logits, where it is found. numbers_at: three float32: 1 / n, one that is not used, and how
+    it reaches the logits, where it is found. numbers: three float32: 1 / n, one that is not used, and how
     many times the row's mean square the square of a block's largest number must be for it to stand apart.
     """
-    code = Code(module, "quantize", 6)
-    x, padded, out, tile, token, numbers = code.args
     mean = _mean_square(code, x, padded, numbers).lane(0)
     threshold = mean * code.load(F32, numbers + 8)
     nan_if_broken = mean * 0.0
@@ -128,7 +127,6 @@ def write_quantize(module: Any) -> None:
         for k, (part, own) in enumerate(zip(sums, apart_halves, strict=True)):
             code.store(part * -32, about + (HALVES_32_AT + 4 * k))
             code.store(scale * part.to(F32) + own.get(), about + (SCALED_HALVES_AT + 4 * k))
-    code.finish()
 
 
 def _largest(halves: list[Variable]) -> Value:
@@ -160,52 +158,49 @@ def _mean_square(code: Code, x: Value, padded: Value, one_over_n_at: Value) -> V
     return summed * code.load_splat(F32, one_over_n_at)
 
 
-def write_rotate(module: Any) -> None:
-    """`rotate(x, cos, sin, half)`: rotary embedding of one head in place.
+@kernel()
+def rotate(code: Code, x: Value, cos: Value, sin: Value, half: Value) -> None:
+    """Rotary embedding of one head in place. x: (2 half,) float32.
 
     Dimension j is paired with j + half (arXiv:2104.09864, in the layout of `checkpoint.py`); cos and sin hold
     `half` numbers each, a multiple of 8.
     """
-    code = Code(module, "rotate", 4)
-    x, cos, sin, half = code.args
     with code.loop(0, half, 8) as j:
         at = j * 4
         first, second = code.load(F32x8, x + at), code.load(F32x8, x + at + half * 4)
         c, s = code.load(F32x8, cos + at), code.load(F32x8, sin + at)
         code.store(first * c - second * s, x + at)
         code.store(second * c + first * s, x + at + half * 4)
-    code.finish()
 
 
-def write_swiglu(module: Any) -> None:
-    """`swiglu(pairs, out, count)`: out = gate / (1 + exp(-gate)) * up.
+@kernel()
+def swiglu(code: Code, pairs: Value, out: Value, count: Value) -> None:
+    """out = gate / (1 + exp(-gate)) * up (arXiv:2002.05202). out: (count,) float32.
 
     pairs: sixteen gates, then their sixteen ups, and so on, as the fused matrix gives them.
     """
-    code = Code(module, "swiglu", 3)
-    pairs, out, count = code.args
     with code.loop(0, count, 16) as i:
         gate, up = (code.load(F32x16, pairs + (i * 8 + 64 * k)) for k in range(2))
         denominator = exponential(code.splat(F32x16, 0.0) - gate) + 1.0
         code.store(gate / denominator * up, out + i * 4)
-    code.finish()
 
 
-def write_elementwise(module: Any) -> None:
-    """`scale_row(x, count, scale_at)`: x *= scale. `add_row(x, y, count)`: x += y.
-    `copy_row(x, y, count)`: x = y."""
-    code = Code(module, "scale_row", 3)
-    x, count, scale_at = code.args
+@kernel()
+def scale_row(code: Code, x: Value, count: Value, scale: Value) -> None:
+    """x *= scale. x: (count,) float32; scale: the address of one."""
     with code.loop(0, count, 16) as i:
-        code.store(code.load(F32x16, x + i * 4) * code.load_splat(F32, scale_at), x + i * 4)
-    code.finish()
-    code = Code(module, "add_row", 3)
-    x, y, count = code.args
+        code.store(code.load(F32x16, x + i * 4) * code.load_splat(F32, scale), x + i * 4)
+
+
+@kernel()
+def add_row(code: Code, x: Value, y: Value, count: Value) -> None:
+    """x += y. x, y: (count,) float32."""
     with code.loop(0, count, 16) as i:
         code.store(code.load(F32x16, x + i * 4) + code.load(F32x16, y + i * 4), x + i * 4)
-    code.finish()
-    code = Code(module, "copy_row", 3)
-    x, y, count = code.args
+
+
+@kernel()
+def copy_row(code: Code, x: Value, y: Value, count: Value) -> None:
+    """x = y. x, y: (count,) float32."""
     with code.loop(0, count, 16) as i:
         code.store(code.load(F32x16, y + i * 4), x + i * 4)
-    code.finish()

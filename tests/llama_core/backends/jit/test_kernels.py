@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from llama_core.backends.jit.build.variants import Isa
-from llama_core.backends.jit.kernels.matmul import matmul_name
+from llama_core.backends.jit.kernels.matmul import matmul
 from llama_core.backends.jit.layout import KINDS, PackedKind
-from llama_core.backends.jit.packing import unpack
+from tests.support.packed import unpack
 
 
 def aligned(shape: Any, dtype: Any) -> np.ndarray:
@@ -88,7 +88,7 @@ def test_matmul_of_every_kind_and_tile(kernels: Any, isa: Isa, kind: PackedKind)
         activations, values = pack_rows(kernels, np.ascontiguousarray(x[:tile]), tile)
         out = floats(rng, tile, panels * 16)
         before = out.copy()
-        kernel = getattr(kernels, matmul_name(kind, tile))
+        kernel = getattr(kernels, matmul.variant(kind, tile))
         for add, ahead in ((0, 0), (1, 8192)):
             out[...] = before
             kernel(at(packed), panels, blocks, at(activations), at(out), panels * 64, add, ahead)
@@ -115,7 +115,7 @@ def test_every_instruction_set_gives_the_same_bits(
         for library in (kernels, reference):
             activations, _ = pack_rows(library, x, 1)
             out = aligned((1, 32), np.float32)
-            getattr(library, matmul_name(kind, 1))(at(packed), 2, 16, at(activations), at(out), 128, 0, 0)
+            getattr(library, matmul.variant(kind, 1))(at(packed), 2, 16, at(activations), at(out), 128, 0, 0)
             results.append((activations.copy(), out.copy()))
         np.testing.assert_array_equal(results[0][0], results[1][0])
         np.testing.assert_array_equal(results[0][1].view(np.int32), results[1][1].view(np.int32))
@@ -149,7 +149,7 @@ def test_integer_dots_are_exact_at_their_extremes(kernels: Any, isa: Isa) -> Non
                 x[...] = 127.0 * sign
                 activations, _ = pack_rows(kernels, x, 1)
                 out = aligned((1, 16), np.float32)
-                kernel = getattr(kernels, matmul_name(kind, 1))
+                kernel = getattr(kernels, matmul.variant(kind, 1))
                 kernel(at(packed), 1, kind.columns // 32, at(activations), at(out), 64, 0, 0)
                 assert (out == sign * 127 * kind.columns * number[0, 0]).all()
 
@@ -185,7 +185,7 @@ def test_a_broken_number_reaches_the_results(kernels: Any, bad: float) -> None:
     activations = aligned(2 * 80, np.uint8)
     kernels.quantize(at(x), 64, at(activations), 1, 0, at(numbers))
     out = aligned((1, 16), np.float32)
-    getattr(kernels, matmul_name(kind, 1))(at(packed), 1, 2, at(activations), at(out), 64, 0, 0)
+    getattr(kernels, matmul.variant(kind, 1))(at(packed), 1, 2, at(activations), at(out), 64, 0, 0)
     assert np.isnan(out).all()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,14 +12,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from llama_core.backends.jit.layout import Q8, n_panels, packed_bytes
-from llama_core.backends.jit.packing import pack, unpack
-from llama_core.backends.jit.plan import NATIVE, kind_of
+from llama_core.backends.jit import packing
+from llama_core.backends.jit.layout import Q8, packed_bytes
+from llama_core.backends.jit.packing import pack_matrices
+from llama_core.backends.jit.plan import NATIVE, PackedMatrix, kind_of
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint, Tensor
+from llama_core.errors import Cancelled
+from llama_core.events import LoadProgress
 from llama_core.quant.dequantize import dequantize
 from llama_core.quant.table import BY_NAME, F32
+from tests.llama_core.backends.jit.conftest import aligned
+from tests.support.packed import unpack
+
+Repacked = Callable[[Tensor], NDArray[np.float32]]
 
 # Where a block's float16 scale stands, where that of its minima, and how many times the scale the latter must
 # be for numbers around zero, when all other bytes are random.
@@ -67,22 +75,32 @@ def random_tensor(fmt: str, rows: int, columns: int, seed: int) -> Tensor:
     return Tensor(fmt, (rows, columns), block, blocks.reshape(rows, -1))
 
 
-def repacked(tensor: Tensor) -> NDArray[np.float32]:
-    """The numbers that the packed matrix stands for."""
-    kind = kind_of(tensor)
-    rows, columns = tensor.shape
-    out = np.zeros((n_panels(rows), -(-columns // kind.columns), kind.block_bytes), dtype=np.uint8)
-    pack(tensor, kind, out)
-    return unpack(out, kind, rows, columns)
+@pytest.fixture(params=["portable", "avx2"])
+def repacked(
+    request: pytest.FixtureRequest, kernels_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> Repacked:
+    """repacked(tensor): the numbers that the packed matrix stands for, packed in several chunks."""
+    kernels = kernels_of(request.param)
+    monkeypatch.setattr(packing, "CHUNK_BYTES", 9000)
+
+    def numbers(tensor: Tensor) -> NDArray[np.float32]:
+        matrix = PackedMatrix((tensor,))
+        memory = aligned(matrix.nbytes, np.uint8)
+        pack_matrices([matrix], [memory], kernels.pack, 2)
+        kind = kind_of(tensor)
+        return unpack(memory.reshape(matrix.panels, -1, kind.block_bytes), kind, *tensor.shape)
+
+    return numbers
 
 
+@pytest.mark.parametrize("reordered", [False, True])
 @pytest.mark.parametrize("fmt", NATIVE)
-def test_a_type_with_kernels_of_its_own_loses_nothing(fmt: str) -> None:
+def test_a_type_with_kernels_of_its_own_loses_nothing(repacked: Repacked, fmt: str, reordered: bool) -> None:
     """Any bytes, infinite and NaN scales too: unpacked they are the file's numbers, bit for bit."""
     rng = np.random.default_rng(4)
     block = BY_NAME[fmt]
     raw = rng.integers(0, 256, (37, block.row_bytes(512)), dtype=np.uint8)
-    tensor = Tensor(fmt, (37, 512), block, raw)
+    tensor = Tensor(fmt, (37, 512), block, raw, rng.permutation(37) if reordered else None)
     with np.errstate(invalid="ignore", over="ignore"):
         found, wanted = repacked(tensor), tensor.to_float32()
     broken = np.isnan(wanted)
@@ -92,8 +110,30 @@ def test_a_type_with_kernels_of_its_own_loses_nothing(fmt: str) -> None:
     assert packed_bytes(kind_of(tensor), 64, 4096) <= 1.04 * 64 * block.row_bytes(4096)
 
 
+def test_packing_stops_where_the_caller_does(
+    kernels_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks that have not begun are never packed: what is cancelled costs no more time."""
+    monkeypatch.setattr(packing, "CHUNK_BYTES", 1)  # a panel each
+    tensor = random_tensor("Q4_K", 16 * 500, 256, seed=1)
+    matrix = PackedMatrix((tensor,))
+    packed: list[int] = []
+
+    def pack(*arguments: int) -> None:
+        packed.append(1)
+        time.sleep(0.001)
+
+    def cancel(progress: LoadProgress) -> None:
+        assert progress.total_bytes == tensor.nbytes
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        pack_matrices([matrix], [aligned(matrix.nbytes, np.uint8)], pack, 2, cancel)
+    assert len(packed) < 100
+
+
 @pytest.mark.parametrize("fmt", REPACKING_ERROR)
-def test_what_repacking_loses(fmt: str) -> None:
+def test_what_repacking_loses(repacked: Repacked, fmt: str) -> None:
     tensor = random_tensor(fmt, 64, 1024, seed=3)
     values = tensor.to_float32()
     assert kind_of(tensor) is Q8
@@ -105,7 +145,7 @@ def test_what_repacking_loses(fmt: str) -> None:
 
 
 @pytest.mark.parametrize("size", [1e-7, 1e-6, 1e-5, 1e-3, 1.0, 1e3, 8e6])
-def test_no_number_is_off_by_more_than_half_a_step(size: float) -> None:
+def test_no_number_is_off_by_more_than_half_a_step(repacked: Repacked, size: float) -> None:
     """Also where the scale is one of float16's smallest numbers, which have few bits."""
     rng = np.random.default_rng(5)
     values = (rng.uniform(-size, size, (160, 320)) * rng.uniform(0, 1, (160, 1))).astype(np.float32)
