@@ -64,6 +64,8 @@ def shape_problem(config: ModelConfig) -> str | None:
     if len(set(model.layers)) > 1:
         return "the compiled backend needs layers that are all alike"
     found = model.layers[0]
+    if config.rope_scaling is not None and config.rope_scaling.kind == "longrope":
+        return "the compiled backend has no LongRoPE"
     known = Layer(
         Attention(
             n_heads=config.n_heads,

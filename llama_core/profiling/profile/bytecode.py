@@ -14,7 +14,6 @@ from dataclasses import dataclass
 ENGINE_MODULES = (
     "llama_core.backends.numpy.model",
     "llama_core.backends.numpy.attention",
-    "llama_core.backends.numpy.heads",
     "llama_core.backends.numpy.ops",
     "llama_core.backends.numpy.rope",
     "llama_core.backends.numpy.kv_cache",

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from llama_core.backends.jit.plan import shape_problem
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
@@ -89,3 +90,13 @@ def test_in_pieces_and_together(family: Path) -> None:
     model.forward(ids[:64], other)
     both = model.forward_batch([(ids[149:], cut), (ids[64:80], other)])
     np.testing.assert_allclose(both, expected[[149, 79]], rtol=0, atol=TOLERANCE)
+
+
+# What the kernels compute: layers that are all alike, with plain norms before, SwiGLU, one feed-forward.
+COMPILED = {"ernie4_5", "llama", "llama-3.1-rope", "mistral-window", "phi3", "qwen2", "qwen3"}
+
+
+def test_the_compiled_backend_runs_it_or_declines_with_a_sentence(family: Path) -> None:
+    problem = shape_problem(open_checkpoint(family).config)
+    assert (problem is None) == (family.name in COMPILED), problem
+    assert problem is None or "the compiled backend" in problem

@@ -105,7 +105,7 @@ def test_bytecode_is_counted_as_python_compiles_it() -> None:
     assert "| LOAD_FAST | " in section.markdown
     assert "| ops.rms_norm | " in section.markdown
     # Several modules of each side, so that none is compared with a part of the other.
-    assert {"heads", "merge"} <= {function.name.partition(".")[0] for function in profile.engine}
+    assert {"attention", "merge"} <= {function.name.partition(".")[0] for function in profile.engine}
     assert all(chart.values for chart in section.charts)
 
 
