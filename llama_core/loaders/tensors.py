@@ -16,6 +16,7 @@ from llama_core.architectures.base import FileKind, TensorSpec
 from llama_core.checkpoint import Tensor
 from llama_core.config import ModelConfig
 from llama_core.errors import ModelFormatError, UnsupportedModelError
+from llama_core.file_rows import read_rows
 from llama_core.loaders.cursor import quoted
 
 # Of a tensor of a family: the specs of ours that stand in it, one after the other.
@@ -98,7 +99,7 @@ def _by_columns(path: Path, tensor: Tensor, specs: Sequence[TensorSpec]) -> dict
         raise ModelFormatError(
             path, f"tensor {quoted(tensor.name)}", f"has shape {tensor.shape}, the config asks for {wanted}"
         )
-    numbers = tensor.raw.view(f"u{tensor.fmt.block_bytes}").reshape(tensor.shape)
+    numbers = read_rows(tensor.raw).view(f"u{tensor.fmt.block_bytes}").reshape(tensor.shape)
     parts = {}
     for index, spec in enumerate(specs):
         own = np.ascontiguousarray(numbers[index // together][..., index % together :: together].T)

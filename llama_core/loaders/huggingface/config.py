@@ -24,13 +24,16 @@ from llama_core.loaders.unread import tell
 # fmt: off
 WITHOUT_EFFECT = frozenset((
     "_attn_implementation", "_name_or_path", "architectures", "attention_bias", "attention_dropout",
-    "attn_implementation", "attn_pdrop", "auto_map", "bos_token_id", "dtype", "embd_pdrop",
-    "eos_token_id", "head_dim", "hidden_dropout_prob", "id2label", "initializer_range",
-    "is_llama_config", "label2id", "layer_types", "max_window_layers", "mlp_bias", "model_type", "name",
-    "output_attentions", "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type",
-    "resid_pdrop", "return_dict", "rope_interleaved", "router_aux_loss_coef", "router_jitter_noise",
-    "sliding_window", "sliding_window_pattern", "task", "torch_dtype", "transformers_version",
-    "unk_token_id", "use_cache", "use_sliding_window",
+    "attn_implementation", "attn_pdrop", "auto_map", "bos_token_id", "cache_implementation",
+    "chunk_size_feed_forward", "cls_token_id", "dtype", "embd_pdrop", "eod_token_id", "eos_token_id",
+    "head_dim", "hidden_dropout_prob", "id2label", "initializer_range", "is_llama_config", "label2id",
+    "layer_types", "max_window_layers", "mlp_bias", "model_type", "name",
+    "original_max_position_embeddings", "output_attentions", "output_hidden_states",
+    "output_router_logits", "pad_token_id", "pretraining_tp", "problem_type", "resid_pdrop",
+    "return_dict", "rope_interleaved", "router_aux_loss_coef", "router_jitter_noise", "sep_token_id",
+    "sliding_window", "sliding_window_pattern", "task", "tokenizer_class", "torch_dtype",
+    "transformers_version", "unk_token_id", "unsloth_fixed", "unsloth_version", "use_cache",
+    "use_flash_attn", "use_sliding_window",
 ))
 # fmt: on
 # A key that no reader asked for says nothing either when it has one of these values.

@@ -92,11 +92,11 @@ def test_in_pieces_and_together(family: Path) -> None:
     np.testing.assert_allclose(both, expected[[149, 79]], rtol=0, atol=TOLERANCE)
 
 
-# What the kernels compute: layers that are all alike, with plain norms before, SwiGLU, one feed-forward.
-COMPILED = {"ernie4_5", "llama", "llama-3.1-rope", "mistral-window", "phi3", "qwen2", "qwen3"}
+# What the compiled backend leaves to NumPy so far.
+DECLINED = {"gpt-oss", "granite-moe", "mixtral", "qwen3-moe", "phi4-mini-longrope"}
 
 
 def test_the_compiled_backend_runs_it_or_declines_with_a_sentence(family: Path) -> None:
     problem = shape_problem(open_checkpoint(family).config)
-    assert (problem is None) == (family.name in COMPILED), problem
+    assert (problem is not None) == (family.name in DECLINED), problem
     assert problem is None or "the compiled backend" in problem
