@@ -95,6 +95,9 @@ class _Chunk:
         if self.part.is_native:
             order = np.arange(len(raw)) if tensor.row_order is None else tensor.row_order
             numbers = order[self.rows]
+            if tensor.shape[1] % kind.columns:  # floats, the only rows that may end within a block
+                more = -tensor.shape[1] % kind.columns * tensor.fmt.block_bytes
+                raw, numbers = np.pad(raw[numbers], ((0, 0), (0, more))), np.arange(len(numbers))
         else:
             raw = q8_blocks(dequantize(tensor.rows(self.rows.start, self.rows.stop), tensor.fmt))
             numbers = np.arange(len(raw))
