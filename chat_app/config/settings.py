@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from chat_app.config.values import FILE, NUMBER, TEXT, TEXTS, TRUTH, Kind, choice, whole
 from chat_app.text.errors import nearest
-from llama_core.choices import BACKENDS, KV_TYPES, MAX_THREADS, Backend, KvType
+from llama_core.choices import BACKENDS, KV_TYPES, MAX_THREADS, WEIGHT_FORMS, Backend, KvType, WeightForm
 from llama_core.sampling_params import RANGES, SamplingParams
 
 DEFAULT_MODEL_NAME = "smollm2-135m"
@@ -33,6 +33,7 @@ class Settings:
     threads: int | None = None
     ctx_size: int | None = None
     kv: KvType = "f32"
+    weights: WeightForm = "file"
     tokenizer: Path | None = None
     system: str | None = None
     theme: str | None = None
@@ -145,6 +146,14 @@ SETTINGS: tuple[Setting, ...] = (
         choice(*KV_TYPES),
         "how the compiled backend keeps keys and values (default f32)",
         flags=("--kv",),
+    ),
+    Setting(
+        "weights",
+        "model",
+        "weights",
+        choice(*WEIGHT_FORMS),
+        "float weights in the compiled backend: as the file has them, or as 8 bits (default file)",
+        flags=("--weights",),
     ),
     Setting(
         "tokenizer",

@@ -59,6 +59,7 @@ def started_engine(settings: Settings) -> Iterator[tuple[TextEngine, Path, float
             threads=settings.threads,
             ctx_size=settings.ctx_size,
             kv=settings.kv,
+            weights=settings.weights,
             tokenizer_path=settings.tokenizer,
             kernel_cache=get_paths().kernels,
             on_progress=_reporter(line),

@@ -5,7 +5,7 @@ how much memory all take. No weight is read here and nothing heavy imported, sin
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llama_core.architectures import describe, tensor_shapes
 from llama_core.architectures.base import Attention, FeedForward, Layer
@@ -185,13 +185,17 @@ class PackingPlan:
         return sum(m.nbytes for m in self.matrices) + 4 * floats + panels * Panel.nbytes + slack
 
 
-def plan_packing(config: ModelConfig, tensors: Mapping[str, Tensor]) -> PackingPlan:
-    """The plan for a model's tensors (names and shapes as in `architectures`, checked by the caller)."""
+def plan_packing(
+    config: ModelConfig, tensors: Mapping[str, Tensor], *, eight_bit: bool = False
+) -> PackingPlan:
+    """The plan for a model's tensors (names and shapes as in `architectures`, checked by the caller).
+    eight_bit: floats as 8 bits."""
     names = [name for name, shape in tensor_shapes(config, tensors) if len(shape) == 1]
     head = tensors["embed_tokens" if config.tie_embeddings else "lm_head"]
     matrices = [matrix for i in range(config.n_layers) for matrix in _layer_matrices(tensors, i)]
+    matrices.append(PackedMatrix((head,)))
     return PackingPlan(
-        matrices=(*matrices, PackedMatrix((head,))),
+        matrices=tuple(replace(matrix, eight_bit=eight_bit) for matrix in matrices),
         vectors={name: tensors[name] for name in names if name != "rope_freqs"},
         embedding=tensors["embed_tokens"],
         n_layers=config.n_layers,

@@ -111,15 +111,18 @@ def _write_panel_records(panels: Table[Panel], matrix: PackedMatrix, memory: NDA
     panels.column(Panel.alike)[:] = np.repeat(ends, lengths) - np.arange(len(panels))
 
 
-def checked_plan(checkpoint: Checkpoint) -> PackingPlan:
-    """The plan for a checkpoint's weights. Raises ModelFormatError for a tensor that the model needs and that
-    is missing or misshapen, NotEnoughMemoryError for a model that would not fit."""
+def checked_plan(checkpoint: Checkpoint, *, eight_bit: bool = False) -> PackingPlan:
+    """The plan for a checkpoint's weights. eight_bit: floats as 8 bits.
+
+    Raises ModelFormatError for a tensor that the model needs and that is missing or misshapen,
+    NotEnoughMemoryError for a model that would not fit.
+    """
     for name, shape in tensor_shapes(checkpoint.config, checkpoint.tensors):
         tensor = checkpoint.tensors.get(name)
         if tensor is None:
             raise ModelFormatError(checkpoint.path, name, "this tensor is missing")
         if tensor.shape != shape:
             raise ModelFormatError(checkpoint.path, name, f"its shape is {tensor.shape}, not {shape}")
-    plan = plan_packing(checkpoint.config, checkpoint.tensors)
+    plan = plan_packing(checkpoint.config, checkpoint.tensors, eight_bit=eight_bit)
     require_memory("The packed weights", plan.nbytes, "a smaller model would work")
     return plan

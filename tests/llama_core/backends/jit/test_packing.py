@@ -196,6 +196,18 @@ def test_logits_of_every_type(toys: SimpleNamespace, fmt: str) -> None:
     np.testing.assert_array_equal(logits(compiled, 1), ours)
 
 
+def test_floats_are_far_nearer_than_8_bits(toys: SimpleNamespace) -> None:
+    """By the setting they become 8 bits, which the backend's name says."""
+    checkpoint = blocks_everywhere(toys, lambda name: "BF16")
+    exact = logits(Llama(checkpoint.config, load_weights(checkpoint)))
+    errors = {}
+    for form, kept in (("file", "BF16 as bf16"), ("8bit", "BF16 as q8")):
+        model = toys.load(checkpoint, weights=form)
+        assert f"({kept})" in model.backend
+        errors[form] = float(np.abs(logits(model) - exact).max() / exact.std())
+    assert errors["file"] < 1e-4 < 1e-3 < errors["8bit"]
+
+
 def test_types_mixed_within_a_matrix(toys: SimpleNamespace) -> None:
     """As files have them: v is of another type than q and k, up than gate; down is smaller by a type."""
     types = {"v_proj": "Q6_K", "k_proj": "F16", "up_proj": "Q5_K", "down_proj": "Q3_K", "o_proj": "BF16"}
