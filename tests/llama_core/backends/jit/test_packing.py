@@ -19,7 +19,7 @@ from llama_core.backends.jit.plan import NATIVE, PackedMatrix, kind_of
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint, Tensor
-from llama_core.errors import Cancelled
+from llama_core.errors import Cancelled, UnsupportedModelError
 from llama_core.events import LoadProgress
 from llama_core.quant.dequantize import dequantize
 from llama_core.quant.table import BY_NAME, F32
@@ -206,6 +206,22 @@ def test_floats_are_far_nearer_than_8_bits(toys: SimpleNamespace) -> None:
         assert f"({kept})" in model.backend
         errors[form] = float(np.abs(logits(model) - exact).max() / exact.std())
     assert errors["file"] < 1e-4 < 1e-3 < errors["8bit"]
+
+
+@pytest.mark.parametrize("form", ["file", "8bit"])
+def test_large_numbers_are_kept_or_refused(toys: SimpleNamespace, form: str) -> None:
+    """Beyond 8.3e6 there is no float16 scale for 8 bits: as floats they compute, else the load says so."""
+    checkpoint = toys.checkpoint("F32")
+    name = "layers.1.down_proj"
+    values = checkpoint.tensors[name].to_float32()
+    values[3, 5] = 3e7
+    checkpoint = replace(checkpoint, tensors={**checkpoint.tensors, name: toys.tensor(name, values, "F32")})
+    if form == "8bit":
+        with pytest.raises(UnsupportedModelError, match=r"layers\.1\.down_proj: its numbers are too large"):
+            toys.load(checkpoint, weights=form)
+    else:
+        exact = logits(Llama(checkpoint.config, load_weights(checkpoint)))
+        np.testing.assert_allclose(logits(toys.load(checkpoint)), exact, rtol=1e-3, atol=1e-3)
 
 
 def test_types_mixed_within_a_matrix(toys: SimpleNamespace) -> None:
