@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from chat_app.chat.chat_view import Severity
 from chat_app.chat.conversation import Message
 from chat_app.chat.slash import Argument, CommandTable, words
+from chat_app.chat.view import Severity
 from chat_app.config.settings import PARAMETERS, parameter_values, set_parameter
 from chat_app.text.code_blocks import code_blocks
 from chat_app.text.errors import nearest
@@ -15,7 +15,7 @@ from chat_app.text.formatting import verbose_timings
 from chat_app.text.sanitize import clean_line
 
 if TYPE_CHECKING:
-    from chat_app.chat.session import ChatSession
+    from chat_app.chat.controller import ChatController
 
 SLASH = CommandTable()
 TITLE_LENGTH = 120
@@ -25,7 +25,7 @@ class Host(Protocol):
     """What every command may use. Texts are from outside: the host makes them inert."""
 
     @property
-    def session(self) -> ChatSession: ...
+    def session(self) -> ChatController: ...
 
     def note(self, text: str, severity: Severity = "information") -> None:
         """A sentence for the user."""

@@ -156,8 +156,7 @@ def native_blas() -> None:
 def open_model(args: argparse.Namespace) -> Checkpoint:
     """The file to measure, or a random model of the shape asked for."""
     if args.shape == IN_MEMORY:
-        from llama_core.profiling.lab.experiments.models import NoTokenizer
-        from llama_core.profiling.synthetic import STORIES15M, random_checkpoint
+        from llama_core.profiling.synthetic import STORIES15M, NoTokenizer, random_checkpoint
 
         return random_checkpoint(STORIES15M, NoTokenizer())
     from llama_core.loaders import open_checkpoint
@@ -197,7 +196,7 @@ def tasks_for(args: argparse.Namespace, checkpoint: Checkpoint) -> list[Task]:
     if args.busy:
         tasks.append(decode(busy=args.busy))
     if args.copy:
-        from llama_core.profiling.bench.copy import copying
+        from llama_core.profiling.bench.tasks import copying
 
         request = copying(checkpoint)
         if request is None:
@@ -230,7 +229,7 @@ def backends(args: argparse.Namespace) -> tuple[str, ...]:
 def wants_peer(args: argparse.Namespace) -> bool:
     if not args.vs:
         return False
-    from llama_core.profiling.bench.peers import peer_available
+    from llama_core.profiling.bench.llama_cpp import peer_available
 
     reason = peer_available()
     if reason is not None:

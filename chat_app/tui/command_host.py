@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
-from chat_app.chat.chat_view import Severity
+from chat_app.chat.view import Severity
 
 if TYPE_CHECKING:
-    from chat_app.chat.session import ChatSession
+    from chat_app.chat.controller import ChatController
     from chat_app.tui.app import LlamaChatApp
     from chat_app.tui.screens.chat import ChatScreen
 
@@ -21,7 +21,7 @@ class CommandHost:
         self._screen = screen
 
     @property
-    def session(self) -> ChatSession:
+    def session(self) -> ChatController:
         return self._screen.session
 
     def note(self, text: str, severity: Severity = "information") -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,42 @@ TOY = ModelConfig(
     max_seq_len=256,
     name="toy",
 )
+
+
+class NoTokenizer:
+    """Stands where a checkpoint needs a tokenizer and the experiment feeds ids."""
+
+    kind = "none"
+    vocab_size = 0
+    bos_id: int | None = None
+    eos_id: int | None = None
+    stop_ids: frozenset[int] = frozenset()
+    add_bos = False
+    special_tokens: Mapping[str, int] = {}
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        return []
+
+    def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
+        return [part for part in parts if isinstance(part, int)]
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return b""
+
+    def token_text(self, token_id: int) -> str:
+        return f"<{token_id}>"
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return ""
+
+    def stream(self) -> NoTokenizer:
+        return self
+
+    def push(self, token_id: int) -> str:
+        return ""
+
+    def flush(self) -> str:
+        return ""
 
 
 def random_weights(config: ModelConfig, seed: int = 0) -> Iterator[tuple[str, NDArray[np.float32]]]:

@@ -55,7 +55,7 @@ class ChatInput(ChatActions):
         if editing is not None:
             self.spawn(self.session.branches.edit(editing, text))
         else:
-            self.spawn(self.session.submit(text))
+            self.session.submit(text)
 
     async def _remember(self, text: str) -> None:
         """Into the history, on another thread: the disk must not hold up the screen."""
@@ -81,7 +81,7 @@ class ChatInput(ChatActions):
     def _waiting(self) -> str:
         """What is typed and queued."""
         typed = [] if self.editing is not None else [self.prompt.text]
-        return "\n\n".join(text for text in (*self.session.queue, *typed) if text.strip())
+        return "\n\n".join(text for text in (*self.session.unsent, *typed) if text.strip())
 
     def keep_draft(self) -> None:
         """What is typed and queued comes back when the chat does. Waits for the disk."""

@@ -8,7 +8,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from chat_app.chat.slash import Offer
-from chat_app.engines.messages import EngineInfo
+from chat_app.engines.base import EngineInfo
 from chat_app.text import formatting as fmt
 from chat_app.text.sanitize import clean_line
 

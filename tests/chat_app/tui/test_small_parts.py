@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_app.chat import prompting
 from chat_app.chat.conversation import Conversation
+from chat_app.chat.prompts import with_user_turn
 from chat_app.config.key_names import long_keys, short_key
+from chat_app.engines.base import Turn
 from chat_app.store.export import ExportError
 from chat_app.text import formatting
 from chat_app.tui import clipboard
@@ -63,11 +64,11 @@ def test_keys_as_people_write_them() -> None:
 
 
 def test_a_completion_runs_on() -> None:
-    turns = [{"role": "user", "content": "Once"}, {"role": "assistant", "content": " upon"}]
-    assert completion_text(turns) == "Once upon"
-    assert completion_text(prompting.with_user_turn(turns, "Then")) == "Once upon\nThen"
-    joined = prompting.with_user_turn([{"role": "user", "content": "a"}], "b")
-    assert joined == [{"role": "user", "content": "a\n\nb"}]
+    turns = [Turn("user", "Once"), Turn("assistant", " upon")]
+    assert completion_text([turn.to_message() for turn in turns]) == "Once upon"
+    then = with_user_turn(turns, "Then")
+    assert completion_text([turn.to_message() for turn in then]) == "Once upon\nThen"
+    assert with_user_turn([Turn("user", "a")], "b") == (Turn("user", "a\n\nb"),)
 
 
 def test_export_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

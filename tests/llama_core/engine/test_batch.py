@@ -20,8 +20,7 @@ from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.engine import Engine
 from llama_core.errors import ContextFullError, LlamaCoreError, NotEnoughMemoryError, NumericalError
 from llama_core.events import Finished
-from llama_core.profiling.lab.experiments.models import NoTokenizer
-from llama_core.profiling.synthetic import random_checkpoint
+from llama_core.profiling.synthetic import NoTokenizer, random_checkpoint
 from llama_core.sampling import SamplingParams
 
 CONFIG = ModelConfig(

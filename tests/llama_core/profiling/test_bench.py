@@ -239,7 +239,7 @@ def test_float32_peak_is_positive() -> None:
 @pytest.mark.model
 def test_the_copying_task_is_a_request_of_the_model(default_model: Path) -> None:
     from llama_core.loaders import open_checkpoint
-    from llama_core.profiling.bench.copy import TEXT, copying
+    from llama_core.profiling.bench.tasks import TEXT, copying
 
     checkpoint = open_checkpoint(default_model)
     task = copying(checkpoint)

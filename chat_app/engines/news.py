@@ -1,4 +1,4 @@
-"""What travels from the engine's thread to the screen: records in a queue, and one message that says so."""
+"""What travels from an engine to whoever asked it: records in a queue."""
 
 from __future__ import annotations
 
@@ -6,28 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textual.message import Message
-
+from chat_app.engines.base import EngineInfo
 from llama_core.events import Event, LoadProgress
 
 if TYPE_CHECKING:
     from llama_core.backends.base import MemoryReport
-
-
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
-    """A loaded model as the screen describes it. `has_template` False: a base model, plain completion."""
-
-    name: str
-    path: Path
-    backend: str
-    threads: int
-    ctx_size: int
-    file_bytes: int
-    has_template: bool
-    architecture: str = "llama"
-    tokenizer: str = ""
-    template: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +62,7 @@ class CacheReset:
 
 @dataclass(frozen=True, slots=True)
 class EngineTrouble:
-    """Something other than a reply or a load failed; the engine's thread goes on."""
+    """Something other than a reply or a load failed; the engine takes the next job."""
 
     text: str
 
@@ -94,10 +77,3 @@ News = (
     | CacheReset
     | EngineTrouble
 )
-
-
-class EngineNews(Message, bubble=False):
-    """Records wait in the bridge: drain it. Several of these in a row are as good as one."""
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, EngineNews)

@@ -11,37 +11,33 @@ from typing import Any
 
 import pytest
 
-from chat_app.chat import prompting
 from chat_app.config.settings import Settings
-from chat_app.engines import messages as news
-from chat_app.engines.bridge import EngineBridge, Generate
-from chat_app.tui.lock_turns import SHORT_S, USUAL_S
+from chat_app.engines import news
+from chat_app.engines.base import Prompt, turns_of
+from chat_app.engines.host import EngineHost
+from chat_app.engines.lock_turns import SHORT_S, USUAL_S
 from llama_core.errors import ModelFormatError, NumericalError
 from llama_core.events import Finished, LoadProgress, TextDelta, TokenEvent
 from llama_core.sampling import SamplingParams
 from tests.support.fake_engine import FakeEngine, factory_of
 
 PARAMS = SamplingParams()
-TURNS = [{"role": "user", "content": "one two three"}]
+PROMPT = Prompt(turns_of([{"role": "user", "content": "one two three"}]), (1, 1000, 1001, 1002))
 PATH = Path("model.gguf")
 
 
-def reply_to(turns: list[dict[str, str]]) -> Generate:
-    return lambda engine, cancelled: prompting.generate(engine.encode_chat(turns), PARAMS)(engine, cancelled)
-
-
 class Desk:
-    """A bridge and all the news it ever gave."""
+    """A host and all the news it ever gave."""
 
     def __init__(self, engine: FakeEngine, factory: Any = None) -> None:
         self.woken = threading.Event()
-        self.bridge = EngineBridge(self.woken.set, factory or factory_of(engine))
+        self.host = EngineHost(self.woken.set, factory or factory_of(engine))
         self.news: list[news.News] = []
 
     def until(self, found: Callable[[list[news.News]], object], timeout: float = 20.0) -> None:
         deadline = time.monotonic() + timeout
         while True:
-            self.news += self.bridge.drain()
+            self.news += self.host.drain()
             if found(self.news):
                 return
             assert time.monotonic() < deadline, self.news
@@ -84,10 +80,10 @@ def engine() -> FakeEngine:
 @pytest.fixture
 def desk(engine: FakeEngine) -> Iterator[Desk]:
     found = Desk(engine)
-    found.bridge.load(PATH, Settings())
+    found.host.load(PATH, Settings())
     yield found
     engine.gate.set()
-    found.bridge.close(timeout=20)
+    found.host.close(timeout=20)
 
 
 def test_loads_and_reports_progress(desk: Desk) -> None:
@@ -109,17 +105,17 @@ def test_each_stage_of_a_load_is_told_even_in_a_rush(engine: FakeEngine) -> None
         return engine
 
     desk = Desk(engine, factory)
-    desk.bridge.load(PATH, Settings())
+    desk.host.load(PATH, Settings())
     desk.until_kind(news.EngineReady)
     told = [item.progress.stage for item in desk.news if isinstance(item, news.Loading) and item.progress]
     assert told[-1] == "kernels"
     assert len(told) < 1000
-    desk.bridge.close(20)
+    desk.host.close(20)
 
 
 def test_a_reply_arrives_whole_and_in_order(desk: Desk, engine: FakeEngine) -> None:
     engine.script = lambda turns: " ".join(map(str, range(2000)))
-    request = desk.bridge.reply(reply_to(TURNS))
+    request = desk.host.reply(PROMPT, PARAMS)
     finished = desk.until_finished(request)
     assert finished.reason == "stop"
     assert desk.text(request) == " ".join(map(str, range(2000)))
@@ -140,21 +136,21 @@ def test_the_first_text_wakes_the_screen_at_once(desk: Desk, engine: FakeEngine)
         return pieces()
 
     engine.script = one_then_hold
-    request = desk.bridge.reply(reply_to(TURNS))
+    request = desk.host.reply(PROMPT, PARAMS)
     deadline = time.monotonic() + 20
     while not desk.text(request):
         assert desk.woken.wait(max(0.0, deadline - time.monotonic())), "never woken"
         desk.woken.clear()
-        desk.news += desk.bridge.drain()
+        desk.news += desk.host.drain()
     assert desk.text(request) == "first"
 
 
 def test_cancelling_ends_with_finished(desk: Desk, engine: FakeEngine) -> None:
     engine.script = lambda turns: ["word "] * 100_000
     engine.delay_s = 0.001
-    request = desk.bridge.reply(reply_to(TURNS))
+    request = desk.host.reply(PROMPT, PARAMS)
     desk.until(lambda seen: len(desk.text(request)) > 50)
-    desk.bridge.cancel(request)
+    desk.host.cancel(request)
     finished = desk.until_finished(request)
     assert finished.reason == "cancelled"
     assert len(finished.ids) * 5 == len(desk.text(request))
@@ -162,9 +158,9 @@ def test_cancelling_ends_with_finished(desk: Desk, engine: FakeEngine) -> None:
 
 def test_cancelling_all_reaches_what_still_waits(desk: Desk, engine: FakeEngine) -> None:
     engine.gate.clear()
-    first = desk.bridge.reply(reply_to(TURNS))
-    second = desk.bridge.reply(reply_to(TURNS))
-    desk.bridge.cancel()
+    first = desk.host.reply(PROMPT, PARAMS)
+    second = desk.host.reply(PROMPT, PARAMS)
+    desk.host.cancel()
     assert desk.until_finished(first).reason == "cancelled"
     assert desk.until_finished(second).reason == "cancelled"
 
@@ -177,19 +173,23 @@ def test_a_failure_leaves_the_engine_usable(
     desk: Desk, engine: FakeEngine, error: Exception, place: int
 ) -> None:
     engine.script = lambda turns: [*["word "] * place, error]
-    broken = desk.bridge.reply(reply_to(TURNS))
+    broken = desk.host.reply(PROMPT, PARAMS)
     failed = desk.until_kind(news.ReplyFailed)
     assert failed.request_id == broken
     assert failed.text
     assert desk.text(broken) == "word " * place
     engine.script = lambda turns: "fine"
-    request = desk.bridge.reply(reply_to(TURNS))
+    request = desk.host.reply(PROMPT, PARAMS)
     assert desk.until_finished(request).reason == "stop"
     assert desk.text(request) == "fine"
 
 
-def test_a_stream_without_an_end_is_a_failure(desk: Desk) -> None:
-    desk.bridge.reply(lambda engine, cancelled: iter([TextDelta("half")]))
+def test_a_stream_without_an_end_is_a_failure(
+    desk: Desk, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.until_kind(news.EngineReady)
+    monkeypatch.setattr(engine, "stream", lambda *prompt, **rest: iter([TextDelta("half")]))
+    desk.host.reply(PROMPT, PARAMS)
     assert "last record" in desk.until_kind(news.ReplyFailed).text
 
 
@@ -202,52 +202,52 @@ def test_a_bad_file_is_a_sentence_and_another_can_be_loaded(engine: FakeEngine) 
         return good(path, *rest)
 
     desk = Desk(engine, factory)
-    desk.bridge.load(Path("bad.gguf"), Settings())
+    desk.host.load(Path("bad.gguf"), Settings())
     assert "magic" in desk.until_kind(news.LoadFailed).text
-    desk.bridge.reply(reply_to(TURNS))
+    desk.host.reply(PROMPT, PARAMS)
     assert "No model" in desk.until_kind(news.ReplyFailed).text
-    desk.bridge.load(PATH, Settings())
+    desk.host.load(PATH, Settings())
     desk.until_kind(news.EngineReady)
-    desk.bridge.close(timeout=20)
+    desk.host.close(timeout=20)
     assert engine.closed
 
 
 def test_reset_is_reported_after_it_happened(desk: Desk, engine: FakeEngine) -> None:
-    request = desk.bridge.reply(reply_to(TURNS))
+    request = desk.host.reply(PROMPT, PARAMS)
     desk.until_finished(request)
-    desk.bridge.reset()
+    desk.host.reset()
     desk.until_kind(news.CacheReset)
     assert engine.cached == []
 
 
 def test_questions_are_answered_on_the_engines_thread(desk: Desk) -> None:
-    assert desk.bridge.ask(lambda engine: threading.current_thread().name).result(20) == "engine"
+    assert desk.host.ask(lambda engine: threading.current_thread().name).result(20) == "engine"
     with pytest.raises(ZeroDivisionError):
-        desk.bridge.ask(lambda engine: 1 // 0).result(20)
+        desk.host.ask(lambda engine: 1 // 0).result(20)
 
 
 def test_closing_does_not_wait_for_a_deaf_engine(engine: FakeEngine) -> None:
     desk = Desk(engine)
-    desk.bridge.load(PATH, Settings())
+    desk.host.load(PATH, Settings())
     desk.until_kind(news.EngineReady)
     release = threading.Event()
-    desk.bridge.ask(lambda engine: release.wait(30))
+    desk.host.ask(lambda engine: release.wait(30))
     started = time.monotonic()
-    desk.bridge.close(timeout=0.2)
+    desk.host.close(timeout=0.2)
     assert time.monotonic() - started < 10
     release.set()
-    desk.bridge.close(timeout=20)  # or its thread would reach into the tests that follow
+    desk.host.close(timeout=20)  # or its thread would reach into the tests that follow
 
 
 def test_the_lock_changes_hands_as_the_model_needs_it(engine: FakeEngine) -> None:
     engine.script = lambda turns: "three words here"
     desk = Desk(engine)
-    desk.bridge.load(PATH, Settings())
+    desk.host.load(PATH, Settings())
     desk.until_kind(news.EngineReady)
     assert sys.getswitchinterval() == pytest.approx(SHORT_S)
     for seconds, interval in ((0.0004, USUAL_S), (0.004, SHORT_S)):
         engine.step_s = seconds
-        desk.until_finished(desk.bridge.reply(reply_to(TURNS)))
+        desk.until_finished(desk.host.reply(PROMPT, PARAMS))
         assert sys.getswitchinterval() == pytest.approx(interval)
-    desk.bridge.close(timeout=20)
+    desk.host.close(timeout=20)
     assert sys.getswitchinterval() == pytest.approx(USUAL_S)

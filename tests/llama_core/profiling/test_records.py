@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from chat_app.store.durable import AppendFile
-from llama_core.profiling.lab import report, results
+from llama_core.profiling.lab import report
 from llama_core.profiling.lab.experiment import Match, Row
-from llama_core.profiling.lab.record import Record, from_line, to_line
+from llama_core.profiling.lab.records import Record, from_line, latest, read_records, to_line
 from llama_core.profiling.machine import describe_machine
 from llama_core.profiling.statistics import Interval, Spread
 
@@ -54,7 +54,7 @@ def test_a_record_comes_back_as_it_was(path: Path) -> None:
     odd = replace(RECORD, name="ödd", incomplete="stopped by Ctrl+C", run="2026-01-02T03:00:00+00:00")
     append(path, RECORD)
     append(path, odd)
-    records, passed_over = results.read(path)
+    records, passed_over = read_records(path)
     assert passed_over == []
     assert [to_line(record) for record in records] == [to_line(RECORD), to_line(odd)]
     assert [record.rows for record in records] == [RECORD.rows, RECORD.rows]
@@ -70,11 +70,11 @@ def test_after_a_torn_line_the_next_record_stands_alone(path: Path) -> None:
     append(path, RECORD)
     whole = path.read_bytes()
     path.write_bytes(whole + whole[: len(whole) // 2])  # kill -9 in the middle of a write
-    records, passed_over = results.read(path)
+    records, passed_over = read_records(path)
     assert len(records) == 1
     assert passed_over == [f"line 2 of {path} is passed over: it is cut short, as by a crash"]
     append(path, replace(RECORD, name="next"))
-    records, passed_over = results.read(path)
+    records, passed_over = read_records(path)
     assert [record.name for record in records] == ["fake", "next"]
     assert len(passed_over) == 1
 
@@ -82,7 +82,7 @@ def test_after_a_torn_line_the_next_record_stands_alone(path: Path) -> None:
 def test_a_record_that_lacks_only_its_line_end_counts(path: Path) -> None:
     path.write_text(to_line(RECORD).rstrip("\n"))
     append(path, replace(RECORD, name="next"))
-    records, passed_over = results.read(path)
+    records, passed_over = read_records(path)
     assert [record.name for record in records] == ["fake", "next"]
     assert passed_over == []
 
@@ -152,7 +152,7 @@ def test_a_damaged_or_foreign_line_is_named_and_passed_over(kind: str, path: Pat
     line, reason = DAMAGED[kind]
     data = line if isinstance(line, bytes) else line.encode()
     path.write_bytes(to_line(RECORD).encode() + data + b"\n" + to_line(RECORD).encode())
-    records, passed_over = results.read(path)
+    records, passed_over = read_records(path)
     assert len(records) == 2
     assert len(passed_over) == 1
     assert passed_over[0].startswith(f"line 2 of {path} is passed over: ")
@@ -172,7 +172,7 @@ def test_control_characters_in_a_file_reach_neither_table_nor_terminal(path: Pat
     row = replace(MEASURED, name=bad, note=bad, match=Match(True, bad))
     # Written by our own hand it stays one line, too.
     append(path, replace(RECORD, title=bad, hypothesis=bad, conclusions=(bad,), rows=(row,)))
-    ((record,), passed_over) = results.read(path)
+    ((record,), passed_over) = read_records(path)
     assert passed_over == []
     text = report.full([record])
     assert all(line.isprintable() for line in text.split("\n"))
@@ -202,9 +202,9 @@ def test_the_latest_whole_record_of_an_experiment_counts(kept: list[str], wanted
         replace(RECORD, hypothesis=text, incomplete="stopped" if text.startswith("!") else "")
         for text in kept
     ]
-    assert [record.hypothesis for record in results.latest(records)] == [wanted]
+    assert [record.hypothesis for record in latest(records)] == [wanted]
 
 
 def test_experiments_come_in_their_order() -> None:
     records = [replace(RECORD, number=number, name=f"e{number}") for number in (3, 1, 2)]
-    assert [record.number for record in results.latest(records)] == [1, 2, 3]
+    assert [record.number for record in latest(records)] == [1, 2, 3]
