@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,8 +22,10 @@ from llama_core.backends.jit.plan import NATIVE, PackedMatrix, kind_of
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint, Tensor
-from llama_core.errors import Cancelled
+from llama_core.errors import Cancelled, UnsupportedModelError
 from llama_core.events import LoadProgress
+from llama_core.profiling.bench.random_gguf import random_gguf
+from llama_core.profiling.synthetic import SMOLLM2_135M
 from llama_core.quant.dequantize import dequantize
 from llama_core.quant.table import BY_NAME, F32
 from tests.llama_core.backends.jit.conftest import aligned
@@ -208,6 +213,22 @@ def test_floats_are_far_nearer_than_8_bits(toys: SimpleNamespace) -> None:
     assert errors["file"] < 1e-4 < 1e-3 < errors["8bit"]
 
 
+@pytest.mark.parametrize("form", ["file", "8bit"])
+def test_large_numbers_are_kept_or_refused(toys: SimpleNamespace, form: str) -> None:
+    """Beyond 8.3e6 there is no float16 scale for 8 bits: as floats they compute, else the load says so."""
+    checkpoint = toys.checkpoint("F32")
+    name = "layers.1.down_proj"
+    values = checkpoint.tensors[name].to_float32()
+    values[3, 5] = 3e7
+    checkpoint = replace(checkpoint, tensors={**checkpoint.tensors, name: toys.tensor(name, values, "F32")})
+    if form == "8bit":
+        with pytest.raises(UnsupportedModelError, match=r"layers\.1\.down_proj: its numbers are too large"):
+            toys.load(checkpoint, weights=form)
+    else:
+        exact = logits(Llama(checkpoint.config, load_weights(checkpoint)))
+        np.testing.assert_allclose(logits(toys.load(checkpoint)), exact, rtol=1e-3, atol=1e-3)
+
+
 def test_types_mixed_within_a_matrix(toys: SimpleNamespace) -> None:
     """As files have them: v is of another type than q and k, up than gate; down is smaller by a type."""
     types = {"v_proj": "Q6_K", "k_proj": "F16", "up_proj": "Q5_K", "down_proj": "Q3_K", "o_proj": "BF16"}
@@ -218,3 +239,34 @@ def test_types_mixed_within_a_matrix(toys: SimpleNamespace) -> None:
     for chunk in (1, 2, 3, 7, 16):
         np.testing.assert_array_equal(logits(compiled, chunk), ours)
     np.testing.assert_array_equal(logits(toys.load(checkpoint, threads=1)), ours)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from llama_core.backends.jit import load_jit_model
+from llama_core.loaders import open_checkpoint
+
+def peak_bytes():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(x for x in lines if x.startswith("VmHWM")).split()[1])
+
+checkpoint = open_checkpoint(Path(sys.argv[1]))
+before = peak_bytes()
+model = load_jit_model(checkpoint, threads=2, kernel_cache=Path(sys.argv[2]))
+print(peak_bytes() - before, model.weights_bytes)
+model.close()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc")
+def test_loading_takes_little_more_than_the_packed_weights(tmp_path: Path, kernel_cache: Path) -> None:
+    """The file's pages are let go while they are packed: they count as the process's memory."""
+    shape = replace(SMOLLM2_135M, n_layers=12)
+    path = random_gguf(tmp_path / "model.gguf", shape, "Q4_K_M")
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(path), str(kernel_cache)], capture_output=True, text=True, check=True
+    )
+    more, weights = map(int, done.stdout.split())
+    assert weights > 40 << 20
+    assert more - weights < 30 << 20, (more, weights)
