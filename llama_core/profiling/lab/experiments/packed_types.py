@@ -119,8 +119,8 @@ EXPERIMENT = Experiment(
     name="quants",
     title="K-quants from their own bits",
     hypothesis="A decoded token waits for its weights: Q4_K and Q6_K in 4.6 and 6.6 bits a weight instead of "
-    "8.5 make it at least 1.2 times as fast, with nothing lost of the file's numbers, and unpacking them costs "
-    "a prompt at most a fifth of its rate",
+    "8.5 make it at least 1.2 times as fast, with nothing lost of the file's numbers, and unpacking them "
+    "costs a prompt at most a fifth of its rate",
     refuted_if="decoding gains less than 1.2x, a prompt loses more than a fifth, or the logits are further "
     "from NumPy's float32 than those of 8-bit blocks",
     cases=cases,
