@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from llama_core.backends.jit.model import JitLlama
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.config import ModelConfig
-from llama_core.profiling.bench.random_gguf import random_blocks
 from llama_core.profiling.lab.experiment import Case, Claim, Experiment, LabContext, Match, NotMeasured
 from llama_core.profiling.lab.experiments.kernels import all_logits, divergence
 from llama_core.profiling.lab.experiments.models import compiled_model, numpy_model, token_ids
 from llama_core.profiling.lab.experiments.scaling import Decoding, prefill
+from llama_core.profiling.random_gguf import random_blocks
 from llama_core.profiling.synthetic import NoTokenizer, random_checkpoint
 from llama_core.quant.table import BY_NAME, F32
 

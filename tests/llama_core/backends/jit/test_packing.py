@@ -24,7 +24,7 @@ from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.errors import Cancelled, UnsupportedModelError
 from llama_core.events import LoadProgress
-from llama_core.profiling.bench.random_gguf import random_gguf
+from llama_core.profiling.random_gguf import random_gguf
 from llama_core.profiling.synthetic import SMOLLM2_135M
 from llama_core.quant.dequantize import dequantize
 from llama_core.quant.table import BY_NAME, F32
@@ -261,7 +261,7 @@ model.close()
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc")
 def test_loading_takes_little_more_than_the_packed_weights(tmp_path: Path, kernel_cache: Path) -> None:
-    """The file's pages are let go while they are packed: they count as the process's memory."""
+    """Of the file, little is held at a time."""
     shape = replace(SMOLLM2_135M, n_layers=12)
     path = random_gguf(tmp_path / "model.gguf", shape, "Q4_K_M")
     done = subprocess.run(
