@@ -49,7 +49,7 @@ class ChatProvider(Provider):
         self._n_chats = len(found)
         for model in await asyncio.to_thread(local_models):
             name = clean_line(model.name, 60)
-            found.append((f"Model: {name}", "Switch to this model", partial(app.find_model, model.name)))
+            found.append((f"Model: {name}", "Switch to this model", partial(app.models.find, model.name)))
         self._entries = found
 
     async def discover(self) -> Hits:
