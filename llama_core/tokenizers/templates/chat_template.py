@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llama_core.tokenizers.added_tokens import TokenMatcher
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.templates.guard import Guard, unused_character
 from llama_core.tokenizers.templates.worker import SHARED, TemplateWorker
@@ -55,15 +54,14 @@ class ChatTemplate:
         """Token ids of the conversation. Special tokens are those of the template's own text: a message that
         spells one keeps it as text. The begin token is added where the tokenizer asks for it and the
         template has not written it. Raises TemplateError like `render`."""
-        # A token of one character cannot be broken by a mark, so a template cannot have it either.
-        special = {text: i for text, i in tokenizer.special_tokens.items() if len(text) > 1}
+        special = [text for text in tokenizer.special_tokens if len(text) > 1]
         texts = [text for message in messages for text in message.values()]
         mark = unused_character([self.source, self.bos_token, self.eos_token, *special, *texts])
         marked = Guard(special).mark_messages(messages, mark)
         rendered = self.render(marked, add_generation_prompt=add_generation_prompt)
         parts = [
             part if isinstance(part, int) else part.replace(mark, "")
-            for part in TokenMatcher(special).split(rendered)
+            for part in tokenizer.split_special(rendered)
         ]
         ids = tokenizer.encode_parts([part for part in parts if part != ""])
         bos_id = tokenizer.bos_id

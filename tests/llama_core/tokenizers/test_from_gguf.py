@@ -51,8 +51,8 @@ def test_a_sound_one() -> None:
         ("token_type", ["1", "1", "1", "1"]),
         ("merges", ...),
         ("merges", np.zeros(4, np.int32)),
-        ("bos_token_id", 4),
-        ("eos_token_id", -2),
+        ("eos_token_ids", 3),
+        ("eos_token_ids", np.zeros(2, np.float32)),
         ("eos_token_id", "3"),
         ("eos_token_id", True),
         ("add_bos_token", 1),
@@ -70,9 +70,27 @@ def test_an_unknown_kind_is_refused_by_name(key: str, value: str) -> None:
         build(**{key: value})
 
 
+@pytest.mark.parametrize("value", [4, 99_999, -2])
+@pytest.mark.parametrize("role", ["bos", "eos", "eot", "eom", "unknown"])
+def test_an_id_outside_the_vocabulary_is_told_and_its_default_used(
+    role: str, value: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = f"{role}_token_id"
+    scored = {"model": "llama", "scores": np.zeros(4, np.float32)}
+    for more in ({}, scored):
+        caplog.clear()
+        tokenizer, default = build(**more, **{key: value}), build(**more, **{key: ...})
+        assert (tokenizer.bos_id, tokenizer.eos_id) == (default.bos_id, default.eos_id)
+        assert tokenizer.stop_ids == default.stop_ids
+        if more or role != "unknown":
+            assert f"tokenizer.ggml.{key}: id {value} is outside the vocabulary of 4" in caplog.text
+
+
 def test_end_tokens() -> None:
     assert build(eot_token_id=1, eom_token_id=2).stop_ids == {1, 2, 3}
     assert build(token_type=..., eos_token_id=...).stop_ids == frozenset()
+    ids = np.array([0, 2, 7], np.int32)  # 7 is no token's
+    assert build(eos_token_ids=ids).stop_ids == {0, 2, 3}
 
 
 def test_ids_that_a_file_of_scores_leaves_out() -> None:
