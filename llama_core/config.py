@@ -11,6 +11,15 @@ MAX_LAYERS = 1024
 MAX_WIDTH = 1 << 20
 MAX_VOCAB = 1 << 24
 
+_OFF_AT_ZERO = (
+    "sliding_window",
+    "window_rope_theta",
+    "attention_scale",
+    "attention_softcap",
+    "temperature_beta",
+    "logit_softcap",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class RopeScaling:
@@ -32,7 +41,7 @@ class RopeScaling:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Every number that shapes a Llama-family model.
+    """Every number that shapes a model; `architectures` says what is computed from them.
 
     Raises `ValueError` naming the field when a number cannot belong to a model; loaders turn it into
     `ModelFormatError` with the file's name.
@@ -54,6 +63,17 @@ class ModelConfig:
     attention_bias: bool = False  # a bias on q, k and v (qwen2)
     qk_norm: bool = False  # RMSNorm over each head of q and k before RoPE (qwen3)
     sliding_window: int = 0  # 0: full attention
+    window_layers: tuple[bool, ...] = ()  # which layers have the window; empty: all
+    window_rope_theta: float = 0.0  # rope_theta, unscaled, of layers with a window; 0: the same as the others
+    rope_layers: tuple[bool, ...] = ()  # which layers have positions; empty: all
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0  # on what each sub-layer adds
+    attention_scale: float = 0.0  # on the scores; 0: 1 / sqrt(head_dim)
+    attention_softcap: float = 0.0  # 0: none
+    temperature_beta: float = 0.0  # queries times 1 + beta * log(1 + floor(position / length)); 0: none
+    temperature_length: int = 0
+    logit_divisor: float = 1.0
+    logit_softcap: float = 0.0  # 0: none
     architecture: str = "llama"
     name: str = ""
 
@@ -76,10 +96,21 @@ class ModelConfig:
             raise ValueError(f"n_heads {self.n_heads} is no multiple of n_kv_heads {self.n_kv_heads}")
         if self.head_dim % 2 or self.rope_dim % 2 or not 0 <= self.rope_dim <= self.head_dim:
             raise ValueError(f"head_dim {self.head_dim} and rope_dim {self.rope_dim} must be even and fit")
-        for field in ("norm_eps", "rope_theta"):
+        for field in ("norm_eps", "rope_theta", "embedding_scale", "residual_scale", "logit_divisor"):
             value = getattr(self, field)
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{field} is {value}, expected a positive number")
+        for field in _OFF_AT_ZERO:
+            value = getattr(self, field)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{field} is {value}, expected 0 or a positive number")
+        for field in ("window_layers", "rope_layers"):
+            if len(getattr(self, field)) not in (0, self.n_layers):
+                raise ValueError(
+                    f"{field} has {len(getattr(self, field))} entries for {self.n_layers} layers"
+                )
+        if self.temperature_beta and self.temperature_length < 1:
+            raise ValueError(f"temperature_length is {self.temperature_length}, expected 1 or more")
 
     @property
     def q_dim(self) -> int:

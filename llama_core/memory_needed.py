@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from llama_core.architectures import describe
 from llama_core.backends.jit.plan import plan_packing, shape_problem
 from llama_core.checkpoint import Tensor
 from llama_core.config import ModelConfig
@@ -19,7 +20,7 @@ def memory_needed(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[st
     these `mapped_bytes`, pages of the file that are read while the model runs and that the system may drop.
     `problem` says instead why a backend cannot run the model.
 
-    tensors: names and shapes as in `checkpoint.py`, checked.
+    tensors: by our names, checked.
     """
     as_float32 = 4 * sum(math.prod(tensor.shape) for tensor in tensors.values())
     needed = {"numpy": _of_backend(config, as_float32, 0)}
@@ -34,7 +35,7 @@ def memory_needed(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[st
 
 def _of_backend(config: ModelConfig, weights_bytes: int, mapped_bytes: int) -> dict[str, Any]:
     context = min(config.max_seq_len, CHAT_CONTEXT)
-    kv_bytes = context * config.n_layers * 2 * config.kv_dim * 4
+    kv_bytes = 4 * context * sum(2 * layer.attention.kv_dim for layer in describe(config).layers)
     return {
         "weights_bytes": weights_bytes,
         "kv_bytes": kv_bytes,

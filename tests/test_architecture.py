@@ -52,7 +52,7 @@ FORBIDDEN = [
     ("llama_core/engine/engine.py", ("llama_core.tokenizers", "llama_core.loaders")),
     (
         "chat_app/tui/widgets",
-        ("llama_core.engine.engine", "llama_core.engine.text", "chat_app.engines.bridge"),
+        ("llama_core.engine.engine", "llama_core.engine.text", "chat_app.engines.host"),
     ),
     ("chat_app/chat/conversation.py", ("textual", "llama_core")),
     ("chat_app/chat", ("textual", "chat_app.tui.widgets", "chat_app.tui.screens")),

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from chat_app.batch.format import BadLine, BatchJob, parse_job, short
+from chat_app.batch.format import BadLine, BatchJob, parse_job
 from chat_app.batch.identity import Computation, ModelIdentity
 from chat_app.batch.output import BatchOutput, Recorded
 from chat_app.batch.reader import MAX_LINE_BYTES, Line
+from chat_app.openai.requests import short
 from chat_app.text.errors import UsageError
 
 

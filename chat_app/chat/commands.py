@@ -1,100 +1,374 @@
-"""The commands one types: names, usage, help, and what a line means. Knows no screen."""
+"""The slash commands. Each is one function; who runs it is its `Host`: the screen, or the line chat."""
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from chat_app.chat.conversation import Message
+from chat_app.chat.slash import Argument, CommandTable, words
+from chat_app.chat.view import Severity
+from chat_app.config.settings import PARAMETERS, parameter_values, set_parameter
+from chat_app.text.code_blocks import code_blocks
+from chat_app.text.errors import nearest
+from chat_app.text.formatting import verbose_timings
+from chat_app.text.sanitize import clean_line
+
+if TYPE_CHECKING:
+    from chat_app.chat.controller import ChatController
+
+SLASH = CommandTable()
+TITLE_LENGTH = 120
 
 
-@dataclass(frozen=True, slots=True)
-class SlashCommand:
-    """`name` with its other names; `usage` shows arguments; the screen's handler is `do_<handler>`."""
-
-    name: str
-    usage: str
-    help: str
-    aliases: tuple[str, ...] = ()
+class Host(Protocol):
+    """What every command may use. Texts are from outside: the host makes them inert."""
 
     @property
-    def handler(self) -> str:
-        return f"do_{self.name[1:]}"
+    def session(self) -> ChatController: ...
+
+    def note(self, text: str, severity: Severity = "information") -> None:
+        """A sentence for the user."""
+
+    def show_text(self, title: str, text: str) -> None:
+        """Something to read."""
+
+    def show_help(self) -> None:
+        """All commands, and keys where there are any."""
+
+    def use_model(self, name: str) -> None:
+        """Another model in this one's place."""
+
+    def export(self, target: str) -> None:
+        """Write the chat to a file."""
+
+    def spawn(self, work: Any) -> None:
+        """Run a coroutine beside the caller; what goes wrong in it is told."""
+
+    def leave(self) -> None:
+        """End; the chat can be resumed."""
 
 
-COMMANDS: tuple[SlashCommand, ...] = (
-    SlashCommand("/help", "/help", "All keys and commands", ("/?",)),
-    SlashCommand("/new", "/new", "Start a new chat; this one stays in the history", ("/clear",)),
-    SlashCommand("/reset", "/reset", "Empty the KV cache; the transcript stays"),
-    SlashCommand("/set", "/set parameter NAME VALUE | system TEXT", "Change a parameter"),
-    SlashCommand("/show", "/show info | parameters | system | template", "What is set, and the model"),
-    SlashCommand("/model", "/model [NAME|FILE]", "Switch the model, or choose one", ("/load",)),
-    SlashCommand("/system", "/system [TEXT]", "Set the system prompt; without a text show it"),
-    SlashCommand("/regen", "/regen", "Draw the last reply again, beside the old one", ("/regenerate",)),
-    SlashCommand("/continue", "/continue", "Go on with the last reply"),
-    SlashCommand("/edit", "/edit", "Edit your last message: a new branch"),
-    SlashCommand("/branch", "/branch [N]", "Go back N messages and branch there"),
-    SlashCommand("/copy", "/copy [code [N]]", "Copy the last reply, or its Nth code block"),
-    SlashCommand("/export", "/export [FILE]", "Write the chat: .md, .json, .jsonl or .svg by the ending"),
-    SlashCommand("/save", "/save", "Write to disk what could not be written"),
-    SlashCommand("/history", "/history", "All chats: open, continue, delete"),
-    SlashCommand("/search", "/search TEXT", "Find a text in all chats"),
-    SlashCommand("/rename", "/rename TITLE", "Give the chat a title", ("/title",)),
-    SlashCommand("/tokens", "/tokens [TEXT]", "How the model splits a text, or the last message"),
-    SlashCommand("/inspect", "/inspect", "Each token of the last reply: probability, alternatives"),
-    SlashCommand("/stats", "/stats", "What the last reply cost"),
-    SlashCommand("/settings", "/settings", "All parameters on one screen"),
-    SlashCommand("/theme", "/theme [NAME]", "Change the colours"),
-    SlashCommand("/quit", "/quit", "Leave; the chat can be resumed", ("/bye", "/exit")),
+class ScreenHost(Host, Protocol):
+    """What commands that need a screen use beside that."""
+
+    def copy(self, text: str) -> None: ...
+    def edit(self, message_id: str) -> None: ...
+    def inspect(self, message_id: str) -> None: ...
+    def show_tokens(self, text: str) -> Awaitable[None]: ...
+    def show_history(self, query: str) -> None: ...
+    def show_settings(self) -> None: ...
+    def choose_model(self) -> None: ...
+    def choose_theme(self) -> None: ...
+    def themes(self) -> Iterable[str]: ...
+    def use_theme(self, name: str) -> None: ...
+
+
+def last(host: Host, role: str) -> Message | None:
+    """The newest message of a role on the path."""
+    return next((one for one in reversed(host.session.path()) if one.role == role), None)
+
+
+def last_reply(host: Host) -> Message:
+    """Raises ValueError with a sentence where there is none."""
+    message = last(host, "assistant")
+    if message is None:
+        raise ValueError("There is no reply yet.")
+    return message
+
+
+def read_number(text: str) -> int:
+    """A number from 1 up. Raises ValueError with a phrase."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{text!r} is no number from 1 up")
+    return int(text)
+
+
+@SLASH.command("/help", "/?", palette="Keys and commands")
+def show_help(host: Host) -> None:
+    """All keys and commands."""
+    host.show_help()
+
+
+# Chats.
+
+
+@SLASH.command("/new", "/clear", palette="New chat")
+def new(host: Host) -> None:
+    """Start a new chat; this one stays in the history."""
+    host.spawn(host.session.new_chat())
+
+
+@SLASH.command("/history", palette="Chats", needs_screen=True)
+def history(host: ScreenHost) -> None:
+    """All chats: open, continue, delete."""
+    host.show_history("")
+
+
+@SLASH.command("/search", argument=Argument("TEXT"), needs_screen=True)
+def search(host: ScreenHost, text: str) -> None:
+    """Find a text in all chats."""
+    host.show_history(text)
+
+
+@SLASH.command("/rename", "/title", argument=Argument("TITLE"))
+async def rename(host: Host, title: str) -> None:
+    """Give the chat a title."""
+    await host.session.saver.set_title(clean_line(title, TITLE_LENGTH))
+    host.session.view.show_state()
+
+
+@SLASH.command("/save")
+async def save(host: Host) -> None:
+    """Write to disk what could not be written."""
+    if await host.session.saver.retry():
+        kept = host.session.settings.save
+        host.note("Every message is on disk." if kept else "This chat is not kept.")
+
+
+@SLASH.command("/export", argument=Argument("[FILE]"), palette="Export as Markdown")
+def export(host: Host, target: str | None) -> None:
+    """Write the chat: .md, .json, .jsonl or .svg by the ending."""
+    host.export(target or "")
+
+
+@SLASH.command("/quit", "/bye", "/exit", palette="Quit")
+def leave(host: Host) -> None:
+    """Leave; the chat can be resumed."""
+    host.leave()
+
+
+# The model and what it is told.
+
+
+@SLASH.command("/reset", palette="Reset the KV cache")
+def reset(host: Host) -> None:
+    """Empty the KV cache; the transcript stays."""
+    host.session.reset_cache()
+
+
+@SLASH.command("/model", "/load", argument=Argument("[NAME|FILE]"), palette="Model", needs_screen=True)
+def model(host: ScreenHost, name: str | None) -> None:
+    """Switch the model, or choose one."""
+    if name:
+        host.use_model(name)
+    else:
+        host.choose_model()
+
+
+@SLASH.command("/system", argument=Argument("[TEXT]"))
+def system(host: Host, text: str | None) -> None:
+    """Set the system prompt; without a text show it."""
+    if text:
+        host.session.set_system(text)
+    else:
+        host.show_text("System prompt", host.session.settings.system or "(none)")
+
+
+def read_setting(text: str) -> tuple[str, str]:
+    """The name of a parameter, or "system"; and the text behind it. ollama's `parameter` may be left out."""
+    name, _, value = text.partition(" ")
+    if name.lower() == "parameter":
+        name, _, value = value.strip().partition(" ")
+    known = [*PARAMETERS, "system"]
+    if name.lower() not in known:
+        raise ValueError(f"There is no parameter {name!r}.{nearest(name, known)}")
+    return name.lower(), value.strip()
+
+
+def offer_settings(host: Host, typed: str) -> list[tuple[str, str]]:
+    """Parameters with what they are now; none once a value is being typed."""
+    behind = typed.lower().removeprefix("parameter ").lstrip()
+    values = parameter_values(host.session.settings)
+    rows = [(f"{name} ", f"{shown(values[name])} · {row.help}") for name, row in PARAMETERS.items()]
+    return [row for row in [*rows, ("system ", "the system prompt")] if row[0].startswith(behind)]
+
+
+def shown(value: object) -> str:
+    return "default" if value is None else str(value)
+
+
+@SLASH.command("/set", argument=Argument("NAME VALUE | system TEXT", read_setting, offer_settings))
+def change(host: Host, named: tuple[str, str]) -> None:
+    """Change a parameter; without a value show it."""
+    name, text = named
+    session = host.session
+    if name == "system":
+        session.set_system(text)
+        return
+    if not text:
+        row = PARAMETERS[name]
+        host.note(f"{name} is {shown(row.of(session.settings))}. It may be {row.expected}: {row.help}.")
+        return
+    settings = set_parameter(session.settings, name, text)
+    again = settings.ctx_size != session.settings.ctx_size
+    session.change_settings(settings)
+    if name != "num_ctx":
+        host.note(f"{name} is {shown(PARAMETERS[name].of(settings))}, from the next reply on.")
+    elif not again:
+        host.note(f"num_ctx is {text} already.")
+    elif session.generating:
+        host.note("The context changes when this reply is done.")
+    elif session.info is None and session.loading is None:
+        host.note("num_ctx counts from the next model on.")
+
+
+def show_parameters(host: Host) -> None:
+    values = parameter_values(host.session.settings)
+    host.show_text("Parameters", "\n".join(f"{name:<16}{shown(value)}" for name, value in values.items()))
+
+
+def show_template(host: Host) -> None:
+    info = host.session.info
+    text = (info.template if info else "") or "(this model has no chat template)"
+    host.show_text("Chat template", text)
+
+
+def show_model(host: Host) -> None:
+    info = host.session.info
+    if info is None:
+        raise ValueError("No model is loaded.")
+    rows = {
+        "file": info.path,
+        "architecture": info.architecture,
+        "size": f"{info.file_bytes:,} bytes",
+        "context": f"{info.ctx_size:,} tokens",
+        "tokenizer": info.tokenizer,
+        "backend": f"{info.backend}, {info.threads} threads",
+        "template": "yes" if info.has_template else "no: plain completion",
+    }
+    host.show_text(info.name, "\n".join(f"{name:<16}{value}" for name, value in rows.items()))
+
+
+_SHOWN: dict[str, tuple[str, Callable[[Host], None]]] = {
+    "info": ("the model: file, shapes, backend", show_model),
+    "parameters": ("what is set", show_parameters),
+    "system": ("the system prompt", lambda host: system(host, None)),
+    "template": ("the model's chat template", show_template),
+}
+
+
+def read_topic(text: str) -> Callable[[Host], None]:
+    topic = {"parameter": "parameters"}.get(text.lower(), text.lower())
+    if topic not in _SHOWN:
+        raise ValueError(f"{text!r} is nothing to show")
+    return _SHOWN[topic][1]
+
+
+@SLASH.command(
+    "/show",
+    argument=Argument(
+        f"[{' | '.join(_SHOWN)}]", read_topic, words(*((name, about) for name, (about, _) in _SHOWN.items()))
+    ),
+    palette="Model information",
 )
-BY_NAME = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}
+def show(host: Host, topic: Callable[[Host], None] | None) -> None:
+    """What is set, and the model."""
+    (topic or show_model)(host)
 
 
-class UnknownCommandError(ValueError):
-    """No such command; the message names the nearest."""
+@SLASH.command("/settings", palette="Settings", needs_screen=True)
+def settings(host: ScreenHost) -> None:
+    """All parameters on one screen."""
+    host.show_settings()
 
 
-def is_command(text: str) -> bool:
-    """Whether a prompt is a command: it starts with a slash and a word ("/usr/bin is..." is none)."""
-    word = text.split(maxsplit=1)[0] if text.strip() else ""
-    return word == "/?" or (word.startswith("/") and "/" not in word[1:] and "\n" not in text.strip("\n"))
+def offer_themes(host: ScreenHost, typed: str) -> list[tuple[str, str]]:
+    return [(name, "") for name in sorted(host.themes()) if name.startswith(typed)]
 
 
-def parse(text: str) -> tuple[SlashCommand, str]:
-    """The command and its argument. Raises UnknownCommandError."""
-    name, _, argument = text.strip().partition(" ")
-    command = BY_NAME.get(name.lower())
-    if command is None:
-        near = difflib.get_close_matches(name.lower(), BY_NAME, n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]}?" if near else " /help lists them."
-        raise UnknownCommandError(f"There is no command {name}.{hint}")
-    return command, argument.strip()
+@SLASH.command(
+    "/theme", argument=Argument("[NAME]", completion=offer_themes), palette="Theme", needs_screen=True
+)
+def theme(host: ScreenHost, name: str | None) -> None:
+    """Change the colours."""
+    if name is None:
+        host.choose_theme()
+    elif name in host.themes():
+        host.use_theme(name)
+    else:
+        raise ValueError(f"There is no theme {name!r}.{nearest(name, host.themes())} /theme alone shows all.")
 
 
-def offers(text: str) -> list[SlashCommand]:
-    """The commands that `text` may become; the command itself once an argument is typed."""
-    if not text.startswith("/") or "\n" in text:
-        return []
-    typed, space, _ = text.lower().partition(" ")
-    if space:
-        return [BY_NAME[typed]] if typed in BY_NAME else []
-    return [
-        command
-        for command in COMMANDS
-        if any(name.startswith(typed) for name in (command.name, *command.aliases))
-    ]
+# Replies.
 
 
-def code_blocks(markdown: str) -> list[str]:
-    """The contents of a reply's fenced code blocks; an open fence at the end counts."""
-    blocks: list[str] = []
-    lines: list[str] = []
-    fence = ""
-    for line in markdown.splitlines():
-        mark = line.lstrip()
-        if not fence and mark.startswith(("```", "~~~")):
-            fence, lines = mark[: len(mark) - len(mark.lstrip(mark[0]))], []
-        elif fence and mark.startswith(fence) and not mark.strip(fence[0] + " "):
-            blocks.append("\n".join(lines))
-            fence = ""
-        elif fence:
-            lines.append(line)
-    return [*blocks, "\n".join(lines)] if fence else blocks
+@SLASH.command("/regen", "/regenerate", palette="Another reply")
+def regenerate(host: Host) -> None:
+    """Another reply to the same question, beside the old one."""
+    host.spawn(host.session.branches.regenerate(last_reply(host).id))
+
+
+@SLASH.command("/continue", palette="Continue the reply")
+def go_on(host: Host) -> None:
+    """Go on with the last reply."""
+    host.spawn(host.session.branches.continue_reply(last_reply(host).id))
+
+
+@SLASH.command("/edit", needs_screen=True)
+def edit(host: ScreenHost) -> None:
+    """Edit your last message: a new branch."""
+    message = last(host, "user")
+    if message is None:
+        raise ValueError("There is no message to edit yet.")
+    host.edit(message.id)
+
+
+@SLASH.command("/branch", argument=Argument("[N]", read_number))
+def branch(host: Host, back: int | None) -> None:
+    """Go back N messages and branch there."""
+    path = host.session.path()
+    back = back or 1
+    if back >= len(path):
+        raise ValueError(f"The chat has {len(path)} messages, so one can go back fewer than that.")
+    host.session.branches.branch(path[-1 - back].id)
+
+
+def read_block(text: str) -> int:
+    """The number of a code block."""
+    what, _, number = text.partition(" ")
+    if what.lower() != "code":
+        raise ValueError(f"{text!r} is nothing to copy")
+    return read_number(number.strip() or "1")
+
+
+@SLASH.command(
+    "/copy",
+    argument=Argument("[code [N]]", read_block, words(("code", "the reply's Nth block of code"))),
+    palette="Copy the last reply",
+    needs_screen=True,
+)
+def copy(host: ScreenHost, block: int | None) -> None:
+    """Copy the last reply, or its Nth code block."""
+    reply = last_reply(host)
+    if block is None:
+        host.copy(reply.content)
+        return
+    blocks = code_blocks(reply.content)
+    if block > len(blocks):
+        raise ValueError(f"The last reply has {len(blocks)} code blocks.")
+    host.copy(blocks[block - 1])
+
+
+@SLASH.command("/tokens", argument=Argument("[TEXT]"), needs_screen=True)
+async def tokens(host: ScreenHost, text: str | None) -> None:
+    """How the model splits a text, or the last message."""
+    path = host.session.path()
+    if text is None and not path:
+        raise ValueError("There is no message yet. As in: /tokens TEXT")
+    await host.show_tokens(text if text is not None else path[-1].content)
+
+
+@SLASH.command("/inspect", palette="Inspect tokens", needs_screen=True)
+def inspect(host: ScreenHost) -> None:
+    """Each token of the last reply: probability, alternatives."""
+    host.inspect(last_reply(host).id)
+
+
+@SLASH.command("/stats", palette="What the last reply cost")
+def stats(host: Host) -> None:
+    """What the last reply cost."""
+    timings = last_reply(host).x.get("timings")
+    if not isinstance(timings, dict):
+        raise ValueError("The last reply has no timings.")
+    host.show_text("The last reply", verbose_timings(timings, host.session.load_s))

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
+from chat_app.engines.base import Turn
+
 Role = Literal["system", "user", "assistant"]
 Status = Literal["complete", "partial", "stopped", "failed"]
 
@@ -182,26 +184,43 @@ class Conversation:
         found.reverse()
         return found
 
-    def to_messages(self, system: str | None, upto: str | None = None) -> list[dict[str, str]]:
-        """The turns of the path (to `upto`, else to the tip) as the engine's `chat` takes them.
+    def turns(self, system: str | None, upto: str | None = None, first: str = "") -> list[Turn]:
+        """The path (to `upto`, else to the tip) as an engine takes it.
 
-        `system` replaces a system message of the path, the empty one removes it, None keeps it. The text of
+        `system` replaces a system message of the path, the empty one removes it, None keeps it. `first` names
+        the first message that is sent; what stands above it is left out, the system prompt aside. The text of
         partial and stopped replies is sent; replies that failed or hold no text are left out. Two user turns
         that then stand side by side are joined, because many chat templates insist that roles alternate.
         """
-        turns: list[dict[str, str]] = []
+        path = self.path(upto)
+        start = next((at for at, message in enumerate(path) if message.id == first), 0)
+        turns: list[Turn] = []
         if system:
-            turns.append({"role": "system", "content": system})
-        for message in self.path(upto):
+            turns.append(Turn("system", system))
+        for at, message in enumerate(path):
             if message.role == "system" and system is not None:
+                continue
+            if at < start and message.role != "system":
                 continue
             if message.role == "assistant" and (message.status == "failed" or not message.content):
                 continue
-            if turns and message.role == "user" and turns[-1]["role"] == "user":
-                turns[-1]["content"] += "\n\n" + message.content
+            if turns and message.role == "user" and turns[-1].role == "user":
+                turns[-1] = replace(turns[-1], content=f"{turns[-1].content}\n\n{message.content}")
             else:
-                turns.append({"role": message.role, "content": message.content})
+                turns.append(Turn(message.role, message.content, token_ids(message), message.id))
         return turns
+
+    def to_messages(self, system: str | None, upto: str | None = None) -> list[dict[str, str]]:
+        """`turns` in OpenAI's form."""
+        return [turn.to_message() for turn in self.turns(system, upto)]
+
+
+def token_ids(message: Message) -> tuple[int, ...]:
+    """The tokens that a reply was written with; none where they were not kept, or are damaged."""
+    ids = message.x.get("ids")
+    if isinstance(ids, list | tuple) and all(type(one) is int for one in ids):
+        return tuple(ids)
+    return ()
 
 
 def as_role(text: object) -> Role | None:

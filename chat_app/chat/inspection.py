@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llama_core.engine.text import TextEngine
+    from chat_app.engines.base import TokenAccess
 
 TOP_N = 10
 
@@ -37,33 +37,30 @@ class TokenLook:
     top: tuple[Alternative, ...]
 
 
-def look(engine: TextEngine, prompt_ids: Sequence[int], ids: Sequence[int], index: int) -> TokenLook:
+def look(tokens: TokenAccess, prompt_ids: Sequence[int], ids: Sequence[int], index: int) -> TokenLook:
     """The distribution from which `ids[index]` came, after `prompt_ids` and the ids before it.
 
     Raises what the engine raises (ContextFullError, NumericalError).
     """
     import numpy as np
 
-    logits = engine.engine.prompt_logits([*prompt_ids, *ids[:index]]).astype(np.float64)
+    logits = tokens.logits([*prompt_ids, *ids[:index]]).astype(np.float64)
     weights = np.exp(logits - logits.max())
     probabilities = weights / weights.sum()
     seen = probabilities[probabilities > 0]
     order = np.argsort(-probabilities, kind="stable")[:TOP_N]
     token = ids[index]
 
-    def alternative(token_id: int) -> Alternative:
-        tokenizer = engine.tokenizer
-        return Alternative(
-            token_id,
-            tokenizer.token_text(token_id),
-            tokenizer.token_bytes(token_id),
-            float(probabilities[token_id]),
+    def alternatives(*ids: int) -> tuple[Alternative, ...]:
+        described = tokens.describe(ids)
+        return tuple(
+            Alternative(one.id, one.text, one.raw, float(probabilities[one.id])) for one in described
         )
 
     return TokenLook(
         index,
-        alternative(token),
+        alternatives(token)[0],
         int((probabilities > probabilities[token]).sum()) + 1,
         float(-(seen * np.log2(seen)).sum()),
-        tuple(alternative(int(one)) for one in order),
+        alternatives(*map(int, order)),
     )

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from chat_app.chat.conversation import Conversation, Message
-from chat_app.chat.prompting import prepare
+from chat_app.chat.conversation import Conversation, Message, token_ids
+from chat_app.engines.base import Engine, NotCapableError, Prompt, PromptRequest, TokenAccess, Turn
 from llama_core.errors import LlamaCoreError
 from llama_core.events import TokenEvent
 from llama_core.sampling_params import SamplingParams
-
-if TYPE_CHECKING:
-    from llama_core.engine.text import TextEngine
 
 Outcome = Literal["same", "different", "impossible", "cancelled"]
 
@@ -49,32 +46,39 @@ class ReplayedReply:
 
 
 def replay_chat(
-    engine: TextEngine, conversation: Conversation, cancelled: Callable[[], bool] = lambda: False
+    engine: Engine, conversation: Conversation, cancelled: Callable[[], bool] = lambda: False
 ) -> Iterator[ReplayedReply]:
     """Replay every reply of every branch, in the order they were made, each yielded when it is done.
 
     The engine is emptied first, and before each reply that was made with an empty cache: products of other
     shapes round differently, so on a backend that is not bit-exact a reused cache must be reused again.
+    Raises NotCapableError where the engine gives no tokens.
     """
+    if engine.tokens is None:
+        raise NotCapableError(f"{engine.info.name} gives no tokens that could be compared.")
     engine.reset()
     for message in list(conversation):
         if message.role != "assistant" or not (message.content or message.x.get("ids")):
             continue
         if cancelled():
             return
-        yield _replay_reply(engine, conversation, message, cancelled)
+        yield _replay_reply(engine, engine.tokens, conversation, message, cancelled)
 
 
 def _replay_reply(
-    engine: TextEngine, conversation: Conversation, message: Message, cancelled: Callable[[], bool]
+    engine: Engine,
+    tokens: TokenAccess,
+    conversation: Conversation,
+    message: Message,
+    cancelled: Callable[[], bool],
 ) -> ReplayedReply:
-    stored = _stored_ids(message.x)
-    if stored is None:
+    stored = list(token_ids(message))
+    if not stored and not _was_empty(message.x):
         return ReplayedReply(message, "impossible", 0, 0, reason="its tokens were not saved")
     try:
         params = _parameters(message.x)
         start = _continued_at(message.x, len(stored))
-        prompt = _prompt_ids(engine, conversation, message, params, stored[:start])
+        prompt = _prompt(engine, tokens, conversation, message, params, stored[:start])
         if _timings(message.x).get("cache_n") == 0:
             engine.reset()
         replayed, ended = _run(engine, prompt, params, stored[start:], cancelled)
@@ -87,20 +91,20 @@ def _replay_reply(
         return ReplayedReply(message, "same", matched, len(stored))
     there = replayed[matched - start :][:1]
     return ReplayedReply(
-        message, "different", matched, len(stored), _divergence(engine, stored, there, matched, ended)
+        message, "different", matched, len(stored), _divergence(tokens, stored, there, matched, ended)
     )
 
 
 def _run(
-    engine: TextEngine,
-    prompt: list[int],
+    engine: Engine,
+    prompt: Prompt,
     params: SamplingParams,
     stored: list[int],
     cancelled: Callable[[], bool],
 ) -> tuple[list[int], bool]:
     """Generate to one token past the stored ones, or to the first that differs; whether the reply ended."""
     replayed: list[int] = []
-    events = engine.generate(prompt, params, cancelled=cancelled)
+    events = engine.stream(prompt, params, cancelled=cancelled)
     for event in events:
         if not isinstance(event, TokenEvent):
             continue
@@ -112,10 +116,10 @@ def _run(
 
 
 def _divergence(
-    engine: TextEngine, stored: list[int], there: list[int], position: int, ended: bool
+    tokens: TokenAccess, stored: list[int], there: list[int], position: int, ended: bool
 ) -> Divergence:
     old = stored[position : position + 1]
-    decode = engine.tokenizer.decode
+    decode = tokens.decode
     return Divergence(
         position,
         old[0] if old else None,
@@ -126,36 +130,47 @@ def _divergence(
     )
 
 
-def _prompt_ids(
-    engine: TextEngine,
+def _prompt(
+    engine: Engine,
+    tokens: TokenAccess,
     conversation: Conversation,
     message: Message,
     params: SamplingParams,
     begun: list[int],
-) -> list[int]:
-    """The prompt as it was. `begun`: the tokens of the reply that were there when it was continued."""
-    system = message.x.get("system")
-    turns: list[dict[str, str]] = []
+) -> Prompt:
+    """The prompt as it was. `begun`: the tokens of the reply that were there when it was continued.
+
+    Chats of version 0.1 were read again from their text alone, so where the prompt is not as long as it was
+    it is made once more without the tokens of the replies in it.
+    """
+    system, first = message.x.get("system"), message.x.get("sees_from")
+    turns: list[Turn] = []
     if message.parent is not None:
-        turns = conversation.to_messages(system if isinstance(system, str) else None, message.parent)
-    if begun:
-        turns.append({"role": "assistant", "content": engine.tokenizer.decode(begun)})
-    prepared = prepare(engine, turns, params, continue_last=bool(begun))
-    if not prepared.fits and prepared.can_drop:
-        prepared = prepare(engine, prepared.remaining(), params, continue_last=bool(begun))
-    expected = _prompt_length(message.x)
-    if expected is not None and expected != len(prepared.ids):
-        raise ValueError(
-            f"its prompt has {len(prepared.ids):,} tokens now and had {expected:,}: another model, template "
-            "or context size, or an earlier turn that has changed since"
+        turns = conversation.turns(
+            system if isinstance(system, str) else None,
+            message.parent,
+            first if isinstance(first, str) else "",
         )
-    return prepared.ids
+    if begun:
+        turns.append(Turn("assistant", tokens.decode(begun), tuple(begun)))
+    expected, found = _prompt_length(message.x), 0
+    for known in (turns, [replace(turn, ids=()) for turn in turns]):
+        request = PromptRequest(tuple(known), params, continue_last=bool(begun))
+        prompt = engine.prepare(request)
+        if not prompt.fits and prompt.drop:
+            prompt = engine.prepare(request.without(prompt.drop))
+        found = len(prompt.ids or ())
+        if expected in (None, found):
+            return prompt
+    raise ValueError(
+        f"its prompt has {found:,} tokens now and had {expected:,}: another model, template or context size, "
+        "or an earlier turn that has changed since"
+    )
 
 
-def _stored_ids(x: Mapping[str, Any]) -> list[int] | None:
-    ids = x.get("ids")
-    good = isinstance(ids, list | tuple) and all(type(one) is int for one in ids)
-    return list(ids) if good and ids is not None else None
+def _was_empty(x: Mapping[str, Any]) -> bool:
+    """Whether the reply is known to have had no token at all."""
+    return x.get("ids") in ([], ())
 
 
 def _continued_at(x: Mapping[str, Any], count: int) -> int:

@@ -5,11 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chat_app.chat.conversation import Message, Status
+from chat_app.chat.prompts import sees_from
+from chat_app.engines.base import EngineInfo, Prompt
 from llama_core.events import Event, Finished, PrefillProgress, TextDelta, TokenEvent
 from llama_core.sampling_params import SamplingParams
+
+if TYPE_CHECKING:
+    from chat_app.config.settings import Settings
+
+
+# Why a reply ended before the model meant it to.
+ENDINGS = {
+    "length": "stopped at num_predict",
+    "context": "stopped: the context is full",
+    "cancelled": "stopped; what is there is kept",
+}
 
 
 @dataclass(slots=True)
@@ -29,6 +42,7 @@ class GrowingReply:
     finished: Finished | None = None
     changed: bool = False
     prompt_n: int = 0
+    prompt: Prompt | None = None
 
     def take(self, event: Event) -> str:
         """Note an event; returns the text that it adds."""
@@ -102,6 +116,25 @@ def _with_earlier(timings: dict[str, Any], earlier: object) -> dict[str, Any]:
         "predicted_ms": ms,
         "predicted_per_second": passes / ms if ms else 0.0,
     }
+
+
+def reply_details(
+    settings: Settings, info: EngineInfo | None, model_sha256: str, prompt: Prompt
+) -> dict[str, Any]:
+    """What a transcript says of how a reply was made, known before its first token.
+
+    `sees_from` stands there where turns were left out: the first message that the model saw.
+    """
+    details: dict[str, Any] = {"parameters": sampling_json(settings.params)}
+    if info is not None:
+        details |= {"model": info.name, "backend": info.backend}
+    if model_sha256:
+        details["model_sha256"] = model_sha256
+    if settings.system:
+        details["system"] = settings.system
+    if prompt.shortened:
+        details["sees_from"] = sees_from(prompt.turns)
+    return details
 
 
 def sampling_json(params: SamplingParams) -> dict[str, Any]:

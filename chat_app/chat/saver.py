@@ -82,6 +82,10 @@ class Saver:
     async def set_title(self, title: str) -> bool:
         return await self._run(lambda: self.chat.set_title(title))
 
+    async def close(self) -> bool:
+        """Let go of the file, after what is being written."""
+        return await self._run(self.chat.close)
+
     def save_now(self, message: Message) -> bool:
         """The same on this thread, for a process that is about to end."""
         try:

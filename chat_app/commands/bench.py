@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.options import add_output_option, add_setting, settings_from
-from chat_app.config.paths import get_paths
+from chat_app.config.paths import ensure_dir, get_paths
 from chat_app.console.engine_start import locate_model
 from chat_app.console.streams import ProgressLine, say, write
 from chat_app.text.errors import UsageError
@@ -19,7 +20,18 @@ if TYPE_CHECKING:
     from llama_core.profiling.bench.tasks import Task
 
 BACKENDS: tuple[str, ...] = ("jit", "numpy")
-SHAPES = ("stories15M",)
+# Made in memory, for both backends; the others are files, which llama.cpp reads too.
+IN_MEMORY = "stories15M"
+# `synthetic.SHAPES` and `random_gguf.MIXES`, which NumPy would come with; a test holds them equal.
+LARGE = ("1b", "3b", "8b")
+SHAPES = (IN_MEMORY, "135m", *LARGE)
+TYPES = (
+    *("Q4_K_M", "Q4_K_S", "Q5_K_M", "Q6_K", "Q8_0", "Q3_K_M", "Q2_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1"),
+    *("IQ4_XS", "IQ4_NL", "MXFP4", "F16", "BF16", "F32"),
+)
+ROWS = ("pp128", "pp512", "tg128")
+# What a chat with a long history meets, and where engines differ most.
+ROWS_BESIDE_PEER = (*ROWS, "pp4096", "tg128@d4096")
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -49,8 +61,27 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--busy", type=int, default=0, metavar="N", help="also decode beside N programs that take a core each"
     )
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        metavar="ROW",
+        help="prompts of N tokens as ppN, replies of N as tgN, behind M tokens as tgN@dM "
+        f"(default {' '.join(ROWS)}; with --vs {' '.join(ROWS_BESIDE_PEER[len(ROWS) :])} too)",
+    )
     parser.add_argument("--copy", action="store_true", help="also a reply that repeats its prompt")
-    parser.add_argument("--shape", choices=SHAPES, help="random weights in a small model's shape, no file")
+    parser.add_argument(
+        "--shape",
+        choices=SHAPES,
+        help="a random model of this shape, made here: Llama's 1b, 3b and 8b and SmolLM2's 135m as files "
+        f"that are kept in the cache folder, {IN_MEMORY} in memory",
+    )
+    parser.add_argument(
+        "--type",
+        choices=TYPES,
+        dest="type_name",
+        metavar="TYPE",
+        help=f"its types, as llama.cpp mixes them ({', '.join(TYPES)}; default {TYPES[0]})",
+    )
     parser.add_argument("--vs", choices=("llama.cpp",), help="rows of llama.cpp, where it is installed")
     parser.add_argument("--no-start", action="store_true", help="leave out the start's time and memory")
     add_output_option(parser)
@@ -64,8 +95,12 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--busy takes a number from 0 to {MAX_THREADS}.")
     if args.kv != ["f32"] and args.backends == ["numpy"]:
         raise UsageError("--kv is for the compiled backend: NumPy keeps keys and values in float32.")
-    if args.shape and (args.model or args.tokenizer or args.vs):
-        raise UsageError("--shape makes its own weights: it takes no --model or --tokenizer and has no --vs.")
+    if args.shape and (args.model or args.tokenizer):
+        raise UsageError("--shape makes its own model: it takes no --model or --tokenizer.")
+    if args.type_name and args.shape in (None, IN_MEMORY):
+        raise UsageError(f"--type is for the files that --shape makes: {', '.join(SHAPES[1:])}.")
+    if args.vs and args.shape == IN_MEMORY:
+        raise UsageError(f"--vs needs a file, and --shape {IN_MEMORY} makes none; 135m, 1b, 3b and 8b do.")
     native_blas()
     from chat_app.lab.text import columns, fold
     from llama_core.cores import usable_cores
@@ -85,7 +120,8 @@ def run(args: argparse.Namespace) -> int:
         peer=wants_peer(args),
     )
     machine = describe_machine(choice.threads)
-    starts = [] if args.no_start or args.shape else measure_starts(checkpoint, choice, args.repeat)
+    in_memory = args.shape == IN_MEMORY
+    starts = [] if args.no_start or in_memory else measure_starts(checkpoint, choice, args.repeat)
     line = ProgressLine("measuring")
     try:
         with Subjects(checkpoint, choice) as subjects:
@@ -118,29 +154,49 @@ def native_blas() -> None:
 
 
 def open_model(args: argparse.Namespace) -> Checkpoint:
-    """The file to measure, or random weights in the shape asked for."""
-    if args.shape:
-        from llama_core.profiling.lab.experiments.models import NoTokenizer
-        from llama_core.profiling.synthetic import STORIES15M, random_checkpoint
+    """The file to measure, or a random model of the shape asked for."""
+    if args.shape == IN_MEMORY:
+        from llama_core.profiling.synthetic import STORIES15M, NoTokenizer, random_checkpoint
 
         return random_checkpoint(STORIES15M, NoTokenizer())
     from llama_core.loaders import open_checkpoint
 
+    if args.shape:
+        return open_checkpoint(random_file(args.shape, args.type_name or TYPES[0]))
     settings = settings_from(args)
     for notice in settings.notices:
         say(notice)
     return open_checkpoint(locate_model(settings.model), settings.tokenizer)
 
 
-def tasks_for(args: argparse.Namespace, checkpoint: Checkpoint) -> list[Task]:
-    """pp128, pp512, tg128, the depths and busy programs asked for, as far as the model's context allows."""
-    from llama_core.profiling.bench.tasks import decode, prefill
+def random_file(shape: str, type_name: str) -> Path:
+    """The random model of a shape and a mix of types, made at its first use. Raises OSError."""
+    from llama_core.profiling.bench.random_gguf import random_gguf
+    from llama_core.profiling.synthetic import SHAPES as CONFIGS
 
-    tasks = [prefill(128), prefill(512), decode(), *(decode(depth) for depth in args.depth)]
+    path = ensure_dir(get_paths().bench_models) / f"random-{shape}-{type_name}.gguf"
+    if not path.is_file():
+        say(f"making {path}")
+    line = ProgressLine("writing")
+    try:
+        return random_gguf(path, CONFIGS[shape], type_name, on_progress=line.count)
+    finally:
+        line.close()
+
+
+def tasks_for(args: argparse.Namespace, checkpoint: Checkpoint) -> list[Task]:
+    """The rows, depths and busy programs asked for, as far as the model's context allows."""
+    from llama_core.profiling.bench.tasks import decode, named
+
+    try:
+        tasks = [named(name) for name in args.rows or (ROWS_BESIDE_PEER if args.vs else ROWS)]
+    except ValueError as error:
+        raise UsageError(f"--rows: {error}.") from None
+    tasks += [decode(depth) for depth in args.depth]
     if args.busy:
         tasks.append(decode(busy=args.busy))
     if args.copy:
-        from llama_core.profiling.bench.copy import copying
+        from llama_core.profiling.bench.tasks import copying
 
         request = copying(checkpoint)
         if request is None:
@@ -163,13 +219,17 @@ def backends(args: argparse.Namespace) -> tuple[str, ...]:
     reason = jit_available()
     if reason is not None:
         say(f"The compiled backend is left out: {reason}")
-    return ("numpy",) if reason is not None else BACKENDS
+        return ("numpy",)
+    if args.shape in LARGE:
+        say("The NumPy backend is left out: float32 weights of this size; --backend jit numpy takes it in.")
+        return ("jit",)
+    return BACKENDS
 
 
 def wants_peer(args: argparse.Namespace) -> bool:
     if not args.vs:
         return False
-    from llama_core.profiling.bench.peers import peer_available
+    from llama_core.profiling.bench.llama_cpp import peer_available
 
     reason = peer_available()
     if reason is not None:

@@ -18,7 +18,7 @@ from chat_app.text.sanitize import clean_line
 
 if TYPE_CHECKING:
     from llama_core.profiling.lab.experiment import Experiment
-    from llama_core.profiling.lab.record import Record
+    from llama_core.profiling.lab.records import Record
 
 DEFAULT_BUDGET_S = 3.0
 # More changes nothing: a row takes at most 40 pairs, however long its budget.
@@ -151,17 +151,17 @@ def show_report(args: argparse.Namespace) -> int:
 
 def read_results(path: Path) -> list[Record]:
     """The latest results of each experiment; lines that hold none are named. Raises UsageError, OSError."""
-    from llama_core.profiling.lab import results
+    from llama_core.profiling.lab.records import latest, read_records
 
     if not path.exists():
         raise UsageError(f"there are no results at {path}; `llama-chat lab run all` makes some")
     if not path.is_file():
         raise UsageError(f"{path} is no ordinary file; results are one")
-    records, passed_over = results.read(path)
+    records, passed_over = read_records(path)
     for sentence in passed_over[:NAMED_LINES]:
         say(sentence)
     if len(passed_over) > NAMED_LINES:
         say(f"{len(passed_over) - NAMED_LINES} more lines of {path} are passed over")
     if not records:
         raise UsageError(f"{path} holds no results")
-    return results.latest(records)
+    return latest(records)

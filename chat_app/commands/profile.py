@@ -21,7 +21,7 @@ from chat_app.text.errors import UsageError, describe_error
 
 if TYPE_CHECKING:
     from chat_app.config.settings import Settings
-    from llama_core.profiling.profile.text import Section
+    from llama_core.profiling.profile.sections import Section
 
 KINDS = ("inference", "bytecode", "memory", "counters")
 
@@ -123,8 +123,7 @@ def show(
 ) -> None:
     """Print what was measured, and write the report."""
     from llama_core.profiling.machine import machine_lines
-    from llama_core.profiling.profile.charts import charts_available
-    from llama_core.profiling.profile.report import plain, terminal_text, write_report
+    from llama_core.profiling.profile.report import charts_available, plain, terminal_text, write_report
 
     if args.output == "json":
         profiles = plain(collected.profiles)
@@ -185,7 +184,7 @@ def for_each_backend(
 
 def profile_inference(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
     from llama_core.profiling.profile import inference as inference_profile
-    from llama_core.profiling.profile.inference_text import inference_section
+    from llama_core.profiling.profile.sections import inference_section
 
     for found in for_each_backend(args, settings, inference_profile.load_and_profile):
         collected.profiles.setdefault("inference", []).append(found)
@@ -194,7 +193,7 @@ def profile_inference(args: argparse.Namespace, settings: Settings, collected: C
 
 def profile_bytecode(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
     from llama_core.profiling.profile import bytecode
-    from llama_core.profiling.profile.text import bytecode_section
+    from llama_core.profiling.profile.sections import bytecode_section
 
     found = bytecode.profile_bytecode()
     collected.profiles["bytecode"] = found
@@ -203,7 +202,7 @@ def profile_bytecode(args: argparse.Namespace, settings: Settings, collected: Co
 
 def profile_memory(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
     from llama_core.profiling.profile import memory as memory_profile
-    from llama_core.profiling.profile.text import memory_section
+    from llama_core.profiling.profile.sections import memory_section
 
     for found in for_each_backend(args, settings, memory_profile.load_and_profile):
         collected.profiles.setdefault("memory", []).append(found)
@@ -213,7 +212,7 @@ def profile_memory(args: argparse.Namespace, settings: Settings, collected: Coll
 def profile_counters(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
     from llama_core.profiling.profile import counters
     from llama_core.profiling.profile.kernel_mix import profile_kernels
-    from llama_core.profiling.profile.text import counters_section
+    from llama_core.profiling.profile.sections import counters_section
 
     path = locate_model(settings.model)
     events = []

@@ -31,6 +31,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     from chat_app.chat.replay import replay_chat
     from chat_app.console.engine_start import started_engine
+    from chat_app.engines.local import LocalEngine
     from chat_app.store.transcripts import TranscriptStore
 
     store = TranscriptStore(get_paths().chats)
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_from(args)
     replayed: list[ReplayedReply] = []
     with started_engine(settings) as (engine, path, _), stop_on_signals() as flag:
-        for one in replay_chat(engine, conversation, flag.stop):
+        for one in replay_chat(LocalEngine(engine, path), conversation, flag.stop):
             replayed.append(one)
             if args.output == "text":
                 write(reply_line(one), end="\n")

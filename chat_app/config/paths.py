@@ -54,6 +54,11 @@ class Paths:
         """Compiled kernels of the jit backend."""
         return self.cache / "kernels"
 
+    @property
+    def bench_models(self) -> Path:
+        """Random models that `bench --shape` made; they can be made again."""
+        return self.cache / "bench"
+
 
 def get_paths() -> Paths:
     """The user's folders by the platform's convention, or all under `LLAMA_CHAT_HOME` where it is set."""

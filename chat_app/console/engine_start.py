@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat_app.config.paths import get_paths
 from chat_app.console.streams import ProgressLine, say
 from chat_app.models.catalogue import ModelNotFound, catalogue_entry, resolve_model
 from chat_app.text.formatting import load_label
@@ -49,20 +48,11 @@ def started_engine(settings: Settings) -> Iterator[tuple[TextEngine, Path, float
         say(notice)
     path = locate_model(settings.model)
     started = time.perf_counter()
-    from llama_core.engine.load import load_engine
+    from chat_app.engines.local import open_text_engine
 
     line = ProgressLine("loading")
     try:
-        engine = load_engine(
-            path,
-            backend=settings.backend,
-            threads=settings.threads,
-            ctx_size=settings.ctx_size,
-            kv=settings.kv,
-            tokenizer_path=settings.tokenizer,
-            kernel_cache=get_paths().kernels,
-            on_progress=_reporter(line),
-        )
+        engine = open_text_engine(path, settings, _reporter(line))
     finally:
         line.close()
     if settings.ctx_size is not None and engine.ctx_size < settings.ctx_size:

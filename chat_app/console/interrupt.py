@@ -34,8 +34,9 @@ class StopFlag:
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[StopFlag]:
+def stop_on_signals(on_stop: Callable[[], object] = lambda: None) -> Iterator[StopFlag]:
     """A flag that the first Ctrl+C, SIGTERM or SIGHUP raises; a second Ctrl+C is a KeyboardInterrupt.
+    `on_stop` is called with it, between two instructions of whatever runs.
 
     Outside the main thread, where Python accepts no handlers, the flag is never raised.
     """
@@ -45,6 +46,7 @@ def stop_on_signals() -> Iterator[StopFlag]:
         if flag.stop() and signum == signal.SIGINT:
             raise KeyboardInterrupt
         flag.set(signum)
+        on_stop()
 
     with _handlers(ENDING_SIGNALS, handle, lambda now: now is not signal.SIG_IGN):
         yield flag

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from chat_app.config.settings import parameter_values, set_parameter
-from chat_app.console.line_chat import LineChat, open_chat
+from chat_app.console.chat import ConsoleChat
 from chat_app.console.streams import say
+from chat_app.engines.base import Engine
 from chat_app.text.errors import nearest
-
-if TYPE_CHECKING:
-    from llama_core.engine.text import TextEngine
 
 COMMANDS = {
     "/help": "this list (also /?)",
@@ -34,7 +30,7 @@ class Answer(Enum):
     END = 1
 
 
-def run_line_command(line: str, chat: LineChat, engine: TextEngine) -> Answer:
+def run_line_command(line: str, chat: ConsoleChat) -> Answer:
     """Run one slash command; its words go to stderr, so that stdout holds replies alone."""
     name, _, rest = line.strip().partition(" ")
     rest = rest.strip()
@@ -44,26 +40,23 @@ def run_line_command(line: str, chat: LineChat, engine: TextEngine) -> Answer:
         width = max(map(len, COMMANDS))
         say("\n".join(f"{command:<{width}}  {text}" for command, text in COMMANDS.items()))
     elif name in ("/clear", "/new"):
-        chat.chat.close()
-        chat.chat = open_chat(chat.settings)
+        chat.run(chat.controller.new_chat())
         say("A new chat.")
     elif name == "/reset":
-        engine.reset()
-        say("The KV cache is empty; the next reply reads the whole conversation again.")
+        chat.run(chat.reset())
     elif name == "/set":
         _set(rest, chat)
     elif name == "/show":
-        _show(rest, chat, engine)
+        _show(rest, chat)
     else:
         say(f"There is no command {name}.{nearest(name, NAMES)} /help lists them.")
     return Answer.GO_ON
 
 
-def _set(rest: str, chat: LineChat) -> None:
+def _set(rest: str, chat: ConsoleChat) -> None:
     what, _, value = rest.partition(" ")
     if what == "system" and value.strip():
-        chat.settings = replace(chat.settings, system=value.strip())
-        say("The system prompt is set from the next turn on.")
+        chat.controller.set_system(value.strip())
         return
     name, _, text = value.strip().partition(" ")
     if what != "parameter" or not name or not text:
@@ -73,26 +66,33 @@ def _set(rest: str, chat: LineChat) -> None:
         say("The context's size is fixed while the model is loaded. Start again with --ctx-size.")
         return
     try:
-        chat.settings = set_parameter(chat.settings, name, text)
+        chat.controller.change_settings(set_parameter(chat.controller.settings, name, text))
     except ValueError as error:
         say(str(error))
         return
-    say(f"{name} is {parameter_values(chat.settings)[name.lower()]!r}.")
+    say(f"{name} is {parameter_values(chat.controller.settings)[name.lower()]!r}.")
 
 
-def _show(what: str, chat: LineChat, engine: TextEngine) -> None:
+def _show(what: str, chat: ConsoleChat) -> None:
     if what == "parameters":
-        values = parameter_values(chat.settings)
+        values = parameter_values(chat.controller.settings)
         say("\n".join(f"{name:<15} {value}" for name, value in values.items()))
     elif what == "system":
-        say(chat.settings.system or "The model's own system prompt, if it has one.")
+        say(chat.controller.settings.system or "The model's own system prompt, if it has one.")
     elif what == "info":
-        memory = engine.memory()
-        say(
-            f"{engine.checkpoint.path.name}: {engine.backend}, {engine.model.threads} threads, "
-            f"context {engine.ctx_size:,}, weights {memory.weights_bytes / 2**20:,.0f} MiB, "
-            f"KV cache {memory.kv_used_bytes / 2**20:,.2f} of {memory.kv_bytes / 2**20:,.2f} MiB, "
-            f"resident {memory.resident_bytes / 2**20:,.0f} MiB"
-        )
+        say(chat.run(chat.controller.ask(describe_engine)))
     else:
         say("As in: /show info, /show parameters, /show system.")
+
+
+def describe_engine(engine: Engine) -> str:
+    """What computes, and where its bytes are."""
+    info, memory = engine.info, engine.memory()
+    said = f"{info.name}: {info.backend}, {info.threads} threads, context {info.ctx_size:,}"
+    if memory is None:
+        return said
+    return (
+        f"{said}, weights {memory.weights_bytes / 2**20:,.0f} MiB, "
+        f"KV cache {memory.kv_used_bytes / 2**20:,.2f} of {memory.kv_bytes / 2**20:,.2f} MiB, "
+        f"resident {memory.resident_bytes / 2**20:,.0f} MiB"
+    )

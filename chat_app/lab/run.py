@@ -21,7 +21,7 @@ from chat_app.text.formatting import duration
 
 if TYPE_CHECKING:
     from llama_core.profiling.lab.experiment import Experiment, LabContext, Row
-    from llama_core.profiling.lab.record import Record
+    from llama_core.profiling.lab.records import Record
 
 STOPPED = "stopped by "
 
@@ -46,7 +46,7 @@ class ResultFiles:
 
     def keep(self, record: Record) -> None:
         """Put a record that has rows on disk. Raises OSError."""
-        from llama_core.profiling.lab.record import to_line
+        from llama_core.profiling.lab.records import to_line
 
         if not record.rows:
             return
@@ -104,11 +104,11 @@ def run_each(chosen: Sequence[Experiment], context: LabContext, files: ResultFil
     Raises KeyboardInterrupt after Ctrl+C (EndSignal after SIGTERM or SIGHUP), when the rows that were done
     are kept.
     """
-    from llama_core.profiling.lab import results
+    from llama_core.profiling.lab.records import now_utc, to_record
     from llama_core.profiling.lab.runner import run_experiment
     from llama_core.profiling.machine import describe_machine
 
-    begun = results.now()
+    begun = now_utc()
     broken = 0
     for experiment in chosen:
         write(f"\n{experiment.number}. {experiment.title}\n")
@@ -120,7 +120,7 @@ def run_each(chosen: Sequence[Experiment], context: LabContext, files: ResultFil
             incomplete = STOPPED + name_of(why)
         elif why is not None:
             incomplete = f"broke off: {describe_error(why)}"
-        files.keep(results.to_record(outcome, machine, incomplete=incomplete, run=begun))
+        files.keep(to_record(outcome, machine, incomplete=incomplete, run=begun))
         if isinstance(why, KeyboardInterrupt):
             raise why
         for sentence in outcome.conclusions:

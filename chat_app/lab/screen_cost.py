@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from chat_app.config.paths import Paths
 from chat_app.config.settings import Settings
+from chat_app.engines.base import Engine, Prompt
+from chat_app.engines.local import LocalEngine
 from llama_core.backends.base import Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.engine.text import TextEngine
@@ -46,8 +48,7 @@ class LastReply:
     """What the app asked for last, and how it ended."""
 
     ids: tuple[int, ...] = ()
-    prompt_ids: tuple[int, ...] = ()
-    top_n: int = 0
+    prompt: Prompt = field(default_factory=lambda: Prompt((), ()))
     decode_s: float = 0.0
 
 
@@ -55,7 +56,7 @@ class WatchedEngine:
     """The engine that the app is given: the real one, with an eye on its replies. It stays open when the app
     ends, because the headless side uses it too."""
 
-    def __init__(self, engine: TextEngine) -> None:
+    def __init__(self, engine: LocalEngine) -> None:
         self._engine = engine
         self.last = LastReply()
         self.finished = threading.Event()
@@ -66,11 +67,12 @@ class WatchedEngine:
     def close(self) -> None:
         pass
 
-    def generate(self, prompt_ids: Any, params: SamplingParams, **keywords: Any) -> Iterator[Event]:
-        for event in self._engine.generate(prompt_ids, params, **keywords):
+    def stream(
+        self, prompt: Prompt, params: SamplingParams, *, cancelled: Callable[[], bool]
+    ) -> Iterator[Event]:
+        for event in self._engine.stream(prompt, params, cancelled=cancelled):
             if isinstance(event, Finished):
-                top_n = int(keywords.get("top_n", 0))
-                self.last = LastReply(event.ids, tuple(prompt_ids), top_n, event.timings.predicted_s)
+                self.last = LastReply(event.ids, prompt, event.timings.predicted_s)
             yield event
         self.finished.set()
 
@@ -109,9 +111,9 @@ class AppThread:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
         # The app is ended while it may still be drawing; tasks it leaves behind are no news.
         self._loop.set_exception_handler(lambda loop, context: None)
-        engine = cast(TextEngine, self._engine)
+        engine = cast(Engine, self._engine)
         self._app = LlamaChatApp(
-            self._settings, factory=lambda path, settings, on_progress: engine, paths=self._paths
+            self._settings, open_engine=lambda path, settings, on_progress: engine, paths=self._paths
         )
         async with self._app.run_test(size=SIZE) as pilot:
             while self._app.chat.session.info is None:
@@ -131,7 +133,7 @@ class AppThread:
     async def _ask(self, text: str) -> None:
         session = self._app.chat.session
         await session.new_chat()
-        await session.submit(text)
+        session.submit(text)
 
     async def _settled(self) -> None:
         while self._app.chat.session.generating:
@@ -148,8 +150,8 @@ def measure_cases(
 ) -> Iterator[Case]:
     """Headless before, in the app after."""
     params = SamplingParams(temperature=0.0, max_tokens=tokens, ignore_eos=True)
-    engine = WatchedEngine(TextEngine(checkpoint, model, 1024))
     with tempfile.TemporaryDirectory(prefix="llama-chat-lab-") as folder:
+        engine = WatchedEngine(LocalEngine(TextEngine(checkpoint, model, 1024), Path(folder) / "model"))
         app = AppThread(engine, params, Path(folder))
         app.start()
         try:
@@ -157,7 +159,7 @@ def measure_cases(
             asked = engine.last
 
             def headless() -> Timed:
-                for _ in engine.generate(asked.prompt_ids, params, top_n=asked.top_n):
+                for _ in engine.stream(asked.prompt, params, cancelled=lambda: False):
                     pass
                 return Timed(engine.last.ids, engine.last.decode_s)
 

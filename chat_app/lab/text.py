@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llama_core.profiling.lab.experiment import Row
-    from llama_core.profiling.lab.record import Record
+    from llama_core.profiling.lab.records import Record
 
 # From here on a table row fits into one line with room for names.
 _WIDE = 100

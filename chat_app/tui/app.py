@@ -16,14 +16,15 @@ from textual.screen import Screen
 
 from chat_app.config.paths import Paths, get_paths
 from chat_app.config.settings import Settings
-from chat_app.engines.bridge import EngineBridge, EngineFactory, open_engine
-from chat_app.engines.messages import EngineNews
+from chat_app.engines.base import OpenEngine
+from chat_app.engines.host import EngineHost
+from chat_app.engines.local import open_local_engine
 from chat_app.store.drafts import Drafts
 from chat_app.store.prompt_history import PromptHistory
 from chat_app.store.transcripts import TranscriptError, TranscriptStore
 from chat_app.text.sanitize import clean_line
 from chat_app.tui.app_models import AppModels, check_file
-from chat_app.tui.screens.chat import ChatScreen
+from chat_app.tui.screens.chat import ChatScreen, EngineNews
 from chat_app.tui.terminal import TerminalApp
 from chat_app.tui.themes import DARK, THEMES
 from chat_app.tui.ui_state import read_ui_state, write_ui_state
@@ -53,7 +54,7 @@ class LlamaChatApp(TerminalApp, AppModels):
         settings: Settings,
         *,
         store: TranscriptStore | None = None,
-        factory: EngineFactory = open_engine,
+        open_engine: OpenEngine = open_local_engine,
         check_model: Callable[[Path, Settings], object] = check_file,
         clock: Callable[[], float] = time.monotonic,
         paths: Paths | None = None,
@@ -71,7 +72,7 @@ class LlamaChatApp(TerminalApp, AppModels):
         self._ui_file = self.paths.state / "ui.json"
         self._ui_state = read_ui_state(self._ui_file)
         self.panel_mode = self._ui_state.get("panel", "full")
-        self.bridge = EngineBridge(self._wake, factory, clock)
+        self.host = EngineHost(self._wake, open_engine, clock=clock)
         self.check_model = check_model
         super().__init__()
         for theme in THEMES:
@@ -108,7 +109,7 @@ class LlamaChatApp(TerminalApp, AppModels):
             except TranscriptError as error:
                 self.chat.note(str(error), "error")
         if self.first_prompt:
-            await self.chat.session.submit(self.first_prompt)
+            self.chat.session.submit(self.first_prompt)
 
     def _wake(self) -> None:
         """Called on the engine's thread."""
@@ -200,14 +201,8 @@ class LlamaChatApp(TerminalApp, AppModels):
     async def show_tokens(self, text: str) -> None:
         from chat_app.tui.screens.text_view import TokensScreen
 
-        pieces = await asyncio.wrap_future(
-            self.bridge.ask(
-                lambda engine: [
-                    (token, engine.tokenizer.token_text(token)) for token in engine.tokenizer.encode(text)
-                ]
-            )
-        )
-        self.push_screen(TokensScreen(pieces))
+        tokens = await self.chat.session.branches.split(text)
+        self.push_screen(TokensScreen([(token.id, token.text) for token in tokens]))
 
     def export_chat(self, target: str) -> None:
         from chat_app.tui.screens.exporting import run_export
@@ -221,7 +216,12 @@ class LlamaChatApp(TerminalApp, AppModels):
 
 
 def run_app(
-    settings: Settings, *, prompt: str | None = None, continue_latest: bool = False, resume: str | None = None
+    settings: Settings,
+    *,
+    prompt: str | None = None,
+    continue_latest: bool = False,
+    resume: str | None = None,
+    open_engine: OpenEngine = open_local_engine,
 ) -> int:
     """Open the app and come back when it is closed; returns the exit code.
 
@@ -234,11 +234,11 @@ def run_app(
     if continue_latest and chat_id is None:
         latest = store.latest()
         chat_id = latest.id if latest else None
-    app = LlamaChatApp(settings, store=store, prompt=prompt, chat_id=chat_id)
+    app = LlamaChatApp(settings, store=store, open_engine=open_engine, prompt=prompt, chat_id=chat_id)
     gc.disable()  # until the first paint: collecting costs a quarter of the time to it
     with GracefulEnd(app):
         app.run()
-    app.bridge.close(timeout=0.5)
+    app.host.close(timeout=0.5)
     if settings.save and len(app.chat.session.conversation):
         print(f"Resume this chat with: llama-chat --resume {clean_line(app.chat.session.chat.id)}")
     return app.return_code or 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,12 @@ class Cache(Protocol):
 
     def truncate(self, length: int) -> None:
         """Forget every position from `length` on. Raises ValueError when `length` exceeds what is held."""
+
+    def copy_prefix(self, source: Self, length: int) -> None:
+        """Hold the first `length` positions of `source`, and nothing else. The bits are the same.
+
+        Raises ValueError when `source` holds fewer, and ContextFullError when they do not fit here.
+        """
 
 
 class Model(Protocol):

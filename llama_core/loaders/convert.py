@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import architecture_of, tensor_specs
+from llama_core.architectures.base import TensorSpec
 from llama_core.checkpoint import Tensor
 from llama_core.config import ModelConfig
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders import read_model
-from llama_core.loaders.gguf.config import INTERLEAVED
+from llama_core.loaders.gguf.config import read_config
 from llama_core.loaders.gguf.file import TEMPLATE_KEY
 from llama_core.loaders.gguf.keys import config_keys, frequency_divisors
 from llama_core.loaders.gguf.writer import OutTensor, Pieces, write_gguf
-from llama_core.loaders.names import gguf_names, layer_part, rope_row_orders
 from llama_core.loaders.parts import ModelParts
+from llama_core.loaders.tensors import places, rope_row_orders
 from llama_core.quant.dequantize import dequantize
 from llama_core.quant.quantize import quantize
 from llama_core.quant.table import BY_NAME, F16, F32, Q8_0, BlockFormat
@@ -63,20 +66,53 @@ def convert(
     metadata, notes = _metadata(model, type_name, tokenizer_path)
     for note in notes:
         on_note(note)
-    foreign = {ours: theirs for theirs, ours in gguf_names(model.config.n_layers).items()}
-    stored = _with_divisors(model)
-    names = [name for name in foreign if name in stored]
+    stored = _in_file_order(_with_divisors(model), model.config)
+    targets = places("gguf", tensor_specs(model.config, stored))
+    _check_expressible(model, metadata, {name: _shape_of(specs) for name, specs in targets.items()})
     tensors = []
-    for index, name in enumerate(names):
-        tensor = _in_file_order(name, stored[name], model.config)
-        fmt = _format_for(name, tensor, BY_NAME[type_name.upper()], model.config)
-        started = partial(on_progress, index, len(names)) if on_progress else None
-        pieces = partial(_pieces, model.path, tensor, fmt, started)
-        tensors.append(OutTensor(foreign[name], tensor.shape, fmt, pieces))
+    for index, (name, specs) in enumerate(targets.items()):
+        parts = [stored[spec.name] for spec in specs]
+        fmt = _format_for(specs[0].name, parts[0], BY_NAME[type_name.upper()], model.config)
+        started = partial(on_progress, index, len(targets)) if on_progress else None
+        pieces = partial(_pieces, model.path, parts, fmt, started)
+        tensors.append(OutTensor(name, _shape_of(specs), fmt, pieces))
     write_gguf(target, metadata, tensors)
     if on_progress:
-        on_progress(len(names), len(names))
+        on_progress(len(targets), len(targets))
     return target
+
+
+def _shape_of(specs: Sequence[TensorSpec]) -> tuple[int, ...]:
+    """The shape of the GGUF tensor in which our tensors stand one after the other."""
+    shape = specs[0].shape
+    if specs[0].stacked:
+        return (len(specs), *shape)
+    return (sum(spec.shape[0] for spec in specs), *shape[1:])
+
+
+def _check_expressible(
+    model: ModelParts, metadata: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raise UnsupportedModelError where the config, read back from the metadata, would not be the same: GGUF
+    has no key for everything that a config.json can say."""
+    after = asdict(read_config(model.path, metadata, shapes))
+    for field, value in asdict(model.config).items():
+        by_tensor = field == "rope_scaling" and frequency_divisors(model.config) is not None
+        if field in ("architecture", "name") or by_tensor:
+            continue
+        if _as_written(value) != _as_written(after[field]):
+            raise UnsupportedModelError(
+                model.path, f"config {field}", f"is {value}; files of this architecture have no key for that"
+            )
+
+
+def _as_written(value: Any) -> Any:
+    """A value as GGUF's float32 keep it, for comparison."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _as_written(inner) for key, inner in value.items()}
+    return [_as_written(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _with_divisors(model: ModelParts) -> Mapping[str, Tensor]:
@@ -92,18 +128,24 @@ def _files_of(model: ModelParts) -> list[Path]:
     return [p for p in model.path.iterdir() if p.is_file()] if model.path.is_dir() else [model.path]
 
 
-def _in_file_order(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:
-    """The tensor with its rows in the order in which a GGUF file of this architecture keeps them.
+def _in_file_order(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """The tensors with their rows in the order in which a GGUF file of this architecture keeps them.
 
-    llama files pair RoPE's rows 2j and 2j + 1: where our row r stands at `order[r]`, the file's row f is our
-    row `argsort(order)[f]`.
+    Where RoPE pairs rows 2j and 2j + 1 there, our row r stands at `order[r]`, the file's row f is our row
+    `argsort(order)[f]`.
     """
-    order = rope_row_orders(config).get(layer_part(name)) if config.architecture in INTERLEAVED else None
+    orders = rope_row_orders(config) if "gguf" in architecture_of(config).interleaved else {}
+    return {name: _reordered(tensor, orders.get(name)) for name, tensor in tensors.items()}
+
+
+def _reordered(tensor: Tensor, order: NDArray[np.intp] | None) -> Tensor:
+    if order is None and tensor.row_order is None:
+        return tensor
     n_rows = tensor.shape[0]
     ours = np.arange(n_rows, dtype=np.intp) if tensor.row_order is None else tensor.row_order
     rows = ours if order is None else ours[np.argsort(order)]
     unmoved = bool((rows == np.arange(n_rows)).all())
-    return Tensor(tensor.name, tensor.shape, tensor.fmt, tensor.raw, None if unmoved else rows)
+    return replace(tensor, row_order=None if unmoved else rows)
 
 
 def _format_for(name: str, tensor: Tensor, wanted: BlockFormat, config: ModelConfig) -> BlockFormat:
@@ -115,17 +157,20 @@ def _format_for(name: str, tensor: Tensor, wanted: BlockFormat, config: ModelCon
     return wanted if tensor.shape[1] % wanted.block_size == 0 else F16
 
 
-def _pieces(path: Path, tensor: Tensor, fmt: BlockFormat, started: Callable[[], None] | None) -> Pieces:
-    """The tensor's rows in `fmt`, a few at a time."""
+def _pieces(
+    path: Path, parts: Sequence[Tensor], fmt: BlockFormat, started: Callable[[], None] | None
+) -> Pieces:
+    """The rows of tensors that stand in one, in `fmt`, a few at a time."""
     if started:
         started()
-    if len(tensor.shape) == 1:
-        yield tensor.to_float32().astype("<f4").view(np.uint8)[None, :]
-        return
-    step = max(1, PIECE_VALUES // tensor.shape[1])
-    for start in range(0, tensor.shape[0], step):
-        rows = tensor.rows(start, start + step)
-        yield rows if fmt == tensor.fmt else _requantize(path, tensor, rows, fmt)
+    for tensor in parts:
+        if len(tensor.shape) == 1:
+            yield tensor.to_float32().astype("<f4").view(np.uint8)[None, :]
+            continue
+        step = max(1, PIECE_VALUES // tensor.shape[1])
+        for start in range(0, tensor.shape[0], step):
+            rows = tensor.rows(start, start + step)
+            yield rows if fmt == tensor.fmt else _requantize(path, tensor, rows, fmt)
 
 
 def _requantize(path: Path, tensor: Tensor, rows: NDArray[np.uint8], fmt: BlockFormat) -> NDArray[np.uint8]:
@@ -148,7 +193,7 @@ def _metadata(
         }
     else:
         tokenizer_keys, notes = _tokenizer_keys(model, tokenizer_path)
-        kept = dict(config_keys(model.config)) | tokenizer_keys
+        kept = config_keys(model.config) | tokenizer_keys
     about_file = {
         "general.file_type": FILE_TYPES[type_name],
         "general.quantization_version": QUANTIZATION_VERSION,

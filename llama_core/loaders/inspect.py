@@ -88,7 +88,7 @@ def _report(
         "architecture": None if config is None else config.architecture,
         "name": None if config is None else config.name,
         "parameters": sum(math.prod(shape) for _, shape, _, _ in rows),
-        "config": None if config is None else asdict(config),
+        "config": None if config is None else _plain(asdict(config)),
         "memory": None if model is None or memory is None else memory(model.config, model.tensors),
         "types": _types(rows),
     }
@@ -170,6 +170,7 @@ def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for key, value in metadata.items():
         values = value.tolist() if isinstance(value, np.ndarray) else value
+        values = list(values) if isinstance(values, tuple) else values
         if isinstance(values, list | Skipped) and len(values) > MAX_LISTED:
             values = f"{len(values):,} values"
         plain[key] = values

@@ -50,17 +50,22 @@ def read_object(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]
 
 
 class Fields:
-    """Typed look-ups in a JSON object; a field that is null counts as absent."""
+    """Typed look-ups in a JSON object; a field that is null counts as absent.
+
+    asked: the keys that were looked up so far, so that a reader can tell which it left out.
+    """
 
     def __init__(self, path: Path, values: dict[str, Any], where: str = "") -> None:
         self.path = path
         self.values = values
         self.where = where
+        self.asked: set[str] = set()
 
     def error(self, key: str, problem: str) -> ModelFormatError:
         return ModelFormatError(self.path, f"field {self.where}{key}", problem)
 
     def has(self, key: str) -> bool:
+        self.asked.add(key)
         return self.values.get(key) is not None
 
     def integer(self, key: str, default: int | None = None) -> int:
@@ -95,6 +100,13 @@ class Fields:
             raise self.error(key, "is no string")
         return value
 
+    def items(self, key: str) -> list[Any]:
+        """The list under `key`."""
+        value = self._get(key, None)
+        if not isinstance(value, list):
+            raise self.error(key, "is no list")
+        return value
+
     def table(self, key: str) -> Fields | None:
         """The object under `key`, or None where there is none."""
         if not self.has(key):
@@ -105,6 +117,7 @@ class Fields:
         return Fields(self.path, value, f"{self.where}{key}.")
 
     def _get(self, key: str, default: Any) -> Any:
+        self.asked.add(key)
         value = self.values.get(key)
         if value is None:
             value = default

@@ -22,12 +22,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import tensor_shapes
 from llama_core.checkpoint import Tensor
 from llama_core.errors import ModelFormatError
 from llama_core.loaders.cursor import Cursor, map_file
 from llama_core.loaders.llama2c_header import Header, read_header
-from llama_core.loaders.names import check_tensors, in_our_row_order
 from llama_core.loaders.parts import ModelParts
+from llama_core.loaders.tensors import check_tensors, in_our_row_order
 from llama_core.quant.dequantize import dequantize
 from llama_core.quant.table import F32, int8_groups
 
@@ -62,40 +63,33 @@ def _layout(header: Header) -> Iterator[tuple[str, tuple[int, ...], int]]:
     The tables of a legacy file come under the name "".
     """
     config, group = header.config, header.group_size
-    shapes = {
-        "q_proj": (config.q_dim, config.dim),
-        "k_proj": (config.kv_dim, config.dim),
-        "v_proj": (config.kv_dim, config.dim),
-        "o_proj": (config.dim, config.q_dim),
-        "gate_proj": (config.hidden_dim, config.dim),
-        "down_proj": (config.dim, config.hidden_dim),
-        "up_proj": (config.hidden_dim, config.dim),
-    }
-    norm: tuple[int, ...] = (config.dim,)
-    vocabulary = (config.vocab_size, config.dim)
-    layers = range(config.n_layers)
-    attention_norms = [(f"layers.{i}.input_layernorm", norm, 0) for i in layers]
-    ffn_norms = [(f"layers.{i}.post_attention_layernorm", norm, 0) for i in layers]
-    matrices = {name: [(f"layers.{i}.{name}", shapes[name], group) for i in layers] for name in MATRICES}
+    shapes = dict(tensor_shapes(config, ()))
+
+    def layers_of(name: str, group: int) -> list[tuple[str, tuple[int, ...], int]]:
+        names = [f"layers.{i}.{name}" for i in range(config.n_layers)]
+        return [(name, shapes[name], group) for name in names]
+
+    attention_norms, ffn_norms = layers_of("input_layernorm", 0), layers_of("post_attention_layernorm", 0)
+    matrices = {name: layers_of(name, group) for name in MATRICES}
     if header.version == 0:
-        yield "embed_tokens", vocabulary, 0
+        yield "embed_tokens", shapes["embed_tokens"], 0
         yield from attention_norms
         for name in MATRICES[:4]:
             yield from matrices[name]
         yield from ffn_norms
         for name in MATRICES[4:]:
             yield from matrices[name]
-        yield "norm", norm, 0
+        yield "norm", shapes["norm"], 0
         yield "", (2 * config.max_seq_len, config.head_dim // 2), 0
     else:
         yield from attention_norms
         yield from ffn_norms
-        yield "norm", norm, 0
-        yield "embed_tokens", vocabulary, group
+        yield "norm", shapes["norm"], 0
+        yield "embed_tokens", shapes["embed_tokens"], group
         for name in MATRICES:
             yield from matrices[name]
     if not config.tie_embeddings:
-        yield "lm_head", vocabulary, group
+        yield "lm_head", shapes["lm_head"], group
 
 
 def _nbytes(shape: tuple[int, ...], group: int) -> int:

@@ -14,9 +14,9 @@ from llama_core.checkpoint import Tensor
 from llama_core.config import MAX_LAYERS, ModelConfig
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders.json_files import Fields, read_object
-from llama_core.loaders.names import check_tensors, hf_names, in_our_row_order, refuse_tensor
 from llama_core.loaders.npz import open_npz
 from llama_core.loaders.parts import ModelParts
+from llama_core.loaders.tensors import translate
 
 # dim -> (n_heads, max_seq_len) of the published stories models 260K, 15M, 42M and 110M.
 PUBLISHED = {64: (8, 512), 288: (6, 256), 512: (8, 1024), 768: (12, 1024)}
@@ -31,16 +31,7 @@ def read_llama3np(path: Path) -> ModelParts:
     """
     arrays = open_npz(path)
     config = _config(path, arrays)
-    names = hf_names(config.n_layers)
-    tensors: dict[str, Tensor] = {}
-    for theirs, array in arrays.items():
-        ours = names.get(theirs)
-        if ours is None:
-            refuse_tensor(path, theirs, config.architecture)
-        else:
-            tensors[ours] = array
-    check_tensors(path, config, tensors)
-    tensors = in_our_row_order(tensors, config)
+    tensors = translate(path, config, "huggingface", arrays, interleaved=True)
     beside = path.with_name("tokenizer.model.np")
     return ModelParts(path, "npz", path.stat().st_size, config, tensors, {}, beside)
 

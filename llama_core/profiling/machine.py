@@ -81,6 +81,18 @@ def last_level_cache_bytes() -> int:
     return max(sizes)
 
 
+def peak_bytes() -> int:
+    """The largest resident size that this process has had."""
+    import psutil
+
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
 def machine_lines(machine: dict[str, Any]) -> list[str]:
     """`describe_machine` as two or three lines for people."""
     features = " ".join(machine["features"]) or "no known vector features"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import tensor_shapes
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.config import ModelConfig
 from llama_core.quant.table import F32
@@ -40,6 +41,47 @@ SMOLLM2_135M = ModelConfig(
     name="SmolLM2-135M shape, random weights",
 )
 
+# Llama 3.2 1B and 3B, Llama 3.1 8B. Their scaling of RoPE changes a table, and no time.
+LLAMA_1B = ModelConfig(
+    dim=2048,
+    hidden_dim=8192,
+    n_layers=16,
+    n_heads=32,
+    n_kv_heads=8,
+    head_dim=64,
+    vocab_size=128256,
+    max_seq_len=131072,
+    rope_theta=500000.0,
+    name="Llama 3.2 1B shape, random weights",
+)
+LLAMA_3B = ModelConfig(
+    dim=3072,
+    hidden_dim=8192,
+    n_layers=28,
+    n_heads=24,
+    n_kv_heads=8,
+    head_dim=128,
+    vocab_size=128256,
+    max_seq_len=131072,
+    rope_theta=500000.0,
+    name="Llama 3.2 3B shape, random weights",
+)
+LLAMA_8B = ModelConfig(
+    dim=4096,
+    hidden_dim=14336,
+    n_layers=32,
+    n_heads=32,
+    n_kv_heads=8,
+    head_dim=128,
+    vocab_size=128256,
+    max_seq_len=131072,
+    rope_theta=500000.0,
+    tie_embeddings=False,
+    name="Llama 3.1 8B shape, random weights",
+)
+# By the names that `bench --shape` takes, for models that are made as files.
+SHAPES = {"135m": SMOLLM2_135M, "1b": LLAMA_1B, "3b": LLAMA_3B, "8b": LLAMA_8B}
+
 TOY = ModelConfig(
     dim=64,
     hidden_dim=128,
@@ -53,34 +95,49 @@ TOY = ModelConfig(
 )
 
 
-def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of `llama_core.checkpoint` for a model without biases and q/k norms."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "embed_tokens": (config.vocab_size, config.dim),
-        "norm": (config.dim,),
-    }
-    for i in range(config.n_layers):
-        layer = {
-            "input_layernorm": (config.dim,),
-            "q_proj": (config.q_dim, config.dim),
-            "k_proj": (config.kv_dim, config.dim),
-            "v_proj": (config.kv_dim, config.dim),
-            "o_proj": (config.dim, config.q_dim),
-            "post_attention_layernorm": (config.dim,),
-            "gate_proj": (config.hidden_dim, config.dim),
-            "up_proj": (config.hidden_dim, config.dim),
-            "down_proj": (config.dim, config.hidden_dim),
-        }
-        shapes |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
-    if not config.tie_embeddings:
-        shapes["lm_head"] = (config.vocab_size, config.dim)
-    return shapes
+class NoTokenizer:
+    """Stands where a checkpoint needs a tokenizer and the experiment feeds ids."""
+
+    kind = "none"
+    vocab_size = 0
+    bos_id: int | None = None
+    eos_id: int | None = None
+    stop_ids: frozenset[int] = frozenset()
+    add_bos = False
+    special_tokens: Mapping[str, int] = {}
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        return []
+
+    def split_special(self, text: str) -> list[str | int]:
+        return [text]
+
+    def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
+        return [part for part in parts if isinstance(part, int)]
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return b""
+
+    def token_text(self, token_id: int) -> str:
+        return f"<{token_id}>"
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return ""
+
+    def stream(self) -> NoTokenizer:
+        return self
+
+    def push(self, token_id: int) -> str:
+        return ""
+
+    def flush(self) -> str:
+        return ""
 
 
 def random_weights(config: ModelConfig, seed: int = 0) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """(name, values) of every tensor: norms near 1, matrices scaled so that activations keep their size."""
     rng = np.random.default_rng(seed)
-    for name, shape in tensor_shapes(config).items():
+    for name, shape in tensor_shapes(config, ()):
         values = rng.standard_normal(shape, dtype=np.float32)
         if len(shape) == 1:
             values = np.float32(1) + np.float32(0.1) * values

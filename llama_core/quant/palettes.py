@@ -42,7 +42,7 @@ def dequantize_iq4_xs(blocks: Blocks, out: Values) -> None:
 
 
 @cache
-def _e8m0_halves() -> Values:
+def e8m0_halves() -> Values:
     """2^(e - 128) for each byte e, half of what E8M0 says since the levels are doubled; subnormal below 2."""
     exponents = np.arange(256, dtype=np.uint32)
     return (
@@ -67,7 +67,7 @@ def _ue4m3_halves() -> Values:
 def dequantize_mxfp4(blocks: Blocks, out: Values) -> None:
     """| e: 1 | 32 x E2M1: 16 |    value = 2^(e - 127) * E2M1"""
     out[:] = FP4_LEVELS[bit_planes(blocks[:, 1:], 4, 16)]
-    out *= _e8m0_halves()[blocks[:, :1]]
+    out *= e8m0_halves()[blocks[:, :1]]
 
 
 def dequantize_nvfp4(blocks: Blocks, out: Values) -> None:

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from chat_app.chat.conversation import Conversation, Message
-from chat_app.chat.prompting import Prepared, prepare
 from chat_app.chat.replay import ReplayedReply, replay_chat
 from chat_app.chat.reply import GrowingReply, sampling_json
+from chat_app.engines.base import Capabilities, EngineInfo, Prompt, PromptRequest, Token
 from llama_core.events import Event, Finished, PrefillProgress, TextDelta, Timings, TokenEvent
 from llama_core.sampling_params import SamplingParams
 
 END = 0
 
 
-class LetterTokenizer:
+class LetterTokens:
     """One character, one token."""
 
     def encode(self, text: str) -> list[int]:
@@ -28,11 +28,14 @@ class LetterTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(map(chr, ids))
 
+    def describe(self, ids: Sequence[int]) -> list[Token]:
+        return [Token(one, chr(one), chr(one).encode()) for one in ids]
 
-@dataclass
-class Plan:
-    fits: bool
-    drop: tuple[int, ...] = ()
+    def ends_reply(self, token_id: int) -> bool:
+        return token_id == END
+
+    def logits(self, ids: Sequence[int]) -> Any:
+        raise NotImplementedError
 
 
 @dataclass
@@ -43,30 +46,32 @@ class ToyEngine:
     next_seed: int = 100
     cached: list[int] = field(default_factory=list)
     resets: int = 0
-    template: object = "yes"
-    tokenizer: LetterTokenizer = field(default_factory=LetterTokenizer)
+    tokens: LetterTokens | None = field(default_factory=LetterTokens)
     ctx_size: int = 10_000
+
+    @property
+    def info(self) -> EngineInfo:
+        return EngineInfo("toy", None, "toy", 1, self.ctx_size, 0, True, capabilities=Capabilities())
 
     def reset(self) -> None:
         self.cached = []
         self.resets += 1
 
-    def encode_chat(self, messages: Sequence[dict[str, str]], *, continue_last: bool = False) -> list[int]:
-        text = "".join(f"<{turn['role'][0]}>{turn['content']}" for turn in messages)
-        return self.tokenizer.encode(text if continue_last else text + "<a>")
+    def memory(self) -> None:
+        return None
 
-    def plan(self, prompt: Any, params: SamplingParams) -> Plan:
-        fits = len(self.encode_chat(prompt)) <= self.ctx_size
-        return Plan(fits, () if fits else (0, 1))
+    def close(self) -> None: ...
 
-    def generate(
-        self,
-        prompt_ids: Sequence[int],
-        params: SamplingParams,
-        *,
-        cancelled: Callable[[], bool] | None = None,
-        top_n: int = 0,
+    def prepare(self, request: PromptRequest) -> Prompt:
+        text = "".join(f"<{turn.role[0]}>{turn.content}" for turn in request.turns)
+        ids = tuple(map(ord, text if request.continue_last else text + "<a>"))
+        fits = len(ids) <= self.ctx_size
+        return Prompt(request.turns, ids, fits=fits, drop=() if fits else (0, 1))
+
+    def stream(
+        self, prompt: Prompt, params: SamplingParams, *, cancelled: Callable[[], bool]
     ) -> Iterator[Event]:
+        prompt_ids = prompt.ids or ()
         cache_n = next(
             (at for at, (a, b) in enumerate(zip(self.cached, prompt_ids, strict=False)) if a != b),
             min(len(self.cached), len(prompt_ids) - 1),
@@ -78,7 +83,7 @@ class ToyEngine:
         ids: list[int] = []
         reason: Any = "length"
         for index in range(30 if params.max_tokens is None else params.max_tokens):
-            if cancelled is not None and cancelled():
+            if cancelled():
                 reason = "cancelled"
                 break
             token = END if rng.random() < 0.02 else rng.randint(97, 122)
@@ -95,13 +100,14 @@ class ToyEngine:
 
 def reply(engine: Any, chat: Conversation, params: SamplingParams, stop_after: int | None = None) -> Message:
     """A reply made and recorded the way the app does it."""
-    prepared: Prepared = prepare(engine, chat.to_messages(None), params)
-    if not prepared.fits:
-        prepared = prepare(engine, prepared.remaining(), params)
+    request = PromptRequest(tuple(chat.turns(None)), params)
+    prompt = engine.prepare(request)
+    if not prompt.fits:
+        prompt = engine.prepare(request.without(prompt.drop))
     message = chat.add("assistant", "", status="partial")
     growing = GrowingReply(0, message, {"parameters": sampling_json(params)})
-    events = engine.generate(
-        prepared.ids,
+    events = engine.stream(
+        prompt,
         params,
         cancelled=lambda: stop_after is not None and len(growing.tokens) >= stop_after,
     )
@@ -144,14 +150,14 @@ def through_json(chat: Conversation) -> Conversation:
 
 def test_the_same_engine_says_the_same_in_every_branch(chat: Conversation) -> None:
     again = ToyEngine(cached=[1, 2, 3])
-    found = list(replay_chat(again, through_json(chat)))  # type: ignore[arg-type]
+    found = list(replay_chat(again, through_json(chat)))
     assert [one.outcome for one in found] == ["same"] * 3
     assert [one.matched for one in found] == [len(one.message.x["ids"]) for one in found]
     assert again.resets >= 1
 
 
 def test_another_engine_is_told_by_the_first_token_that_differs(chat: Conversation) -> None:
-    found: ReplayedReply = next(replay_chat(ToyEngine(salt=1), chat))  # type: ignore[arg-type]
+    found: ReplayedReply = next(replay_chat(ToyEngine(salt=1), chat))
     assert found.outcome == "different"
     assert found.divergence is not None
     stored = found.message.x["ids"]
@@ -199,8 +205,8 @@ def test_a_continued_reply_is_replayed_from_where_it_went_on(engine: Any) -> Non
     talk.add("user", "go on for long")
     begun = reply(engine, talk, SamplingParams(), stop_after=2)
     growing = GrowingReply(0, begun, {"parameters": begun.x["parameters"]}, tuple(begun.x["ids"]))
-    prompt = prepare(engine, talk.to_messages(None), SamplingParams(), continue_last=True).ids
-    for event in engine.generate(prompt, SamplingParams()):
+    prompt = engine.prepare(PromptRequest(tuple(talk.turns(None)), SamplingParams(), continue_last=True))
+    for event in engine.stream(prompt, SamplingParams(), cancelled=lambda: False):
         growing.take(event)
     ended = growing.ended()
     talk.update(ended)
@@ -215,7 +221,7 @@ def test_turns_that_were_dropped_are_dropped_again() -> None:
         talk.add("user", f"question {number} " * 2)
         reply(engine, talk, SamplingParams(seed=number, max_tokens=10))
     assert outcomes(ToyEngine(ctx_size=50), talk) == ["same", "same"]
-    roomy = list(replay_chat(ToyEngine(), talk))  # type: ignore[arg-type]
+    roomy = list(replay_chat(ToyEngine(), talk))
     assert roomy[1].outcome == "impossible"
     assert "context size" in roomy[1].reason
 

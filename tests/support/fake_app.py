@@ -13,7 +13,7 @@ from pathlib import Path
 
 def main() -> int:
     from chat_app.config.settings import Settings
-    from chat_app.tui import app as app_module
+    from chat_app.tui.app import run_app
     from tests.support.fake_engine import FakeEngine, factory_of
 
     model, script = sys.argv[1:3]
@@ -23,9 +23,7 @@ def main() -> int:
         pieces = pieces * 1_000_000
     delay = 0.002 if "--slow" in sys.argv else 0.0
     engine = FakeEngine(script=lambda turns: pieces, delay_s=delay)
-    app_module.open_engine = factory_of(engine)  # run_app takes the factory from the app's defaults
-    app_module.LlamaChatApp.__init__.__kwdefaults__["factory"] = factory_of(engine)
-    return app_module.run_app(Settings(model=model))
+    return run_app(Settings(model=model), open_engine=factory_of(engine))
 
 
 if __name__ == "__main__":

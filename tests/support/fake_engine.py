@@ -1,4 +1,4 @@
-"""A scripted engine with the real one's interface: words instead of tokens, numbers that never vary."""
+"""A scripted engine behind the chat's protocol: words instead of tokens, numbers that never vary."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+from chat_app.engines.base import Capabilities, EngineInfo, Prompt, PromptRequest, Token, Turn
 from llama_core.backends.base import MemoryReport
 from llama_core.engine.text import completion_text
 from llama_core.events import (
@@ -24,6 +24,7 @@ from llama_core.events import (
 
 MIB = 1024 * 1024
 KV_BYTES_PER_POSITION = 46_080
+CHUNK = 32
 
 
 class FakeClock:
@@ -55,152 +56,146 @@ def default_script(turns: Sequence[dict[str, str]]) -> str:
     return f"You said: {turns[-1]['content']}"
 
 
+class FakeTokens:
+    """Words are tokens, numbered from 1000 as they come; a reply's are numbered from 100."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
+
+    def encode(self, text: str) -> list[int]:
+        return [self._ids.setdefault(word, 1000 + len(self._ids)) for word in split(text)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(f"token{one} " for one in ids)
+
+    def describe(self, ids: Sequence[int]) -> list[Token]:
+        return [Token(one, f"token{one}", f"token{one}".encode()) for one in ids]
+
+    def ends_reply(self, token_id: int) -> bool:
+        return token_id == 2
+
+    def logits(self, ids: Sequence[int]) -> Any:
+        """A distribution in which token 100 + n (n: tokens of the reply before) is second to token 7."""
+        import numpy as np
+
+        logits = np.full(300, -5.0, dtype=np.float32)
+        logits[7], logits[100 + sum(7 <= one < 1000 for one in ids)] = 3.0, 2.0
+        return logits
+
+
 @dataclass
 class FakeEngine:
     """`script` gives a reply (a text, a list of pieces in which an exception is raised, not yielded).
 
     step_s is what each event claims; delay_s is really waited. `gate` (an Event) holds the stream before
-    every token while it is clear.
+    every token while it is clear. Every prompt is in `calls`.
     """
 
     script: Callable[[Sequence[dict[str, str]]], Any] = default_script
     ctx_size: int = 2048
-    backend: str = "fake float32"
     step_s: float = 0.004
     delay_s: float = 0.0
-    chunk: int = 32
-    template: Any = "a template"
+    template: str | None = "a template"
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    path: Path = Path("model.gguf")
     gate: threading.Event = field(default_factory=threading.Event)
-    context_n: int = 0
     calls: list[tuple[str, Any]] = field(default_factory=list)
+    cached: list[int] = field(default_factory=list)
+    tokens: FakeTokens = field(default_factory=FakeTokens)
     closed: bool = False
 
     def __post_init__(self) -> None:
         self.gate.set()
-        self.cached: list[str] = []
-        self._turns: list[dict[str, str]] = []
-        self.model = SimpleNamespace(threads=2)
-        self.tokenizer = SimpleNamespace(
-            kind="words",
-            encode=lambda text, special=False: split(text),
-            add_bos=False,
-            bos_id=None,
-            token_text=lambda i: f"token{i}",
-            token_bytes=lambda i: f"token{i}".encode(),
-            decode=lambda ids: "".join(f"token{i} " for i in ids),
-            stop_ids=frozenset({2}),
-        )
-        self.engine = SimpleNamespace(prompt_logits=self._prompt_logits)
-        self.checkpoint = SimpleNamespace(
-            config=SimpleNamespace(architecture="llama"),
-            tokenizer=self.tokenizer,
-            file_bytes=96 * MIB,
-            chat_template=self.template,
-        )
 
-    def encode_chat(self, turns: Sequence[dict[str, str]], *, continue_last: bool = False) -> list[str]:
-        """Words take the place of ids. The turns stay at hand for the script."""
+    @property
+    def info(self) -> EngineInfo:
+        name = self.path.stem if self.path.is_file() else self.path.name
+        return EngineInfo(
+            name, self.path, "fake float32", 2, self.ctx_size, 96 * MIB, self.template is not None,
+            tokenizer="words", template=self.template or "", capabilities=self.capabilities,
+        )  # fmt: skip
+
+    def prepare(self, request: PromptRequest) -> Prompt:
+        turns, reply_n = request.turns, request.params.max_tokens or 16
+        ids = [one for turn in turns for one in (1, *(turn.ids or self.tokens.encode(turn.content)))]
+        prompt_n, drop = to_drop(turns, self.ctx_size - reply_n)
+        fits = prompt_n + reply_n <= self.ctx_size
+        return Prompt(turns, tuple(ids), prompt_n, reply_n, self.ctx_size, fits, drop)
+
+    def stream(self, prompt: Prompt, params: Any, *, cancelled: Callable[[], bool]) -> Iterator[Event]:
+        turns = [turn.to_message() for turn in prompt.turns]
         if self.template is None:
-            return split(completion_text(turns))
-        self._turns = [dict(turn) for turn in turns]
-        self.calls.append(("continue" if continue_last else "chat", self._turns))
-        return [piece for turn in turns for piece in ("<turn>", *split(turn["content"]))]
-
-    def plan(self, prompt: Sequence[Any], params: Any) -> Any:
-        turns = [one if isinstance(one, dict) else {"role": "user", "content": one} for one in prompt]
-        counts = [1 + len(split(turn["content"])) for turn in turns]
-        reply_n = params.max_tokens or 16
-        drop: list[int] = []
-        oldest = [i for i, turn in enumerate(turns) if turn["role"] != "system"][:-1]
-        while sum(counts) - sum(counts[i] for i in drop) + reply_n > self.ctx_size and oldest:
-            drop.append(oldest.pop(0))
-        fits = sum(counts) + reply_n <= self.ctx_size
-        return SimpleNamespace(
-            prompt_n=sum(counts), reply_n=reply_n, limit=self.ctx_size, fits=fits, drop=tuple(drop)
-        )
-
-    def generate(
-        self, prompt_ids: Sequence[str], params: Any, *, cancelled: Callable[[], bool], top_n: int = 0
-    ) -> Iterator[Event]:
-        if self.template is None:
-            self.calls.append(("complete", "".join(prompt_ids)))
-            self._turns = [{"role": "user", "content": "".join(prompt_ids)}]
-        return self._generate(list(prompt_ids), self.script(self._turns), params, cancelled, top_n)
-
-    def _generate(
-        self, prompt: list[str], reply: Any, params: Any, cancelled: Callable[[], bool], top_n: int
-    ) -> Iterator[Event]:
-        cache_n = 0
-        while cache_n < min(len(prompt) - 1, len(self.cached)) and prompt[cache_n] == self.cached[cache_n]:
-            cache_n += 1
-        total = len(prompt) - cache_n
-        done, prefill_s = 0, 0.0
-        self.cached = self.cached[:cache_n]
-        yield PrefillProgress(cache_n, 0, total, 0.0)
-        while done < total and not cancelled():
-            done = min(total, done + self.chunk)
-            prefill_s = done * self.step_s / 8
-            self._wait(cancelled)
-            yield PrefillProgress(cache_n, done, total, prefill_s)
-        self.cached = prompt[: cache_n + done]
-        index = 0
-        pieces = split(reply) if isinstance(reply, str) else reply
-        reason: Any = "stop"
-        if not cancelled():
-            for piece in pieces:
-                self._wait(cancelled)
-                if cancelled():
-                    break
-                if isinstance(piece, BaseException):
-                    raise piece
-                self.cached.append(piece)
-                top = tuple((100 + rank, -0.5 - rank) for rank in range(top_n))
-                yield TokenEvent(index, 100 + index, -0.25, self.step_s, len(self.cached), False, top)
-                yield TextDelta(piece)
-                index += 1
-        reason = "cancelled" if cancelled() else "stop"
-        timings = Timings(
-            cache_n, done, prefill_s, index, max(0, index - 1) * self.step_s, prefill_s + self.step_s
-        )
-        yield Finished(reason, timings, 7, tuple(range(100, 100 + index)))
-
-    def _wait(self, cancelled: Callable[[], bool]) -> None:
-        if self.delay_s:
-            time.sleep(self.delay_s)
-        while not self.gate.wait(0.01):
-            if cancelled():
-                return
-
-    def _prompt_logits(self, prompt_ids: Sequence[Any]) -> Any:
-        """A distribution in which token 100 + n (n: ids of the reply before) is second to token 7."""
-        import numpy as np
-
-        n = sum(isinstance(one, int) for one in prompt_ids)
-        logits = np.full(300, -5.0, dtype=np.float32)
-        logits[7], logits[100 + n] = 3.0, 2.0
-        return logits
+            turns = [{"role": "user", "content": completion_text(turns)}]
+        going_on = bool(turns) and turns[-1]["role"] == "assistant"
+        self.calls.append(("continue" if going_on else "chat", turns))
+        return scripted(self, list(prompt.ids or ()), self.script(turns), cancelled)
 
     def reset(self) -> None:
         self.calls.append(("reset", None))
         self.cached = []
 
     def memory(self) -> MemoryReport:
-        kv = self.ctx_size * KV_BYTES_PER_POSITION
-        used = len(self.cached) * KV_BYTES_PER_POSITION
+        kv, used = (n * KV_BYTES_PER_POSITION for n in (self.ctx_size, len(self.cached)))
         return MemoryReport(98 * MIB, kv, used, 4 * MIB, 0, 213 * MIB)
 
     def close(self) -> None:
         self.closed = True
 
 
+def to_drop(turns: Sequence[Turn], room: int) -> tuple[int, tuple[int, ...]]:
+    """(tokens of the turns, places of the oldest that must go so that the rest has room)."""
+    counts = [1 + len(split(turn.content)) for turn in turns]
+    oldest = [at for at, turn in enumerate(turns) if turn.role != "system"][:-1]
+    dropped = 0
+    while sum(counts) - sum(counts[at] for at in oldest[:dropped]) > room and dropped < len(oldest):
+        dropped += 1
+    return sum(counts), tuple(oldest[:dropped])
+
+
+def scripted(
+    engine: FakeEngine, prompt: list[int], reply: Any, cancelled: Callable[[], bool]
+) -> Iterator[Event]:
+    """The events of one reply: the prompt in chunks, without what is cached, then word after word."""
+
+    def wait() -> None:
+        time.sleep(engine.delay_s)
+        while not engine.gate.wait(0.01) and not cancelled():
+            pass
+
+    pairs = zip(prompt[:-1], engine.cached, strict=False)
+    most = min(len(prompt) - 1, len(engine.cached))
+    cache_n = next((at for at, (new, old) in enumerate(pairs) if new != old), most)
+    total, done, n = len(prompt) - cache_n, 0, 0
+    yield PrefillProgress(cache_n, 0, total, 0.0)
+    while done < total and not cancelled():
+        done = min(total, done + CHUNK)
+        wait()
+        yield PrefillProgress(cache_n, done, total, done * engine.step_s / 8)
+    engine.cached = prompt[: cache_n + done]
+    for piece in () if cancelled() else split(reply) if isinstance(reply, str) else reply:
+        wait()
+        if cancelled():
+            break
+        if isinstance(piece, BaseException):
+            raise piece
+        engine.cached.append(100 + n)
+        yield TokenEvent(n, 100 + n, -0.25, engine.step_s, len(engine.cached))
+        yield TextDelta(piece)
+        n += 1
+    prefill_s, decode_s = done * engine.step_s / 8, max(0, n - 1) * engine.step_s
+    timings = Timings(cache_n, done, prefill_s, n, decode_s, prefill_s + engine.step_s)
+    yield Finished("cancelled" if cancelled() else "stop", timings, 7, tuple(range(100, 100 + n)))
+
+
 def factory_of(engine: FakeEngine, *, load_s: float = 0.0) -> Callable[..., FakeEngine]:
-    """An EngineFactory that hands out `engine` after two reports of progress."""
+    """An `OpenEngine` that hands out `engine` after two reports of progress."""
 
     def factory(path: Path, settings: Any, on_progress: Callable[[LoadProgress], None]) -> FakeEngine:
         on_progress(LoadProgress("weights", 0, 96 * MIB))
         if load_s:
             time.sleep(load_s)
         on_progress(LoadProgress("weights", 96 * MIB, 96 * MIB))
+        engine.path = path
         return engine
 
     return factory

@@ -1,4 +1,4 @@
-"""A session without a screen: a view that takes notes, and the loop that drains the bridge."""
+"""A chat without a screen: a view that takes notes, and the loop that takes the engine's news."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
-from chat_app.chat.session import ChatSession
 from chat_app.config.settings import Settings
-from chat_app.engines.bridge import EngineBridge
+from chat_app.engines.base import Prompt
+from chat_app.engines.host import EngineHost
 from chat_app.store.transcripts import TranscriptStore
+from llama_core.events import Event
 from tests.support.fake_engine import FakeClock, FakeEngine, factory_of
 
 
@@ -27,7 +29,8 @@ class NotesView:
         self.queue: list[str] = []
         self.trouble: list[str | None] = []
         self.load_failures: list[str] = []
-        self.overflows: list[Any] = []
+        self.overflows: list[Prompt] = []
+        self.events: list[Event] = []
         self.agree = True
         self.redrawn = 0
 
@@ -42,6 +45,9 @@ class NotesView:
 
     def add_text(self, message_id: str, text: str) -> None:
         self.texts[message_id] = self.texts.get(message_id, "") + text
+
+    def show_event(self, event: Event) -> None:
+        self.events.append(event)
 
     def show_queue(self, prompts: list[str]) -> None:
         self.queue = list(prompts)
@@ -61,13 +67,13 @@ class NotesView:
     def give_back(self, text: str) -> None:
         self.returned.append(text)
 
-    async def ask_overflow(self, plan: Any) -> bool:
-        self.overflows.append(plan)
+    async def ask_overflow(self, prompt: Prompt) -> bool:
+        self.overflows.append(prompt)
         return self.agree
 
 
 class Stage:
-    """A session, its engine, and the loop that drains the bridge as the screen would."""
+    """A controller, its engine, and the loop that takes its news as the screen would."""
 
     def __init__(self, home: Path, engine: FakeEngine, settings: Settings) -> None:
         self.engine = engine
@@ -75,8 +81,8 @@ class Stage:
         self.clock = FakeClock()
         self.store = TranscriptStore(home / "chats")
         self.tasks: set[asyncio.Task[Any]] = set()
-        self.bridge = EngineBridge(lambda: None, factory_of(engine))
-        self.session = ChatSession(self.view, self.bridge, settings, self.store, self.spawn, self.clock)
+        self.host = EngineHost(open_engine=factory_of(engine))
+        self.session = ChatController(self.view, self.host, settings, self.store, self.spawn, self.clock)
 
     def begun(self, turns: Any) -> Iterator[str]:
         """A script whose stream stands still after the first piece, until the gate opens."""
@@ -92,7 +98,7 @@ class Stage:
     async def until(self, true: Callable[[], object], timeout: float = 20.0) -> None:
         async with asyncio.timeout(timeout):
             while True:
-                await self.session.on_news(self.bridge.drain())
+                await self.session.take_news()
                 if true():
                     return
                 await asyncio.sleep(0.001)
@@ -103,7 +109,7 @@ class Stage:
 
     async def say(self, text: str) -> Message:
         """Send a prompt and wait for its reply, then return it."""
-        self.spawn(self.session.submit(text))
+        self.session.submit(text)
         await self.until(lambda: self.path() and self.path()[-1].role == "assistant" and self.idle())
         return self.path()[-1]
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.message import Message as TextualMessage
 
+from chat_app.chat.commands import ScreenHost
+from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
-from chat_app.chat.session import ChatSession
-from chat_app.engines.messages import EngineNews
+from chat_app.engines.base import Prompt
 from chat_app.text import formatting
+from chat_app.tui.command_host import CommandHost
 from chat_app.tui.screens.chat_input import ChatInput
 from chat_app.tui.widgets.status import Banner, QueueLine, TitleBar, Welcome
+from llama_core.events import Event
 
 if TYPE_CHECKING:
     from chat_app.tui.app import LlamaChatApp
@@ -21,6 +25,13 @@ TICK_S = 0.04
 PANEL_PERIOD_S = 0.12
 MAX_REST_S = 0.5
 PANEL_HELP = "The live panel: full, one line, hidden"
+
+
+class EngineNews(TextualMessage, bubble=False):
+    """Records wait in the engine's host: take them. Several of these in a row are as good as one."""
+
+    def can_replace(self, message: TextualMessage) -> bool:
+        return isinstance(message, EngineNews)
 
 
 class ChatScreen(ChatInput):
@@ -53,7 +64,8 @@ class ChatScreen(ChatInput):
 
     def __init__(self, app: LlamaChatApp) -> None:
         super().__init__(app)
-        self.session = ChatSession(self, app.bridge, app.settings, app.store, self.spawn, app.clock)
+        self.session = ChatController(self, app.host, app.settings, app.store, self.spawn, app.clock)
+        self.host: ScreenHost = CommandHost(app, self)
         self._panel_due = 0.0
         self._told_to_wait = False
         self._drawing = False
@@ -117,6 +129,9 @@ class ChatScreen(ChatInput):
         if not self.messages.following:
             self.show_new_text(True)
 
+    def show_event(self, event: Event) -> None:
+        """The panel shows the events, and what counts of them is in the metrics."""
+
     def show_queue(self, prompts: list[str]) -> None:
         reason = "the model is loaded" if self.session.info is None else "the reply is done"
         self.query_one("#queue", QueueLine).show(prompts, reason)
@@ -141,10 +156,10 @@ class ChatScreen(ChatInput):
     def show_load_failure(self, path: Path, text: str) -> None:
         self.app.model_failed(path, text)
 
-    async def ask_overflow(self, plan: Any) -> bool:
+    async def ask_overflow(self, prompt: Prompt) -> bool:
         from chat_app.tui.screens.overflow import OverflowScreen
 
-        agreed = await self.app.push_screen_wait(OverflowScreen(plan))
+        agreed = await self.app.push_screen_wait(OverflowScreen(prompt))
         return agreed is True
 
     def show_state(self) -> None:
@@ -204,9 +219,7 @@ class ChatScreen(ChatInput):
         self._drawing = False
 
     async def _drain(self) -> None:
-        items = self.app.bridge.drain()
-        if items or self.session.reply is not None:
-            await self.session.on_news(items)
+        await self.session.take_news()
         now = self.app.clock()
         if now >= self._panel_due or not self.session.generating:
             self._panel_due = now + PANEL_PERIOD_S

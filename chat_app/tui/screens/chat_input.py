@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from textual.app import SuspendNotSupported
 from textual.widgets import TextArea
 
-from chat_app.chat import commands as slash_commands
+from chat_app.chat.commands import SLASH
+from chat_app.chat.slash import is_command
 from chat_app.tui.screens.chat_actions import ChatActions
 from chat_app.tui.widgets.prompt import PromptArea
 from chat_app.tui.widgets.status import Offers
@@ -42,8 +43,8 @@ class ChatInput(ChatActions):
     async def on_prompt_area_sent(self, event: PromptArea.Sent) -> None:
         text = event.text
         self.spawn(self._remember(text))
-        if slash_commands.is_command(text):
-            await self.run_command(text)
+        if is_command(text):
+            self.run_command(text)
             return
         if self.editing is not None and self.session.generating:
             self.note("A reply is being written; press Esc to stop it first.", "warning")
@@ -54,7 +55,7 @@ class ChatInput(ChatActions):
         if editing is not None:
             self.spawn(self.session.branches.edit(editing, text))
         else:
-            self.spawn(self.session.submit(text))
+            self.session.submit(text)
 
     async def _remember(self, text: str) -> None:
         """Into the history, on another thread: the disk must not hold up the screen."""
@@ -71,10 +72,7 @@ class ChatInput(ChatActions):
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         if event.text_area.id == "prompt":
-            found = slash_commands.offers(event.text_area.text)
-            self.query_one("#offers", Offers).show(
-                [(one.usage if len(found) == 1 else one.name, one.help) for one in found]
-            )
+            self.query_one("#offers", Offers).show(SLASH.offers(self.host, event.text_area.text))
 
     @property
     def draft_name(self) -> str:
@@ -83,7 +81,7 @@ class ChatInput(ChatActions):
     def _waiting(self) -> str:
         """What is typed and queued."""
         typed = [] if self.editing is not None else [self.prompt.text]
-        return "\n\n".join(text for text in (*self.session.queue, *typed) if text.strip())
+        return "\n\n".join(text for text in (*self.session.unsent, *typed) if text.strip())
 
     def keep_draft(self) -> None:
         """What is typed and queued comes back when the chat does. Waits for the disk."""

@@ -15,9 +15,9 @@ from textual.messages import Prune
 from textual.screen import Screen
 from textual.widgets import Static
 
-from chat_app.chat.chat_view import Severity
+from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
-from chat_app.chat.session import ChatSession
+from chat_app.chat.view import Severity
 from chat_app.text import formatting
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean
@@ -48,7 +48,7 @@ class ChatPart(Screen[None]):
         self.editing: str | None = None  # the message that Enter sends in other words
         self.panel_mode = app.panel_mode
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
-        self.session: ChatSession
+        self.session: ChatController
 
     def compose(self) -> ComposeResult:
         yield TitleBar(id="title-bar")

@@ -12,7 +12,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from chat_app.chat.commands import COMMANDS
+from chat_app.chat.commands import SLASH
 from chat_app.config.key_names import long_keys
 from chat_app.tui.screens.dialog import Dialog
 
@@ -69,7 +69,7 @@ class HelpText(Static):
                 parts += entry(keys, binding.tooltip or binding.description, width)
             parts.append("\n")
         parts.append(("Commands\n", "bold $text-primary"))
-        for command in COMMANDS:
+        for command in SLASH:
             parts += entry(", ".join((command.usage, *command.aliases)), command.help, width)
         parts += [
             ('\nA block in """ sends several lines', "$foreground 60%"),

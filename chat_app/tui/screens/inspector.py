@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
@@ -14,14 +13,16 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from chat_app.chat.inspection import Alternative, TokenLook, look
+from chat_app.chat.branches import ReplyTokens
+from chat_app.chat.conversation import token_ids
+from chat_app.chat.inspection import Alternative, TokenLook
 from chat_app.text import formatting as fmt
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean
 from chat_app.tui.screens.dialog import Dialog
 
 if TYPE_CHECKING:
-    from chat_app.chat.session import ChatSession
+    from chat_app.chat.controller import ChatController
 
 Part = str | tuple[str, str]
 MUTED = "$foreground 60%"
@@ -59,7 +60,7 @@ class InspectorScreen(Dialog[None]):
 
     def __init__(
         self,
-        session: ChatSession,
+        session: ChatController,
         message_id: str,
         spawn: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
@@ -68,10 +69,9 @@ class InspectorScreen(Dialog[None]):
         self._session = session
         self._spawn = spawn
         self._message = session.conversation.get(message_id)
-        self._ids: list[int] = [one for one in self._message.x.get("ids", ()) if isinstance(one, int)]
+        self._ids = token_ids(self._message)
         self._logprobs: Sequence[float] = session.logprobs.get(message_id, ())
-        self._texts: list[str] = []
-        self._prompt: list[int] = []
+        self._reply: ReplyTokens | None = None
         self._at = 0
         self._choice = 0
         self._look: TokenLook | None = None
@@ -100,12 +100,11 @@ class InspectorScreen(Dialog[None]):
     async def _work(self) -> None:
         """Prepare once, then look at whichever token the cursor came to rest on."""
         try:
-            self._prompt, self._texts = await self._session.branches.reply_tokens(self._message.id, self._ids)
+            self._reply = await self._session.branches.reply_tokens(self._message.id)
             while True:
                 self._show_text()
                 at = self._at
-                question = partial(look, prompt_ids=self._prompt, ids=self._ids, index=at)
-                self._look = await asyncio.wrap_future(self._session.bridge.ask(question))
+                self._look = await self._session.branches.look_at(self._reply, at)
                 self._choice = 0
                 self._show_look()
                 if at == self._at:
@@ -118,7 +117,7 @@ class InspectorScreen(Dialog[None]):
         self.action_jump(max(0, min(len(self._ids) - 1, self._at + step)))
 
     def action_jump(self, place: int) -> None:
-        if self._texts:
+        if self._reply is not None:
             self._at = place % len(self._ids)
             self._show_text()
             self._wanted.set()
@@ -129,21 +128,21 @@ class InspectorScreen(Dialog[None]):
             self._show_look()
 
     def action_branch(self) -> None:
-        if self._look is None or self._look.index != self._at:
+        if self._reply is None or self._look is None or self._look.index != self._at:
             return
         chosen = self._look.top[self._choice]
         if chosen.id == self._look.chosen.id:
             self.notify("That is the token that stands there; choose another with ↓.", markup=False)
             return
         branches = self._session.branches
-        work = branches.take_alternative(self._message.id, self._prompt, self._ids[: self._at], chosen.id)
+        work = branches.take_alternative(self._reply, self._at, chosen.id)
         self.dismiss(None)
         self._spawn(work)
 
     def _show_text(self) -> None:
         parts: list[Part] = []
-        for index, text in enumerate(self._texts):
-            shown = clean(text).replace("\n", "⏎\n")
+        for index, token in enumerate(self._reply.tokens if self._reply is not None else ()):
+            shown = clean(token.text).replace("\n", "⏎\n")
             style = tint(self._logprobs[index] if index < len(self._logprobs) else None)
             parts.append((shown, "reverse bold" if index == self._at else style))
         widget = self.query_one("#inspector-text", Static)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -10,6 +10,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Button, Static
 
+from chat_app.engines.base import Prompt
 from chat_app.tui.screens.dialog import Dialog
 
 
@@ -21,7 +22,7 @@ class OverflowScreen(Dialog[bool]):
         Binding("s", "choose(False)", "Do not send", id="overflow.stop"),
     ]
 
-    def __init__(self, plan: Any) -> None:
+    def __init__(self, plan: Prompt) -> None:
         super().__init__()
         self._plan = plan
 

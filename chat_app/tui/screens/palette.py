@@ -11,6 +11,7 @@ from textual.app import SystemCommand
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
+from chat_app.chat.commands import SLASH
 from chat_app.text.sanitize import clean_line
 
 if TYPE_CHECKING:
@@ -20,33 +21,13 @@ DISCOVERED = 5
 
 
 def system_commands(app: LlamaChatApp) -> Iterable[SystemCommand]:
-    """Everything that has no argument."""
-    chat = app.chat
-
-    def typed(line: str) -> Callable[[], None]:
-        return lambda: chat.spawn(chat.run_command(line))
-
-    entries: list[tuple[str, str, Callable[[], object]]] = [
-        ("New chat", "Start anew; this chat stays in the history", chat.action_new_chat),
-        ("Chats", "Open, continue, or delete a chat", app.show_history),
-        ("Reset the KV cache", "The transcript stays; the next prompt is computed anew", chat.action_reset),
-        ("Regenerate", "Draw the last reply again, beside the old one", typed("/regen")),
-        ("Continue the reply", "Go on where the last reply ended", typed("/continue")),
-        ("Inspect tokens", "Probability and alternatives of each token", typed("/inspect")),
-        ("Model", "Switch to another model", app.choose_model),
-        ("Settings", "Parameters and system prompt", app.action_settings),
-        ("Theme", "Change the colours", app.search_themes),
-        ("Panel", "Full, one line, or hidden", chat.action_panel),
-        ("Copy the last reply", "To the clipboard", typed("/copy")),
-        ("Export as Markdown", "Write this chat to a file", typed("/export")),
-        ("Screenshot", "Save the screen as SVG", typed("/export .svg")),
-        ("Model information", "File, shapes, backend", typed("/show info")),
-        ("Keys and commands", "All of them", app.action_help),
-        ("Suspend", "Back to the shell; fg returns", app.action_suspend_process),
-        ("Quit", "Leave; the chat can be resumed", app.leave),
-    ]
-    for title, text, run in entries:
-        yield SystemCommand(title, text, run)
+    """The slash commands that have a title here, and what has no command."""
+    for command in SLASH:
+        if command.palette:
+            yield SystemCommand(command.palette, command.help, partial(app.chat.run_command, command.name))
+    yield SystemCommand("Panel", "Full, one line, or hidden", app.chat.action_panel)
+    yield SystemCommand("Screenshot", "Save the screen as SVG", partial(app.chat.run_command, "/export .svg"))
+    yield SystemCommand("Suspend", "Back to the shell; fg returns", app.action_suspend_process)
 
 
 class ChatProvider(Provider):

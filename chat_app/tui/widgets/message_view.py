@@ -13,6 +13,7 @@ from textual.message import Message as TextualMessage
 from textual.widgets import Static
 
 from chat_app.chat.conversation import Message
+from chat_app.chat.reply import ENDINGS
 from chat_app.text import formatting
 from chat_app.text.sanitize import clean, clean_line
 
@@ -25,7 +26,6 @@ _STATUS = {
     "failed": ("failed", "$text-error"),
     "partial": ("cut short", "$text-warning"),
 }
-_REASON = {"length": "stopped at num_predict", "context": "stopped: the context is full"}
 
 
 class MessageView(Vertical, can_focus=True):
@@ -171,7 +171,8 @@ class MessageView(Vertical, can_focus=True):
             parts.append(_STATUS[status])
         if status == "failed" and self.message.x.get("error"):
             parts.append((clean_line(str(self.message.x["error"])), "$text-error"))
-        reason = _REASON.get(str(self.message.x.get("stop_reason")))
+        ended = str(self.message.x.get("stop_reason"))
+        reason = ENDINGS.get(ended) if ended != "cancelled" else None  # that one is its status
         if reason and not self.growing:
             parts.append((reason, "$text-warning"))
         if self.message.role == "assistant" and not self.growing:

@@ -12,7 +12,6 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
 
-from chat_app.chat.commands import BY_NAME
 from chat_app.text.sanitize import clean
 from chat_app.tui.widgets.status import Offers
 
@@ -72,6 +71,11 @@ class PromptArea(TextArea):
         if self.text.count(FENCE) % 2:
             self.insert("\n")
             return
+        marked = self._offers.marked if self._offers is not None else None
+        if marked is not None and marked.line and not marked.is_typed:
+            self.set_text(marked.line)  # Enter takes what is marked, and sends it if nothing is missing
+            if not marked.is_whole:
+                return
         text = to_send(self.text)
         if text.strip():
             self.clear()  # here and now: what is typed next must not be taken away by a slower handler
@@ -81,10 +85,10 @@ class PromptArea(TextArea):
         self.insert("\n")
 
     def action_complete(self) -> None:
-        """The chosen offer, or spaces to the next tab stop: Tab never leaves the prompt."""
-        name = self._offers.chosen if self._offers is not None else ""
-        if name and " " not in self.text:
-            self.set_text(name + (" " if BY_NAME[name].usage != name else ""))
+        """The marked offer, or spaces to the next tab stop: Tab never leaves the prompt."""
+        marked = self._offers.marked if self._offers is not None else None
+        if marked is not None and marked.line:
+            self.set_text(marked.line)
         elif not self.text.startswith("/"):
             self.insert(" " * (TAB_WIDTH - self.cursor_location[1] % TAB_WIDTH))
 

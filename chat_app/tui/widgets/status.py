@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from textual.content import Content
 from textual.widgets import Static
 
-from chat_app.engines.messages import EngineInfo
+from chat_app.chat.slash import Offer
+from chat_app.engines.base import EngineInfo
 from chat_app.text import formatting as fmt
 from chat_app.text.sanitize import clean_line
 
@@ -60,27 +61,29 @@ class QueueLine(Static, can_focus=False):
 
 
 class Offers(Static, can_focus=False):
-    """The commands that begin as what is typed: Up and Down choose one, Tab takes it."""
+    """What the typed command may become: Up and Down mark one, Tab and Enter take it."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._offers: list[tuple[str, str]] = []
+        self._offers: list[Offer] = []
         self._at = 0
 
     @property
-    def chosen(self) -> str:
-        """The name of the command that Tab takes."""
-        return self._offers[self._at][0].partition(" ")[0] if self._offers else ""
+    def marked(self) -> Offer | None:
+        """The one that Tab and Enter take; None where nothing is offered."""
+        return self._offers[self._at] if self._offers else None
 
-    def show(self, offers: Sequence[tuple[str, str]]) -> None:
-        """`offers` are (usage, what it does); the choice goes back to the first when they change."""
-        if list(offers) != self._offers:
-            self._offers, self._at = list(offers), 0
+    def show(self, offers: Sequence[Offer]) -> None:
+        """The mark goes back to the first when the offers change."""
+        lines = [one.line for one in offers]
+        if lines != [one.line for one in self._offers]:
+            self._at = 0
+        self._offers = list(offers)
         self.display = bool(offers)
         self._draw()
 
     def choose(self, step: int) -> bool:
-        """Move the choice; False where there is nothing to choose from."""
+        """Move the mark; False where there is nothing to choose from."""
         if len(self._offers) < 2:
             return False
         self._at = (self._at + step) % len(self._offers)
@@ -88,18 +91,18 @@ class Offers(Static, can_focus=False):
         return True
 
     def _draw(self) -> None:
-        """As many as fit, around the choice, and how many stand above and below."""
+        """As many as fit, around the mark, and how many stand above and below."""
         first = max(0, min(self._at - OFFERS_SHOWN // 2, len(self._offers) - OFFERS_SHOWN))
         shown = self._offers[first : first + OFFERS_SHOWN]
         many = len(self._offers) > 1
-        width = max((len(usage) for usage, _ in shown), default=0)
+        width = max((len(one.shown) for one in shown), default=0)
         lines: list[str | tuple[str, str]] = []
-        for place, (usage, text) in enumerate(shown, first):
+        for place, one in enumerate(shown, first):
             lines += [
                 "\n" if lines else "",
                 ("▶ " if many and place == self._at else "  " if many else " ", "bold $text-accent"),
-                (f"{usage:<{width}}  ", "bold $text-accent"),
-                (clean_line(text), MUTED),
+                (f"{one.shown:<{width}}  ", "bold $text-accent"),
+                (clean_line(one.about), MUTED),
             ]
         if len(self._offers) > OFFERS_SHOWN:
             lines.append((f"\n  {self._at + 1} of {len(self._offers)} · ↑ ↓ choose · Tab takes it", MUTED))

@@ -1,10 +1,21 @@
-"""The compiled backend: a model in packed 4- and 8-bit weights with kernels built by Numba and llvmlite.
+"""The compiled backend: a model in packed weights, with kernels built by Numba and llvmlite.
 
-plan.py, packing.py, weights.py     a file's tensors as panels of sixteen rows (drawn in layout.py)
-kernels/     a small language for vector instructions, and the kernels written in it
-control/     phases, scheduling and the records that a step reads: control code, which Numba compiles
-build/       both together into machine code for this processor; the cache of it
-workspace.py, threads.py, cache.py, model.py     memory, helper threads, `forward`
+    a file's tensors          the model's layers         kernels/   what is computed: vector instructions,
+         |                            |                             written by llvmlite (emit, declare)
+    plan, packing, weights    program                    control/   who computes what, and when: phases and
+    panels of sixteen rows    operations, and the                   claims, in Python that Numba compiles
+    (drawn in layout)         phases of each step           |
+         |                            |                  build/     both into machine code for this processor,
+         +------------+---------------+                     |       and the files that keep it
+                      |                                     |
+    workspace         |       record, control/records       |
+    buffers    -------+       words by which Python and     |
+    cache             |       compiled code agree           |
+    keys, values    model ------------------------------ threads
+                    `forward`: fill in the plan, call    the helpers, and their sleep
+
+Python's part of a token is some ten microseconds. The rest is one call of compiled code, in which every
+thread runs down a table of phases; the loop is in `control/step.py`.
 """
 
 from __future__ import annotations
@@ -59,7 +70,7 @@ def load_jit_model(
     from llama_core.backends.jit.build.builder import KernelLoad
     from llama_core.backends.jit.build.variants import choose, host_features
     from llama_core.backends.jit.model import JitLlama
-    from llama_core.backends.jit.weights import PackedWeights
+    from llama_core.backends.jit.weights import PackedWeights, checked_plan
 
     if kv not in KV_KINDS:
         raise ValueError(f"the kv type is {kv!r}, expected {' or '.join(KV_KINDS)}")
@@ -76,9 +87,10 @@ def load_jit_model(
     with _kernels_wanted():
         kernels = KernelLoad(variant, kernel_cache, on_progress)
     try:
-        weights = PackedWeights(checkpoint, n_threads, on_progress)
+        plan = checked_plan(checkpoint)
         with _kernels_wanted():
             library = kernels.library()
+        weights = PackedWeights(plan, library.pack, n_threads, on_progress)
     except BaseException:  # Ctrl+C too: the build is a process of its own
         kernels.abandon()
         raise

@@ -26,13 +26,26 @@ class JitCache(Positions):
         super().__init__(capacity)
         self.kind = kind
         # Bytes of the keys (or values) of one head in one layer.
-        self.head_bytes = ceil_div(capacity, BLOCK_POSITIONS) * kind.block_bytes(config.head_dim)
+        self.block_bytes = kind.block_bytes(config.head_dim)
+        self.head_bytes = ceil_div(capacity, BLOCK_POSITIONS) * self.block_bytes
         half = config.n_layers * config.n_kv_heads * self.head_bytes
         require_memory(f"The KV cache of {capacity:,} tokens", 2 * half, "try a smaller context (num_ctx)")
         self._keys, self._values = (
             np.frombuffer(small_page_memory(half), dtype=np.uint8) for _ in ("keys", "values")
         )
         self.keys_address, self.values_address = address(self._keys), address(self._values)
+
+    def copy_prefix(self, source: JitCache, length: int) -> None:
+        """Hold the first `length` positions of `source`, and nothing else. Raises as `take_length`, and
+        ValueError where `source` keeps its numbers another way."""
+        if source.kind is not self.kind:
+            raise ValueError(f"a cache in {self.kind.name} cannot take positions in {source.kind.name}")
+        self.take_length(source, length)
+        n_bytes = ceil_div(length, BLOCK_POSITIONS) * self.block_bytes  # of each head: whole blocks
+        for ours, theirs in ((self._keys, source._keys), (self._values, source._values)):
+            ours.reshape(-1, self.head_bytes)[:, :n_bytes] = theirs.reshape(-1, source.head_bytes)[
+                :, :n_bytes
+            ]
 
     @property
     def nbytes(self) -> int:

@@ -1,12 +1,12 @@
 """How packed weights and packed activations lie in memory.
 
-Weights. A matrix (rows, columns) is cut into panels of 16 rows and blocks of 32 columns (both padded with
-zeros). A panel's blocks follow each other, and panels follow each other, so a matrix is one stream that
+Weights. A matrix (rows, columns) is cut into panels of 16 rows and blocks of 32 or 256 columns (both padded
+with zeros). A panel's blocks follow each other, and panels follow each other, so a matrix is one stream that
 is read once from front to back, in the order in which a token needs it:
 
     panel 0: | block 0 | block 1 | ... | block n-1 |    panel 1: | block 0 | ...
 
-    one 4-bit block (320 with minima, 288 without)
+    a block of Q4_1 (320 bytes, 288 without minima)
     +----------------+----------------+-----------+-----------+-----------+-----------+
     | 16 scales, f16 | 16 minima, f16 | quants 0  | quants 1  | quants 2  | quants 3  |
     +----------------+----------------+-----------+-----------+-----------+-----------+
@@ -19,11 +19,23 @@ four activations of those columns in every lane adds sixteen dot products of len
 accumulators, one per row: no sum across lanes is ever needed. GGUF's own Q4 blocks pair column i with
 column 16 + i in the same way, so packing only moves 4-byte words and never touches a weight.
 
-    one 8-bit block (544): 16 scales, then quants 0 .. 7 of 64 bytes,
-    a byte is one column: quants k holds columns 4k .. 4k + 3 of sixteen rows
+Quants of other widths are cut into planes of 8, 4, 2 or 1 bits, the lowest bits first. The four columns
+4j .. 4j + 3 of 32 are word j. A plane of width w is w vectors of 64 bytes. Word j is in vector j mod w, in
+the bits from w (j div w) on of each byte: for w = 4 that is the drawing above.
 
-Quants are unsigned, as `vpdpbusd` wants them. Without minima the number is scale * (quant - offset), with an
-offset of 8 or 128; with minima it is scale * quant + minimum.
+    quants   2 bits   3        4       5        6        8
+    planes   2        2 and 1  4       4 and 1  4 and 2  8
+
+A K-quant's block of 256 columns has one float16 for all its scales (and one for all its minima), and then
+small whole numbers for groups of 16 or 32 columns:
+
+    | 16 d, f16 | 16 -dmin, f16 | 16 bytes for each group: scales | the same: minima | quants of columns
+    0 .. 31 | ... | quants of columns 224 .. 255 |
+
+Quants are unsigned, as `vpdpbusd` wants them. A number is scale * (quant - offset), or with minima scale *
+quant + minimum; scale is d times the group's whole number, minimum is -dmin times its own. With `levels` the
+quant is the index of one of sixteen levels, from which the offset is taken. Nothing of a file's blocks is
+lost, and what is multiplied is exactly the file's numbers.
 
 Activations. Each block of 32 numbers becomes int8 with a scale of max|x| / 127. Where one number towers
 over its row, that scale leaves little of its 31 neighbours, and such blocks (one or two of ten) make most of
@@ -33,20 +45,20 @@ scale is that of the others.
 T tokens that are multiplied together form a tile; block j of all of them lies together, so that the kernel
 addresses everything from one pointer:
 
-    block j: | 32 int8 of token 0 | ... of token T-1 | 16 bytes about token 0 | ... about token T-1 |
-             | 16 bytes: what token 0 has apart | ... token T-1 | T bytes: 1 where it has | 7 T unused |
-    about: scale (f32), scale * sum (f32), -8 * sum (i32), -128 * sum (i32); sum is of the 32 int8
-    apart: the number (f32), where its column's weights are: 64 k (i32) for 8-bit ones, quants k, and by how
-           many bits to shift (i32) them for 4-bit, for 8-bit weights; all zeros where there is none
+    block j: | 32 int8 of token 0 | ... of token T-1 | 32 bytes about token 0 | ... about token T-1 |
+             | 8 bytes: what token 0 has apart | ... token T-1 | T bytes: 1 where it has | 7 T unused |
+    about: scale (f32), scale * sum (f32), -8 * sum (i32), -128 * sum (i32); sum is of the 32 int8;
+           -32 * sum of either half (i32), scale * sum of either half (f32)
+    apart: the number (f32), its column in the block (i32); zeros where there is none
 
-`scale * sum` multiplies the minima (and has the number apart added to it). The two after it are where the
-integer accumulators start, which subtracts the offset without an instruction. 4-bit weights of column c
-stand in the same quants as column c + 16, so that there k is taken modulo 4.
+`scale * sum` multiplies the minima (and has the number apart added to it). The whole numbers after it are
+where the integer accumulators start, which subtracts the offset without an instruction.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 PANEL_ROWS = 16
 # Attention runs over blocks of so many positions; drawn in `attention.py`, like the next two.
@@ -54,46 +66,92 @@ BLOCK_POSITIONS = 64
 PARTIAL_HEAD_BYTES = 128
 ROW_COUNTS = (8, 4, 3, 2, 1)  # how many query rows a kernel takes together
 BLOCK_COLUMNS = 32
-ABOUT_BYTES = 16
-APART_BYTES = 16
+ABOUT_BYTES = 32
+APART_BYTES = 8
 # One token's share of a block; the last eight bytes are for its flag.
 ACTIVATION_BLOCK_BYTES = BLOCK_COLUMNS + ABOUT_BYTES + APART_BYTES + 8
+# Where things stand in the bytes about a token.
+SCALE_AT, SCALED_SUM_AT, SUM_8_AT, SUM_128_AT, HALVES_32_AT, SCALED_HALVES_AT = 0, 4, 8, 12, 16, 24
+
+# How the scales of a block are kept: a float16 or a power of two (E8M0) for its 32 columns; or whole numbers
+# that a float16 scales: signed bytes, unsigned bytes with the minima apart, or halves of a byte, minima high.
+ScaleForm = Literal["f16", "e8m0", "signed", "unsigned", "nibbles"]
 
 
 @dataclass(frozen=True, slots=True)
 class PackedKind:
-    """One way a packed matrix stores its numbers. `code` is what the compiled step switches on."""
+    """One way a packed matrix stores its numbers. `code` is what the compiled step switches on.
+
+    planes: the widths into which quants are cut. columns: of a block; group: of those that share a scale.
+    offset: what to take off a quant, or off its level; 0 where minima do it.
+    """
 
     code: int
-    bits: int
-    has_min: bool
+    name: str
+    planes: tuple[int, ...]
+    columns: int = BLOCK_COLUMNS
+    group: int = BLOCK_COLUMNS
+    scales: ScaleForm = "f16"
+    has_min: bool = False
+    offset: int = 0
+    levels: tuple[int, ...] | None = None
 
     @property
-    def name(self) -> str:
-        return f"q{self.bits}{'m' if self.has_min else ''}"
+    def bits(self) -> int:
+        """Of a quant."""
+        return sum(self.planes)
 
     @property
-    def offset(self) -> int:
-        """What to take off a quant; 0 where minima do it."""
-        return 0 if self.has_min else 1 << (self.bits - 1)
+    def top(self) -> int:
+        """The largest number that is multiplied."""
+        return max(self.levels) if self.levels else (1 << self.bits) - 1
+
+    @property
+    def groups(self) -> int:
+        """In a block."""
+        return self.columns // self.group
+
+    @property
+    def fields(self) -> tuple[tuple[int, int], ...]:
+        """The header's parts: how many numbers a row has there, and how many bytes each."""
+        if self.scales == "e8m0":
+            return ((1, 1),)
+        floats = ((1, 2),) * (1 + self.has_min)
+        if self.scales == "f16":
+            return floats
+        return (*floats, *((self.groups, 1),) * (2 if self.scales == "unsigned" else 1))
 
     @property
     def header_bytes(self) -> int:
-        return 2 * PANEL_ROWS * (1 + self.has_min)
+        return PANEL_ROWS * sum(count * size for count, size in self.fields)
 
     @property
     def quant_bytes(self) -> int:
+        """Of 32 columns."""
         return PANEL_ROWS * BLOCK_COLUMNS * self.bits // 8
 
     @property
     def block_bytes(self) -> int:
-        return self.header_bytes + self.quant_bytes
+        return self.header_bytes + self.columns // BLOCK_COLUMNS * self.quant_bytes
 
 
-Q4M = PackedKind(0, 4, has_min=True)
-Q4 = PackedKind(1, 4, has_min=False)
-Q8 = PackedKind(2, 8, has_min=False)
-KINDS = (Q4M, Q4, Q8)
+IQ4_LEVELS = (1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241)  # plus 128
+FP4_LEVELS = (16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4)  # E2M1 doubled, plus 16
+
+Q4M = PackedKind(0, "q4m", (4,), has_min=True)
+Q4 = PackedKind(1, "q4", (4,), offset=8)
+Q8 = PackedKind(2, "q8", (8,), offset=128)
+Q5M = PackedKind(3, "q5m", (4, 1), has_min=True)
+Q5 = PackedKind(4, "q5", (4, 1), offset=16)
+Q2K = PackedKind(5, "q2k", (2,), 256, 16, "nibbles", has_min=True)
+Q3K = PackedKind(6, "q3k", (2, 1), 256, 16, "signed", offset=4)
+Q4K = PackedKind(7, "q4k", (4,), 256, 32, "unsigned", has_min=True)
+Q5K = PackedKind(8, "q5k", (4, 1), 256, 32, "unsigned", has_min=True)
+Q6K = PackedKind(9, "q6k", (4, 2), 256, 16, "signed", offset=32)
+IQ4 = PackedKind(10, "iq4", (4,), offset=128, levels=IQ4_LEVELS)
+IQ4K = PackedKind(11, "iq4k", (4,), 256, 32, "signed", offset=128, levels=IQ4_LEVELS)
+FP4 = PackedKind(12, "fp4", (4,), scales="e8m0", offset=16, levels=FP4_LEVELS)
+KINDS = (Q4M, Q4, Q8, Q5M, Q5, Q2K, Q3K, Q4K, Q5K, Q6K, IQ4, IQ4K, FP4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +180,9 @@ def n_panels(rows: int) -> int:
 
 
 def n_blocks(columns: int) -> int:
+    """Blocks of activations, 32 columns each."""
     return ceil_div(columns, BLOCK_COLUMNS)
 
 
 def packed_bytes(kind: PackedKind, rows: int, columns: int) -> int:
-    return n_panels(rows) * n_blocks(columns) * kind.block_bytes
+    return n_panels(rows) * ceil_div(columns, kind.columns) * kind.block_bytes

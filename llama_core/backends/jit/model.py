@@ -1,6 +1,7 @@
 """The compiled model: the same `forward` as `llama_core.backends.numpy.model.Llama`, from packed weights.
 
-Python's part of a step is small: look up the embeddings, fill in the plan, call. See `step.py` for the rest.
+Python's part of a step is small: look up the embeddings, fill in the plan, choose the schedule, call. What is
+called is `control/step.py`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from llama_core.backends.jit.buffers import address
 from llama_core.backends.jit.build.library import Library
 from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.cache import JitCache
-from llama_core.backends.jit.control import fields
-from llama_core.backends.jit.layout import BLOCK_POSITIONS, KV_KINDS, KvKind
+from llama_core.backends.jit.control.records import Phase, Run, Span, Tile, Token
+from llama_core.backends.jit.layout import KV_KINDS, KvKind
 from llama_core.backends.jit.prefetch import LookAhead
-from llama_core.backends.jit.threads import Team
+from llama_core.backends.jit.program import PhaseName, Program, Schedule
+from llama_core.backends.jit.record import Table
+from llama_core.backends.jit.threads import ThreadPool
 from llama_core.backends.jit.weights import PackedWeights
 from llama_core.backends.jit.workspace import SMALL_TOKENS, WIDE_TOKENS, Workspace
 from llama_core.checkpoint import Checkpoint
@@ -59,26 +62,25 @@ class JitLlama:
         self._max_tokens = min(PREFILL_CHUNK, self._config.max_seq_len)
         freqs = checkpoint.tensors.get("rope_freqs")
         self._freq_divisors = None if freqs is None else freqs.to_float32()
-        self._work = Workspace(self._config, weights, threads, self._max_tokens, kv=kv)
+        self._work = Workspace(self._config, threads, self._max_tokens, kv=kv)
         self._plan = self._work.plan
+        self._program = Program(self._config, weights, self._work)
         n = self._max_tokens
         self._tiles = {count: _tiles(count, isa.tiles) for count in range(1, n + 1)}
-        self._tokens = np.zeros((n, 4), dtype=np.int64)
-        self._spans = np.zeros((n, 2), dtype=np.int64)
-        self._runs = np.zeros((n, 4), dtype=np.int64)
+        self._tokens, self._spans, self._runs = Table(Token, n), Table(Span, n), Table(Run, n)
         self._logit_rows = np.zeros(n, dtype=np.int64)
         self._look_ahead = LookAhead()
         self._finishes_all = False
-        for field, array in (
-            (fields.TOKENS, self._tokens),
-            (fields.SPANS, self._spans),
-            (fields.RUNS, self._runs),
-            (fields.LOGIT_ROWS, self._logit_rows),
-        ):
-            self._plan[field] = address(array)
+        self._step = self._plan.step
+        self._step.set(
+            tokens=self._tokens.address(),
+            spans=self._spans.address(),
+            runs=self._runs.address(),
+            logit_rows=address(self._logit_rows),
+        )
         tables = (self._tiles, self._tokens, self._spans, self._runs, self._logit_rows)
-        memory = (*self._work.memory, tables, weights)
-        self._team: Team | None = Team(library, self._plan, self._work.shared, memory)
+        memory = (*self._work.memory, self._program, tables, weights)
+        self._pool: ThreadPool | None = ThreadPool(library, self._plan, self._work.shared, memory)
 
     @property
     def config(self) -> ModelConfig:
@@ -105,7 +107,7 @@ class JitLlama:
 
     @property
     def scratch_bytes(self) -> int:
-        return self._work.nbytes
+        return self._work.nbytes + self._program.nbytes
 
     @property
     def mapped_bytes(self) -> int:
@@ -164,11 +166,17 @@ class JitLlama:
         """Where a number of the activations stands apart (see `workspace.py`); `math.inf`: nowhere."""
         self._work.set_outliers(outlier, hidden)
 
+    def planned_phases(self) -> tuple[PhaseName, ...]:
+        """What the phases of the planned call do, for profilers."""
+        schedule = self._schedule()
+        first = (self._step.phases - schedule.phases.address()) // Phase.nbytes
+        return schedule.names[first : first + self._step.n_phases]
+
     def close(self) -> None:
         """Stop the helper threads. May be called twice."""
-        if self._team is not None:
-            self._team.close()
-            self._team = None
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     def _run(
         self,
@@ -177,34 +185,37 @@ class JitLlama:
         cancelled: Callable[[], bool] | None,
     ) -> F32:
         """All layers; the logits after `logit_rows`, (len(logit_rows), vocab_size). Advances the caches."""
-        if self._team is None:
+        if self._pool is None:
             raise ValueError("the model is closed")
         n, n_logits = self._begin(sequences, logit_rows), len(logit_rows)
-        unfinished = 0
-        if not self._finishes_all:  # the first row of logits is the earliest token's
-            unfinished = int(self._tiles[n][logit_rows[0], 0]) if n_logits else n
-        plan, n_layers = self._plan, self._config.n_layers
-        plan[fields.LOOK_AHEAD] = self._look_ahead.distance
+        schedule = self._schedule()
+        n_phases = len(schedule.phases) - (0 if n_logits else schedule.n_head)
         began = time.perf_counter()
-        step = self._layers_per_call(n)
-        for first in range(0, n_layers, step):
+        at_once = self._phases_per_call(n, len(schedule.phases))
+        for first in range(0, n_phases, at_once):
             if cancelled is not None and cancelled():
                 raise Cancelled
-            last = min(n_layers, first + step)
-            plan[fields.FIRST_LAYER], plan[fields.LAST_LAYER] = first, last
-            plan[fields.N_LOGITS] = n_logits if last == n_layers else 0
-            plan[fields.UNFINISHED] = unfinished if last == n_layers else 0
-            self._team.run()
+            self._step.phases = schedule.phases.address(first)
+            self._step.n_phases = min(at_once, n_phases - first)
+            self._pool.run()
         if n == 1:
             self._look_ahead.took(time.perf_counter() - began)
         for ids, cache in sequences:
             _own(cache).advance(len(ids))
         return self._work.logits[:n_logits, : self._config.vocab_size]
 
-    def _layers_per_call(self, n: int) -> int:
-        layer_bytes = self._weights.nbytes / (self._config.n_layers + 1)
-        layer_s = max(layer_bytes / SLOW_BYTES_PER_S, 2 * layer_bytes * n / SLOW_PRODUCTS_PER_S)
-        return max(1, min(self._config.n_layers, int(CALL_S / layer_s)))
+    def _schedule(self) -> Schedule:
+        """By which phases the planned step is run."""
+        if self._step.is_small:
+            return self._program.small
+        return self._program.wide if self._step.n_runs else self._program.middle
+
+    def _phases_per_call(self, n: int, n_phases: int) -> int:
+        """How many of all phases one call takes, for a step of n tokens."""
+        step_s = max(
+            self._weights.nbytes / SLOW_BYTES_PER_S, 2 * self._weights.nbytes * n / SLOW_PRODUCTS_PER_S
+        )
+        return max(1, int(n_phases * CALL_S / step_s))
 
     def _begin(self, sequences: Sequence[tuple[NDArray[np.int32], Cache]], logit_rows: Sequence[int]) -> int:
         """Check everything, look up the embeddings and plan the step; returns the number of tokens."""
@@ -214,8 +225,8 @@ class JitLlama:
             if n_logits * self._config.vocab_size > self._work.logits.size:
                 nbytes = 4 * n_logits * self._config.vocab_size
                 require_memory(f"Logits of {n_logits} tokens", nbytes, "take fewer tokens at once")
-            self._work.grow_logits(n_logits)
-        plan = self._plan
+            if self._work.grow_logits(n_logits):
+                self._program.use_logits(self._work.logits_rows)
         row = 0
         for ids, cache in sequences:
             own = _own(cache)
@@ -223,21 +234,28 @@ class JitLlama:
                 raise ValueError("the cache keeps its numbers another way than this model")
             own.require_room(len(ids))
             self._embed(ids, row)
-            entries = self._tokens[row : row + len(ids)]
-            entries[:, 0] = range(own.length, own.length + len(ids))
-            entries[:, 1:] = own.keys_address, own.values_address, own.head_bytes
+            rows = slice(row, row + len(ids))
+            self._tokens.column(Token.position)[rows] = range(own.length, own.length + len(ids))
+            self._tokens.column(Token.keys)[rows] = own.keys_address
+            self._tokens.column(Token.values)[rows] = own.values_address
+            self._tokens.column(Token.head_bytes)[rows] = own.head_bytes
             row += len(ids)
-        plan[fields.N] = n
-        plan[fields.TILE_OF] = address(self._tiles[n])
-        plan[fields.LOGIT_TILE_OF] = address(self._tiles[max(1, n_logits)])
         small = len(sequences) == 1 and n <= SMALL_TOKENS
-        plan[fields.SMALL], plan[fields.N_RUNS] = small, 0
-        if small:
-            first = max(0, int(self._tokens[0, 0]) - int(plan[fields.WINDOW]) + 1) // BLOCK_POSITIONS
-            plan[fields.FIRST_BLOCK] = first
-            plan[fields.N_BLOCKS] = int(self._tokens[n - 1, 0]) // BLOCK_POSITIONS + 1 - first
-        else:
+        self._step.set(
+            n_tokens=n,
+            is_small=int(small),
+            prefetch_bytes=self._look_ahead.distance,
+            tiles=self._tiles[n].address(),
+            n_logits=n_logits,
+            logit_tiles=self._tiles[max(1, n_logits)].address(),
+            n_runs=0,
+        )
+        if not small:
             self._cut(n, [len(ids) for ids, _ in sequences])
+        unfinished = 0
+        if not self._finishes_all:  # the first row of logits is the earliest token's
+            unfinished = self._tiles[n][logit_rows[0]].first if n_logits else n
+        self._step.unfinished = unfinished
         return n
 
     def _embed(self, ids: NDArray[np.int32], row: int) -> None:
@@ -245,8 +263,8 @@ class JitLlama:
         if ids.min() < 0 or ids.max() >= self._config.vocab_size:
             raise ValueError(f"token ids must be 0 to {self._config.vocab_size - 1}")
         table, rows, dim = self._weights.embedding, slice(row, row + len(ids)), self._config.dim
-        dequantize(table.raw[ids], table.fmt, out=self._work.x[rows, :dim])
-        self._work.x[rows, dim:] = 0.0  # where a token's NaN, times the zeros of padding, may still stand
+        dequantize(table.raw[ids], table.fmt, out=self._work.residual[rows, :dim])
+        self._work.residual[rows, dim:] = 0.0  # where a token's NaN, times padding's zeros, may still stand
 
     def _cut(self, n: int, lengths: Sequence[int]) -> None:
         """Cut the tokens into runs, where there are enough of them, and those into attention's spans."""
@@ -260,24 +278,24 @@ class JitLlama:
             last, spans_before, start = min(n, first + run), n_spans, first
             for end in range(first + 1, last + 1):
                 if end == last or end in sequence_ends or end - start == self._work.span_tokens:
-                    self._spans[n_spans] = start, end - start
+                    self._spans.words[n_spans] = start, end - start
                     n_spans += 1
                     start = end
-            self._runs[n_runs] = first, last - first, spans_before, n_spans - spans_before
+            self._runs.words[n_runs] = first, last - first, spans_before, n_spans - spans_before
             n_runs += 1
-        self._plan[fields.N_SPANS] = n_spans
-        self._plan[fields.N_RUNS] = n_runs if wide else 0
+        self._step.n_spans = n_spans
+        self._step.n_runs = n_runs if wide else 0
 
 
-def _tiles(count: int, sizes: tuple[int, ...]) -> NDArray[np.int64]:
-    """(count, 2): for each of `count` tokens, the first token and the size of the tile it is in."""
-    entries = np.zeros((count, 2), dtype=np.int64)
+def _tiles(count: int, sizes: tuple[int, ...]) -> Table[Tile]:
+    """For each of `count` rows the tile it is in."""
+    tiles = Table(Tile, count)
     start = 0
     while start < count:
         size = next(s for s in sizes if s <= count - start)
-        entries[start : start + size] = start, size
+        tiles.words[start : start + size] = start, size
         start += size
-    return entries
+    return tiles
 
 
 def _own(cache: Cache) -> JitCache:

@@ -1,76 +1,122 @@
-"""Tensors of a file into the packed layout (drawn in `layout.py`).
+"""Tensors of a file into the packed layout (drawn in `layout.py`), by several threads, a few MiB at a time.
 
-GGUF's Q4_0, Q4_1 and Q8_0 keep their very numbers: packing moves words and, for Q8_0, flips sign bits. Every
-other type (16- and 32-bit floats, K-quants, ...) becomes 8-bit blocks of 32 with a float16 scale. A number is
-then off by half a step at most: 1/253 of the largest number in its block, and 3e-8 more where that is below
-0.008, since float16 knows no smaller step than 6e-8. (From 8.3e6 on the scale is infinite; such a model ends
-in NaN.) As the root mean square over random blocks, relative to that of the numbers themselves, that is
-
-    Q2_K 0.39 %    Q3_K 0.45 %    Q4_K 0.37 %    Q5_K 0.37 %    Q6_K 0.45 %    IQ4_XS 0.12 %    F32 0.54 %
-
-In the logits this makes about as much again as the int8 activations do (`test_packing.py` holds bounds).
+Types that the kernels know (`plan.NATIVE`) keep their very numbers: packing moves bits (`kernels/pack.py`).
+Every other type becomes Q8_0's blocks first, 8 bits and a float16 scale for 32 numbers. A number is then off
+by half a step at most: 1/253 of the largest number in its block, and 3e-8 more where that is below 0.008,
+since float16 knows no smaller step than 6e-8. (From 8.3e6 on the scale is infinite: such a model ends in
+NaN.)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backends.jit.layout import BLOCK_COLUMNS, PANEL_ROWS, Q8, PackedKind, ceil_div, n_blocks
-from llama_core.backends.jit.plan import NATIVE
-from llama_core.checkpoint import Tensor
+from llama_core.backends.jit.buffers import address, release_file_pages
+from llama_core.backends.jit.layout import BLOCK_COLUMNS, PANEL_ROWS, ceil_div, n_blocks
+from llama_core.backends.jit.plan import PackedMatrix, PackedPart
+from llama_core.events import LoadProgress
 from llama_core.quant.dequantize import dequantize
 
 U8 = NDArray[np.uint8]
+OnProgress = Callable[[LoadProgress], None]
+# `pack(kind, rows, panels, blocks, out, stride)` of `kernels/pack.py`; holds no interpreter lock.
+PackKernel = Callable[[int, int, int, int, int, int], None]
 
-# Rows packed at once: temporaries of a few MiB whatever the matrix.
-_ROWS_AT_ONCE = 1024
+# Bytes of the file packed at once: milliseconds, so that a load can be cancelled, and little memory beside
+# the result. Other types are unpacked by NumPy, a hundred times slower.
+CHUNK_BYTES, SLOW_CHUNK_BYTES = 4 << 20, 1 << 18
 
 
-def pack(tensor: Tensor, kind: PackedKind, out: U8) -> None:
-    """All rows of `tensor`, (rows, columns), into `out`: (panels, blocks, block_bytes) uint8.
+def pack_matrices(
+    matrices: Sequence[PackedMatrix],
+    memories: Sequence[U8],
+    pack: PackKernel,
+    threads: int,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Pack each matrix into its memory. An exception of `on_progress` ends it within a chunk's time."""
+    chunks = [
+        chunk
+        for matrix, memory in zip(matrices, memories, strict=True)
+        for part in matrix.parts
+        for chunk in _chunks(part, address(memory))
+    ]
+    total = sum(chunk.nbytes for chunk in chunks)
+    done = 0
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="pack-weights")
+    try:
+        for chunk in pool.map(lambda chunk: chunk.packed(pack), chunks):
+            done += chunk.nbytes
+            if on_progress is not None:
+                on_progress(LoadProgress("weights", done, total))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
-    The first two axes of `out` may have any strides (gates and ups share a matrix, panel by panel); rows
-    beyond the tensor's must be zero already.
-    """
-    rows = tensor.shape[0]
-    for start in range(0, rows, _ROWS_AT_ONCE):
-        raw = tensor.rows(start, min(rows, start + _ROWS_AT_ONCE))
-        panels = ceil_div(len(raw), PANEL_ROWS)
-        if len(raw) % PANEL_ROWS:
-            raw = np.concatenate((raw, np.zeros((-len(raw) % PANEL_ROWS, raw.shape[1]), dtype=np.uint8)))
-        part = out[start // PANEL_ROWS :][:panels]
-        if NATIVE.get(tensor.fmt.name) is kind:
-            _pack_words(raw, kind, part)
+
+def _chunks(part: PackedPart, memory: int) -> Iterator[_Chunk]:
+    """A part's panels, some at a time; memory: where its matrix is."""
+    raw = part.tensor.raw
+    size = CHUNK_BYTES if part.is_native else SLOW_CHUNK_BYTES
+    at_once = max(1, size // (PANEL_ROWS * raw.shape[1]))
+    for first in range(0, part.panels, at_once):
+        panels = min(at_once, part.panels - first)
+        yield _Chunk(part, first, panels, memory + part.offset + first * part.stride)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Chunk:
+    """`panels` panels of a part from number `first` on, and the address where the first is to be."""
+
+    part: PackedPart
+    first: int
+    panels: int
+    out: int
+
+    @property
+    def rows(self) -> slice:
+        start = self.first * PANEL_ROWS
+        return slice(start, min(self.part.tensor.shape[0], start + self.panels * PANEL_ROWS))
+
+    @property
+    def nbytes(self) -> int:
+        """Of the file."""
+        rows = self.rows
+        return int((rows.stop - rows.start) * self.part.tensor.raw.shape[1])
+
+    def packed(self, pack: PackKernel) -> _Chunk:
+        """Itself, when it is done."""
+        tensor, kind = self.part.tensor, self.part.kind
+        raw = tensor.raw
+        if self.part.is_native:
+            order = np.arange(len(raw)) if tensor.row_order is None else tensor.row_order
+            numbers = order[self.rows]
         else:
-            _pack_floats(dequantize(raw, tensor.fmt), part)
+            raw = q8_blocks(dequantize(tensor.rows(self.rows.start, self.rows.stop), tensor.fmt))
+            numbers = np.arange(len(raw))
+        # Rows that a last panel lacks are zeros in any type.
+        lacking = np.zeros(raw.shape[1], dtype=np.uint8)
+        addresses = np.full(self.panels * PANEL_ROWS, address(lacking), dtype=np.int64)
+        addresses[: len(numbers)] = address(raw) + numbers * raw.strides[0]
+        blocks = ceil_div(tensor.shape[1], kind.columns)
+        pack(kind.code, address(addresses), self.panels, blocks, self.out, self.part.stride)
+        # Otherwise the file's pages would count as this process's memory beside their packed copy.
+        if tensor.row_order is None:
+            release_file_pages(tensor.raw[self.rows])
+        elif self.first + self.panels == self.part.panels:
+            release_file_pages(tensor.raw)
+        return self
 
 
-def _pack_words(raw: U8, kind: PackedKind, out: U8) -> None:
-    """Blocks of Q4_0, Q4_1, Q8_0: scale (and minimum), then the quants in the order of the packed words."""
-    panels, blocks, _ = out.shape
-    n_headers = 1 + kind.has_min
-    file_words = np.ascontiguousarray(raw).view(np.uint16).reshape(panels, PANEL_ROWS, blocks, -1)
-    header = out[..., : kind.header_bytes].view(np.uint16).reshape(panels, blocks, n_headers, PANEL_ROWS)
-    header[...] = file_words[..., :n_headers].transpose(0, 2, 3, 1)
-    quants = file_words[..., n_headers:]
-    if kind.bits == 8:
-        quants = quants ^ np.uint16(0x8080)  # int8 to uint8 with offset 128
-    # Words of four bytes: copied as one, they move three times faster than as two halves.
-    quads = np.ascontiguousarray(quants).view(np.uint32)
-    target = out[..., kind.header_bytes :].view(np.uint32).reshape(panels, blocks, -1, PANEL_ROWS)
-    target[...] = quads.transpose(0, 2, 3, 1)
-
-
-def _pack_floats(values: NDArray[np.float32], out: U8) -> None:
-    """Any float32 rows, (16 panels, columns), as 8-bit blocks."""
-    panels, blocks, _ = out.shape
+def q8_blocks(values: NDArray[np.float32]) -> U8:
+    """Float32 rows as Q8_0's blocks, (rows, 34 * blocks) uint8; columns are padded with zeros."""
     scales, quants = quantize_rows(values)
-    header = out[..., : Q8.header_bytes].view(np.float16)
-    header[...] = scales.reshape(panels, PANEL_ROWS, blocks).transpose(0, 2, 1)
-    quads = (quants.view(np.uint8) ^ 0x80).view(np.uint32).reshape(panels, PANEL_ROWS, blocks, -1)
-    target = out[..., Q8.header_bytes :].view(np.uint32).reshape(panels, blocks, -1, PANEL_ROWS)
-    target[...] = quads.transpose(0, 2, 3, 1)
+    blocks = (scales[..., None].view(np.uint8), quants.view(np.uint8).reshape(*scales.shape, BLOCK_COLUMNS))
+    return np.concatenate(blocks, axis=2).reshape(len(values), -1)
 
 
 def quantize_rows(values: NDArray[np.float32]) -> tuple[NDArray[np.float16], NDArray[np.int8]]:
@@ -92,20 +138,3 @@ def quantize_rows(values: NDArray[np.float32]) -> tuple[NDArray[np.float16], NDA
         inverse = np.where(scales > 0, 1.0 / scales.astype(np.float32), 0.0)[..., None]
     quants = np.clip(np.rint(cut * inverse), -127, 127).astype(np.int8)
     return scales, quants.reshape(rows, padded)
-
-
-def unpack(packed: U8, kind: PackedKind, rows: int, columns: int) -> NDArray[np.float32]:
-    """The numbers a packed matrix stands for, (rows, columns) float32: slow, for tests and for inspection."""
-    panels, blocks, _ = packed.shape
-    n_headers = 1 + kind.has_min
-    header = np.ascontiguousarray(packed[..., : kind.header_bytes]).view(np.float16)
-    header = header.reshape(panels, blocks, n_headers, PANEL_ROWS).astype(np.float32)
-    quants = packed[..., kind.header_bytes :].reshape(panels, blocks, -1, PANEL_ROWS, 4)
-    if kind.bits == 4:
-        quants = np.concatenate((quants & 15, quants >> 4), axis=2)
-    # (panel, block, word, row, byte) to (panel, row, block, column)
-    numbers = quants.transpose(0, 3, 1, 2, 4).reshape(panels, PANEL_ROWS, blocks, BLOCK_COLUMNS)
-    values = (numbers.astype(np.float32) - kind.offset) * header[:, :, 0].transpose(0, 2, 1)[..., None]
-    if kind.has_min:
-        values += header[:, :, 1].transpose(0, 2, 1)[..., None]
-    return values.reshape(panels * PANEL_ROWS, -1)[:rows, :columns]

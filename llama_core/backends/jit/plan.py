@@ -7,14 +7,47 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from llama_core.backends.jit.control import fields
-from llama_core.backends.jit.layout import PANEL_ROWS, Q4, Q4M, Q8, PackedKind, n_panels, packed_bytes
-from llama_core.checkpoint import Tensor, tensor_shapes
+from llama_core.architectures import describe, tensor_shapes
+from llama_core.architectures.base import Attention, FeedForward, Layer
+from llama_core.backends.jit.control.records import Panel
+from llama_core.backends.jit.layout import (
+    FP4,
+    IQ4,
+    IQ4K,
+    PANEL_ROWS,
+    Q2K,
+    Q3K,
+    Q4,
+    Q4K,
+    Q4M,
+    Q5,
+    Q5K,
+    Q5M,
+    Q6K,
+    Q8,
+    PackedKind,
+    n_panels,
+    packed_bytes,
+)
+from llama_core.checkpoint import Tensor
 from llama_core.config import ModelConfig
-from llama_core.quant.table import Q4_0, Q4_1, Q8_0
 
 # Formats that keep their very numbers (see `packing.py`).
-NATIVE = {Q4_0.name: Q4, Q4_1.name: Q4M, Q8_0.name: Q8}
+NATIVE = {
+    "Q4_0": Q4,
+    "Q4_1": Q4M,
+    "Q5_0": Q5,
+    "Q5_1": Q5M,
+    "Q8_0": Q8,
+    "Q2_K": Q2K,
+    "Q3_K": Q3K,
+    "Q4_K": Q4K,
+    "Q5_K": Q5K,
+    "Q6_K": Q6K,
+    "IQ4_NL": IQ4,
+    "IQ4_XS": IQ4K,
+    "MXFP4": FP4,
+}
 # Cache lines: what is taken from the arena starts on one.
 LINE_BYTES = 64
 
@@ -24,6 +57,28 @@ def shape_problem(config: ModelConfig) -> str | None:
     for name, value in (("head_dim", config.head_dim), ("the rotated part of a head", config.n_rotated)):
         if value % 16:
             return f"{name} is {value}; the compiled backend needs a multiple of 16"
+    model = describe(config)
+    plain = (model.embedding_scale, model.logit_scale, model.logit_softcap)
+    if plain != (1.0, 1.0, 0.0):
+        return "the compiled backend has no scaled embeddings or logits"
+    if len(set(model.layers)) > 1:
+        return "the compiled backend needs layers that are all alike"
+    found = model.layers[0]
+    known = Layer(
+        Attention(
+            n_heads=config.n_heads,
+            n_kv_heads=config.n_kv_heads,
+            head_dim=config.head_dim,
+            scale=config.head_dim**-0.5,
+            window=found.attention.window,
+            rope=found.attention.rope,
+            bias=found.attention.bias,
+            qk_norm=found.attention.qk_norm,
+        ),
+        FeedForward(config.hidden_dim),
+    )
+    if found != known or found.attention.qk_norm == "width" or found.attention.rope is None:
+        return f"the compiled backend has no layers as {config.architecture}'s"
     return None
 
 
@@ -47,6 +102,11 @@ class PackedPart:
     @property
     def panels(self) -> int:
         return n_panels(self.tensor.shape[0])
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it keeps its very numbers."""
+        return NATIVE.get(self.tensor.fmt.name) is self.kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,16 +157,15 @@ class PackingPlan:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arena that holds all of it but the embedding, with the records that point to it."""
-        words = len(self.matrices) * fields.MATRIX_WORDS + self.n_layers * fields.LAYER_WORDS
-        words += sum(m.panels for m in self.matrices) * fields.PANEL_WORDS
+        """Bytes of the arena that holds all of it but the embedding, with the records of its panels."""
+        panels = sum(m.panels for m in self.matrices)
         floats = sum(-(-t.shape[0] // 32) * 32 for t in self.vectors.values())
         slack = LINE_BYTES * (2 * len(self.matrices) + len(self.vectors) + 2)
-        return sum(m.nbytes for m in self.matrices) + 4 * floats + 8 * words + slack
+        return sum(m.nbytes for m in self.matrices) + 4 * floats + panels * Panel.nbytes + slack
 
 
 def plan_packing(config: ModelConfig, tensors: Mapping[str, Tensor]) -> PackingPlan:
-    """The plan for a model's tensors (names and shapes as in `checkpoint.py`, checked by the caller)."""
+    """The plan for a model's tensors (names and shapes as in `architectures`, checked by the caller)."""
     names = [name for name, shape in tensor_shapes(config, tensors) if len(shape) == 1]
     head = tensors["embed_tokens" if config.tie_embeddings else "lm_head"]
     matrices = [matrix for i in range(config.n_layers) for matrix in _layer_matrices(tensors, i)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from llama_core.backends.jit.buffers import address
 from llama_core.backends.jit.build.library import Library
-from llama_core.backends.jit.control import fields
+from llama_core.backends.jit.control.records import Plan, Shared
 
 # After a helper was taken off its core in the middle of a step, the caller works alone for so long. Once is
 # chance and soon over (a third of the prompts of 512 tokens met it on a quiet shared machine). A helper that
@@ -24,30 +24,28 @@ ALONE_S = 0.004, 0.25
 _SEM_BYTES = 64  # more than any platform's sem_t
 
 
-class Team:
+class ThreadPool:
     """Helpers 1 .. threads - 1; the caller is thread 0.
 
     They live in compiled code without the interpreter's lock and sleep between steps, so that a busy screen
-    thread does not hold them up. `plan` needs SHARED and THREADS; the rest of it is told before `run`.
+    thread does not hold them up. `plan` needs n_threads and shared; the rest of it is told before `run`.
     `memory` owns what the plan points to.
     """
 
-    def __init__(
-        self, library: Library, plan: NDArray[np.int64], shared: NDArray[np.int64], memory: tuple[object, ...]
-    ) -> None:
+    def __init__(self, library: Library, plan: Plan, shared: Shared, memory: tuple[object, ...]) -> None:
         self._library = library
-        self._plan = address(plan)
-        self._alone = shared[fields.ALONE // 8 :]
+        self._plan = plan.address
+        self._shared = shared
         self._alone_since: float | None = None  # while the caller works alone
         self._together_since = 0.0
         self._alone_s = ALONE_S[0]
-        n_threads = int(plan[fields.THREADS])
+        n_threads = plan.n_threads
         # What the helpers' code refers to lives as long as they do: they hold it through `keep`.
         keep: list[Any] = [library, plan, shared, memory]
         sleepers = np.zeros(n_threads, dtype=np.int64)
-        plan[fields.YIELD] = _yield_function(keep)
-        plan[fields.SLEEP], plan[fields.WAKE] = _sleep_functions(sleepers, keep)
-        plan[fields.SLEEP_ARGUMENTS] = address(sleepers)
+        plan.give_way = _yield_function(keep)
+        plan.sleep, plan.wake = _sleep_functions(sleepers, keep)
+        plan.sleep_arguments = address(sleepers)
         keep.append(sleepers)
         helpers = []
         for thread in range(1, n_threads):
@@ -66,10 +64,10 @@ class Team:
         if self._alone_since is not None:
             now = time.monotonic()
             if now - self._alone_since > self._alone_s:
-                self._alone[0] = 0
+                self._shared.alone = 0
                 self._alone_since, self._together_since = None, now
         self._library.run(self._plan)
-        if self._alone_since is None and self._alone[0]:
+        if self._alone_since is None and self._shared.alone:
             now = time.monotonic()
             soon = now - self._together_since < self._alone_s
             self._alone_s = min(2 * self._alone_s, ALONE_S[1]) if soon else ALONE_S[0]

@@ -1,81 +1,82 @@
-"""A checkpoint as packed weights in one arena, with the records by which the compiled step finds them."""
+"""A checkpoint as packed weights in one arena, and where in it the compiled step finds them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backends.jit.buffers import Arena, address, release_file_pages
-from llama_core.backends.jit.control import fields
+from llama_core.architectures import tensor_shapes
+from llama_core.backends.jit.buffers import Arena, address
+from llama_core.backends.jit.control.records import Matrix, Panel
 from llama_core.backends.jit.layout import PANEL_ROWS, n_blocks
-from llama_core.backends.jit.packing import pack
-from llama_core.backends.jit.plan import PackedMatrix, PackedPart, plan_packing
-from llama_core.checkpoint import Checkpoint, Tensor, tensor_shapes
+from llama_core.backends.jit.packing import OnProgress, PackKernel, pack_matrices
+from llama_core.backends.jit.plan import PackedMatrix, PackingPlan, plan_packing
+from llama_core.backends.jit.record import Table
+from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.errors import ModelFormatError
-from llama_core.events import LoadProgress
 from llama_core.memory import require_memory
 
-OnProgress = Callable[[LoadProgress], None]
-
-# A layer's vectors: the word that has the address, and the tensors that stand there.
-_VECTORS = {
-    fields.ATTENTION_NORM: ("input_layernorm",),
-    fields.QKV_BIAS: ("q_proj.bias", "k_proj.bias", "v_proj.bias"),
-    fields.Q_NORM: ("q_norm",),
-    fields.K_NORM: ("k_norm",),
-    fields.O_BIAS: ("o_proj.bias",),
-    fields.FFN_NORM: ("post_attention_layernorm",),
-    fields.GATE_UP_BIAS: ("gate_proj.bias", "up_proj.bias"),
-    fields.DOWN_BIAS: ("down_proj.bias",),
+# A layer's vectors that belong to a matrix, by what they are called in `vectors`, with the tensors that form
+# each; other vectors go by their own names.
+_BIASES = {
+    "qkv.bias": ("q_proj.bias", "k_proj.bias", "v_proj.bias"),
+    "o.bias": ("o_proj.bias",),
+    "gate_up.bias": ("gate_proj.bias", "up_proj.bias"),
+    "down.bias": ("down_proj.bias",),
 }
 
 
 class PackedWeights:
-    """Everything the compiled step reads: matrices, norms, records. `layers` and `head` are addresses.
+    """Everything the compiled step reads. matrices: in the order of the plan, four a layer and the head's;
+    vectors: norms and biases, their addresses by name ("layers.0.qkv.bias", "norm").
 
     The arena holds matrices in the order in which a token reads them, so that decoding is one stream.
     """
 
-    def __init__(self, checkpoint: Checkpoint, threads: int, on_progress: OnProgress | None = None) -> None:
-        config = checkpoint.config
-        _check(checkpoint)
-        plan = plan_packing(config, checkpoint.tensors)
+    def __init__(
+        self,
+        plan: PackingPlan,
+        pack: PackKernel,
+        threads: int,
+        on_progress: OnProgress | None = None,
+    ) -> None:
         self.embedding = plan.embedding
-        require_memory("The packed weights", plan.nbytes, "a smaller model would work")
         self._arena = Arena(plan.nbytes, huge=True)
         matrices = plan.matrices
         memories = [self._arena.take(m.nbytes) for m in matrices]
-        _fill(matrices, memories, threads, on_progress)
+        pack_matrices(matrices, memories, pack, threads, on_progress)
         parts = (part for matrix in matrices for part in matrix.parts)
         self.kinds = tuple(dict.fromkeys((part.tensor.fmt.name, part.kind.name) for part in parts))
 
-        records = self._arena.words(len(matrices) * fields.MATRIX_WORDS).reshape(len(matrices), -1)
-        for row, matrix, memory in zip(records, matrices, memories, strict=True):
-            panels = self._arena.words(matrix.panels * fields.PANEL_WORDS).reshape(matrix.panels, -1)
-            _write_panel_records(panels, matrix, memory)
-            row[:] = matrix.panels, n_blocks(matrix.columns), address(panels)
-        layers = self._arena.words(config.n_layers * fields.LAYER_WORDS).reshape(config.n_layers, -1)
-        for i, layer in enumerate(layers):
-            places = (fields.QKV_MATRIX, fields.O_MATRIX, fields.GATE_UP_MATRIX, fields.DOWN_MATRIX)
-            for place, record in zip(places, records[4 * i :], strict=False):
-                layer[place] = address(record)
-            self._add_vectors(layer, plan.vectors, f"layers.{i}.")
-        self.layers = address(layers)
-        self.head = address(records[-1])
-        self.final_norm = self._vector([plan.vectors["norm"]])
+        self.matrices = [self._matrix(*pair) for pair in zip(matrices, memories, strict=True)]
+        self.vectors = {"norm": self._vector([plan.vectors["norm"]])}
+        for i in range(plan.n_layers):
+            self._add_vectors(plan.vectors, f"layers.{i}.")
 
     @property
     def nbytes(self) -> int:
         return self._arena.nbytes
 
-    def _add_vectors(self, layer: NDArray[np.int64], vectors: Mapping[str, Tensor], prefix: str) -> None:
-        for place, names in _VECTORS.items():
+    def _matrix(self, matrix: PackedMatrix, memory: NDArray[np.uint8]) -> Matrix:
+        """The record of a packed matrix, and those of its panels."""
+        words = self._arena.words(matrix.panels * Panel.n_words)
+        panels = Table(Panel, matrix.panels, words)
+        _write_panel_records(panels, matrix, memory)
+        record = Matrix()
+        record.set(panels=matrix.panels, blocks=n_blocks(matrix.columns), records=panels.address())
+        return record
+
+    def _add_vectors(self, vectors: Mapping[str, Tensor], prefix: str) -> None:
+        """Those of one layer."""
+        in_biases = {name for names in _BIASES.values() for name in names}
+        own = [name.removeprefix(prefix) for name in vectors if name.startswith(prefix)]
+        groups = {name: (name,) for name in own if name not in in_biases} | _BIASES
+        for group, names in groups.items():
             found = [vectors[prefix + name] for name in names if prefix + name in vectors]
             if found:
-                layer[place] = self._vector(found, alternate=place == fields.GATE_UP_BIAS)
+                self.vectors[prefix + group] = self._vector(found, alternate=group == "gate_up.bias")
 
     def _vector(self, tensors: Sequence[Tensor], *, alternate: bool = False) -> int:
         """Vectors one after the other, or in turn panel by panel as the rows of their matrices stand, padded
@@ -90,54 +91,28 @@ class PackedWeights:
         return address(place)
 
 
-def _place(part: PackedPart, memory: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A part's place in its matrix's memory, (panels, blocks, block_bytes)."""
-    blocks, block_bytes = n_blocks(part.tensor.shape[1]), part.kind.block_bytes
-    shape, strides = (part.panels, blocks, block_bytes), (part.stride, block_bytes, 1)
-    return np.lib.stride_tricks.as_strided(memory[part.offset :], shape, strides)
-
-
-def _write_panel_records(records: NDArray[np.int64], matrix: PackedMatrix, memory: NDArray[np.uint8]) -> None:
-    """Fill in the words that `fields.KIND` and following name, (panels, PANEL_WORDS)."""
+def _write_panel_records(panels: Table[Panel], matrix: PackedMatrix, memory: NDArray[np.uint8]) -> None:
+    """Fill in the records of a matrix's panels."""
+    kinds, weights = panels.column(Panel.kind), panels.column(Panel.weights)
     for part in matrix.parts:
-        own = records[part.first :: part.step][: part.panels]
-        own[:, fields.KIND] = part.kind.code
-        own[:, fields.WEIGHTS] = address(memory) + part.offset + part.stride * np.arange(part.panels)
-    changes = np.flatnonzero(np.diff(records[:, fields.KIND])) + 1
-    ends = np.append(changes, len(records))
+        own = slice(part.first, part.first + part.step * part.panels, part.step)
+        kinds[own] = part.kind.code
+        weights[own] = address(memory) + part.offset + part.stride * np.arange(part.panels)
+    changes = np.flatnonzero(np.diff(kinds)) + 1
+    ends = np.append(changes, len(panels))
     lengths = np.diff(ends, prepend=0)
-    records[:, fields.ALIKE] = np.repeat(ends, lengths) - np.arange(len(records))
+    panels.column(Panel.alike)[:] = np.repeat(ends, lengths) - np.arange(len(panels))
 
 
-def _check(checkpoint: Checkpoint) -> None:
-    """Raise ModelFormatError for a tensor that the model needs and that is missing or misshapen."""
+def checked_plan(checkpoint: Checkpoint) -> PackingPlan:
+    """The plan for a checkpoint's weights. Raises ModelFormatError for a tensor that the model needs and that
+    is missing or misshapen, NotEnoughMemoryError for a model that would not fit."""
     for name, shape in tensor_shapes(checkpoint.config, checkpoint.tensors):
         tensor = checkpoint.tensors.get(name)
         if tensor is None:
             raise ModelFormatError(checkpoint.path, name, "this tensor is missing")
         if tensor.shape != shape:
             raise ModelFormatError(checkpoint.path, name, f"its shape is {tensor.shape}, not {shape}")
-
-
-def _fill(
-    matrices: Sequence[PackedMatrix],
-    memories: list[NDArray[np.uint8]],
-    threads: int,
-    on_progress: OnProgress | None,
-) -> None:
-    """Pack all matrices, several at once: NumPy lets go of the interpreter's lock while it copies."""
-    total = sum(t.nbytes for m in matrices for t in m.tensors)
-    done = 0
-
-    def fill_one(matrix: PackedMatrix, memory: NDArray[np.uint8]) -> int:
-        for part in matrix.parts:
-            pack(part.tensor, part.kind, _place(part, memory))
-            # Otherwise the file's pages would count as this process's memory beside their packed copy.
-            release_file_pages(part.tensor.raw)
-        return sum(t.nbytes for t in matrix.tensors)
-
-    with ThreadPoolExecutor(threads, thread_name_prefix="pack-weights") as pool:
-        for size in pool.map(fill_one, matrices, memories):
-            done += size
-            if on_progress is not None:
-                on_progress(LoadProgress("weights", done, total))
+    plan = plan_packing(checkpoint.config, checkpoint.tensors)
+    require_memory("The packed weights", plan.nbytes, "a smaller model would work")
+    return plan

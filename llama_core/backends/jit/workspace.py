@@ -8,8 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.jit.buffers import Arena, address
-from llama_core.backends.jit.control import fields
-from llama_core.backends.jit.control.products import PANELS_AT_ONCE
+from llama_core.backends.jit.control.records import (
+    PANELS_AT_ONCE,
+    SHARED_BYTES,
+    Plan,
+    Rope,
+    Rows,
+    Shared,
+    Worker,
+)
 from llama_core.backends.jit.layout import (
     ACTIVATION_BLOCK_BYTES,
     BLOCK_POSITIONS,
@@ -18,13 +25,12 @@ from llama_core.backends.jit.layout import (
     KvKind,
     n_blocks,
 )
-from llama_core.backends.jit.weights import PackedWeights
 from llama_core.backends.numpy.rope import rope_frequencies
 from llama_core.config import ModelConfig
 
-# Steps of up to this many tokens of one sequence go the small way (see `step.py`).
+# Steps of up to this many tokens of one sequence go the small way (see `program.py`).
 SMALL_TOKENS = 4
-# From so many tokens per thread on, threads take runs of tokens (`step_wide.py`).
+# From so many tokens per thread on, threads take runs of tokens: the wide way.
 WIDE_TOKENS = 12
 # Rows (query heads of some tokens) that attention takes together in a large step: their results and one
 # block of keys and values fit the nearest cache.
@@ -35,10 +41,12 @@ SPAN_ROWS = 24
 # prompts 331 come before the first that differs, else 260. Prefill loses 5 % by it. With 3 for 4 it would be
 # 0.0007 nats, and 2 to 3 % slower.
 OUTLIER = 4.0
-# The input of down_proj: its towering numbers stand elsewhere for every token, so that a branch per token
-# and block is often mispredicted.
+# The input of down_proj: its outliers stand elsewhere for every token, so that a branch per token and block
+# is often mispredicted.
 OUTLIER_HIDDEN = 6.0
-_FULL_WINDOW = 1 << 40
+# The rows of `numbers`.
+_NUMBERS = ("dim", "q_dim", "hidden_dim", "head_dim")
+_PAGE = 4096
 
 
 def padded(numbers: int) -> int:
@@ -46,31 +54,62 @@ def padded(numbers: int) -> int:
     return -(-numbers // 32) * 32
 
 
-class Workspace:
-    """Memory for up to `max_tokens` tokens in a step.
+def _lines(nbytes: int) -> int:
+    """Whole cache lines."""
+    return -(-nbytes // 64) * 64
 
-    x: (max_tokens, padded dim) float32, the residual stream, which the caller fills with embeddings.
+
+class Workspace:
+    """Memory for up to `max_tokens` tokens in a step, and the plan that points to it.
+
+    residual: (max_tokens, padded dim) float32, the residual stream, which the caller fills with embeddings.
+    x, qkv, attended, gated, logits_rows: the same buffers and others as records; widths are padded to 32.
     """
 
-    def __init__(
-        self, config: ModelConfig, weights: PackedWeights, threads: int, max_tokens: int, *, kv: KvKind
-    ) -> None:
+    def __init__(self, config: ModelConfig, threads: int, max_tokens: int, *, kv: KvKind) -> None:
         self.config = config
         self.max_tokens = max_tokens
-        self.span_tokens = max(1, SPAN_ROWS // (config.n_heads // config.n_kv_heads))
-        self.plan = np.zeros(fields.PLAN_WORDS, dtype=np.int64)
+        group = config.n_heads // config.n_kv_heads
+        self.span_tokens = max(1, SPAN_ROWS // group)
+        self.dim, self.q_dim = padded(config.dim), padded(config.q_dim)
+        self.hidden_dim = padded(config.hidden_dim)
         self._arenas: dict[str, Arena] = {}
-        self._set_model(config, weights, threads)
-        self.plan[fields.KV_KIND] = kv.code
-        self.plan[fields.KV_BLOCK_BYTES] = kv.block_bytes(config.head_dim)
-        self.shared = self._new("shared", fields.SHARED_BYTES).bytes.view(np.int64)
-        self.plan[fields.SHARED] = address(self.shared)
+        self.plan = Plan()
+        self.rope = Rope()
+        self.rope.half = config.n_rotated // 2
+        self._numbers = self._new("numbers", 256).floats(16).reshape(4, 4)
+        widths = (config.dim, config.q_dim, config.hidden_dim, config.head_dim)
+        for record, width in zip(self._numbers, widths, strict=True):
+            record[:2] = 1.0 / width, config.norm_eps
+        self.set_outliers(OUTLIER, OUTLIER_HIDDEN)
+        self._numbers[3, 2] = 1.0 / math.sqrt(config.head_dim)
+        # A line more than the row, so that a column of rows does not share one set of the cache.
+        self.residual, self.x = self._rows("x", self.dim, max_tokens)
+        _, self.qkv = self._rows("qkv", padded(config.q_dim + 2 * config.kv_dim), max_tokens)
+        _, self.attended = self._rows("attended", self.q_dim, max_tokens)
+        _, self.gated = self._rows("gated", self.hidden_dim, max_tokens)
+        widest = max(self.dim, self.q_dim, self.hidden_dim)
+        self._activations_bytes = n_blocks(widest) * ACTIVATION_BLOCK_BYTES * max_tokens
+        self.plan.model.set(
+            n_kv_heads=config.n_kv_heads,
+            group=group,
+            head_dim=config.head_dim,
+            head_numbers=self.numbers_of("head_dim"),
+            query_scale=self.numbers_of("head_dim") + 8,
+            kv_kind=kv.code,
+            kv_block_bytes=kv.block_bytes(config.head_dim),
+            qkv=self.qkv,
+            attended=self.attended,
+            activations=address(self._new("activations", self._activations_bytes).bytes),
+        )
+        self.shared = Shared(self._new("shared", SHARED_BYTES).bytes.view(np.int64)[:: Shared.spacing // 8])
         # Phase 0 is over: the cursors' zeros are thus from an earlier phase than the first.
-        self.shared[fields.CURRENT // 8] = self.shared[fields.END // 8] = 1
-        self._set_rows(config)
-        self._set_scratch(config, threads)
-        self._logits_rows = 0
+        self.shared.current = self.shared.end = 1
+        self.plan.shared = self.shared.address
+        self._set_workers(config, threads)
+        self._n_logits = 0
         self.logits: NDArray[np.float32] = np.empty(0, dtype=np.float32)
+        self.logits_rows = Rows()
         self.grow_logits(1)
 
     @property
@@ -80,118 +119,83 @@ class Workspace:
     @property
     def memory(self) -> tuple[object, ...]:
         """What owns the memory the plan points to."""
-        return (self._arenas,)
+        return (self._arenas, self.rope)
 
-    def _new(self, name: str, nbytes: int) -> Arena:
-        self._arenas[name] = Arena(nbytes, huge=False)
-        return self._arenas[name]
-
-    def _set_model(self, config: ModelConfig, weights: PackedWeights, threads: int) -> None:
-        numbers = self._numbers = self._new("numbers", 256).floats(16).reshape(4, 4)
-        for record, width in zip(numbers, (config.dim, config.q_dim, config.hidden_dim), strict=False):
-            record[:2] = 1.0 / width, config.norm_eps
-        self.set_outliers(OUTLIER, OUTLIER_HIDDEN)
-        numbers[3] = 1.0 / config.head_dim, config.norm_eps, 1.0 / math.sqrt(config.head_dim), 0.0
-        at = address(numbers)
-        values = {
-            fields.THREADS: threads,
-            fields.LAYERS: weights.layers,
-            fields.HEAD: weights.head,
-            fields.FINAL_NORM: weights.final_norm,
-            fields.DIM: padded(config.dim),
-            fields.HIDDEN: padded(config.hidden_dim),
-            fields.Q_DIM: padded(config.q_dim),
-            fields.N_KV_HEADS: config.n_kv_heads,
-            fields.GROUP: config.n_heads // config.n_kv_heads,
-            fields.HEAD_DIM: config.head_dim,
-            fields.HALF: config.n_rotated // 2,
-            fields.WINDOW: config.sliding_window or _FULL_WINDOW,
-            fields.DIM_NUMBERS: at,
-            fields.HEAD_NUMBERS: at + 48,
-            fields.QUERY_SCALE: at + 56,
-            fields.Q_NUMBERS: at + 16,
-            fields.HIDDEN_NUMBERS: at + 32,
-        }
-        for field, value in values.items():
-            self.plan[field] = value
+    def numbers_of(self, width: str) -> int:
+        """Address of the numbers that norms and quantisation of rows of that width take."""
+        return address(self._numbers[_NUMBERS.index(width)])
 
     def set_outliers(self, outlier: float, hidden: float) -> None:
         """How many times its row's root mean square a number must be to stand apart, and that for the input
         of down_proj."""
         self._numbers[:3, 2] = outlier**2, outlier**2, hidden**2
 
-    def _set_rows(self, config: ModelConfig) -> None:
-        """One row per token."""
-        widths = {
-            fields.X: padded(config.dim),
-            fields.QKV: padded(config.q_dim + 2 * config.kv_dim),
-            fields.ATTENDED: padded(config.q_dim),
-            fields.GATED: padded(config.hidden_dim),
-        }
-        strides = (fields.X_STRIDE, fields.QKV_STRIDE, fields.ATTENDED_STRIDE, fields.GATED_STRIDE)
-        for (field, width), stride in zip(widths.items(), strides, strict=True):
-            # A line more than the row, so that a column of rows does not share one set of the cache.
-            floats = width + 16
-            rows = self._new(f"rows {field}", 4 * floats * self.max_tokens).floats(floats * self.max_tokens)
-            self.plan[field] = address(rows)
-            self.plan[stride] = 4 * floats
-            if field == fields.X:
-                self.x = rows.reshape(self.max_tokens, floats)
-        widest = max(padded(config.dim), padded(config.q_dim), padded(config.hidden_dim))
-        activations = n_blocks(widest) * ACTIVATION_BLOCK_BYTES
-        self.plan[fields.ACTIVATIONS] = address(self._new("activations", activations * self.max_tokens).bytes)
-
-    def _set_scratch(self, config: ModelConfig, threads: int) -> None:
-        """Each thread's own memory."""
-        group, head_dim = config.n_heads // config.n_kv_heads, config.head_dim
-        rows = max(self.span_tokens, SMALL_TOKENS) * group
-        partial = PARTIAL_HEAD_BYTES + 4 * head_dim
-        widest = max(padded(config.dim), padded(config.q_dim), padded(config.hidden_dim))
-        sizes = {
-            fields.ROW_AT: 4 * padded(config.dim),
-            fields.HEAD_AT: 4 * padded(head_dim),
-            fields.HEADS_AT: 4 * padded(config.q_dim),
-            fields.OWN_ACTIVATIONS_AT: self.max_tokens * n_blocks(widest) * ACTIVATION_BLOCK_BYTES,
-            fields.PAIR_AT: 64 * PANELS_AT_ONCE * self.max_tokens,
-            fields.QUERIES_AT: 4 * head_dim * rows,
-            fields.SCORES_AT: 4 * BLOCK_POSITIONS * max(ROW_COUNTS),
-            fields.LIMITS_AT: 4 * rows,
-            fields.LOWS_AT: 4 * rows,
-            fields.RESULTS_AT: partial * rows,
-            fields.TOTALS_AT: partial * rows,
-        }
-        used = 0
-        for field, size in sizes.items():
-            self.plan[field] = used
-            used += -(-size // 64) * 64
-        # Threads write these all the time: a page apart, no prefetcher drags one's lines to another's core.
-        stride = -(-used // 4096) * 4096 + 4096
-        self.plan[fields.SCRATCH] = address(self._new("scratch", stride * threads).bytes)
-        self.plan[fields.SCRATCH_STRIDE] = stride
-
     def grow_positions(self, capacity: int, freq_divisors: NDArray[np.float32] | None) -> None:
         """Make the tables of angles and the attention results reach `capacity` positions."""
-        half = self.config.n_rotated // 2
+        half = self.rope.half
         if "cos" in self._arenas and self._arenas["cos"].nbytes >= 4 * half * capacity:
             return
         frequencies, factor = rope_frequencies(self.config, freq_divisors)
         angles = np.outer(np.arange(capacity, dtype=np.float64), frequencies)
-        for name, field, function in (("cos", fields.COS, np.cos), ("sin", fields.SIN, np.sin)):
-            table = self._new(name, 4 * half * capacity).floats(half * capacity)
-            table[:] = (function(angles) * factor).astype(np.float32).reshape(-1)
-            self.plan[field] = address(table)
+        cos, sin = (self._new(name, 4 * half * capacity).floats(half * capacity) for name in ("cos", "sin"))
+        cos[:] = (np.cos(angles) * factor).astype(np.float32).reshape(-1)
+        sin[:] = (np.sin(angles) * factor).astype(np.float32).reshape(-1)
+        self.rope.cos, self.rope.sin = address(cos), address(sin)
         blocks = -(-capacity // BLOCK_POSITIONS)
         partial = PARTIAL_HEAD_BYTES + 4 * self.config.head_dim
         results = self._new("partials", SMALL_TOKENS * self.config.n_heads * blocks * partial)
-        self.plan[fields.PARTIALS] = address(results.bytes)
-        self.plan[fields.FOLDED] = address(self._new("folded", 8 * self.config.n_kv_heads).bytes)
+        self.plan.model.partials = address(results.bytes)
+        self.plan.model.folded = address(self._new("folded", 8 * self.config.n_kv_heads).bytes)
 
-    def grow_logits(self, rows: int) -> None:
-        """Make room for the logits of `rows` tokens."""
-        if rows <= self._logits_rows:
-            return
+    def grow_logits(self, rows: int) -> bool:
+        """Make room for the logits of `rows` tokens; returns whether they are elsewhere now."""
+        if rows <= self._n_logits:
+            return False
         width = -(-self.config.vocab_size // 16) * 16
         self.logits = self._new("logits", 4 * width * rows).floats(width * rows).reshape(rows, width)
-        self._logits_rows = rows
-        self.plan[fields.LOGITS] = address(self.logits)
-        self.plan[fields.LOGITS_STRIDE] = 4 * width
+        self._n_logits = rows
+        self.logits_rows.set(at=address(self.logits), stride=4 * width)
+        return True
+
+    def _new(self, name: str, nbytes: int) -> Arena:
+        self._arenas[name] = Arena(nbytes, huge=False)
+        return self._arenas[name]
+
+    def _rows(self, name: str, width: int, count: int) -> tuple[NDArray[np.float32], Rows]:
+        """A buffer of `count` rows: (count, width + 16) float32, and its record."""
+        floats = width + 16
+        buffer = self._new(f"rows {name}", 4 * floats * count).floats(floats * count).reshape(count, floats)
+        rows = Rows()
+        rows.set(at=address(buffer), stride=4 * floats)
+        return buffer, rows
+
+    def _set_workers(self, config: ModelConfig, threads: int) -> None:
+        """Each thread's own memory, its record first."""
+        group, head_dim = config.n_heads // config.n_kv_heads, config.head_dim
+        rows = max(self.span_tokens, SMALL_TOKENS) * group
+        partial = PARTIAL_HEAD_BYTES + 4 * head_dim
+        sizes = {
+            "row": 4 * self.dim,
+            "head": 4 * padded(head_dim),
+            "heads": 4 * self.q_dim,
+            "activations": self._activations_bytes,
+            "pairs": 64 * PANELS_AT_ONCE * self.max_tokens,
+            "queries": 4 * head_dim * rows,
+            "scores": 4 * BLOCK_POSITIONS * max(ROW_COUNTS),
+            "limits": 4 * rows,
+            "lows": 4 * rows,
+            "results": partial * rows,
+            "totals": partial * rows,
+        }
+        ends = [_lines(Worker.nbytes)]  # where each begins, and the end of the last
+        for size in sizes.values():
+            ends.append(ends[-1] + _lines(size))
+        # Threads write these all the time: a page apart, no prefetcher drags one's lines to another's core.
+        stride = -(-ends[-1] // _PAGE) * _PAGE + _PAGE
+        memory = self._new("workers", stride * threads).bytes
+        self.plan.workers, self.plan.worker_stride = address(memory), stride
+        for thread in range(threads):
+            own = memory[thread * stride :][: Worker.nbytes].view(np.int64)
+            places = dict(zip(sizes, (address(own) + start for start in ends), strict=False))
+            Worker(own).set(thread=thread, **places)
+        self.plan.n_threads = threads

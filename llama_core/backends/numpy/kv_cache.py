@@ -37,6 +37,12 @@ class KVCache(Positions):
         require_memory(f"The KV cache of {capacity:,} tokens", needed, "try a smaller context (num_ctx)")
         self.keys, self.values = zeros(shape), zeros(shape)
 
+    def copy_prefix(self, source: KVCache, length: int) -> None:
+        """Hold the first `length` positions of `source`, and nothing else. Raises as `take_length`."""
+        self.take_length(source, length)
+        self.keys[:, :, :length] = source.keys[:, :, :length]
+        self.values[:, :, :length] = source.values[:, :, :length]
+
     @property
     def nbytes(self) -> int:
         """Bytes reserved."""

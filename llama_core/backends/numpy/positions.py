@@ -33,6 +33,17 @@ class Positions:
         self.require_room(n)
         self._length += n
 
+    def take_length(self, source: Positions, length: int) -> None:
+        """Be `length` long because the first `length` positions of `source` are copied here.
+
+        Raises ValueError when `source` holds fewer, ContextFullError when they do not fit.
+        """
+        if not 0 <= length <= source.length:
+            raise ValueError(f"cannot copy {length} of {source.length} positions")
+        if length > self._capacity:
+            raise ContextFullError(length, self._capacity)
+        self._length = length
+
     def truncate(self, length: int) -> None:
         """Forget every position from `length` on. Raises ValueError when `length` exceeds what is held."""
         if not 0 <= length <= self._length:

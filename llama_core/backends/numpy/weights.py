@@ -21,9 +21,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.checkpoint import Checkpoint, Tensor, optional_biases
+from llama_core.architectures import describe, tensor_specs
+from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.config import ModelConfig
-from llama_core.errors import ModelFormatError
+from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.events import LoadProgress
 from llama_core.memory import require_memory
 from llama_core.quant.dequantize import dequantize
@@ -117,7 +118,7 @@ def empty_weights(config: ModelConfig, present: Collection[str] = ()) -> ModelWe
 
 def _cut(arena: _Arena, config: ModelConfig, present: Collection[str]) -> ModelWeights:
     new = arena.new
-    biases = optional_biases(present)
+    biases = {spec.name.split(".", 2)[-1] for spec in tensor_specs(config, present)}
     qkv_dim = config.q_dim + 2 * config.kv_dim
     layers = tuple(
         LayerWeights(
@@ -191,6 +192,8 @@ def load_weights(
     Raises ModelFormatError for a tensor that is missing or has the wrong shape, NotEnoughMemoryError.
     """
     config = checkpoint.config
+    if len(set(describe(config).layers)) > 1:
+        raise UnsupportedModelError(checkpoint.path, "config", "its layers are not all alike")
     weights = empty_weights(config, checkpoint.tensors.keys())
     slots = named_slots(config, weights)
     for name, slot in slots.items():

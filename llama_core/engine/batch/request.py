@@ -18,23 +18,35 @@ BatchReason = FinishReason | Literal["failed"]
 
 
 @dataclass(frozen=True, slots=True)
+class DrawnToken:
+    """A token of a reply. `logprob` is natural, under the model's own distribution; `top` holds the likeliest
+    (id, logprob) pairs, as many as the request asked for."""
+
+    id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class BatchRequest:
     """A prompt to be continued. `key` names it to the caller.
 
-    `ends` sees each token of the reply in turn and answers True to end it there (a stop string was found);
-    the token it answers for stays part of the result's `ids`.
+    `on_token` sees each token of the reply in turn and answers True to end it there (a stop string was
+    found); the token it answers for stays part of the result's `ids`. top_n: how many alternatives it sees.
     """
 
     key: str
     prompt_ids: tuple[int, ...]
     params: SamplingParams
     stop_ids: frozenset[int] = frozenset()
-    ends: Callable[[int], bool] | None = None
+    on_token: Callable[[DrawnToken], bool] | None = None
+    top_n: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """A finished request. Reason "failed" comes with the error; its `ids` are those drawn before it."""
+    """A finished request. Reason "failed" comes with the error; its `ids` are those drawn before it.
+    `cached_n` of the prompt's `prompt_n` tokens were known from other requests."""
 
     key: str
     reason: BatchReason
@@ -42,6 +54,7 @@ class BatchResult:
     prompt_n: int
     seed: int
     error: LlamaCoreError | None = None
+    cached_n: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +67,7 @@ class RunningRequest:
     rng: np.random.Generator
     seed: int
     pending: NDArray[np.int32]
+    cached_n: int = 0
     history: list[int] = field(default_factory=list)
 
     @property
@@ -69,4 +83,5 @@ class RunningRequest:
     def result(self, reason: BatchReason, error: LlamaCoreError | None = None) -> BatchResult:
         """How it ended."""
         ids = tuple(self.history[self.prompt_n :])
-        return BatchResult(self.request.key, reason, ids, self.prompt_n, self.seed, error)
+        key, prompt_n = self.request.key, self.prompt_n
+        return BatchResult(key, reason, ids, prompt_n, self.seed, error, self.cached_n)

@@ -13,12 +13,14 @@ A step's plan, within `token_budget` tokens:
 All of them go through the model as one forward; attention alone looks at each sequence by itself.
 
 Memory: a request reserves KV for its prompt and the longest reply it may give when it joins, and the sum
-of reservations never exceeds `kv_budget_bytes`. The others wait, first come first served.
+of reservations never exceeds `kv_budget_bytes`. The others wait, first come first served. What no request
+reserves holds the prefixes of those that left (`prefixes.py`).
 """
 
 from __future__ import annotations
 
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
@@ -27,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.base import Cache, Model
-from llama_core.engine.batch.request import BatchRequest, BatchResult, RunningRequest
+from llama_core.engine.batch.prefixes import KnownPrefix, PrefixCache, longest_prefix
+from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken, RunningRequest
 from llama_core.engine.engine import DEFAULT_CTX_SIZE
 from llama_core.errors import Cancelled, ContextFullError, LlamaCoreError, NotEnoughMemoryError
 from llama_core.sampling import Sampler
@@ -36,6 +39,8 @@ from llama_core.sampling import Sampler
 _RESERVE_STEP = 64
 # More sequences than this make each step longer without making tokens cheaper.
 MAX_SEQUENCES = 64
+# The fewest tokens of a prompt in a pass, however slow the model is: the prompt must come to its end.
+LEAST_PROMPT_TOKENS = 8
 
 
 @runtime_checkable
@@ -57,6 +62,9 @@ class BatchEngine:
     kv_budget_bytes: what all caches together may take. ctx_size: the most positions of one request. Each
     request draws the tokens that `Engine` draws for it alone with the same seed, up to rounding where the
     model's products depend on the number of rows (the NumPy one's do, in the last digits).
+
+    max_step_s: how long a prompt may hold up those that are decoding; None for no bound. Its share of a pass
+    follows from the time that earlier passes took for a token.
     """
 
     def __init__(
@@ -67,6 +75,8 @@ class BatchEngine:
         ctx_size: int | None = None,
         max_sequences: int = MAX_SEQUENCES,
         token_budget: int | None = None,
+        max_step_s: float | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.model = model
         self.kv_budget_bytes = kv_budget_bytes
@@ -78,8 +88,13 @@ class BatchEngine:
         self._position_bytes = -(-model.new_cache(_RESERVE_STEP).nbytes // _RESERVE_STEP)
         self._waiting: deque[BatchRequest] = deque()
         self._running: list[RunningRequest] = []
+        self._max_step_s = max_step_s
+        self._clock = clock
+        self._token_s = 0.0  # of a prompt's token in the last pass that had many
+        self.prefixes = PrefixCache()
         self.kv_bytes = 0
         self.tokens_computed = 0
+        self.tokens_reused = 0
         self.tokens_drawn = 0
 
     @property
@@ -95,6 +110,19 @@ class BatchEngine:
     def submit(self, request: BatchRequest) -> None:
         """Queue a request. Whatever is wrong with it becomes its result, never an exception."""
         self._waiting.append(request)
+
+    def cancel(self, key: str) -> BatchResult | None:
+        """End the request `key` now, waiting or running; None where there is none."""
+        for request in self._waiting:
+            if request.key == key:
+                self._waiting.remove(request)
+                return BatchResult(key, "cancelled", (), len(request.prompt_ids), 0)
+        for sequence in self._running:
+            if sequence.request.key == key:
+                self._leave(sequence)
+                self._keep_prefix(sequence)
+                return sequence.result("cancelled")
+        return None
 
     def run(
         self,
@@ -130,14 +158,20 @@ class BatchEngine:
         rows = self._plan()
         if not rows:
             return done
+        n_tokens = sum(n for _, n in rows)
+        began_s = self._clock()
         logits = self._forward([(sequence.pending[:n], sequence.cache) for sequence, n in rows], cancelled)
-        self.tokens_computed += sum(n for _, n in rows)
+        if n_tokens >= 2 * LEAST_PROMPT_TOKENS:
+            self._token_s = (self._clock() - began_s) / n_tokens
+        self.tokens_computed += n_tokens
         for (sequence, n), row in zip(rows, logits, strict=True):
             sequence.pending = sequence.pending[n:]
             if not len(sequence.pending):
                 result = self._draw(sequence, row)
                 if result is not None:
                     self._leave(sequence)
+                    if result.reason != "failed":  # NaN in a cache would spoil whoever copies it
+                        self._keep_prefix(sequence)
                     done.append(result)
         return done
 
@@ -148,11 +182,16 @@ class BatchEngine:
             request = self._waiting[0]
             try:
                 positions = self._reservation(request)
-                if self.kv_bytes + positions * self._position_bytes > self.kv_budget_bytes:
+                room = self.kv_budget_bytes - self.kv_bytes - positions * self._position_bytes
+                if room < 0:
                     break
+                prefix, n = self._known_prefix(request)
+                self.prefixes.shrink_to(room)
                 cache = self._new_cache(positions)
                 if cache is None:
                     break
+                if prefix is not None:
+                    cache.copy_prefix(prefix.cache, n)
                 self._join(request, cache)
             except LlamaCoreError as error:
                 prompt_n = len(request.prompt_ids)
@@ -196,20 +235,45 @@ class BatchEngine:
                 sampler=Sampler(request.params, self.model.config.vocab_size),
                 rng=np.random.default_rng(seed),
                 seed=seed,
-                pending=np.asarray(request.prompt_ids, dtype=np.int32),
+                pending=np.asarray(request.prompt_ids[cache.length :], dtype=np.int32),
+                cached_n=cache.length,
                 history=list(request.prompt_ids),
             )
         )
         self.kv_bytes += cache.nbytes
+        self.tokens_reused += cache.length
+
+    def _known_prefix(self, request: BatchRequest) -> tuple[KnownPrefix | None, int]:
+        """What others computed of this prompt, and how many tokens of it."""
+        running = [KnownPrefix(s.history[: s.cache.length], s.cache) for s in self._running]
+        prefix, n = longest_prefix(list(request.prompt_ids), (*self.prefixes, *running))
+        if prefix is not None:
+            self.prefixes.used(prefix)
+        return prefix, n
 
     def _leave(self, sequence: RunningRequest) -> None:
         self._running.remove(sequence)
         self.kv_bytes -= sequence.cache.nbytes
 
+    def _keep_prefix(self, sequence: RunningRequest) -> None:
+        """What a sequence that has left computed stays as a prefix, as far as there is room for it."""
+        ids = sequence.history[: sequence.cache.length]
+        room = self.kv_budget_bytes - self.kv_bytes
+        needed = -(-len(ids) // _RESERVE_STEP) * _RESERVE_STEP * self._position_bytes
+        if not ids or needed > room:
+            return
+        self.prefixes.shrink_to(room - needed)
+        cache = self._new_cache(len(ids))  # a tight one: the old one has room for the longest reply
+        if cache is not None:
+            cache.copy_prefix(sequence.cache, len(ids))
+            self.prefixes.keep(KnownPrefix(ids, cache))
+
     def _plan(self) -> list[tuple[RunningRequest, int]]:
         """Who takes part in the next pass, with how many tokens: decoding first, then prompts by arrival."""
         rows = [(sequence, 1) for sequence in self._running if sequence.decoding]
         left = self.token_budget - len(rows)
+        if rows and self._max_step_s is not None and self._token_s > 0:
+            left = min(left, max(LEAST_PROMPT_TOKENS, int(self._max_step_s / self._token_s) - len(rows)))
         for sequence in self._running:
             if left > 0 and not sequence.decoding:
                 n = min(left, len(sequence.pending))
@@ -239,14 +303,16 @@ class BatchEngine:
         if params.max_tokens == 0:
             return sequence.result("length")
         try:
-            token = sequence.sampler.draw(logits, history, sequence.rng).id
+            drawn = sequence.sampler.draw(logits, history, sequence.rng)
+            top = sequence.sampler.top(logits, request.top_n)
         except LlamaCoreError as error:
             return sequence.result("failed", error)
+        token = drawn.id
         if token in request.stop_ids and not params.ignore_eos:
             return sequence.result("stop")
         history.append(token)
         self.tokens_drawn += 1
-        if request.ends is not None and request.ends(token):
+        if request.on_token is not None and request.on_token(DrawnToken(token, drawn.logprob, top)):
             return sequence.result("stop")
         if params.max_tokens is not None and len(history) - sequence.prompt_n >= params.max_tokens:
             return sequence.result("length")

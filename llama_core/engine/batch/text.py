@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from llama_core.engine.batch.request import BatchReason, BatchRequest
+from llama_core.engine.batch.request import BatchReason, BatchRequest, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.stops import StopScanner
 from llama_core.errors import LlamaCoreError
@@ -44,9 +44,9 @@ class _Text:
         self._scanner = StopScanner(stops)
         self._parts: list[str] = []
 
-    def ends(self, token_id: int) -> bool:
+    def push(self, token: DrawnToken) -> bool:
         """Take one token; whether it completed a stop string."""
-        self._parts.append(self._scanner.push(self._decoder.push(token_id)))
+        self._parts.append(self._scanner.push(self._decoder.push(token.id)))
         return self._scanner.stopped
 
     def finish(self) -> str:
@@ -69,7 +69,7 @@ def run_texts(
         for request in requests:
             text = texts[request.key] = _Text(tokenizer, request.params.stop)
             ids = tuple(request.prompt_ids)
-            yield BatchRequest(request.key, ids, request.params, tokenizer.stop_ids, text.ends)
+            yield BatchRequest(request.key, ids, request.params, tokenizer.stop_ids, text.push)
 
     for result in batch.run(encode(), cancelled, on_step):
         text = texts.pop(result.key).finish()

@@ -7,74 +7,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from llama_core.architectures import find, known
+from llama_core.architectures.base import Architecture
 from llama_core.config import ModelConfig, RopeScaling
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders.cursor import quoted
+from llama_core.loaders.gguf.keys import KEYS
+from llama_core.loaders.gguf.metadata import Metadata
 from llama_core.loaders.rope_scaling import check_kind, checked_scaling
+from llama_core.loaders.unread import tell
 
-# Architectures that run. The first two pair rows 2j and 2j + 1 in RoPE, the others row j and j + half.
-INTERLEAVED = ("llama", "mistral")
-ARCHITECTURES = (*INTERLEAVED, "qwen2", "qwen3")
-
-
-class Metadata:
-    """Typed look-ups in a file's metadata; each failure names the key."""
-
-    def __init__(self, path: Path, values: Mapping[str, Any], prefix: str = "") -> None:
-        self.path = path
-        self.values = values
-        self.prefix = prefix
-
-    def error(self, key: str, problem: str) -> ModelFormatError:
-        return ModelFormatError(self.path, f"metadata key {quoted(self.prefix + key)}", problem)
-
-    def text(self, key: str, default: str | None = None) -> str:
-        value = self._get(key, default)
-        if not isinstance(value, str):
-            raise self.error(key, "is no string")
-        return value
-
-    def integer(self, key: str, default: int | None = None) -> int:
-        value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self.error(key, f"is {quoted(str(value))}, expected a whole number")
-        return value
-
-    def number(self, key: str, default: float | None = None) -> float:
-        value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self.error(key, f"is {quoted(str(value))}, expected a finite number")
-        return float(value)
-
-    def has(self, key: str) -> bool:
-        return self.prefix + key in self.values
-
-    def _get(self, key: str, default: Any) -> Any:
-        value = self.values.get(self.prefix + key, default)
-        if value is None:
-            raise self.error(key, "is missing")
-        if isinstance(value, np.ndarray) and value.size and (value == value[0]).all():
-            # Some files give a number for each layer; one number for all is what this engine runs.
-            return value[0].item()
-        if isinstance(value, np.ndarray) and value.size:
-            raise UnsupportedModelError(
-                self.path,
-                f"metadata key {quoted(self.prefix + key)}",
-                "differs from layer to layer; models whose layers are alike would work",
-            )
-        return value
+# Keys that change no number here: sizes that tensors tell, and what readers of this format leave out too.
+WITHOUT_EFFECT = {
+    "vocab_size",
+    "rope.scaling.finetuned",
+    "rope.scaling.original_context_length",
+    "rope.scale_linear",
+    "attention.sliding_window",
+    "tensor_data_layout",
+}
 
 
-def architecture_of(path: Path, metadata: Mapping[str, Any]) -> str:
+def architecture_of(path: Path, metadata: Mapping[str, Any]) -> Architecture:
     """The architecture, refused with UnsupportedModelError unless this engine runs it."""
-    found = Metadata(path, metadata).text("general.architecture")
-    if found not in ARCHITECTURES:
+    name = Metadata(path, metadata).text("general.architecture")
+    found = find("gguf", name)
+    if found is None:
         raise UnsupportedModelError(
-            path,
-            "metadata key general.architecture",
-            f"is {quoted(found)}; {', '.join(ARCHITECTURES)} models would work",
+            path, "metadata key general.architecture", f"is {quoted(name)}; {known('gguf')} models would work"
         )
     return found
 
@@ -88,56 +48,56 @@ def read_config(
     Raises ModelFormatError for missing or impossible numbers, UnsupportedModelError for other models.
     """
     architecture = architecture_of(path, metadata)
-    meta = Metadata(path, metadata, f"{architecture}.")
-    if meta.has("expert_count") and meta.integer("expert_count") > 0:
-        raise UnsupportedModelError(
-            path,
-            f"metadata key {architecture}.expert_count",
-            "mixture of experts is not supported; dense models are",
-        )
-    dim, n_heads = meta.integer("embedding_length"), meta.integer("attention.head_count")
-    head_dim = meta.integer("attention.key_length", dim // max(n_heads, 1))
+    meta = Metadata(path, metadata, f"{metadata['general.architecture']}.")
+    dim, n_heads = meta.integer(KEYS["dim"]), meta.integer(KEYS["n_heads"])
+    head_dim = meta.integer(KEYS["head_dim"], dim // max(n_heads, 1))
     if meta.integer("attention.value_length", head_dim) != head_dim:
-        raise UnsupportedModelError(
-            path,
-            f"metadata key {architecture}.attention.value_length",
-            f"differs from the key length {head_dim}",
-        )
+        raise meta.unsupported("attention.value_length", f"differs from the key length {head_dim}")
     embedding = tensor_shapes.get("token_embd.weight")
     if embedding is None:
         raise ModelFormatError(path, "tensor token_embd.weight", "is missing")
     rope_dim = meta.integer("rope.dimension_count", head_dim)
-    max_seq_len = meta.integer("context_length")
+    max_seq_len = meta.integer(KEYS["max_seq_len"])
+    fields: dict[str, Any] = {
+        "dim": dim,
+        "hidden_dim": meta.integer(KEYS["hidden_dim"]),
+        "n_layers": meta.integer(KEYS["n_layers"]),
+        "n_heads": n_heads,
+        "n_kv_heads": meta.integer(KEYS["n_kv_heads"], n_heads),
+        "head_dim": head_dim,
+        "vocab_size": embedding[0],
+        "max_seq_len": max_seq_len,
+        "norm_eps": meta.number(KEYS["norm_eps"], 1e-5),
+        "rope_theta": meta.number(KEYS["rope_theta"], 10000.0),
+        "rope_dim": 0 if rope_dim == head_dim else rope_dim,
+        "rope_scaling": _rope_scaling(path, meta, max_seq_len),
+        "tie_embeddings": "output.weight" not in tensor_shapes,
+        "attention_bias": "blk.0.attn_q.bias" in tensor_shapes or "blk.0.attn_qkv.bias" in tensor_shapes,
+        "architecture": architecture.name,
+        "name": Metadata(path, metadata).text("general.name", ""),
+    }
+    for key in architecture.keys:
+        if key.gguf and meta.has(key.gguf):
+            fields[key.field] = key.read(meta, key.gguf)
+    fields |= architecture.from_gguf(meta, fields)
+    _tell_of_the_rest(meta)
     try:
-        return ModelConfig(
-            dim=dim,
-            hidden_dim=meta.integer("feed_forward_length"),
-            n_layers=meta.integer("block_count"),
-            n_heads=n_heads,
-            n_kv_heads=meta.integer("attention.head_count_kv", n_heads),
-            head_dim=head_dim,
-            vocab_size=embedding[0],
-            max_seq_len=max_seq_len,
-            norm_eps=meta.number("attention.layer_norm_rms_epsilon", 1e-5),
-            rope_theta=meta.number("rope.freq_base", 10000.0),
-            rope_dim=0 if rope_dim == head_dim else rope_dim,
-            rope_scaling=_rope_scaling(path, meta, max_seq_len),
-            tie_embeddings="output.weight" not in tensor_shapes,
-            attention_bias="blk.0.attn_q.bias" in tensor_shapes,
-            qk_norm=architecture == "qwen3",
-            sliding_window=_sliding_window(meta, max_seq_len),
-            architecture=architecture,
-            name=Metadata(path, metadata).text("general.name", ""),
-        )
+        return ModelConfig(**fields)
     except ValueError as error:
         raise ModelFormatError(path, "metadata", str(error)) from error
 
 
-def _sliding_window(meta: Metadata, max_seq_len: int) -> int:
-    window = meta.integer("attention.sliding_window", 0)
-    if window < 0:
-        raise meta.error("attention.sliding_window", f"is {window}, expected 0 or more")
-    return window if window < max_seq_len else 0
+def _tell_of_the_rest(meta: Metadata) -> None:
+    """Refuse experts that the family does not have; warn of other keys that were not read and say
+    something."""
+    for name, value in meta.values.items():
+        key = name.removeprefix(meta.prefix)
+        if not name.startswith(meta.prefix) or name in meta.asked or key in WITHOUT_EFFECT:
+            continue
+        if key == "expert_count" and value:
+            raise meta.unsupported(key, "mixture of experts is not supported; dense models are")
+        if isinstance(value, str | int | float) and value:
+            tell(meta.path, "metadata key", name)
 
 
 def _rope_scaling(path: Path, meta: Metadata, max_seq_len: int) -> RopeScaling | None:

@@ -9,11 +9,11 @@ from typing import Any
 from llama_core.checkpoint import Tensor
 from llama_core.config import ModelConfig
 from llama_core.errors import ModelFormatError
-from llama_core.loaders.gguf.config import INTERLEAVED, read_config
+from llama_core.loaders.gguf.config import read_config
 from llama_core.loaders.gguf.header import GGUFHeader
 from llama_core.loaders.gguf.split import read_shards
-from llama_core.loaders.names import check_tensors, gguf_names, in_our_row_order, refuse_tensor
 from llama_core.loaders.parts import ModelParts
+from llama_core.loaders.tensors import translate
 
 # Frequencies that some old converters wrote out; every reader computes them anyway.
 IGNORED_SUFFIXES = (".attn_rot_embd.weight", ".attn_rot_embd", "rope.freqs")
@@ -31,10 +31,12 @@ def read_gguf(path: Path) -> ModelParts:
 def model_of(path: Path, headers: Sequence[GGUFHeader]) -> ModelParts:
     """The model that a file's headers describe; errors as `read_gguf`."""
     config = config_of(headers)
-    tensors = canonical_tensors(headers, config)
-    check_tensors(path, config, tensors)
-    if config.architecture in INTERLEAVED:
-        tensors = in_our_row_order(tensors, config)
+    theirs = {
+        info.name: Tensor(info.name, info.shape, info.fmt, header.raw(info))
+        for header in headers
+        for info in header.tensors.values()
+    }
+    tensors = translate(path, config, "gguf", theirs, ignored=IGNORED_SUFFIXES)
     file_bytes = sum(header.data.size for header in headers)
     return ModelParts(path, "gguf", file_bytes, config, tensors, headers[0].metadata)
 
@@ -51,17 +53,3 @@ def config_of(headers: Sequence[GGUFHeader]) -> ModelConfig:
     """The config that the first part's metadata and all parts' tensors tell."""
     shapes = {info.name: info.shape for header in headers for info in header.tensors.values()}
     return read_config(headers[0].path, headers[0].metadata, shapes)
-
-
-def canonical_tensors(headers: Sequence[GGUFHeader], config: ModelConfig) -> dict[str, Tensor]:
-    """The tensors under our names, their rows as in the file."""
-    names = gguf_names(config.n_layers)
-    tensors: dict[str, Tensor] = {}
-    for header in headers:
-        for info in header.tensors.values():
-            ours = names.get(info.name)
-            if ours is not None:
-                tensors[ours] = Tensor(info.name, info.shape, info.fmt, header.raw(info))
-            elif not info.name.endswith(IGNORED_SUFFIXES):
-                refuse_tensor(header.path, info.name, config.architecture)
-    return tensors

@@ -1,4 +1,4 @@
-"""A `ModelConfig` as GGUF metadata: the reverse of `gguf_config.py`."""
+"""The numbers of a `ModelConfig` under GGUF's keys: the table that the reader and the writer share."""
 
 from __future__ import annotations
 
@@ -10,40 +10,50 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import architecture_of
 from llama_core.backends.numpy.rope import rope_frequencies
 from llama_core.config import ModelConfig, RopeScaling
-from llama_core.loaders.gguf.config import INTERLEAVED
+
+# Field -> key below the architecture's prefix; the families' own are in their files.
+KEYS = {
+    "dim": "embedding_length",
+    "hidden_dim": "feed_forward_length",
+    "n_layers": "block_count",
+    "n_heads": "attention.head_count",
+    "n_kv_heads": "attention.head_count_kv",
+    "head_dim": "attention.key_length",
+    "max_seq_len": "context_length",
+    "norm_eps": "attention.layer_norm_rms_epsilon",
+    "rope_theta": "rope.freq_base",
+}
 
 
 def gguf_architecture(config: ModelConfig) -> str:
-    """The name under which GGUF files of this architecture go; ggml runs mistral as llama."""
-    return "llama" if config.architecture in INTERLEAVED else config.architecture
+    """The name under which a GGUF file of this config goes."""
+    architecture = architecture_of(config)
+    return architecture.gguf_name(config) if architecture.gguf_name else architecture.gguf[0]
 
 
-def config_keys(config: ModelConfig) -> Iterator[tuple[str, Any]]:
-    """Key and value of everything in the config that GGUF has a key for."""
-    arch = gguf_architecture(config)
-    yield "general.architecture", arch
-    yield "general.name", config.name or "model"
-    yield f"{arch}.vocab_size", config.vocab_size
-    yield f"{arch}.context_length", config.max_seq_len
-    yield f"{arch}.embedding_length", config.dim
-    yield f"{arch}.block_count", config.n_layers
-    yield f"{arch}.feed_forward_length", config.hidden_dim
-    yield f"{arch}.rope.dimension_count", config.n_rotated
-    yield f"{arch}.rope.freq_base", float(config.rope_theta)
-    yield f"{arch}.attention.head_count", config.n_heads
-    yield f"{arch}.attention.head_count_kv", config.n_kv_heads
-    yield f"{arch}.attention.key_length", config.head_dim
-    yield f"{arch}.attention.value_length", config.head_dim
-    yield f"{arch}.attention.layer_norm_rms_epsilon", float(config.norm_eps)
-    if config.sliding_window:
-        yield f"{arch}.attention.sliding_window", config.sliding_window
+def config_keys(config: ModelConfig) -> dict[str, Any]:
+    """Everything in the config that GGUF has a key for."""
+    name, architecture = gguf_architecture(config), architecture_of(config)
+    own = {field: getattr(config, field) for field in KEYS}
+    found = {KEYS[field]: float(value) if isinstance(value, float) else value for field, value in own.items()}
+    found |= {
+        "vocab_size": config.vocab_size,
+        "rope.dimension_count": config.n_rotated,
+        "attention.value_length": config.head_dim,
+    }
+    found |= {key.gguf: getattr(config, key.field) for key in architecture.keys if key.gguf}
+    found |= architecture.to_gguf(config)
     if config.rope_scaling is not None and config.rope_scaling.kind != "llama3":
-        yield from _scaling_keys(f"{arch}.rope.scaling.", config.rope_scaling)
+        found |= _scaling_keys(config.rope_scaling)
+    general = {"general.architecture": name, "general.name": config.name or "model"}
+    return general | {f"{name}.{key}": value for key, value in found.items()}
 
 
-def _scaling_keys(prefix: str, scaling: RopeScaling) -> Iterator[tuple[str, Any]]:
+def _scaling_keys(scaling: RopeScaling) -> Iterator[tuple[str, Any]]:
+    prefix = "rope.scaling."
     yield f"{prefix}type", scaling.kind
     yield f"{prefix}factor", float(scaling.factor)
     if scaling.original_max_seq_len:

@@ -5,13 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from llama_core.architectures import ALL, find, known
+from llama_core.architectures.base import Architecture, Key
 from llama_core.config import ModelConfig, RopeScaling
 from llama_core.errors import ModelFormatError, UnsupportedModelError
+from llama_core.loaders.cursor import quoted
 from llama_core.loaders.json_files import Fields
 from llama_core.loaders.rope_scaling import check_kind, checked_scaling
+from llama_core.loaders.unread import tell
 
-ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
-SILU = ("silu", "swish")
+# Keys that change no logit: about training, other programs, tokens, and what the weights tell by themselves.
+# A window stands here too: the families that have one ask for it, in the others it says nothing.
+# fmt: off
+WITHOUT_EFFECT = frozenset((
+    "_attn_implementation", "_name_or_path", "architectures", "attention_bias", "attention_dropout",
+    "attn_implementation", "attn_pdrop", "auto_map", "bos_token_id", "dtype", "embd_pdrop",
+    "eos_token_id", "head_dim", "hidden_dropout_prob", "id2label", "initializer_range",
+    "is_llama_config", "label2id", "layer_types", "max_window_layers", "mlp_bias", "model_type", "name",
+    "output_attentions", "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type",
+    "resid_pdrop", "return_dict", "rope_interleaved", "router_aux_loss_coef", "router_jitter_noise",
+    "sliding_window", "sliding_window_pattern", "task", "torch_dtype", "transformers_version",
+    "unk_token_id", "use_cache", "use_sliding_window",
+))
+# fmt: on
+# A key that no reader asked for says nothing either when it has one of these values.
+OFF: tuple[Any, ...] = (None, False, 0, "", [], {})
 
 
 def read_config(path: Path, values: dict[str, Any], *, attention_bias: bool) -> ModelConfig:
@@ -21,76 +39,93 @@ def read_config(path: Path, values: dict[str, Any], *, attention_bias: bool) -> 
     Raises ModelFormatError for missing or impossible numbers, UnsupportedModelError for other models.
     """
     fields = Fields(path, values)
-    architecture = fields.text("model_type")
-    _refuse_other_models(fields, architecture)
+    architecture = _architecture(fields)
     dim, n_heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
     head_dim = fields.integer("head_dim", dim // max(n_heads, 1))
     max_seq_len = fields.integer("max_position_embeddings", 2048)
-    # Newer files gather all about RoPE in one table; what that does not say may stand where it used to.
-    rope = fields.table("rope_parameters") or Fields(path, {})
-    rotated = head_dim * rope.number("partial_rotary_factor", fields.number("partial_rotary_factor", 1.0))
-    scaling = rope if rope.has("rope_type") or rope.has("type") else fields.table("rope_scaling")
+    found: dict[str, Any] = {
+        "dim": dim,
+        "hidden_dim": fields.integer("intermediate_size"),
+        "n_layers": fields.integer("num_hidden_layers"),
+        "n_heads": n_heads,
+        "n_kv_heads": fields.integer("num_key_value_heads", n_heads),
+        "head_dim": head_dim,
+        "vocab_size": fields.integer("vocab_size"),
+        "max_seq_len": max_seq_len,
+        "norm_eps": fields.number("rms_norm_eps", 1e-6),
+        "tie_embeddings": fields.boolean("tie_word_embeddings", architecture.ties_embeddings),
+        "attention_bias": attention_bias,
+        "architecture": architecture.name,
+        "name": path.parent.name,
+    }
+    found |= _rope(path, fields, head_dim, max_seq_len)
+    for key in architecture.keys:
+        if key.huggingface and fields.has(key.huggingface):
+            found[key.field] = key.read(fields, key.huggingface)
+    found |= architecture.from_huggingface(fields, found)
+    _tell_of_the_rest(fields)
     try:
-        return ModelConfig(
-            dim=dim,
-            hidden_dim=fields.integer("intermediate_size"),
-            n_layers=fields.integer("num_hidden_layers"),
-            n_heads=n_heads,
-            n_kv_heads=fields.integer("num_key_value_heads", n_heads),
-            head_dim=head_dim,
-            vocab_size=fields.integer("vocab_size"),
-            max_seq_len=max_seq_len,
-            norm_eps=fields.number("rms_norm_eps", 1e-6),
-            rope_theta=rope.number("rope_theta", fields.number("rope_theta", 10000.0)),
-            rope_dim=0 if rotated == head_dim else int(rotated),
-            rope_scaling=_rope_scaling(path, scaling, fields, max_seq_len),
-            tie_embeddings=fields.boolean("tie_word_embeddings", False),
-            attention_bias=attention_bias,
-            qk_norm=architecture == "qwen3",
-            sliding_window=_sliding_window(fields, architecture, max_seq_len),
-            architecture=architecture,
-            name=path.parent.name,
-        )
+        return ModelConfig(**found)
     except ValueError as error:
         raise ModelFormatError(path, "config", str(error)) from error
 
 
-def _refuse_other_models(fields: Fields, architecture: str) -> None:
+def _architecture(fields: Fields) -> Architecture:
     def unsupported(key: str, problem: str) -> UnsupportedModelError:
         return UnsupportedModelError(fields.path, f"field {key}", problem)
 
-    if architecture not in ARCHITECTURES:
-        raise unsupported(
-            "model_type", f"is {architecture[:80]!a}; {', '.join(ARCHITECTURES)} models would work"
-        )
+    name = fields.text("model_type")
+    found = find("huggingface", name)
+    if found is None:
+        raise unsupported("model_type", f"is {name[:80]!a}; {known('huggingface')} models would work")
     if fields.has("quantization_config"):
         raise unsupported(
             "quantization_config", "is not supported; the unquantised model or a GGUF file would work"
         )
-    if fields.text("hidden_act", "silu") not in SILU:
-        raise unsupported("hidden_act", f"is {fields.text('hidden_act')[:80]!a}; silu would work")
+    usual = found.activations[0]
+    for key in ("hidden_act", "hidden_activation"):
+        if fields.text(key, usual) not in found.activations:
+            raise unsupported(key, f"is {fields.text(key)[:80]!a}; {usual} would work")
+    return found
 
 
-def _sliding_window(fields: Fields, architecture: str, max_seq_len: int) -> int:
-    """Tokens that attention looks back, 0 for all. Llama has no such thing, whatever its config says."""
-    if architecture == "llama" or not fields.has("sliding_window"):
-        return 0
-    if architecture.startswith("qwen"):
-        if not fields.boolean("use_sliding_window", False):
-            return 0
-        n_full = fields.integer("max_window_layers", 0)
-        if n_full >= fields.integer("num_hidden_layers"):
-            return 0
-        if n_full > 0:
+def _tell_of_the_rest(fields: Fields) -> None:
+    """Refuse what another family computes by and this one does not; warn of other keys that were not read."""
+    elsewhere: dict[str, Key] = {key.huggingface: key for found in ALL for key in found.keys}
+    for name, value in fields.values.items():
+        if name in fields.asked or name in WITHOUT_EFFECT or value in OFF:
+            continue
+        key = elsewhere.get(name)
+        if key is None:
+            tell(fields.path, "field", name)
+        elif value != ModelConfig.__dataclass_fields__[key.field].default:
             raise UnsupportedModelError(
                 fields.path,
-                "field max_window_layers",
-                "some layers with and some without a window; all alike would work",
+                f"field {name}",
+                f"is {quoted(str(value))}, which this family is not run with here",
             )
-    window = fields.integer("sliding_window")
-    if window <= 0:
-        raise fields.error("sliding_window", f"is {window}, expected 1 or more")
-    return window if window < max_seq_len else 0
+
+
+def _rope(path: Path, fields: Fields, head_dim: int, max_seq_len: int) -> dict[str, Any]:
+    """What config.json says of RoPE. Newer files gather it in one table, or in one table a kind of layer;
+    what that does not say may stand where it used to."""
+    rope = fields.table("rope_parameters") or Fields(path, {})
+    windowed = rope.table("sliding_attention")
+    rope = rope.table("full_attention") or rope
+    rotated = head_dim * rope.number("partial_rotary_factor", fields.number("partial_rotary_factor", 1.0))
+    scaling = rope if rope.has("rope_type") or rope.has("type") else fields.table("rope_scaling")
+    found: dict[str, Any] = {
+        "rope_theta": rope.number("rope_theta", fields.number("rope_theta", 10000.0)),
+        "rope_dim": 0 if rotated == head_dim else int(rotated),
+        "rope_scaling": _rope_scaling(path, scaling, fields, max_seq_len),
+    }
+    if windowed is not None:
+        if _rope_scaling(path, windowed, fields, max_seq_len) is not None:
+            raise windowed.error("rope_type", "scales layers with a window; unscaled ones would work")
+        theta = windowed.number("rope_theta", found["rope_theta"])
+        if theta != found["rope_theta"] or found["rope_scaling"] is not None:
+            found["window_rope_theta"] = theta
+    return found
 
 
 def _rope_scaling(path: Path, scaling: Fields | None, fields: Fields, max_seq_len: int) -> RopeScaling | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from llama_core.architectures import architecture_of
 from llama_core.checkpoint import Tensor
 from llama_core.config import ModelConfig
 from llama_core.errors import ModelFormatError
@@ -11,12 +13,14 @@ from llama_core.loaders.cursor import quoted
 from llama_core.loaders.huggingface.config import read_config
 from llama_core.loaders.huggingface.safetensors import MAX_HEADER_BYTES, SafetensorsFile, open_safetensors
 from llama_core.loaders.json_files import read_object
-from llama_core.loaders.names import check_tensors, hf_names, refuse_tensor
 from llama_core.loaders.parts import ModelParts
+from llama_core.loaders.tensors import places, translate
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Rotary frequencies that old checkpoints stored; every reader computes them.
-IGNORED_SUFFIX = ".rotary_emb.inv_freq"
+IGNORED = (".rotary_emb.inv_freq",)
+HEAD = "lm_head.weight"
+ATTENTION_BIAS = (".q_proj.bias", ".qkv_proj.bias")
 
 
 def read_folder(place: Path) -> ModelParts:
@@ -27,11 +31,10 @@ def read_folder(place: Path) -> ModelParts:
     folder = place if place.is_dir() else place.parent
     config_path = folder / "config.json"
     values = read_object(config_path)
-    places = _tensor_places(folder, None if place == folder else place)
-    config = read_config(config_path, values, attention_bias=any(n.endswith("q_proj.bias") for n in places))
-    tensors = _canonical_tensors(folder, config, places)
-    check_tensors(folder, config, tensors)
-    file_bytes = sum(file.data.size for file in {id(f): f for f in places.values()}.values())
+    files = _tensor_places(folder, None if place == folder else place)
+    config = read_config(config_path, values, attention_bias=any(n.endswith(ATTENTION_BIAS) for n in files))
+    tensors = translate(folder, config, "huggingface", _tensors(folder, config, files), ignored=IGNORED)
+    file_bytes = sum(file.data.size for file in {id(f): f for f in files.values()}.values())
     return ModelParts(folder, "safetensors", file_bytes, config, tensors, values, folder / "tokenizer.json")
 
 
@@ -82,19 +85,15 @@ def _indexed_places(folder: Path, weight_map: dict[str, str]) -> dict[str, Safet
     return {tensor: opened[name] for tensor, name in weight_map.items()}
 
 
-def _canonical_tensors(
-    folder: Path, config: ModelConfig, places: dict[str, SafetensorsFile]
-) -> dict[str, Tensor]:
-    names = hf_names(config.n_layers)
+def _tensors(folder: Path, config: ModelConfig, files: Mapping[str, SafetensorsFile]) -> dict[str, Tensor]:
+    """The tensors by the names that the family gives them; a base model's lack the prefix "model."."""
+    known = places("huggingface", architecture_of(config).tensors(config))
     tensors: dict[str, Tensor] = {}
-    for theirs, file in places.items():
-        ours = names.get(theirs) or names.get(f"model.{theirs}")
-        if ours is None:
-            if not theirs.endswith(IGNORED_SUFFIX):
-                refuse_tensor(folder, theirs, config.architecture)
-        elif ours in tensors:
-            raise ModelFormatError(folder, f"tensor {quoted(theirs)}", "occurs twice under two names")
+    for stored, file in files.items():
+        name = stored if stored in known or f"model.{stored}" not in known else f"model.{stored}"
+        if name in tensors:
+            raise ModelFormatError(folder, f"tensor {quoted(stored)}", "occurs twice under two names")
         # A tied head may be stored a second time; the embedding is the one that counts.
-        elif ours != "lm_head" or not config.tie_embeddings:
-            tensors[ours] = file.tensor(theirs)
+        if name != HEAD or not config.tie_embeddings:
+            tensors[name] = file.tensor(stored)
     return tensors

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -15,7 +18,6 @@ from llama_core.backends.numpy.weights import ModelWeights
 from llama_core.engine.engine import Engine
 from llama_core.engine.lookup import PromptLookup
 from llama_core.events import Finished
-from llama_core.profiling.bench.load import BusyPrograms
 from llama_core.profiling.bench.tasks import Task
 from llama_core.profiling.machine import last_level_cache_bytes
 from llama_core.profiling.roofline.bandwidth import read_bandwidth
@@ -23,6 +25,44 @@ from llama_core.profiling.roofline.integer_peak import integer_peak
 from llama_core.profiling.roofline.roofline import TokenCost, float32_peak
 from llama_core.profiling.statistics import Spread, spread
 from llama_core.sampling_params import SamplingParams
+
+SETTLE_S = 0.3
+
+
+class BusyPrograms:
+    """`n` processes that do nothing but compute, for the length of a `with` block."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> BusyPrograms:
+        for _ in range(self._n):
+            self._running.append(
+                subprocess.Popen(
+                    # It ends by itself should this process be killed: its parent is another then.
+                    [sys.executable, "-c", "import os\np = os.getppid()\nwhile os.getppid() == p: pass"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+        if self._running:
+            time.sleep(SETTLE_S)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for process in self._running:
+            process.kill()
+        for process in self._running:
+            process.wait()
+        self._running.clear()
+
 
 F32 = NDArray[np.float32]
 # How a subject multiplies, and so which measured peak bounds its prefill; a peer's kernels are not known.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_core.own_module import module_command, module_environment
-from llama_core.profiling.machine import use_native_blas
+from llama_core.profiling.machine import peak_bytes, use_native_blas
 
 PROMPT_N = 31  # a short chat prompt
 
@@ -84,7 +84,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     ours: EngineSubject | None = None
     account: dict[str, int] = {}
     if request["backend"] == "llama.cpp":
-        from llama_core.profiling.bench.peers import LlamaCppSubject
+        from llama_core.profiling.bench.llama_cpp import LlamaCppSubject
 
         subject = LlamaCppSubject(path, threads, 4096, None)
     else:
@@ -118,18 +118,6 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         "peak_bytes": peak_bytes(),
         **account,
     }
-
-
-def peak_bytes() -> int:
-    """The largest resident size that this process has had."""
-    import psutil
-
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
 if __name__ == "__main__":

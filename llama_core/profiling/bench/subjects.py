@@ -12,7 +12,7 @@ from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
 from llama_core.choices import KvType
 from llama_core.events import LoadProgress
-from llama_core.profiling.bench.peers import LlamaCppSubject
+from llama_core.profiling.bench.llama_cpp import LlamaCppSubject
 from llama_core.profiling.bench.run import EngineSubject, ProductsSubject, Subject
 from llama_core.profiling.roofline.roofline import token_cost
 

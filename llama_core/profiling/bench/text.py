@@ -59,21 +59,29 @@ def bench_lines(result: BenchResult, starts: Sequence[dict[str, Any]]) -> list[s
         lines += ["", *sentences]
     if starts:
         lines += ["", START_UNITS, *table([START_HEADER, *(start_cells(start) for start in starts)])]
-        found_sooner = sooner(starts)
-        lines += ["", *found_sooner] if found_sooner else []
+        against = beside_peer(starts)
+        lines += ["", *against] if against else []
     return lines
 
 
-def sooner(starts: Sequence[dict[str, Any]]) -> list[str]:
-    """How many times sooner than llama.cpp each of ours gives its first token, once warm."""
-    theirs = [start for start in starts if start["backend"] == "llama.cpp"]
-    return [
-        f"first token, warm: {ours['backend']} is {other['ttft_warm_s'] / ours['ttft_warm_s']:.1f}x sooner "
-        f"than {other['backend']}"
-        for other in theirs
-        for ours in starts
-        if ours is not other
-    ]
+def beside_peer(starts: Sequence[dict[str, Any]]) -> list[str]:
+    """Each of ours beside llama.cpp: the first token once warm, the time to load, the memory held and the
+    most that was held."""
+    sentences = []
+    for other in (start for start in starts if start["backend"] == "llama.cpp"):
+        for ours in (start for start in starts if start is not other):
+
+            def times(name: str, ours: dict[str, Any] = ours, other: dict[str, Any] = other) -> float:
+                return float(ours[name] / other[name])
+
+            name, peer = ours["backend"], other["backend"]
+            held, most = times("resident_bytes"), times("peak_bytes")
+            sentences += [
+                f"first token, warm: {name} is {1 / times('ttft_warm_s'):.1f}x sooner than {peer}",
+                f"load: {name} takes {times('load_s'):.2f} of {peer}'s time",
+                f"memory: {name} holds {held:.2f} of {peer}'s after loading, {most:.2f} at most",
+            ]
+    return sentences
 
 
 def row_cells(row: Row) -> tuple[str, ...]:

@@ -6,32 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from llama_core.profiling.formatting import cell, duration, markdown_table, number
 from llama_core.profiling.lab.experiment import Row
-from llama_core.profiling.lab.record import Record, utc
+from llama_core.profiling.lab.records import Record, utc
 from llama_core.profiling.machine import machine_lines
 from llama_core.profiling.statistics import Spread
 
 BEGIN = "<!-- lab findings: written by `llama-chat lab report --readme` -->"
 END = "<!-- end of lab findings -->"
-
-
-def cell(text: str) -> str:
-    """Text that can neither break a Markdown table nor pass for one of the markers around it."""
-    return text.replace("|", "\\|").replace("\n", " ").replace("<!--", "<\\!--")
-
-
-def duration(seconds: float) -> str:
-    for limit, factor, unit in ((1e-3, 1e6, "us"), (1.0, 1e3, "ms")):
-        if seconds < limit:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds:.3g} s"
-
-
-def number(value: float) -> str:
-    """Three digits that count, and never an exponent: 0.87, 1.14, 27.4, 2,030."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if value >= 1e-4 else f"{value:.12f}".rstrip("0").rstrip(".")
 
 
 def amount(side: Spread, row: Row) -> str:
@@ -72,11 +54,6 @@ def sides(row: Row, *, spread: bool) -> tuple[str, str]:
     return show(row.before_s, row), show(row.after_s, row)
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return lines + ["| " + " | ".join(cell(text) for text in row) + " |" for row in rows]
-
-
 _FULL_HEADER = (
     "configuration",
     "before: median (min to max)",
@@ -99,7 +76,7 @@ def section(record: Record) -> str:
     """One experiment in full: hypothesis, every row with its spread, what it was measured on."""
     lines = [f"### {record.number}. {record.title}", "", f"Hypothesis: {record.hypothesis}", ""]
     lines += [f"Refuted if: {record.refuted_if}", ""]
-    lines += [*markdown_table(_FULL_HEADER, [full_cells(row) for row in record.rows]), ""]
+    lines.append(markdown_table(_FULL_HEADER, [full_cells(row) for row in record.rows]))
     lines += [f"- {sentence}" for sentence in record.conclusions]
     lines += [f"- {row.name}: {row.note}" for row in record.rows if row.note and row.ratio]
     if record.incomplete:
@@ -151,7 +128,7 @@ head."""
 def findings(records: Sequence[Record]) -> str:
     """The README's table: the telling rows of each experiment, every negative result among them."""
     rows = [short_cells(record, row) for record in records for row in headline_rows(record.rows)]
-    table = "\n".join(markdown_table(_SHORT_HEADER, rows))
+    table = markdown_table(_SHORT_HEADER, rows).rstrip()
     return "\n\n".join([_LEGEND, table, tally(records), *gaps(records), *provenance(records)]) + "\n"
 
 

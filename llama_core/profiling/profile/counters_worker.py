@@ -44,8 +44,7 @@ def _small_model(backend: str, kernel_cache: Path | None) -> Any:
         return Llama(STORIES15M, random_weights(STORIES15M), 1)
     from llama_core.backends.jit import load_jit_model
     from llama_core.backends.jit.build.variants import AVX2, host_features
-    from llama_core.profiling.lab.experiments.models import NoTokenizer
-    from llama_core.profiling.synthetic import random_checkpoint
+    from llama_core.profiling.synthetic import NoTokenizer, random_checkpoint
 
     features = host_features()
     # The most that valgrind knows.

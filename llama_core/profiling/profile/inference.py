@@ -15,14 +15,11 @@ from llama_core.engine.engine import Engine
 from llama_core.engine.load import load_engine
 from llama_core.engine.text import TextEngine
 from llama_core.events import Finished, LoadProgress, Timings
+from llama_core.profiling.machine import peak_bytes
 from llama_core.profiling.profile.operations import OperationTable, percent, profile_operations
+from llama_core.profiling.texts import TEXT
 from llama_core.sampling import SamplingParams
 
-TEXT = (
-    "The lighthouse keeper wrote in his log every evening: the wind, the ships that passed, and the number "
-    "of steps he had climbed. On the longest night of the year he found a line in the book that he had not "
-    "written, in a hand that he did not know, and it gave tomorrow's date. "
-)
 _ENCODING = ("tokenisation, first use", "tokenisation")
 
 
@@ -143,8 +140,6 @@ def profile_inference(
     """Take one reply apart, in three runs: plain (phases, rates), with operation timers, and under cProfile,
     which slows what it counts. load_s: what loading took; compile_s: what the first use of the compiled
     backend adds once, while the kernels are built."""
-    from llama_core.profiling.bench.start import peak_bytes
-
     generated_n = max(2, min(generated_n, engine.ctx_size - 1))
     prompt_n = max(1, min(prompt_n, engine.ctx_size - generated_n))
     ids, encode_first, encode_again = encode(engine, prompt_n)

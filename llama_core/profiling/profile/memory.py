@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
+import mmap
+import sys
 import tracemalloc
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +23,34 @@ from llama_core.events import PrefillProgress, TokenEvent
 from llama_core.memory import resident_bytes
 from llama_core.profiling.profile.allocation_sites import AllocationSite, allocation_sites
 from llama_core.profiling.profile.inference import encode, plain_steps
-from llama_core.profiling.profile.resident_pages import mapped_file_bytes, resident_part
 from llama_core.sampling import SamplingParams
+
+
+def resident_part(arrays: Iterable[NDArray[Any]]) -> int:
+    """Bytes of the pages under `arrays` (which share none) that are in memory; 0 where the system does not
+    tell: this asks Linux (mincore(2))."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    libc: Any = ctypes.CDLL(None)
+    total = 0
+    for array in arrays:
+        first = array.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
+        n_bytes = array.ctypes.data + array.nbytes - first
+        pages = np.zeros(-(-n_bytes // mmap.PAGESIZE), dtype=np.uint8)
+        address = ctypes.c_void_p(pages.ctypes.data)
+        if libc.mincore(ctypes.c_void_p(first), ctypes.c_size_t(n_bytes), address) == 0:
+            total += int(np.count_nonzero(pages & 1)) * mmap.PAGESIZE
+    return total
+
+
+def mapped_file_bytes(path: Path) -> int:
+    """How much of this process's resident size are pages of a file; 0 where the system does not tell."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error, OSError, AttributeError):  # macOS has no such list
+        name = str(path.resolve())
+        return sum(int(part.rss) for part in psutil.Process().memory_maps() if part.path == name)
+    return 0
 
 
 @dataclass(frozen=True, slots=True)

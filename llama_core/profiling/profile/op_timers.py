@@ -15,9 +15,9 @@ Each second is counted once, for the innermost operation that was running. The N
     _head ─┬─ rms_norm                      -> norm
            └─ linear (lm_head)              -> head
 
-The compiled model computes several layers in one call, with norm and RoPE inside the products and attention.
-It is made to take one layer a call here, and the head in a call of its own. What happens within a layer, the
-watcher of `phase_watch.py` sees.
+The compiled model computes many phases in one call (`backends/jit/program.py`), with norm and RoPE inside the
+products and attention. It is made to take one phase a call here. Of a prompt a phase is a whole layer: what
+happens within it, the watcher of `phase_watch.py` sees.
 """
 
 from __future__ import annotations
@@ -151,25 +151,19 @@ def _time_numpy(timers: OpTimers, stack: contextlib.ExitStack) -> None:
 
 
 def _time_compiled(timers: OpTimers, stack: contextlib.ExitStack, measured: Any) -> None:
-    from llama_core.backends.jit.control import fields
     from llama_core.backends.jit.model import JitLlama
-    from llama_core.backends.jit.threads import Team
+    from llama_core.backends.jit.threads import ThreadPool
 
-    plan, run = measured._plan, Team.run
+    run = ThreadPool.run
 
-    def run_layer(team: Team) -> None:
-        n_logits = int(plan[fields.N_LOGITS])
-        plan[fields.N_LOGITS] = 0
-        timers.run("layer", int(plan[fields.FIRST_LAYER]), run, team)
-        if n_logits:  # no layers, and the head behind them
-            plan[fields.FIRST_LAYER] = plan[fields.LAST_LAYER]
-            plan[fields.N_LOGITS] = n_logits
-            timers.run("head", NO_LAYER, run, team)
+    def run_phase(pool: ThreadPool) -> None:
+        name = measured.planned_phases()[0]
+        timers.run(name.operation, name.layer, run, pool)
 
     wrapped: tuple[tuple[Any, str, Function], ...] = (
         (JitLlama, "_run", timers.wrap("rest of a pass", JitLlama._run, layer="none")),
-        (JitLlama, "_layers_per_call", lambda *_: 1),
-        (Team, "run", run_layer),
+        (JitLlama, "_phases_per_call", lambda *_: 1),
+        (ThreadPool, "run", run_phase),
     )
     for place, name, timed in wrapped:
         stack.enter_context(replaced(place, name, timed))

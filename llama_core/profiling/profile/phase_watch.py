@@ -1,6 +1,6 @@
 """The operations of the compiled step, seen from outside: a thread watches which phase is open.
 
-A step is a row of phases (`control/schedule.py`); a phase is an operation of a layer (`control/step.py`). The
+A step is a row of phases (`control/schedule.py`); a phase is an operation of a layer (`program.py`). The
 number of the open one stands in memory that all threads share. A thread of ours looks at it again and again,
 and at the clock whenever it has changed:
 
@@ -26,34 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.jit import model as jit_model
-from llama_core.backends.jit.control import fields
-from llama_core.backends.jit.control.step import LARGE_PHASES, SMALL_PHASES
+from llama_core.backends.jit.control.records import CURRENT, Shared
 from llama_core.backends.jit.model import JitLlama
-from llama_core.backends.jit.threads import Team
+from llama_core.backends.jit.program import PhaseName
+from llama_core.backends.jit.threads import ThreadPool
 from llama_core.profiling.profile.op_timers import NO_LAYER, OperationTimes, replaced
 
-# What each phase of a layer does, and then of the head, in the order of `jit/control/step.py`.
-SMALL = (
-    "norm, QKV product",
-    "RoPE, cache, attention",
-    "output product",
-    "norm, gate and up, SwiGLU",
-    "down product",
-)
-LARGE = (
-    "norm",
-    "QKV product",
-    "RoPE of keys, cache",
-    "RoPE of queries, attention",
-    "quantising",
-    "output product",
-    "norm",
-    "gate and up, SwiGLU",
-    "quantising",
-    "down product",
-)
-HEAD, NOT_SEEN = "head", "not seen"
-assert (len(SMALL), len(LARGE)) == (SMALL_PHASES, LARGE_PHASES)
+NOT_SEEN = "not seen"
 # Python hands its lock over so often meanwhile: the watcher holds it, and the step's caller wants it back.
 SWITCH_S = 5e-5
 
@@ -116,42 +95,36 @@ def phase_seconds(seen: Sequence[Seen]) -> list[tuple[int | None, float]]:
 @contextlib.contextmanager
 def watched_operations(measured: JitLlama) -> Iterator[Callable[[], OperationTimes]]:
     """Watch the model's steps for the `with` block. Yields a function that takes what was seen so far."""
-    plan, shared = measured._plan, measured._work.shared
-    watcher = Watcher(shared[fields.CURRENT // 8 :])
+    watcher = Watcher(measured._work.shared.words[CURRENT // Shared.spacing :])
     times = [OperationTimes()]
 
     def take() -> OperationTimes:
         times.append(OperationTimes())
         return times[-2]
 
-    def run_alone(team: Team) -> None:
-        team._alone[0] = 1
+    def run_alone(pool: ThreadPool) -> None:
+        pool._shared.alone = 1
         watcher.begin()
         try:
-            team._library.run(team._plan)
+            pool._library.run(pool._plan)
         finally:
             seen = watcher.end()
-            team._alone[0] = 0
-        _account(times[-1], plan, seen)
+            pool._shared.alone = 0
+        _account(times[-1], measured.planned_phases(), seen)
 
     before = sys.getswitchinterval()
     try:
         sys.setswitchinterval(SWITCH_S)
-        with replaced(Team, "run", run_alone), replaced(jit_model, "WIDE_TOKENS", sys.maxsize):
+        with replaced(ThreadPool, "run", run_alone), replaced(jit_model, "WIDE_TOKENS", sys.maxsize):
             yield take
     finally:
         sys.setswitchinterval(before)
         watcher.close()
 
 
-def _account(times: OperationTimes, plan: NDArray[np.int64], seen: Sequence[Seen]) -> None:
+def _account(times: OperationTimes, names: Sequence[PhaseName], seen: Sequence[Seen]) -> None:
     """Add a step's phases to their operations and layers."""
-    operations = SMALL if plan[fields.SMALL] else LARGE
-    first, last = int(plan[fields.FIRST_LAYER]), int(plan[fields.LAST_LAYER])
-    in_layers = (last - first) * len(operations)
     for number, seconds in phase_seconds(seen):
-        name, layer = NOT_SEEN if number is None else HEAD, NO_LAYER
-        if number is not None and number < in_layers:
-            name, layer = operations[number % len(operations)], first + number // len(operations)
-        times.seconds[name, layer] += seconds
-        times.calls[name] += 1
+        name = PhaseName(NOT_SEEN, NO_LAYER) if number is None else names[number]
+        times.seconds[name.operation, name.layer] += seconds
+        times.calls[name.operation] += 1

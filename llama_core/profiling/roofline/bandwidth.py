@@ -24,8 +24,7 @@ from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.prefetch import DISTANCES
 from llama_core.blas import BlasThreads
 from llama_core.profiling.machine import last_level_cache_bytes
-from llama_core.profiling.roofline.small_kernel import compiled, own_isa
-from llama_core.profiling.roofline.together import run_together
+from llama_core.profiling.roofline.instruments import compiled, own_isa, run_together
 
 LEAST_BUFFER_BYTES = 256 << 20
 CACHES = 8  # how many last caches' worth of buffer are read

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from llama_core.backends.jit.buffers import address
 from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.layout import BLOCK_COLUMNS, PANEL_ROWS
-from llama_core.profiling.roofline.small_kernel import compiled, own_isa
-from llama_core.profiling.roofline.together import run_together
+from llama_core.profiling.roofline.instruments import compiled, own_isa, run_together
 
 BLOCKS = 400_000  # some 10 to 20 ms
 BITS = 4
@@ -69,7 +68,7 @@ def write_peak(module: Any, isa: Isa) -> None:
     sums = [code.var(code.load(type_, place)) for place in places]
     groups = [sums[v * tokens : (v + 1) * tokens] for v in range(vectors)]
     with code.loop(0, blocks):
-        dots = [dots_of(isa)(isa, code, [one.get() for one in group], BITS) for group in groups]
+        dots = [dots_of(isa)(isa, code, [one.get() for one in group], (1 << BITS) - 1) for group in groups]
         for k in range(BLOCK_COLUMNS // 4):
             for v, dot in enumerate(dots):
                 dot.add(code.load(type_, words + (k * vectors + v) * vector_bytes), fours)

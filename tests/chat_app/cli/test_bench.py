@@ -49,6 +49,10 @@ def test_bench_usage(main: Callable[..., Any], tiny_model: Path) -> None:
     assert main("bench", "--repeat", "0").code == 2
     assert main("bench", "--shape", "stories15M", "-m", "x").code == 2
     assert main("bench", "--backend", "cuda").code == 2
+    assert main("bench", "--type", "Q4_K_M").code == 2
+    assert main("bench", "--shape", "stories15M", "--type", "Q4_K_M").code == 2
+    assert main("bench", "--shape", "stories15M", "--vs", "llama.cpp").code == 2
+    assert main("bench", "-m", str(tiny_model), "--rows", "pp0").code == 2
     assert main("bench", "--busy", "100000", "-m", "/nowhere").code == 2  # so many programs are an accident
     assert main("bench", "--shape", "stories15M", "--tokenizer", "x").code == 2
     ran = main("bench", "--shape", "stories15M", "--backend", "numpy", "--kv", "q8")
@@ -66,3 +70,34 @@ def test_a_missing_file_is_found_before_anything_is_measured(
         assert ran.code == 1
         assert ran.out == ""
         assert "none" in ran.err or "--tokenizer" in ran.err
+
+
+def test_the_commands_names_are_the_cores() -> None:
+    """They stand there a second time, because --help imports no NumPy."""
+    from chat_app.commands.bench import IN_MEMORY, SHAPES, TYPES
+    from llama_core.profiling.bench.random_gguf import MIXES
+    from llama_core.profiling.synthetic import SHAPES as CONFIGS
+
+    assert (IN_MEMORY, *CONFIGS) == SHAPES
+    assert sorted(TYPES) == sorted(MIXES)
+
+
+def test_a_shape_is_made_once_and_measured(
+    main: Callable[..., Any], llama_chat_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llama_core.config import ModelConfig
+    from llama_core.profiling import synthetic
+
+    small = ModelConfig(64, 96, 2, 4, 2, 16, 600, 256, name="small")
+    monkeypatch.setitem(synthetic.SHAPES, "1b", small)
+    arguments = ["bench", "--shape", "1b", "--type", "Q8_0", "--backend", "numpy", "--threads", "1"]
+    arguments += ["--repeat", "1", "--rows", "pp8", "tg4@d16", "--output", "json", "--no-start"]
+    for made in (True, False):
+        ran = main(*arguments)
+        assert ran.code == 0, ran.err
+        assert ("making" in ran.err) == made
+        result = json.loads(ran.out)
+        assert [row["row"] for row in result["rows"]] == ["pp8", "tg4@d16"]
+        assert result["model"] == "small"
+    [path] = (llama_chat_home / "cache" / "bench").iterdir()
+    assert path.name == "random-1b-Q8_0.gguf"

@@ -18,7 +18,7 @@ from llama_core.profiling.lab.experiment import (
     LabContext,
     NotMeasured,
 )
-from llama_core.profiling.lab.experiments import break_even, compiled, gpu
+from llama_core.profiling.lab.experiments import compiled
 from llama_core.profiling.statistics import Interval
 from tests.support.lab_rows import row
 
@@ -36,9 +36,9 @@ def test_break_even_counts_the_calls_of_a_token(context: LabContext) -> None:
             row("RoPE, 1 row: x", 11e-6, 12e-6, note="compiled in 0.70 s, needed 30 times a token"),
             ratio=Interval(0.92, 0.8, 1.02),
         ),
-        row(f"{break_even.STEP}: x", 16e-3, 4e-3, note=f"jit; {break_even.compile_note(6.0, 1)}"),
+        row(f"{compiled.STEP}: x", 16e-3, 4e-3, note=f"jit; {compiled.compile_note(6.0, 1)}"),
     ]
-    assert break_even.conclude(context, rows) == [
+    assert compiled.conclude(context, rows) == [
         "norm: compiled in 0.61 s, paid back after 1,000 tokens",
         "SiLU: compiled in 0.50 s, never paid back",
         (
@@ -50,7 +50,7 @@ def test_break_even_counts_the_calls_of_a_token(context: LabContext) -> None:
             "includes 1 (0.80 to 1.02)"
         ),
         (
-            f"{break_even.STEP}: compiled in 6.00 s, paid back after 500 tokens against NumPy's decode "
+            f"{compiled.STEP}: compiled in 6.00 s, paid back after 500 tokens against NumPy's decode "
             "(once on a machine: the kernels are kept)"
         ),
     ]
@@ -83,8 +83,8 @@ def test_the_first_function_does_not_pay_for_the_compilers_start(
 
 
 def fake_gpu(monkeypatch: pytest.MonkeyPatch, **libraries: object) -> None:
-    monkeypatch.setattr(gpu.importlib.util, "find_spec", libraries.get)
-    monkeypatch.setattr(gpu.importlib, "import_module", libraries.__getitem__)
+    monkeypatch.setattr(compiled.importlib.util, "find_spec", libraries.get)
+    monkeypatch.setattr(compiled.importlib, "import_module", libraries.__getitem__)
 
 
 class OnDevice(np.ndarray):
@@ -108,7 +108,7 @@ def fake_torch(available: bool) -> SimpleNamespace:
 
 def test_a_gpu_is_looked_for_with_both_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_gpu(monkeypatch)
-    none = gpu.gpu_row()
+    none = compiled.gpu_row()
     assert isinstance(none, NotMeasured)
     assert "cupy is not installed, torch is not installed" in none.reason
 
@@ -117,12 +117,12 @@ def test_a_gpu_is_looked_for_with_both_libraries(monkeypatch: pytest.MonkeyPatch
 
     cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=broken)))
     fake_gpu(monkeypatch, cupy=cupy, torch=fake_torch(False))
-    none = gpu.gpu_row()
+    none = compiled.gpu_row()
     assert isinstance(none, NotMeasured)
     assert "cupy: RuntimeError: the driver is too old, torch finds no CUDA device" in none.reason
 
     fake_gpu(monkeypatch, cupy=cupy, torch=fake_torch(True))
-    case = gpu.gpu_row()
+    case = compiled.gpu_row()
     assert isinstance(case, Case)
     assert case.note == "by torch"
     assert case.check(case.before(), case.after()).ok
@@ -133,9 +133,9 @@ def test_the_step_row_tells_what_compiling_it_took(
 ) -> None:
     monkeypatch.setattr(compiled, "FUNCTIONS", ())
     monkeypatch.setattr(compiled, "step_compile_s", lambda: 4.0)
-    [step] = [case for case in compiled.cases(context) if case.name.startswith(break_even.STEP)]
+    [step] = [case for case in compiled.cases(context) if case.name.startswith(compiled.STEP)]
     assert isinstance(step, Case)
-    [sentence] = break_even.conclude(context, [row(step.name, 16e-3, 4e-3, note=step.note)])
+    [sentence] = compiled.conclude(context, [row(step.name, 16e-3, 4e-3, note=step.note)])
     assert "compiled in 4.00 s, paid back after 333 tokens" in sentence
 
 
@@ -152,11 +152,11 @@ def test_compiling_counts_only_when_kernels_come_of_it(works: bool, monkeypatch:
         return subprocess.Popen([sys.executable, "-c", "pass"], stdin=subprocess.DEVNULL)
 
     monkeypatch.setattr(kernel_build, "start_builder", builder)
-    found = break_even.step_compile_s()
+    found = compiled.step_compile_s()
     assert (found is not None and found > 0) if works else found is None
     assert not folders[0].exists()
 
 
 @pytest.mark.slow
 def test_a_whole_step_is_built_anew_each_time() -> None:
-    assert all((break_even.step_compile_s() or 0) > 0.1 for _ in range(2))
+    assert all((compiled.step_compile_s() or 0) > 0.1 for _ in range(2))

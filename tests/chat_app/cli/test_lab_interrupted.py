@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_core.profiling.lab import results
+from llama_core.profiling.lab import records as results
 
 # A run of two experiments, the second of which waits for a line on stdin; `TIDY` runs when it is let go.
 SCRIPT = """

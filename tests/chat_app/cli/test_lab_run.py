@@ -14,7 +14,7 @@ import pytest
 
 from chat_app.commands import lab as commands_lab
 from chat_app.lab.text import row_text, run_table
-from llama_core.profiling.lab import report, results
+from llama_core.profiling.lab import report
 from llama_core.profiling.lab.experiment import (
     Case,
     Experiment,
@@ -25,7 +25,7 @@ from llama_core.profiling.lab.experiment import (
     Timed,
     same,
 )
-from llama_core.profiling.lab.record import Record
+from llama_core.profiling.lab.records import Record, now_utc, read_records
 from llama_core.profiling.statistics import Interval, Spread
 
 RunCli = Callable[..., Any]
@@ -87,7 +87,7 @@ def test_a_run_ends_with_one_table_the_time_and_the_way_to_the_report(lab: RunCl
     assert "2 experiments, 3 rows in " in ran.out
     assert f"results: {kept}" in ran.err
     assert "`llama-chat lab report`" in ran.err
-    records, _ = results.read(kept)
+    records, _ = read_records(kept)
     assert len({record.run for record in records}) == 1
     assert records[0].run
 
@@ -106,7 +106,7 @@ def test_the_table_fits_and_every_row_has_ratio_interval_and_match(width: int) -
         Row("product 1024 x 1024 on a GPU instead of the BLAS", "not measured", "", note="no GPU " * 12),
     )
     title = "Scaling with the sequence, 16 to 2,048 tokens, and more words than fit into sixty columns"
-    record = Record(1, "a", title, "", "", results.now(), 1.0, {}, rows, ())
+    record = Record(1, "a", title, "", "", now_utc(), 1.0, {}, rows, ())
     text = run_table([record], width)
     assert max(map(len, text.splitlines())) <= width
     words = " ".join(text.split())
@@ -154,7 +154,7 @@ def test_an_experiment_that_breaks_off_keeps_its_rows_and_stops_no_other(lab: Ru
     ran = lab([made(1, "failing", failing), made(2, "two", two)], "run", "all")
     assert ran.code == 1
     assert "failing broke off: ZeroDivisionError: nothing to divide by" in ran.err
-    first, second = results.read(kept)[0]
+    first, second = read_records(kept)[0]
     assert [row.name for row in first.rows] == ["before the fault"]
     assert first.incomplete == "broke off: ZeroDivisionError: nothing to divide by"
     assert second.incomplete == ""
@@ -253,7 +253,7 @@ def test_a_damaged_results_file_is_reported_with_a_sentence_a_line(lab: RunCli, 
     assert "\x07" not in ran.out
     # The next run's record does not become part of the torn line.
     assert lab([made(2, "two", two)], "run", "all").code == 0
-    assert [record.name for record in results.read(kept)[0]] == ["one", "evil", "two"]
+    assert [record.name for record in read_records(kept)[0]] == ["one", "evil", "two"]
 
 
 def test_a_foreign_file_is_refused_without_a_flood(lab: RunCli, tmp_path: Path) -> None:

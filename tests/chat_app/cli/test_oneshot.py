@@ -54,7 +54,7 @@ def test_text_goes_to_stdout_and_timings_to_stderr(main: Callable[..., Any], qui
     ):
         assert re.search(rf"^{name}: +\S", ran.err, re.MULTILINE), ran.err
     assert "eval count:           12 token(s)" in ran.err
-    assert main("-p", "hi", *quick).err == "(stopped at num_predict tokens)\n"
+    assert main("-p", "hi", *quick).err == "(stopped at num_predict)\n"
 
 
 def test_stream_json_ends_with_the_result(main: Callable[..., Any], quick: list[str]) -> None:

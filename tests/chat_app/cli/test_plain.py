@@ -87,7 +87,7 @@ def test_a_prompt_too_long_is_told_and_the_chat_goes_on(
 
 def test_old_turns_are_left_out_loudly(plain: Callable[..., Any], llama_chat_home: Path) -> None:
     ran = plain("x" * 60, "y" * 60, extra=("--ctx-size", "128"))
-    assert "oldest messages are left out" in ran.err
+    assert "oldest messages were left out" in ran.err
     assert users(llama_chat_home) == [["x" * 60, "y" * 60]]
 
 

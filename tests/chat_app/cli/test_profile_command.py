@@ -17,7 +17,7 @@ import pytest
 from chat_app.commands import profile as commands_profile
 from llama_core.errors import UnsupportedModelError
 from llama_core.profiling import fresh_process
-from llama_core.profiling.profile import charts
+from llama_core.profiling.profile import report as charts
 
 RunCli = Callable[..., Any]
 OPTIONS = ("--backend", "numpy", "--no-simulate", "--prompt-tokens", "24", "--tokens", "6")

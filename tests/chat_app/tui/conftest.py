@@ -37,7 +37,7 @@ def make_app(model_file: Path, engine: Any) -> Callable[..., Any]:
         own = {name: given.pop(name) for name in names if name in given}
         own.setdefault("check_model", lambda path, settings: None)  # there is nothing in the fake's file
         settings = Settings(**{"model": str(model_file), **given})
-        return LlamaChatApp(settings, factory=factory or factory_of(engine), **own)
+        return LlamaChatApp(settings, open_engine=factory or factory_of(engine), **own)
 
     return make
 
@@ -62,7 +62,7 @@ def ready(until: Callable[..., Any], drawn: Callable[..., Any]) -> Callable[...,
     async def wait(pilot: Any) -> None:
         session = pilot.app.chat.session
         # A reply is over for the session before it is on disk, and it is drawn after that.
-        await until(pilot, lambda: not (session.busy or session.queue or session._news_turn.locked()))
+        await until(pilot, lambda: session.idle and not (session.busy or session.queue))
         await drawn(pilot)
 
     return wait
@@ -102,5 +102,5 @@ async def stage(tmp_path: Path, engine: Any) -> AsyncIterator[Any]:
     await found.load()
     yield found
     engine.gate.set()
-    await asyncio.to_thread(found.bridge.close, 20)
+    await asyncio.to_thread(found.host.close, 20)
     found.session.chat.close()

@@ -27,28 +27,28 @@ async def test_the_hint_goes_when_the_end_is_in_sight_again(make_app: MakeApp, d
 
 async def test_stop_while_a_prompt_is_prepared(stage: Any) -> None:
     session = stage.session
-    slow, encode = threading.Event(), stage.engine.encode_chat
+    slow, prepare = threading.Event(), stage.engine.prepare
 
-    def encode_slowly(*args: Any, **kwargs: Any) -> Any:
+    def prepare_slowly(request: Any) -> Any:
         slow.wait(20)
-        return encode(*args, **kwargs)
+        return prepare(request)
 
-    stage.engine.encode_chat = encode_slowly
-    stage.spawn(session.submit("too early"))
-    await stage.until(lambda: session._preparing)
-    await session.submit("queued")
+    stage.engine.prepare = prepare_slowly
+    session.submit("too early")
+    assert session.generating
+    session.submit("queued")
     assert session.stop()
     slow.set()
     await stage.until(stage.idle)
     assert stage.words() == []
-    assert stage.view.returned == ["queued", "too early"]
+    assert stage.view.returned == ["too early\n\nqueued"]
     assert not session.stop()
 
 
 async def test_another_context_size_waits_for_the_reply(stage: Any) -> None:
     session = stage.session
     stage.engine.script = stage.begun
-    stage.spawn(session.submit("hi"))
+    session.submit("hi")
     await stage.until(lambda: session.reply is not None and session.reply.content)
     session.change_settings(set_parameter(session.settings, "num_ctx", "9999999"))
     assert session.reply is not None

@@ -39,10 +39,11 @@ async def test_a_failing_command_is_told(
     async with make_app().run_test() as pilot:
         user = drive(pilot)
         await user.ready()
-        monkeypatch.setattr(user.chat, "do_tokens", fail_later if asynchronous else fail)
-        await user.command("/tokens x")
+        line, method = ("/tokens x", "show_tokens") if asynchronous else ("/search x", "show_history")
+        monkeypatch.setattr(user.chat.host, method, fail_later if asynchronous else fail)
+        await user.command(line)
         await user.until(lambda: "No model is loaded." in user.notices())
-        assert user.chat.prompt.text == "/tokens x"
+        assert user.chat.prompt.text == line
 
 
 async def test_a_message_without_its_parts_ends_nothing(
@@ -91,10 +92,10 @@ async def test_a_command_that_waits_holds_up_nothing(
             # Bounded, so that a screen which waits for it makes the test fail and not hang.
             await asyncio.wait_for(answered.wait(), 60)
 
-        monkeypatch.setattr(user.chat, "do_tokens", wait)
+        monkeypatch.setattr(user.chat.host, "show_tokens", wait)
         user.chat.prompt.set_text("/tokens x")
         await pilot.press("enter")
-        user.chat.spawn(user.chat.session.submit("hello"))
+        user.chat.session.submit("hello")
         user.chat.prompt.set_text("/nonsense")
         await pilot.press("enter")
         await user.until(lambda: any("no command /nonsense" in text for text in user.notices()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,30 +12,31 @@ import pytest
 from textual.widgets import Static
 
 from chat_app.chat.inspection import look
+from chat_app.engines.base import Token
 from chat_app.tui.screens.inspector import InspectorScreen, tint
 from tests.support.fake_engine import FakeEngine
 
 MakeApp = Callable[..., Any]
 
 
-def engine_with(logits: list[float]) -> Any:
+def tokens_with(logits: list[float]) -> Any:
     asked: list[list[int]] = []
 
     def prompt_logits(ids: list[int]) -> Any:
         asked.append(list(ids))
         return np.array(logits, dtype=np.float32)
 
-    tokenizer = SimpleNamespace(token_text=lambda i: f"t{i}", token_bytes=lambda i: bytes([i]))
-    return SimpleNamespace(
-        engine=SimpleNamespace(prompt_logits=prompt_logits), tokenizer=tokenizer, asked=asked
-    )
+    def describe(ids: Sequence[int]) -> list[Token]:
+        return [Token(one, f"t{one}", bytes([one])) for one in ids]
+
+    return SimpleNamespace(logits=prompt_logits, describe=describe, asked=asked)
 
 
 def test_probability_rank_and_entropy() -> None:
     logits = [0.0, math.log(2.0), math.log(5.0), -math.inf]
-    engine = engine_with(logits)
-    found = look(engine, [9, 9], [2, 1, 0], 1)
-    assert engine.asked == [[9, 9, 2]]
+    tokens = tokens_with(logits)
+    found = look(tokens, [9, 9], [2, 1, 0], 1)
+    assert tokens.asked == [[9, 9, 2]]
     assert found.chosen.id == 1
     assert found.chosen.probability == pytest.approx(2 / 8)
     assert found.rank == 2

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from textual.app import App
 
-from chat_app.engines.messages import EngineInfo
+from chat_app.engines.base import EngineInfo
 from chat_app.tui.widgets.message_view import MessageView
 from llama_core.errors import NumericalError
 from tests.support.fake_engine import FakeEngine

@@ -77,7 +77,7 @@ async def test_fetching_shows_progress_and_loads(
 
 
 async def test_help_lists_every_binding_and_command(make_app: MakeApp, drive: Any) -> None:
-    from chat_app.chat.commands import COMMANDS
+    from chat_app.chat.commands import SLASH
     from chat_app.tui.screens.help import HelpScreen, HelpText, key_groups
 
     async with make_app(keymap={"chat.reset": "ctrl+t"}).run_test(size=(120, 40)) as pilot:
@@ -87,7 +87,7 @@ async def test_help_lists_every_binding_and_command(make_app: MakeApp, drive: An
         body = " ".join(user.app.screen.query_one(HelpText).content.plain.split())
         for _, bindings in key_groups():
             assert all((binding.tooltip or binding.description) in body for binding in bindings)
-        assert all(command.name in body for command in COMMANDS)
+        assert all(command.name in body for command in SLASH)
         assert "Ctrl+T" in body
         await user.press("escape")
         await user.ready()

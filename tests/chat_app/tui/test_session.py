@@ -47,19 +47,19 @@ async def test_sent_means_on_disk(stage: Stage) -> None:
 
 async def test_a_prompt_waits_for_the_model(tmp_path: Path, engine: FakeEngine) -> None:
     stage = Stage(tmp_path, engine, Settings())
-    await stage.session.submit("too early")
+    stage.session.submit("too early")
     assert stage.view.queue == ["too early"]
     await stage.load()
     await stage.until(lambda: len(stage.path()) == 2 and stage.idle())
     assert stage.words() == ["too early", "You said: too early"]
     assert stage.view.queue == []
-    stage.bridge.close(20)
+    stage.host.close(20)
 
 
 async def test_prompts_queue_while_a_reply_is_written(stage: Stage) -> None:
     stage.engine.gate.clear()
     for text in ("one", "two", "three"):
-        await stage.session.submit(text)
+        stage.session.submit(text)
     assert stage.view.queue == ["two", "three"]
     stage.engine.gate.set()
     await stage.until(lambda: len(stage.path()) == 6 and stage.idle())
@@ -69,7 +69,7 @@ async def test_prompts_queue_while_a_reply_is_written(stage: Stage) -> None:
 async def test_the_queue_can_be_taken_back(stage: Stage) -> None:
     stage.engine.gate.clear()
     for text in ("one", "two", "three"):
-        await stage.session.submit(text)
+        stage.session.submit(text)
     stage.session.take_back_queue()
     assert stage.view.returned == ["two\n\nthree"]
     stage.engine.gate.set()
@@ -80,7 +80,7 @@ async def test_the_queue_can_be_taken_back(stage: Stage) -> None:
 async def test_stopping_keeps_the_partial_reply(stage: Stage) -> None:
     stage.engine.script = lambda turns: ["word "] * 100_000
     stage.engine.delay_s = 0.001
-    stage.spawn(stage.session.submit("go on"))
+    stage.session.submit("go on")
     await stage.until(lambda: any(len(text) > 100 for text in stage.view.texts.values()))
     assert stage.session.stop()
     await stage.until(stage.idle)
@@ -93,7 +93,7 @@ async def test_stopping_keeps_the_partial_reply(stage: Stage) -> None:
 
 async def test_the_partial_reply_is_saved_each_second(stage: Stage) -> None:
     stage.engine.script = stage.begun
-    stage.spawn(stage.session.submit("go"))
+    stage.session.submit("go")
     await stage.until(lambda: stage.view.texts)
     assert stage.on_disk()[-1].role == "user"
     stage.clock.advance(1.1)
@@ -115,7 +115,7 @@ async def test_a_failure_is_marked_and_the_next_prompt_works(stage: Stage) -> No
 async def test_nothing_else_begins_while_a_reply_is_written(stage: Stage) -> None:
     reply = await stage.say("first")
     stage.engine.gate.clear()
-    await stage.session.submit("second")
+    stage.session.submit("second")
     await stage.session.branches.regenerate(reply.id)
     stage.session.branches.branch(reply.id)
     assert any("Esc" in note for note in stage.view.notes)
@@ -141,13 +141,13 @@ async def test_overflow_is_asked_before_anything_is_sent(stage: Stage) -> None:
     await stage.say("four five six")
     stage.engine.ctx_size = 40
     stage.view.agree = False
-    await stage.session.submit("seven eight nine ten")
+    stage.session.submit("seven eight nine ten")
     await stage.until(stage.idle)
     assert stage.view.overflows[0].drop
     assert stage.view.returned == ["seven eight nine ten"]
     assert len(stage.path()) == 4
     stage.view.agree = True
-    stage.spawn(stage.session.submit("seven eight nine ten"))
+    stage.session.submit("seven eight nine ten")
     await stage.until(lambda: len(stage.path()) == 6 and stage.idle())
     assert {"role": "user", "content": "one two three"} not in stage.engine.calls[-1][1]
     assert any("left out" in note for note in stage.view.notes)
@@ -155,7 +155,8 @@ async def test_overflow_is_asked_before_anything_is_sent(stage: Stage) -> None:
 
 async def test_a_message_that_never_fits_comes_back(stage: Stage) -> None:
     stage.engine.ctx_size = 20
-    await stage.session.submit("word " * 50)
+    stage.session.submit("word " * 50)
+    await stage.until(stage.idle)
     assert stage.view.returned == ["word " * 50]
     assert stage.path() == []
 
@@ -186,7 +187,7 @@ async def test_a_failing_disk_shows_a_banner_and_retry_works(
 async def test_leaving_for_another_chat_keeps_the_partial_reply(stage: Stage) -> None:
     old = stage.session.chat.id
     stage.engine.script = stage.begun
-    stage.spawn(stage.session.submit("go"))
+    stage.session.submit("go")
     await stage.until(lambda: stage.view.texts)
     await stage.session.new_chat()
     assert stage.path() == []
@@ -199,7 +200,7 @@ async def test_leaving_for_another_chat_keeps_the_partial_reply(stage: Stage) ->
 
 async def test_save_now_keeps_what_is_written(stage: Stage) -> None:
     stage.engine.script = stage.begun
-    stage.spawn(stage.session.submit("go"))
+    stage.session.submit("go")
     await stage.until(lambda: stage.view.texts)
     stage.session.save_now()
     saved = stage.store.read(stage.session.chat.id).path()[-1]
@@ -212,7 +213,7 @@ async def test_without_saving_nothing_is_written(tmp_path: Path, engine: FakeEng
     await stage.say("secret")
     stage.session.save_now()
     assert not (tmp_path / "chats").exists()
-    await asyncio.to_thread(stage.bridge.close, 20)
+    await asyncio.to_thread(stage.host.close, 20)
 
 
 async def test_a_base_model_continues_plain_text(tmp_path: Path) -> None:
@@ -223,8 +224,11 @@ async def test_a_base_model_continues_plain_text(tmp_path: Path) -> None:
     assert not stage.session.info.has_template
     await stage.say("Once upon a time")
     await stage.say("It lived")
-    assert engine.calls[-1] == ("complete", "Once upon a time there was a llama.\nIt lived")
-    await asyncio.to_thread(stage.bridge.close, 20)
+    assert engine.calls[-1] == (
+        "chat",
+        [{"role": "user", "content": "Once upon a time there was a llama.\nIt lived"}],
+    )
+    await asyncio.to_thread(stage.host.close, 20)
 
 
 async def test_a_changed_context_size_loads_the_model_again(stage: Stage) -> None:
@@ -237,8 +241,8 @@ async def test_a_changed_context_size_loads_the_model_again(stage: Stage) -> Non
 
 async def test_a_chat_left_while_the_prompt_is_prepared_is_not_written_to(stage: Stage) -> None:
     held = threading.Event()
-    stage.bridge.ask(lambda engine: held.wait(20))
-    stage.spawn(stage.session.submit("late"))
+    stage.host.ask(lambda engine: held.wait(20))
+    stage.session.submit("late")
     await asyncio.sleep(0)
     await stage.session.new_chat()
     held.set()

@@ -10,53 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_app.chat import commands as slash_commands
-from chat_app.chat import prompting
 from chat_app.chat.conversation import Conversation
+from chat_app.chat.prompts import with_user_turn
 from chat_app.config.key_names import long_keys, short_key
+from chat_app.engines.base import Turn
 from chat_app.store.export import ExportError
 from chat_app.text import formatting
 from chat_app.tui import clipboard
 from chat_app.tui.screens.exporting import default_name, target_path
 from chat_app.tui.ui_state import read_ui_state, write_ui_state
 from llama_core.engine.text import completion_text
-
-
-def test_commands_and_their_other_names() -> None:
-    command, argument = slash_commands.parse("/set parameter top_k 5")
-    assert (command.name, argument) == ("/set", "parameter top_k 5")
-    assert slash_commands.parse("/BYE")[0].name == "/quit"
-    assert slash_commands.parse("/?")[0].name == "/help"
-    with pytest.raises(slash_commands.UnknownCommandError, match="/model"):
-        slash_commands.parse("/modle x")
-    with pytest.raises(slash_commands.UnknownCommandError, match="/help lists"):
-        slash_commands.parse("/qqqqqqqq")
-
-
-def test_every_command_has_a_handler() -> None:
-    from chat_app.tui.screens.chat_commands import ChatCommands
-
-    assert all(callable(getattr(ChatCommands, one.handler)) for one in slash_commands.COMMANDS)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("/help", True), ("/?", True), ("/etc/passwd is a file", False), ("/x\nmore", False), ("a /b", False)],
-)
-def test_what_counts_as_a_command(text: str, expected: bool) -> None:
-    assert slash_commands.is_command(text) is expected
-
-
-def test_offers_narrow_and_keep_the_usage_at_the_argument() -> None:
-    assert len(slash_commands.offers("/")) == len(slash_commands.COMMANDS)
-    assert [one.name for one in slash_commands.offers("/sy")] == ["/system"]
-    assert [one.name for one in slash_commands.offers("/set x y")] == ["/set"]
-    assert slash_commands.offers("/nothing x") == slash_commands.offers("hello") == []
-
-
-def test_code_blocks() -> None:
-    text = "a\n```python\nx = 1\n```\nb\n~~~~\n```\ny\n~~~~\n```\nopen"
-    assert slash_commands.code_blocks(text) == ["x = 1", "```\ny", "open"]
 
 
 @given(st.lists(st.floats(0, 1e9), max_size=8), st.integers(0, 60))
@@ -101,11 +64,11 @@ def test_keys_as_people_write_them() -> None:
 
 
 def test_a_completion_runs_on() -> None:
-    turns = [{"role": "user", "content": "Once"}, {"role": "assistant", "content": " upon"}]
-    assert completion_text(turns) == "Once upon"
-    assert completion_text(prompting.with_user_turn(turns, "Then")) == "Once upon\nThen"
-    joined = prompting.with_user_turn([{"role": "user", "content": "a"}], "b")
-    assert joined == [{"role": "user", "content": "a\n\nb"}]
+    turns = [Turn("user", "Once"), Turn("assistant", " upon")]
+    assert completion_text([turn.to_message() for turn in turns]) == "Once upon"
+    then = with_user_turn(turns, "Then")
+    assert completion_text([turn.to_message() for turn in then]) == "Once upon\nThen"
+    assert with_user_turn([Turn("user", "a")], "b") == (Turn("user", "a\n\nb"),)
 
 
 def test_export_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ async def soak(
                 first = count(app) if turn == warm_up else first
             begun = time.perf_counter()
             wanted = len(app.chat.session.conversation) + 2
-            await app.chat.session.submit(f"turn {turn}")
+            app.chat.session.submit(f"turn {turn}")
             async with asyncio.timeout(60):
                 while len(app.chat.session.conversation) < wanted or app.chat.session.generating:
                     await asyncio.sleep(0.001)

@@ -158,22 +158,42 @@ async def test_a_remapped_editing_key(make_app: MakeApp, drive: Any) -> None:
 
 
 async def test_offers_are_chosen_with_the_arrows(make_app: MakeApp, drive: Any) -> None:
-    from chat_app.chat.commands import COMMANDS
+    from chat_app.chat.commands import SLASH
     from chat_app.tui.widgets.status import Offers
 
+    names = [command.name for command in SLASH]
     async with make_app().run_test(size=(100, 34)) as pilot:
         d = drive(pilot)
         await d.ready()
         await d.press("slash", "up")
-        assert d.app.screen.query_one(Offers).chosen == COMMANDS[-1].name
-        assert f"{COMMANDS[-1].name} " in d.screen_text()
+        assert d.app.screen.query_one(Offers).marked.line.strip() == names[-1]
+        assert f"{names[-1]} " in d.screen_text()
         await d.press("down", "down", "tab")
-        assert d.chat.prompt.text == COMMANDS[1].name
+        assert d.chat.prompt.text == names[1]
         d.chat.prompt.set_text("/set")
         await d.press("space")
-        await d.until(lambda: "parameter NAME VALUE" in d.screen_text())
+        await d.until(lambda: "0.7 · 0 is greedy" in d.screen_text())
         await d.press("x", "tab")
         assert d.chat.prompt.text == "/set x"
+
+
+async def test_enter_takes_the_marked_offer(make_app: MakeApp, drive: Any) -> None:
+    """Enter never does what is not under the eyes: the marked row, whole or to be completed."""
+    async with make_app().run_test(size=(100, 34)) as pilot:
+        d = drive(pilot)
+        await d.ready()
+        await d.press("slash", "enter")  # the first row is marked
+        await d.until(lambda: "Keys and commands" in d.screen_text())
+        await d.press("escape", *"/sear", "enter")  # one row is left, and it wants a text
+        assert d.chat.prompt.text == "/search "
+        d.chat.prompt.set_text("/set tempe")
+        await d.press("enter")
+        assert d.chat.prompt.text == "/set temperature "
+        await d.press("enter")  # nothing is missing any more that could be offered: the value is shown
+        await d.until(lambda: "temperature is 0.7" in d.notices()[-1])
+        assert d.chat.prompt.text == ""
+        await d.press(*"/hlep", "enter")
+        assert "Did you mean /help?" in d.notices()[-1]
 
 
 async def test_suspend_stops_the_whole_job(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,12 @@ from llama_core.backends.jit import jit_available, load_jit_model
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import random_weights
 from llama_core.config import ModelConfig
-from llama_core.engine.batch.request import BatchRequest, BatchResult
+from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.engine import Engine
 from llama_core.errors import ContextFullError, LlamaCoreError, NotEnoughMemoryError, NumericalError
 from llama_core.events import Finished
-from llama_core.profiling.lab.experiments.models import NoTokenizer
-from llama_core.profiling.synthetic import random_checkpoint
+from llama_core.profiling.synthetic import NoTokenizer, random_checkpoint
 from llama_core.sampling import SamplingParams
 
 CONFIG = ModelConfig(
@@ -172,12 +172,16 @@ def test_stop_tokens_end_a_reply_and_ignore_eos_goes_on(model: Llama) -> None:
 def test_a_caller_ends_a_reply_by_what_it_reads(model: Llama) -> None:
     seen: list[int] = []
 
-    def ends(token: int) -> bool:
-        seen.append(token)
+    def on_token(token: DrawnToken) -> bool:
+        assert [pair[1] for pair in token.top] == sorted((pair[1] for pair in token.top), reverse=True)
+        assert token.top[0] == (token.id, token.logprob)  # greedy
+        assert len(token.top) == 3
+        seen.append(token.id)
         return len(seen) == 4
 
     params = SamplingParams(temperature=0.0, max_tokens=30)
-    (result,) = BatchEngine(model, kv_budget_bytes=MIB).run([BatchRequest("a", (9, 10), params, ends=ends)])
+    request = BatchRequest("a", (9, 10), params, on_token=on_token, top_n=3)
+    (result,) = BatchEngine(model, kv_budget_bytes=MIB).run([request])
     assert result.reason == "stop"
     assert list(result.ids) == seen
     assert len(seen) == 4
@@ -304,3 +308,98 @@ def test_without_a_seed_each_request_draws_its_own(model: Llama) -> None:
     assert results[0].ids != results[1].ids
     again = SamplingParams(temperature=2.0, top_k=0, top_p=1.0, max_tokens=20, seed=results[0].seed)
     assert alone(model, BatchRequest("", (9,), again))[1] == results[0].ids
+
+
+def test_a_known_prefix_is_not_computed_again(model: Llama) -> None:
+    asked = requests(6, seed=2)
+    shared = tuple(range(20, 60))
+    longer = [replace(request, prompt_ids=(*shared, *request.prompt_ids[:30])) for request in asked]
+    batch = BatchEngine(model, kv_budget_bytes=64 * MIB, max_sequences=2)
+    results = {result.key: result for result in batch.run(longer)}
+    for request in longer:
+        assert outcome(results[request.key]) == alone(model, request), request.key
+    # Of the first two, which join together, none can know the other's prompt.
+    cached = [results[request.key].cached_n for request in longer]
+    assert cached[:2] == [0, 0]
+    assert all(n >= len(shared) for n in cached[2:])
+    assert batch.tokens_reused == sum(cached)
+
+
+def test_a_running_request_lends_its_prefix(model: Llama) -> None:
+    batch = BatchEngine(model, kv_budget_bytes=64 * MIB)
+    params = SamplingParams(temperature=0.0, max_tokens=20)
+    batch.submit(BatchRequest("first", tuple(range(9, 49)), params))
+    for _ in range(3):
+        assert batch.step() == []
+    batch.submit(BatchRequest("second", (*range(9, 49), 60), params))
+    batch.step()
+    assert batch.tokens_reused == 40
+    done = {result.key: result for result in batch.run([])}
+    assert outcome(done["second"]) == alone(model, BatchRequest("x", (*range(9, 49), 60), params))
+
+
+def test_prefixes_make_room_for_requests_and_the_oldest_goes_first(model: Llama) -> None:
+    budget = 3 * model.new_cache(64).nbytes
+    batch = BatchEngine(model, kv_budget_bytes=budget)
+    params = SamplingParams(temperature=0.0, max_tokens=2)
+    prompts = [tuple(range(start, start + 20)) for start in (10, 40, 70, 100, 130)]
+
+    def within() -> None:
+        assert batch.kv_bytes + batch.prefixes.nbytes <= budget
+
+    for i, prompt in enumerate(prompts):
+        list(batch.run([BatchRequest(str(i), prompt, params)], on_step=within))
+    kept = [prefix.ids[0] for prefix in batch.prefixes]
+    assert kept == [70, 100, 130]
+    list(batch.run([BatchRequest("again", (*prompts[2], 9), params)]))
+    assert [prefix.ids[0] for prefix in batch.prefixes][-1] == 70
+
+
+def test_a_damaged_sequence_lends_nothing(model: Llama) -> None:
+    def spoil(sequences: Sequence[tuple[Any, Cache]], logits: Any) -> None:
+        logits[:] = np.nan
+
+    batch = BatchEngine(Watched(model, spoil), kv_budget_bytes=MIB)
+    (result,) = batch.run([BatchRequest("a", (9, 10, 11), SamplingParams(max_tokens=4))])
+    assert result.reason == "failed"
+    assert len(batch.prefixes) == 0
+
+
+def test_a_request_is_cancelled_while_it_waits_and_while_it_runs(model: Llama) -> None:
+    batch = BatchEngine(model, kv_budget_bytes=64 * MIB, max_sequences=1)
+    params = SamplingParams(temperature=0.0, max_tokens=50)
+    for key in ("runs", "waits", "stays"):
+        batch.submit(BatchRequest(key, (9, 10, 11), params))
+    batch.step()
+    waiting, running = batch.cancel("waits"), batch.cancel("runs")
+    assert waiting is not None
+    assert running is not None
+    assert (waiting.reason, waiting.ids) == ("cancelled", ())
+    assert running.reason == "cancelled"
+    assert len(running.ids) == 1
+    assert batch.cancel("runs") is None
+    assert batch.kv_bytes == 0
+    assert [result.key for result in batch.run([])] == ["stays"]
+
+
+def test_a_long_prompt_leaves_others_their_tokens(model: Llama) -> None:
+    """With a clock by which each token of a pass takes 10 ms, a bound of 100 ms is 10 tokens a pass."""
+    computed = [0]
+    sizes: list[int] = []
+
+    def look(sequences: Sequence[tuple[Any, Cache]], logits: Any) -> None:
+        n = sum(len(ids) for ids, _ in sequences)
+        computed[0] += n
+        sizes.append(n)
+
+    batch = BatchEngine(
+        Watched(model, look), kv_budget_bytes=64 * MIB, max_step_s=0.1, clock=lambda: computed[0] / 100
+    )
+    params = SamplingParams(temperature=0.0, max_tokens=40)
+    batch.submit(BatchRequest("talks", tuple(range(9, 49)), params))
+    batch.step()
+    batch.submit(BatchRequest("long", tuple(range(50, 150)), SamplingParams(temperature=0.0, max_tokens=2)))
+    results = {result.key: result for result in batch.run([])}
+    assert {result.reason for result in results.values()} == {"length"}
+    assert max(sizes[1:]) <= 10
+    assert sizes[1] == 10

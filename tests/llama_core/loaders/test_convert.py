@@ -102,6 +102,28 @@ def test_other_formats_become_gguf(tmp_path: Path, kind: str) -> None:
         np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
 
+def test_a_window_is_written_or_refused(tmp_path: Path) -> None:
+    """llama.cpp gives llama's and qwen2's files no window: a file that computes something else is none."""
+    for model_type, window, written in (("mistral", 16, "mistral"), ("mistral", None, "llama")):
+        changes = {"model_type": model_type, "sliding_window": window}
+        folder = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel(), config=changes)
+        after = open_checkpoint(convert(folder, tmp_path / "m.gguf", "f32"))
+        assert after.metadata["general.architecture"] == written
+        assert after.config.sliding_window == (window or 0)
+    changes = {
+        "model_type": "qwen2",
+        "sliding_window": 16,
+        "use_sliding_window": True,
+        "max_window_layers": 0,
+    }
+    folder = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel(), config=changes)
+    with pytest.raises(
+        UnsupportedModelError, match="config sliding_window: is 16; files of this architecture"
+    ):
+        convert(folder, tmp_path / "n.gguf", "f32")
+    assert not (tmp_path / "n.gguf").exists()
+
+
 def test_a_tokenizer_that_gguf_cannot_express(tmp_path: Path) -> None:
     """llama3.np drops characters that it does not know; another file of the vocabulary may be given."""
     path = model_files.write_npz(tmp_path / "m.npz", model_files.TinyModel())

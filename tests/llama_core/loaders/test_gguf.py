@@ -59,12 +59,23 @@ def test_yarn_temperature_multiplies_the_usual_one(tmp_path: Path) -> None:
     assert scaling.attention_factor == pytest.approx(0.5 * (0.1 * np.log(4) + 1))
 
 
-@pytest.mark.parametrize(("window", "expected"), [(16, 16), (64, 0), (0, 0)])
-def test_sliding_window(tmp_path: Path, window: int, expected: int) -> None:
-    """A window as long as the context is no window."""
-    extra = {"llama.attention.sliding_window": window}
-    path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel(), extra=extra)
+@pytest.mark.parametrize(
+    ("architecture", "window", "expected"),
+    [("mistral", 16, 16), ("mistral", 64, 0), ("mistral", 0, 0), ("llama", 16, 0), ("qwen2", 16, 0)],
+)
+def test_sliding_window(tmp_path: Path, architecture: str, window: int, expected: int) -> None:
+    """A window as long as the context is no window. llama.cpp gives llama's and qwen2's files none."""
+    extra = {f"{architecture}.attention.sliding_window": window}
+    model = model_files.TinyModel(architecture=architecture)
+    path = model_files.write_gguf(tmp_path / "m.gguf", model, extra=extra)
     assert open_checkpoint(path).config.sliding_window == expected
+
+
+def test_keys_that_nothing_reads_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    extra = {"llama.attention.clamp_kqv": 3.0, "llama.expert_used_count": 0}
+    open_checkpoint(model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel(), extra=extra))
+    assert "'llama.attention.clamp_kqv' is not known here" in caplog.text
+    assert len(caplog.records) == 1
 
 
 def test_numbers_by_layer_that_are_alike(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ METADATA_CASES: dict[str, tuple[dict[str, Any], str]] = {
     "experts": ({"llama.expert_count": 8}, "mixture of experts"),
     "another value length": ({"llama.attention.value_length": 16}, "differs from the key length 8"),
     "heads by layer": ({"llama.attention.head_count": [8, 4]}, "differs from layer to layer"),
-    "negative window": ({"llama.attention.sliding_window": "x"}, "expected a whole number"),
+    "heads in words": ({"llama.attention.head_count_kv": "x"}, "expected a whole number"),
     "template of the wrong type": ({"tokenizer.chat_template": 3}, "chat_template: is no string"),
     "scores of the wrong type": (
         {"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": ["a", "b"]},

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from llama_core.config import RopeScaling
-from llama_core.errors import ModelFormatError, UnsupportedModelError
+from llama_core.errors import ModelFormatError
 from llama_core.loaders import open_checkpoint
 from tests.support import model_files
 
@@ -226,16 +226,56 @@ def test_a_head_that_is_stored_though_tied_is_left_out(tmp_path: Path) -> None:
     assert "lm_head" not in open_checkpoint(folder).tensors
 
 
-def test_windows_in_some_layers_only_are_refused(tmp_path: Path) -> None:
-    changes = {
-        "model_type": "qwen2",
-        "sliding_window": 16,
-        "use_sliding_window": True,
-        "max_window_layers": 1,
-    }
+WINDOWS: dict[str, tuple[dict[str, Any], tuple[int, tuple[bool, ...]]]] = {
+    "from a layer on": ({"max_window_layers": 1}, (16, (False, True))),
+    "absent, it is 28": ({}, (0, ())),
+    "by the layers' types": (
+        {"layer_types": ["sliding_attention", "full_attention"]},
+        (16, (True, False)),
+    ),
+    "types beat the number": (
+        {"max_window_layers": 0, "layer_types": ["full_attention", "full_attention"]},
+        (0, ()),
+    ),
+}
+
+
+@pytest.mark.parametrize("model_type", ["qwen2", "qwen3"])
+@pytest.mark.parametrize("name", WINDOWS)
+def test_windows_of_some_layers(tmp_path: Path, name: str, model_type: str) -> None:
+    """As transformers has them."""
+    changes, expected = WINDOWS[name]
+    changes = {"model_type": model_type, "sliding_window": 16, "use_sliding_window": True, **changes}
+    model = model_files.TinyModel(qk_norm=model_type == "qwen3")
+    config = open_checkpoint(model_files.write_hf_folder(tmp_path / "hf", model, config=changes)).config
+    assert (config.sliding_window, config.window_layers) == expected
+
+
+LAYER_TYPES: dict[str, tuple[Any, str]] = {
+    "too few": (["full_attention"], "has 1 entries for 2 layers"),
+    "of another kind": (
+        ["full_attention", "chunked_attention"],
+        "has 'chunked_attention'; sliding_attention and",
+    ),
+    "no list": ("full_attention", "is no list"),
+}
+
+
+@pytest.mark.parametrize("name", LAYER_TYPES)
+def test_types_of_layers_that_make_no_model(tmp_path: Path, name: str) -> None:
+    types, message = LAYER_TYPES[name]
+    changes = {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 9, "layer_types": types}
     folder = model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel(), config=changes)
-    with pytest.raises(UnsupportedModelError, match="all alike would work"):
+    with pytest.raises(ModelFormatError, match=f"layer_types: {message}"):
         open_checkpoint(folder)
+
+
+def test_fields_that_nothing_reads_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """But not those without effect, and not those that are off."""
+    changes = {"clip_qkv": 8.0, "attention_dropout": 0.1, "qk_layernorm": False, "use_bias": None}
+    open_checkpoint(model_files.write_hf_folder(tmp_path / "hf", model_files.TinyModel(), config=changes))
+    assert "the field 'clip_qkv' is not known here" in caplog.text
+    assert len(caplog.records) == 1
 
 
 def test_of_several_files_the_named_one_is_opened(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from llama_core.profiling.bench import run as bench
 from llama_core.profiling.bench.run import PRODUCTS_LABEL, Arithmetic, BenchResult, Row, run_bench
 from llama_core.profiling.bench.start import middle_start
-from llama_core.profiling.bench.tasks import Task, decode, prefill, random_ids
-from llama_core.profiling.bench.text import bench_json, bench_lines, ratios, sooner
+from llama_core.profiling.bench.tasks import Task, decode, named, prefill, random_ids
+from llama_core.profiling.bench.text import bench_json, bench_lines, beside_peer, ratios
 from llama_core.profiling.machine import BLAS_OVERRIDES, describe_machine, machine_lines
 from llama_core.profiling.roofline.bandwidth import Bandwidth
 from llama_core.profiling.roofline.roofline import TokenCost, float32_peak, token_cost
@@ -115,6 +115,14 @@ def test_task_names_are_llama_cpps() -> None:
     assert not prefill(512).decodes
 
 
+def test_a_rows_name_says_what_is_measured() -> None:
+    for task in (prefill(512), decode(), decode(4096, n=32)):
+        assert named(task.name) == task
+    for wrong in ("pp", "pp0", "tg1", "tg128@4096", "pp512 ", "512", "", "pp٣"):
+        with pytest.raises(ValueError, match="is no row"):
+            named(wrong)
+
+
 def test_random_ids_are_the_same_each_time() -> None:
     assert random_ids(50, 300) == random_ids(50, 300)
     assert all(16 <= one < 300 for one in random_ids(50, 300))
@@ -205,9 +213,23 @@ def test_several_starts_are_given_by_their_middle() -> None:
         "ttft_warm_s": 0.02,
         "resident_bytes": 90,
     }
-    assert sooner([middle]) == []
-    theirs = {**middle, "backend": "llama.cpp", "ttft_warm_s": 0.1}
-    assert sooner([middle, theirs]) == ["first token, warm: jit is 5.0x sooner than llama.cpp"]
+
+
+def test_a_start_stands_beside_llama_cpps() -> None:
+    ours = {"backend": "jit", "load_s": 0.5, "ttft_warm_s": 0.02, "resident_bytes": 80, "peak_bytes": 90}
+    theirs = {
+        "backend": "llama.cpp",
+        "load_s": 2.0,
+        "ttft_warm_s": 0.1,
+        "resident_bytes": 100,
+        "peak_bytes": 120,
+    }
+    assert beside_peer([ours]) == []
+    assert beside_peer([ours, theirs]) == [
+        "first token, warm: jit is 5.0x sooner than llama.cpp",
+        "load: jit takes 0.25 of llama.cpp's time",
+        "memory: jit holds 0.80 of llama.cpp's after loading, 0.75 at most",
+    ]
 
 
 def test_float32_peak_is_positive() -> None:
@@ -217,7 +239,7 @@ def test_float32_peak_is_positive() -> None:
 @pytest.mark.model
 def test_the_copying_task_is_a_request_of_the_model(default_model: Path) -> None:
     from llama_core.loaders import open_checkpoint
-    from llama_core.profiling.bench.copy import TEXT, copying
+    from llama_core.profiling.bench.tasks import TEXT, copying
 
     checkpoint = open_checkpoint(default_model)
     task = copying(checkpoint)

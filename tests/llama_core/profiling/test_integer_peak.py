@@ -12,6 +12,7 @@ import pytest
 from llama_core.backends.jit.buffers import address
 from llama_core.backends.jit.build.variants import VARIANTS, Isa, host_features
 from llama_core.profiling.roofline import integer_peak as module
+from llama_core.profiling.roofline.instruments import assembly, compiled, own_isa
 from llama_core.profiling.roofline.integer_peak import (
     _memory,
     integer_peak,
@@ -19,7 +20,6 @@ from llama_core.profiling.roofline.integer_peak import (
     shape,
     write_peak,
 )
-from llama_core.profiling.roofline.small_kernel import assembly, compiled, own_isa
 
 RUNNABLE = [isa for isa in VARIANTS.values() if all(host_features().get(f) for f in isa.needs)]
 # What multiplies four numbers in each lane at once; elsewhere LLVM chooses.

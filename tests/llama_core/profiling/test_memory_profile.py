@@ -12,9 +12,8 @@ import pytest
 from llama_core.engine.text import TextEngine
 from llama_core.profiling.profile import memory as memory_profile
 from llama_core.profiling.profile.allocation_sites import allocation_sites
-from llama_core.profiling.profile.memory import profile_memory, resident_now
-from llama_core.profiling.profile.resident_pages import mapped_file_bytes, resident_part
-from llama_core.profiling.profile.text import memory_section
+from llama_core.profiling.profile.memory import mapped_file_bytes, profile_memory, resident_now, resident_part
+from llama_core.profiling.profile.sections import memory_section
 
 
 @pytest.mark.parametrize("backend", ["engine", "compiled"])

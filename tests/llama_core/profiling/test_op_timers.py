@@ -114,11 +114,16 @@ def test_the_compiled_model_is_timed_by_layer_and_computes_the_same(compiled: Te
     assert timed == alone
     np.testing.assert_array_equal(again, logits)
     layers = list(range(compiled.model.config.n_layers))
+    n = len(layers)
     assert list(times.by_layer("layer")) == layers
-    assert (times.calls["layer"], times.calls["head"], times.calls["rest of a pass"]) == (len(layers), 1, 1)
+    # Of a prompt, whole layers: the first begins by itself, and each but the last begins the next one.
+    assert (times.calls["layer"], times.calls["head"], times.calls["rest of a pass"]) == (n + 1, 2, 1)
     table = operation_profile.profile_operations(compiled.engine, ids, 5)["decode"]
     assert min(row.seconds for row in table.rows) >= 0
-    assert {row.name: row.calls for row in table.rows}["layer"] == 4 * len(layers)
+    calls = {row.name: row.calls for row in table.rows}
+    assert {calls[name] for name in ("norm, QKV product", "RoPE, cache, attention", "down product")} == {
+        4 * n
+    }
 
 
 def wrapped() -> list[object]:

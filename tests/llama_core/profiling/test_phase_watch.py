@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from llama_core.backends.jit import model as jit_model
-from llama_core.backends.jit.control import fields
-from llama_core.backends.jit.threads import Team
+from llama_core.backends.jit.control.records import CURRENT, Shared
+from llama_core.backends.jit.threads import ThreadPool
 from llama_core.engine.text import TextEngine
 from llama_core.profiling.profile import operations as operation_profile
 from llama_core.profiling.profile import phase_watch
 from llama_core.profiling.profile.inference import generate
 from llama_core.profiling.profile.op_timers import NO_LAYER
-from llama_core.profiling.profile.phase_watch import HEAD, LARGE, NOT_SEEN, SMALL, Watcher, phase_seconds
+from llama_core.profiling.profile.phase_watch import NOT_SEEN, Watcher, phase_seconds
 
 IDS = list(range(40))
 
@@ -52,12 +52,40 @@ def test_the_watcher_sees_each_change_of_a_step_and_nothing_between_steps() -> N
     assert not watcher._thread.is_alive()
 
 
+def open_phase(model: Any) -> np.ndarray:
+    """The word with the number of the open phase."""
+    return model._work.shared.words[CURRENT // Shared.spacing :]
+
+
+# What a layer of each kind of step consists of, phase by phase.
+SMALL = (
+    "norm, QKV product",
+    "RoPE, cache, attention",
+    "output product",
+    "norm, gate and up, SwiGLU",
+    "down product",
+)
+LARGE = (
+    "norm",
+    "QKV product",
+    "RoPE of keys, cache",
+    "RoPE of queries, attention",
+    "quantising",
+    "output product",
+    "norm",
+    "gate and up, SwiGLU",
+    "quantising",
+    "down product",
+)
+HEAD = "head"
+
+
 class Slowly:
     """Stands for the kernels: opens the planned phases one by one, and waits until each has been seen. On its
     clock the first of a layer's phases takes a second, the next one two, and so on; the head's take 100."""
 
     def __init__(self, model: Any) -> None:
-        self._plan, self._current = model._plan, model._work.shared[fields.CURRENT // 8 :]
+        self._model, self._current = model, open_phase(model)
         self._now_s = 0.0
         self._watcher: Watcher
 
@@ -66,13 +94,12 @@ class Slowly:
         return self._watcher
 
     def run(self, _: int) -> None:
-        plan, first = self._plan, int(self._current[0])
-        layers, small = int(plan[fields.LAST_LAYER] - plan[fields.FIRST_LAYER]), bool(plan[fields.SMALL])
-        assert not plan[fields.N_RUNS], "whole layers have no operations to be seen"
-        a_layer = [1.0 + i for i in range(len(SMALL if small else LARGE))]
-        head = [100.0] * (1 if small else 2) if plan[fields.N_LOGITS] else []
-        for phase, seconds in enumerate(a_layer * layers + head, first):
-            self._now_s += seconds
+        names, first = self._model.planned_phases(), int(self._current[0])
+        a_layer = sum(name.layer == 0 for name in names)
+        assert a_layer > 2, "whole layers have no operations to be seen"
+        for i, name in enumerate(names):
+            phase = first + i
+            self._now_s += 100.0 if name.layer == NO_LAYER else 1.0 + i % a_layer
             self._current[0] = phase + 1
             wait_for(lambda phase=phase: self._watcher._seen[-1][0] == phase + 1)
 
@@ -81,19 +108,19 @@ def test_every_phase_is_an_operation_of_its_layer(
     compiled: TextEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model: Any = compiled.model
-    open_phase = model._work.shared[fields.CURRENT // 8 :]
-    before = int(open_phase[0])
+    current = open_phase(model)
+    before = int(current[0])
     slowly = Slowly(model)
     with monkeypatch.context() as patch:
         patch.setattr(phase_watch, "Watcher", slowly.watcher)
         with phase_watch.watched_operations(model) as take:
-            patch.setattr(model._team, "_library", slowly)
+            patch.setattr(model._pool, "_library", slowly)
             cache = model.new_cache(64)
             model.forward(np.array(IDS, np.int32), cache)
             large = take()
             model.forward(np.array(IDS[:1], np.int32), cache)
             small = take()
-    open_phase[0] = before  # no kernel has opened these phases
+    current[0] = before  # no kernel has opened these phases
     layers = range(model.config.n_layers)
     for times, names, heads in ((large, LARGE, 2), (small, SMALL, 1)):
         assert times.calls == {name: names.count(name) * len(layers) for name in names} | {HEAD: heads}
@@ -104,17 +131,17 @@ def test_every_phase_is_an_operation_of_its_layer(
 
 
 def test_a_watched_model_computes_the_same_and_is_left_as_it_was(compiled: TextEngine) -> None:
-    originals = Team.run, jit_model.WIDE_TOKENS, sys.getswitchinterval()
+    originals = ThreadPool.run, jit_model.WIDE_TOKENS, sys.getswitchinterval()
     _, alone = generate(compiled.engine, IDS, 5)
     with phase_watch.watched_operations(compiled.model) as take:  # type: ignore[arg-type]
         _, watched = generate(compiled.engine, IDS, 5)
         times = take()
     assert watched == alone
     assert set(times.calls) <= {*LARGE, *SMALL, HEAD, NOT_SEEN}
-    assert (Team.run, jit_model.WIDE_TOKENS, sys.getswitchinterval()) == originals
+    assert (ThreadPool.run, jit_model.WIDE_TOKENS, sys.getswitchinterval()) == originals
     with pytest.raises(ValueError, match="token ids"), phase_watch.watched_operations(compiled.model):  # type: ignore[arg-type]
         compiled.model.forward(np.array([9999], np.int32), compiled.model.new_cache(4))
-    assert (Team.run, jit_model.WIDE_TOKENS, sys.getswitchinterval()) == originals
+    assert (ThreadPool.run, jit_model.WIDE_TOKENS, sys.getswitchinterval()) == originals
 
 
 @pytest.mark.parametrize("cores", [1, 2])

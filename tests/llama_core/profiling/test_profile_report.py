@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from llama_core.profiling.formatting import number
 from llama_core.profiling.machine import describe_machine
-from llama_core.profiling.profile import charts
+from llama_core.profiling.profile import report as charts
 from llama_core.profiling.profile import report as profile_report
-from llama_core.profiling.profile.report import ReportFolderError, prepare_folder
-from llama_core.profiling.profile.text import Bars, Section, amount_text, terminal_bars
+from llama_core.profiling.profile.report import ReportFolderError, prepare_folder, terminal_bars
+from llama_core.profiling.profile.sections import Bars, Section
 
 BARS = Bars("b", "Times of <things>", "seconds", (("one & two", 0.5), ("three", 2.0), ("three", 0.00002)))
 
@@ -58,8 +59,8 @@ def test_bars_are_as_long_as_their_values() -> None:
     lines = terminal_bars(BARS).splitlines()
     assert lines[0] == "Times of <things> (seconds)"
     assert [line.count("#") for line in lines[1:]] == [10, 40, 0]
-    assert [line.split()[-1] for line in lines[1:]] == ["0.5", "2", "0.000020"]
-    assert [amount_text(value) for value in (0.0, 12345.6, 1.23456)] == ["0", "12,346", "1.235"]
+    assert [line.split()[-1] for line in lines[1:]] == ["0.5", "2", "0.00002"]
+    assert [number(value) for value in (0.0, 12345.6, 1.23456)] == ["0", "12,346", "1.23"]
 
 
 def test_with_matplotlib_the_report_shows_its_pictures(tmp_path: Path) -> None:
@@ -82,11 +83,11 @@ def test_a_picture_says_what_it_shows_and_nothing_overlaps(tmp_path: Path) -> No
     assert picture.tag.endswith("}svg")
     texts = [element for element in picture.iter() if element.tag.endswith("}text")]
     said = [(element.text or "").strip() for element in texts]
-    for label in ("Times of <things>", "seconds", "one & two", "three", "0.5", "0.000020"):
+    for label in ("Times of <things>", "seconds", "one & two", "three", "0.5", "0.00002"):
         assert label in said
     assert said.count("three") == 2  # equal labels stay two bars
     assert charts.draw([BARS], tmp_path)[0].read_bytes() == drawn
-    for column in (("one & two", "three"), ("0.5", "2", "0.000020")):
+    for column in (("one & two", "three"), ("0.5", "2", "0.00002")):
         labels = [height(element) for element, text in zip(texts, said, strict=True) if text in column]
         if column[0] == "0.5":  # the numbers of the axis, which all stand at one height, are of the same kind
             labels = list(dict.fromkeys(labels[-3:]))

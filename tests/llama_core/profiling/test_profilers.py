@@ -13,10 +13,10 @@ from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
 from llama_core.engine.lookup import PromptLookup
 from llama_core.engine.text import TextEngine
-from llama_core.profiling.profile import bytecode, counters, counters_worker, inference_text, kernel_mix
+from llama_core.profiling.profile import bytecode, counters, counters_worker, kernel_mix, sections
 from llama_core.profiling.profile import inference as inference_profile
 from llama_core.profiling.profile.operations import percent
-from llama_core.profiling.profile.text import bytecode_section, counters_section
+from llama_core.profiling.profile.sections import bytecode_section, counters_section
 
 
 def test_a_profile_holds_every_phase_and_adds_up(engine: TextEngine) -> None:
@@ -42,7 +42,7 @@ def test_a_profile_holds_every_phase_and_adds_up(engine: TextEngine) -> None:
         assert row.calls >= 1
         assert 0 <= row.percent <= row.cumulative_percent <= 100
     assert max(row.cumulative_percent for row in profile.functions) == 100
-    text = inference_text.inference_section(profile).markdown
+    text = sections.inference_section(profile).markdown
     for said in ("tokens generated | 6 |", "tokens per second", "model memory", "peak memory", "| RoPE |"):
         assert said in text
     assert "| 0 | " in text

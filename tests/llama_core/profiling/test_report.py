@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from llama_core.profiling.lab import report, results
+from llama_core.profiling.lab import report
 from llama_core.profiling.lab.experiment import Match, Row, Verdict
-from llama_core.profiling.lab.record import Record
+from llama_core.profiling.lab.records import Record, latest, read_records
 from llama_core.profiling.statistics import Interval, Spread
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -68,23 +68,23 @@ def table_names(text: str) -> list[str]:
 
 def test_the_laboratory_page_holds_what_the_generator_makes() -> None:
     """To mend it: `llama-chat lab report assets/lab/results.jsonl --readme assets/docs/laboratory.md`."""
-    records, passed_over = results.read(RESULTS)
+    records, passed_over = read_records(RESULTS)
     assert passed_over == []
     page = (REPOSITORY / "assets" / "docs" / "laboratory.md").read_text(encoding="utf-8")
-    assert report.put_into(page, report.findings(results.latest(records))) == page
+    assert report.put_into(page, report.findings(latest(records))) == page
 
 
 def test_the_full_findings_are_what_the_generator_makes() -> None:
     """To mend it: `llama-chat lab report assets/lab/results.jsonl --full > assets/lab/findings.md`."""
-    records, _ = results.read(RESULTS)
+    records, _ = read_records(RESULTS)
     kept = (RESULTS.parent / "findings.md").read_text(encoding="utf-8")
-    assert kept == report.full(results.latest(records))
+    assert kept == report.full(latest(records))
 
 
 def test_every_negative_result_stands_on_the_laboratory_page() -> None:
     page = (REPOSITORY / "assets" / "docs" / "laboratory.md").read_text(encoding="utf-8")
     section = page[page.index(report.BEGIN) : page.index(report.END)]
-    records = results.latest(results.read(RESULTS)[0])
+    records = latest(read_records(RESULTS)[0])
     negative = [(one, r) for one in records for r in one.rows if r.verdict in ("refuted", "open")]
     assert negative
     for one, found in negative:

@@ -3,8 +3,8 @@
 Numba and LLVM hold the interpreter's lock for most of the seconds they need, and 150 MiB of memory ever
 after. In processes of their own they do neither: the caller's screen stays alive. Two of them halve the time:
 
-    python -m llama_core.backends.jit.build.builder VARIANT FILE      the builder: the control code, by Numba
-    python -m llama_core.backends.jit.build.builder VARIANT           its own child: the kernels, written to stdout
+    python -m llama_core.backends.jit.build.builder VARIANT FILE   the builder: the control code, by Numba
+    python -m llama_core.backends.jit.build.builder VARIANT        its own child: the kernels, to stdout
 
 The stdin of each is a pipe that nobody writes to: its end means that the parent is gone, however it went, and
 then nobody wants the kernels.
@@ -22,8 +22,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from llama_core.events import LoadProgress
 from llama_core.backends.jit.build.library import (
+    KERNEL_ENTRIES,
     SOURCES,
     Built,
     Library,
@@ -34,6 +34,7 @@ from llama_core.backends.jit.build.library import (
     write_built,
 )
 from llama_core.backends.jit.build.variants import VARIANTS, Isa
+from llama_core.events import LoadProgress
 from llama_core.own_module import module_command, module_environment
 
 # Built in this process or by its child, so that a second model need not wait where there is no cache folder.
@@ -125,11 +126,12 @@ def build_here(isa: Isa, kernels: Callable[[], bytes] | None = None) -> Built:
     """
     if sources_digest() != SOURCES:
         raise OSError("the program was changed while it ran; start it again")
-    from llama_core.backends.jit.build.objects import control_object, kernels_object
     from llama_core.backends.jit.build.link import CannotFlatten, flatten
+    from llama_core.backends.jit.build.objects import control_object, kernels_object
 
     control, symbols = control_object(isa)
     objects = (control, kernels() if kernels is not None else kernels_object(isa))
+    symbols |= {name: name for name in KERNEL_ENTRIES}
     try:
         code, entries = flatten(objects, symbols)
     except CannotFlatten:

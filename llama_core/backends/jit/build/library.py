@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llama_core.events import LoadProgress
 from llama_core.backends.jit.build.variants import Isa, cpu_description, llvm_feature_list
+from llama_core.events import LoadProgress
 
 OnProgress = Callable[[LoadProgress], None]
 
@@ -41,6 +41,8 @@ def sources_digest() -> str:
 SOURCES = sources_digest()
 # Kernels of an older version are kept so long, for whoever goes back to it.
 KEPT_S = 60 * 86400
+# Kernels that are called from outside; all other entries are the control code's.
+KERNEL_ENTRIES = ("pack",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,10 @@ class Library:
         self.run = self._function(addresses["run"], 1)
         self.helper = self._function(addresses["helper"], 2)
         self.stop = self._function(addresses["stop"], 1)
+        self.pack: Callable[..., None] = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 6)(addresses["pack"])
 
     def _function(self, address: int, n_args: int) -> Callable[..., None]:
+        """An entry of the control code."""
         # Numba's functions take the addresses of a result and of an exception first; ours have neither.
         pointer = ctypes.POINTER(ctypes.c_void_p)
         type_ = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, *[ctypes.c_int64] * n_args)

@@ -24,19 +24,30 @@ it has read since is not to be trusted: a `total` of the new plan, say, gives a 
 none, and there a cursor still stands for untouched. Nobody waits for such helpers. Instead:
 
     the plan changes only while CURRENT has reached END, the end of the last step
-    a helper knows its step by that end: it reads END first, then the plan (`step`)
+    a helper knows its step by that end: it reads END first, then the plan (`step.py`)
     claim looks at CURRENT after everything it builds on was read; below the helper's end, its step goes on,
     and what was read is its step's. If the step ends between the look and the compare-and-swap, then all of
     the phase was claimed, and by the right total the swap fails
 
 So whoever has claimed something has read the right plan, and until `finish` no other can take its place.
 
-The functions here and in the files `step*.py` are compiled by Numba (`build.py`).
+Compiled by Numba, like all functions of this folder (`build/control_code.py`).
 """
 
 from __future__ import annotations
 
-from llama_core.backends.jit.control.declarations import (
+from llama_core.backends.jit.control.records import (
+    ALONE,
+    CURRENT,
+    CURSORS,
+    DONE,
+    END,
+    LINE,
+    SLEEPING,
+    STOP,
+    Plan,
+)
+from llama_core.backends.jit.kernels.primitives import (
     atomic_add,
     atomic_load,
     atomic_store,
@@ -46,38 +57,22 @@ from llama_core.backends.jit.control.declarations import (
     reads_before,
     word,
 )
-from llama_core.backends.jit.control.fields import (
-    ALONE,
-    CURRENT,
-    CURSORS,
-    DONE,
-    END,
-    SHARED,
-    SLEEP,
-    SLEEP_ARGUMENTS,
-    SLEEPING,
-    STOP,
-    THREADS,
-    WAKE,
-    YIELD,
-)
 
 ITEM_BITS = 24
 ITEM_MASK = (1 << ITEM_BITS) - 1
-LINE = 64
 # A waiting thread first spins (a phase is over within microseconds when all threads run), then yields its
 # core between looks. Both numbers count looks.
 SPINS = 3000
 PATIENCE = 4000
 
 
-def claim(plan: int, thread: int, phase: int, end: int, total: int, least: int) -> int:
+def claim(plan: Plan, thread: int, phase: int, end: int, total: int, least: int) -> int:
     """Take some of the phase's `total` items: first << 24 | count, or -1 where none is left.
 
     Half of what is left of one's own share at once, but at least `least`; of others' shares less. `end` is
     the phase after the last one of the thread's step: from there on the plan is another step's.
     """
-    shared, threads = word(plan, SHARED), word(plan, THREADS)
+    shared, threads = plan.shared, plan.n_threads
     alone = atomic_load(shared + ALONE)
     reads_before()
     if phase >= end or atomic_load(shared + CURRENT) >= end or (alone and thread):
@@ -104,15 +99,15 @@ def claim(plan: int, thread: int, phase: int, end: int, total: int, least: int) 
     return -1
 
 
-def finish(plan: int, phase: int, total: int, count: int) -> None:
+def finish(plan: Plan, phase: int, total: int, count: int) -> None:
     """`count` claimed items are done; the last of a phase's items opens the next phase."""
-    shared = word(plan, SHARED)
+    shared = plan.shared
     if count and atomic_add(shared + DONE, count) + count == total:
         atomic_store(shared + DONE, 0)
         atomic_store(shared + CURRENT, phase + 1)
 
 
-def wait(plan: int, thread: int, phase: int, end: int) -> int:
+def wait(plan: Plan, thread: int, phase: int, end: int) -> int:
     """Wait until `phase` is over; returns the phase to go on with, `end` for a helper that is to leave.
 
     From `end` on there is nothing to wait for: no other step may follow, and a helper that waited for one
@@ -120,7 +115,7 @@ def wait(plan: int, thread: int, phase: int, end: int) -> int:
     """
     if phase >= end:
         return end
-    shared = word(plan, SHARED)
+    shared = plan.shared
     looks = 0
     while atomic_load(shared + CURRENT) <= phase:
         if thread and atomic_load(shared + ALONE):
@@ -129,37 +124,37 @@ def wait(plan: int, thread: int, phase: int, end: int) -> int:
         if looks < SPINS:
             pause()
         else:
-            call_pointer(word(plan, YIELD), 0)
+            call_pointer(plan.give_way, 0)
             if looks == SPINS + PATIENCE and thread == 0:
                 atomic_store(shared + ALONE, 1)
     return phase + 1
 
 
-def sleep(plan: int, thread: int) -> None:
+def sleep(plan: Plan, thread: int) -> None:
     """Sleep until the next step (or a spurious wake-up: the caller looks again)."""
-    shared = word(plan, SHARED)
+    shared = plan.shared
     atomic_store(shared + SLEEPING + thread * LINE, 1)
     # The step may have begun between the last look and the line above; then nobody will wake us.
     if atomic_load(shared + STOP) == 0 and not has_work(plan):
-        call_pointer(word(plan, SLEEP), word(word(plan, SLEEP_ARGUMENTS), thread))
+        call_pointer(plan.sleep, word(plan.sleep_arguments, thread))
     compare_exchange(shared + SLEEPING + thread * LINE, 1, 0)
 
 
-def wake_helpers(plan: int) -> None:
+def wake_helpers(plan: Plan) -> None:
     """Wake the helpers that sleep."""
-    shared = word(plan, SHARED)
-    for thread in range(1, word(plan, THREADS)):
+    shared = plan.shared
+    for thread in range(1, plan.n_threads):
         if compare_exchange(shared + SLEEPING + thread * LINE, 1, 0):
-            call_pointer(word(plan, WAKE), word(word(plan, SLEEP_ARGUMENTS), thread))
+            call_pointer(plan.wake, word(plan.sleep_arguments, thread))
 
 
-def stop(plan: int) -> None:
+def stop(plan: Plan) -> None:
     """Tell the helpers to return."""
-    atomic_store(word(plan, SHARED) + STOP, 1)
+    atomic_store(plan.shared + STOP, 1)
     wake_helpers(plan)
 
 
-def has_work(plan: int) -> bool:
+def has_work(plan: Plan) -> bool:
     """Whether a step is under way that helpers may join."""
-    shared = word(plan, SHARED)
+    shared = plan.shared
     return atomic_load(shared + CURRENT) < atomic_load(shared + END) and atomic_load(shared + ALONE) == 0

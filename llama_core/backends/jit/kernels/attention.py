@@ -27,9 +27,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from llama_core.backends.jit.build.variants import Isa
+from llama_core.backends.jit.kernels.declare import kernel
 from llama_core.backends.jit.kernels.dots import float16
 from llama_core.backends.jit.kernels.emit import F32, I8, I32, Code, F32x16, Value, Variable, vector
 from llama_core.backends.jit.kernels.operations import fma, maximum, reduce_lanes, select
@@ -41,20 +41,34 @@ MASKED = -1e30
 LINE_BYTES = 64
 
 
-def attend_name(kind: KvKind, rows: int) -> str:
-    return f"attend_{kind.name}_{rows}"
-
-
-def write_attend(module: Any, isa: Isa, kind: KvKind, rows: int) -> None:
-    """`attend(queries, keys, values, head_dim, positions, ahead, limits, lows, scores, out, out_stride)`.
+@kernel(
+    kind=lambda isa: {kind.code: kind for kind in KV_KINDS.values()},
+    rows=lambda isa: {rows: rows for rows in ROW_COUNTS},
+)
+def attend(
+    code: Code,
+    isa: Isa,
+    kind: KvKind,
+    rows: int,
+    queries: Value,
+    keys: Value,
+    values: Value,
+    head_dim: Value,
+    positions: Value,
+    ahead: Value,
+    limits: Value,
+    lows: Value,
+    scores: Value,
+    out: Value,
+    stride: Value,
+) -> None:
+    """One block of positions for some query rows.
 
     queries: `rows` interleaved rows; keys, values: the block; positions: how many of its 64 are held; ahead:
     how many bytes on the block lies that is to be asked for, 0 for none; limits, lows: int32 per row, it sees
     positions lows[r] <= p < limits[r] of the block; scores: scratch for 64 float32 per row; out: partials,
-    `out_stride` bytes apart.
+    `stride` bytes apart.
     """
-    code = Code(module, attend_name(kind, rows), 11)
-    queries, keys, values, head_dim, positions, ahead, limits, lows, scores, out, stride = code.args
     # As many groups of positions (or dimensions) at once as leave registers for their sums: each number of a
     # query (or weight) is then fetched once for several products, and no sum waits for the one before. A
     # power of two, which 64 positions, and most heads, are a multiple of.
@@ -79,7 +93,6 @@ def write_attend(module: Any, isa: Isa, kind: KvKind, rows: int) -> None:
         block.sum_values(width, d)
     with code.loop(whole, head_dim, isa.lanes) as d:
         block.sum_values(1, d)
-    code.finish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,23 +199,9 @@ def _weigh(code: Code, scores: Value, positions: Value, out: Value, value_scales
     code.store(reduce_lanes(total.get(), Value.__add__), out + 64)
 
 
-def write_attend_dispatch(module: Any) -> None:
-    """`attend(kind, rows, ...)`: the kernel for a kind of cache and a number of rows, with its arguments."""
-    variants = {
-        16 * kind.code + rows: module.globals[attend_name(kind, rows)]
-        for kind in KV_KINDS.values()
-        for rows in ROW_COUNTS
-    }
-    code = Code(module, "attend", 13)
-    kind, rows, *rest = code.args
-    code.choose(kind * 16 + rows, variants, rest)
-    code.finish()
-
-
-def write_merge(module: Any) -> None:
-    """`merge(total, partial, head_dim)`: add a later block's partial to `total`, in place."""
-    code = Code(module, "merge", 3)
-    total, partial, head_dim = code.args
+@kernel()
+def merge(code: Code, total: Value, partial: Value, head_dim: Value) -> None:
+    """Add a later block's partial to `total`, in place."""
     m_old, m_new = code.load(F32x16, total), code.load(F32x16, partial)
     top = maximum(m_old, m_new)
     keep, take = exponential(m_old - top), exponential(m_new - top)
@@ -213,14 +212,11 @@ def write_merge(module: Any) -> None:
         at = d * 4 + PARTIAL_HEAD_BYTES
         both = fma(code.load(F32x16, partial + at), take, code.load(F32x16, total + at) * keep)
         code.store(both, total + at)
-    code.finish()
 
 
-def write_normalize(module: Any) -> None:
-    """`normalize(partial, out, head_dim)`: out = o / l."""
-    code = Code(module, "normalize", 3)
-    partial, out, head_dim = code.args
+@kernel()
+def normalize(code: Code, partial: Value, out: Value, head_dim: Value) -> None:
+    """out = o / l. out: (head_dim,) float32."""
     total = code.load(F32x16, partial + 64)
     with code.loop(0, head_dim, 16) as d:
         code.store(code.load(F32x16, partial + d * 4 + PARTIAL_HEAD_BYTES) / total, out + d * 4)
-    code.finish()

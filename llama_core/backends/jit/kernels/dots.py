@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llvmlite import ir
+
 from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.kernels.emit import F16, F32, I8, I16, I32, Code, Value, vector
 from llama_core.backends.jit.kernels.operations import select
 
 
 class Dots:
-    """Sums over a block's columns of weight[r] * number: unsigned bytes times signed bytes, as exact int32.
+    """Sums over columns of weight[r] * number as exact int32: bytes times signed bytes.
 
-    code writes the kernel; starts: per token int32 for each row, where its sum begins; bits: of a weight.
+    code writes the kernel; starts: per token int32 for each row, where its sum begins; top: the largest
+    weight; signed: weights are signed bytes, not unsigned.
     """
 
-    takes_off = 0  # what is taken off every 8-bit weight
+    wants_signed = False  # whether weights with an offset of 128 are wanted as signed bytes
 
-    def __init__(self, isa: Isa, code: Code, starts: Sequence[Value], bits: int) -> None:
-        self._isa, self._code, self._bits = isa, code, bits
+    def __init__(self, isa: Isa, code: Code, starts: Sequence[Value], top: int, signed: bool = False) -> None:
+        self._isa, self._code, self._top, self._signed = isa, code, top, signed
         self._totals = list(starts)
 
     def add(self, words: Value, fours: Sequence[Value]) -> None:
@@ -37,50 +40,62 @@ class Dots:
 
 
 class PairDots(Dots):
-    """AVX2's way. vpmaddubsw adds two products in 16 bits, and saturates. Of half a byte they are at most
-    2 * 15 * 127: all eight of a block fit, and one vpmaddwd widens their sum. An 8-bit weight is cut into
-    halves, of which the upper is worth 16."""
+    """AVX2's way. vpmaddubsw adds two products in 16 bits, and saturates. Several words' sums fit there if
+    weights are small: eight words of 4 bits, 8 * 2 * 15 * 127. Then one vpmaddwd widens them. A signed weight
+    gives its sign to the activation, by vpsignb, and its magnitude, up to 128, is multiplied: 2 * 128 * 127
+    fits, once."""
 
-    def __init__(self, isa: Isa, code: Code, starts: Sequence[Value], bits: int) -> None:
-        super().__init__(isa, code, starts, bits)
-        self._pairs: dict[int, list[Value]] = {}
+    wants_signed = True
+
+    def __init__(self, isa: Isa, code: Code, starts: Sequence[Value], top: int, signed: bool = False) -> None:
+        super().__init__(isa, code, starts, top, signed)
+        self._room = 32767 // (2 * 127 * (128 if signed else top))
+        self._pairs: list[Value] = []
+        self._words = 0
 
     def add(self, words: Value, fours: Sequence[Value]) -> None:
         bytes_, pairs = vector(I8, 4 * self._isa.lanes), vector(I16, 2 * self._isa.lanes)
-        halves = {1: words} if self._bits == 4 else {1: words & 0x0F0F0F0F, 16: (words >> 4) & 0x0F0F0F0F}
-        for worth, half in halves.items():
-            found = [
-                self._code.call("llvm.x86.avx2.pmadd.ub.sw", pairs, half.bits(bytes_), four.bits(bytes_))
-                for four in fours
-            ]
-            if worth in self._pairs:
-                sums = zip(self._pairs[worth], found, strict=True)
-                found = [self._code.pin(before + new) for before, new in sums]
-            self._pairs[worth] = found
+        weights, numbers = words.bits(bytes_), [four.bits(bytes_) for four in fours]
+        if self._signed:
+            numbers = [self._sign(number, weights) for number in numbers]
+            weights = self._sign(weights, weights)
+        found = [self._code.call("llvm.x86.avx2.pmadd.ub.sw", pairs, weights, number) for number in numbers]
+        if self._pairs:
+            sums = zip(self._pairs, found, strict=True)
+            found = [self._code.pin(before + new) for before, new in sums]
+        self._pairs = found
+        self._words += 1
+        if self._words == self._room:
+            self._widen()
+
+    def _sign(self, number: Value, by: Value) -> Value:
+        return self._code.call("llvm.x86.avx2.psign.b", number.type, number, by)
+
+    def _widen(self) -> None:
+        ones = self._code.splat(vector(I16, 2 * self._isa.lanes), 1)
+        self._totals = [
+            self._code.pin(total + self._code.call("llvm.x86.avx2.pmadd.wd", total.type, pair, ones))
+            for total, pair in zip(self._totals, self._pairs, strict=True)
+        ]
+        self._pairs, self._words = [], 0
 
     def totals(self) -> list[Value]:
-        totals = self._totals
-        for worth, pairs in self._pairs.items():
-            worths = self._code.splat(vector(I16, 2 * self._isa.lanes), worth)
-            totals = [
-                total + self._code.call("llvm.x86.avx2.pmadd.wd", total.type, pair, worths)
-                for total, pair in zip(totals, pairs, strict=True)
-            ]
-        return totals
+        if self._pairs:
+            self._widen()
+        return self._totals
 
 
 class SignedDots(Dots):
-    """Arm's way. `sdot` does what vpdpbusd does, but of signed bytes: half a byte is never negative, and an
-    8-bit weight less 128 fits."""
+    """Arm's way. `sdot` does what vpdpbusd does, but of signed bytes; small weights are both."""
 
-    takes_off = 128
+    wants_signed = True
 
     def add(self, words: Value, fours: Sequence[Value]) -> None:
         bytes_ = vector(I8, 4 * self._isa.lanes)
-        signed = (words if self._bits == 4 else words ^ 0x80808080).bits(bytes_)
+        weights = words.bits(bytes_)
         self._totals = [
             self._code.call(
-                "llvm.aarch64.neon.sdot.v4i32.v16i8", total.type, total, signed, four.bits(bytes_)
+                "llvm.aarch64.neon.sdot.v4i32.v16i8", total.type, total, weights, four.bits(bytes_)
             )
             for total, four in zip(self._totals, fours, strict=True)
         ]
@@ -104,6 +119,36 @@ _OTHERS: dict[str, type[Dots]] = {"avx2": PairDots, "neondot": SignedDots, "port
 def dots_of(isa: Isa) -> type[Dots]:
     """The way of an instruction set."""
     return _OTHERS.get(isa.name, Dots)
+
+
+# A byte shuffle within 16 bytes, by how many bytes a vector has.
+_SHUFFLES = {
+    16: "llvm.x86.ssse3.pshuf.b.128",
+    32: "llvm.x86.avx2.pshuf.b",
+    64: "llvm.x86.avx512.pshuf.b.512",
+}
+
+
+def look_up(isa: Isa, words: Value, levels: Sequence[int]) -> Value:
+    """The level of each byte of `words`, which are 0 to 15. levels: sixteen bytes, signed or not."""
+    code, n = words.code, 4 * isa.lanes
+    indices = words.bits(vector(I8, n))
+    table = [level & 255 for level in levels]
+    if isa.name == "portable":
+        return _look_up_by_bits(indices, table).bits(words.type)
+    name = "llvm.aarch64.neon.tbl1.v16i8" if isa.name == "neondot" else _SHUFFLES[n]
+    constant = ir.Constant(indices.type, [ir.Constant(I8, level) for level in table * (n // 16)])
+    return code.call(name, indices.type, Value(code, constant), indices).bits(words.type)
+
+
+def _look_up_by_bits(indices: Value, table: list[int]) -> Value:
+    """Without a shuffle: of each two levels the one that a bit of the index says, four times."""
+    candidates = [indices.code.splat(indices.type, level) for level in table]
+    for bit in range(4):
+        is_set = (indices & (1 << bit)).compare("==", 1 << bit)
+        pairs = zip(candidates[::2], candidates[1::2], strict=True)
+        candidates = [select(is_set, odd, even) for even, odd in pairs]
+    return candidates[0]
 
 
 def float16(isa: Isa, code: Code, address: Value, lanes: int = 16) -> Value:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from llama_core.backends.jit.build.variants import Isa
+from llama_core.backends.jit.kernels.declare import kernel
 from llama_core.backends.jit.kernels.dots import to_float16
 from llama_core.backends.jit.kernels.emit import F32, I8, I32, Code, F32x16, Value
 from llama_core.backends.jit.kernels.operations import absolute, maximum, reduce_lanes, round_even, select
@@ -12,35 +11,29 @@ from llama_core.backends.jit.kernels.operations import absolute, maximum, reduce
 FLOAT16_MAX = 65504.0
 
 
-def write_interleave(module: Any) -> None:
-    """`interleave(row, out, count, stride)`: out[i * stride] = row[i], the stride in bytes: a row of queries
-    into an interleaved group, or a key into its block."""
-    code = Code(module, "interleave", 4)
-    row, out, count, stride = code.args
+@kernel()
+def interleave(code: Code, row: Value, out: Value, count: Value, stride: Value) -> None:
+    """`count` float32, `stride` bytes apart: a row of queries into an interleaved group, or a key into its
+    block."""
     with code.loop(0, count) as i:
         code.store(code.load(F32, row + i * 4), out + i * stride)
-    code.finish()
 
 
-def write_store_f16(module: Any, isa: Isa) -> None:
-    """`store_f16(row, out, count, stride)`: a key or value as float16, `stride` bytes apart. What is too
-    large becomes the largest there is: as infinity a single number would make every reply NaN."""
-    code = Code(module, "store_f16", 4)
-    row, out, count, stride = code.args
+@kernel()
+def store_f16(code: Code, isa: Isa, row: Value, out: Value, count: Value, stride: Value) -> None:
+    """A key or value, (count,) float32, as float16, `stride` bytes apart. What is too large becomes the
+    largest there is: as infinity a single number would make every reply NaN."""
     with code.loop(0, count) as i:
         number = code.load(F32, row + i * 4)
         number = select(number.compare(">", FLOAT16_MAX), code.splat(F32, FLOAT16_MAX), number)
         number = select(number.compare("<", -FLOAT16_MAX), code.splat(F32, -FLOAT16_MAX), number)
         code.store(to_float16(isa, number), out + i * stride)
-    code.finish()
 
 
-def write_store_q8(module: Any) -> None:
-    """`store_q8(row, out, count, stride, scale_at)`: a key or value as int8, `stride` bytes apart, and their
-    scale: the largest magnitude / 127 (NaN where the row holds one).
-    """
-    code = Code(module, "store_q8", 5)
-    row, out, count, stride, scale_at = code.args
+@kernel()
+def store_q8(code: Code, row: Value, out: Value, count: Value, stride: Value, scale_at: Value) -> None:
+    """A key or value, (count,) float32, as int8, `stride` bytes apart, and their float32 scale: the largest
+    magnitude / 127 (NaN where the row holds one)."""
     largest = code.var(code.splat(F32x16, 0.0))
     broken = code.var(code.splat(F32x16, 0.0))
     with code.loop(0, count, 16) as i:
@@ -54,4 +47,3 @@ def write_store_q8(module: Any) -> None:
         number = round_even(code.load(F32, row + i * 4) * inverse)
         code.store(number.to(I32).to(I8), out + i * stride)
     code.store(top * (1.0 / 127.0) + reduce_lanes(broken.get(), Value.__add__).lane(0), scale_at)
-    code.finish()

@@ -6,10 +6,9 @@ zeros to a multiple of 32 numbers, so no kernel has a remainder loop.
 
 from __future__ import annotations
 
-from typing import Any
-
 from llvmlite import ir
 
+from llama_core.backends.jit.kernels.declare import kernel
 from llama_core.backends.jit.kernels.emit import (
     F32,
     I8,
@@ -31,7 +30,18 @@ from llama_core.backends.jit.kernels.operations import (
     select,
     square_root,
 )
-from llama_core.backends.jit.layout import ABOUT_BYTES, ACTIVATION_BLOCK_BYTES, APART_BYTES, BLOCK_COLUMNS
+from llama_core.backends.jit.layout import (
+    ABOUT_BYTES,
+    ACTIVATION_BLOCK_BYTES,
+    APART_BYTES,
+    BLOCK_COLUMNS,
+    HALVES_32_AT,
+    SCALE_AT,
+    SCALED_HALVES_AT,
+    SCALED_SUM_AT,
+    SUM_8_AT,
+    SUM_128_AT,
+)
 
 I8x16 = ir.VectorType(I8, 16)
 F32x8 = ir.VectorType(F32, 8)
@@ -55,47 +65,51 @@ def exponential(x: Value) -> Value:
     return select(x.compare("<", -87.0), code.splat(F32x16, 0.0), y * power)
 
 
-def write_rms_norm(module: Any) -> None:
-    """`rms_norm(x, weight, out, padded, numbers_at)`: out = x / sqrt(mean(x * x) + eps) * weight.
+@kernel()
+def rms_norm(code: Code, x: Value, weight: Value, out: Value, padded: Value, numbers: Value) -> None:
+    """out = x / sqrt(mean(x * x) + eps) * weight (arXiv:1910.07467).
 
-    numbers_at: two float32, 1 / n (n is the true length, without padding) and eps.
+    x, weight, out: (padded,) float32. numbers: two float32, 1 / n (n is the true length, without padding) and
+    eps.
     """
-    code = Code(module, "rms_norm", 5)
-    x, weight, out, padded, numbers = code.args
     mean = _mean_square(code, x, padded, numbers)
     factor = code.splat(F32x16, 1.0) / square_root(mean + code.load_splat(F32, numbers + 4))
     with code.loop(0, padded, 16) as i:
         at = i * 4
         code.store(code.load(F32x16, x + at) * factor * code.load(F32x16, weight + at), out + at)
-    code.finish()
 
 
-def write_quantize(module: Any) -> None:
-    """`quantize(x, padded, out, tile, token, numbers_at)`: a row as one token's activations in a tile.
+@kernel()
+def quantize(
+    code: Code, x: Value, padded: Value, out: Value, tile: Value, token: Value, numbers: Value
+) -> None:
+    """A row, (padded,) float32, as the activations of token number `token` in a tile of `tile` tokens.
 
     The layout is drawn in `layout.py`. A NaN or infinity anywhere in the row makes every scale NaN, so that
-    it reaches the logits, where it is found. numbers_at: three float32: 1 / n, one that is not used, and how
+    it reaches the logits, where it is found. numbers: three float32: 1 / n, one that is not used, and how
     many times the row's mean square the square of a block's largest number must be for it to stand apart.
     """
-    code = Code(module, "quantize", 6)
-    x, padded, out, tile, token, numbers = code.args
     mean = _mean_square(code, x, padded, numbers).lane(0)
     threshold = mean * code.load(F32, numbers + 8)
     nan_if_broken = mean * 0.0
-    zero, no_record = code.splat(F32, 0.0), code.splat(vector(I32, 4), 0)
+    zero, no_record = code.splat(F32, 0.0), code.splat(vector(I32, 2), 0)
     with code.loop(0, padded, BLOCK_COLUMNS) as i:
         block = out + (i >> 5) * (tile * ACTIVATION_BLOCK_BYTES)
         apart_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES) + token * APART_BYTES
         flag_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES + APART_BYTES) + token
         halves = [code.var(code.load(F32x16, x + (i * 4 + 64 * k))) for k in range(2)]
         largest, apart = code.var(_largest(halves)), code.var(zero)
+        apart_halves = [code.var(zero) for _ in range(2)]
         code.store(no_record, apart_at)
         code.store(code.splat(I8, 0), flag_at)
         with code.when((largest.get() * largest.get()).compare(">", threshold)):
             column = _take_out(code, halves, largest.get())
             apart.set(code.load(F32, x + (i + column.to(I64)) * 4))
             largest.set(_largest(halves))
-            _store_apart(code, apart.get(), column, apart_at)
+            code.store(apart.get(), apart_at)
+            code.store(column, apart_at + 4)
+            for k, half in enumerate(apart_halves):
+                half.set(select((column >> 4).compare("==", k), apart.get(), zero))
             code.store(code.splat(I8, 1), flag_at)
         top = largest.get()
         inverse = select(top.compare("==", 0.0), zero, code.splat(F32, 127.0) / top)
@@ -103,13 +117,16 @@ def write_quantize(module: Any) -> None:
         quants = [round_even(h.get() * inverse.splat()).to(I32x16) for h in halves]
         for k, q in enumerate(quants):
             code.store(q.to(I8x16), block + token * BLOCK_COLUMNS + 16 * k)
-        total = reduce_lanes(quants[0] + quants[1], Value.__add__).lane(0)
+        sums = [reduce_lanes(q, Value.__add__).lane(0) for q in quants]
+        total = sums[0] + sums[1]
         about = block + tile * BLOCK_COLUMNS + token * ABOUT_BYTES
-        code.store(scale, about)
-        code.store(scale * total.to(F32) + apart.get(), about + 4)
-        code.store(total * -8, about + 8)
-        code.store(total * -128, about + 12)
-    code.finish()
+        code.store(scale, about + SCALE_AT)
+        code.store(scale * total.to(F32) + apart.get(), about + SCALED_SUM_AT)
+        code.store(total * -8, about + SUM_8_AT)
+        code.store(total * -128, about + SUM_128_AT)
+        for k, (part, own) in enumerate(zip(sums, apart_halves, strict=True)):
+            code.store(part * -32, about + (HALVES_32_AT + 4 * k))
+            code.store(scale * part.to(F32) + own.get(), about + (SCALED_HALVES_AT + 4 * k))
 
 
 def _largest(halves: list[Variable]) -> Value:
@@ -130,15 +147,6 @@ def _take_out(code: Code, halves: list[Variable], largest: Value) -> Value:
     return column
 
 
-def _store_apart(code: Code, number: Value, column: Value, at: Value) -> None:
-    """The record of a number that stands apart: it, and where its weights are."""
-    code.store(number, at)
-    code.store((column >> 2) << 6, at + 4)
-    within = (column & 3) << 3  # the weights of four columns share an int32
-    code.store(within + ((column >> 4) << 2), at + 8)
-    code.store(within, at + 12)
-
-
 def _mean_square(code: Code, x: Value, padded: Value, one_over_n_at: Value) -> Value:
     # Two sums, since one would wait for each addition in turn.
     squares = [code.var(code.splat(F32x16, 0.0)) for _ in range(2)]
@@ -150,52 +158,49 @@ def _mean_square(code: Code, x: Value, padded: Value, one_over_n_at: Value) -> V
     return summed * code.load_splat(F32, one_over_n_at)
 
 
-def write_rotate(module: Any) -> None:
-    """`rotate(x, cos, sin, half)`: rotary embedding of one head in place.
+@kernel()
+def rotate(code: Code, x: Value, cos: Value, sin: Value, half: Value) -> None:
+    """Rotary embedding of one head in place. x: (2 half,) float32.
 
     Dimension j is paired with j + half (arXiv:2104.09864, in the layout of `checkpoint.py`); cos and sin hold
     `half` numbers each, a multiple of 8.
     """
-    code = Code(module, "rotate", 4)
-    x, cos, sin, half = code.args
     with code.loop(0, half, 8) as j:
         at = j * 4
         first, second = code.load(F32x8, x + at), code.load(F32x8, x + at + half * 4)
         c, s = code.load(F32x8, cos + at), code.load(F32x8, sin + at)
         code.store(first * c - second * s, x + at)
         code.store(second * c + first * s, x + at + half * 4)
-    code.finish()
 
 
-def write_swiglu(module: Any) -> None:
-    """`swiglu(pairs, out, count)`: out = gate / (1 + exp(-gate)) * up.
+@kernel()
+def swiglu(code: Code, pairs: Value, out: Value, count: Value) -> None:
+    """out = gate / (1 + exp(-gate)) * up (arXiv:2002.05202). out: (count,) float32.
 
     pairs: sixteen gates, then their sixteen ups, and so on, as the fused matrix gives them.
     """
-    code = Code(module, "swiglu", 3)
-    pairs, out, count = code.args
     with code.loop(0, count, 16) as i:
         gate, up = (code.load(F32x16, pairs + (i * 8 + 64 * k)) for k in range(2))
         denominator = exponential(code.splat(F32x16, 0.0) - gate) + 1.0
         code.store(gate / denominator * up, out + i * 4)
-    code.finish()
 
 
-def write_elementwise(module: Any) -> None:
-    """`scale_row(x, count, scale_at)`: x *= scale. `add_row(x, y, count)`: x += y.
-    `copy_row(x, y, count)`: x = y."""
-    code = Code(module, "scale_row", 3)
-    x, count, scale_at = code.args
+@kernel()
+def scale_row(code: Code, x: Value, count: Value, scale: Value) -> None:
+    """x *= scale. x: (count,) float32; scale: the address of one."""
     with code.loop(0, count, 16) as i:
-        code.store(code.load(F32x16, x + i * 4) * code.load_splat(F32, scale_at), x + i * 4)
-    code.finish()
-    code = Code(module, "add_row", 3)
-    x, y, count = code.args
+        code.store(code.load(F32x16, x + i * 4) * code.load_splat(F32, scale), x + i * 4)
+
+
+@kernel()
+def add_row(code: Code, x: Value, y: Value, count: Value) -> None:
+    """x += y. x, y: (count,) float32."""
     with code.loop(0, count, 16) as i:
         code.store(code.load(F32x16, x + i * 4) + code.load(F32x16, y + i * 4), x + i * 4)
-    code.finish()
-    code = Code(module, "copy_row", 3)
-    x, y, count = code.args
+
+
+@kernel()
+def copy_row(code: Code, x: Value, y: Value, count: Value) -> None:
+    """x = y. x, y: (count,) float32."""
     with code.loop(0, count, 16) as i:
         code.store(code.load(F32x16, y + i * 4), x + i * 4)
-    code.finish()

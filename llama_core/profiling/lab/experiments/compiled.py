@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import os
+import re
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from llama_core.architectures import tensor_shapes
 from llama_core.backends.base import Cache, Model
+from llama_core.backends.jit import ISA_VARIABLE
 from llama_core.profiling.lab.experiment import (
     FASTER,
     Case,
@@ -20,11 +28,10 @@ from llama_core.profiling.lab.experiment import (
     LabContext,
     Match,
     NotMeasured,
+    Row,
     arrays_match,
 )
-from llama_core.profiling.lab.experiments import loops, vectors
-from llama_core.profiling.lab.experiments.break_even import STEP, compile_note, conclude, step_compile_s
-from llama_core.profiling.lab.experiments.gpu import gpu_row
+from llama_core.profiling.lab.experiments import functions
 from llama_core.profiling.lab.experiments.models import (
     NO_MODEL,
     compiled_model,
@@ -33,7 +40,106 @@ from llama_core.profiling.lab.experiments.models import (
     numpy_model,
 )
 from llama_core.profiling.synthetic import SMOLLM2_135M as SHAPE
-from llama_core.profiling.synthetic import tensor_shapes
+
+# The row's name up to the colon.
+STEP = "the whole decode step"
+_NOTE = re.compile(r"compiled in ([\d.]+) s, needed (\d+) times a token")
+
+
+def compile_note(seconds: float, per_token: int) -> str:
+    """A row's note, which `conclude` reads again."""
+    return f"compiled in {seconds:.2f} s, needed {per_token} times a token"
+
+
+def step_compile_s() -> float | None:
+    """Seconds in which the kernels of a whole step are built, as the first start on a machine does it: once,
+    by a process of its own, into an empty folder. None where nothing came of it."""
+    from llama_core.backends.jit.build.builder import start_builder
+    from llama_core.backends.jit.build.library import read_built
+    from llama_core.backends.jit.build.variants import choose, host_features
+
+    variant = choose(host_features(), os.environ.get(ISA_VARIABLE))
+    with tempfile.TemporaryDirectory(prefix="llama-core-lab-") as folder:
+        result = Path(folder) / "kernels"
+        start = time.perf_counter()
+        child = start_builder(variant, result)
+        if child is None:
+            return None
+        with child:  # Ctrl+C closes its stdin, which ends it
+            child.wait()
+            seconds = time.perf_counter() - start
+        return None if read_built(result) is None else seconds
+
+
+def conclude(context: LabContext, rows: Sequence[Row]) -> list[str]:
+    """After how many tokens each compilation has paid for itself, where the ratio excludes 1."""
+    sentences = []
+    for row in rows:
+        told = _NOTE.search(row.note)
+        if told is None or row.ratio is None or row.before_s is None or row.after_s is None:
+            continue
+        compile_s, times = float(told[1]), int(told[2])
+        saved = (row.before_s.median - row.after_s.median) * times
+        if row.ratio.high < 1:
+            paid = "never paid back"
+        elif row.ratio.low > 1 and saved > 0:
+            paid = f"paid back after {compile_s / saved:,.0f} tokens"
+        else:
+            sides = f"{row.ratio.low:.2f} to {row.ratio.high:.2f}"
+            paid = f"no break-even point can be given: the interval of its ratio includes 1 ({sides})"
+        name = re.split("[,:]", row.name)[0]
+        sentence = f"{name}: compiled in {compile_s:.2f} s, {paid}"
+        if name == STEP and row.ratio.low > 1:
+            sentence += " against NumPy's decode (once on a machine: the kernels are kept)"
+        sentences.append(sentence)
+    return sentences
+
+
+F32 = NDArray[np.float32]
+SIZE = 1024
+NAME = f"product {SIZE} x {SIZE} on a GPU instead of the BLAS"
+
+
+class NoDevice(Exception):  # noqa: N818 - no error, a machine without a GPU
+    """A library that is there and finds nothing to compute on."""
+
+
+def _cupy(library: Any, host: F32) -> Callable[[], Any]:
+    if not library.cuda.runtime.getDeviceCount():
+        raise NoDevice
+    a = library.asarray(host)
+    return lambda: library.asnumpy(a @ a)
+
+
+def _torch(library: Any, host: F32) -> Callable[[], Any]:
+    if not library.cuda.is_available():
+        raise NoDevice
+    a = library.from_numpy(host).to("cuda")
+    return lambda: (a @ a).cpu().numpy()
+
+
+LIBRARIES: dict[str, Callable[[Any, F32], Callable[[], Any]]] = {"cupy": _cupy, "torch": _torch}
+
+
+def gpu_row() -> Case | NotMeasured:
+    """A large product with the matrix already on the device; copying the result back counts."""
+    host = np.random.default_rng(9).standard_normal((SIZE, SIZE), dtype=np.float32)
+    reasons = []
+    for name, on_device in LIBRARIES.items():
+        if importlib.util.find_spec(name) is None:
+            reasons.append(f"{name} is not installed")
+            continue
+        try:
+            product = on_device(importlib.import_module(name), host)
+        except NoDevice:
+            reasons.append(f"{name} finds no CUDA device")
+        except Exception as error:  # noqa: BLE001 - drivers fail in ways of their own; the other rows stay
+            reasons.append(f"{name}: {type(error).__name__}: {error}")
+        else:
+            before = partial(np.matmul, host, host)
+            return Case(NAME, before, product, check=arrays_match(1e-3), note=f"by {name}")
+    return NotMeasured(NAME, f"no GPU array library with a device: {', '.join(reasons)}")
+
 
 CONTEXT = 256
 ROWS = (1, 64)
@@ -87,26 +193,26 @@ def _product(rng: np.random.Generator, n: int) -> tuple[Any, ...]:
 
 def tensors_of(shape: tuple[int, ...]) -> int:
     """How many tensors of this shape the model has; a token visits each once."""
-    return list(tensor_shapes(SHAPE).values()).count(shape)
+    return [found for _, found in tensor_shapes(SHAPE, ())].count(shape)
 
 
 FUNCTIONS = (
-    Function("softmax", vectors.softmax, loops.softmax, N_LAYERS, _scores),
-    Function("SiLU", vectors.silu, loops.silu, N_LAYERS, _gate),
-    Function("RoPE", vectors.rope, loops.rope, N_LAYERS, _heads),
-    Function("norm", vectors.norm, loops.norm, tensors_of((SHAPE.dim,)), _stream),
+    Function("softmax", functions.softmax, functions.softmax_loop, N_LAYERS, _scores),
+    Function("SiLU", functions.silu, functions.silu_loop, N_LAYERS, _gate),
+    Function("RoPE", functions.rope, functions.rope_loop, N_LAYERS, _heads),
+    Function("norm", functions.norm, functions.norm_loop, tensors_of((SHAPE.dim,)), _stream),
     Function(
         "attention of one KV head",
-        vectors.attention,
-        loops.attention,
+        functions.attention,
+        functions.attention_loop,
         SHAPE.n_kv_heads * N_LAYERS,
         _attention,
     ),
     # The BLAS is hand-written machine code: a plain loop should lose.
     Function(
         f"product {SHAPE.dim} x {SHAPE.dim}",
-        vectors.product,
-        loops.product,
+        functions.product,
+        functions.product_loop,
         tensors_of(SQUARE),
         _product,
         Claim(0.0, 1.0),
@@ -136,7 +242,7 @@ def compile_loop(loop: Callable[..., Any], inputs: tuple[Any, ...]) -> tuple[Cal
 def _function_cases(context: LabContext) -> Iterator[Case]:
     rng = np.random.default_rng(9)
     # Thrown away: the first function of a process would pay for the start of the compiler itself.
-    compile_loop(loops.silu, _gate(rng, 1))
+    compile_loop(functions.silu_loop, _gate(rng, 1))
     for function in FUNCTIONS:
         inputs = {n: function.inputs(rng, n) for n in ROWS}
         compiled, compile_s = compile_loop(function.loop, inputs[1])

@@ -27,7 +27,6 @@ from llama_core.profiling.lab.experiment import (
     Timed,
     arrays_match,
 )
-from llama_core.profiling.lab.experiments.kv_types import language_reference
 from llama_core.profiling.lab.experiments.models import (
     NO_MODEL,
     compiled_model,
@@ -36,6 +35,7 @@ from llama_core.profiling.lab.experiments.models import (
     token_ids,
 )
 from llama_core.profiling.lab.experiments.scaling import Decoding, prefill
+from llama_core.profiling.texts import language_reference
 
 PROMPT = 256
 CONTEXT = 32

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 from llama_core.backends.base import Model
@@ -19,19 +18,12 @@ from llama_core.profiling.lab.experiments.models import (
     token_ids,
 )
 from llama_core.profiling.lab.experiments.scaling import Decoding
+from llama_core.profiling.texts import language_reference
 
 CONTEXTS = (1024, 2048)
 PERPLEXITY_TOKENS = 2000
 # How much the perplexity may grow: half a per cent is what the compiled backend itself may cost.
 GROWTH: dict[KvType, float] = {"f16": 0.0005, "q8": 0.005}
-
-
-@cache
-def language_reference() -> str:
-    """A text that every Python brings along: the reference of the language, half English, half code."""
-    from pydoc_data.topics import topics
-
-    return "\n\n".join(topics[name] for name in sorted(topics))[: 16 * PERPLEXITY_TOKENS]
 
 
 def perplexity(model: Model, ids: list[int]) -> float:

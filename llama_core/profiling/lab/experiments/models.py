@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,49 +14,10 @@ from llama_core.checkpoint import Checkpoint
 from llama_core.choices import KvType
 from llama_core.loaders import open_checkpoint
 from llama_core.profiling.lab.experiment import LabContext
-from llama_core.profiling.synthetic import STORIES15M, random_checkpoint
+from llama_core.profiling.synthetic import STORIES15M, NoTokenizer, random_checkpoint
 
 if TYPE_CHECKING:
     from llama_core.backends.jit.model import JitLlama
-
-
-class NoTokenizer:
-    """Stands where a checkpoint needs a tokenizer and the experiment feeds ids."""
-
-    kind = "none"
-    vocab_size = 0
-    bos_id: int | None = None
-    eos_id: int | None = None
-    stop_ids: frozenset[int] = frozenset()
-    add_bos = False
-    special_tokens: Mapping[str, int] = {}
-
-    def encode(self, text: str, *, special: bool = False) -> list[int]:
-        return []
-
-    def split_special(self, text: str) -> list[str | int]:
-        return [text]
-
-    def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
-        return [part for part in parts if isinstance(part, int)]
-
-    def token_bytes(self, token_id: int) -> bytes:
-        return b""
-
-    def token_text(self, token_id: int) -> str:
-        return f"<{token_id}>"
-
-    def decode(self, ids: Iterable[int]) -> str:
-        return ""
-
-    def stream(self) -> NoTokenizer:
-        return self
-
-    def push(self, token_id: int) -> str:
-        return ""
-
-    def flush(self) -> str:
-        return ""
 
 
 def stories_checkpoint(context: LabContext) -> Checkpoint:

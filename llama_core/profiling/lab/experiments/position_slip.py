@@ -14,8 +14,8 @@ import numpy as np
 
 from llama_core.checkpoint import Checkpoint
 from llama_core.profiling.lab.baseline import BaselineLlama, Leaks
-from llama_core.profiling.lab.experiments.kv_types import language_reference
 from llama_core.profiling.statistics import ratio_interval
+from llama_core.profiling.texts import language_reference
 
 PROMPT_N = 16
 REPLY_N = 32

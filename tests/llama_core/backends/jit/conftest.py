@@ -46,8 +46,8 @@ def splat(number: int, lanes: int) -> str:
 
 
 def without_dot_products(text: str) -> str:
-    """The same kernels for a processor without `vpdpbusd` or `sdot`: calls of a function that does what it
-    does. All else about the variant (its widths, tiles, order of arithmetic) is thus tested on any machine.
+    """The same kernels for a processor without `vpdpbusd`, or `sdot` and `tbl`: calls of a function that does
+    what it does. All else about the variant (widths, tiles, order of sums) is thus tested on any machine.
     """
     for declared, name in re.findall(r"(declare .*@\"(llvm\.\S+\.(?:vpdpbusd|sdot)\.\S+)\".*)", text):
         signed = "sdot" in name
@@ -71,7 +71,8 @@ def without_dot_products(text: str) -> str:
             ]
         body += [f"  ret {vector} %total4", "}"]
         text = text.replace(declared, "\n".join(body)).replace(f'@"{name}"', f'@"dots{n}"')
-    return text
+    # Of indices up to 15 both are the same.
+    return text.replace("llvm.aarch64.neon.tbl1.v16i8", "llvm.x86.ssse3.pshuf.b.128")
 
 
 class Kernels:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from llama_core.backends.jit.build.variants import Isa
-from llama_core.backends.jit.kernels.matmul import matmul_name
+from llama_core.backends.jit.kernels.matmul import matmul
 from llama_core.backends.jit.layout import KINDS, PackedKind
-from llama_core.backends.jit.packing import unpack
+from tests.support.packed import unpack
 
 
 def aligned(shape: Any, dtype: Any) -> np.ndarray:
@@ -34,35 +34,43 @@ def pack_rows(kernels: Any, x: np.ndarray, size: int) -> tuple[np.ndarray, np.nd
     """Rows of x as one tile by the kernel; also the numbers that the int8 stand for."""
     n, width = x.shape
     numbers = np.array([1.0 / width, 0.0, 36.0], dtype=np.float32)
-    packed = aligned(width // 32 * n * 72, np.uint8)
+    packed = aligned(width // 32 * n * 80, np.uint8)
     for token in range(n):
         kernels.quantize(at(x[token]), width, at(packed), size, token, at(numbers))
     values = np.zeros((n, width // 32, 32))
-    for j, block in enumerate(packed.reshape(-1, n * 72)):
+    for j, block in enumerate(packed.reshape(-1, n * 80)):
         quants = block[: n * 32].view(np.int8).reshape(n, 32).astype(np.float64)
-        about = block[n * 32 : n * 48].reshape(n, 16)
-        floats32 = about[:, :8].copy().view(np.float32).astype(np.float64)
-        sums = about[:, 8:].copy().view(np.int32)
+        about = block[n * 32 : n * 64].reshape(n, 32)
+        floats32 = np.ascontiguousarray(about[:, [*range(8), *range(24, 32)]]).view(np.float32)
+        sums = np.ascontiguousarray(about[:, 8:24]).view(np.int32)
         assert (sums[:, 0] == -8 * quants.sum(1)).all()
         assert (sums[:, 1] == -128 * quants.sum(1)).all()
-        values[:, j] = floats32[:, :1] * quants
-        records, flags = block[n * 48 : n * 64].reshape(n, 16), block[n * 64 : n * 65]
+        assert (sums[:, 2:] == -32 * quants.reshape(n, 2, 16).sum(2)).all()
+        values[:, j] = floats32[:, :1].astype(np.float64) * quants
+        records, flags = block[n * 64 : n * 72].reshape(n, 8), block[n * 72 : n * 73]
         for token, record in enumerate(records):
-            k64, shift4, shift8 = record[4:].view(np.int32)
-            number, column = record[:4].view(np.float32)[0], k64 // 16 + shift8 // 8
-            assert shift4 == shift8 + 4 * (column >= 16)
+            number, column = record[:4].view(np.float32)[0], record[4:].view(np.int32)[0]
             assert flags[token] == (number != 0)
             assert number in (0, x[token, 32 * j + column])
             values[token, j, column] += number
         np.testing.assert_allclose(floats32[:, 1], values[:, j].sum(1), rtol=1e-4, atol=1e-4)
+        in_halves = values[:, j].reshape(n, 2, 16).sum(2)
+        np.testing.assert_allclose(floats32[:, 2:], in_halves, rtol=1e-4, atol=1e-4)
     return packed, values.reshape(n, width)
 
 
-def random_matrix(kind: PackedKind, rng: np.random.Generator, panels: int, blocks: int) -> np.ndarray:
-    packed = aligned((panels, blocks, kind.block_bytes), np.uint8)
+def random_matrix(kind: PackedKind, rng: np.random.Generator, panels: int, columns: int) -> np.ndarray:
+    """Random scales and quants of every value, (panels, blocks, block_bytes)."""
+    packed = aligned((panels, columns // kind.columns, kind.block_bytes), np.uint8)
     packed[...] = rng.integers(0, 256, packed.shape)
-    header = packed[..., : kind.header_bytes].view(np.float16)
-    header[...] = rng.standard_normal(header.shape)
+    at = 0
+    for count, size in kind.fields:
+        field = packed[..., at : at + 16 * count * size]
+        if size == 2:
+            field.view(np.float16)[...] = rng.standard_normal((*field.shape[:2], 16 * count))
+        if kind.scales == "e8m0":
+            field[...] = rng.integers(120, 132, field.shape)
+        at += 16 * count * size
     return packed
 
 
@@ -70,8 +78,8 @@ def random_matrix(kind: PackedKind, rng: np.random.Generator, panels: int, block
 def test_matmul_of_every_kind_and_tile(kernels: Any, isa: Isa, kind: PackedKind) -> None:
     """Against float64 on the very integers; the bound is float32's own rounding over the sums."""
     rng = np.random.default_rng(3)
-    panels, blocks = 3, 5
-    packed = random_matrix(kind, rng, panels, blocks)
+    panels, blocks = 3, 16 if kind.columns == 256 else 5
+    packed = random_matrix(kind, rng, panels, blocks * 32)
     weights = unpack(packed, kind, panels * 16, blocks * 32).astype(np.float64)
     x = floats(rng, max(isa.tiles), blocks * 32)
     x[:, [40, 90]] *= 50  # numbers that stand apart
@@ -80,7 +88,7 @@ def test_matmul_of_every_kind_and_tile(kernels: Any, isa: Isa, kind: PackedKind)
         activations, values = pack_rows(kernels, np.ascontiguousarray(x[:tile]), tile)
         out = floats(rng, tile, panels * 16)
         before = out.copy()
-        kernel = getattr(kernels, matmul_name(kind, tile))
+        kernel = getattr(kernels, matmul.variant(kind, tile))
         for add, ahead in ((0, 0), (1, 8192)):
             out[...] = before
             kernel(at(packed), panels, blocks, at(activations), at(out), panels * 64, add, ahead)
@@ -97,37 +105,53 @@ def test_every_instruction_set_gives_the_same_bits(
 ) -> None:
     rng = np.random.default_rng(4)
     reference = kernels_of("portable")
-    x = floats(rng, 1, 160)
-    x[0, 70] = 60.0
+    x = floats(rng, 1, 512)
+    x[0, [70, 300]] = 60.0, -50.0
     for kind in KINDS:
-        packed = random_matrix(kind, rng, 2, 5)
+        packed = random_matrix(kind, rng, 2, 512)
         # The extremes of an integer dot: nothing may saturate.
         packed[0, 0, kind.header_bytes :] = 255
         results = []
         for library in (kernels, reference):
             activations, _ = pack_rows(library, x, 1)
             out = aligned((1, 32), np.float32)
-            getattr(library, matmul_name(kind, 1))(at(packed), 2, 5, at(activations), at(out), 128, 0, 0)
+            getattr(library, matmul.variant(kind, 1))(at(packed), 2, 16, at(activations), at(out), 128, 0, 0)
             results.append((activations.copy(), out.copy()))
         np.testing.assert_array_equal(results[0][0], results[1][0])
         np.testing.assert_array_equal(results[0][1].view(np.int32), results[1][1].view(np.int32))
 
 
+def every_quant(kind: PackedKind, quant: int) -> np.ndarray:
+    """One panel of one block in which all quants are the same, and all scales simple, (1, 1, block_bytes)."""
+    packed = aligned((1, 1, kind.block_bytes), np.uint8)
+    header, parts = packed[..., : kind.header_bytes], packed[0, 0, kind.header_bytes :]
+    header[...] = {"e8m0": 128, "nibbles": 0x11}.get(kind.scales, 1)
+    if kind.scales != "e8m0":
+        header[..., : 32 * (1 + kind.has_min)].view(np.float16)[...] = 1.0
+    start = worth = 0
+    for width in kind.planes:
+        bits = quant >> worth & ((1 << width) - 1)
+        plane = parts.reshape(-1, kind.quant_bytes)[:, start : start + 64 * width]
+        plane[...] = sum(bits << shift for shift in range(0, 8, width))
+        start, worth = start + 64 * width, worth + width
+    return packed
+
+
 def test_integer_dots_are_exact_at_their_extremes(kernels: Any, isa: Isa) -> None:
-    """All quants and activations at their largest: the sum of a block is a whole number, exactly."""
+    """The largest and the smallest weights times the largest activations: nothing saturates, in any kind."""
     for kind in KINDS:
-        top = (1 << kind.bits) - 1
-        packed = aligned((1, 1, kind.block_bytes), np.uint8)
-        header = packed[..., : kind.header_bytes].view(np.float16)
-        header[..., :16] = 1.0
-        packed[..., kind.header_bytes :] = 255
-        for sign in (1.0, -1.0):
-            x = aligned((1, 32), np.float32)
-            x[...] = 127.0 * sign
-            activations, _ = pack_rows(kernels, x, 1)
-            out = aligned((1, 16), np.float32)
-            getattr(kernels, matmul_name(kind, 1))(at(packed), 1, 1, at(activations), at(out), 64, 0, 0)
-            assert (out == sign * 127 * 32 * (top - kind.offset)).all()
+        for quant in range(1 << kind.bits) if kind.levels else (0, (1 << kind.bits) - 1):
+            packed = every_quant(kind, quant)
+            number = unpack(packed, kind, 16, kind.columns)
+            assert (number == number[0, 0]).all()
+            for sign in (1.0, -1.0):
+                x = aligned((1, kind.columns), np.float32)
+                x[...] = 127.0 * sign
+                activations, _ = pack_rows(kernels, x, 1)
+                out = aligned((1, 16), np.float32)
+                kernel = getattr(kernels, matmul.variant(kind, 1))
+                kernel(at(packed), 1, kind.columns // 32, at(activations), at(out), 64, 0, 0)
+                assert (out == sign * 127 * kind.columns * number[0, 0]).all()
 
 
 def test_quantize_error_and_what_stands_apart(kernels: Any) -> None:
@@ -138,7 +162,7 @@ def test_quantize_error_and_what_stands_apart(kernels: Any) -> None:
     x[2, 255] = 30.0
     x[3, 200:202] = 50.0  # two of a kind: one of them sets the scale
     packed, values = pack_rows(kernels, x, 4)
-    flags = packed.reshape(8, -1)[:, 4 * 64 : 4 * 65]
+    flags = packed.reshape(8, -1)[:, 4 * 72 : 4 * 73]
     assert sorted(zip(*map(list, flags.nonzero()), strict=True)) == [(1, 2), (6, 3), (7, 2)]
     assert (values[2, [33, 255]] == (-40.0, 30.0)).all()
     assert values[3, 201] == 50.0
@@ -156,12 +180,12 @@ def test_a_broken_number_reaches_the_results(kernels: Any, bad: float) -> None:
     x = floats(rng, 1, 64)
     x[0, 40] = bad
     kind = KINDS[0]
-    packed = random_matrix(kind, rng, 1, 2)
+    packed = random_matrix(kind, rng, 1, 64)
     numbers = np.array([1 / 64, 0.0, 36.0], dtype=np.float32)
-    activations = aligned(2 * 72, np.uint8)
+    activations = aligned(2 * 80, np.uint8)
     kernels.quantize(at(x), 64, at(activations), 1, 0, at(numbers))
     out = aligned((1, 16), np.float32)
-    getattr(kernels, matmul_name(kind, 1))(at(packed), 1, 2, at(activations), at(out), 64, 0, 0)
+    getattr(kernels, matmul.variant(kind, 1))(at(packed), 1, 2, at(activations), at(out), 64, 0, 0)
     assert np.isnan(out).all()
 
 

@@ -262,7 +262,7 @@ def test_passes_that_cannot_be_are_refused_in_words(toys: SimpleNamespace) -> No
 def test_every_type_of_a_fused_matrix_is_named(toys: SimpleNamespace) -> None:
     fmt = {"layers.0.q_proj": "Q4_0", "layers.0.v_proj": "Q5_1"}
     model = toys.load(toys.checkpoint(lambda name: fmt.get(name, "Q8_0")))
-    assert "(Q4_0 as q4, Q8_0 as q8, Q5_1 as q8)" in model.backend
+    assert "(Q4_0 as q4, Q8_0 as q8, Q5_1 as q5m)" in model.backend
 
 
 def test_truncate_and_go_on_another_way(toys: SimpleNamespace) -> None:

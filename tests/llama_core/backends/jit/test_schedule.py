@@ -9,16 +9,34 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from llama_core.backends.jit.control import fields, schedule
+from llama_core.backends.jit.control import schedule
 from llama_core.backends.jit.control import step as step_module
+from llama_core.backends.jit.control.records import ALONE, CURRENT, END, PHASE_BYTES
 
-PLAN, SHARED, ARGUMENTS = 1 << 40, 1 << 41, 1 << 42
+SHARED, ARGUMENTS, TABLES = 1 << 41, 1 << 42, 1 << 43
 SLEEP, WAKE, YIELD = 1, 2, 3
 OPERATIONS = ("word", "atomic_load", "atomic_store", "atomic_add", "compare_exchange", "pause")
+
+
+class Words:
+    """A record of which each read and write lets other threads go on."""
+
+    def __init__(self, machine: Machine, **words: Any) -> None:
+        object.__setattr__(self, "machine", machine)
+        object.__setattr__(self, "words", words)
+
+    def __getattr__(self, name: str) -> Any:
+        self.machine.turn()
+        return self.words[name]
+
+    def __setattr__(self, name: str, value: int) -> None:
+        self.machine.turn()
+        self.words[name] = value
 
 
 class Machine:
@@ -38,17 +56,22 @@ class Machine:
         self.operations = 0
         self.broken: AssertionError | None = None
         # As in a workspace: phase 0 is over, and every cursor is left over from it.
-        self.memory[SHARED + fields.CURRENT] = self.memory[SHARED + fields.END] = 1
-        self.put(fields.SHARED, SHARED)
-        self.put(fields.THREADS, n_threads)
-        for field, function in ((fields.SLEEP, SLEEP), (fields.WAKE, WAKE), (fields.YIELD, YIELD)):
-            self.put(field, function)
-        self.put(fields.SLEEP_ARGUMENTS, ARGUMENTS)
+        self.memory[SHARED + CURRENT] = self.memory[SHARED + END] = 1
         for thread in range(n_threads):
             self.memory[ARGUMENTS + 8 * thread] = thread
-
-    def put(self, field: int, value: int) -> None:
-        self.memory[PLAN + 8 * field] = value
+        step = Words(self, first_number=0, phases=0, n_phases=0, n_tokens=0, n_spans=0)
+        self.plan: Any = Words(
+            self,
+            step=step,
+            shared=SHARED,
+            n_threads=n_threads,
+            workers=0,
+            worker_stride=1,
+            sleep=SLEEP,
+            wake=WAKE,
+            give_way=YIELD,
+            sleep_arguments=ARGUMENTS,
+        )
 
     def turn(self, must: bool = False) -> None:
         """The running thread offers its core; returns when it has one again."""
@@ -136,42 +159,44 @@ class Machine:
 
 
 class Steps:
-    """Steps of a few phases whose sizes the plan gives, each phase with a number of items of its own."""
+    """Steps of a few phases whose sizes the plan gives, each phase with a number of items of its own. Each
+    step has its table of phases somewhere else: who mixes two plans, reads where there is none."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.done: Counter[tuple[int, int, int]] = Counter()
+        self.phases: dict[int, Any] = {}  # by address
 
-    def step(self, plan: int, thread: int) -> None:
-        end = schedule.atomic_load(SHARED + fields.END)
-        phase = schedule.word(plan, fields.FIRST_PHASE)
-        for i in range(schedule.word(plan, fields.LAST_LAYER)):
-            total, number = schedule.word(plan, fields.N), schedule.word(plan, fields.N_SPANS)
-            done = 0
-            while (claimed := schedule.claim(plan, thread, phase, end, total, 1)) >= 0:
-                first, count = claimed >> schedule.ITEM_BITS, claimed & schedule.ITEM_MASK
-                for item in range(first, first + count):
-                    self.machine.turn()
-                    self.done[number, i, item] += 1
-                done += count
-            schedule.finish(plan, phase, total, done)
-            phase = schedule.wait(plan, thread, phase, end)
+    def phase_at(self, address: int) -> Any:
+        assert address in self.phases, "no phase is there"
+        return self.phases[address]
+
+    def items(self, _: int, plan: Any, phase: Any) -> int:
+        return int(plan.step.n_tokens)
+
+    def compute(self, _: int, plan: Any, worker: Any, phase: Any, first: int, count: int) -> None:
+        number = plan.step.n_spans  # stands for what a phase reads of its step
+        for item in range(first, first + count):
+            self.machine.turn()
+            self.done[number, phase.index, item] += 1
 
     def caller(self) -> None:
         """What the model does: change the plan word by word, run it, and look at what became of it."""
-        machine = self.machine
+        machine, plan = self.machine, self.machine.plan
         for number in range(4):
             size = machine.random.choice([1, 2, 5, 9])
             phases = machine.random.choice([1, 3, 8])
-            for field, value in ((fields.N, size), (fields.N_SPANS, number), (fields.LAST_LAYER, phases)):
-                machine.turn()
-                machine.put(field, value)
-            schedule.atomic_store(SHARED + fields.ALONE, 0)
-            step_module.run(PLAN)
+            table = TABLES + number * 100 * PHASE_BYTES
+            for i in range(phases):
+                self.phases[table + i * PHASE_BYTES] = SimpleNamespace(kind=0, least=1, index=i)
+            plan.step.n_tokens, plan.step.n_spans = size, number
+            plan.step.phases, plan.step.n_phases = table, phases
+            schedule.atomic_store(SHARED + ALONE, 0)
+            step_module.run(plan)
             wanted = {(number, i, item): 1 for i in range(phases) for item in range(size)}
             assert self.done == wanted
             self.done.clear()
-        schedule.stop(PLAN)
+        schedule.stop(plan)
 
 
 @pytest.mark.parametrize("n_threads", [2, 3, 5])
@@ -187,12 +212,17 @@ def test_every_item_is_computed_once_in_any_order_of_events(
             for name in (*OPERATIONS, "call_pointer"):
                 if hasattr(module, name):
                     monkeypatch.setattr(module, name, getattr(machine, name))
-        monkeypatch.setattr(step_module, "step", steps.step)
+        for module in (schedule, step_module):
+            monkeypatch.setattr(module, "reads_before", lambda: None)
+        monkeypatch.setattr(step_module, "phase_at", steps.phase_at)
+        monkeypatch.setattr(step_module, "worker_at", lambda thread: SimpleNamespace(thread=thread))
+        monkeypatch.setattr(step_module, "ITEMS", steps.items)
+        monkeypatch.setattr(step_module, "COMPUTE", steps.compute)
+        monkeypatch.setattr(step_module, "fetch_ahead", lambda *_: None)
         monkeypatch.setattr(step_module, "IDLE_LOOKS", 3)
-        monkeypatch.setattr(step_module, "LARGE_PHASES", 1)
         monkeypatch.setattr(schedule, "SPINS", 4)
         monkeypatch.setattr(schedule, "PATIENCE", 10)
-        lives = [machine.start(t, step_module.helper, PLAN, t) for t in range(1, n_threads)]
+        lives = [machine.start(t, step_module.helper, machine.plan, t) for t in range(1, n_threads)]
         lives.append(machine.start(0, steps.caller))
         machine.batons[0].release()
         for life in lives:

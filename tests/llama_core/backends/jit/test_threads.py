@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llama_core.backends.jit import threads as team_module
-from llama_core.backends.jit.control import fields
+from llama_core.backends.jit import threads as pool_module
+from llama_core.backends.jit.control.records import SHARED_BYTES, Plan, Shared
 from llama_core.backends.jit.model import JitLlama
 
 IDS = np.random.default_rng(1).integers(0, 130, 80).astype(np.int32)
@@ -60,7 +60,7 @@ def test_as_many_threads_as_there_is_room_for_and_no_more(toys: SimpleNamespace)
 def test_helpers_sleep_by_python_where_there_is_nothing_better(
     toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(team_module, "_sleep_functions", team_module._python_sleep_functions)
+    monkeypatch.setattr(pool_module, "_sleep_functions", pool_module._python_sleep_functions)
     checkpoint = toys.checkpoint("Q4_1")
     reference = steps(toys.load(checkpoint, threads=1), 60, 7)
     model = toys.load(checkpoint, threads=3)
@@ -90,19 +90,20 @@ def test_working_alone_when_told_and_together_again(
     toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What happens after a helper was taken off its core in the middle of a step."""
-    monkeypatch.setattr(team_module, "ALONE_S", (60.0, 60.0))
+    monkeypatch.setattr(pool_module, "ALONE_S", (60.0, 60.0))
     checkpoint = toys.checkpoint("Q4_1")
     model = toys.load(checkpoint, threads=2)
     reference = steps(toys.load(checkpoint, threads=1), 40, 3)
-    alone = model._team._alone  # type: ignore[union-attr]
-    alone[0] = 1
+    pool = model._pool
+    assert pool is not None
+    pool._shared.alone = 1
     for a, b in zip(steps(model, 40, 3), reference, strict=True):
         np.testing.assert_array_equal(a, b)
-    assert alone[0] == 1
-    monkeypatch.setattr(team_module, "ALONE_S", (0.0, 0.0))
-    model._team._alone_s = 0.0  # type: ignore[union-attr]
+    assert pool._shared.alone == 1
+    monkeypatch.setattr(pool_module, "ALONE_S", (0.0, 0.0))
+    pool._alone_s = 0.0
     # A helper may be lost by chance in any step, on a busy machine in several, and is back in the next one.
-    assert any(steps(model, 1, seed) and alone[0] == 0 for seed in range(100))
+    assert any(steps(model, 1, seed) and pool._shared.alone == 0 for seed in range(100))
     for a, b in zip(steps(model, 40, 3), reference, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -110,28 +111,29 @@ def test_working_alone_when_told_and_together_again(
 def test_a_helper_lost_by_chance_is_soon_back_and_one_lost_again_and_again_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    least, most = team_module.ALONE_S
+    least, most = pool_module.ALONE_S
     clock = [1000.0]
-    monkeypatch.setattr(team_module.time, "monotonic", lambda: clock[0])
-    plan, shared = np.zeros(fields.PLAN_WORDS, np.int64), np.zeros(fields.SHARED_BYTES // 8, np.int64)
-    plan[fields.THREADS] = 1
+    monkeypatch.setattr(pool_module.time, "monotonic", lambda: clock[0])
+    plan = Plan()
+    shared = Shared(np.zeros(SHARED_BYTES // 8, np.int64)[:: Shared.spacing // 8])
+    plan.n_threads = 1
     lost: list[float] = []  # how long after they are together a helper is lost, step by step
 
     def run(_: int) -> None:
-        if lost and not shared[fields.ALONE // 8]:
+        if lost and not shared.alone:
             clock[0] += lost.pop(0)
-            shared[fields.ALONE // 8] = 1
+            shared.alone = 1
 
     library: Any = SimpleNamespace(run=run, helper=None, stop=lambda _: None)
-    team = team_module.Team(library, plan, shared, ())
+    pool = pool_module.ThreadPool(library, plan, shared, ())
 
     def alone_for() -> float:
         """Seconds alone, in steps of a millisecond."""
-        team.run()
+        pool.run()
         began = clock[0]
-        while team._alone_since is not None:
+        while pool._alone_since is not None:
             clock[0] += 0.001
-            team.run()
+            pool.run()
         return clock[0] - began
 
     lost[:] = [1.0]
@@ -142,7 +144,7 @@ def test_a_helper_lost_by_chance_is_soon_back_and_one_lost_again_and_again_is_no
     assert seconds == pytest.approx(most, abs=0.002)
     lost[:] = [1.0]
     assert alone_for() == pytest.approx(least, abs=0.002)
-    team.close()
+    pool.close()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from llama_core import memory as system_memory
 from llama_core.backends.numpy.kv_cache import KVCache
 from llama_core.errors import ContextFullError, NotEnoughMemoryError
-from llama_core.profiling.profile.resident_pages import resident_part
+from llama_core.profiling.profile.memory import resident_part
 
 
 def test_a_new_cache_is_empty_float32_and_counts_its_bytes(make_toy: Callable[..., Any]) -> None:

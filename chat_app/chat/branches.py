@@ -1,0 +1,199 @@
+"""Other ways to a reply than sending: regenerate, continue, another token, and moving between branches.
+
+Every one adds to the tree; none takes anything away. The engine reuses the part of its cache that the new
+branch shares with the old one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from chat_app.chat.conversation import Status, token_ids
+from chat_app.chat.inspection import TokenLook, look
+from chat_app.engines.base import Engine, NotCapableError, Prompt, PromptRequest, Token, TokenAccess
+
+if TYPE_CHECKING:
+    from chat_app.chat.controller import ChatController
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTokens:
+    """A reply taken apart: the prompt it answered, and its tokens."""
+
+    message_id: str
+    prompt: Prompt
+    tokens: tuple[Token, ...]
+
+    @property
+    def ids(self) -> list[int]:
+        return [token.id for token in self.tokens]
+
+
+class Branches:
+    """Moves about in the tree of the controller's chat."""
+
+    def __init__(self, controller: ChatController) -> None:
+        self._chat = controller
+
+    async def regenerate(self, message_id: str) -> None:
+        """Draw another reply beside the one named (or to the question named)."""
+        chat = self._chat
+        message = chat.conversation.get(message_id)
+        question = message.parent if message.role == "assistant" else message_id
+        attempt = chat.begin() if question is not None else None
+        if attempt is None:
+            return
+        prompt = await chat.prepare(attempt, question)
+        if prompt is not None:
+            sibling = chat.conversation.regenerate(message_id)
+            chat.view.show_chat()
+            chat.start(attempt, sibling, prompt)
+
+    async def edit(self, message_id: str, text: str) -> None:
+        """Other words in a message's place; the old branch stays. A question is asked anew."""
+        chat = self._chat
+        if chat.conversation.get(message_id).role != "assistant":
+            chat.submit(text, edits=message_id)
+            return
+        attempt = chat.begin()
+        if attempt is None:
+            chat.view.give_back(text)
+            return
+        edited = chat.conversation.edit(message_id, text)
+        await chat.saver.append(edited)
+        chat.view.show_chat()
+        chat.finish_attempt(attempt)
+
+    async def continue_reply(self, message_id: str) -> None:
+        """Go on with a reply that was stopped or ran into a limit, from the very tokens it has."""
+        chat = self._chat
+        message = chat.conversation.get(message_id)
+        if message.role != "assistant":
+            return
+        if not message.content or message.status == "failed":
+            await self.regenerate(message_id)
+            return
+        if chat.info is not None and not chat.info.capabilities.continues:
+            chat.view.note(f"{chat.info.name} cannot go on with a reply; /regen asks for another.", "warning")
+            return
+        attempt = chat.begin()
+        if attempt is None:
+            return
+        chat.conversation.select(message_id)
+        prompt = await chat.prepare(attempt, message_id, continue_last=True)
+        if prompt is not None:
+            chat.view.show_chat()
+            chat.start(attempt, replace(message, status="partial"), prompt, start_ids=token_ids(message))
+
+    async def reply_tokens(self, message_id: str) -> ReplyTokens:
+        """The tokens of a reply and the prompt it had: what was left out then is left out again.
+
+        Raises ValueError where its tokens were not kept, and LookupError where the engine gives none.
+        """
+        chat = self._chat
+        message = chat.conversation.get(message_id)
+        ids = token_ids(message)
+        if not ids:
+            raise ValueError("This message has no recorded tokens. Replies written here have.")
+        system, first = message.x.get("system"), message.x.get("sees_from")
+        turns = chat.conversation.turns(
+            system if isinstance(system, str) else None,
+            message.parent,
+            first if isinstance(first, str) else "",
+        )
+        request = PromptRequest(tuple(turns if message.parent else ()), chat.settings.params)
+
+        def question(engine: Engine) -> ReplyTokens:
+            return ReplyTokens(message_id, engine.prepare(request), tuple(_access(engine).describe(ids)))
+
+        found: ReplyTokens = await chat.ask(question)
+        return found
+
+    async def split(self, text: str) -> list[Token]:
+        """How the model splits a text. Raises LookupError where no engine shows tokens."""
+
+        def question(engine: Engine) -> list[Token]:
+            tokens = _access(engine)
+            return tokens.describe(tokens.encode(text))
+
+        found: list[Token] = await self._chat.ask(question)
+        return found
+
+    async def look_at(self, reply: ReplyTokens, index: int) -> TokenLook:
+        """What the model thought at one token. Raises what the engine raises."""
+        found: TokenLook = await self._chat.ask(
+            lambda engine: look(_access(engine), reply.prompt.ids or (), reply.ids, index)
+        )
+        return found
+
+    async def take_alternative(self, reply: ReplyTokens, index: int, token_id: int) -> None:
+        """A sibling that begins as the reply did, takes another token at `index`, and goes on from there."""
+        chat = self._chat
+        attempt = chat.begin()
+        if attempt is None:
+            return
+        ids = [*reply.ids[:index], token_id]
+
+        def question(engine: Engine) -> tuple[str, bool]:
+            return _access(engine).decode(ids), _access(engine).ends_reply(token_id)
+
+        text, ends = await chat.ask(question)
+        status: Status = "complete" if ends else "partial"
+        parent = chat.conversation.get(reply.message_id).parent
+        sibling = chat.conversation.add("assistant", text, parent=parent, status=status, x={"ids": ids})
+        chat.view.show_chat()
+        if ends:
+            await chat.saver.append(sibling)
+            chat.finish_attempt(attempt)
+        else:
+            prompt = replace(reply.prompt, ids=(*(reply.prompt.ids or ()), *ids))
+            chat.start(attempt, sibling, prompt, start_ids=ids)
+
+    def branch(self, message_id: str) -> None:
+        """Go back to a message: what is sent next starts a new branch there."""
+        chat = self._chat
+        if self._may_move():
+            chat.conversation.select(message_id)
+            chat.view.show_chat()
+            if chat.conversation.children(message_id):
+                chat.view.note(
+                    "The later messages are hidden; what you send now starts a new branch. "
+                    "→ on the message shows what followed."
+                )
+
+    def switch_branch(self, message_id: str, step: int) -> str | None:
+        """Show the sibling `step` places on; its id, or None where there is none.
+
+        Forward from a tip that has replies leads down to the one last seen.
+        """
+        conversation = self._chat.conversation
+        if step > 0 and message_id == conversation.tip and conversation.children(message_id):
+            return self._show_followers(message_id)
+        places = [one.id for one in conversation.siblings(message_id)]
+        place = places.index(message_id) + step
+        if not 0 <= place < len(places) or not self._may_move():
+            return None
+        conversation.select_branch(places[place])
+        self._chat.view.show_chat()
+        return places[place]
+
+    def _show_followers(self, message_id: str) -> str | None:
+        if not self._may_move():
+            return None
+        conversation = self._chat.conversation
+        conversation.select_branch(message_id)
+        self._chat.view.show_chat()
+        return next(one.id for one in conversation.path() if one.parent == message_id)
+
+    def _may_move(self) -> bool:
+        if self._chat.generating:
+            self._chat.view.note("A reply is being written; press Esc to stop it first.", "warning")
+        return not self._chat.generating
+
+
+def _access(engine: Engine) -> TokenAccess:
+    """Raises NotCapableError where there is none."""
+    if engine.tokens is None:
+        raise NotCapableError(f"{engine.info.name} shows no tokens.")
+    return engine.tokens

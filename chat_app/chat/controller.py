@@ -1,0 +1,509 @@
+"""One chat at a time, and all that happens in it: sending, stopping, saving, moving between chats and models.
+
+It serves the screen, the line chat and one-shot runs alike: each is a `ChatView`. The engine sits behind its
+host, the disk behind the saver. Three rules order it all. A prompt stays in the outbox until it is on disk; a
+message is on disk before it is shown as sent; a reply that stops for any reason is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from chat_app.chat.branches import Branches
+from chat_app.chat.conversation import Conversation, Message
+from chat_app.chat.files import ChatFiles
+from chat_app.chat.metrics import PanelMetrics
+from chat_app.chat.outbox import Outbox, Pending
+from chat_app.chat.prompts import Prompter, with_user_turn
+from chat_app.chat.reply import GrowingReply, reply_details
+from chat_app.chat.saver import ChatFile, Saver
+from chat_app.chat.view import ChatView
+from chat_app.config.settings import Settings
+from chat_app.engines import news
+from chat_app.engines.base import EngineInfo, Prompt, PromptRequest, Turn
+from chat_app.engines.host import EngineHost
+from chat_app.models.download.file_hash import file_sha256
+from chat_app.store.transcripts import TranscriptStore
+from chat_app.text.errors import describe_error
+from chat_app.text.sanitize import clean_line
+from llama_core.events import Finished, PrefillProgress
+
+CHECKPOINT_PERIOD_S = 1.0
+TITLE_LENGTH = 60
+LOGPROBS_KEPT = 64  # replies whose log-probabilities the inspector can still tint
+
+
+class Attempt:
+    """A try at a reply, from the key to the moment in which the engine has it. Whoever stops it sets
+    `abandoned`; what was begun for it is then dropped when it comes back."""
+
+    abandoned = False
+    stop_at_once = False  # stopped while its prompt went to disk: the reply ends where it begins
+
+
+class ChatController:
+    """`spawn` runs a coroutine beside the caller: a worker of the screen, a task elsewhere. `branches` holds
+    the other ways to a reply than sending."""
+
+    def __init__(
+        self,
+        view: ChatView,
+        host: EngineHost,
+        settings: Settings,
+        store: TranscriptStore | None,
+        spawn: Callable[[Coroutine[Any, Any, Any]], object],
+        clock: Callable[[], float] = time.monotonic,
+        model_hash: Callable[[Path], str | None] = file_sha256,
+    ) -> None:
+        self.view = view
+        self.host = host
+        self.settings = settings
+        self.metrics = PanelMetrics(clock)
+        self.branches = Branches(self)
+        self.info: EngineInfo | None = None
+        self.loading: Path | None = None
+        self.load_s: float | None = None
+        self.reply: GrowingReply | None = None
+        self.logprobs: dict[str, list[float]] = {}  # of each reply written here, for the inspector
+        self._files = ChatFiles(store, save=settings.save)
+        self._spawn = spawn
+        self._clock = clock
+        self._model_hash = model_hash
+        self._outbox = Outbox()
+        self._prompter = Prompter(host, view)
+        self._attempt: Attempt | None = None
+        self._writing = asyncio.Lock()  # a prompt and the beginning of its reply, or a change of chats
+        self._leaving = 0
+        self._news_turn = asyncio.Lock()
+        self._reload_due = False  # another context size was chosen while a reply was written
+        self._tell_context = False
+        self._model_sha256 = ""
+        self._checkpoint_due = 0.0
+        self.chat: ChatFile = self._files.new(Path(settings.model).name)
+        self.saver = Saver(self.chat, view.show_trouble)
+
+    # What there is.
+
+    @property
+    def conversation(self) -> Conversation:
+        return self.chat.conversation  # the transcript may replace it, so it is never kept
+
+    def path(self) -> list[Message]:
+        return self.conversation.path()
+
+    @property
+    def generating(self) -> bool:
+        return self.reply is not None or self._attempt is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a prompt sent now would have to wait."""
+        return self.info is None or self.generating or self._leaving > 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and no news are being taken in."""
+        return not (self.generating or self._leaving or self._news_turn.locked())
+
+    @property
+    def queue(self) -> list[str]:
+        """Prompts that wait, oldest first."""
+        return self._outbox.waiting
+
+    @property
+    def unsent(self) -> list[str]:
+        """Prompts that are not in the chat yet, the one under way included: they belong to the draft."""
+        return self._outbox.texts
+
+    # Sending.
+
+    def submit(self, text: str, *, edits: str | None = None, raw: bool = False) -> None:
+        """Take a prompt: from here on it is in the outbox until it is in the chat.
+
+        It is sent at once, or when the model and the reply before it are ready. `edits` names the message of
+        which it is another wording; `raw` sends the text alone, without the chat and its template.
+        """
+        self._outbox.add(Pending(text, edits, raw))
+        if self.busy:
+            self.view.show_queue(self.queue)
+        self.send_next()
+
+    def send_next(self) -> None:
+        """Send the oldest prompt if nothing runs."""
+        if self._outbox and not self.busy:
+            pending, attempt = self._outbox.begin(), self._begin()
+            self.view.show_queue(self.queue)
+            self._spawn(self._send(pending, attempt))
+
+    def take_back_queue(self, *, all: bool = False) -> None:
+        """Return the waiting prompts to the prompt box, and with `all` the one under way."""
+        text = self._outbox.take_back(all=all)
+        if text:
+            self.view.show_queue(self.queue)
+            self.view.give_back(text)
+
+    async def _send(self, pending: Pending, attempt: Attempt) -> None:
+        try:
+            await self._put(pending, attempt)
+        except Exception:
+            if self._attempt is attempt:
+                self._abandon()
+            raise
+
+    async def _put(self, pending: Pending, attempt: Attempt) -> None:
+        """A prompt into the chat, and its reply under way."""
+        conversation = self.conversation
+        parent = conversation.tip if pending.edits is None else conversation.get(pending.edits).parent
+        turns = with_user_turn(() if pending.raw else self._turns(parent), pending.text)
+        request = PromptRequest(turns, self.settings.params, raw=pending.raw)
+        prompt = await self._prepare(attempt, request)
+        if prompt is None:
+            return
+        async with self._writing:
+            if attempt.abandoned:
+                return
+            message = self.conversation.add("user", pending.text, parent=parent)
+            await self.saver.append(message)  # where the disk fails, a banner says so and the chat goes on
+            self._outbox.sent()
+            if pending.edits is None:
+                self.view.show_message(message)
+            else:
+                self.view.show_chat()
+            if message.parent is None and not self.conversation.title:
+                await self.saver.set_title(clean_line(pending.text, TITLE_LENGTH))
+            self.start(attempt, self.conversation.add("assistant", "", status="partial"), prompt)
+
+    def _turns(self, upto: str | None) -> list[Turn]:
+        """What the model is to see of the path to `upto` (None: nothing but the system prompt)."""
+        if upto is not None:
+            return self.conversation.turns(self.settings.system, upto)
+        return [Turn("system", self.settings.system)] if self.settings.system else []
+
+    def begin(self) -> Attempt | None:
+        """Take the engine for another reply; None, and a word to the user, where it is busy."""
+        if self.generating or self._leaving:
+            self.view.note("A reply is being written; press Esc to stop it first.", "warning")
+            return None
+        if self.info is None:
+            self.view.note("There is no model loaded that could answer.", "warning")
+            return None
+        return self._begin()
+
+    def _begin(self) -> Attempt:
+        self._attempt = attempt = Attempt()
+        self.view.show_state()
+        return attempt
+
+    async def prepare(
+        self, attempt: Attempt, upto: str | None, *, continue_last: bool = False
+    ) -> Prompt | None:
+        """The prompt of the path to `upto`; None, and the attempt over, when it is not to be sent."""
+        request = PromptRequest(tuple(self._turns(upto)), self.settings.params, continue_last)
+        return await self._prepare(attempt, request)
+
+    async def _prepare(self, attempt: Attempt, request: PromptRequest) -> Prompt | None:
+        try:
+            prompt = await self._prompter.prepare(request)
+        except Exception as error:  # noqa: BLE001 - a template or tokenizer that fails must not end the app
+            prompt = None
+            if not attempt.abandoned:
+                self.view.note(describe_error(error), "error")
+        if attempt.abandoned:
+            return None
+        if prompt is None:
+            self._abandon()
+        return prompt
+
+    def _abandon(self) -> bool:
+        """Give the attempt up, if there is one that can be. Its prompt and those behind it go back."""
+        if self._attempt is None or self._writing.locked():
+            return False
+        self._attempt.abandoned = True
+        self._attempt = None
+        self.take_back_queue(all=True)
+        self.view.show_state()
+        self.reload_if_due()
+        return True
+
+    def start(
+        self, attempt: Attempt, message: Message, prompt: Prompt, *, start_ids: Iterable[int] = ()
+    ) -> None:
+        """Let the engine answer. `start_ids`: the reply's tokens that stand there already."""
+        if attempt.abandoned:
+            return
+        self._attempt = None
+        self.metrics.started()
+        self._checkpoint_due = self._clock() + CHECKPOINT_PERIOD_S
+        request_id = self.host.reply(prompt, self.settings.params)
+        details = reply_details(self.settings, self.info, self._model_sha256, prompt)
+        message = replace(message, x={**message.x, **details})
+        self.reply = GrowingReply(request_id, message, details, tuple(start_ids), prompt=prompt)
+        self.view.show_message(message)
+        self.view.show_state()
+        if attempt.stop_at_once:
+            self.stop()
+
+    def finish_attempt(self, attempt: Attempt) -> None:
+        """The attempt is over without a reply."""
+        if self._attempt is attempt:
+            self._attempt = None
+            self.view.show_state()
+            self.send_next()
+
+    # Stopping.
+
+    def stop(self) -> bool:
+        """Ask the engine to stop; what is written so far is kept. False when nothing runs.
+
+        A prompt that is still being prepared is not sent; its text goes back into the prompt box.
+        """
+        if self.reply is not None:
+            self.host.cancel(self.reply.request_id)
+            return True
+        if self._attempt is None:
+            return False
+        if not self._abandon():
+            self._attempt.stop_at_once = True
+        return True
+
+    async def stop_and_save(self) -> None:
+        """Stop and keep the reply without waiting for the engine's last word."""
+        if self.reply is None:
+            self.stop()
+            return
+        self.host.cancel(self.reply.request_id)
+        reply, self.reply = self.reply, None
+        await self._keep(reply.stopped())
+
+    def save_now(self) -> None:
+        """The process ends: keep the partial reply from this thread, and let go of the file."""
+        if self.reply is not None:
+            reply, self.reply = self.reply, None
+            self.host.cancel()
+            self.saver.save_now(reply.stopped())
+        self.chat.close()
+
+    # Chats.
+
+    async def new_chat(self) -> None:
+        await self._leave(lambda: self._files.new(Path(self.settings.model).name))
+
+    async def open_chat(self, chat_id: str) -> None:
+        """Continue a stored chat. Raises TranscriptError, the present chat then untouched."""
+        if chat_id == self.chat.id:
+            return
+        await self._leave(lambda: self._files.open(chat_id))
+        for warning in self.chat.warnings:
+            self.view.note(warning, "warning")
+
+    async def _leave(self, open_next: Callable[[], ChatFile]) -> None:
+        """Go to another chat. Prompts typed meanwhile wait for it."""
+        self._leaving += 1
+        try:
+            if not self._abandon():
+                self.take_back_queue()  # they were meant for the chat that is left
+            async with self._writing:
+                chat = await asyncio.to_thread(open_next)
+                await self.stop_and_save()
+                left, self.chat = self.saver, chat
+                self.logprobs.clear()
+                self.saver = Saver(chat, self.view.show_trouble)
+                self._prompter.forget()
+                self._clear_numbers()
+                self.view.show_trouble(None)
+                self.view.show_chat()
+                await left.close()
+        finally:
+            self._leaving -= 1
+            self.view.show_state()
+            if not self.reload_if_due():
+                self.send_next()
+
+    def _clear_numbers(self) -> None:
+        """Another chat has computed nothing yet; the model's own numbers stay."""
+        info, shot = self.info, self.metrics.snapshot()
+        if info is None:
+            return
+        self.metrics.engine_ready(info.backend, info.threads, info.ctx_size)
+        if shot.kv_bytes is not None:
+            from llama_core.backends.base import (
+                MemoryReport,  # not before an engine is there: the start is quick
+            )
+
+            sizes = (shot.weights_bytes or 0, shot.kv_bytes, 0, shot.scratch_bytes or 0)
+            self.metrics.memory(MemoryReport(*sizes, 0, shot.resident_bytes or 0))
+
+    # The model and the settings.
+
+    def load_model(self, path: Path) -> None:
+        """Load another model; what waits is sent when it is there."""
+        if self._attempt is not None and not self._writing.locked() and self._outbox.texts:
+            self._attempt.abandoned = True
+            self._attempt = None
+            self._outbox.postpone()
+        self.stop()
+        self.loading, self.info = path, None
+        self.metrics.engine_gone()
+        self.metrics.loading()
+        self.host.load(path, self.settings)
+        self.view.show_state()
+
+    def change_settings(self, settings: Settings) -> None:
+        """New parameters count from the next reply on; another context size needs the model anew."""
+        again = settings.ctx_size != self.settings.ctx_size
+        self.settings = settings
+        if again and self.info is not None and self.info.path is not None:
+            self._tell_context = self._reload_due = True
+            self.reload_if_due()
+
+    def reload_if_due(self) -> bool:
+        """Load the model anew for another context size, but never under a reply."""
+        if not self._reload_due or self.generating or self.info is None or self.info.path is None:
+            return False
+        self._reload_due = False
+        self.load_model(self.info.path)
+        return True
+
+    def set_system(self, text: str) -> None:
+        """Another system prompt; the empty text removes it."""
+        self.change_settings(replace(self.settings, system=text))
+        if text:
+            self.view.note("The system prompt is set; it counts from the next message on.")
+        else:
+            self.view.note(
+                "The system prompt is removed: from the next message on none is sent "
+                "(the model's template may add its own)."
+            )
+
+    def reset_cache(self) -> None:
+        """Empty the KV cache; the transcript stays. The next reply computes the whole prompt again."""
+        if self.info is None:
+            self.view.note("There is no model loaded, so there is no cache to reset.", "warning")
+            return
+        if not self.info.capabilities.reset:
+            self.view.note(f"{self.info.name} keeps no cache that could be reset from here.", "warning")
+            return
+        if self.generating:
+            self.view.note("The KV cache is emptied when this reply is done. Esc stops the reply.")
+        self.host.reset()
+
+    def _model_ready(self, info: EngineInfo, load_s: float) -> None:
+        self.info, self.loading, self.load_s, self._model_sha256 = info, None, load_s, ""
+        self.metrics.engine_ready(info.backend, info.threads, info.ctx_size)
+        if info.path is not None:
+            self._spawn(self._find_hash(info.path))
+        self._reload_due = False
+        if self._tell_context:
+            self._tell_context = False
+            self._note_context(info.ctx_size)
+        self.view.show_state()
+        self.send_next()
+
+    async def _find_hash(self, path: Path) -> None:
+        """Which file it was, for the transcript; computed once for a file and remembered."""
+        with contextlib.suppress(OSError):  # a folder of files, or gone already: the name must do
+            digest = await asyncio.to_thread(self._model_hash, path)
+            if self.info is not None and self.info.path == path:
+                self._model_sha256 = digest or ""
+
+    def _note_context(self, size: int) -> None:
+        wanted = self.settings.ctx_size
+        most = "" if wanted in (None, size) else f", not {wanted:,}: this model has no more"
+        self.view.note(f"The context holds {size:,} tokens now{most}.")
+
+    # News from the engine.
+
+    async def take_news(self) -> bool:
+        """Take in what the host has to tell; False where that was nothing. Call it often: it also saves the
+        growing reply each second."""
+        async with self._news_turn:
+            items = self.host.drain()
+            await self._take(items)
+            await self._checkpoint()
+        return bool(items)
+
+    async def _take(self, items: list[news.News]) -> None:
+        """The text of one drain reaches the view in one piece."""
+        text: list[str] = []
+
+        def flush() -> None:
+            joined = "".join(text)
+            text.clear()
+            if joined and self.reply is not None:
+                self.view.add_text(self.reply.message.id, joined)
+
+        for item in items:
+            reply = self.reply
+            if not isinstance(item, news.ReplyEvent):
+                flush()
+                await self._take_other(item)
+            elif reply is not None and item.request_id == reply.request_id:
+                self.metrics.on_event(item.event)
+                self.view.show_event(item.event)
+                text.append(reply.take(item.event))
+                if isinstance(item.event, Finished):
+                    flush()
+                    await self._end_reply(reply.ended())
+            elif isinstance(item.event, Finished | PrefillProgress):
+                self.metrics.on_event(item.event)  # a reply that was left: the cache moved all the same
+        flush()
+
+    async def _take_other(self, item: news.News) -> None:
+        match item:
+            case news.Loading(progress):
+                self.metrics.loading(progress)
+            case news.MemoryMeasured(report):
+                self.metrics.memory(report)
+            case news.CacheReset():
+                self.metrics.cache_reset()
+                self.view.note("KV cache emptied. The next reply computes the whole conversation again.")
+            case news.ReplyFailed(request_id, text):
+                if self.reply is not None and request_id == self.reply.request_id:
+                    self.metrics.failed()
+                    await self._end_reply(self.reply.failed(text))
+            case news.EngineTrouble(text):
+                self.view.note(text, "error")
+            case news.EngineReady(info, load_s):
+                self._model_ready(info, load_s)
+            case news.LoadFailed(path, text):
+                self.info, self.loading = None, None
+                self.metrics.engine_gone()
+                self.view.show_state()
+                self.view.show_load_failure(path, text)
+
+    async def _end_reply(self, message: Message) -> None:
+        """The reply has its last state."""
+        if self.reply is not None:
+            self.logprobs[message.id] = self.reply.logprobs()
+            if len(self.logprobs) > LOGPROBS_KEPT:
+                del self.logprobs[next(iter(self.logprobs))]
+        self.reply = None
+        await self._keep(message)
+        self.view.show_state()
+        if not self.reload_if_due():
+            self.send_next()
+
+    async def _keep(self, message: Message) -> None:
+        """A reply's last state: in the tree, on disk, on the screen."""
+        self.conversation.update(message)
+        await self.saver.append(message)
+        self.view.update_message(message)
+
+    async def _checkpoint(self) -> None:
+        reply = self.reply
+        if reply is not None and reply.changed and self._clock() >= self._checkpoint_due:
+            self._checkpoint_due = self._clock() + CHECKPOINT_PERIOD_S
+            reply.changed = False
+            state = reply.state()
+            self.conversation.update(state)
+            await self.saver.checkpoint(state)
+
+    async def ask(self, question: Callable[[Any], Any]) -> Any:
+        """The answer of `question(engine)`, computed between two requests. LookupError without a model."""
+        return await asyncio.wrap_future(self.host.ask(question))

@@ -1,0 +1,30 @@
+"""Where a chat is kept: in the store, or in memory alone (`--no-save`)."""
+
+from __future__ import annotations
+
+from chat_app.chat.saver import ChatFile, MemoryTranscript
+from chat_app.store.transcripts import TranscriptStore
+
+
+class ChatFiles:
+    """Opens and makes chats. With `save` False nothing is written, and stored chats are read all the same."""
+
+    def __init__(self, store: TranscriptStore | None, *, save: bool) -> None:
+        self._store = store
+        self._save = save and store is not None
+
+    def new(self, model: str) -> ChatFile:
+        """An empty chat; it is on disk with its first message."""
+        if self._store is None or not self._save:
+            return MemoryTranscript()
+        return self._store.create(model=model)
+
+    def open(self, chat_id: str) -> ChatFile:
+        """A chat to go on with. Raises TranscriptError."""
+        if self._store is None:
+            raise LookupError("There are no stored chats here.")
+        if self._save:
+            return self._store.open(chat_id)
+        chat = MemoryTranscript()
+        chat.conversation.take_over(self._store.read(chat_id))
+        return chat

@@ -1,0 +1,52 @@
+"""What the controller asks of whoever shows a chat: a screen, a line of text, a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Protocol
+
+from chat_app.chat.conversation import Message
+from chat_app.engines.base import Prompt
+from llama_core.events import Event
+
+Severity = Literal["information", "warning", "error"]
+
+
+class ChatView(Protocol):
+    """Texts are from outside: the view makes them inert."""
+
+    def show_chat(self) -> None:
+        """Another chat or branch: draw `controller.path()` anew."""
+
+    def show_message(self, message: Message) -> None:
+        """A message at the end."""
+
+    def update_message(self, message: Message) -> None:
+        """A message shown before has another status, or is saved now."""
+
+    def add_text(self, message_id: str, text: str) -> None:
+        """The reply has grown."""
+
+    def show_event(self, event: Event) -> None:
+        """Each event of the reply under way, before its text is added."""
+
+    def show_queue(self, prompts: list[str]) -> None:
+        """Prompts that wait for the model or for the end of a reply, oldest first."""
+
+    def show_trouble(self, text: str | None) -> None:
+        """The disk fails, or (None) does so no more."""
+
+    def show_state(self) -> None:
+        """The model, or whether the engine is busy, changed."""
+
+    def show_load_failure(self, path: Path, text: str) -> None:
+        """A model could not be loaded: say why, and offer another."""
+
+    def note(self, text: str, severity: Severity = "information") -> None:
+        """A sentence for the user."""
+
+    def give_back(self, text: str) -> None:
+        """A prompt that was not sent."""
+
+    async def ask_overflow(self, prompt: Prompt) -> bool:
+        """The prompt does not fit: True to drop the oldest turns (`prompt.drop`), False to stop."""

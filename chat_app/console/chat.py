@@ -1,0 +1,168 @@
+"""A chat without a screen: the controller, driven from one thread, with a view that writes lines.
+
+Replies go to stdout, everything else to stderr. The engine computes on the same thread, a step whenever its
+news are asked for, so that a reader who takes the reply slowly also slows the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from chat_app.chat.controller import ChatController
+from chat_app.chat.conversation import Message
+from chat_app.chat.view import Severity
+from chat_app.config.paths import get_paths
+from chat_app.config.settings import Settings
+from chat_app.console.interrupt import stop_on_signals
+from chat_app.console.reply_writer import ReplyWriter
+from chat_app.console.streams import say
+from chat_app.engines.base import Engine, Prompt
+from chat_app.engines.host import EngineHost
+from chat_app.engines.runners import InlineRunner
+from chat_app.models.catalogue import known_sha256
+from chat_app.store.transcripts import TranscriptStore
+from llama_core.errors import ContextFullError
+from llama_core.events import Event
+
+T = TypeVar("T")
+
+REST_S = 0.001  # while nothing but the disk works
+
+
+def chat_named(*, resume: str | None, continue_latest: bool) -> str | None:
+    """The id of the chat to go on with: the one named by a part of its id, or the latest if there is one.
+
+    Raises TranscriptError when the named chat does not exist.
+    """
+    store = TranscriptStore(get_paths().chats)
+    if resume:
+        return store.find(resume)
+    latest = store.latest() if continue_latest else None
+    return latest.id if latest else None
+
+
+class LineView:
+    """A `ChatView` of lines. A prompt that does not fit loses its oldest turns without a question."""
+
+    def __init__(self, writer: ReplyWriter) -> None:
+        self.writer = writer
+        self.failed = False
+        self._trouble: str | None = None
+
+    def show_event(self, event: Event) -> None:
+        self.writer.write(event)
+
+    def update_message(self, message: Message) -> None:
+        if message.status == "failed":
+            self.failed = True
+            say(str(message.x.get("error") or "The reply failed."))
+
+    def show_trouble(self, text: str | None) -> None:
+        if text and text != self._trouble:
+            say(text)
+        self._trouble = text or self._trouble
+
+    def show_load_failure(self, path: Path, text: str) -> None:
+        self.note(text, "error")
+
+    def note(self, text: str, severity: Severity = "information") -> None:
+        self.failed = self.failed or severity == "error"
+        say(text)
+
+    async def ask_overflow(self, prompt: Prompt) -> bool:
+        if not prompt.drop and prompt.prompt_n >= prompt.limit:
+            raise ContextFullError(prompt.prompt_n + 1, prompt.limit)
+        return True
+
+    def show_chat(self) -> None: ...
+    def show_message(self, message: Message) -> None: ...
+    def add_text(self, message_id: str, text: str) -> None: ...
+    def show_queue(self, prompts: list[str]) -> None: ...
+    def show_state(self) -> None: ...
+    def give_back(self, text: str) -> None: ...
+
+
+class ConsoleChat:
+    """The present chat and its engine, which the caller closes. Use it in a `with` block."""
+
+    def __init__(self, settings: Settings, engine: Engine, path: Path, writer: ReplyWriter) -> None:
+        self.view = LineView(writer)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._runner = asyncio.Runner()
+        self._host = EngineHost(open_engine=lambda path, settings, on_progress: engine, runner=InlineRunner())
+        self.controller = ChatController(
+            self.view,
+            self._host,
+            settings,
+            TranscriptStore(get_paths().chats),
+            self._spawn,
+            model_hash=known_sha256,
+        )
+        writer.controller = self.controller
+        self._settle(self._load(path))
+
+    def __enter__(self) -> ConsoleChat:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.controller.save_now()
+        self._runner.close()
+
+    def open(self, chat_id: str | None) -> None:
+        """Go on with a stored chat, if one is named. Raises TranscriptError."""
+        if chat_id is not None:
+            self.run(self.controller.open_chat(chat_id))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something with the controller, and wait for all that follows from it."""
+        return self._settle(work)
+
+    async def reset(self) -> None:
+        """Empty the KV cache."""
+        self.controller.reset_cache()
+        await self.controller.take_news()
+
+    def answer(self, text: str, *, raw: bool = False) -> int:
+        """Write the reply to a prompt. Ctrl+C, SIGTERM and SIGHUP stop it and keep what is there.
+
+        Returns 0, 1 where there is no reply, or 128 + the signal. Raises OSError where stdout takes no more;
+        the reply is kept then too.
+        """
+        self.view.failed = False
+        with stop_on_signals(self._host.cancel) as flag:
+            self._settle(self._submit(text, raw=raw))
+        return flag.exit_code or int(self.view.failed)
+
+    async def _submit(self, text: str, *, raw: bool) -> None:
+        self.controller.submit(text, raw=raw)
+
+    async def _load(self, path: Path) -> None:
+        self.controller.load_model(path)
+
+    def _settle(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return self._runner.run(self._until_idle(work))
+        except BaseException:  # stdout is closed, a second Ctrl+C: the reply so far is kept, now
+            self._runner.run(self.controller.stop_and_save())
+            raise
+
+    async def _until_idle(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do `work`, taking in what the engine has to tell, until nothing is left to be done."""
+        first = asyncio.ensure_future(work)
+        self._tasks.add(first)
+        while self._tasks or not self.controller.idle or self.controller.loading is not None:
+            moved = await self.controller.take_news()
+            await asyncio.sleep(0 if moved else REST_S)
+            for task in [task for task in self._tasks if task.done()]:
+                self._tasks.discard(task)
+                task.result()
+        return first.result()
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        self._tasks.add(asyncio.ensure_future(work))

@@ -1,0 +1,175 @@
+"""What a chat asks of an engine. The local model is one; a server that speaks a protocol is another.
+
+An engine is used by one thread at a time and may block; `EngineHost` keeps it away from the screen. What an
+engine cannot do, its capabilities say beforehand, so that nobody asks in vain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from chat_app.config.settings import Settings
+    from llama_core.backends.base import MemoryReport
+    from llama_core.events import Event, LoadProgress
+    from llama_core.sampling_params import SamplingParams
+
+
+class NotCapableError(LookupError):
+    """The engine was asked for what its capabilities exclude; the message is a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do beyond answering.
+
+    tokens: it gives token ids and can be asked about them. logits: it computes the distribution after any
+    prompt, for the inspector. reset: it keeps keys and values that can be dropped. continues: it can go on
+    with a reply that has begun. raw: it takes a prompt without a chat template.
+    """
+
+    tokens: bool = True
+    logits: bool = True
+    reset: bool = True
+    continues: bool = True
+    raw: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """An engine as the screen describes it. `path` is None where no file of this machine is meant;
+    `has_template` False: a base model, plain completion."""
+
+    name: str
+    path: Path | None
+    backend: str
+    threads: int
+    ctx_size: int
+    file_bytes: int
+    has_template: bool
+    architecture: str = "llama"
+    tokenizer: str = ""
+    template: str = ""
+    capabilities: Capabilities = Capabilities()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a prompt. `ids` are the tokens that a reply was written with, where they are known: it is
+    sent again as it was, not split anew. `id` names the message it came from."""
+
+    role: str
+    content: str
+    ids: tuple[int, ...] = ()
+    id: str = ""
+
+    def to_message(self) -> dict[str, str]:
+        """The turn in OpenAI's form."""
+        return {"role": self.role, "content": self.content}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRequest:
+    """What shall be answered. continue_last: the last turn is a reply that goes on. raw: the last turn's text
+    is the whole prompt, and control tokens in it count."""
+
+    turns: tuple[Turn, ...]
+    params: SamplingParams
+    continue_last: bool = False
+    raw: bool = False
+
+    def without(self, drop: Sequence[int]) -> PromptRequest:
+        """The same without the turns at these places."""
+        return replace(self, turns=tuple(turn for at, turn in enumerate(self.turns) if at not in drop))
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A request made ready, once: `ids` are its tokens (None for an engine that keeps them to itself).
+
+    prompt_n tokens and reply_n for the reply are to fit into `limit`. Where they do not, `drop` holds the
+    places of the oldest turns without which they would; it is empty where nothing helps. `notes` are
+    sentences about what was done to the turns.
+    """
+
+    turns: tuple[Turn, ...]
+    ids: tuple[int, ...] | None
+    prompt_n: int = 0
+    reply_n: int = 0
+    limit: int = 0
+    fits: bool = True
+    drop: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+    shortened: bool = False  # turns were left out of it
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as people read it. raw: the bytes it stands for; empty for a control token."""
+
+    id: int
+    text: str
+    raw: bytes
+
+
+class TokenAccess(Protocol):
+    """The tokens of an engine that has them on this machine."""
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text in which nothing is a control token."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a reply's ids; control tokens are left out."""
+
+    def describe(self, ids: Sequence[int]) -> list[Token]:
+        """Each token by itself."""
+
+    def ends_reply(self, token_id: int) -> bool:
+        """Whether a reply ends at this token."""
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """(vocab_size,): the distribution after `ids`. Raises ContextFullError, NumericalError."""
+
+
+class Engine(Protocol):
+    """Answers prompts. Errors of `llama_core` and OSError are told to the user; others are faults."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def tokens(self) -> TokenAccess | None:
+        """None where `info.capabilities.tokens` is False."""
+
+    def prepare(self, request: PromptRequest) -> Prompt:
+        """Render and encode a request, once. Raises TemplateError, NotCapableError."""
+
+    def stream(
+        self, prompt: Prompt, params: SamplingParams, *, cancelled: Callable[[], bool]
+    ) -> Iterator[Event]:
+        """The events of one reply, Finished as the last. `cancelled` is asked between steps; a reply that is
+        cancelled ends with Finished("cancelled")."""
+
+    def reset(self) -> None:
+        """Forget keys and values; the next prompt is computed whole."""
+
+    def memory(self) -> MemoryReport | None:
+        """Where the bytes are, now; None where they are not on this machine."""
+
+    def close(self) -> None:
+        """Let everything go. May be called twice."""
+
+
+OnProgress = Callable[["LoadProgress"], None]
+OpenEngine = Callable[[Path, "Settings", OnProgress], Engine]
+
+
+def turns_of(messages: Sequence[Mapping[str, str]]) -> tuple[Turn, ...]:
+    """Messages in OpenAI's form as turns."""
+    return tuple(Turn(message["role"], message["content"]) for message in messages)

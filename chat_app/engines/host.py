@@ -1,0 +1,203 @@
+"""The sole owner of an engine: a queue of jobs for it, and a queue of its news.
+
+`load`, `reply`, `reset`, `ask` and `cancel` do not wait. What happens is appended to a queue, which costs the
+engine nothing, and taken with `drain`. Only what must not wait for the next tick of a timer (the first text,
+each chunk of a prompt, every end) also calls `wake`, on the engine's thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from chat_app.engines import news
+from chat_app.engines.base import Engine, OpenEngine, Prompt
+from chat_app.engines.local import open_local_engine
+from chat_app.engines.runners import Job, Runner, ThreadRunner
+from chat_app.text.errors import describe_error
+from llama_core.events import Finished, LoadProgress, PrefillProgress, TextDelta
+
+if TYPE_CHECKING:
+    from chat_app.config.settings import Settings
+    from llama_core.sampling_params import SamplingParams
+
+T = TypeVar("T")
+
+MEMORY_PERIOD_S = 1.0
+LOAD_NEWS_PERIOD_S = 0.03
+NO_MODEL = "No model is loaded."
+
+
+@dataclass(slots=True)
+class _Request:
+    id: int
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+class EngineHost:
+    """`close` it at the end: what runs is cancelled, and nobody waits for more than `timeout` seconds."""
+
+    def __init__(
+        self,
+        wake: Callable[[], object] = lambda: None,
+        open_engine: OpenEngine = open_local_engine,
+        *,
+        runner: Runner | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wake = wake
+        self._open = open_engine
+        self._runner = runner or ThreadRunner()
+        self._clock = clock
+        self._news: deque[news.News] = deque()
+        self._ids = itertools.count(1)
+        self._requests: dict[int, _Request] = {}
+        self._engine: Engine | None = None
+        self._memory_due = 0.0
+        self._closed = False
+
+    def load(self, path: Path, settings: Settings) -> None:
+        """Load `path` in place of the model there is. News: Loading..., then EngineReady or LoadFailed."""
+        self._submit(self._load(path, settings))
+
+    def reply(self, prompt: Prompt, params: SamplingParams) -> int:
+        """Answer a prompt; returns the request's id. Its events come as ReplyEvent, the last of which holds a
+        Finished, or it ends with a ReplyFailed."""
+        request = _Request(next(self._ids))
+        self._requests[request.id] = request
+        self._submit(self._reply(request, prompt, params))
+        return request.id
+
+    def cancel(self, request_id: int | None = None) -> None:
+        """Stop one request, or all. Each still ends with Finished("cancelled")."""
+        for request in list(self._requests.values()):
+            if request_id in (None, request.id):
+                request.cancelled.set()
+
+    def reset(self) -> None:
+        """Empty the KV cache, after what runs now. News: CacheReset."""
+        self._submit(self._reset())
+
+    def ask(self, question: Callable[[Engine], T]) -> Future[T]:
+        """The answer of `question(engine)`, computed between two requests where the engine runs.
+        The future raises LookupError where no model is loaded."""
+        future: Future[T] = Future()
+        self._submit(self._answer(question, future))
+        return future
+
+    def drain(self) -> list[news.News]:
+        """All news since the last call, in order."""
+        self._runner.step()
+        found: list[news.News] = []
+        while self._news:
+            found.append(self._news.popleft())
+        return found
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Cancel everything and let the engine go; gives up waiting after `timeout` seconds."""
+        self._closed = True
+        self.cancel()
+        self._runner.close(self._close_engine, timeout)
+
+    # Jobs: they run where the engine runs.
+
+    def _submit(self, job: Job) -> None:
+        self._runner.submit(self._guarded(job))
+
+    def _guarded(self, job: Job) -> Job:
+        try:
+            yield from job
+        except Exception as error:  # noqa: BLE001 - whatever a job did not expect: the next one runs
+            self._tell(news.EngineTrouble(describe_error(error)))
+
+    def _tell(self, item: news.News, *, wake: bool = True) -> None:
+        self._news.append(item)
+        if wake and not self._closed:
+            self._wake()
+
+    def _close_engine(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def _load(self, path: Path, settings: Settings) -> Job:
+        started = self._clock()
+        due, stage = started, ""
+
+        def on_progress(progress: LoadProgress) -> None:
+            nonlocal due, stage
+            now = self._clock()
+            if now >= due or progress.stage != stage or progress.done_bytes >= progress.total_bytes:
+                due, stage = now + LOAD_NEWS_PERIOD_S, progress.stage
+                self._tell(news.Loading(progress))
+
+        self._tell(news.Loading(None))
+        yield
+        try:
+            self._close_engine()  # the old model goes first: two at once may not fit into memory
+            self._engine = self._open(path, settings, on_progress)
+        except Exception as error:  # noqa: BLE001 - whatever a file can provoke belongs on the screen
+            self._tell(news.LoadFailed(path, describe_error(error)))
+            return
+        self._tell(news.EngineReady(self._engine.info, self._clock() - started))
+        self._measure_memory(force=True)
+
+    def _reply(self, request: _Request, prompt: Prompt, params: SamplingParams) -> Job:
+        finished = False
+        try:
+            if self._engine is None:
+                raise LookupError(NO_MODEL)
+            seen_text = False
+            for event in self._engine.stream(prompt, params, cancelled=request.cancelled.is_set):
+                if isinstance(event, Finished):
+                    finished = True
+                    self._runner.after_reply(event.timings)
+                first = isinstance(event, TextDelta) and not seen_text
+                seen_text = seen_text or first
+                urgent = first or finished or isinstance(event, PrefillProgress)
+                self._tell(news.ReplyEvent(request.id, event), wake=urgent)
+                self._measure_memory()
+                yield
+            if not finished:
+                raise RuntimeError("The engine's stream ended without its last record.")
+        except Exception as error:  # noqa: BLE001 - a failed reply is shown; the next one is answered
+            if not finished:
+                self._tell(news.ReplyFailed(request.id, describe_error(error)))
+        finally:
+            self._requests.pop(request.id, None)
+        self._measure_memory(force=True)
+
+    def _reset(self) -> Job:
+        if self._engine is not None:
+            self._engine.reset()
+            self._tell(news.CacheReset())
+            self._measure_memory(force=True)
+        yield from ()  # a job of one step
+
+    def _answer(self, question: Callable[[Engine], Any], future: Future[Any]) -> Job:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            if self._engine is None:
+                raise LookupError(NO_MODEL)
+            future.set_result(question(self._engine))
+        except Exception as error:  # noqa: BLE001 - it is the asker's, carried by the future
+            future.set_exception(error)
+        self._measure_memory(force=True)  # a question may have moved the cache
+        yield from ()  # a job of one step
+
+    def _measure_memory(self, *, force: bool = False) -> None:
+        now = self._clock()
+        if self._engine is None or (now < self._memory_due and not force):
+            return
+        self._memory_due = now + MEMORY_PERIOD_S
+        report = self._engine.memory()
+        if report is not None:
+            self._tell(news.MemoryMeasured(report), wake=force)

@@ -1,0 +1,79 @@
+"""What travels from an engine to whoever asked it: records in a queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chat_app.engines.base import EngineInfo
+from llama_core.events import Event, LoadProgress
+
+if TYPE_CHECKING:
+    from llama_core.backends.base import MemoryReport
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """Progress of a model's load; None before the first report."""
+
+    progress: LoadProgress | None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReady:
+    info: EngineInfo
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """No model is loaded now; `text` is a sentence for a person, not yet cleaned."""
+
+    path: Path
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyEvent:
+    """An event of the reply to request `request_id`."""
+
+    request_id: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyFailed:
+    """The reply ended with an error; the engine takes the next request at once."""
+
+    request_id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryMeasured:
+    report: MemoryReport
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReset:
+    """The KV cache was emptied."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTrouble:
+    """Something other than a reply or a load failed; the engine takes the next job."""
+
+    text: str
+
+
+News = (
+    Loading
+    | EngineReady
+    | LoadFailed
+    | ReplyEvent
+    | ReplyFailed
+    | MemoryMeasured
+    | CacheReset
+    | EngineTrouble
+)

@@ -1,0 +1,229 @@
+"""What the body of a chat completion or a completion asks for.
+
+Source: OpenAI's API reference; vLLM's names for what OpenAI does not have are taken too. What this engine
+cannot honour is refused by name, never silently left out. null asks for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from llama_core.sampling_params import SamplingParams
+
+ROLES = ("system", "developer", "user", "assistant")
+# OpenAI's default for completions; chats go on to the end of the context.
+COMPLETION_MAX_TOKENS = 16
+MAX_CHOICES = 128
+MAX_TOP_LOGPROBS = 20
+
+Kind = Literal["chat", "completion"]
+
+# Fields without influence on the tokens, and fields that are fine at the value that switches them off.
+_IGNORED = frozenset(
+    {"model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
+)
+_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "best_of": (1,),
+    "echo": (False,),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "response_format": ({"type": "text"},),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "suffix": ("",),
+    "modalities": (["text"],),
+}
+_PARAMETERS = frozenset(
+    {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stop", "max_tokens"}
+    | {"max_completion_tokens", "ignore_eos", "n", "stream", "stream_options", "logprobs", "top_logprobs"}
+)
+
+
+class BadRequest(ValueError):  # noqa: N818 - the request is bad, the service goes on
+    """A request that cannot be honoured. The text says why; `code` and `param` are OpenAI's words for it."""
+
+    def __init__(self, problem: str, code: str = "invalid_value", param: str | None = None) -> None:
+        self.code, self.param = code, param
+        super().__init__(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A request. `messages` for a chat, else `prompt`: a text, or token ids.
+
+    n: how many replies. top_n: how many alternatives of each token are told, None for no log-probabilities at
+    all. include_usage: whether a stream ends with the numbers of tokens.
+    """
+
+    params: SamplingParams
+    messages: tuple[Mapping[str, str], ...] | None
+    prompt: str | tuple[int, ...] | None
+    n: int = 1
+    stream: bool = False
+    include_usage: bool = False
+    top_n: int | None = None
+
+    @property
+    def kind(self) -> Kind:
+        return "completion" if self.messages is None else "chat"
+
+
+def parse_generation(kind: Kind, body: Mapping[str, Any]) -> Generation:
+    """The body of a request. Raises BadRequest."""
+    body = {name: value for name, value in body.items() if value is not None}
+    payload = "messages" if kind == "chat" else "prompt"
+    _check_fields(body, payload)
+    stream = _truth(body, "stream")
+    options = _stream_options(body, stream)
+    n = _number(body, "n", 1, int)
+    if not 1 <= n <= MAX_CHOICES:
+        raise BadRequest(f"body.n is {n}, expected 1 to {MAX_CHOICES}", param="body.n")
+    try:
+        params = _params(body, None if kind == "chat" else COMPLETION_MAX_TOKENS)
+    except BadRequest:
+        raise
+    except ValueError as error:  # a parameter out of its range
+        raise BadRequest(f"body: {error}", param="body") from None
+    chat = kind == "chat"
+    return Generation(
+        params=params,
+        messages=_messages(body.get("messages")) if chat else None,
+        prompt=None if chat else _prompt(body.get("prompt")),
+        n=n,
+        stream=stream,
+        include_usage=options,
+        top_n=_top_n(kind, body),
+    )
+
+
+def short(value: Any) -> str:
+    """A value of a request for a message: as JSON, and not without end."""
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def missing(param: str, value: Any) -> tuple[str, str]:
+    """(code, param) of a field that is not there, or is there as something else."""
+    return "missing_required_parameter" if value is None else "invalid_type", param
+
+
+def _check_fields(body: Mapping[str, Any], payload: str) -> None:
+    for name, value in body.items():
+        if name in _NEUTRAL:
+            if not any(value == neutral and type(value) is type(neutral) for neutral in _NEUTRAL[name]):
+                problem = f"body.{name} = {short(value)} is not supported"
+                raise BadRequest(problem, "unsupported_value", f"body.{name}")
+        elif name not in _IGNORED and name not in _PARAMETERS and name != payload:
+            raise BadRequest(f"body.{short(name)[1:-1]} is not supported", "unknown_parameter", "body")
+
+
+def _number(body: Mapping[str, Any], name: str, default: Any, kind: type = float) -> Any:
+    value = body.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
+        expected = "a whole number" if kind is int else "a number"
+        problem = f"body.{name} is {short(value)}, expected {expected}"
+        raise BadRequest(problem, "invalid_type", f"body.{name}")
+    try:
+        return kind(value)
+    except OverflowError:
+        problem = f"body.{name} is {short(value)}, which is out of range"
+        raise BadRequest(problem, param=f"body.{name}") from None
+
+
+def _truth(body: Mapping[str, Any], name: str) -> bool:
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise BadRequest(f"body.{name} is neither true nor false", "invalid_type", f"body.{name}")
+    return value
+
+
+def _stream_options(body: Mapping[str, Any], stream: bool) -> bool:
+    """Whether usage is asked for."""
+    options = body.get("stream_options")
+    if options is None:
+        return False
+    if not isinstance(options, dict) or not set(options) <= {"include_usage"}:
+        raise BadRequest("body.stream_options takes include_usage alone", param="body.stream_options")
+    if not stream:
+        raise BadRequest("body.stream_options needs stream", param="body.stream_options")
+    return _truth(options, "include_usage")
+
+
+def _top_n(kind: Kind, body: Mapping[str, Any]) -> int | None:
+    """How many alternatives are asked for. Chats say `logprobs` and `top_logprobs`, completions a number."""
+    if kind == "completion":
+        asked = body.get("logprobs")
+        top = None if asked is None or asked is False else _number(body, "logprobs", None, int)
+    else:
+        wanted = body.get("logprobs", False) != 0 and _truth(body, "logprobs")
+        top = _number(body, "top_logprobs", 0, int) if wanted else None
+        if top is None and _number(body, "top_logprobs", 0, int):
+            raise BadRequest("body.top_logprobs needs logprobs", param="body.top_logprobs")
+    if top is not None and not 0 <= top <= MAX_TOP_LOGPROBS:
+        name = "body.top_logprobs" if kind == "chat" else "body.logprobs"
+        raise BadRequest(f"{name} is {top}, expected 0 to {MAX_TOP_LOGPROBS}", param=name)
+    return top
+
+
+def _params(body: Mapping[str, Any], max_tokens: int | None) -> SamplingParams:
+    """OpenAI's defaults: temperature 1, everything else off."""
+    stop = body.get("stop")
+    stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
+    if not isinstance(stops, list) or not all(isinstance(text, str) for text in stops):
+        raise BadRequest("body.stop is neither a string nor a list of strings", "invalid_type", "body.stop")
+    limit = _number(body, "max_completion_tokens", _number(body, "max_tokens", max_tokens, int), int)
+    return SamplingParams(
+        temperature=_number(body, "temperature", 1.0),
+        top_p=_number(body, "top_p", 1.0),
+        top_k=max(0, _number(body, "top_k", 0, int)),  # -1 is vLLM's "off"
+        min_p=_number(body, "min_p", 0.0),
+        repeat_penalty=_number(body, "repetition_penalty", 1.0),
+        repeat_last_n=-1,
+        seed=_number(body, "seed", None, int),
+        max_tokens=limit,
+        stop=tuple(stops),
+        ignore_eos=_truth(body, "ignore_eos"),
+    )
+
+
+def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
+    if not isinstance(value, list) or not value:
+        raise BadRequest("body.messages is missing or empty", *missing("body.messages", value or None))
+    messages = []
+    for i, message in enumerate(value):
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            where = f"body.messages[{i}]"
+            raise BadRequest(f"{where} has no role of {', '.join(ROLES)}", param=where)
+        role = "system" if message["role"] == "developer" else message["role"]
+        messages.append({"role": role, "content": _content(message.get("content"), i)})
+    return tuple(messages)
+
+
+def _content(value: Any, i: int) -> str:
+    """Text, or a list of text parts joined."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        for part in value
+    ):
+        return "".join(part["text"] for part in value)
+    where = f"body.messages[{i}].content"
+    raise BadRequest(f"{where} is not text", "invalid_type", where)
+
+
+def _prompt(value: Any) -> str | tuple[int, ...]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        return value[0]
+    if isinstance(value, list) and value and all(type(token) is int for token in value):
+        return tuple(value)
+    problem = "body.prompt is neither a text nor a list of token ids (one prompt a request)"
+    raise BadRequest(problem, *missing("body.prompt", value))

@@ -1,0 +1,227 @@
+"""What an architecture is: the tensors of its files, and what one of its layers computes.
+
+Two kinds of records, both typed and frozen:
+
+    TensorSpec      one tensor: our name and shape, and where it stands in a foreign file
+    Description     the arithmetic from token ids to logits, layer by layer, from which both backends run
+
+A family's file builds both from a `ModelConfig`; nothing else in the engine compares an architecture's name.
+
+    x = embed_tokens[ids] * embedding_scale
+    for each layer:
+        x += residual_scale * after(attention(before(x)))       before, after: norms that stand there or not
+        x += residual_scale * after(feed_forward(before(x)))
+    logits = softcap(lm_head @ norm(x) * logit_scale)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from llama_core.config import ModelConfig, RopeScaling
+
+FileKind = Literal["gguf", "huggingface"]
+Activation = Literal["silu", "gelu_tanh", "clamped_swiglu"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor of a model.
+
+    name: ours, "layers.3.q_proj". shape: NumPy's order, rows are outputs. gguf, huggingface: the full names
+    in these formats; several specs with the same foreign name stand in that tensor one after the other, in
+    the order of the table (a fused qkv_proj, the experts of a layer). stacked: in GGUF they do so along a new
+    first axis. optional: the name of a group that a file has whole and in every layer, or not at all.
+    rotated_heads: the rows are so many heads that RoPE turns, for files that pair rows 2j and 2j + 1.
+    plus_one: Hugging Face's file holds the weight less 1.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    gguf: str
+    huggingface: str
+    stacked: bool = False
+    optional: str = ""
+    rotated_heads: int = 0
+    plus_one: bool = False
+
+    def foreign(self, kind: FileKind) -> str:
+        """The name in files of `kind`."""
+        return self.gguf if kind == "gguf" else self.huggingface
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary positions (arXiv:2104.09864): dimension j of a head is turned with dimension j + n_rotated / 2
+    by position * theta ** (-2 j / n_rotated), stretched by `scaling`; the rest of the head is left as it
+    is."""
+
+    theta: float
+    n_rotated: int
+    scaling: RopeScaling | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryTemperature:
+    """Queries at position p are multiplied by 1 + beta * log(1 + floor(p / length)) (Llama 4, Ministral
+    3)."""
+
+    beta: float
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Causal attention with grouped queries.
+
+    scale: on the scores. window: positions that a token sees, its own included; 0: all before it. rope: None
+    for a layer without positions. softcap: scores become softcap * tanh(score / softcap); 0: they do not.
+    sinks: a learnt logit for each head joins the softmax and takes no value. bias: on q, k and v. qk_norm:
+    an RMS norm of q and k, over each head or over all heads together. norm_after_rope: it follows RoPE.
+    """
+
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    scale: float
+    window: int = 0
+    rope: Rope | None = None
+    softcap: float = 0.0
+    sinks: bool = False
+    bias: bool = False
+    qk_norm: Literal["", "head", "width"] = ""
+    norm_after_rope: bool = False
+    temperature: QueryTemperature | None = None
+
+    @property
+    def q_dim(self) -> int:
+        """Columns of all query heads together."""
+        return self.n_heads * self.head_dim
+
+    @property
+    def kv_dim(self) -> int:
+        """Columns of all key (or value) heads together."""
+        return self.n_kv_heads * self.head_dim
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """A router chooses n_used of n feed-forwards for each token; their outputs are summed by its weights.
+
+    weights: "softmax" over all experts, of which those of the chosen are taken; "normalised": these divided
+    by their sum, which is the softmax over the chosen alone. bias: the router has one, and so has each
+    expert.
+    """
+
+    n: int
+    n_used: int
+    weights: Literal["softmax", "normalised"]
+    bias: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FeedForward:
+    """down_proj(activation(gate_proj(x)) * up_proj(x)), once or by experts.
+
+    clamped_swiglu: (up + 1) * gate * sigmoid(1.702 * gate), gate at most 7, up from -7 to 7 (gpt-oss).
+    """
+
+    hidden_dim: int
+    activation: Activation = "silu"
+    experts: Experts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Two sub-layers, each added to the residual stream. norm_before, norm_after: an RMS norm stands before
+    each sub-layer, and after each (before the sum)."""
+
+    attention: Attention
+    feed_forward: FeedForward
+    norm_before: bool = True
+    norm_after: bool = False
+    residual_scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A whole model. logit_scale is a factor, applied before the soft cap (0: none)."""
+
+    layers: tuple[Layer, ...]
+    norm_eps: float
+    embedding_scale: float = 1.0
+    logit_scale: float = 1.0
+    logit_softcap: float = 0.0
+
+
+class Keys(Protocol):
+    """Typed look-ups in a file's own settings: GGUF's metadata below the architecture's prefix, or
+    config.json.
+
+    Each raises `ModelFormatError` that names the key, where the value has another type or is missing and
+    there is no default.
+    """
+
+    def has(self, key: str) -> bool: ...
+    def integer(self, key: str, default: int | None = None) -> int: ...
+    def number(self, key: str, default: float | None = None) -> float: ...
+    def boolean(self, key: str, default: bool) -> bool: ...
+    def text(self, key: str, default: str | None = None) -> str: ...
+    def items(self, key: str) -> list[Any]:
+        """A list of numbers, truths or strings."""
+
+    def error(self, key: str, problem: str) -> Exception:
+        """The error that says what is wrong with a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A number of `ModelConfig` that stands under a name of its own in each format ("" where it has none)."""
+
+    field: str
+    gguf: str = ""
+    huggingface: str = ""
+    whole: bool = False  # a whole number
+
+    def read(self, keys: Keys, name: str) -> float:
+        """The number under one of its names."""
+        return keys.integer(name) if self.whole else keys.number(name)
+
+
+# What a family reads beyond numbers of one key each: fields of ModelConfig from the file's settings and from
+# the fields known so far.
+Extra = Callable[[Keys, Mapping[str, Any]], Mapping[str, Any]]
+
+
+def nothing(_keys: Keys, _fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """No further fields."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A family, or a member of one.
+
+    name: what `ModelConfig.architecture` says. gguf, huggingface: its `general.architecture`s and
+    `model_type`s. interleaved: formats whose q and k pair rows 2j and 2j + 1 in RoPE. keys: its numbers
+    beyond those that all families share; from_gguf, from_huggingface and to_gguf: what it reads and writes
+    beyond these. gguf_name: the `general.architecture` to write, by default the first of `gguf`. activations:
+    names that config.json may give to the one it has, the usual one first. ties_embeddings: whether it does
+    so where config.json does not say.
+    """
+
+    name: str
+    gguf: tuple[str, ...]
+    huggingface: tuple[str, ...]
+    describe: Callable[[ModelConfig], Description]
+    tensors: Callable[[ModelConfig], Iterable[TensorSpec]]
+    interleaved: frozenset[FileKind] = frozenset()
+    keys: tuple[Key, ...] = ()
+    from_gguf: Extra = nothing
+    from_huggingface: Extra = nothing
+    to_gguf: Callable[[ModelConfig], Mapping[str, Any]] = lambda _config: {}
+    gguf_name: Callable[[ModelConfig], str] | None = None
+    activations: tuple[str, ...] = ("silu", "swish")
+    ties_embeddings: bool = False

@@ -1,0 +1,186 @@
+"""What attention is made of, whoever does it: one head's key and value into the cache, queries made ready,
+one block of positions attended to, results merged.
+
+A row is one query head of one token. Rows that share a key-value head are computed together, as many at
+once as there are registers for; blocks of 64 positions and their merge are drawn in `kernels/attention.py`.
+hd is head_dim.
+"""
+
+from __future__ import annotations
+
+from llama_core.backends.jit.control.records import (
+    TOKEN_BYTES,
+    Attention,
+    Plan,
+    Token,
+    Worker,
+    rope_at,
+    token_at,
+)
+from llama_core.backends.jit.kernels.attention import attend, merge
+from llama_core.backends.jit.kernels.kv_store import interleave, store_f16, store_q8
+from llama_core.backends.jit.kernels.primitives import store_int32
+from llama_core.backends.jit.kernels.vector import copy_row, rms_norm, rotate, scale_row
+from llama_core.backends.jit.layout import BLOCK_POSITIONS as BLOCK
+from llama_core.backends.jit.layout import KV_KINDS
+from llama_core.backends.jit.layout import PARTIAL_HEAD_BYTES as HEAD_BYTES
+
+KV_F16, KV_Q8 = KV_KINDS["f16"].code, KV_KINDS["q8"].code
+
+
+def token_of(plan: Plan, index: int) -> Token:
+    """The step's token number `index`."""
+    return token_at(plan.step.tokens + index * TOKEN_BYTES)
+
+
+def append(plan: Plan, worker: Worker, attention: Attention, kv_head: int, index: int) -> None:
+    """A token's key, (hd,) float32, normed and rotated, and its value, (hd,), of one head into the cache."""
+    model, token = plan.model, token_of(plan, index)
+    head_dim, n_kv_heads = model.head_dim, model.n_kv_heads
+    row = model.qkv.at + index * model.qkv.stride
+    key = row + (model.group * n_kv_heads + kv_head) * head_dim * 4
+    value = key + n_kv_heads * head_dim * 4
+    own = worker.head
+    norm_and_rotate(plan, attention, key, own, attention.k_norm, token.position)
+    place = token.position % BLOCK
+    at = block_at(plan, attention, token, kv_head, token.position // BLOCK)
+    keys, values = token.keys + at, token.values + at
+    if model.kv_kind == KV_Q8:
+        scales = BLOCK * head_dim + place * 4
+        store_q8(own, keys + place, head_dim, BLOCK, keys + scales)
+        store_q8(value, values + place * head_dim, head_dim, 1, values + scales)
+    elif model.kv_kind == KV_F16:
+        store_f16(own, keys + place * 2, head_dim, BLOCK * 2)
+        store_f16(value, values + place * head_dim * 2, head_dim, 2)
+    else:
+        interleave(own, keys + place * 4, head_dim, BLOCK * 4)
+        copy_row(values + place * head_dim * 4, value, head_dim)
+
+
+def norm_and_rotate(plan: Plan, attention: Attention, head: int, out: int, norm: int, position: int) -> None:
+    """out = a head, (hd,) float32, normed where the model does that, rotated by its position."""
+    head_dim = plan.model.head_dim
+    copy_row(out, head, head_dim)
+    if norm:
+        padded = (head_dim + 31) // 32 * 32
+        for i in range(head_dim, padded):
+            store_int32(out + 4 * i, 0)
+        rms_norm(out, norm, out, padded, plan.model.head_numbers)
+    rope = rope_at(attention.rope)
+    at = position * rope.half * 4
+    rotate(out, rope.cos + at, rope.sin + at, rope.half)
+
+
+def block_at(plan: Plan, attention: Attention, token: Token, kv_head: int, block: int) -> int:
+    """Where a layer's and head's block of positions begins among its token's cached keys, or values."""
+    heads_before = attention.layer * plan.model.n_kv_heads + kv_head
+    return heads_before * token.head_bytes + block * plan.model.kv_block_bytes
+
+
+def first_block_of(plan: Plan, attention: Attention, index: int) -> int:
+    """The first block in which a token sees anything."""
+    return max(0, token_of(plan, index).position - attention.window + 1) // BLOCK
+
+
+def gather_queries(
+    plan: Plan, worker: Worker, attention: Attention, kv_head: int, first: int, n_tokens: int
+) -> None:
+    """Norm, rotate and scale the rows of some tokens, and interleave them in groups as `attend` takes them:
+    worker.queries, (hd, rows of the group) float32, group by group."""
+    model = plan.model
+    group, head_dim = model.group, model.head_dim
+    rows = n_tokens * group
+    start = 0
+    size = row_group(rows)
+    for row in range(rows):
+        if row == start + size:
+            start = row
+            size = row_group(rows - start)
+        index = first + row // group
+        head = kv_head * group + row % group
+        query = model.qkv.at + index * model.qkv.stride + head * head_dim * 4
+        position = token_of(plan, index).position
+        norm_and_rotate(plan, attention, query, worker.head, attention.q_norm, position)
+        scale_row(worker.head, head_dim, model.query_scale)
+        out = worker.queries + start * head_dim * 4 + (row - start) * 4
+        interleave(worker.head, out, head_dim, size * 4)
+
+
+def attend_rows(
+    plan: Plan,
+    worker: Worker,
+    attention: Attention,
+    kv_head: int,
+    block: int,
+    first: int,
+    n_tokens: int,
+    out: int,
+) -> None:
+    """One block for the gathered rows of `n_tokens` tokens from `first` on; a partial per row to `out`."""
+    model = plan.model
+    group, head_dim = model.group, model.head_dim
+    begin = block * BLOCK
+    rows = n_tokens * group
+    for row in range(rows):
+        position = token_of(plan, first + row // group).position
+        store_int32(worker.limits + row * 4, min(BLOCK, max(0, position + 1 - begin)))
+        store_int32(worker.lows + row * 4, min(BLOCK, max(0, position + 1 - attention.window - begin)))
+    held = min(BLOCK, token_of(plan, first + n_tokens - 1).position + 1 - begin)
+    token = token_of(plan, first)
+    at = block_at(plan, attention, token, kv_head, block)
+    keys, values = token.keys + at, token.values + at
+    # A full block is followed by another, which the same thread probably takes next. Where the core fetches
+    # weights better alone, so it does these; blocks of 8 bits are too short for it to notice.
+    asks = held == BLOCK and (plan.step.prefetch_bytes != 0 or model.kv_kind == KV_Q8)
+    ahead = model.kv_block_bytes if asks else 0
+    start = 0
+    while start < rows:
+        size = row_group(rows - start)
+        attend(
+            model.kv_kind,
+            size,
+            worker.queries + start * head_dim * 4,
+            keys,
+            values,
+            head_dim,
+            held,
+            ahead,
+            worker.limits + start * 4,
+            worker.lows + start * 4,
+            worker.scores,
+            out + start * partial_bytes(plan),
+            partial_bytes(plan),
+        )
+        start += size
+
+
+def merge_rows(
+    plan: Plan, attention: Attention, first: int, n_tokens: int, block: int, totals: int, results: int
+) -> None:
+    """Add a block's results of all rows of some tokens to their totals."""
+    group, size = plan.model.group, partial_bytes(plan)
+    for token in range(n_tokens):
+        for head in range(group):
+            at = (token * group + head) * size
+            merge_block(plan, attention, first + token, block, totals + at, results + at)
+
+
+def merge_block(plan: Plan, attention: Attention, index: int, block: int, total: int, result: int) -> None:
+    """Add a block's result to a row's total; the row's first block is the total."""
+    begin = first_block_of(plan, attention, index)
+    if block == begin:
+        copy_row(total, result, partial_bytes(plan) // 4)
+    elif begin < block <= token_of(plan, index).position // BLOCK:
+        merge(total, result, plan.model.head_dim)
+
+
+def row_group(rows: int) -> int:
+    """How many rows to attend with at once: one of layout.ROW_COUNTS."""
+    if rows >= 8:
+        return 8
+    return 4 if rows >= 4 else rows
+
+
+def partial_bytes(plan: Plan) -> int:
+    """Bytes of one row's result."""
+    return HEAD_BYTES + plan.model.head_dim * 4

@@ -1,0 +1,237 @@
+"""The records that a step reads and that Python writes (see `record.py`), from the whole to the parts.
+
+Plan    the threads, and two parts:
+  Model   what is fixed when a model is loaded
+  Step    what changes from step to step: tokens, and which phases to run
+Worker  a thread's own memory
+
+Phase   one line of the table that a step runs; `program.py` makes it from the model's operations:
+  Operation   Product (rows times a Matrix) or Attention (of one layer, with its Rope)
+
+Token, Tile, Span, Run   how the step's tokens are cut
+Shared  what threads agree by
+"""
+
+from __future__ import annotations
+
+from llama_core.backends.jit.record import Part, Pointer, Record, Word
+from llama_core.choices import MAX_THREADS
+
+LINE = 64  # bytes of a cache line
+PANELS_AT_ONCE = 8  # of a matrix, for all tiles of a step, one after the other; even, for gates and ups
+
+# What an operation is.
+PRODUCT, APPEND, ATTEND = range(3)
+# How threads share one out (`phases.py` says what each does).
+PREPARE, MULTIPLY, APPEND_TOKENS, ATTEND_BLOCKS, ATTEND_SPANS, RUN_TOKENS = range(6)
+
+
+class Shared(Record, spacing=LINE):
+    """What threads agree by. Each word has a cache line of its own, so that they do not slow each other down.
+    Behind it: a line per thread that says whether it sleeps, and a line per thread with its cursor."""
+
+    current = Word("the phase that is open")
+    done = Word("items of it that are finished")
+    end = Word("the phase after the step's last")
+    alone = Word("1: helpers keep out (see `schedule.wait`)")
+    stop = Word("1: helpers return")
+
+
+CURRENT, DONE, END = Shared.current.offset, Shared.done.offset, Shared.end.offset
+ALONE, STOP = Shared.alone.offset, Shared.stop.offset
+SLEEPING = Shared.nbytes  # per thread: 1 while it sleeps
+CURSORS = SLEEPING + LINE * MAX_THREADS  # per thread: phase << 24 | next item of its share
+SHARED_BYTES = CURSORS + LINE * MAX_THREADS
+
+
+class Rows(Record):
+    """A buffer of float32 with one row per token."""
+
+    at = Word("address of row 0")
+    stride = Word("bytes from one row to the next")
+
+
+class Panel(Record):
+    """One panel of a packed matrix."""
+
+    kind = Word("PackedKind.code")
+    weights = Word("address of its blocks")
+    alike = Word("panels from it on that are of this kind and follow each other in memory")
+
+
+class Matrix(Record):
+    """One packed matrix (drawn in `layout.py`)."""
+
+    panels = Word("panels of 16 rows")
+    blocks = Word("blocks of 32 columns in a panel")
+    records = Word("address of a Panel for each")
+
+
+class Product(Record):
+    """out = input @ matrix.T + bias, or out += that, for every row of a step."""
+
+    source = Part(Rows, "the input's rows")
+    norm = Word("address of the RMSNorm weights that the input is multiplied by, float32; 0: no norm")
+    width = Word("numbers of an input row, padded to 32")
+    numbers = Word("address of three float32: 1 / width, eps of the norm, outlier threshold squared")
+    heads_of = Word("address of the Attention whose output is the input, 0 for none: a small step merges it")
+    of_logits = Word("1: the rows are those of Step.logit_rows, not all tokens")
+    matrix = Part(Matrix, "the weights")
+    bias = Word("address of a float32 per row of the matrix, padded to 32; 0: no bias")
+    out = Part(Rows, "the results' rows")
+    adds = Word("1: out += (the residual stream)")
+    gated = Word("1: panels of gates and ups in turn, and out = silu(gate) * up")
+
+
+class Rope(Record):
+    """Rotary angles: rows of `half` float32, one per position."""
+
+    half = Word("half the rotated dimensions of a head")
+    cos = Word("address")
+    sin = Word("address")
+
+
+class Attention(Record):
+    """The attention of one layer."""
+
+    layer = Word("number of the layer, which says where its keys and values are")
+    window = Word("positions that a token sees, its own included; huge where attention is full")
+    rope = Word("address of its Rope")
+    q_norm = Word("address of the weights of the queries' norm, (head_dim,) float32; 0: none")
+    k_norm = Word("the same for the keys")
+
+
+class Operation(Record):
+    """What a layer consists of, for a thread that takes tokens through it by itself."""
+
+    kind = Word("PRODUCT, APPEND or ATTEND")
+    operand = Word("address of its Product or Attention")
+
+
+class Phase(Record):
+    """Something that all threads do together, item by item, before they go on to the next."""
+
+    kind = Word("how it is shared out: PREPARE, MULTIPLY, ...")
+    operand = Word("address of its Product or Attention; RUN_TOKENS: of the first Operation")
+    n_operations = Word("RUN_TOKENS: how many follow each other")
+    finishes = Word("1: RUN_TOKENS of the model's last operations: tokens before Step.unfinished are left")
+    least = Word("items that a thread takes at least, in a step of one token")
+    fetches = Word(
+        "address of the Product whose weights a step of one token asks for while it waits; 0: none"
+    )
+
+
+class Model(Record):
+    """What is fixed when a model is loaded. hd: head_dim."""
+
+    n_kv_heads = Word("key-value heads")
+    group = Word("query heads per key-value head")
+    head_dim = Word("numbers of a head")
+    head_numbers = Word("address of two float32: 1 / hd, eps of the norms of queries and keys")
+    query_scale = Word("address of the float32 that queries are multiplied by")
+    kv_kind = Word("how the cache keeps its numbers: KvKind.code")
+    kv_block_bytes = Word("bytes of the keys (or values) of 64 positions of one head")
+    qkv = Part(Rows, "queries, keys, values of all heads, side by side")
+    attended = Part(Rows, "the heads' outputs, in large steps")
+    activations = Word("address of packed activations that threads share")
+    partials = Word("address of attention's results in a small step: by key-value head, block and row")
+    folded = Word("address of a word per key-value head: how many of its blocks the first results stand for")
+
+
+class Step(Record):
+    """What changes from step to step."""
+
+    first_number = Word("number of the first phase, counted through all steps ever run")
+    phases = Word("address of the first Phase")
+    n_phases = Word("how many follow each other")
+    n_tokens = Word("tokens")
+    is_small = Word("1: few tokens of one sequence, for which every thread prepares its input itself")
+    prefetch_bytes = Word("how far ahead weights are asked for")
+    tokens = Word("address of a Token for each")
+    tiles = Word("address of a Tile for each token")
+    n_logits = Word("rows of logits")
+    logit_rows = Word("address of a word per row of logits: the token it belongs to")
+    logit_tiles = Word("address of a Tile for each row of logits")
+    spans = Word("address of the Spans of a large step")
+    n_spans = Word("how many")
+    runs = Word("address of the Runs of a step of many tokens")
+    n_runs = Word("how many; 0 in other steps")
+    unfinished = Word(
+        "tokens, from the first on, that the last operations leave: nobody asks for their logits"
+    )
+
+
+class Plan(Record):
+    """What every thread is told, by its address."""
+
+    model = Part(Model, "the model")
+    step = Part(Step, "the step")
+    n_threads = Word("threads, the caller's included")
+    shared = Word("address of Shared")
+    workers = Word("address of thread 0's Worker")
+    worker_stride = Word("bytes from one thread's Worker to the next")
+    give_way = Word("address of the C function `int f(void *)` that gives the core away")
+    sleep = Word("of the one that waits for a wake-up, with the thread's word of sleep_arguments")
+    wake = Word("of the one that wakes it")
+    sleep_arguments = Word("address of a word per thread")
+
+
+class Worker(Record):
+    """A thread's own memory: addresses, and what it knows of the phase it is in."""
+
+    thread = Word("number of the thread")
+    row = Word("one row of an input, float32")
+    heads = Word("one token's heads, float32")
+    head = Word("one head, float32")
+    activations = Word("packed activations")
+    pairs = Word("gates and ups of some panels, float32")
+    queries = Word("interleaved query rows")
+    scores = Word("scores of one block of positions")
+    limits = Word("int32 per query row: attention sees positions of a block before this one")
+    lows = Word("int32 per query row: and from this one on")
+    results = Word("attention's results of one block, a row each")
+    totals = Word("merged results, a row each")
+    is_prepared = Word("1: the rows of this phase's product are packed in `activations`")
+    gathered = Word("key-value head whose queries are gathered in `queries`; -1: none")
+    foldable = Word("item of ATTEND_BLOCKS whose result may be merged into its head's first; -1: none")
+
+
+class Token(Record):
+    """A token of the step."""
+
+    position = Word("its position in its sequence")
+    keys = Word("address of its cache's keys")
+    values = Word("address of its cache's values")
+    head_bytes = Word("bytes of the keys (or values) of one head in one layer")
+
+
+class Tile(Record):
+    """The tile of packed activations in which a row lies."""
+
+    first = Word("the tile's first row")
+    size = Word("its rows")
+
+
+class Span(Record):
+    """Tokens of one sequence that attention takes together."""
+
+    first = Word("the first token")
+    n_tokens = Word("tokens")
+
+
+class Run(Record):
+    """Tokens that one thread takes through many operations by itself."""
+
+    first = Word("the first token")
+    n_tokens = Word("tokens")
+    first_span = Word("the first of its spans")
+    n_spans = Word("spans")
+
+
+product_at, attention_at, rope_at = Pointer(Product), Pointer(Attention), Pointer(Rope)
+phase_at, operation_at, worker_at = Pointer(Phase), Pointer(Operation), Pointer(Worker)
+token_at, tile_at, span_at, run_at = Pointer(Token), Pointer(Tile), Pointer(Span), Pointer(Run)
+panel_at = Pointer(Panel)
+PHASE_BYTES, OPERATION_BYTES, TOKEN_BYTES = Phase.nbytes, Operation.nbytes, Token.nbytes
+PANEL_BYTES = Panel.nbytes
+TILE_BYTES, SPAN_BYTES, RUN_BYTES = Tile.nbytes, Span.nbytes, Run.nbytes

@@ -1,0 +1,86 @@
+"""Typed look-ups in a GGUF file's metadata."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llama_core.errors import ModelFormatError, UnsupportedModelError
+from llama_core.loaders.cursor import quoted
+
+
+class Metadata:
+    """Look-ups below a prefix; each failure names the key.
+
+    asked: the keys, prefix and all, that were looked up so far, so that a reader can tell which it left out.
+    """
+
+    def __init__(self, path: Path, values: Mapping[str, Any], prefix: str = "") -> None:
+        self.path = path
+        self.values = values
+        self.prefix = prefix
+        self.asked: set[str] = set()
+
+    def error(self, key: str, problem: str) -> ModelFormatError:
+        return ModelFormatError(self.path, f"metadata key {quoted(self.prefix + key)}", problem)
+
+    def unsupported(self, key: str, problem: str) -> UnsupportedModelError:
+        return UnsupportedModelError(self.path, f"metadata key {quoted(self.prefix + key)}", problem)
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self._get(key, default)
+        if not isinstance(value, str):
+            raise self.error(key, "is no string")
+        return value
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.error(key, f"is {quoted(str(value))}, expected a whole number")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise self.error(key, f"is {quoted(str(value))}, expected a finite number")
+        return float(value)
+
+    def boolean(self, key: str, default: bool) -> bool:
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, f"is {quoted(str(value))}, expected true or false")
+        return value
+
+    def items(self, key: str) -> list[Any]:
+        """The array under `key`."""
+        self.asked.add(self.prefix + key)
+        value = self.values.get(self.prefix + key)
+        if not isinstance(value, np.ndarray | list):
+            raise self.error(key, "is no array")
+        return list(value.tolist() if isinstance(value, np.ndarray) else value)
+
+    def is_array(self, key: str) -> bool:
+        """Whether the key is there and has a value for each layer."""
+        return isinstance(self.values.get(self.prefix + key), np.ndarray | list)
+
+    def has(self, key: str) -> bool:
+        self.asked.add(self.prefix + key)
+        return self.prefix + key in self.values
+
+    def _get(self, key: str, default: Any) -> Any:
+        self.asked.add(self.prefix + key)
+        value = self.values.get(self.prefix + key, default)
+        if value is None:
+            raise self.error(key, "is missing")
+        if isinstance(value, np.ndarray) and value.size and (value == value[0]).all():
+            # Some files give a number for each layer; one number for all is what this engine runs.
+            return value[0].item()
+        if isinstance(value, np.ndarray) and value.size:
+            raise self.unsupported(
+                key, "differs from layer to layer; models whose layers are alike would work"
+            )
+        return value

@@ -1,0 +1,151 @@
+"""A foreign file's tensors to ours: names, tensors that stand in one another, the order of RoPE's rows, and
+the check of every shape against the config. What a family's files look like, `architectures` says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.architectures import architecture_of, tensor_specs
+from llama_core.architectures.base import FileKind, TensorSpec
+from llama_core.checkpoint import Tensor
+from llama_core.config import ModelConfig
+from llama_core.errors import ModelFormatError, UnsupportedModelError
+from llama_core.loaders.cursor import quoted
+
+# Of a tensor of a family: the specs of ours that stand in it, one after the other.
+Places = dict[str, list[TensorSpec]]
+
+
+def places(kind: FileKind, specs: Iterable[TensorSpec]) -> Places:
+    """Foreign name -> specs. Tensors that files of `kind` do not have are left out."""
+    found: Places = {}
+    for spec in specs:
+        if name := spec.foreign(kind):
+            found.setdefault(name, []).append(spec)
+    return found
+
+
+def translate(
+    path: Path,
+    config: ModelConfig,
+    kind: FileKind,
+    theirs: Mapping[str, Tensor],
+    *,
+    ignored: tuple[str, ...] = (),
+    interleaved: bool | None = None,
+) -> dict[str, Tensor]:
+    """A file's tensors under our names, each held against the config, rows in our order.
+
+    theirs: by foreign name. ignored: ends of the names of tensors that say nothing. interleaved: whether RoPE
+    pairs rows 2j and 2j + 1 in this file; by default as the family says. Errors as `check_tensors`.
+    """
+    by_name = places(kind, architecture_of(config).tensors(config))
+    ours: dict[str, Tensor] = {}
+    for name, tensor in theirs.items():
+        specs = by_name.get(name)
+        if specs is not None:
+            ours |= _parts(path, tensor, specs)
+        elif not name.endswith(ignored):
+            refuse_tensor(path, name, config)
+    check_tensors(path, config, ours)
+    if kind == "huggingface":
+        ours = _with_offsets(ours, config)
+    if interleaved is None:
+        interleaved = kind in architecture_of(config).interleaved
+    return in_our_row_order(ours, config) if interleaved else ours
+
+
+def _parts(path: Path, tensor: Tensor, specs: Sequence[TensorSpec]) -> dict[str, Tensor]:
+    """Our tensors that stand in a foreign one: views of its rows (of its numbers, where it is one row)."""
+    if len(specs) == 1:
+        return {specs[0].name: tensor}
+    columns, total = specs[0].shape[-1], sum(prod(spec.shape) for spec in specs)
+    in_one_row = len(tensor.shape) == 1
+    if prod(tensor.shape) != total or (not in_one_row and tensor.shape[-1] != columns):
+        raise ModelFormatError(
+            path,
+            f"tensor {quoted(tensor.name)}",
+            f"has shape {tensor.shape}, the config asks for {total // columns} rows of {columns}",
+        )
+    parts, start = {}, 0
+    for spec in specs:
+        if in_one_row:  # vectors: no format of blocks
+            stop = start + spec.shape[0] * tensor.fmt.block_bytes
+            raw = tensor.raw[:, start:stop]
+        else:
+            stop = start + prod(spec.shape[:-1])
+            raw = tensor.raw[start:stop]
+        parts[spec.name] = Tensor(tensor.name, spec.shape, tensor.fmt, raw)
+        start = stop
+    return parts
+
+
+def _with_offsets(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Weights that the file holds less 1 as they are."""
+    offsets = {spec.name: 1.0 for spec in tensor_specs(config, tensors) if spec.plus_one}
+    return {name: replace(tensor, offset=offsets.get(name, 0.0)) for name, tensor in tensors.items()}
+
+
+def check_tensors(path: Path, config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Hold every tensor against the config once, so that nothing behind the loader has to.
+
+    Raises ModelFormatError for a missing tensor or a wrong shape, UnsupportedModelError for a tensor that
+    this engine would silently leave out of the computation.
+    """
+    wanted = {spec.name: spec.shape for spec in tensor_specs(config, tensors)}
+    for name, shape in wanted.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            raise ModelFormatError(path, f"tensor {name}", f"is missing; the config asks for shape {shape}")
+        if tensor.shape != shape:
+            raise ModelFormatError(
+                path,
+                f"tensor {quoted(tensor.name)}",
+                f"has shape {tensor.shape}, the config asks for {shape}",
+            )
+    for name, tensor in tensors.items():
+        if name not in wanted:
+            refuse_tensor(path, tensor.name, config)
+
+
+def refuse_tensor(path: Path, name: str, config: ModelConfig) -> None:
+    """Raise UnsupportedModelError for a tensor that has no place in the model."""
+    raise UnsupportedModelError(
+        path,
+        f"tensor {quoted(name)}",
+        f"has no place in a {config.architecture} model as this engine runs it",
+    )
+
+
+def interleaved_rows(n_heads: int, head_dim: int, n_rotated: int) -> NDArray[np.intp]:
+    """Where our rows stand in a file whose RoPE pairs rows 2j and 2j + 1 of a head.
+
+    Ours pairs j with j + n_rotated / 2, so our row j of a head is the file's 2j, our j + n_rotated / 2 the
+    file's 2j + 1; rows beyond `n_rotated` are not rotated and stay. q and k are permuted alike, which leaves
+    their dot product as it is. Returns (n_heads * head_dim,).
+    """
+    head = np.arange(head_dim, dtype=np.intp)
+    head[:n_rotated] = head[:n_rotated].reshape(-1, 2).T.reshape(-1)
+    return (np.arange(n_heads, dtype=np.intp)[:, None] * head_dim + head).reshape(-1)
+
+
+def rope_row_orders(config: ModelConfig) -> dict[str, NDArray[np.intp]]:
+    """Row orders by our names, for files that pair 2j with 2j + 1."""
+    heads = {spec.name: spec.rotated_heads for spec in architecture_of(config).tensors(config)}
+    orders = {n: interleaved_rows(n, config.head_dim, config.n_rotated) for n in set(heads.values()) if n}
+    return {name: orders[n] for name, n in heads.items() if n}
+
+
+def in_our_row_order(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """The tensors of a file that pairs 2j with 2j + 1, q and k in our order.
+
+    Their shapes must have been checked: the orders are as long as the config says.
+    """
+    orders = rope_row_orders(config)
+    return {name: replace(tensor, row_order=orders.get(name)) for name, tensor in tensors.items()}

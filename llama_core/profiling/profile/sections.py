@@ -1,0 +1,260 @@
+"""Profiles as Markdown tables, and as the bars that charts and terminals draw."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llama_core.profiling.formatting import MIB, duration, markdown_table, mib, slug
+from llama_core.profiling.profile.bytecode import BytecodeProfile, FunctionCode, totals
+from llama_core.profiling.profile.counters import CounterProfile
+from llama_core.profiling.profile.inference import InferenceProfile, Phase
+from llama_core.profiling.profile.kernel_mix import KernelMix
+from llama_core.profiling.profile.memory import MemoryProfile, StepAllocation
+from llama_core.profiling.profile.op_timers import NO_LAYER
+from llama_core.profiling.profile.operations import OperationTable
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A bar chart: one value a label, all in `unit`."""
+
+    name: str
+    title: str
+    unit: str
+    values: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a report: its Markdown and its charts."""
+
+    title: str
+    markdown: str
+    charts: tuple[Bars, ...] = ()
+
+
+def short_name(backend: str) -> str:
+    """A backend for a title: "jit avx2" of "jit avx2 (Q4_1 as q4m, Q8_0 as q8)"."""
+    return backend.partition(" (")[0]
+
+
+def bytecode_section(profile: BytecodeProfile, top: int = 20) -> Section:
+    sides = (("engine", profile.engine), ("baseline", profile.baseline))
+    header = ("functions", "instructions", "attribute loads", "keyword calls")
+    whole = {name: totals(functions) for name, functions in sides}
+    summary = [(name, str(len(functions)), *_code_cells(whole[name])[1:4]) for name, functions in sides]
+    parts = [
+        f"Instructions as Python {profile.python} compiles them.\n",
+        markdown_table(("code", *header), summary),
+        "The commonest opcodes, and their share of all instructions:\n",
+        _opcode_table(whole["engine"], whole["baseline"]),
+    ]
+    for name, functions in sides:
+        rows = [_code_cells(function) for function in functions[:top]]
+        said = f"Longest functions of the {name} (of {len(functions)}; report.json has them all):\n"
+        parts += [said, markdown_table(("function", *header[1:], "commonest opcodes"), rows)]
+    charts = tuple(
+        Bars(
+            f"bytecode-{name}",
+            f"Longest functions, {name}",
+            "instructions",
+            tuple((function.name, float(function.instructions)) for function in functions[:12]),
+        )
+        for name, functions in sides
+    )
+    return Section("Bytecode", "\n".join(parts), charts)
+
+
+def _opcode_table(engine: FunctionCode, baseline: FunctionCode, top: int = 12) -> str:
+    commonest = list(dict.fromkeys([*list(engine.opcodes)[:top], *list(baseline.opcodes)[:top]]))
+
+    def counted(code: FunctionCode, opcode: str) -> str:
+        n = code.opcodes.get(opcode, 0)
+        return f"{n:,} ({100 * n / max(1, code.instructions):.1f} %)"
+
+    rows = [(opcode, counted(engine, opcode), counted(baseline, opcode)) for opcode in commonest]
+    return markdown_table(("opcode", "engine", "baseline"), rows)
+
+
+def _code_cells(code: FunctionCode) -> tuple[str, str, str, str, str]:
+    commonest = ", ".join(f"{opcode} {n}" for opcode, n in list(code.opcodes.items())[:3])
+    loads, calls = f"{code.attribute_loads:,}", f"{code.keyword_calls:,}"
+    return code.name, f"{code.instructions:,}", loads, calls, commonest
+
+
+def memory_section(profile: MemoryProfile) -> Section:
+    account = profile.account
+    compiled = profile.backend.startswith("jit")
+    rows = (
+        ("interpreter and libraries, before the model was loaded", profile.before_bytes),
+        ("packed weights" if compiled else "weights, float32", account.weights_bytes),
+        (f"KV cache: {profile.context_n:,} positions in use", account.kv_used_bytes),
+        ("KV cache: the rest of the pages that these touch", profile.kv_page_bytes),
+        ("scratch", account.scratch_bytes),
+        ("pages of the model's file", profile.file_bytes),
+        ("the rest: code loaded with the model, tokenizer, allocator", profile.rest_bytes),
+    )
+    table = [*rows, ("resident size, the sum", account.resident_bytes)]
+    reserved = (
+        f"The KV cache reserves {mib(account.kv_bytes)} for {profile.capacity_n:,} positions; memory is "
+        "taken as pages are written (of 2 MiB in the compiled backend, where the system gives such).\n"
+    )
+    parts = [markdown_table(("part", "size"), [(name, mib(size)) for name, size in table]), reserved]
+    for step in profile.steps:
+        parts.append(_step_text(step))
+    values = tuple((name.partition(",")[0], max(0.0, size / MIB)) for name, size in rows)
+    name = short_name(profile.backend)
+    chart = Bars(f"memory-{slug(name)}", f"Resident memory, {name}", "MiB", values)
+    return Section(f"Memory, {profile.backend}", "\n".join(parts), (chart,))
+
+
+def _step_text(step: StepAllocation) -> str:
+    what = f"One prefill pass of {step.tokens} tokens" if step.name == "prefill" else "One decode step"
+    lines = [
+        (site.place, site.function.replace(".<locals>", ""), f"{site.count:,}", f"{site.n_bytes:,}")
+        for site in step.sites
+    ]
+    said = (
+        f"{what}: {step.n_sites} lines allocated {step.count:,} times, {step.n_bytes:,} bytes in all, "
+        f"{step.peak_bytes:,} at once at most, of which {step.kept_bytes:,} were kept. The largest:\n"
+    )
+    return "\n".join((said, markdown_table(("line", "function", "count", "bytes"), lines)))
+
+
+# A prompt's products and a token's, attention in float32 and float16, and what stands between them.
+_TELLING = re.compile(r"matmul_q\w+_[148]|attend_f(32|16)_[18]|quantize|rms_norm|swiglu|merge")
+
+
+def counters_section(
+    profiles: Sequence[CounterProfile], variant: str, kernels: Sequence[KernelMix]
+) -> Section:
+    parts = [said + "\n" for said in dict.fromkeys(profile.said for profile in profiles)]
+    for profile in profiles:
+        if profile.per_token:
+            rows = [(name, f"{value:,.0f}") for name, value in profile.per_token.items()]
+            parts += [
+                f"For each decoded token of {profile.model}, backend {profile.backend}:\n",
+                markdown_table(("event", "per token"), rows),
+            ]
+    charts: tuple[Bars, ...] = ()
+    if kernels:
+        shown = [kernel for kernel in kernels if _TELLING.fullmatch(kernel.name)]
+        kinds = sorted({kind for kernel in shown for kind in kernel.kinds})
+        table = [
+            (kernel.name, str(kernel.instructions), *(str(kernel.kinds.get(kind, 0)) for kind in kinds))
+            for kernel in shown
+        ]
+        said = (
+            f"Instructions in the assembly of the kernels that take most of the time, variant {variant} (of "
+            f"{len(kernels)}; report.json has them all). The number at the end of a name: how many tokens, "
+            "or rows of queries, it takes at once:\n"
+        )
+        parts += [said, markdown_table(("kernel", "all", *kinds), table)]
+        values = tuple((kernel.name, float(kernel.instructions)) for kernel in shown)
+        charts = (Bars("kernels", f"Kernels, {variant}", "instructions", values),)
+    else:
+        parts.append(f"Compiled kernels: {variant}.\n")
+    return Section("Counters", "\n".join(parts), charts)
+
+
+_COMPILED = (
+    "The compiled backend has norm and RoPE inside its products and its attention, and several layers in one "
+    "call. For the times of whole layers it was called layer by layer. Of a prompt, the last layer computes "
+    "the last token only, and of the others keys and values. The operations within a layer were watched from "
+    "another core: there one thread computes, and a prompt operation by operation. What passed while the "
+    'watcher was kept from looking is "not seen".\n'
+)
+
+
+def inference_section(profile: InferenceProfile) -> Section:
+    """The phases, what the reply came to, the operations by layer, the functions."""
+    name = short_name(profile.backend)
+    parts = [
+        markdown_table(("phase", "seconds", "amount", "rate"), [_phase_cells(p) for p in profile.phases]),
+        markdown_table(("reply", ""), _reply_rows(profile)),
+    ]
+    phases = tuple((phase.name, phase.seconds) for phase in profile.phases)
+    charts = [Bars(f"phases-{slug(name)}", f"Phases, {name}", "seconds", phases)]
+    if name.startswith("jit"):
+        parts.append(_COMPILED)
+    for phase, table in profile.operations.items():
+        parts += _operation_parts(phase, table)
+        values = tuple((row.name, max(0.0, row.percent)) for row in table.rows)
+        file = f"operations-{slug(phase)}-{slug(name)}"
+        charts.append(Bars(file, f"Operations of {phase}, {name}", "% of the time", values))
+    parts += ["Functions (cProfile, which slows small calls most):\n", _function_table(profile)]
+    return Section(f"Inference, {profile.backend}", "\n".join(parts), tuple(charts))
+
+
+def _phase_cells(phase: Phase) -> tuple[str, str, str, str]:
+    seconds = f"{phase.seconds:.6f}"
+    if phase.unit == "B":
+        return phase.name, seconds, mib(phase.items), f"{mib(round(phase.per_second))}/s"
+    if not phase.items:
+        return phase.name, seconds, "", ""
+    return phase.name, seconds, f"{phase.items:,} {phase.unit}", f"{phase.per_second:,.1f} {phase.unit}/s"
+
+
+def _reply_rows(profile: InferenceProfile) -> list[tuple[str, str]]:
+    return [
+        ("tokens of the prompt", f"{profile.prompt_n:,}"),
+        ("tokens generated", f"{profile.generated_n:,}"),
+        ("tokens per second, after the first", f"{profile.timings.predicted_per_second:,.1f}"),
+        ("first token after", duration(profile.timings.ttft_s)),
+        ("threads", f"{profile.threads}"),
+        ("model memory (weights)", mib(profile.weights_bytes)),
+        ("KV cache, in use", f"{mib(profile.kv_used_bytes)} of {mib(profile.kv_bytes)} reserved"),
+        ("scratch", mib(profile.scratch_bytes)),
+        ("peak memory of the process", mib(profile.peak_bytes)),
+    ]
+
+
+def _operation_parts(phase: str, table: OperationTable) -> list[str]:
+    rows = [
+        (row.name, duration(row.seconds), f"{row.percent:.1f} %", f"{row.calls:,}" if row.calls else "")
+        for row in table.rows
+    ]
+    rows.append(("sum", duration(table.total_s), "100.0 %", ""))
+    share = 100 * table.clocks_s / table.total_s if table.total_s > 0 else 0.0
+    clocks = f" (looking at the clock took about {share:.1f} % of it)" if table.clocks_s else ""
+    return [
+        f"Operations of {phase}{clocks}:\n",
+        markdown_table(("operation", "time", "share", "calls"), rows),
+        "The same by layer, in milliseconds:\n",
+        _layer_table(table),
+    ]
+
+
+def _layer_table(table: OperationTable) -> str:
+    """A row a layer, and one for what belongs to none; a column an operation."""
+    names = [row.name for row in table.rows if row.by_layer]
+    layers = sorted({layer for row in table.rows for layer in row.by_layer if layer != NO_LAYER})
+    unlayered = {row.name: row.by_layer.get(NO_LAYER, 0.0) for row in table.rows}
+    by_name = {row.name: row.by_layer for row in table.rows}
+
+    def cells(title: str, seconds: list[float]) -> tuple[str, ...]:
+        numbers = (f"{1e3 * s:.3f}" if s else "" for s in seconds)
+        return (title, *numbers, f"{1e3 * sum(seconds):.3f}")
+
+    rows = [cells(str(layer), [by_name[name].get(layer, 0.0) for name in names]) for layer in layers]
+    if any(unlayered.values()):
+        rows.append(cells("none", [unlayered[name] for name in names]))
+    return markdown_table(("layer", *names, "sum"), rows)
+
+
+def _function_table(profile: InferenceProfile) -> str:
+    rows = [
+        (
+            row.name,
+            f"{row.calls:,}",
+            duration(row.total_s),
+            f"{row.percent:.1f} %",
+            duration(row.cumulative_s),
+            f"{row.cumulative_percent:.1f} %",
+        )
+        for row in profile.functions
+    ]
+    header = ("function", "calls", "total time", "share", "cumulative time", "share")
+    return markdown_table(header, rows)

@@ -1,0 +1,184 @@
+"""The slash commands, run by a host that writes down what it was asked."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chat_app.chat.commands import SLASH
+from chat_app.chat.conversation import Conversation
+from chat_app.chat.slash import Argument, CommandTable, UnknownCommandError, is_command
+from chat_app.config.settings import PARAMETERS, Settings
+from chat_app.text.code_blocks import code_blocks
+
+
+class Notes:
+    """A host: every verb is written down with what it was given."""
+
+    def __init__(self, *contents: str) -> None:
+        self.conversation = Conversation("chat")
+        for number, content in enumerate(contents):
+            self.conversation.add("assistant" if number % 2 else "user", content)
+        self.done: list[tuple[Any, ...]] = []
+        self.session = SimpleNamespace(
+            settings=Settings(),
+            info=None,
+            loading=None,
+            generating=False,
+            path=self.conversation.path,
+            branches=self,
+            change_settings=self._change,
+            set_system=lambda text: self._change(Settings(system=text)),
+        )
+
+    def _change(self, settings: Settings) -> None:
+        self.session.settings = settings
+
+    def themes(self) -> list[str]:
+        return ["llama-dark", "llama-light"]
+
+    def __getattr__(self, verb: str) -> Any:
+        return lambda *given: self.done.append((verb, *given))
+
+
+def refusal(host: Notes, line: str) -> str:
+    with pytest.raises(ValueError, match=r".") as caught:
+        SLASH.run(host, line)
+    assert host.done == []
+    return str(caught.value)
+
+
+def test_names_and_their_other_names() -> None:
+    command, argument = SLASH.parse("/set parameter top_k 5")
+    assert (command.name, argument) == ("/set", "parameter top_k 5")
+    assert SLASH.parse("/BYE")[0].name == "/quit"
+    assert SLASH.parse("/?")[0].name == "/help"
+    with pytest.raises(UnknownCommandError, match="/model"):
+        SLASH.parse("/modle x")
+    with pytest.raises(UnknownCommandError, match="/help lists"):
+        SLASH.parse("/qqqqqqqq")
+
+
+def test_a_name_given_twice_is_an_error() -> None:
+    table = CommandTable()
+    table.command("/a", "/b")(lambda host: None)
+    with pytest.raises(ValueError, match="/b is the name of two commands"):
+        table.command("/c", "/b")(lambda host: None)
+
+
+@pytest.mark.parametrize("command", SLASH, ids=lambda one: one.name)
+def test_each_has_help_and_refuses_what_it_does_not_take(command: Any) -> None:
+    assert command.help
+    assert not command.help.endswith(".")
+    host = Notes("question", "answer")
+    if command.argument is None:
+        assert "takes nothing behind it" in refusal(host, f"{command.name} now")
+    elif command.argument.required:
+        assert command.usage in refusal(host, command.name)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/branch abc",
+        "/branch 0",
+        "/branch -1",
+        "/branch 1.5",
+        "/copy cde",
+        "/copy code x",
+        "/show all",
+        "/theme none",
+        "/set tempp 1",
+        "/set parameter tempp 1",
+        "/set top_k 1.5",
+        "/set temperature warm",
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused(line: str) -> None:
+    host = Notes("question", "answer")
+    before = host.session.settings
+    assert refusal(host, line).endswith((".", "?", SLASH.parse(line)[0].usage))
+    assert host.session.settings == before
+
+
+def test_the_nearest_parameter_is_named() -> None:
+    assert "Did you mean temperature?" in refusal(Notes(), "/set temprature 1")
+
+
+@pytest.mark.parametrize(
+    "line", ["/set temperature 0.5", "/set parameter temperature 0.5", "/set TEMPERATURE 0.5"]
+)
+def test_set_as_in_ollama(line: str) -> None:
+    host = Notes()
+    SLASH.run(host, line)
+    assert host.session.settings.params.temperature == 0.5
+    assert host.done == [("note", "temperature is 0.5, from the next reply on.")]
+
+
+@pytest.mark.parametrize("line", ["/set temperature", "/set parameter temperature"])
+def test_set_without_a_value_shows_it_and_what_it_may_be(line: str) -> None:
+    host = Notes()
+    SLASH.run(host, line)
+    assert host.session.settings == Settings()
+    assert host.done == [
+        ("note", "temperature is 0.7. It may be 0 to 100: 0 is greedy; higher is more varied.")
+    ]
+
+
+def test_branch_counts_back() -> None:
+    host = Notes("one", "two", "three")
+    SLASH.run(host, "/branch 2")
+    assert host.done == [("branch", host.conversation.path()[0].id)]
+    assert "3 messages" in refusal(Notes("one", "two", "three"), "/branch 3")
+
+
+def test_copy_a_block_of_code() -> None:
+    host = Notes("question", "```\na\n```\n~~~\nb\n~~~\n")
+    SLASH.run(host, "/copy code 2")
+    assert host.done == [("copy", "b")]
+    assert "2 code blocks" in refusal(Notes("question", "```\na\n```\n```\nb\n```"), "/copy code 3")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("/help", True), ("/?", True), ("/etc/passwd is a file", False), ("/x\nmore", False), ("a /b", False)],
+)
+def test_what_counts_as_a_command(text: str, expected: bool) -> None:
+    assert is_command(text) is expected
+
+
+def test_offers_narrow_to_the_name_and_then_to_the_argument() -> None:
+    host = Notes()
+    offers = SLASH.offers
+    assert len(offers(host, "/")) == len(SLASH)
+    assert [one.line for one in offers(host, "/sy")] == ["/system "]
+    assert [one.line for one in offers(host, "/set")] == ["/set ", "/settings"]  # what is typed comes first
+    assert [one.is_typed for one in offers(host, "/set")] == [True, False]
+    assert [one.line for one in offers(host, "/set ")] == [
+        f"/set {name} " for name in (*PARAMETERS, "system")
+    ]
+    assert [one.line for one in offers(host, "/set parameter min")] == ["/set min_p "]
+    assert [one.shown for one in offers(host, "/set min_p 0.1")] == ["/set NAME VALUE | system TEXT"]
+    assert [one.line for one in offers(host, "/theme llama-d")] == ["/theme llama-dark"]
+    assert offers(host, "/nothing x") == offers(host, "hello") == offers(host, "/help x") == []
+
+
+def test_an_optional_argument_is_none_when_it_is_left_out() -> None:
+    table, found = CommandTable(), []
+    table.command("/a", argument=Argument("[X]"))(lambda host, value: found.append(value))
+    table.run(None, "/a")
+    table.run(None, "/a  b c ")
+    assert found == [None, "b c"]
+
+
+def test_the_table_for_the_documentation_names_all() -> None:
+    text = SLASH.markdown()
+    assert all(f"`{command.name}" in text for command in SLASH)
+    assert len({row.count("|") - row.count("\\|") for row in text.splitlines()}) == 1
+
+
+def test_code_blocks() -> None:
+    text = "a\n```python\nx = 1\n```\nb\n~~~~\n```\ny\n~~~~\n```\nopen"
+    assert code_blocks(text) == ["x = 1", "```\ny", "open"]
