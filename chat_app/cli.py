@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("chat_app.commands.replay", "run a chat's replies again and compare"),
     "profile": ("chat_app.commands.profile", "where time and memory go"),
     "lab": ("chat_app.commands.lab", "run the experiments behind the claims about speed"),
+    "serve": ("chat_app.commands.serve", "serve the model to programs that speak OpenAI's API"),
     "batch": ("chat_app.commands.batch", "answer a file of requests"),
 }
 
