@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from llama_core.errors import ModelFormatError
+from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders.gguf.file import chat_template_of
 from llama_core.loaders.parts import ModelParts
 from llama_core.tokenizers.base import Tokenizer
@@ -45,4 +46,24 @@ def _from_file(file: Path, model: ModelParts) -> tuple[Tokenizer, str | None]:
         return tokenizer_from_llama2c(file, model.config.vocab_size), None
     if file.name.endswith(".model.np"):
         return tokenizer_from_llama3np(file, model.config.vocab_size), None
+    foreign = _foreign_format(file)
+    if foreign:
+        advice = "the tokenizer.json of the same model would work"
+        problem = f"is in {foreign}'s own format, which is not read; {advice}"
+        raise UnsupportedModelError(file, "tokenizer", problem)
     return tokenizer_from_json(file, model.config.vocab_size)
+
+
+def _foreign_format(file: Path) -> str:
+    """Whose format a tokenizer's file is in that is not JSON, as its first bytes tell; "" for none known."""
+    try:
+        with file.open("rb") as opened:
+            begin = opened.read(512)
+    except OSError:  # told by whoever reads it all
+        return ""
+    if (
+        begin.startswith(b"\n") and b"<unk>" in begin
+    ):  # a protocol buffer whose first piece is the unknown one
+        return "sentencepiece"
+    # Lines of a token in base64 and its rank.
+    return "tiktoken" if re.match(rb"[A-Za-z0-9+/]+=* \d+\r?\n", begin) else ""

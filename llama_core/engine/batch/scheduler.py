@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from llama_core.backends.base import Cache, Model
 from llama_core.engine.batch.prefixes import KnownPrefix, PrefixCache, longest_prefix
 from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken, RunningRequest
+from llama_core.engine.context import without_warnings
 from llama_core.engine.engine import DEFAULT_CTX_SIZE
 from llama_core.errors import Cancelled, ContextFullError, LlamaCoreError, NotEnoughMemoryError
 from llama_core.sampling import Sampler, seeded
@@ -160,7 +161,10 @@ class BatchEngine:
             return done
         n_tokens = sum(n for _, n in rows)
         began_s = self._clock()
-        logits = self._forward([(sequence.pending[:n], sequence.cache) for sequence, n in rows], cancelled)
+        with without_warnings():
+            logits = self._forward(
+                [(sequence.pending[:n], sequence.cache) for sequence, n in rows], cancelled
+            )
         if n_tokens >= 2 * LEAST_PROMPT_TOKENS:
             self._token_s = (self._clock() - began_s) / n_tokens
         self.tokens_computed += n_tokens

@@ -1,16 +1,19 @@
-"""Every id that a model can give is drawn, decoded and said, whatever its tokenizer holds."""
+"""Models as people have them: any id is drawn and said; what is damaged or foreign is told in a sentence."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.batch.text import TextRequest, run_texts
 from llama_core.engine.load import load_engine
 from llama_core.engine.text import TextEngine
+from llama_core.errors import NumericalError, UnsupportedModelError
 from llama_core.events import Finished, TextDelta, TokenEvent
 from llama_core.loaders.convert import convert
 from llama_core.sampling_params import SamplingParams
@@ -29,6 +32,41 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     model_files.write_tokenizer_json(folder / "tokenizer.json", request.param)
     engine = load_engine(folder, backend="numpy")
     yield engine
+    engine.close()
+
+
+FOREIGN = {
+    "sentencepiece": b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02\n\x0c\n\x03<s>\x15\x00\x00\x00\x00",
+    "tiktoken": b"IQ== 0\nIg== 1\nIw== 2\n",
+}
+
+
+@pytest.mark.parametrize("whose", FOREIGN)
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer", "my.json"])
+def test_a_tokenizer_in_a_foreign_format_is_named(whose: str, name: str, tmp_path: Path) -> None:
+    path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel())
+    (tmp_path / name).write_bytes(FOREIGN[whose])
+    with pytest.raises(UnsupportedModelError, match=rf"{whose}'s own format.*tokenizer\.json of the same"):
+        load_engine(path, backend="numpy", tokenizer_path=tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("layers.0.q_proj", np.nan), ("norm", np.inf), ("layers.1.down_proj", 1e38)]
+)
+def test_damaged_weights_are_told_once(name: str, value: float, tmp_path: Path) -> None:
+    """By the sentence, and by no warning before it; alone and in a batch."""
+    model = model_files.TinyModel()
+    model.weights[name][..., 0] = value
+    path = model_files.write_gguf(tmp_path / "m.gguf", model)
+    engine = load_engine(path, backend="numpy")
+    prompt = engine.encode_raw("the rain")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(NumericalError, match="the weights may be damaged"):
+            list(engine.generate(prompt, ANYTHING))
+        batch = BatchEngine(engine.model, kv_budget_bytes=1 << 24)
+        (result,) = run_texts(batch, engine.tokenizer, [TextRequest("a", prompt, ANYTHING)])
+    assert isinstance(result.error, NumericalError)
     engine.close()
 
 
