@@ -29,7 +29,7 @@ from chat_app.engines import news
 from chat_app.engines.base import EngineInfo, Prompt, PromptRequest, Turn
 from chat_app.engines.host import EngineHost
 from chat_app.models.download.file_hash import file_sha256
-from chat_app.store.transcripts import TranscriptStore
+from chat_app.store.chats import ChatStore
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean_line
 from llama_core.events import Finished, PrefillProgress
@@ -56,7 +56,7 @@ class ChatController:
         view: ChatView,
         host: EngineHost,
         settings: Settings,
-        store: TranscriptStore | None,
+        store: ChatStore | None,
         spawn: Callable[[Coroutine[Any, Any, Any]], object],
         clock: Callable[[], float] = time.monotonic,
         model_hash: Callable[[Path], str | None] = file_sha256,
@@ -295,7 +295,7 @@ class ChatController:
         await self._leave(lambda: self._files.new(Path(self.settings.model).name))
 
     async def open_chat(self, chat_id: str) -> None:
-        """Continue a stored chat. Raises TranscriptError, the present chat then untouched."""
+        """Continue a stored chat. Raises StoreError, the present chat then untouched."""
         if chat_id == self.chat.id:
             return
         await self._leave(lambda: self._files.open(chat_id))

@@ -24,7 +24,7 @@ from chat_app.engines.base import Engine, Prompt
 from chat_app.engines.host import EngineHost
 from chat_app.engines.runners import InlineRunner
 from chat_app.models.catalogue import known_sha256
-from chat_app.store.transcripts import TranscriptStore
+from chat_app.store.chats import open_store
 from llama_core.errors import ContextFullError
 from llama_core.events import Event
 
@@ -36,9 +36,9 @@ REST_S = 0.001  # while nothing but the disk works
 def chat_named(*, resume: str | None, continue_latest: bool) -> str | None:
     """The id of the chat to go on with: the one named by a part of its id, or the latest if there is one.
 
-    Raises TranscriptError when the named chat does not exist.
+    Raises StoreError when the named chat does not exist.
     """
-    store = TranscriptStore(get_paths().chats)
+    store = open_store(get_paths())
     if resume:
         return store.find(resume)
     latest = store.latest() if continue_latest else None
@@ -98,7 +98,7 @@ class ConsoleChat:
             self.view,
             self._host,
             settings,
-            TranscriptStore(get_paths().chats),
+            open_store(get_paths()),
             self._spawn,
             model_hash=known_sha256,
         )
@@ -115,7 +115,7 @@ class ConsoleChat:
         self._runner.close()
 
     def open(self, chat_id: str | None) -> None:
-        """Go on with a stored chat, if one is named. Raises TranscriptError."""
+        """Go on with a stored chat, if one is named. Raises StoreError."""
         if chat_id is not None:
             self.run(self.controller.open_chat(chat_id))
 

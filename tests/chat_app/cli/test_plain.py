@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.chats import chat_ids, store_of
 
 
 @pytest.fixture
@@ -19,9 +20,9 @@ def plain(main: Callable[..., Any], tiny_model: Path) -> Callable[..., Any]:
 
 
 def users(home: Path) -> list[list[str]]:
-    chats = sorted(home.glob("data/chats/*/messages.jsonl"))
-    loaded = [[json.loads(line) for line in path.read_text().splitlines()] for path in chats]
-    return [[message["content"] for message in chat if message["role"] == "user"] for chat in loaded]
+    store = store_of(home)
+    chats = [store.read(chat_id) for chat_id in chat_ids(home)]
+    return [[message.content for message in chat if message.role == "user"] for chat in chats]
 
 
 def test_lines_are_answered_and_saved(plain: Callable[..., Any], llama_chat_home: Path) -> None:
