@@ -55,7 +55,7 @@ def test_inspect_reports_a_model_that_does_not_run(tmp_path: Path) -> None:
 def test_what_it_tells_of_the_tokenizer(tmp_path: Path) -> None:
     """As a start would find it, in whatever file it stands."""
     model = model_files.TinyModel(tied=False)
-    ids = {"add_bos_token": True, "bos_token_id": 1, "eos_token_id": 2, "end_token_ids": [2]}
+    ids = {"add_bos_token": True, "bos_token_id": 1, "eos_token_id": 2, "end_token_ids": [1, 2]}
     by_scores = {"present": True, "tokens": 300, **ids}
     for path, expected in (
         (
