@@ -35,6 +35,7 @@ from llama_core.errors import KernelsUnavailableError, LlamaCoreError, Unsupport
 
 if TYPE_CHECKING:
     from llama_core.backends.jit.model import JitLlama
+    from llama_core.backends.jit.workspace import Tuning
     from llama_core.checkpoint import Checkpoint
     from llama_core.events import LoadProgress
 
@@ -58,19 +59,23 @@ def load_jit_model(
     kernel_cache: Path | None = None,
     on_progress: Callable[[LoadProgress], None] | None = None,
     isa: str | None = None,
+    tuning: Tuning | None = None,
 ) -> JitLlama:
     """Pack a checkpoint's weights and load (or build) the kernels.
 
     threads: None for all cores. kv: how keys and values are kept. kernel_cache: a folder for machine code;
     without one it is built anew in each process. isa: forces a variant (see `variants.py`); default: the
-    environment's LLAMA_CORE_JIT_ISA, else the best. Raises UnsupportedModelError for a shape the kernels
-    cannot take, KernelsUnavailableError where the system forbids them, ModelFormatError,
-    NotEnoughMemoryError, LlamaCoreError for a wrong LLAMA_CORE_JIT_ISA, ValueError for a wrong argument.
+    environment's LLAMA_CORE_JIT_ISA, else the best. tuning: other choices than the model's own.
+
+    Raises UnsupportedModelError for a shape the kernels cannot take, KernelsUnavailableError where the system
+    forbids them, ModelFormatError, NotEnoughMemoryError, LlamaCoreError for a wrong LLAMA_CORE_JIT_ISA,
+    ValueError for a wrong argument.
     """
     from llama_core.backends.jit.build.builder import KernelLoad
     from llama_core.backends.jit.build.variants import choose, host_features
     from llama_core.backends.jit.model import JitLlama
     from llama_core.backends.jit.weights import PackedWeights, checked_plan
+    from llama_core.backends.jit.workspace import OWN_CHOICES
 
     if kv not in KV_KINDS:
         raise ValueError(f"the kv type is {kv!r}, expected {' or '.join(KV_KINDS)}")
@@ -94,7 +99,8 @@ def load_jit_model(
     except BaseException:  # Ctrl+C too: the build is a process of its own
         kernels.abandon()
         raise
-    return JitLlama(checkpoint, weights, library, variant, n_threads, kv=KV_KINDS[kv])
+    choices = tuning or OWN_CHOICES
+    return JitLlama(checkpoint, weights, library, variant, n_threads, kv=KV_KINDS[kv], tuning=choices)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from llama_core.profiling.synthetic import STORIES15M, NoTokenizer, random_check
 
 if TYPE_CHECKING:
     from llama_core.backends.jit.model import JitLlama
+    from llama_core.backends.jit.workspace import Tuning
 
 
 def stories_checkpoint(context: LabContext) -> Checkpoint:
@@ -52,12 +53,12 @@ def compiled_model(
     *,
     isa: str | None = None,
     threads: int | None = None,
-    owner: str = "",
+    tuning: Tuning | None = None,
 ) -> JitLlama | str:
     """The compiled model of a checkpoint, or why there is none.
 
-    kv: how its cache keeps numbers; isa, threads: None for the best, and for the run's. An experiment that
-    changes a model's settings has its own: `owner` is its name.
+    kv: how its cache keeps numbers; isa, threads: None for the best, and for the run's. tuning: other
+    choices than the model's own.
     """
     from llama_core.backends import jit
 
@@ -73,11 +74,12 @@ def compiled_model(
                 kv=kv,
                 kernel_cache=context.kernel_cache,
                 isa=isa,
+                tuning=tuning,
             )
         except Exception as error:  # noqa: BLE001 - a compiler's errors have no common base; NumPy's rows stay
             return f"{type(error).__name__}: {error}"
 
-    key = f"jit {checkpoint.path} {kv} {isa} {threads} {owner}"
+    key = f"jit {checkpoint.path} {kv} {isa} {threads} {tuning}"
     model: JitLlama | str = context.share(key, load)
     return model
 
