@@ -33,15 +33,15 @@ T = TypeVar("T")
 REST_S = 0.001  # while nothing but the disk works
 
 
-def chat_named(*, resume: str | None, continue_latest: bool) -> str | None:
+def chat_named(*, resume: str | None, continue_latest: bool, kind: str | None = "chat") -> str | None:
     """The id of the chat to go on with: the one named by a part of its id, or the latest if there is one.
 
-    Raises StoreError when the named chat does not exist.
+    `kind` None: the latest may be a one-shot run. Raises StoreError when the named chat does not exist.
     """
     store = open_store(get_paths())
     if resume:
         return store.find(resume)
-    latest = store.latest() if continue_latest else None
+    latest = store.latest(kind) if continue_latest else None
     return latest.id if latest else None
 
 
@@ -89,7 +89,10 @@ class LineView:
 class ConsoleChat:
     """The present chat and its engine, which the caller closes. Use it in a `with` block."""
 
-    def __init__(self, settings: Settings, engine: Engine, path: Path, writer: ReplyWriter) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, path: Path, writer: ReplyWriter, *, kind: str = "chat"
+    ) -> None:
+        """`kind`: see `ChatFiles`."""
         self.view = LineView(writer)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runner = asyncio.Runner()
@@ -99,8 +102,9 @@ class ConsoleChat:
             self._host,
             settings,
             open_store(get_paths()),
-            self._spawn,
+            self.spawn,
             model_hash=known_sha256,
+            kind=kind,
         )
         writer.controller = self.controller
         self._settle(self._load(path))
@@ -122,11 +126,6 @@ class ConsoleChat:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something with the controller, and wait for all that follows from it."""
         return self._settle(work)
-
-    async def reset(self) -> None:
-        """Empty the KV cache."""
-        self.controller.reset_cache()
-        await self.controller.take_news()
 
     def answer(self, text: str, *, raw: bool = False) -> int:
         """Write the reply to a prompt. Ctrl+C, SIGTERM and SIGHUP stop it and keep what is there.
@@ -164,5 +163,6 @@ class ConsoleChat:
                 task.result()
         return first.result()
 
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Begin something more while `run` waits; it waits for this too."""
         self._tasks.add(asyncio.ensure_future(work))
