@@ -6,11 +6,11 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from chat_app.tui.app import LlamaChatApp
+from textual.app import App
 
 DEADLINE_S = 1.7
 NAMES = ("SIGTERM", "SIGHUP")
@@ -21,8 +21,8 @@ class GracefulEnd:
     may be waiting for a terminal that reads nothing), another thread saves, puts the terminal's modes back
     and ends the process."""
 
-    def __init__(self, app: LlamaChatApp) -> None:
-        self._app = app
+    def __init__(self, app: App[Any], save: Callable[[], object]) -> None:
+        self._app, self._save = app, save
         self._old: dict[int, Any] = {}
         self.received: int | None = None
 
@@ -55,13 +55,13 @@ class GracefulEnd:
 
     def _leave(self) -> None:
         assert self.received is not None
-        self._app.save_all()
+        self._save()
         self._app.exit(128 + self.received, return_code=128 + self.received)
 
     def _force(self) -> None:
         assert self.received is not None
         try:
-            self._app.save_all()
+            self._save()
             self._restore_terminal()
         finally:
             os._exit(128 + self.received)
