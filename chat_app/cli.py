@@ -6,10 +6,11 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.options import (
+    CommandParser,
     add_model_options,
     add_output_option,
     add_sampling_options,
@@ -44,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of `llama-chat [options] [PROMPT]`; commands have parsers of their own."""
     width = max(len(name) for name in COMMANDS)
     listing = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=PROGRAM,
         usage=f"{PROGRAM} [options] [PROMPT]\n       {PROGRAM} COMMAND [options]",
         description="Chat with a Llama-family model on your own machine.",
@@ -52,7 +53,6 @@ def build_parser() -> argparse.ArgumentParser:
         "Text on stdin is added to the prompt. Where stdout is no terminal the reply is printed and the "
         "program ends.\nexit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("prompt", nargs="*", metavar="PROMPT", help="what to say first")
     parser.add_argument(
@@ -109,17 +109,38 @@ def find_command(argv: Sequence[str], parser: argparse.ArgumentParser) -> int | 
     return None
 
 
+def joined_prompt(argv: Sequence[str], flags: Mapping[str, Any]) -> list[str]:
+    """`argv` with a prompt that begins with a dash joined to the `-p` before it: `-p '-s is a flag'`.
+
+    What holds white space and follows `-p` is a prompt, not an option; one word could be either and is an
+    option, unless it is given as `--print=-word`.
+    """
+    words: list[str] = []
+    for index, word in enumerate(argv):
+        if word == "--":
+            return [*words, *argv[index:]]
+        is_text = len(word.split()) > 1 and word.partition("=")[0] not in flags
+        if words[-1:] in (["-p"], ["--print"]) and word.startswith("-") and is_text:
+            words[-1] = f"--print={word}"
+        else:
+            words.append(word)
+    return words
+
+
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Import the command's module, parse `arguments`, run it."""
     module = importlib.import_module(COMMANDS[name][0])
-    parser = argparse.ArgumentParser(prog=PROGRAM)
+    parser = CommandParser(prog=PROGRAM)
     # The command's own parser, so that what it says about wrong usage shows its own options.
     command_parser = module.add_parser(parser.add_subparsers())
-    return int(module.run(command_parser.parse_args(arguments)))
+    args = command_parser.parse_args(arguments)
+    start_log()
+    return int(module.run(args))
 
 
 def run_chat(args: argparse.Namespace) -> int:
     """One reply, the line mode, or the app."""
+    start_log()
     settings = settings_from(args)
     words = " ".join(args.prompt)
     if args.print_prompt is not None:
@@ -175,9 +196,18 @@ def show_version() -> int:
     return EXIT_OK
 
 
+def start_log() -> None:
+    """What goes wrong from here on is in the log file."""
+    from chat_app.config.log import log_to
+    from chat_app.config.paths import get_paths
+
+    log_to(get_paths().log_file)
+
+
 def dispatch(argv: Sequence[str]) -> int:
     """Run what `argv` means; returns the exit code. Raises SystemExit from argparse (0 or 2)."""
     parser = build_parser()
+    argv = joined_prompt(argv, parser._option_string_actions)
     at = find_command(argv, parser)
     if at is not None:
         return run_command(argv[at], [*argv[:at], *argv[at + 1 :]])
@@ -200,6 +230,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # a person gets a sentence; LLAMA_CHAT_DEBUG shows the rest
         if os.environ.get("LLAMA_CHAT_DEBUG"):
             raise
+        import logging
+
+        logging.getLogger(__name__).info("the command ended with an error", exc_info=error)
         say(f"{PROGRAM}: {describe_error(error)}")
         return EXIT_ERROR
     return code

@@ -80,6 +80,7 @@ class ChatController:
         self._attempt: Attempt | None = None
         self._writing = asyncio.Lock()  # a prompt and the beginning of its reply, or a change of chats
         self._leaving = 0
+        self._ended = False
         self._news_turn = asyncio.Lock()
         self._reload_due = False  # another context size was chosen while a reply was written
         self._tell_context = False
@@ -104,7 +105,7 @@ class ChatController:
     @property
     def busy(self) -> bool:
         """Whether a prompt sent now would have to wait."""
-        return self.info is None or self.generating or self._leaving > 0
+        return self.info is None or self.generating or self._leaving > 0 or self._ended
 
     @property
     def idle(self) -> bool:
@@ -282,7 +283,9 @@ class ChatController:
         await self._keep(reply.stopped())
 
     def save_now(self) -> None:
-        """The process ends: keep the partial reply from this thread, and let go of the file."""
+        """The process ends: keep the partial reply from this thread, and let go of the file. A prompt that
+        comes from now on stays in the outbox."""
+        self._ended = True
         if self.reply is not None:
             reply, self.reply = self.reply, None
             self.host.cancel()

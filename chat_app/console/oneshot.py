@@ -28,7 +28,8 @@ class Request:
 
 
 def full_prompt(request: Request) -> str:
-    """The prompt with what stands on stdin below it. A raw prompt keeps stdin to the byte.
+    """The prompt with what stands on stdin below it. A raw prompt keeps stdin as it is, and may be empty: the
+    model then begins with its begin token alone.
 
     Raises UsageError when there is nothing to say.
     """
@@ -36,7 +37,7 @@ def full_prompt(request: Request) -> str:
     if piped is not None and not request.raw:
         piped = piped.rstrip("\n")
     prompt = "\n\n".join(part for part in (request.prompt, piped) if part)
-    if not prompt.strip() and not (request.raw and prompt):
+    if not prompt.strip() and not request.raw:
         raise UsageError("there is no prompt. Give one (llama-chat -p TEXT), or pipe one in.")
     return prompt
 

@@ -11,7 +11,7 @@ from chat_app.console.chat import ConsoleChat, chat_named
 from chat_app.console.engine_start import started_engine
 from chat_app.console.plain_commands import Answer, run_line_command
 from chat_app.console.reply_writer import ReplyWriter
-from chat_app.console.streams import is_terminal, say, write
+from chat_app.console.streams import is_terminal, read_piped_line, say, write
 from chat_app.engines.local import LocalEngine
 
 PROMPT = ">>> "
@@ -76,8 +76,7 @@ def read_message() -> str | None:
 def _read_line(prompt: str) -> str | None:
     """A line without its end. The prompt is shown to people only; Ctrl+C at an empty prompt ends."""
     if not is_terminal(sys.stdin):
-        line = sys.stdin.readline()
-        return line.rstrip("\r\n") if line else None
+        return read_piped_line()
     try:
         return input(prompt)
     except (EOFError, KeyboardInterrupt):

@@ -129,11 +129,18 @@ class LlamaChatApp(TerminalApp, AppModels):
 
     # The end.
 
+    def after_typing(self, act: Callable[[], object]) -> None:
+        """Do something once the prompt has taken in the keys that were pressed before."""
+        if self.chat.is_mounted:
+            self.chat.prompt.call_later(act)
+        else:
+            act()
+
     def action_leave(self) -> None:
-        self.leave()
+        self.after_typing(self.leave)
 
     async def action_quit(self) -> None:
-        self.leave()
+        self.action_leave()
 
     def action_help_quit(self) -> None:
         """Ctrl+C on a screen other than the chat."""

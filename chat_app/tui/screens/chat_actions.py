@@ -43,7 +43,8 @@ class ChatActions(ChatCommands):
         self.note("Press Ctrl+C again to quit.")
 
     def action_new_chat(self) -> None:
-        self.spawn(self.session.new_chat())
+        # What was sent before belongs to this chat, so it is sent first.
+        self.app.after_typing(lambda: self.spawn(self.session.new_chat()))
         self.prompt.focus()
 
     def action_history(self) -> None:

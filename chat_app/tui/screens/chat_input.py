@@ -40,8 +40,7 @@ class ChatInput(ChatActions):
     def on_mount(self) -> None:
         self.set_interval(DRAFT_PERIOD_S, self._keep_changed_draft)
 
-    async def on_prompt_area_sent(self, event: PromptArea.Sent) -> None:
-        text = event.text
+    def send_prompt(self, text: str) -> None:
         self.spawn(self._remember(text))
         if is_command(text):
             self.run_command(text)

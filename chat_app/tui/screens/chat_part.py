@@ -61,7 +61,7 @@ class ChatPart(Screen[None]):
                 yield QueueLine(id="queue")
                 yield Static("", id="metrics-line")
                 yield Offers(id="offers")
-                yield PromptArea(id="prompt", keymap=self._owner.settings.keymap)
+                yield PromptArea(self.send_prompt, id="prompt", keymap=self._owner.settings.keymap)
             yield MetricsPanel(id="panel", clock=self._owner.clock)
         yield KeyBar(id="key-bar")
 
@@ -70,6 +70,10 @@ class ChatPart(Screen[None]):
         """The app ends, and with it this screen: no work may come back to widgets that are no more (see
         `Dialog.end_work`), the app's own neither."""
         self.workers.cancel_all()
+
+    def send_prompt(self, text: str) -> None:
+        """Enter was pressed on a text, which has left the box."""
+        raise NotImplementedError
 
     @property
     def prompt(self) -> PromptArea:
