@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("chat_app.commands.replay", "run a chat's replies again and compare"),
     "profile": ("chat_app.commands.profile", "where time and memory go"),
     "lab": ("chat_app.commands.lab", "run the experiments behind the claims about speed"),
+    "serve": ("chat_app.commands.serve", "serve the model to programs that speak OpenAI's API"),
     "batch": ("chat_app.commands.batch", "answer a file of requests"),
 }
 
@@ -142,6 +143,7 @@ def run_chat(args: argparse.Namespace) -> int:
     """One reply, the line mode, or the app."""
     start_log()
     settings = settings_from(args)
+    chosen = {*getattr(args, "chosen", ()), *(("parameters",) if args.parameters else ())}
     words = " ".join(args.prompt)
     if args.print_prompt is not None:
         words = " ".join(part for part in (args.print_prompt, words) if part)
@@ -153,7 +155,7 @@ def run_chat(args: argparse.Namespace) -> int:
         raise UsageError(f"--logits takes a number from 0 to {1 << 20:,}.")
     one_shot = args.print_prompt is not None or args.output != "text" or args.raw
     if not one_shot and args.plain:
-        return _plain(args, settings, words)
+        return _plain(args, settings, words, chosen)
     if one_shot or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         from chat_app.console.oneshot import Request, run_oneshot
 
@@ -165,16 +167,23 @@ def run_chat(args: argparse.Namespace) -> int:
             verbose=args.verbose,
             continue_latest=args.continue_latest,
             resume=args.resume,
+            chosen=chosen,
         )
         return run_oneshot(request, settings)
     if os.environ.get("TERM") == "dumb":
-        return _plain(args, settings, words)
+        return _plain(args, settings, words, chosen)
     from chat_app.tui.app import run_app
 
-    return run_app(settings, prompt=words or None, resume=args.resume, continue_latest=args.continue_latest)
+    return run_app(
+        settings,
+        prompt=words or None,
+        resume=args.resume,
+        continue_latest=args.continue_latest,
+        chosen=chosen,
+    )
 
 
-def _plain(args: argparse.Namespace, settings: Settings, words: str) -> int:
+def _plain(args: argparse.Namespace, settings: Settings, words: str, chosen: set[str]) -> int:
     from chat_app.console.plain import run_plain
 
     return run_plain(
@@ -183,6 +192,7 @@ def _plain(args: argparse.Namespace, settings: Settings, words: str) -> int:
         resume=args.resume,
         continue_latest=args.continue_latest,
         verbose=args.verbose,
+        chosen=chosen,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
+from chat_app.chat.recall import EVERYTHING
 from chat_app.chat.view import Severity
 from chat_app.config.paths import get_paths
 from chat_app.config.settings import Settings
@@ -31,18 +32,6 @@ from llama_core.events import Event
 T = TypeVar("T")
 
 REST_S = 0.001  # while nothing but the disk works
-
-
-def chat_named(*, resume: str | None, continue_latest: bool) -> str | None:
-    """The id of the chat to go on with: the one named by a part of its id, or the latest if there is one.
-
-    Raises TranscriptError when the named chat does not exist.
-    """
-    store = TranscriptStore(get_paths().chats)
-    if resume:
-        return store.find(resume)
-    latest = store.latest() if continue_latest else None
-    return latest.id if latest else None
 
 
 class LineView:
@@ -117,7 +106,7 @@ class ConsoleChat:
     def open(self, chat_id: str | None) -> None:
         """Go on with a stored chat, if one is named. Raises TranscriptError."""
         if chat_id is not None:
-            self.run(self.controller.open_chat(chat_id))
+            self.run(self.controller.open_chat(chat_id, chosen=EVERYTHING))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something with the controller, and wait for all that follows from it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ CONTEXT_HINT = "; --ctx-size makes it larger where the model allows it"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the command line asks for. `logits`: how many of the likeliest next tokens to report."""
+    """What the command line asks for. `logits`: how many of the likeliest next tokens to report; `chosen`:
+    the settings that were given there, which a chat that goes on does not change."""
 
     prompt: str
     output: str = "text"
@@ -25,6 +27,7 @@ class Request:
     verbose: bool = False
     continue_latest: bool = False
     resume: str | None = None
+    chosen: Collection[str] = ()
 
 
 def full_prompt(request: Request) -> str:
@@ -47,13 +50,22 @@ def run_oneshot(request: Request, settings: Settings) -> int:
 
     A raw prompt is no conversation, so it leaves no transcript. Raises what loading raises.
     """
-    from chat_app.console.chat import ConsoleChat, chat_named
+    from chat_app.chat.recall import resumed
+    from chat_app.config.paths import get_paths
+    from chat_app.console.chat import ConsoleChat
     from chat_app.console.engine_start import started_engine
     from chat_app.console.reply_writer import ReplyWriter, top_logits, write_json
     from chat_app.engines.local import LocalEngine
+    from chat_app.store.transcripts import TranscriptStore
 
     prompt = full_prompt(request)
-    chat_id = chat_named(resume=request.resume, continue_latest=request.continue_latest)
+    chat_id, settings = resumed(
+        TranscriptStore(get_paths().chats),
+        settings,
+        resume=request.resume,
+        continue_latest=request.continue_latest,
+        chosen=request.chosen,
+    )
     if request.raw:
         settings = replace(settings, save=False)
     with started_engine(settings) as (engine, path, load_s):

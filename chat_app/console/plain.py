@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Collection
 
+from chat_app.chat.recall import resumed
 from chat_app.chat.slash import is_command
+from chat_app.config.paths import get_paths
 from chat_app.config.settings import Settings
-from chat_app.console.chat import ConsoleChat, chat_named
+from chat_app.console.chat import ConsoleChat
 from chat_app.console.engine_start import started_engine
 from chat_app.console.plain_commands import Answer, run_line_command
 from chat_app.console.reply_writer import ReplyWriter
 from chat_app.console.streams import is_terminal, read_piped_line, say, write
 from chat_app.engines.local import LocalEngine
+from chat_app.store.transcripts import TranscriptStore
 
 PROMPT = ">>> "
 QUOTES = '"""'
@@ -26,9 +30,16 @@ def run_plain(
     resume: str | None = None,
     continue_latest: bool = False,
     verbose: bool = False,
+    chosen: Collection[str] = (),
 ) -> int:
     """Talk until /bye or the end of the input. Returns 0, or 128 + the signal that ended it."""
-    chat_id = chat_named(resume=resume, continue_latest=continue_latest)
+    chat_id, settings = resumed(
+        TranscriptStore(get_paths().chats),
+        settings,
+        resume=resume,
+        continue_latest=continue_latest,
+        chosen=chosen,
+    )
     with started_engine(settings) as (engine, path, _):
         writer = ReplyWriter(hint=CONTEXT_HINT, verbose=verbose)
         with ConsoleChat(settings, LocalEngine(engine, path), path, writer) as chat:

@@ -1,4 +1,4 @@
-"""What the tests of the chat and of its screen share: an engine that follows a script, and a stage for it."""
+"""What the app's tests share: a small model, an engine that follows a script, and a stage for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.tiny_chat import write_tiny_chat
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model with a chat template, as GGUF."""
+    return write_tiny_chat(tmp_path_factory.mktemp("tiny") / "tiny-chat.gguf")
 
 
 @pytest.fixture

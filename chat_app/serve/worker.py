@@ -1,0 +1,248 @@
+"""The one thread that owns the model: requests join its batch, and each hears of its own tokens.
+
+What the thread says travels once a pass, for all requests together, to the event loop of the server. A client
+that reads slowly holds up nobody: what it has not read yet waits in its own queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken
+from llama_core.engine.batch.scheduler import BatchEngine
+from llama_core.engine.stops import StopScanner
+from llama_core.errors import LlamaCoreError
+from llama_core.sampling_params import SamplingParams
+from llama_core.tokenizers.base import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+# Rates are taken over this long.
+WINDOW_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text that may be shown, and the tokens that made it."""
+
+    text: str
+    tokens: tuple[DrawnToken, ...]
+
+
+News = Piece | BatchResult
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the worker does now, and has done since it started. Rates are of the last seconds."""
+
+    waiting: int
+    running: int
+    requests: int
+    prompt_tokens: int
+    reused_tokens: int
+    drawn_tokens: int
+    tokens_per_s: float
+    kv_bytes: int
+    prefix_bytes: int
+    uptime_s: float
+
+
+class QueueFullError(Exception):
+    """No more requests may wait. `retry_s`: when there may be room again."""
+
+    def __init__(self, retry_s: int) -> None:
+        super().__init__(f"too many requests are waiting; try again in {retry_s} s")
+        self.retry_s = retry_s
+
+
+class Stream:
+    """The news of one request, in order, on the event loop that asked for it."""
+
+    def __init__(self, key: str, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+        self.key = key
+        self.queue: asyncio.Queue[News] = asyncio.Queue()
+        self._decoder = tokenizer.stream()
+        self._scanner = StopScanner(stops)
+        self._tokens: list[DrawnToken] = []
+        self.pieces: list[News] = []  # not yet sent to the loop
+
+    def on_token(self, token: DrawnToken) -> bool:
+        """Take a token; whether it completed a stop string. On the worker's thread."""
+        self._tokens.append(token)
+        self._say(self._scanner.push(self._decoder.push(token.id)))
+        return self._scanner.stopped
+
+    def finish(self, result: BatchResult) -> None:
+        """The reply has ended: what was held back is shown. On the worker's thread."""
+        text = self._scanner.push(self._decoder.flush()) + self._scanner.flush()
+        if text or self._tokens:
+            self.pieces.append(Piece(text, tuple(self._tokens)))
+        self.pieces.append(result)
+
+    def _say(self, text: str) -> None:
+        if text:
+            self.pieces.append(Piece(text, tuple(self._tokens)))
+            self._tokens.clear()
+
+
+class Worker:
+    """Runs the batch. `submit` and `cancel` are called on the event loop; `close` ends the thread.
+
+    queue_n: the most requests that wait.
+    """
+
+    def __init__(
+        self,
+        batch: BatchEngine,
+        tokenizer: Tokenizer,
+        *,
+        queue_n: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._batch, self._tokenizer = batch, tokenizer
+        self._queue_n = queue_n
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn = threading.Condition()
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._streams: dict[str, Stream] = {}
+        self._closed = False
+        self._requests = self._prompt_tokens = 0
+        self._began_s = clock()
+        self._drawn: deque[tuple[float, int]] = deque([(self._began_s, 0)])
+        self._thread = threading.Thread(target=self._work, name="serve-engine", daemon=True)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to work; news go to `loop`."""
+        self._loop = loop
+        self._thread.start()
+
+    def submit(self, key: str, ids: Sequence[int], params: SamplingParams, top_n: int | None) -> Stream:
+        """Queue a request. Raises QueueFullError."""
+        waiting = len(self._streams) - self._batch.running_n
+        if waiting >= self._queue_n:
+            raise QueueFullError(self._retry_s(waiting))
+        stream = Stream(key, self._tokenizer, params.stop)
+        request = BatchRequest(
+            key, tuple(ids), params, self._tokenizer.stop_ids, stream.on_token, top_n=top_n or 0
+        )
+        self._streams[key] = stream
+        self._requests += 1
+        self._prompt_tokens += len(request.prompt_ids)
+        self._post(lambda: self._batch.submit(request))
+        return stream
+
+    def cancel(self, key: str) -> None:
+        """Nobody wants the reply any more: its place is free before the next pass."""
+        self._post(lambda: self._cancel(key))
+
+    def load(self) -> Load:
+        """The numbers of this moment."""
+        batch = self._batch
+        first_s, first_n = self._drawn[0]
+        last_s, last_n = self._drawn[-1]
+        busy_s = last_s - first_s
+        idle = self._clock() - last_s > WINDOW_S
+        return Load(
+            waiting=max(0, len(self._streams) - batch.running_n),
+            running=batch.running_n,
+            requests=self._requests,
+            prompt_tokens=self._prompt_tokens,
+            reused_tokens=batch.tokens_reused,
+            drawn_tokens=batch.tokens_drawn,
+            tokens_per_s=(last_n - first_n) / busy_s if busy_s > 0 and not idle else 0.0,
+            kv_bytes=batch.kv_bytes,
+            prefix_bytes=batch.prefixes.nbytes,
+            uptime_s=self._clock() - self._began_s,
+        )
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """End the thread; requests under way are cancelled."""
+        self._closed = True
+        self._post(lambda: None)
+        self._thread.join(timeout_s)
+
+    def _retry_s(self, waiting: int) -> int:
+        """How long those that wait will take, by what the ones before took."""
+        done = max(1, self._requests - len(self._streams))
+        each_s = (self._clock() - self._began_s) / done
+        return min(60, max(1, round(each_s * waiting / max(1, self._batch.running_n))))
+
+    def _post(self, job: Callable[[], None]) -> None:
+        with self._turn:
+            self._jobs.append(job)
+            self._turn.notify()
+
+    def _cancel(self, key: str) -> None:
+        result = self._batch.cancel(key)
+        if result is not None:
+            self._finish([result])
+
+    # On the thread.
+
+    def _work(self) -> None:
+        while not self._closed:
+            with self._turn:
+                while not (self._jobs or self._closed or self._batch.waiting_n or self._batch.running_n):
+                    self._turn.wait()
+                jobs, self._jobs = self._jobs, deque()
+            for job in jobs:
+                job()
+            if self._batch.waiting_n or self._batch.running_n:
+                self._step()
+        for key in list(self._streams):
+            self._cancel(key)
+        self._send()
+
+    def _step(self) -> None:
+        """One pass. Whatever goes wrong ends the requests that took part in it, and nothing else."""
+        try:
+            done = self._batch.step()
+        except Exception as error:  # noqa: BLE001 - a server outlives whatever one pass does
+            _log.error("a pass failed", exc_info=error)
+            failure = LlamaCoreError("the engine failed while it computed this reply")
+            done = []
+            for key in list(self._streams):
+                result = self._batch.cancel(key)
+                if result is not None:
+                    done.append(BatchResult(key, "failed", result.ids, result.prompt_n, result.seed, failure))
+        self._note_rate()
+        self._finish(done)
+
+    def _note_rate(self) -> None:
+        now_s = self._clock()
+        self._drawn.append((now_s, self._batch.tokens_drawn))
+        while len(self._drawn) > 2 and now_s - self._drawn[0][0] > WINDOW_S:
+            self._drawn.popleft()
+
+    def _finish(self, results: Sequence[BatchResult]) -> None:
+        """The streams of `results` end; all news of this pass are sent."""
+        for result in results:
+            stream = self._streams.get(result.key)
+            if stream is not None:
+                stream.finish(result)
+        self._send()
+        for result in results:
+            self._streams.pop(result.key, None)
+
+    def _send(self) -> None:
+        news = []
+        for stream in list(self._streams.values()):
+            if stream.pieces:
+                news.append((stream.queue, stream.pieces))
+                stream.pieces = []
+        if news and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_deliver, news)
+
+
+def _deliver(news: Sequence[tuple[asyncio.Queue[News], Sequence[News]]]) -> None:
+    for queue, pieces in news:
+        for piece in pieces:
+            queue.put_nowait(piece)
