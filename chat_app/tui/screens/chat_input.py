@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import os
 import shlex
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.app import SuspendNotSupported
@@ -15,6 +13,7 @@ from textual.widgets import TextArea
 
 from chat_app.chat.commands import SLASH
 from chat_app.chat.slash import is_command
+from chat_app.tui.editor_file import editor_file
 from chat_app.tui.screens.chat_actions import ChatActions
 from chat_app.tui.widgets.prompt import PromptArea
 from chat_app.tui.widgets.status import Offers
@@ -141,20 +140,14 @@ class ChatInput(ChatActions):
         The event loop goes on meanwhile, without drawing: a reply is still taken in and saved, and a signal
         ends the editor and the app.
         """
-        handle, name = tempfile.mkstemp(prefix="llama-chat-", suffix=".md")
-        path = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+        with editor_file(text, in_memory=not self.app.settings.save) as path:
             with self.app.batch_update(), self.app.suspend():
-                code = await _run_editor([*command, name])
+                code = await _run_editor([*command, str(path)])
             if code != 0:
                 self.note(f"The editor ended with code {code}; the prompt is unchanged.", "warning")
                 return None
             with path.open("rb") as edited:
                 return edited.read(MAX_EDITED_BYTES).decode("utf-8", "replace").rstrip("\n")
-        finally:
-            path.unlink(missing_ok=True)
 
 
 async def _run_editor(command: list[str]) -> int:

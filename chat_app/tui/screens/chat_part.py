@@ -163,7 +163,9 @@ class ChatPart(Screen[None]):
     async def refresh_views(self) -> None:
         """Branch counts and "not saved" marks."""
         unsaved = {one.id for one in self.session.chat.unsaved}
+        cut = self.session.cut
         for view in self.messages.views():
+            view.set_cut(view.message.id == cut)
             view.set_place(self._place(view.message.id))
             view.set_saved(view.message.id not in unsaved)
 

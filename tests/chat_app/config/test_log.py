@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import stat
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from chat_app.cli import main
 from chat_app.config.log import MAX_BYTES, PACKAGES, log_to
 
 SECRET = "the user's own words"
@@ -72,10 +73,12 @@ def test_a_long_log_is_begun_anew_and_one_that_cannot_be_written_is_no_fault(tmp
 
 
 def test_a_command_that_fails_is_in_the_log_where_paths_says(
-    main: Callable[..., Any], llama_chat_home: Path
+    llama_chat_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main("-p", SECRET, "-m", str(llama_chat_home / "nothing.gguf")).code == 1
-    shown = main("paths").out
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["-p", SECRET, "-m", str(llama_chat_home / "nothing.gguf")]) == 1
+    assert main(["paths"]) == 0
+    shown = capsys.readouterr().out
     path = llama_chat_home / "state" / "llama-chat.log"
     assert str(path) in shown
     text = path.read_text()
