@@ -57,7 +57,7 @@ class Branches:
         """Parameters that can give another reply than those there are. Greedy or with a fixed seed, the same
         prompt gives the same reply: this one is then drawn, with a seed of its own, and the user is told."""
         chat, params = self._chat, self._chat.settings.params
-        details = reply_details(chat.settings, params, chat.info, "", prompt)
+        details = reply_details(chat.settings, params, chat.info, "", prompt, question)
         made_so = any(
             all(one.x.get(name) == details.get(name) for name in ("parameters", "model", "system"))
             and one.status == "complete"

@@ -259,7 +259,7 @@ class ChatController:
         self.metrics.started()
         self._checkpoint_due = self._clock() + CHECKPOINT_PERIOD_S
         request_id = self.host.reply(prompt, params)
-        details = reply_details(self.settings, params, self.info, self._model_sha256, prompt)
+        details = reply_details(self.settings, params, self.info, self._model_sha256, prompt, message.parent)
         message = replace(message, x={**message.x, **details})
         self.reply = GrowingReply(request_id, message, details, tuple(start_ids), prompt=prompt)
         self.view.show_message(message)

@@ -120,11 +120,17 @@ def _with_earlier(timings: dict[str, Any], earlier: object) -> dict[str, Any]:
 
 
 def reply_details(
-    settings: Settings, params: SamplingParams, info: EngineInfo | None, model_sha256: str, prompt: Prompt
+    settings: Settings,
+    params: SamplingParams,
+    info: EngineInfo | None,
+    model_sha256: str,
+    prompt: Prompt,
+    question: str | None,
 ) -> dict[str, Any]:
     """What a transcript says of how a reply was made, known before its first token.
 
-    `sees_from` stands there where turns were left out: the first message that the model saw.
+    `sees_from` stands there where turns were left out: the first message that the model saw, if need be the
+    `question` that is answered.
     """
     details: dict[str, Any] = {"parameters": sampling_json(params)}
     if info is not None:
@@ -136,5 +142,5 @@ def reply_details(
     if settings.system:
         details["system"] = settings.system
     if prompt.shortened:
-        details["sees_from"] = sees_from(prompt.turns)
+        details["sees_from"] = sees_from(prompt.turns) or question
     return details

@@ -93,22 +93,10 @@ async def test_other_parameters_are_another_reply_already(stage: Stage) -> None:
     assert stage.view.notes == []
 
 
-async def test_a_reply_that_goes_on_keeps_its_tokens(stage: Stage) -> None:
-    """Their ids are the prompt's and the reply's, unchanged: nothing is split anew."""
-    stage.engine.script = lambda turns: "first half,"
-    reply = await stage.say("tell")
-    before = list(stage.engine.cached)
-    stage.engine.script = lambda turns: " second half"
-    stage.spawn(stage.session.branches.continue_reply(reply.id))
-    await stage.until(lambda: stage.words()[-1].endswith("half") and stage.idle())
-    assert stage.engine.cached[: len(before)] == before
-    assert stage.path()[-1].x["timings"]["cache_n"] == len(before) - 1  # the last is computed for its logits
-
-
 async def test_the_inspector_sees_the_prompt_that_the_reply_had(stage: Stage) -> None:
     """Also after the oldest turns were left out: it never asks for more than the context held."""
     await stage.say("one two three")
-    stage.engine.ctx_size = 40
+    stage.engine.ctx_size = 30
     second = await stage.say("four five six seven eight nine ten eleven")
     assert second.x["sees_from"] == stage.path()[2].id == stage.session.cut
     reply = await stage.session.branches.reply_tokens(second.id)
