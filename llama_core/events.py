@@ -12,11 +12,13 @@ FinishReason = Literal["stop", "length", "context", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class LoadProgress:
-    """Loading a model: `done_bytes` of `total_bytes` in this stage ("weights", "kernels", ...)."""
+    """Loading a model: `done_bytes` of `total_bytes` in this stage ("weights", "kernels", ...). note: a
+    sentence for the user, where there is something to say of it."""
 
     stage: str
     done_bytes: int
     total_bytes: int
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

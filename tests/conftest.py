@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
 import hypothesis
 import pytest
+
+from llama_core.trusted_files import UntrustedFileError, require_trusted_folder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Kept before any test changes it: the model comes through the user's own index, proxy and cache settings.
@@ -40,10 +46,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
 
 
+# Temporary folders are in /tmp, where everybody may write: nothing there is trusted.
+OWN_FOLDER = REPOSITORY / ".pytest_cache"
+KERNELS_KEPT_S = 2 * 86400
+
+
 @pytest.fixture(scope="session")
-def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder of compiled kernels for the whole run, so that each is compiled once."""
-    return tmp_path_factory.mktemp("kernels")
+def kernel_cache() -> Path:
+    """One folder of compiled kernels for all runs, so that each is compiled once. It stands in the checkout:
+    where others can write into that, kernels are compiled in every process."""
+    folder = OWN_FOLDER / "kernels"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another run was faster
+            if old.stat().st_mtime < time.time() - KERNELS_KEPT_S:
+                old.unlink()
+    return folder
+
+
+@pytest.fixture
+def trusted_folder() -> Iterator[Path]:
+    """An empty folder into which nobody else can write."""
+    OWN_FOLDER.mkdir(mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=OWN_FOLDER, prefix="trusted-") as name:
+        try:
+            require_trusted_folder(Path(name))
+        except UntrustedFileError as error:
+            pytest.skip(f"the checkout is open to others: {error}")
+        yield Path(name)
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +87,7 @@ def llama_chat_home(tmp_path: Path, kernel_cache: Path, monkeypatch: pytest.Monk
             monkeypatch.delenv(name)
     home = tmp_path / "llama-chat-home"
     (home / "cache").mkdir(parents=True, mode=0o700)
-    (home / "cache" / "kernels").symlink_to(kernel_cache, target_is_directory=True)
+    monkeypatch.setenv("LLAMA_CHAT_KERNELS", str(kernel_cache))
     monkeypatch.setenv("LLAMA_CHAT_HOME", str(home))
     return home
 

@@ -492,6 +492,8 @@ class ChatController:
         match item:
             case news.Loading(progress):
                 self.metrics.loading(progress)
+                if progress is not None and progress.note and progress.done_bytes == 0:
+                    self.view.note(progress.note)
             case news.MemoryMeasured(report):
                 self.metrics.memory(report)
             case news.CacheReset():

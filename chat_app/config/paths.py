@@ -8,6 +8,7 @@ from pathlib import Path
 
 APP = "llama-chat"
 HOME_VARIABLE = "LLAMA_CHAT_HOME"
+KERNELS_VARIABLE = "LLAMA_CHAT_KERNELS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,9 @@ class Paths:
 
     @property
     def kernels(self) -> Path:
-        """Compiled kernels of the jit backend."""
-        return self.cache / "kernels"
+        """Compiled kernels of the jit backend, or where LLAMA_CHAT_KERNELS says."""
+        chosen = os.environ.get(KERNELS_VARIABLE)
+        return Path(chosen).expanduser().absolute() if chosen else self.cache / "kernels"
 
     @property
     def bench_models(self) -> Path:

@@ -65,6 +65,8 @@ def started_engine(settings: Settings) -> Iterator[tuple[TextEngine, Path, float
 
 def _reporter(line: ProgressLine) -> Callable[[LoadProgress], None]:
     def report(progress: LoadProgress) -> None:
+        if progress.note and progress.done_bytes == 0:
+            say(progress.note)
         if progress.stage == "kernels":
             line.say(f"{load_label(progress.stage, None)} (first start only) ...")
         else:

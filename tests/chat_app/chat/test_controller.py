@@ -11,7 +11,9 @@ import pytest
 
 from chat_app.chat.conversation import Message
 from chat_app.config.settings import Settings
+from chat_app.engines import messages as news
 from chat_app.store.transcripts import TranscriptError
+from llama_core.events import LoadProgress
 from llama_core.sampling import SamplingParams
 from tests.support.fake_engine import FakeEngine
 from tests.support.stage import Stage
@@ -249,3 +251,10 @@ async def test_a_chat_left_while_the_prompt_is_prepared_is_not_written_to(stage:
     await stage.until(stage.idle)
     assert stage.path() == []
     assert stage.view.returned == ["late"]
+
+
+async def test_what_there_is_to_say_of_a_load_is_on_the_screen_once(stage: Stage) -> None:
+    sentence = "Kernels are built anew."
+    for done in (0, 1):
+        await stage.session._take_other(news.Loading(LoadProgress("kernels", done, 1, sentence)))
+    assert stage.view.notes.count(sentence) == 1

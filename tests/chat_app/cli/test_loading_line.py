@@ -36,3 +36,12 @@ def test_kernels_that_are_compiled_are_not_counted_in_bytes(
         "loading [############............]  50% 46 of 92 MiB",
         "compiling kernels (first start only) ...",
     ]
+
+
+def test_what_there_is_to_say_of_a_load_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    report = _reporter(ProgressLine("loading"))
+    for done in (0, 1):
+        report(LoadProgress("kernels", done, 1, "Kernels are built anew."))
+    assert screen.getvalue().count("Kernels are built anew.\n") == 1

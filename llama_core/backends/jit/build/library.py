@@ -23,6 +23,7 @@ from typing import Any
 
 from llama_core.backends.jit.build.variants import Isa, cpu_description, llvm_feature_list
 from llama_core.events import LoadProgress
+from llama_core.trusted_files import read_trusted
 
 OnProgress = Callable[[LoadProgress], None]
 
@@ -130,10 +131,18 @@ def _processor() -> str:
     return f"{llvm.get_host_cpu_name()} {llvm_feature_list()}"
 
 
-def read_built(path: Path) -> Built | None:
-    """A library from a file, or None where there is none that is whole and of our sources."""
+def packed(built: Built) -> bytes:
+    """A library as bytes, for a file or another process."""
+    code = b"".join(built.pieces)
+    sizes = [len(piece) for piece in built.pieces]
+    header = {"entries": built.entries, "sizes": sizes, "sha256": _digest(built.entries, sizes, code)}
+    return json.dumps(header).encode() + b"\n" + code
+
+
+def unpacked(data: bytes) -> Built | None:
+    """A library from what `packed` gave, or None where that is not whole or not of our sources."""
     try:
-        header, _, code = path.read_bytes().partition(b"\n")
+        header, _, code = data.partition(b"\n")
         described = json.loads(header)
         entries, sizes = described["entries"], described["sizes"]
         if described["sha256"] != _digest(entries, sizes, code):
@@ -142,21 +151,29 @@ def read_built(path: Path) -> Built | None:
         ends = itertools.accumulate(sizes)
         pieces = tuple(code[end - size : end] for end, size in zip(ends, sizes, strict=True))
         return Built(pieces, entries) if kinds in ({int}, {str}) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or not what we wrote
+    except (ValueError, KeyError, TypeError, AttributeError):  # not what we wrote
+        return None
+
+
+def read_built(path: Path) -> Built | None:
+    """A library from a file, or None where there is none that is whole and of our sources.
+
+    Raises UntrustedFileError where someone else can have written the file: what it holds would be run.
+    """
+    try:
+        return unpacked(read_trusted(path))
+    except OSError:
         return None
 
 
 def write_built(path: Path, built: Built) -> None:
     """Keep a library. A folder that cannot be written costs the next start its time, nothing else."""
-    code = b"".join(built.pieces)
-    sizes = [len(piece) for piece in built.pieces]
-    header = {"entries": built.entries, "sizes": sizes, "sha256": _digest(built.entries, sizes, code)}
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Written aside and renamed, so that no other process ever sees half a file.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
             try:
-                file.write(json.dumps(header).encode() + b"\n" + code)
+                file.write(packed(built))
                 file.close()
                 os.replace(file.name, path)
             except OSError:

@@ -6,12 +6,10 @@ import importlib
 import importlib.util
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,20 +53,19 @@ def step_compile_s() -> float | None:
     """Seconds in which the kernels of a whole step are built, as the first start on a machine does it: once,
     by a process of its own, into an empty folder. None where nothing came of it."""
     from llama_core.backends.jit.build.builder import start_builder
-    from llama_core.backends.jit.build.library import read_built
+    from llama_core.backends.jit.build.library import unpacked
     from llama_core.backends.jit.build.variants import choose, host_features
 
     variant = choose(host_features(), os.environ.get(ISA_VARIABLE))
-    with tempfile.TemporaryDirectory(prefix="llama-core-lab-") as folder:
-        result = Path(folder) / "kernels"
-        start = time.perf_counter()
-        child = start_builder(variant, result)
-        if child is None:
-            return None
-        with child:  # Ctrl+C closes its stdin, which ends it
-            child.wait()
-            seconds = time.perf_counter() - start
-        return None if read_built(result) is None else seconds
+    start = time.perf_counter()
+    child = start_builder(variant)
+    if child is None or child.stdout is None:
+        return None
+    with child:  # Ctrl+C closes its stdin, which ends it
+        built = unpacked(child.stdout.read())
+        child.wait()
+        seconds = time.perf_counter() - start
+    return None if built is None else seconds
 
 
 def conclude(context: LabContext, rows: Sequence[Row]) -> list[str]:

@@ -23,18 +23,17 @@ from llama_core.backends.jit.build import library
 from llama_core.backends.jit.build import link as flatten_module
 from llama_core.backends.jit.build.link import CannotFlatten
 from llama_core.backends.jit.build.objects import target_machine
-from llama_core.backends.jit.build.variants import AVX512_VNNI, PORTABLE
+from llama_core.backends.jit.build.variants import AVX512_VNNI, PORTABLE, choose, host_features
 from llama_core.errors import KernelsUnavailableError, ModelFormatError
 
 IDS = np.arange(5, dtype=np.int32)
 
 
 @pytest.fixture
-def cached(kernel_cache: Path, toys: SimpleNamespace) -> Path:
-    """A folder with the kernels in it."""
+def cached(kernel_cache: Path, trusted_folder: Path, toys: SimpleNamespace) -> Path:
+    """This processor's kernels, in a file of the cache."""
     toys.load(toys.checkpoint())
-    assert list(kernel_cache.glob("*.kernels"))
-    return kernel_cache
+    return kernel_cache / f"{library.cache_key(choose(host_features()))}.kernels"
 
 
 def load_in_new_process(folder: Path) -> str:
@@ -61,14 +60,13 @@ model.close()
 
 
 def test_a_second_start_needs_no_compiler(cached: Path) -> None:
-    compiled, numba, _ = load_in_new_process(cached).split()
+    compiled, numba, _ = load_in_new_process(cached.parent).split()
     assert (compiled, numba) == ("False", "False")
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "not json", "no entries", "offset"])
-def test_a_damaged_entry_is_ignored(cached: Path, tmp_path: Path, damage: str) -> None:
-    source = next(cached.glob("*.kernels"))
-    whole = source.read_bytes()
+def test_a_damaged_entry_is_ignored(cached: Path, trusted_folder: Path, damage: str) -> None:
+    whole = cached.read_bytes()
     header, _, code = whole.partition(b"\n")
     moved = re.sub(rb'"run": \d+', lambda at: at[0] + b"0", header)
     damaged = {
@@ -80,15 +78,15 @@ def test_a_damaged_entry_is_ignored(cached: Path, tmp_path: Path, damage: str) -
         "offset": moved + b"\n" + code,
     }[damage]
     assert damaged != whole
-    path = tmp_path / source.name
+    path = trusted_folder / cached.name
     path.write_bytes(damaged)
     assert library.read_built(path) is None
     path.write_bytes(whole)
     assert library.read_built(path) is not None
 
 
-def test_a_folder_that_cannot_be_written_is_harmless(tmp_path: Path) -> None:
-    blocked = tmp_path / "file"
+def test_a_folder_that_cannot_be_written_is_harmless(trusted_folder: Path) -> None:
+    blocked = trusted_folder / "file"
     blocked.write_text("not a folder")
     library.write_built(blocked / "x.kernels", library.Built((b"code",), {"run": 5}))
     assert blocked.read_text() == "not a folder"
@@ -100,9 +98,9 @@ def test_a_folder_that_cannot_be_written_is_harmless(tmp_path: Path) -> None:
     [((b"code\nmore",), {"run": 5}), ((b"one object", b"\nanother"), {"run": "name"})],
 )
 def test_writing_leaves_whole_files_and_nothing_else(
-    tmp_path: Path, pieces: tuple[bytes, ...], entries: dict[str, int] | dict[str, str]
+    trusted_folder: Path, pieces: tuple[bytes, ...], entries: dict[str, int] | dict[str, str]
 ) -> None:
-    path = tmp_path / "new" / "x.kernels"
+    path = trusted_folder / "new" / "x.kernels"
     built = library.Built(pieces, entries)
     library.write_built(path, built)
     assert library.read_built(path) == built
@@ -171,7 +169,7 @@ def test_a_builder_that_fails_is_replaced(
 ) -> None:
     """A child that dies leaves the work to this process."""
     monkeypatch.setattr(kernel_build, "_built", {})
-    built = library.read_built(next(cached.glob("*.kernels")))
+    built = library.read_built(cached)
     monkeypatch.setattr(kernel_build, "build_here", lambda isa: built)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     model = toys.load(toys.checkpoint(), kernel_cache=None)
@@ -250,39 +248,36 @@ def test_objects_that_call_each_other_become_one_piece() -> None:
         flatten_module.flatten([answers], {"run": "run"})
 
 
-def test_a_builder_that_is_done_ends_well_while_its_parent_waits(tmp_path: Path) -> None:
+def test_a_builder_that_is_done_ends_well_while_its_parent_waits() -> None:
     """Else its work would be thrown away, and done again in the parent."""
-    result = tmp_path / "kernels"
     code = (
-        "import sys; from llama_core.backends.jit.build import builder, library\n"
+        "from llama_core.backends.jit.build import builder, library\n"
         "builder.build_here = lambda isa, kernels: library.Built((b'code',), {'run': 5})\n"
-        f"builder.main('portable', {str(result)!r})"
+        "builder.write_library('portable')"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
-        assert child.wait(60) == 0
-    assert library.read_built(result) == library.Built((b"code",), {"run": 5})
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    written = kernel_build._written_by(child)
+    assert library.unpacked(written) == library.Built((b"code",), {"run": 5})
 
 
-def test_a_builder_ends_with_its_parent_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_builder_ends_with_its_parent() -> None:
     """However the parent goes: here without a chance to say so."""
-    folder = tmp_path / "kernels"
-    folder.mkdir()
     code = (
-        "import os; from pathlib import Path\n"
+        "import os\n"
         "from llama_core.backends.jit.build.builder import start_builder\n"
         "from llama_core.backends.jit.build.variants import PORTABLE\n"
-        f"print(start_builder(PORTABLE, Path({str(folder / 'kernels')!r})).pid, flush=True); os._exit(0)"
+        "print(start_builder(PORTABLE).pid, flush=True); os._exit(0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    # It would need some ten seconds for its work, and then leave the folder.
+    # It would need some ten seconds for its work.
     deadline = time.monotonic() + 60
-    while folder.exists() or psutil.pid_exists(int(done.stdout)):
+    while psutil.pid_exists(int(done.stdout)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 def test_the_builders_own_child_ends_with_it() -> None:
-    child = kernel_build._start("portable", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = kernel_build._start("portable", "kernels")
     assert child is not None
     assert child.stdin is not None
     assert child.stdout is not None
@@ -297,3 +292,60 @@ def test_kernels_that_are_cut_short_are_not_taken() -> None:
     child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with pytest.raises(RuntimeError, match="ended with 3"):
         kernel_build._written_by(child)
+
+
+# What would run if a planted file were believed: it does nothing but end the process.
+PLANTED = library.Built((b"\x0f\x0b" * 8,), {"run": 0, "helper": 0, "stop": 0, "pack": 0})
+
+
+@pytest.mark.parametrize(
+    "plant", ["file of mode 0666", "group may write", "open folder", "link", "linked folder"]
+)
+def test_planted_code_is_not_run(
+    toys: SimpleNamespace,
+    cached: Path,
+    trusted_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    plant: str,
+) -> None:
+    """Kernels are had another way, and a sentence says why; what was planted stays as it was."""
+    folder = trusted_folder / "kernels"
+    library.write_built(folder / cached.name, PLANTED)
+    given = folder
+    if plant == "file of mode 0666":
+        (folder / cached.name).chmod(0o666)
+    elif plant == "group may write":
+        (folder / cached.name).chmod(0o620)
+    elif plant == "open folder":
+        folder.chmod(0o1777)
+    elif plant == "link":
+        (folder / cached.name).rename(folder / "elsewhere")
+        (folder / cached.name).symlink_to("elsewhere")
+    else:
+        given = trusted_folder / "linked"
+        given.symlink_to(folder)
+    before = (folder / cached.name).read_bytes()
+    monkeypatch.setattr(kernel_build, "_built", {})
+    built = cached.read_bytes()
+    monkeypatch.setattr(kernel_build, "_written_by", lambda child: built)  # as the builder would give them
+    notes = []
+    model = toys.load(toys.checkpoint(), kernel_cache=given, on_progress=lambda p: notes.append(p.note))
+    assert np.isfinite(model.forward(IDS, model.new_cache(8))).all()
+    reason = "is a link" if "link" in plant else "can be written by others"
+    [note] = {note for note in notes if note}
+    assert note.startswith("Kernels are built anew at each start, not kept: ")
+    assert reason in note
+    assert [record.getMessage() for record in caplog.records] == [note]
+    assert (folder / cached.name).read_bytes() == before
+
+
+def test_kernels_are_not_kept_where_others_could_exchange_them(
+    toys: SimpleNamespace, cached: Path, trusted_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = cached.read_bytes()
+    monkeypatch.setattr(kernel_build, "_built", {})
+    monkeypatch.setattr(kernel_build, "_written_by", lambda child: built)
+    trusted_folder.chmod(0o777)
+    toys.load(toys.checkpoint(), kernel_cache=trusted_folder / "new")
+    assert list(trusted_folder.iterdir()) == []
