@@ -1,0 +1,1 @@
+"""The terminal app. It knows the engine; the engine does not know it."""

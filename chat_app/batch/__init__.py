@@ -1,0 +1,1 @@
+"""Answering files of requests: lines in, results out, resumed where it was interrupted."""

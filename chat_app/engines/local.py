@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat_app.engines.base import EngineInfo, OnProgress, Prompt, PromptRequest, Token, Turn
+from chat_app.engines.reply_ids import ReplyIds
 from llama_core.errors import TemplateError
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class LocalEngine:
     def __init__(self, engine: TextEngine, path: Path) -> None:
         self._engine = engine
         self.tokens = LocalTokens(engine)
+        special = engine.tokenizer.special_tokens.values()
+        self._reply_ids = ReplyIds(self.tokens, self._render, special)
         self._has_system_role: bool | None = None  # not known before it is asked
         checkpoint = engine.checkpoint
         self.info = EngineInfo(
@@ -123,15 +126,20 @@ class LocalEngine:
 
     def _encode(self, request: PromptRequest) -> list[int]:
         """The ids of a request. Of a reply that goes on, only what stands before it is rendered."""
-        engine, turns = self._engine, request.turns
+        turns = request.turns
         if request.raw:
-            return engine.encode_raw(turns[-1].content)
+            return self._engine.encode_raw(turns[-1].content)
         if self._merges_system(turns):
             turns = tuple(system_before_question(turns))
-        if not request.continue_last:
-            return engine.encode_chat([turn.to_message() for turn in turns])
-        ids = engine.encode_chat([turn.to_message() for turn in turns[:-1]])
-        return ids + self._said(turns[-1])
+        if request.continue_last:
+            return self._rendered(turns[:-1]) + self._reply_ids.of(turns[-1])
+        return self._rendered(turns)
+
+    def _rendered(self, turns: Sequence[Turn]) -> list[int]:
+        return self._reply_ids.put_into(turns, self._render(turns))
+
+    def _render(self, turns: Sequence[Turn]) -> list[int]:
+        return self._engine.encode_chat([turn.to_message() for turn in turns])
 
     def _to_drop(self, request: PromptRequest, room: int) -> tuple[int, ...]:
         """The places of the oldest turns without which the request is encoded in `room` tokens: whole
@@ -156,15 +164,6 @@ class LocalEngine:
             except TemplateError:
                 self._has_system_role = False
         return not self._has_system_role
-
-    def _said(self, turn: Turn) -> list[int]:
-        """The ids that a turn was written with, where they still spell it with this tokenizer."""
-        try:
-            if turn.ids and self.tokens.decode(turn.ids) == turn.content:
-                return list(turn.ids)
-        except IndexError:
-            pass  # the ids of another model
-        return self.tokens.encode(turn.content)
 
     def stream(
         self, prompt: Prompt, params: SamplingParams, *, cancelled: Callable[[], bool]

@@ -1,0 +1,1 @@
+"""The laboratory's own command: runs, tables, and what the screen costs."""

@@ -1,0 +1,1 @@
+"""What computes: NumPy to be read, compiled kernels to be fast."""

@@ -1,0 +1,1 @@
+"""Measuring: no part of the product imports it."""

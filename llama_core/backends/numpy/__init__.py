@@ -1,0 +1,1 @@
+"""The model in NumPy, float32 throughout."""

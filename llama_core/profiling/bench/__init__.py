@@ -1,0 +1,1 @@
+"""Rates of prompts and replies, beside the ceiling and beside llama.cpp."""

@@ -1,0 +1,1 @@
+"""The ceilings: what memory and arithmetic of this machine allow."""

@@ -1,0 +1,1 @@
+"""Tokenizers in Hugging Face folders."""

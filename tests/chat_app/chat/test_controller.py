@@ -11,7 +11,7 @@ import pytest
 
 from chat_app.chat.conversation import Message
 from chat_app.config.settings import Settings
-from chat_app.engines import messages as news
+from chat_app.engines import news
 from chat_app.store.transcripts import TranscriptError
 from llama_core.events import LoadProgress
 from llama_core.sampling import SamplingParams

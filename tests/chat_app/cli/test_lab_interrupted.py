@@ -75,7 +75,7 @@ def test_an_end_before_the_end_keeps_what_was_measured_and_says_so(
     assert child.returncode == 128 + number
     assert "Traceback" not in said
     assert f"{stopped}; saved in {kept}: 1 experiment (quick) and 2 rows of waiting" in said
-    whole, cut = results.read(kept)[0]
+    whole, cut = results.read_records(kept)[0]
     assert (whole.name, whole.incomplete) == ("quick", "")
     assert (cut.name, cut.incomplete) == ("waiting", stopped)
     assert [row.name for row in cut.rows] == ["second", "third"]
@@ -91,7 +91,7 @@ def test_a_second_ctrl_c_ends_at_once_and_loses_nothing_either(tmp_path: Path, k
     _, said = child.communicate(timeout=60)  # far less than the tidying would take
     assert child.returncode == 130
     assert "2 rows of waiting" in said
-    assert [len(record.rows) for record in results.read(kept)[0]] == [1, 2]
+    assert [len(record.rows) for record in results.read_records(kept)[0]] == [1, 2]
 
 
 def test_a_second_ctrl_c_ends_a_program_that_waits_for_its_threads(tmp_path: Path, kept: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_second_ctrl_c_ends_a_program_that_waits_for_its_threads(tmp_path: Pat
     _, said = child.communicate(timeout=60)
     assert child.returncode == -signal.SIGINT  # a shell shows 130
     assert said == ""
-    assert [len(record.rows) for record in results.read(kept)[0]] == [1, 2]
+    assert [len(record.rows) for record in results.read_records(kept)[0]] == [1, 2]
 
 
 def test_a_reader_that_leaves_early_loses_no_rows(tmp_path: Path, kept: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_reader_that_leaves_early_loses_no_rows(tmp_path: Path, kept: Path) ->
     said = child.stderr.read()
     assert child.wait(60) == 0
     assert "Traceback" not in said
-    assert [[row.name for row in one.rows] for one in results.read(kept)[0]] == [
+    assert [[row.name for row in one.rows] for one in results.read_records(kept)[0]] == [
         ["first"],
         ["second", "third", "fourth"],
     ]

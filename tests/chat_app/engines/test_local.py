@@ -57,6 +57,40 @@ def test_a_reply_goes_on_from_its_own_tokens(engine: Any) -> None:
         assert list(engine.prepare(changed).ids) == [*prompt_ids, *engine.tokens.encode("the")]
 
 
+def test_replies_in_the_prompt_keep_their_tokens(engine: Any) -> None:
+    """Three tokens that spell "the" are sent again as three, not as the tokenizer's one."""
+    split = tuple(engine.tokens.encode(letter)[0] for letter in "the")
+    assert engine.tokens.encode("the") != list(split)
+    before = engine.prepare(ask(Turn("user", "hello"))).ids
+    said = [Turn("user", "hello"), Turn("assistant", "the", split)]
+    for _ in range(2):  # the second time from memory
+        prompt = engine.prepare(ask(*said, Turn("user", "more"))).ids
+        assert prompt[: len(before) + 3] == (*before, *split)
+        again = engine.prepare(
+            ask(*said, Turn("user", "more"), Turn("assistant", "the", split), Turn("user", "x"))
+        )
+        assert again.ids[: len(prompt) + 3] == (*prompt, *split)
+        # All else is as the template has it.
+        plain = engine.prepare(ask(Turn("user", "hello"), Turn("assistant", "the"), Turn("user", "more"))).ids
+        rest = len(before) + 1
+        assert prompt[len(before) + 3 :] == plain[rest:]
+
+
+def test_the_next_prompt_reuses_the_whole_reply(engine: Any) -> None:
+    prompt_ids, first = answer(engine, ask(Turn("user", "hello")))
+    said = Turn("assistant", engine.tokens.decode(first.ids), first.ids)
+    _, second = answer(engine, ask(Turn("user", "hello"), said, Turn("user", "more")))
+    assert second.timings.cache_n >= len(prompt_ids) + len(first.ids) - 1
+
+
+def test_a_reply_that_the_template_changes_is_left_as_it_is(engine: Any) -> None:
+    engine._engine.template.source = TURNS.replace("m['content']", "m['content'] | upper")
+    split = tuple(engine.tokens.encode(letter)[0] for letter in "the")
+    turns = [Turn("user", "hello"), Turn("assistant", "the"), Turn("user", "more")]
+    known = [turns[0], Turn("assistant", "the", split), turns[2]]
+    assert engine.prepare(ask(*known)).ids == engine.prepare(ask(*turns)).ids
+
+
 def test_what_must_be_dropped_leaves_the_system_prompt_and_the_last_question(engine: Any) -> None:
     turns = [Turn("system", "s")]
     for number in range(6):

@@ -1,0 +1,1 @@
+"""In which order, by which thread: control code that Numba compiles."""

@@ -1,0 +1,1 @@
+"""What is computed: kernels written as LLVM IR."""
