@@ -18,18 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.config import ModelConfig
+from llama_core.file_rows import FileRows, read_rows
 from llama_core.quant.table import BlockFormat
 from llama_core.tokenizers.base import Tokenizer
 
-# How many bytes of reordered rows are copied at a time before they are dequantised.
-REORDERED_BYTES = 1 << 18
+# How many bytes are read at a time before they are dequantised.
+PIECE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
     """A tensor still in its file.
 
-    raw: (n_rows, row_bytes) uint8, a read-only view of the mapped file; a vector has one row.
+    raw: (n_rows, row_bytes) uint8, in the file or in memory; a vector has one row.
     row_order: (n_rows,) the file's row for each of our rows, or None where they agree (see the module).
     offset: what a vector's values in the file are short of ours by.
     """
@@ -37,7 +38,7 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     fmt: BlockFormat
-    raw: NDArray[np.uint8]
+    raw: FileRows | NDArray[np.uint8]
     row_order: NDArray[np.intp] | None = None
     offset: float = 0.0
 
@@ -47,10 +48,12 @@ class Tensor:
         return int(self.raw.size)
 
     def rows(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
-        """Our rows start..stop as (n, row_bytes) uint8: a view, or a copy where rows are reordered."""
+        """Our rows start..stop as (n, row_bytes) uint8, read from the file.
+
+        Raises ModelFormatError where the file was cut short since it was opened, like all that reads."""
         if self.row_order is None:
-            return self.raw[start:stop]
-        return self.raw[self.row_order[start:stop]]
+            return read_rows(self.raw[start:stop])
+        return read_rows(self.raw[self.row_order[start:stop]])
 
     def to_float32(self, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """All values as float32 of `shape`, written into `out` (same shape) where given.
@@ -63,15 +66,16 @@ class Tensor:
         if out is None:
             out = np.empty(self.shape, dtype=np.float32)
         if len(self.shape) == 1:
+            raw = read_rows(self.raw)
             if self.row_order is not None:  # a bias: its values are the rows
-                out[:] = dequantize(self.raw, self.fmt).reshape(-1)[self.row_order]
+                out[:] = dequantize(raw, self.fmt).reshape(-1)[self.row_order]
             else:
-                dequantize(self.raw, self.fmt, out=out[None, :])
+                dequantize(raw, self.fmt, out=out[None, :])
             if self.offset:
                 out += self.offset
             return out
         n_rows = self.shape[0]
-        step = n_rows if self.row_order is None else max(1, REORDERED_BYTES // self.raw.shape[1])
+        step = max(1, PIECE_BYTES // self.raw.shape[1])
         for start in range(0, n_rows, step):
             dequantize(self.rows(start, start + step), self.fmt, out=out[start : start + step])
         return out

@@ -37,6 +37,7 @@ class RopeScaling:
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     attention_factor: float | None = None
+    truncate: bool = True  # yarn: the ramp begins and ends at whole pairs
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ Each projection may have a bias, such as layers.{i}.q_proj.bias, (rows,).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from llama_core.architectures.base import (
@@ -61,7 +62,10 @@ def layer(config: ModelConfig, i: int) -> Layer:
 def attention(config: ModelConfig, i: int) -> Attention:
     """Attention of layer i, q and k normed by head where the config asks for norms."""
     windowed = bool(config.sliding_window) and (not config.window_layers or config.window_layers[i])
-    rope = Rope(config.rope_theta, config.n_rotated, config.rope_scaling)
+    scaling = config.rope_scaling
+    if scaling is not None and not scaling.original_max_seq_len:
+        scaling = replace(scaling, original_max_seq_len=config.max_seq_len)
+    rope = Rope(config.rope_theta, config.n_rotated, scaling)
     if windowed and config.window_rope_theta:
         rope = Rope(config.window_rope_theta, config.n_rotated)
     temperature = None

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.errors import ModelFormatError
+from llama_core.file_rows import OpenFile
 
 U64 = struct.Struct("<Q")
 # Of more strings than these, `skim` reads only how long they are.
@@ -24,13 +25,9 @@ def quoted(text: str, limit: int = 80) -> str:
     return ascii(text if len(text) <= limit else text[:limit] + "...")
 
 
-def map_file(path: Path) -> mmap.mmap:
-    """The whole file, mapped read-only.
-
-    Raises ModelFormatError where the path is no readable regular file or the file is empty. The mapping
-    lives as long as anything refers to it. Cutting the file short while it is mapped is fatal on POSIX
-    systems (SIGBUS), which is why downloads are moved into place and never written over.
-    """
+def open_file(path: Path) -> OpenFile:
+    """The file, opened to read. Raises ModelFormatError where the path is no readable regular file, or the
+    file is empty."""
     try:
         # O_NONBLOCK: opening a named pipe must not wait for its writer.
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -43,11 +40,10 @@ def map_file(path: Path) -> mmap.mmap:
             raise ModelFormatError(path, "file", "is no regular file")
         if status.st_size == 0:
             raise ModelFormatError(path, "byte 0", "the file is empty")
-        return mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise ModelFormatError(path, "file", f"cannot be mapped: {error.strerror}") from error
-    finally:
+    except ModelFormatError:
         os.close(fd)
+        raise
+    return OpenFile(path, fd)
 
 
 class Skipped:

@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 
 from llama_core.errors import ModelFormatError, UnsupportedModelError
-from llama_core.loaders.cursor import U64, map_file
+from llama_core.loaders.cursor import U64, open_file
 from llama_core.loaders.gguf.shard_names import files_of_model
 from llama_core.loaders.llama2c_header import SIZES, looks_like_llama2c
 
@@ -37,7 +37,7 @@ def find_model(path: Path) -> tuple[Path, FileFormat]:
         return _in_folder(path.parent)
     if path.name == "model.safetensors.index.json":
         return path, FileFormat.SAFETENSORS
-    mapped = map_file(path)
+    mapped = open_file(path).mapped()
     start = mapped[: max(16, SIZES.size)]
     if start.startswith(b"GGUF"):
         return path, FileFormat.GGUF

@@ -66,7 +66,7 @@ def _inspect_gguf(path: Path, memory: Memory | None) -> dict[str, Any]:
         "chat_template": metadata.get(TEMPLATE_KEY),
         "metadata": _plain({key: value for key, value in metadata.items() if key != TEMPLATE_KEY}),
     }
-    file_bytes = sum(header.data.size for header in headers)
+    file_bytes = sum(header.file.size for header in headers)
     return _report(path, "gguf", file_bytes, model, rows, memory, more)
 
 

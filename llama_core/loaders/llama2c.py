@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from llama_core.architectures import tensor_shapes
 from llama_core.checkpoint import Tensor
 from llama_core.errors import ModelFormatError
-from llama_core.loaders.cursor import Cursor, map_file
+from llama_core.file_rows import OpenFile
+from llama_core.loaders.cursor import Cursor, open_file
 from llama_core.loaders.llama2c_header import Header, read_header
 from llama_core.loaders.parts import ModelParts
 from llama_core.loaders.tensors import check_tensors, in_our_row_order
@@ -41,20 +42,18 @@ def read_llama2c(path: Path) -> ModelParts:
     int8 weights are copied into blocks of our own; all else stays in the file. Raises ModelFormatError
     or UnsupportedModelError.
     """
-    mapped = map_file(path)
-    header = read_header(path, Cursor(path, mapped))
+    file = open_file(path)
+    header = read_header(path, Cursor(path, file.mapped()))
     _check_groups(path, header)
     expected = header.start + sum(_nbytes(shape, group) for _, shape, group in _layout(header))
-    if len(mapped) != expected:
-        raise ModelFormatError(
-            path, "file size", f"is {len(mapped):,} bytes; the header implies {expected:,}"
-        )
-    tensors = _tensors(header, np.frombuffer(mapped, dtype=np.uint8))
+    if file.size != expected:
+        raise ModelFormatError(path, "file size", f"is {file.size:,} bytes; the header implies {expected:,}")
+    tensors = _tensors(header, file)
     check_tensors(path, header.config, tensors)
     tensors = in_our_row_order(tensors, header.config)
     metadata = {"version": header.version, "group_size": header.group_size}
     beside = path.with_name("tokenizer.bin")
-    return ModelParts(path, "llama2c", len(mapped), header.config, tensors, metadata, beside)
+    return ModelParts(path, "llama2c", file.size, header.config, tensors, metadata, beside)
 
 
 def _layout(header: Header) -> Iterator[tuple[str, tuple[int, ...], int]]:
@@ -103,19 +102,19 @@ def _check_groups(path: Path, header: Header) -> None:
             raise ModelFormatError(path, "the group size", f"{group} does not divide {name} of shape {shape}")
 
 
-def _tensors(header: Header, data: NDArray[np.uint8]) -> dict[str, Tensor]:
+def _tensors(header: Header, file: OpenFile) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     position = header.start
     for name, shape, group in _layout(header):
         nbytes = _nbytes(shape, group)
-        stored = data[position : position + nbytes]
-        position += nbytes
+        start, position = position, position + nbytes
         if not name:
             continue
         if group:
-            tensors[name] = _grouped(name, shape, group, stored)
+            tensors[name] = _grouped(name, shape, group, file.bytes(start, nbytes))
         else:
-            tensors[name] = Tensor(name, shape, F32, stored.reshape(-1, 4 * shape[-1]))
+            row_bytes = 4 * shape[-1]
+            tensors[name] = Tensor(name, shape, F32, file.rows(start, nbytes // row_bytes, row_bytes))
     return tensors
 
 

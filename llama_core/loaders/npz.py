@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from llama_core.checkpoint import Tensor
 from llama_core.errors import ModelFormatError, UnsupportedModelError
-from llama_core.loaders.cursor import map_file, quoted
+from llama_core.file_rows import FileRows, OpenFile, read_rows
+from llama_core.loaders.cursor import open_file, quoted
 from llama_core.quant.table import F16, F32, F64, BlockFormat
 
 FORMATS: dict[str, BlockFormat] = {"<f4": F32, "<f2": F16, "<f8": F64}
@@ -28,6 +29,8 @@ MAX_NPY_HEADER = 4096
 MAX_ENTRIES = 100_000
 # Deflate reaches 1,000 to 1 on zeros; weights never pass 10 to 1 (float32 holding few distinct values).
 MAX_RATIO = 16
+# Of an entry whose checksum is computed, held in memory at a time.
+PIECE_BYTES = 1 << 20
 LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 ENCRYPTED = 1
 HEADER_TEXT = re.compile(
@@ -38,15 +41,15 @@ HEADER_TEXT = re.compile(
 
 def open_npz(path: Path) -> dict[str, Tensor]:
     """The arrays of the archive by name. Raises ModelFormatError before anything is allocated or executed."""
-    data = np.frombuffer(map_file(path), dtype=np.uint8)
+    file = open_file(path)
     entries = _entries(path)
-    _check_sizes(path, entries, data.size)
+    _check_sizes(path, entries, file.size)
     tensors: dict[str, Tensor] = {}
     for entry in entries:
         name = entry.filename.removesuffix(".npy")
         if name in tensors:
             raise ModelFormatError(path, f"entry {quoted(entry.filename)}", "occurs twice")
-        tensors[name] = _array(path, name, _content(path, entry, data))
+        tensors[name] = _array(path, name, _content(path, entry, file))
     return tensors
 
 
@@ -94,25 +97,27 @@ def _check_sizes(path: Path, entries: list[zipfile.ZipInfo], file_bytes: int) ->
             raise ModelFormatError(path, where, "is stored but has two sizes")
 
 
-def _content(path: Path, entry: zipfile.ZipInfo, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The entry's bytes: a view of the mapped file where stored, unpacked where deflated."""
+def _content(path: Path, entry: zipfile.ZipInfo, file: OpenFile) -> FileRows | NDArray[np.uint8]:
+    """The entry's bytes, (1, n): still in the file where stored, unpacked where deflated."""
     where = f"entry {quoted(entry.filename)}"
     start, end = entry.header_offset, entry.header_offset + LOCAL_HEADER.size
-    if start < 0 or end > data.size:
+    if start < 0 or end > file.size:
         raise ModelFormatError(path, where, f"its header at byte {start:,} lies outside the file")
-    magic, *_, name_bytes, extra_bytes = LOCAL_HEADER.unpack(data[start:end].tobytes())
+    magic, *_, name_bytes, extra_bytes = LOCAL_HEADER.unpack(file.bytes(start, LOCAL_HEADER.size).tobytes())
     if magic != b"PK\x03\x04":
         raise ModelFormatError(path, where, f"there is no entry header at byte {start:,}")
     begin = end + name_bytes + extra_bytes
-    packed = data[begin : begin + entry.compress_size]
-    if packed.size != entry.compress_size:
+    if begin + entry.compress_size > file.size:
         raise ModelFormatError(
             path, where, f"its {entry.compress_size:,} bytes reach past the end of the file"
         )
-    content = packed
+    content: FileRows | NDArray[np.uint8] = file.rows(begin, 1, entry.compress_size)
     if entry.compress_type == zipfile.ZIP_DEFLATED:
-        content = _unpack(path, where, packed, entry.file_size)
-    if zlib.crc32(content.data) != entry.CRC:
+        content = _unpack(path, where, file.bytes(begin, entry.compress_size), entry.file_size)[None, :]
+    checksum = 0
+    for at in range(0, content.shape[1], PIECE_BYTES):
+        checksum = zlib.crc32(read_rows(content[:, at : at + PIECE_BYTES]).data, checksum)
+    if checksum != entry.CRC:
         raise ModelFormatError(path, where, "does not have the checksum that the archive states")
     return content
 
@@ -130,10 +135,10 @@ def _unpack(path: Path, where: str, packed: NDArray[np.uint8], size: int) -> NDA
     return np.frombuffer(content, dtype=np.uint8)
 
 
-def _array(path: Path, name: str, content: NDArray[np.uint8]) -> Tensor:
-    """The array in the bytes of a `.npy`."""
+def _array(path: Path, name: str, content: FileRows | NDArray[np.uint8]) -> Tensor:
+    """The array in the bytes of a `.npy`, (1, n)."""
     where = f"array {quoted(name)}"
-    start = content[:12].tobytes()
+    start = read_rows(content[:, :12]).tobytes()
     if not start.startswith(NPY_MAGIC) or len(start) < 12 or start[6] not in (1, 2, 3):
         raise ModelFormatError(path, where, "is no .npy of version 1 to 3")
     width = 2 if start[6] == 1 else 4
@@ -143,7 +148,7 @@ def _array(path: Path, name: str, content: NDArray[np.uint8]) -> Tensor:
             path, where, f"has a header of {length:,} bytes, the limit is {MAX_NPY_HEADER:,}"
         )
     begin = 8 + width + length
-    text = content[8 + width : begin].tobytes().decode("latin-1")
+    text = read_rows(content[:, 8 + width : begin]).tobytes().decode("latin-1")
     header = HEADER_TEXT.fullmatch(text)
     if header is None:
         raise ModelFormatError(path, where, f"has the header {quoted(text)}, which describes no plain array")
@@ -159,9 +164,9 @@ def _array(path: Path, name: str, content: NDArray[np.uint8]) -> Tensor:
         nbytes *= n
     if not shape or nbytes == 0 or nbytes != content.size - begin:
         raise ModelFormatError(path, where, f"shape {shape} does not fit {content.size - begin:,} bytes")
-    values = content[begin:]
+    values, row_bytes = content[:, begin:], fmt.row_bytes(shape[-1])
     if header["fortran"] == "True" and len(shape) > 1:
-        items = values.reshape(*shape[::-1], fmt.block_bytes)
+        items = read_rows(values).reshape(*shape[::-1], fmt.block_bytes)
         axes = (*range(len(shape) - 1, -1, -1), len(shape))
-        values = np.ascontiguousarray(items.transpose(axes)).reshape(-1)
-    return Tensor(name, shape, fmt, values.reshape(-1, fmt.row_bytes(shape[-1])))
+        values = np.ascontiguousarray(items.transpose(axes))
+    return Tensor(name, shape, fmt, values.reshape(-1, row_bytes))

@@ -29,13 +29,10 @@ class Toy:
 
     def __init__(self, seed: int = 1, rope_divisors: bool = False, **changes: Any) -> None:
         self.config = ModelConfig(**{**TOY, **changes})
-        self.weights: ModelWeights = random_weights(self.config, seed)
-        if rope_divisors:
-            half = self.config.n_rotated // 2
-            divisors = np.linspace(1.0, 6.0, half, dtype=np.float32)
-            names = ModelWeights.__dataclass_fields__
-            parts = {name: getattr(self.weights, name) for name in names}
-            self.weights = ModelWeights(**{**parts, "rope_freqs": divisors})
+        present = ["rope_freqs"] if rope_divisors else []
+        self.weights: ModelWeights = random_weights(self.config, seed, present)
+        if self.weights.rope_freqs is not None:
+            self.weights.rope_freqs[:] = np.linspace(1.0, 6.0, self.config.n_rotated // 2)
         self.tensors = named_slots(self.config, self.weights)
         self.model = Llama(self.config, self.weights)
 

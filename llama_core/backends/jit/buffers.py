@@ -50,25 +50,3 @@ class Arena:
 def address(array: NDArray[np.generic]) -> int:
     """Where an array's first byte is. The caller keeps the array alive."""
     return int(array.ctypes.data)
-
-
-def release_file_pages(array: NDArray[np.uint8]) -> None:
-    """Let the system take back the pages of a mapped file behind `array` (they are read again when used).
-
-    Does nothing for memory that is no mapped file.
-    """
-    base: object = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    owner = base.obj if isinstance(base, memoryview) else base
-    if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
-        return
-    try:
-        owner.size()  # raises for memory without a file, whose pages would be lost
-    except OSError:
-        return
-    offset = address(array) - address(np.frombuffer(owner, dtype=np.uint8))
-    first = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
-    last = (offset + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-    if last > first:
-        owner.madvise(mmap.MADV_DONTNEED, first, last - first)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import describe
 from llama_core.backends.base import Cache, Logits, require_tokens
 from llama_core.backends.jit.buffers import address
 from llama_core.backends.jit.build.library import Library
@@ -28,6 +29,7 @@ from llama_core.backends.jit.workspace import SMALL_TOKENS, WIDE_TOKENS, Workspa
 from llama_core.checkpoint import Checkpoint
 from llama_core.config import ModelConfig
 from llama_core.errors import Cancelled
+from llama_core.file_rows import read_rows
 from llama_core.memory import require_memory
 from llama_core.quant.dequantize import dequantize
 
@@ -58,6 +60,7 @@ class JitLlama:
         self._isa = isa
         self._threads = threads
         self._kv = kv
+        self._embedding_scale = np.float32(describe(self._config).embedding_scale)
         self._weights = weights
         self._max_tokens = min(PREFILL_CHUNK, self._config.max_seq_len)
         freqs = checkpoint.tensors.get("rope_freqs")
@@ -263,7 +266,9 @@ class JitLlama:
         if ids.min() < 0 or ids.max() >= self._config.vocab_size:
             raise ValueError(f"token ids must be 0 to {self._config.vocab_size - 1}")
         table, rows, dim = self._weights.embedding, slice(row, row + len(ids)), self._config.dim
-        dequantize(table.raw[ids], table.fmt, out=self._work.residual[rows, :dim])
+        dequantize(read_rows(table.raw[ids]), table.fmt, out=self._work.residual[rows, :dim])
+        if self._embedding_scale != 1.0:
+            self._work.residual[rows, :dim] *= self._embedding_scale
         self._work.residual[rows, dim:] = 0.0  # where a token's NaN, times padding's zeros, may still stand
 
     def _cut(self, n: int, lengths: Sequence[int]) -> None:

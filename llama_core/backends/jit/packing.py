@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backends.jit.buffers import address, release_file_pages
+from llama_core.backends.jit.buffers import address
 from llama_core.backends.jit.layout import BLOCK_COLUMNS, PANEL_ROWS, ceil_div, n_blocks
 from llama_core.backends.jit.plan import PackedMatrix, PackedPart
 from llama_core.events import LoadProgress
@@ -91,24 +91,15 @@ class _Chunk:
     def packed(self, pack: PackKernel) -> _Chunk:
         """Itself, when it is done."""
         tensor, kind = self.part.tensor, self.part.kind
-        raw = tensor.raw
-        if self.part.is_native:
-            order = np.arange(len(raw)) if tensor.row_order is None else tensor.row_order
-            numbers = order[self.rows]
-        else:
-            raw = q8_blocks(dequantize(tensor.rows(self.rows.start, self.rows.stop), tensor.fmt))
-            numbers = np.arange(len(raw))
+        raw = tensor.rows(self.rows.start, self.rows.stop)
+        if not self.part.is_native:
+            raw = q8_blocks(dequantize(raw, tensor.fmt))
         # Rows that a last panel lacks are zeros in any type.
         lacking = np.zeros(raw.shape[1], dtype=np.uint8)
         addresses = np.full(self.panels * PANEL_ROWS, address(lacking), dtype=np.int64)
-        addresses[: len(numbers)] = address(raw) + numbers * raw.strides[0]
+        addresses[: len(raw)] = address(raw) + np.arange(len(raw)) * raw.strides[0]
         blocks = ceil_div(tensor.shape[1], kind.columns)
         pack(kind.code, address(addresses), self.panels, blocks, self.out, self.part.stride)
-        # Otherwise the file's pages would count as this process's memory beside their packed copy.
-        if tensor.row_order is None:
-            release_file_pages(tensor.raw[self.rows])
-        elif self.first + self.panels == self.part.panels:
-            release_file_pages(tensor.raw)
         return self
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from llama_core.architectures import describe, tensor_shapes
-from llama_core.architectures.base import Attention, FeedForward, Layer
 from llama_core.backends.jit.control.records import Panel
 from llama_core.backends.jit.layout import (
     FP4,
@@ -54,31 +53,30 @@ LINE_BYTES = 64
 
 def shape_problem(config: ModelConfig) -> str | None:
     """Why the kernels cannot run a model of this shape, or None where they can."""
-    for name, value in (("head_dim", config.head_dim), ("the rotated part of a head", config.n_rotated)):
-        if value % 16:
-            return f"{name} is {value}; the compiled backend needs a multiple of 16"
     model = describe(config)
-    plain = (model.embedding_scale, model.logit_scale, model.logit_softcap)
-    if plain != (1.0, 1.0, 0.0):
-        return "the compiled backend has no scaled embeddings or logits"
-    if len(set(model.layers)) > 1:
-        return "the compiled backend needs layers that are all alike"
-    found = model.layers[0]
-    known = Layer(
-        Attention(
-            n_heads=config.n_heads,
-            n_kv_heads=config.n_kv_heads,
-            head_dim=config.head_dim,
-            scale=config.head_dim**-0.5,
-            window=found.attention.window,
-            rope=found.attention.rope,
-            bias=found.attention.bias,
-            qk_norm=found.attention.qk_norm,
-        ),
-        FeedForward(config.hidden_dim),
-    )
-    if found != known or found.attention.qk_norm == "width" or found.attention.rope is None:
-        return f"the compiled backend has no layers as {config.architecture}'s"
+    for layer in model.layers:
+        spec = layer.attention
+        sizes = [("head_dim", spec.head_dim, 16)]
+        if spec.rope is not None:
+            sizes.append(("the rotated part of a head", spec.rope.n_rotated, 16))
+        if spec.qk_norm == "width":
+            sizes += [("the width of all queries", spec.q_dim, 32), ("that of all keys", spec.kv_dim, 32)]
+        for name, value, multiple in sizes:
+            if value % multiple:
+                return f"{name} is {value}; the compiled backend needs a multiple of {multiple}"
+        if layer.feed_forward.experts is not None:
+            return "it has experts; the compiled backend has none"
+        if spec.sinks:
+            return "its attention has sinks; the compiled backend knows none"
+        if layer.feed_forward.activation not in ("silu", "gelu_tanh"):
+            return (
+                f"its activation is {layer.feed_forward.activation}; the compiled backend knows silu and gelu"
+            )
+    shapes = {(x.attention.n_heads, x.attention.n_kv_heads, x.attention.head_dim) for x in model.layers}
+    if len(shapes | {(config.n_heads, config.n_kv_heads, config.head_dim)}) > 1:
+        return "its layers have heads of several shapes; the compiled backend needs one"
+    if {layer.feed_forward.hidden_dim for layer in model.layers} != {config.hidden_dim}:
+        return "its layers have several hidden_dim; the compiled backend needs one"
     return None
 
 

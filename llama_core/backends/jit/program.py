@@ -1,7 +1,8 @@
 """A model as a list of operations, and the phases by which each kind of step runs them.
 
-A layer is six operations. Three kinds of steps run them, each by a table of phases of its own (what a phase
-does is said in `control/phases.py`):
+A layer is six operations, or some more where its description has norms behind the sub-layers or over all
+heads together. Three kinds of steps run them, each by a table of phases of its own (what a phase does is said
+in `control/phases.py`):
 
     operation        small                  middle                     wide
     q, k, v          MULTIPLY               PREPARE, MULTIPLY          RUN_TOKENS of all operations
@@ -10,6 +11,7 @@ does is said in `control/phases.py`):
     o                MULTIPLY               PREPARE, MULTIPLY          layer's `append`; and so on
     gate, up         MULTIPLY               PREPARE, MULTIPLY
     down             MULTIPLY               PREPARE, MULTIPLY
+    a norm           NORM_ROWS              NORM_ROWS
 
     small: up to 4 tokens of one sequence (decode). wide: many tokens (prefill). middle: what is between
     (drafts, several sequences). Behind the last layer, where logits are asked for, comes the head.
@@ -24,24 +26,31 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from llama_core.architectures import describe
+from llama_core.architectures.base import Activation
 from llama_core.backends.jit.control.records import (
     APPEND,
     APPEND_TOKENS,
     ATTEND,
     ATTEND_BLOCKS,
     ATTEND_SPANS,
+    GELU_TANH,
     MULTIPLY,
+    NORM,
+    NORM_ROWS,
     PREPARE,
     PRODUCT,
     RUN_TOKENS,
+    SILU,
     Attention,
     Matrix,
+    Norm,
     Operation,
     Phase,
     Product,
     Rows,
 )
-from llama_core.backends.jit.record import Table
+from llama_core.backends.jit.record import Record, Table
 from llama_core.backends.jit.weights import PackedWeights
 from llama_core.backends.jit.workspace import Workspace
 from llama_core.config import ModelConfig
@@ -50,6 +59,20 @@ from llama_core.config import ModelConfig
 LEAST_PANELS = 4
 FULL_WINDOW = 1 << 40
 NO_LAYER = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """An activation that the kernels have, and what its product is called."""
+
+    code: int
+    name: str
+
+
+GATED: dict[Activation, Gate] = {
+    "silu": Gate(SILU, "gate and up, SwiGLU"),
+    "gelu_tanh": Gate(GELU_TANH, "gate and up, GeGLU"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +95,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """An operation before it is written down. operand: the address of its Product or Attention."""
+    """An operation before it is written down. operand: the address of its Product, Attention or Norm."""
 
     kind: int
     name: PhaseName
@@ -84,12 +107,13 @@ class Program:
     """The operations of a model and their schedules. Holds the memory of all records but the plan's."""
 
     def __init__(self, config: ModelConfig, weights: PackedWeights, work: Workspace) -> None:
-        self._config, self._weights, self._work = config, weights, work
-        self._products = Table(Product, 4 * config.n_layers + 1)
-        self._attentions = Table(Attention, config.n_layers)
-        self._n_products = 0
+        self._weights, self._work = weights, work
+        self._model = describe(config)
+        self._records: list[Record] = []
         layers = [planned for i in range(config.n_layers) for planned in self._layer(i)]
         head = self._head()
+        assert head.product is not None
+        self._logits = head.product
         self._operations = Table(Operation, len(layers))
         for i, planned in enumerate(layers):
             self._operations[i].set(kind=planned.kind, operand=planned.operand)
@@ -99,93 +123,136 @@ class Program:
 
     @property
     def nbytes(self) -> int:
-        words = [self._products.words, self._attentions.words, self._operations.words]
+        words = [self._operations.words, *(record.words for record in self._records)]
         words += [schedule.phases.words for schedule in (self.small, self.middle, self.wide)]
         return sum(table.nbytes for table in words)
 
     def use_logits(self, out: Rows) -> None:
         """Where the head is to write from now on."""
-        self._products[len(self._products) - 1].out = out
+        self._logits.out = out
 
     def _layer(self, i: int) -> Iterator[_Planned]:
         """What a layer does, in its order."""
-        work, prefix = self._work, f"layers.{i}."
+        work, layer = self._work, self._model.layers[i]
         qkv, o, gate_up, down = self._weights.matrices[4 * i : 4 * i + 4]
-        vector = self._weights.vectors.get
-        attention = self._attentions[i]
-        attention.set(
-            layer=i,
-            window=self._config.sliding_window or FULL_WINDOW,
-            rope=work.rope.address,
-            q_norm=vector(prefix + "q_norm", 0),
-            k_norm=vector(prefix + "k_norm", 0),
-        )
-        at = self._attentions.address(i)
         yield self._product(
             PhaseName("QKV product", i),
             work.x,
             qkv,
             work.qkv,
-            norm=vector(prefix + "input_layernorm", 0),
-            bias=vector(prefix + "qkv.bias", 0),
-            width=work.dim,
-            numbers=work.numbers_of("dim"),
+            norm=self._vector(i, "input_layernorm"),
+            bias=self._vector(i, "qkv.bias"),
+            width="dim",
         )
-        yield _Planned(APPEND, PhaseName("RoPE of keys, cache", i), at)
-        yield _Planned(ATTEND, PhaseName("RoPE of queries, attention", i), at)
-        yield self._product(
+        if layer.attention.qk_norm == "width":
+            first = 0
+            for part, width in (("q", "q_dim"), ("k", "kv_dim")):
+                rows = work.qkv.shifted(4 * first)
+                name = PhaseName(f"norm of {part}", i)
+                yield self._norm(name, rows, rows, weight=self._vector(i, f"{part}_norm"), width=width)
+                first += layer.attention.q_dim
+        attention = self._attention(i)
+        yield _Planned(APPEND, PhaseName("RoPE of keys, cache", i), attention)
+        yield _Planned(ATTEND, PhaseName("RoPE of queries, attention", i), attention)
+        yield from self._added(
             PhaseName("output product", i),
             work.attended,
             o,
-            work.x,
-            bias=vector(prefix + "o.bias", 0),
-            width=work.q_dim,
-            numbers=work.numbers_of("q_dim"),
-            heads_of=at,
-            adds=1,
+            "attention_out_norm",
+            bias=self._vector(i, "o.bias"),
+            width="q_dim",
+            heads_of=attention,
         )
         yield self._product(
-            PhaseName("gate and up, SwiGLU", i),
+            PhaseName(GATED[layer.feed_forward.activation].name, i),
             work.x,
             gate_up,
             work.gated,
-            norm=vector(prefix + "post_attention_layernorm", 0),
-            bias=vector(prefix + "gate_up.bias", 0),
-            width=work.dim,
-            numbers=work.numbers_of("dim"),
-            gated=1,
+            norm=self._vector(i, "post_attention_layernorm"),
+            bias=self._vector(i, "gate_up.bias"),
+            width="dim",
+            gated=GATED[layer.feed_forward.activation].code,
         )
-        yield self._product(
+        yield from self._added(
             PhaseName("down product", i),
             work.gated,
             down,
-            work.x,
-            bias=vector(prefix + "down.bias", 0),
-            width=work.hidden_dim,
-            numbers=work.numbers_of("hidden_dim"),
-            adds=1,
+            "feed_forward_out_norm",
+            bias=self._vector(i, "down.bias"),
+            width="hidden_dim",
         )
+
+    def _added(
+        self, name: PhaseName, source: Rows, matrix: Matrix, norm: str, *, width: str, **words: int
+    ) -> Iterator[_Planned]:
+        """A product that is added to the residual stream, by way of a norm or a factor where there is one."""
+        work, weight = self._work, self._vector(name.layer, norm)
+        scale = self._constant(self._model.layers[name.layer].residual_scale)
+        if not weight and not scale:
+            yield self._product(name, source, matrix, work.x, width=width, adds=1, **words)
+            return
+        yield self._product(name, source, matrix, work.branch, width=width, **words)
+        adding = PhaseName("norm, sum", name.layer)
+        yield self._norm(adding, work.branch, work.x, weight=weight, width="dim", scale=scale, adds=1)
+
+    def _attention(self, i: int) -> int:
+        """The record of layer i's attention; returns its address."""
+        spec, attention = self._model.layers[i].attention, Attention()
+        by_head = spec.qk_norm == "head"
+        attention.set(
+            layer=i,
+            window=spec.window or FULL_WINDOW,
+            rope=self._work.rope_of(spec.rope),
+            query_scale=self._work.constant(spec.scale),
+            temperature=self._work.temperature_of(spec.temperature),
+            softcap=self._work.constant(spec.softcap) if spec.softcap else 0,
+            q_norm=self._vector(i, "q_norm") if by_head else 0,
+            k_norm=self._vector(i, "k_norm") if by_head else 0,
+            norms_last=int(spec.norm_after_rope),
+        )
+        self._records.append(attention)
+        return attention.address
 
     def _head(self) -> _Planned:
         """The logits."""
+        softcap = self._model.logit_softcap
         return self._product(
             PhaseName("head", NO_LAYER),
             self._work.x,
             self._weights.matrices[-1],
             self._work.logits_rows,
             norm=self._weights.vectors["norm"],
-            width=self._work.dim,
-            numbers=self._work.numbers_of("dim"),
+            width="dim",
             of_logits=1,
+            scale=self._constant(self._model.logit_scale),
+            softcap=self._work.constant(softcap) if softcap else 0,
         )
 
-    def _product(self, name: PhaseName, source: Rows, matrix: Matrix, out: Rows, **words: int) -> _Planned:
-        """Write the next product's record."""
-        i = self._n_products
-        product = self._products[i]
-        product.set(source=source, matrix=matrix, out=out, **words)
-        self._n_products += 1
-        return _Planned(PRODUCT, name, self._products.address(i), product)
+    def _product(
+        self, name: PhaseName, source: Rows, matrix: Matrix, out: Rows, *, width: str, **words: int
+    ) -> _Planned:
+        """Write the record of a product. width: of its input, by the config's name for it."""
+        product = Product()
+        numbers, columns = self._work.numbers_of(width), self._work.width_of(width)
+        product.set(source=source, matrix=matrix, out=out, width=columns, numbers=numbers, **words)
+        self._records.append(product)
+        return _Planned(PRODUCT, name, product.address, product)
+
+    def _norm(self, name: PhaseName, source: Rows, out: Rows, *, width: str, **words: int) -> _Planned:
+        """Write the record of a norm by itself."""
+        norm = Norm()
+        numbers, columns = self._work.numbers_of(width), self._work.width_of(width)
+        norm.set(source=source, out=out, width=columns, numbers=numbers, **words)
+        self._records.append(norm)
+        return _Planned(NORM, name, norm.address)
+
+    def _vector(self, i: int, name: str) -> int:
+        """Address of a layer's vector, 0 where it has none."""
+        return self._weights.vectors.get(f"layers.{i}.{name}", 0)
+
+    def _constant(self, factor: float) -> int:
+        """Address of a factor, 0 for 1."""
+        return 0 if factor == 1.0 else self._work.constant(factor)
 
     def _runs(self, layers: Sequence[_Planned]) -> Iterator[tuple[PhaseName, dict[str, int]]]:
         """A wide step's phases: threads wait for each other after each `append`."""
@@ -223,17 +290,19 @@ def _small_phases(operations: Sequence[_Planned]) -> Iterator[tuple[PhaseName, d
             product, name = planned.product, planned.name
             if product.norm and name.layer != NO_LAYER:
                 name = PhaseName(f"norm, {name.operation}", name.layer)
-            least = LEAST_PANELS // (1 + product.gated)
+            least = LEAST_PANELS // (2 if product.gated else 1)
             fetches = following.get(planned.operand, 0)
             yield (
                 name,
                 {"kind": MULTIPLY, "operand": planned.operand, "least": least, "fetches": fetches},
             )
+        elif planned.kind == NORM:
+            yield planned.name, {"kind": NORM_ROWS, "operand": planned.operand}
 
 
 def _middle_phases(operations: Sequence[_Planned]) -> Iterator[tuple[PhaseName, dict[str, int]]]:
     """Each operation by all threads together; a product's input is made ready in a phase before it."""
-    kinds = {APPEND: APPEND_TOKENS, ATTEND: ATTEND_SPANS, PRODUCT: MULTIPLY}
+    kinds = {APPEND: APPEND_TOKENS, ATTEND: ATTEND_SPANS, PRODUCT: MULTIPLY, NORM: NORM_ROWS}
     for planned in operations:
         if planned.product is not None:
             name = planned.name

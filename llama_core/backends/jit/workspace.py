@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import base as architectures
+from llama_core.architectures.base import QueryTemperature
+from llama_core.architectures.rope import rope_frequencies
 from llama_core.backends.jit.buffers import Arena, address
 from llama_core.backends.jit.control.records import (
     PANELS_AT_ONCE,
@@ -15,6 +16,7 @@ from llama_core.backends.jit.control.records import (
     Rope,
     Rows,
     Shared,
+    Temperature,
     Worker,
 )
 from llama_core.backends.jit.layout import (
@@ -25,7 +27,6 @@ from llama_core.backends.jit.layout import (
     KvKind,
     n_blocks,
 )
-from llama_core.backends.numpy.rope import rope_frequencies
 from llama_core.config import ModelConfig
 
 # Steps of up to this many tokens of one sequence go the small way (see `program.py`).
@@ -45,7 +46,7 @@ OUTLIER = 4.0
 # is often mispredicted.
 OUTLIER_HIDDEN = 6.0
 # The rows of `numbers`.
-_NUMBERS = ("dim", "q_dim", "hidden_dim", "head_dim")
+_NUMBERS = ("dim", "q_dim", "hidden_dim", "head_dim", "kv_dim")
 _PAGE = 4096
 
 
@@ -63,7 +64,7 @@ class Workspace:
     """Memory for up to `max_tokens` tokens in a step, and the plan that points to it.
 
     residual: (max_tokens, padded dim) float32, the residual stream, which the caller fills with embeddings.
-    x, qkv, attended, gated, logits_rows: the same buffers and others as records; widths are padded to 32.
+    x, qkv, attended, gated, branch, logits_rows: the buffers as records; widths are padded to 32.
     """
 
     def __init__(self, config: ModelConfig, threads: int, max_tokens: int, *, kv: KvKind) -> None:
@@ -75,19 +76,20 @@ class Workspace:
         self.hidden_dim = padded(config.hidden_dim)
         self._arenas: dict[str, Arena] = {}
         self.plan = Plan()
-        self.rope = Rope()
-        self.rope.half = config.n_rotated // 2
-        self._numbers = self._new("numbers", 256).floats(16).reshape(4, 4)
-        widths = (config.dim, config.q_dim, config.hidden_dim, config.head_dim)
-        for record, width in zip(self._numbers, widths, strict=True):
-            record[:2] = 1.0 / width, config.norm_eps
+        self._ropes: dict[architectures.Rope, Rope] = {}
+        self._temperatures: dict[QueryTemperature, Temperature] = {}
+        self._capacity = 0  # positions that tables by position reach
+        self._constants: dict[float, NDArray[np.float32]] = {}
+        self._numbers = self._new("numbers", 512).floats(20).reshape(5, 4)
+        for record, name in zip(self._numbers, _NUMBERS, strict=True):
+            record[:2] = 1.0 / getattr(config, name), config.norm_eps
         self.set_outliers(OUTLIER, OUTLIER_HIDDEN)
-        self._numbers[3, 2] = 1.0 / math.sqrt(config.head_dim)
         # A line more than the row, so that a column of rows does not share one set of the cache.
         self.residual, self.x = self._rows("x", self.dim, max_tokens)
         _, self.qkv = self._rows("qkv", padded(config.q_dim + 2 * config.kv_dim), max_tokens)
         _, self.attended = self._rows("attended", self.q_dim, max_tokens)
         _, self.gated = self._rows("gated", self.hidden_dim, max_tokens)
+        _, self.branch = self._rows("branch", self.dim, max_tokens)
         widest = max(self.dim, self.q_dim, self.hidden_dim)
         self._activations_bytes = n_blocks(widest) * ACTIVATION_BLOCK_BYTES * max_tokens
         self.plan.model.set(
@@ -95,7 +97,6 @@ class Workspace:
             group=group,
             head_dim=config.head_dim,
             head_numbers=self.numbers_of("head_dim"),
-            query_scale=self.numbers_of("head_dim") + 8,
             kv_kind=kv.code,
             kv_block_bytes=kv.block_bytes(config.head_dim),
             qkv=self.qkv,
@@ -119,11 +120,35 @@ class Workspace:
     @property
     def memory(self) -> tuple[object, ...]:
         """What owns the memory the plan points to."""
-        return (self._arenas, self.rope)
+        return (self._arenas, self._ropes, self._temperatures, self._constants)
 
     def numbers_of(self, width: str) -> int:
         """Address of the numbers that norms and quantisation of rows of that width take."""
         return address(self._numbers[_NUMBERS.index(width)])
+
+    def width_of(self, name: str) -> int:
+        """A width by its name in the config, padded to 32."""
+        return padded(getattr(self.config, name))
+
+    def constant(self, value: float) -> int:
+        """Address of a float32 of that value."""
+        kept = self._constants.setdefault(value, np.array([value], dtype=np.float32))
+        return address(kept)
+
+    def rope_of(self, rope: architectures.Rope | None) -> int:
+        """Address of the record of a layer's angles, 0 where it has none."""
+        if rope is None:
+            return 0
+        if rope not in self._ropes:
+            self._ropes[rope] = Rope()
+            self._ropes[rope].half = rope.n_rotated // 2
+        return self._ropes[rope].address
+
+    def temperature_of(self, temperature: QueryTemperature | None) -> int:
+        """Address of the record of what a layer's queries are multiplied by, 0 where it has none."""
+        if temperature is None:
+            return 0
+        return self._temperatures.setdefault(temperature, Temperature()).address
 
     def set_outliers(self, outlier: float, hidden: float) -> None:
         """How many times its row's root mean square a number must be to stand apart, and that for the input
@@ -131,16 +156,18 @@ class Workspace:
         self._numbers[:3, 2] = outlier**2, outlier**2, hidden**2
 
     def grow_positions(self, capacity: int, freq_divisors: NDArray[np.float32] | None) -> None:
-        """Make the tables of angles and the attention results reach `capacity` positions."""
-        half = self.rope.half
-        if "cos" in self._arenas and self._arenas["cos"].nbytes >= 4 * half * capacity:
+        """Make the tables by position and the attention results reach `capacity` positions."""
+        if capacity <= self._capacity:
             return
-        frequencies, factor = rope_frequencies(self.config, freq_divisors)
-        angles = np.outer(np.arange(capacity, dtype=np.float64), frequencies)
-        cos, sin = (self._new(name, 4 * half * capacity).floats(half * capacity) for name in ("cos", "sin"))
-        cos[:] = (np.cos(angles) * factor).astype(np.float32).reshape(-1)
-        sin[:] = (np.sin(angles) * factor).astype(np.float32).reshape(-1)
-        self.rope.cos, self.rope.sin = address(cos), address(sin)
+        self._capacity = capacity
+        for i, (rope, record) in enumerate(self._ropes.items()):
+            frequencies, factor = rope_frequencies(rope, freq_divisors)
+            angles = np.outer(np.arange(capacity, dtype=np.float64), frequencies)
+            record.cos = self._table(f"cos {i}", np.cos(angles) * factor)
+            record.sin = self._table(f"sin {i}", np.sin(angles) * factor)
+        for i, (temperature, factors) in enumerate(self._temperatures.items()):
+            turns = np.arange(capacity) // temperature.length
+            factors.factors = self._table(f"temperature {i}", 1.0 + temperature.beta * np.log1p(turns))
         blocks = -(-capacity // BLOCK_POSITIONS)
         partial = PARTIAL_HEAD_BYTES + 4 * self.config.head_dim
         results = self._new("partials", SMALL_TOKENS * self.config.n_heads * blocks * partial)
@@ -160,6 +187,12 @@ class Workspace:
     def _new(self, name: str, nbytes: int) -> Arena:
         self._arenas[name] = Arena(nbytes, huge=False)
         return self._arenas[name]
+
+    def _table(self, name: str, values: NDArray[np.float64]) -> int:
+        """Keep a table as float32; returns its address."""
+        table = self._new(name, 4 * values.size).floats(values.size)
+        table[:] = values.astype(np.float32).reshape(-1)
+        return address(table)
 
     def _rows(self, name: str, width: int, count: int) -> tuple[NDArray[np.float32], Rows]:
         """A buffer of `count` rows: (count, width + 16) float32, and its record."""

@@ -30,146 +30,123 @@ runs of BLOCK positions: OpenBLAS has a fast path for small products, which a lo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backends.numpy.heads import HeadScratch, NewHeads
-from llama_core.backends.numpy.kv_cache import BLOCK, KVCache
-from llama_core.backends.numpy.ops import exp_shifted
-from llama_core.backends.numpy.rope import RopeTable
-from llama_core.config import ModelConfig
+from llama_core.architectures.base import Attention
+from llama_core.backends.numpy.kv_cache import BLOCK
+from llama_core.backends.numpy.ops import Scratch, exp_shifted, rms_norm, soft_cap
+from llama_core.backends.numpy.rope import rotate
+from llama_core.backends.numpy.weights import LayerWeights
 
 F32 = NDArray[np.float32]
 
 TILE = 32
 
 
-class AttentionScratch:
-    """Buffers for one pass of up to `max_rows` rows; the scores of a tile grow with the context."""
+def attend(
+    spec: Attention,
+    weights: LayerWeights,
+    eps: float,
+    qkv: F32,
+    keys: F32,
+    values: F32,
+    start: int,
+    angles: tuple[F32, F32] | None,
+    out: F32,
+    scratch: Scratch,
+) -> None:
+    """One sequence's n new positions, start .. start + n, in one layer.
 
-    def __init__(self, config: ModelConfig, max_rows: int) -> None:
-        self.heads = HeadScratch(config, max_rows)
-        self._tile_rows = config.n_heads * min(TILE, max_rows)
-        self.mixed: F32 = np.empty(self._tile_rows * config.head_dim, dtype=np.float32)
-        self.sums: F32 = np.empty(self._tile_rows, dtype=np.float32)
-        self.scores: F32 = np.empty(0, dtype=np.float32)
-
-    def grow(self, positions: int) -> None:
-        """Make room for the scores over `positions` cached positions."""
-        needed = self._tile_rows * positions
-        if needed > self.scores.size:
-            self.scores = np.empty(needed, dtype=np.float32)
-
-    @property
-    def nbytes(self) -> int:
-        return self.heads.nbytes + self.scores.nbytes + self.sums.nbytes + self.mixed.nbytes
-
-
-@dataclass(slots=True, eq=False)
-class _Tile:
-    """The views that TILE positions of a pass need; keys_t and values have all layers in front.
-
-    queries: (n_kv_heads, 1, rows, head_dim); keys_t: (n_layers, n_kv_heads, blocks, head_dim, BLOCK);
-    blocks: the scores as the product writes them, (n_kv_heads, blocks, rows, BLOCK); scores: the same memory
-    as (n_kv_heads, rows, kv_len); masked: the part of it that `mask` is added to.
+    qkv: (n, q_dim + 2 kv_dim), normed and turned in place; keys, values: (n_kv_heads, positions, head_dim) of
+    the layer's cache, where the new ones are put; angles: RoPE's cos and sin of these positions, or None;
+    out: (n, q_dim), which is written. scratch: for the scores, which grow with the context.
     """
-
-    queries: F32
-    keys_t: F32
-    values: F32
-    blocks: F32
-    scores: F32
-    sums: F32
-    mixed: F32
-    mixed_heads: F32
-    sums_heads: F32
-    out: F32
-    masked: F32 | None
-    mask: F32 | None
-
-    def run(self, layer: int) -> None:
-        np.matmul(self.queries, self.keys_t[layer], out=self.blocks)
-        if self.mask is not None and self.masked is not None:
-            np.add(self.masked, self.mask, out=self.masked)
-        exp_shifted(self.scores, self.sums)
-        np.matmul(self.scores, self.values[layer], out=self.mixed)
-        np.divide(self.mixed_heads, self.sums_heads, out=self.out)
+    n, heads, kv_heads, head_dim = len(qkv), spec.n_heads, spec.n_kv_heads, spec.head_dim
+    split = qkv.reshape(n, heads + 2 * kv_heads, head_dim, copy=False)
+    q, k, v = split[:, :heads], split[:, heads : heads + kv_heads], split[:, heads + kv_heads :]
+    if spec.qk_norm and not spec.norm_after_rope:
+        _norm(spec, weights, eps, qkv, q, k)
+    if angles is not None:
+        rotate(split[:, : heads + kv_heads], *angles)
+    if spec.qk_norm and spec.norm_after_rope:
+        _norm(spec, weights, eps, qkv, q, k)
+    keys[:, start : start + n] = k.swapaxes(0, 1)  # (n_kv_heads, n, head_dim)
+    values[:, start : start + n] = v.swapaxes(0, 1)
+    grouped = (n, kv_heads, heads // kv_heads, head_dim)
+    q = q.reshape(grouped, copy=False).swapaxes(0, 1)  # (n_kv_heads, n, group, head_dim)
+    to = out.reshape(grouped, copy=False).swapaxes(0, 1)
+    for first in range(0, n, TILE):
+        stop = min(first + TILE, n)
+        queries = np.multiply(q[:, first:stop], _factors(spec, start + first, start + stop), order="C")
+        _tile(spec, queries, keys, values, start + stop, weights.sinks, to[:, first:stop], scratch)
 
 
-class SequencePass:
-    """One sequence's n new positions on their way through all layers: every view is made here, once.
-
-    qkv: (n, q_dim + 2 kv_dim), the rows that the fused product will write; out: (n, q_dim), where attention
-    leaves its result. For each layer: fill qkv, call `run`, read out.
-    """
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        rope: RopeTable,
-        cache: KVCache,
-        qkv: F32,
-        out: F32,
-        scratch: AttentionScratch,
-    ) -> None:
-        n, group = len(qkv), config.n_heads // config.n_kv_heads
-        self._heads = NewHeads(config, rope, cache, qkv, scratch.heads)
-        out_heads = out.reshape(n, config.n_kv_heads, group, config.head_dim, copy=False).swapaxes(0, 1)
-        self._tiles = [
-            self._tile(config, cache, out_heads, scratch, first, min(first + TILE, n))
-            for first in range(0, n, TILE)
-        ]
-
-    def run(self, layer: int, q_norm: F32 | None, k_norm: F32 | None) -> None:
-        """Attention of one layer: qkv in, `out` written, new keys and values put behind the cache's end."""
-        self._heads.place(layer, q_norm, k_norm)
-        for tile in self._tiles:
-            tile.run(layer)
-
-    def _tile(
-        self, config: ModelConfig, cache: KVCache, out: F32, scratch: AttentionScratch, first: int, stop: int
-    ) -> _Tile:
-        """Views for the new positions first..stop. out: (n_kv_heads, n, group, head_dim)."""
-        kv_heads, head_dim = config.n_kv_heads, config.head_dim
-        group, length = config.n_heads // kv_heads, stop - first
-        rows = length * group
-        end = cache.length + stop
-        begin = max(0, cache.length + first + 1 - config.sliding_window) if config.sliding_window else 0
-        # One row is a plain vector product, for which the whole run is best taken at once.
-        block = BLOCK if rows > 1 else end - begin
-        n_blocks = -(-(end - begin) // block)
-        padded = n_blocks * block
-
-        keys = cache.keys[:, :, begin : begin + padded]
-        keys = keys.reshape(config.n_layers, kv_heads, n_blocks, block, head_dim, copy=False)
-        scores = scratch.scores[: kv_heads * rows * padded].reshape(kv_heads, rows, padded)
-        sums = scratch.sums[: kv_heads * rows].reshape(kv_heads, rows, 1)
-        mixed = scratch.mixed[: kv_heads * rows * head_dim].reshape(kv_heads, rows, head_dim)
-        mask = _mask(length, end - begin, config.sliding_window)
-        by_position = scores.reshape(kv_heads, length, group, padded)
-        return _Tile(
-            queries=self._heads.queries[:, first:stop].reshape(kv_heads, 1, rows, head_dim, copy=False),
-            keys_t=keys.mT,
-            values=cache.values[:, :, begin:end],
-            blocks=scores.reshape(kv_heads, rows, n_blocks, block).swapaxes(1, 2),
-            scores=scores[..., : end - begin],
-            sums=sums,
-            mixed=mixed,
-            mixed_heads=mixed.reshape(kv_heads, length, group, head_dim),
-            sums_heads=sums.reshape(kv_heads, length, group, 1),
-            out=out[:, first:stop],
-            masked=None if mask is None else by_position[..., end - begin - mask.shape[-1] : end - begin],
-            mask=mask,
-        )
+def _factors(spec: Attention, start: int, stop: int) -> F32 | float:
+    """What queries of positions start..stop are multiplied by: a number, or (stop - start, 1, 1)."""
+    if spec.temperature is None:
+        return spec.scale
+    turns = np.arange(start, stop) // spec.temperature.length
+    factors: F32 = (spec.scale * (1.0 + spec.temperature.beta * np.log1p(turns))).astype(np.float32)
+    return factors[:, None, None]
 
 
+def _norm(spec: Attention, weights: LayerWeights, eps: float, qkv: F32, q: F32, k: F32) -> None:
+    """RMS norms of q and k in place, over each head or over all heads together."""
+    assert weights.q_norm is not None
+    assert weights.k_norm is not None
+    if spec.qk_norm == "width":
+        q, k = qkv[:, : spec.q_dim], qkv[:, spec.q_dim : spec.q_dim + spec.kv_dim]
+    rms_norm(q, weights.q_norm, eps, out=q)
+    rms_norm(k, weights.k_norm, eps, out=k)
+
+
+def _tile(
+    spec: Attention,
+    queries: F32,
+    keys: F32,
+    values: F32,
+    end: int,
+    sinks: F32 | None,
+    out: F32,
+    scratch: Scratch,
+) -> None:
+    """The last positions before `end`. queries, out: (n_kv_heads, length, group, head_dim)."""
+    kv_heads, length, group, head_dim = queries.shape
+    rows = length * group
+    begin = max(0, end - length + 1 - spec.window) if spec.window else 0
+    # One row is a plain vector product, for which the whole run is best taken at once.
+    block = BLOCK if rows > 1 else end - begin
+    n_blocks = -(-(end - begin) // block)
+    padded = n_blocks * block
+
+    runs = keys[:, begin : begin + padded].reshape(kv_heads, n_blocks, block, head_dim, copy=False)
+    scores = scratch("scores", kv_heads, length, group, padded)
+    in_blocks = scores.reshape(kv_heads, rows, n_blocks, block).swapaxes(1, 2)
+    np.matmul(queries.reshape(kv_heads, 1, rows, head_dim), runs.mT, out=in_blocks)
+    kv_len = end - begin
+    scores = scores[..., :kv_len]  # (n_kv_heads, length, group, kv_len)
+    if spec.softcap:
+        soft_cap(scores, spec.softcap)
+    mask = _mask(length, kv_len if spec.window and kv_len > spec.window else length, spec.window)
+    if mask is not None:
+        masked = scores[..., -mask.shape[-1] :]
+        np.add(masked, mask, out=masked)
+    sums = np.empty((kv_heads, length, group, 1), dtype=np.float32)
+    exp_shifted(scores, sums, None if sinks is None else sinks.reshape(kv_heads, 1, group, 1))
+    mixed = np.matmul(scores.reshape(kv_heads, rows, kv_len, copy=False), values[:, begin:end])
+    np.divide(mixed.reshape(kv_heads, length, group, head_dim), sums, out=out)
+
+
+@lru_cache(maxsize=128)
 def _mask(length: int, kv_len: int, window: int) -> F32 | None:
     """What is added to the scores of `length` new positions, the last of kv_len: 0, or -inf where hidden.
 
     Returns (length, 1, columns) for the last `columns` of kv_len, or None where nothing is hidden. A window
-    of w lets position p see p - w + 1 .. p (Mistral, arXiv:2310.06825).
+    of w lets position p see p - w + 1 .. p (Mistral, arXiv:2310.06825). The layers of a pass ask for the
+    same.
     """
     hidden_by_window = window > 0 and kv_len > window
     if length == 1 and not hidden_by_window:
@@ -182,4 +159,5 @@ def _mask(length: int, kv_len: int, window: int) -> F32 | None:
         hidden |= column <= row - window
     mask = np.zeros((length, 1, columns), dtype=np.float32)
     mask[:, 0][hidden] = -np.inf
+    mask.flags.writeable = False
     return mask

@@ -1,63 +1,98 @@
-"""The Llama model in NumPy: float32 from the weights to the logits.
+"""A decoder in NumPy: float32 from the weights to the logits.
 
 One pass takes n new tokens through all layers. x is the residual stream, (n, dim); each layer adds two
-things to it:
+things to it, with norms where its description has them:
 
-    x ──┬── norm ── qkv_proj ── RoPE, cache, attention ── o_proj ──(+)──┬── x
-        └───────────────────────────────────────────────────────────┘
-    x ──┬── norm ── gate_up_proj ── swiglu ── down_proj ───────────(+)──┬── x
-        └───────────────────────────────────────────────────────────┘
+    x ──┬── norm ── qkv_proj ── RoPE, cache, attention ── o_proj ── norm ──(+)──┬── x
+        └───────────────────────────────────────────────────────────────────┘
+    x ──┬── norm ── gate_up_proj ── silu(gate) * up ── down_proj ── norm ──(+)──┬── x
+        └───────────────────────────────────────────────────────────────────┘
 
-Nothing of the size of the model or of the context is allocated in a pass: the buffers are made once, and the
-views into them once for a pass (`SequencePass`), so that a layer is little more than its four products.
+Read `ops` and `rope`, then `attention`, then `forward` here. Nothing of the size of the model or of the
+context is allocated in a pass: its arrays are parts of buffers that are made once (`Scratch`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import describe
+from llama_core.architectures.base import Activation, Experts, Rope
 from llama_core.backends.base import Cache, Logits, require_tokens
-from llama_core.backends.numpy.attention import AttentionScratch, SequencePass
+from llama_core.backends.numpy.attention import TILE, attend
 from llama_core.backends.numpy.kv_cache import KVCache
-from llama_core.backends.numpy.ops import feature_major, linear, rms_norm, swiglu
+from llama_core.backends.numpy.ops import (
+    Scratch,
+    clamped_swiglu,
+    geglu,
+    linear,
+    rms_norm,
+    soft_cap,
+    swiglu,
+)
 from llama_core.backends.numpy.rope import RopeTable
-from llama_core.backends.numpy.weights import LayerWeights, ModelWeights
+from llama_core.backends.numpy.weights import FeedForwardWeights, ModelWeights
 from llama_core.blas import BlasThreads
 from llama_core.config import ModelConfig
 from llama_core.errors import Cancelled
 from llama_core.memory import require_memory
 
 F32 = NDArray[np.float32]
+Sequences = Sequence[tuple[NDArray[np.int32], Cache]]
 
 # Tokens of a prompt per pass: enough that products run at full speed, few enough that a layer of the default
 # model is a matter of milliseconds (cancellation is asked for between layers).
 PREFILL_CHUNK = 256
 
+GATED: dict[Activation, Callable[[F32, F32], F32]] = {
+    "silu": swiglu,
+    "gelu_tanh": geglu,
+    "clamped_swiglu": clamped_swiglu,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The activations of a pass, one row a token: x, normed: (n, dim); qkv: (n, q_dim + 2 kv_dim); heads:
+    (n, q_dim); gate_up: (n, 2 hidden_dim); hidden: (n, hidden_dim)."""
+
+    x: F32
+    normed: F32
+    qkv: F32
+    heads: F32
+    gate_up: F32
+    hidden: F32
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A sequence's part of a pass. rows: of the residual stream; angles: of its positions."""
+
+    cache: KVCache
+    rows: slice
+    angles: Mapping[Rope, tuple[F32, F32]]
+
 
 class Llama:
-    """A loaded model; implements `backend.Model`.
+    """A loaded model of any family; implements `backend.Model`.
 
     threads: how many the BLAS may use, None for its own choice.
     """
 
     def __init__(self, config: ModelConfig, weights: ModelWeights, threads: int | None = None) -> None:
         self._config = config
+        self._model = describe(config)
         self.weights = weights
         self._blas = BlasThreads(threads)
         self._max_rows = min(PREFILL_CHUNK, config.max_seq_len)
-        self._rope = RopeTable(config, weights.rope_freqs)
-        self._attention = AttentionScratch(config, self._max_rows)
-        rows = self._max_rows
-        # Flat: a pass reads their front as (n, columns), see feature_major.
-        self._x: F32 = np.empty(rows * config.dim, dtype=np.float32)
-        self._normed: F32 = np.empty(rows * config.dim, dtype=np.float32)
-        self._qkv: F32 = np.empty(rows * (config.q_dim + 2 * config.kv_dim), dtype=np.float32)
-        self._heads: F32 = np.empty(rows * config.q_dim, dtype=np.float32)
-        self._gate_up: F32 = np.empty(rows * 2 * config.hidden_dim, dtype=np.float32)
-        self._hidden: F32 = np.empty(rows * config.hidden_dim, dtype=np.float32)
+        ropes = {layer.attention.rope for layer in self._model.layers} - {None}
+        self._ropes = {rope: RopeTable(rope, weights.rope_freqs) for rope in ropes if rope is not None}
+        self._scratch = Scratch()
+        self._rows(self._max_rows)
         self._logits: F32 = np.empty((1, config.vocab_size), dtype=np.float32)
 
     @property
@@ -86,8 +121,7 @@ class Llama:
     @property
     def scratch_bytes(self) -> int:
         """Activations, scores, logits and the RoPE tables."""
-        own = sum(a.nbytes for a in vars(self).values() if isinstance(a, np.ndarray))
-        return own + self._attention.nbytes + self._rope.nbytes
+        return self._scratch.nbytes + self._logits.nbytes + sum(t.nbytes for t in self._ropes.values())
 
     @property
     def mapped_bytes(self) -> int:
@@ -97,10 +131,15 @@ class Llama:
     def new_cache(self, capacity: int) -> KVCache:
         """An empty cache. Raises NotEnoughMemoryError before allocating what would not fit."""
         cache = KVCache(self._config, capacity)
-        positions = cache.keys.shape[2]
-        self._attention.grow(positions)
-        self._rope.grow(capacity)
+        rows = self._config.n_heads * min(TILE, self._max_rows)
+        self._scratch.flat("scores", rows * cache.keys.shape[2])
+        for table in self._ropes.values():
+            table.grow(capacity)
         return cache
+
+    def close(self) -> None:
+        """Give the BLAS back the number of threads it had."""
+        self._blas.restore()
 
     def forward(
         self,
@@ -124,12 +163,7 @@ class Llama:
             return last
         return self._head(x)
 
-    def forward_batch(
-        self,
-        sequences: Sequence[tuple[NDArray[np.int32], Cache]],
-        *,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> F32:
+    def forward_batch(self, sequences: Sequences, *, cancelled: Callable[[], bool] | None = None) -> F32:
         """Several sequences in one pass: each product runs once over all rows, attention per sequence.
 
         sequences: (token_ids, cache) pairs with caches of their own, together at most `prefill_chunk` tokens.
@@ -139,101 +173,121 @@ class Llama:
         ends = np.cumsum([len(ids) for ids, _ in sequences]) - 1
         return self._head(x[ends])
 
-    def close(self) -> None:
-        """Give the BLAS back the number of threads it had."""
-        self._blas.restore()
-
-    def _pass(
-        self,
-        sequences: Sequence[tuple[NDArray[np.int32], Cache]],
-        cancelled: Callable[[], bool] | None,
-    ) -> F32:
+    def _pass(self, sequences: Sequences, cancelled: Callable[[], bool] | None) -> F32:
         """All layers for all sequences; returns the residual stream, (n, dim), and advances the caches."""
-        config = self._config
-        n = self._check(sequences)
-        x = feature_major(self._x, n, config.dim)
-        normed = feature_major(self._normed, n, config.dim)
-        qkv = feature_major(self._qkv, n, config.q_dim + 2 * config.kv_dim)
-        heads = feature_major(self._heads, n, config.q_dim)
-        gate_up = feature_major(self._gate_up, n, 2 * config.hidden_dim)
-        hidden = feature_major(self._hidden, n, config.hidden_dim)
-        parts = []
-        row = 0
-        for ids, cache in sequences:
-            stop = row + len(ids)
-            x[row:stop] = self.weights.embed_tokens[ids]
-            parts.append(
-                SequencePass(config, self._rope, _own(cache), qkv[row:stop], heads[row:stop], self._attention)
-            )
-            row = stop
-        stream = x
-        if n == 1:  # as plain vectors: half a percent of a decode step
-            x, normed, qkv, heads, gate_up, hidden = (a[0] for a in (x, normed, qkv, heads, gate_up, hidden))
-        # exp overflows on purpose (swiglu); NaN is found where the logits are used, not by a warning.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for i, layer in enumerate(self.weights.layers):
-                if cancelled is not None and cancelled():
-                    raise Cancelled
-                self._attend(i, layer, parts, x, normed, qkv, heads)
-                self._feed_forward(layer, x, normed, gate_up, hidden)
-        for ids, cache in sequences:
-            _own(cache).advance(len(ids))
-        return stream
-
-    def _check(self, sequences: Sequence[tuple[NDArray[np.int32], Cache]]) -> int:
-        """The tokens of all sequences together, having checked that they can be computed."""
         n = require_tokens(sequences, self._max_rows)
+        rows = self._rows(n)
+        x = rows.x
+        parts, row = [], 0
         for ids, cache in sequences:
-            _own(cache).require_room(len(ids))
+            own, start, own_rows = _own(cache), cache.length, slice(row, row + len(ids))
+            own.require_room(len(ids))
             if ids.min() < 0 or ids.max() >= self._config.vocab_size:
                 raise ValueError(f"token ids must be 0 to {self._config.vocab_size - 1}")
-        return n
-
-    def _attend(
-        self,
-        i: int,
-        layer: LayerWeights,
-        parts: list[SequencePass],
-        x: F32,
-        normed: F32,
-        qkv: F32,
-        heads: F32,
-    ) -> None:
-        """x += o_proj(attention(norm(x)))"""
-        rms_norm(x, layer.input_layernorm, self._config.norm_eps, out=normed)
-        linear(normed, layer.qkv_proj, out=qkv)
-        if layer.qkv_bias is not None:
-            np.add(qkv, layer.qkv_bias, out=qkv)
+            x[own_rows] = self.weights.embed_tokens[ids]
+            angles = {rope: table.rows(start, start + len(ids)) for rope, table in self._ropes.items()}
+            parts.append(_Part(own, own_rows, angles))
+            row = own_rows.stop
+        if self._model.embedding_scale != 1.0:
+            np.multiply(x, self._model.embedding_scale, out=x)
+        # exp overflows on purpose (swiglu); NaN is found where the logits are used, not by a warning.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for i in range(self._config.n_layers):
+                if cancelled is not None and cancelled():
+                    raise Cancelled
+                self._attend(i, rows, parts)
+                self._feed_forward(i, rows)
         for part in parts:
-            part.run(i, layer.q_norm, layer.k_norm)
-        linear(heads, layer.o_proj, out=normed)
-        if layer.o_bias is not None:
-            np.add(normed, layer.o_bias, out=normed)
-        np.add(x, normed, out=x)
+            part.cache.advance(part.rows.stop - part.rows.start)
+        return x
 
-    def _feed_forward(self, layer: LayerWeights, x: F32, normed: F32, gate_up: F32, hidden: F32) -> None:
-        """x += down_proj(swiglu(gate_up_proj(norm(x))))"""
-        rms_norm(x, layer.post_attention_layernorm, self._config.norm_eps, out=normed)
-        linear(normed, layer.gate_up_proj, out=gate_up)
-        if layer.gate_up_bias is not None:
-            np.add(gate_up, layer.gate_up_bias, out=gate_up)
-        swiglu(gate_up, out=hidden)
-        linear(hidden, layer.down_proj, out=normed)
-        if layer.down_bias is not None:
-            np.add(normed, layer.down_bias, out=normed)
-        np.add(x, normed, out=x)
+    def _rows(self, n: int) -> _Rows:
+        """The activations of n tokens, in buffers of the model's."""
+        config, rows = self._config, self._scratch.rows
+        return _Rows(
+            x=rows("x", n, config.dim),
+            normed=rows("normed", n, config.dim),
+            qkv=rows("qkv", n, config.q_dim + 2 * config.kv_dim),
+            heads=rows("heads", n, config.q_dim),
+            gate_up=rows("gate_up", n, 2 * config.hidden_dim),
+            hidden=rows("hidden", n, config.hidden_dim),
+        )
+
+    def _attend(self, i: int, rows: _Rows, parts: list[_Part]) -> None:
+        """x += norm(o_proj(attention(norm(x)))), each norm where the layer has it."""
+        layer, weights = self._model.layers[i], self.weights.layers[i]
+        spec = layer.attention
+        h = self._norm(rows.x, weights.input_layernorm, rows.normed)  # (n, dim)
+        linear(h, weights.qkv_proj, rows.qkv, weights.qkv_bias)  # (n, q_dim + 2 kv_dim)
+        for part in parts:
+            cache, angles = part.cache, None if spec.rope is None else part.angles[spec.rope]
+            attend(
+                spec, weights, self._model.norm_eps, rows.qkv[part.rows], cache.keys[i], cache.values[i],
+                cache.length, angles, rows.heads[part.rows], self._scratch,
+            )  # fmt: skip
+        y = linear(rows.heads, weights.o_proj, rows.normed, weights.o_bias)  # (n, dim)
+        self._add(rows.x, y, weights.attention_out_norm, layer.residual_scale)
+
+    def _feed_forward(self, i: int, rows: _Rows) -> None:
+        """x += norm(feed_forward(norm(x))), each norm where the layer has it."""
+        layer, weights = self._model.layers[i], self.weights.layers[i]
+        spec = layer.feed_forward
+        h = self._norm(rows.x, weights.post_attention_layernorm, rows.normed)  # (n, dim)
+        if spec.experts is None:
+            y = self._expert(h, weights.feed_forwards[0], spec.activation, rows)
+        else:
+            assert weights.router is not None
+            h = h.copy()  # the experts' outputs take its place
+            chosen, shares = route(h, weights.router, weights.router_bias, spec.experts)
+            y = np.zeros_like(h)
+            for e in np.unique(chosen).tolist():
+                at, places = np.nonzero(chosen == e)  # tokens that chose it, and as which of theirs
+                out = self._expert(h[at], weights.feed_forwards[e], spec.activation, self._rows(len(at)))
+                y[at] += out * shares[at, places][:, None]
+        self._add(rows.x, y, weights.feed_forward_out_norm, layer.residual_scale)
+
+    def _expert(self, h: F32, weights: FeedForwardWeights, activation: Activation, rows: _Rows) -> F32:
+        """down_proj(activation(gate) * up), which takes the place of `rows.normed`. h: (n, dim)."""
+        linear(h, weights.gate_up_proj, rows.gate_up, weights.gate_up_bias)  # (n, 2 hidden_dim)
+        GATED[activation](rows.gate_up, rows.hidden)  # (n, hidden_dim)
+        return linear(rows.hidden, weights.down_proj, rows.normed, weights.down_bias)  # (n, dim)
+
+    def _norm(self, x: F32, weight: F32 | None, out: F32) -> F32:
+        """The normed x, or x itself where no norm stands. x, out: (n, dim)."""
+        return x if weight is None else rms_norm(x, weight, self._model.norm_eps, out=out)
+
+    def _add(self, x: F32, y: F32, norm: F32 | None, scale: float) -> None:
+        """x += scale * norm(y), y overwritten. x, y: (n, dim)."""
+        self._norm(y, norm, y)
+        if scale != 1.0:
+            np.multiply(y, scale, out=y)
+        np.add(x, y, out=x)
 
     def _head(self, x: F32) -> F32:
         """Logits of the rows of x: (len(x), vocab_size)."""
-        n = len(x)
+        n, vocab_size = len(x), self._config.vocab_size
         if n > len(self._logits):
-            vocab = self._config.vocab_size
-            require_memory(f"Logits of {n} tokens", 4 * n * vocab, "take fewer tokens at once")
-            self._logits = np.empty((n, vocab), dtype=np.float32)
-        normed = rms_norm(
-            x, self.weights.norm, self._config.norm_eps, out=feature_major(self._normed, n, self._config.dim)
-        )
-        return linear(normed, self.weights.lm_head, out=self._logits[:n])
+            require_memory(f"Logits of {n} tokens", 4 * n * vocab_size, "take fewer tokens at once")
+            self._logits = np.empty((n, vocab_size), dtype=np.float32)
+        normed = self._norm(x, self.weights.norm, self._scratch.rows("normed", *x.shape))  # (n, dim)
+        logits = linear(normed, self.weights.lm_head, out=self._logits[:n])
+        if self._model.logit_scale != 1.0:
+            np.multiply(logits, self._model.logit_scale, out=logits)
+        if self._model.logit_softcap:
+            soft_cap(logits, self._model.logit_softcap)
+        return logits
+
+
+def route(h: F32, router: F32, bias: F32 | None, spec: Experts) -> tuple[NDArray[np.intp], F32]:
+    """The experts of each token and their weights. h: (n, dim), router: (n experts, dim); both (n,
+    n_used)."""
+    scores = linear(h, router, np.empty((len(h), spec.n), dtype=np.float32), bias)
+    chosen = np.argsort(-scores, axis=-1, kind="stable")[:, : spec.n_used]
+    best = np.take_along_axis(scores, chosen, axis=-1)
+    # Divided by its sum, a softmax over all is the softmax over the chosen.
+    over = best if spec.weights == "normalised" else scores
+    top = over.max(axis=-1, keepdims=True)
+    return chosen, np.exp(best - top) / np.exp(over - top).sum(axis=-1, keepdims=True)
 
 
 def _own(cache: Cache) -> KVCache:

@@ -15,34 +15,61 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 
 
+class Scratch:
+    """Float32 buffers by name that only grow: after the first pass none of a model's size is allocated.
+
+    What a name held is lost when it is asked for again.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, F32] = {}
+
+    @property
+    def nbytes(self) -> int:
+        return sum(buffer.nbytes for buffer in self._buffers.values())
+
+    def flat(self, name: str, size: int) -> F32:
+        """The buffer's first `size` values, uninitialised where it is new."""
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.size < size:
+            buffer = self._buffers[name] = np.empty(size, dtype=np.float32)
+        return buffer[:size]
+
+    def __call__(self, name: str, *shape: int) -> F32:
+        """The buffer as an array in C order."""
+        return self.flat(name, math.prod(shape)).reshape(shape)
+
+    def rows(self, name: str, n: int, dim: int) -> F32:
+        """The buffer as (n, dim), see `feature_major`."""
+        return feature_major(self.flat(name, n * dim), n, dim)
+
+
 def feature_major(buffer: F32, n: int, dim: int) -> F32:
     """The front of a flat buffer as (n, dim) whose columns, not rows, lie in one run of memory."""
     return buffer[: n * dim].reshape(dim, n).T
 
 
-def linear(x: F32, weight: F32, out: F32) -> F32:
-    """x @ weight.T, the product of a linear layer.
+def linear(x: F32, weight: F32, out: F32, bias: F32 | None = None) -> F32:
+    """x @ weight.T + bias, a linear layer.
 
-    x: (n, in) or (in,), weight: (out_dim, in), out: (n, out_dim) or (out_dim,). The rows of `weight` are
-    outputs, as in the files, whose blocks run along a row: each is dequantised where it stays, nothing is
-    turned round at load, and a tied head is the embedding table itself, whose rows are looked up. Whether the
-    transposed layout would be faster depends on the machine: for one token it took 1.3 times as long on one
-    and was 1.4 times as fast on another (`llama-chat lab run products`).
+    x: (n, in), weight: (out_dim, in), bias: (out_dim,), out: (n, out_dim). The rows of `weight` are outputs,
+    as in the files, whose blocks run along a row: each is dequantised where it stays, nothing is turned round
+    at load, and a tied head is the embedding table itself, whose rows are looked up. Whether the transposed
+    layout would be faster depends on the machine: for one token it took 1.3 times as long on one and was 1.4
+    times as fast on another (`llama-chat lab run products`).
 
     For several tokens it is formed as out.T = weight @ x.T. OpenBLAS repacks the whole of its second matrix
     at every call, which for few tokens costs more than the product, so that x takes that place (2 rows:
     46 ms a pass of the default model against 32; 256 rows: 1.1 to 1.2 times as fast). out.T must be in C
     order, see `feature_major`; a row-major `out` takes the other form.
     """
-    if x.ndim == 1:
-        np.dot(weight, x, out=out)
-    elif len(x) == 1:
+    if len(x) == 1:
         np.dot(weight, x[0], out=out[0])
     elif out.flags.c_contiguous:
         np.matmul(x, weight.T, out=out)
     else:
         np.matmul(weight, x.T, out=out.T)
-    return out
+    return out if bias is None else np.add(out, bias, out=out)
 
 
 def rms_norm(x: F32, weight: F32, eps: float, out: F32) -> F32:
@@ -80,16 +107,60 @@ def swiglu(gate_up: F32, out: F32) -> F32:
     return np.multiply(out, gate_up[..., hidden_dim:], out=out)
 
 
-def exp_shifted(scores: F32, sums: F32) -> F32:
+def geglu(gate_up: F32, out: F32) -> F32:
+    """gelu(gate) * up with the tanh form of GELU (Hendrycks and Gimpel, arXiv:1606.08415); as `swiglu`."""
+    hidden_dim = out.shape[-1]
+    gate = gate_up[..., :hidden_dim]
+    np.multiply(gate, gate, out=out)
+    np.multiply(out, 0.044715, out=out)
+    np.add(out, 1.0, out=out)
+    np.multiply(out, gate, out=out)
+    np.multiply(out, math.sqrt(2.0 / math.pi), out=out)
+    np.tanh(out, out=out)
+    np.add(out, 1.0, out=out)
+    np.multiply(out, gate, out=out)
+    np.multiply(out, 0.5, out=out)
+    return np.multiply(out, gate_up[..., hidden_dim:], out=out)
+
+
+def clamped_swiglu(gate_up: F32, out: F32) -> F32:
+    """(up + 1) * gate * sigmoid(1.702 * gate), gate at most 7 and up within 7 of 0 (gpt-oss); as `swiglu`,
+    and gate_up is clamped in place."""
+    hidden_dim = out.shape[-1]
+    gate, up = gate_up[..., :hidden_dim], gate_up[..., hidden_dim:]
+    np.minimum(gate, 7.0, out=gate)
+    np.clip(up, -7.0, 7.0, out=up)
+    np.multiply(gate, -1.702, out=out)
+    np.exp(out, out=out)
+    np.add(out, 1.0, out=out)
+    np.divide(gate, out, out=out)
+    np.add(up, 1.0, out=up)
+    return np.multiply(out, up, out=out)
+
+
+def soft_cap(x: F32, cap: float) -> F32:
+    """cap * tanh(x / cap), in place."""
+    np.multiply(x, 1.0 / cap, out=x)
+    np.tanh(x, out=x)
+    return np.multiply(x, cap, out=x)
+
+
+def exp_shifted(scores: F32, sums: F32, sinks: F32 | None = None) -> F32:
     """The numerators and denominators of a softmax over the last axis, in place.
 
     scores: (..., n) becomes exp(scores - max); sums: (..., 1) becomes their sums. The division is left to
-    the caller, who has fewer numbers to divide after the product with the values.
+    the caller, who has fewer numbers to divide after the product with the values. sinks: (..., 1), one more
+    score of each row, whose numerator nobody needs.
     """
     np.maximum.reduce(scores, axis=-1, keepdims=True, out=sums)
+    if sinks is not None:
+        np.maximum(sums, sinks, out=sums)
+        sinks = np.exp(sinks - sums)
     np.subtract(scores, sums, out=scores)
     np.exp(scores, out=scores)
     np.add.reduce(scores, axis=-1, keepdims=True, out=sums)
+    if sinks is not None:
+        np.add(sums, sinks, out=sums)
     return scores
 
 

@@ -14,17 +14,18 @@ The file's blocks are dequantised straight into these matrices, so that no secon
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.architectures import describe, tensor_specs
+from llama_core.architectures.base import Experts, TensorSpec
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.config import ModelConfig
-from llama_core.errors import ModelFormatError, UnsupportedModelError
+from llama_core.errors import ModelFormatError
 from llama_core.events import LoadProgress
 from llama_core.memory import require_memory
 from llama_core.quant.dequantize import dequantize
@@ -33,25 +34,15 @@ F32 = NDArray[np.float32]
 
 # Values per piece of work: small enough that a piece's temporaries stay in the cache of a core.
 _PIECE = 1 << 19
+# Our tensors that stand in one matrix, by the last part of their names.
+_FUSED = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"}
+_FUSED |= {"gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LayerWeights:
-    """One transformer block; the rows of a matrix are its outputs. None where the model has no such thing.
+class FeedForwardWeights:
+    """gate_up_proj: (2 hidden_dim, dim); down_proj: (dim, hidden_dim); each bias: (rows of its matrix,)."""
 
-    input_layernorm, post_attention_layernorm: (dim,); qkv_proj: (q_dim + 2 kv_dim, dim);
-    q_norm, k_norm: (head_dim,); o_proj: (dim, q_dim); gate_up_proj: (2 hidden_dim, dim);
-    down_proj: (dim, hidden_dim); each bias: (rows of its matrix,).
-    """
-
-    input_layernorm: F32
-    qkv_proj: F32
-    qkv_bias: F32 | None
-    q_norm: F32 | None
-    k_norm: F32 | None
-    o_proj: F32
-    o_bias: F32 | None
-    post_attention_layernorm: F32
     gate_up_proj: F32
     gate_up_bias: F32 | None
     down_proj: F32
@@ -59,29 +50,43 @@ class LayerWeights:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LayerWeights:
+    """One transformer block; the rows of a matrix are its outputs. None where the model has no such thing.
+
+    The four norms: (dim,); qkv_proj: (q_dim + 2 kv_dim, dim); q_norm, k_norm: (head_dim,) or (q_dim,) and
+    (kv_dim,); sinks: (n_heads,); o_proj: (dim, q_dim); router: (n experts, dim); each bias: (rows of its
+    matrix,). feed_forwards: one, or one for each expert.
+    """
+
+    input_layernorm: F32 | None
+    qkv_proj: F32
+    qkv_bias: F32 | None
+    q_norm: F32 | None
+    k_norm: F32 | None
+    sinks: F32 | None
+    o_proj: F32
+    o_bias: F32 | None
+    attention_out_norm: F32 | None
+    post_attention_layernorm: F32 | None
+    router: F32 | None
+    router_bias: F32 | None
+    feed_forwards: tuple[FeedForwardWeights, ...]
+    feed_forward_out_norm: F32 | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ModelWeights:
     """embed_tokens: (vocab_size, dim); norm: (dim,); lm_head: (vocab_size, dim), the same array as
-    embed_tokens where they are tied; rope_freqs: (n_rotated / 2,) divisors or None."""
+    embed_tokens where they are tied; rope_freqs: (n_rotated / 2,) divisors or None. slots: where each tensor
+    of a checkpoint stands, by its name: views of these arrays. nbytes: of all, a tied head counted once."""
 
     embed_tokens: F32
     layers: tuple[LayerWeights, ...]
     norm: F32
     lm_head: F32
-    rope_freqs: F32 | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays, a tied head counted once."""
-        arrays = {id(a): a.nbytes for a in self._arrays()}
-        return sum(arrays.values())
-
-    def _arrays(self) -> Iterator[F32]:
-        holders: tuple[ModelWeights | LayerWeights, ...] = (self, *self.layers)
-        for holder in holders:
-            for field in fields(holder):
-                value = getattr(holder, field.name)
-                if isinstance(value, np.ndarray):
-                    yield value
+    rope_freqs: F32 | None
+    slots: Mapping[str, F32]
+    nbytes: int
 
 
 class _Arena:
@@ -108,7 +113,7 @@ class _Arena:
 
 def empty_weights(config: ModelConfig, present: Collection[str] = ()) -> ModelWeights:
     """Uninitialised arrays of every shape that `config` asks for, and for the optional tensors that are
-    `present` (names as in checkpoint.py). Raises NotEnoughMemoryError before allocating what would not fit.
+    `present` (by our names). Raises NotEnoughMemoryError before allocating what would not fit.
     """
     counted = _Arena()
     _cut(counted, config, present)
@@ -117,69 +122,71 @@ def empty_weights(config: ModelConfig, present: Collection[str] = ()) -> ModelWe
 
 
 def _cut(arena: _Arena, config: ModelConfig, present: Collection[str]) -> ModelWeights:
-    new = arena.new
-    biases = {spec.name.split(".", 2)[-1] for spec in tensor_specs(config, present)}
-    qkv_dim = config.q_dim + 2 * config.kv_dim
-    layers = tuple(
-        LayerWeights(
-            input_layernorm=new(config.dim),
-            qkv_proj=new(qkv_dim, config.dim),
-            qkv_bias=new(qkv_dim) if config.attention_bias else None,
-            q_norm=new(config.head_dim) if config.qk_norm else None,
-            k_norm=new(config.head_dim) if config.qk_norm else None,
-            o_proj=new(config.dim, config.q_dim),
-            o_bias=new(config.dim) if "o_proj.bias" in biases else None,
-            post_attention_layernorm=new(config.dim),
-            gate_up_proj=new(2 * config.hidden_dim, config.dim),
-            gate_up_bias=new(2 * config.hidden_dim) if "gate_proj.bias" in biases else None,
-            down_proj=new(config.dim, config.hidden_dim),
-            down_bias=new(config.dim) if "down_proj.bias" in biases else None,
-        )
-        for _ in range(config.n_layers)
-    )
-    embed_tokens = new(config.vocab_size, config.dim)
+    together: dict[str, list[TensorSpec]] = {}
+    for spec in tensor_specs(config, present):
+        together.setdefault(_array_of(spec.name), []).append(spec)
+    arrays: dict[str, F32] = {}
+    slots: dict[str, F32] = {}
+    for name, specs in together.items():
+        rows = [spec.shape[0] for spec in specs]
+        arrays[name] = arena.new(sum(rows), *specs[0].shape[1:])
+        ends = np.cumsum(rows).tolist()
+        slots |= {s.name: arrays[name][end - n : end] for s, n, end in zip(specs, rows, ends, strict=True)}
+    model = describe(config)
     return ModelWeights(
-        embed_tokens=embed_tokens,
-        layers=layers,
-        norm=new(config.dim),
-        lm_head=embed_tokens if config.tie_embeddings else new(config.vocab_size, config.dim),
-        rope_freqs=new(config.n_rotated // 2) if "rope_freqs" in present else None,
+        embed_tokens=arrays["embed_tokens"],
+        layers=tuple(
+            _layer(arrays, f"layers.{i}.", layer.feed_forward.experts) for i, layer in enumerate(model.layers)
+        ),
+        norm=arrays["norm"],
+        lm_head=arrays.get("lm_head", arrays["embed_tokens"]),
+        rope_freqs=arrays.get("rope_freqs"),
+        slots=slots,
+        nbytes=sum(array.nbytes for array in arrays.values()),
+    )
+
+
+def _array_of(name: str) -> str:
+    """The array in which a tensor stands: "layers.3.q_proj.bias" -> "layers.3.qkv_bias"."""
+    *prefix, part = name.removesuffix(".bias").split(".")
+    part = _FUSED.get(part, part)
+    if name.endswith(".bias"):
+        part = part.removesuffix("_proj") + "_bias"
+    return ".".join((*prefix, part))
+
+
+def _layer(arrays: Mapping[str, F32], prefix: str, experts: Experts | None) -> LayerWeights:
+    places = [prefix] if experts is None else [f"{prefix}experts.{e}." for e in range(experts.n)]
+    get = arrays.get
+    return LayerWeights(
+        input_layernorm=get(prefix + "input_layernorm"),
+        qkv_proj=arrays[prefix + "qkv_proj"],
+        qkv_bias=get(prefix + "qkv_bias"),
+        q_norm=get(prefix + "q_norm"),
+        k_norm=get(prefix + "k_norm"),
+        sinks=get(prefix + "sinks"),
+        o_proj=arrays[prefix + "o_proj"],
+        o_bias=get(prefix + "o_bias"),
+        attention_out_norm=get(prefix + "attention_out_norm"),
+        post_attention_layernorm=get(prefix + "post_attention_layernorm"),
+        router=get(prefix + "router"),
+        router_bias=get(prefix + "router_bias"),
+        feed_forwards=tuple(
+            FeedForwardWeights(
+                gate_up_proj=arrays[at + "gate_up_proj"],
+                gate_up_bias=get(at + "gate_up_bias"),
+                down_proj=arrays[at + "down_proj"],
+                down_bias=get(at + "down_bias"),
+            )
+            for at in places
+        ),
+        feed_forward_out_norm=get(prefix + "feed_forward_out_norm"),
     )
 
 
 def named_slots(config: ModelConfig, weights: ModelWeights) -> dict[str, F32]:
-    """Where each tensor of a checkpoint belongs: its name (checkpoint.py) and a view of our arrays."""
-    q, k = config.q_dim, config.q_dim + config.kv_dim
-    slots = {"embed_tokens": weights.embed_tokens, "norm": weights.norm}
-    if not config.tie_embeddings:
-        slots["lm_head"] = weights.lm_head
-    if weights.rope_freqs is not None:
-        slots["rope_freqs"] = weights.rope_freqs
-    for i, layer in enumerate(weights.layers):
-        found: dict[str, F32 | None] = {
-            "input_layernorm": layer.input_layernorm,
-            "q_proj": layer.qkv_proj[:q],
-            "k_proj": layer.qkv_proj[q:k],
-            "v_proj": layer.qkv_proj[k:],
-            "q_norm": layer.q_norm,
-            "k_norm": layer.k_norm,
-            "o_proj": layer.o_proj,
-            "o_proj.bias": layer.o_bias,
-            "post_attention_layernorm": layer.post_attention_layernorm,
-            "gate_proj": layer.gate_up_proj[: config.hidden_dim],
-            "up_proj": layer.gate_up_proj[config.hidden_dim :],
-            "down_proj": layer.down_proj,
-            "down_proj.bias": layer.down_bias,
-        }
-        if layer.qkv_bias is not None:
-            found["q_proj.bias"] = layer.qkv_bias[:q]
-            found["k_proj.bias"] = layer.qkv_bias[q:k]
-            found["v_proj.bias"] = layer.qkv_bias[k:]
-        if layer.gate_up_bias is not None:
-            found["gate_proj.bias"] = layer.gate_up_bias[: config.hidden_dim]
-            found["up_proj.bias"] = layer.gate_up_bias[config.hidden_dim :]
-        slots |= {f"layers.{i}.{name}": view for name, view in found.items() if view is not None}
-    return slots
+    """Where each tensor of a checkpoint belongs: its name and a view of our arrays."""
+    return dict(weights.slots)
 
 
 def load_weights(
@@ -192,10 +199,8 @@ def load_weights(
     Raises ModelFormatError for a tensor that is missing or has the wrong shape, NotEnoughMemoryError.
     """
     config = checkpoint.config
-    if len(set(describe(config).layers)) > 1:
-        raise UnsupportedModelError(checkpoint.path, "config", "its layers are not all alike")
     weights = empty_weights(config, checkpoint.tensors.keys())
-    slots = named_slots(config, weights)
+    slots = weights.slots
     for name, slot in slots.items():
         tensor = checkpoint.tensors.get(name)
         if tensor is None:
@@ -249,7 +254,7 @@ def random_weights(config: ModelConfig, seed: int = 0, present: Collection[str] 
     """
     rng = np.random.default_rng(seed)
     weights = empty_weights(config, present)
-    for name, slot in named_slots(config, weights).items():
+    for name, slot in weights.slots.items():
         rng.standard_normal(out=slot, dtype=np.float32)
         if slot.ndim == 2:
             slot *= 1.0 / np.sqrt(np.float32(slot.shape[1]))

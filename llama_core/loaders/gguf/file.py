@@ -37,7 +37,7 @@ def model_of(path: Path, headers: Sequence[GGUFHeader]) -> ModelParts:
         for info in header.tensors.values()
     }
     tensors = translate(path, config, "gguf", theirs, ignored=IGNORED_SUFFIXES)
-    file_bytes = sum(header.data.size for header in headers)
+    file_bytes = sum(header.file.size for header in headers)
     return ModelParts(path, "gguf", file_bytes, config, tensors, headers[0].metadata)
 
 

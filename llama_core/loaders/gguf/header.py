@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from llama_core.errors import ModelFormatError, UnsupportedModelError
-from llama_core.loaders.cursor import U64, Cursor, map_file, quoted
+from llama_core.file_rows import FileRows, OpenFile
+from llama_core.loaders.cursor import U64, Cursor, open_file, quoted
 from llama_core.loaders.gguf.values import UINT32, read_value
 from llama_core.quant.table import FORMATS, UNREADABLE, BlockFormat
 
@@ -54,7 +52,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GGUFHeader:
-    """What stands before the data. `data` is the whole file as read-only bytes, mapped, not read."""
+    """What stands before the data. `file` has the data, unread."""
 
     path: Path
     version: int
@@ -62,12 +60,12 @@ class GGUFHeader:
     tensors: Mapping[str, TensorInfo]
     alignment: int
     data_start: int
-    data: NDArray[np.uint8]
+    file: OpenFile
 
-    def raw(self, info: TensorInfo) -> NDArray[np.uint8]:
-        """The tensor's blocks as (n_rows, row_bytes) uint8, a view of the mapping."""
+    def raw(self, info: TensorInfo) -> FileRows:
+        """The tensor's blocks, (n_rows, row_bytes) uint8."""
         row_bytes = info.fmt.row_bytes(info.shape[-1])
-        return self.data[info.offset : info.offset + info.nbytes].reshape(-1, row_bytes)
+        return self.file.rows(info.offset, info.nbytes // row_bytes, row_bytes)
 
 
 def read_header(path: Path, *, skim: bool = False) -> GGUFHeader:
@@ -76,7 +74,8 @@ def read_header(path: Path, *, skim: bool = False) -> GGUFHeader:
     Raises ModelFormatError for anything the specification forbids or that does not fit into the file,
     UnsupportedModelError for versions and tensor types that this reader does not know.
     """
-    mapped = map_file(path)
+    file = open_file(path)
+    mapped = file.mapped()
     cursor = Cursor(path, mapped, skim=skim)
     version = _read_version(cursor, mapped)
     n_tensors = cursor.scalar(U64, "n_tensors")
@@ -98,7 +97,7 @@ def read_header(path: Path, *, skim: bool = False) -> GGUFHeader:
         tensors=tensors,
         alignment=alignment,
         data_start=_align(cursor.position, alignment),
-        data=np.frombuffer(mapped, dtype=np.uint8),
+        file=file,
     )
 
 

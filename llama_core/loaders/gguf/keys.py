@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.architectures import architecture_of
-from llama_core.backends.numpy.rope import rope_frequencies
+from llama_core.architectures import architecture_of, describe
+from llama_core.architectures.rope import rope_frequencies
 from llama_core.config import ModelConfig, RopeScaling
 
 # Field -> key below the architecture's prefix; the families' own are in their files.
@@ -70,6 +70,7 @@ def frequency_divisors(config: ModelConfig) -> NDArray[np.float32] | None:
     """llama3 scaling as the tensor rope_freqs of a GGUF file: (n_rotated / 2,) divisors; else None."""
     if config.rope_scaling is None or config.rope_scaling.kind != "llama3":
         return None
-    scaled, _ = rope_frequencies(config)
-    plain, _ = rope_frequencies(replace(config, rope_scaling=None))
+    rope = next(layer.attention.rope for layer in describe(config).layers if layer.attention.rope)
+    scaled, _ = rope_frequencies(rope)
+    plain, _ = rope_frequencies(replace(rope, scaling=None))
     return (plain / scaled).astype(np.float32)

@@ -34,7 +34,7 @@ def read_folder(place: Path) -> ModelParts:
     files = _tensor_places(folder, None if place == folder else place)
     config = read_config(config_path, values, attention_bias=any(n.endswith(ATTENTION_BIAS) for n in files))
     tensors = translate(folder, config, "huggingface", _tensors(folder, config, files), ignored=IGNORED)
-    file_bytes = sum(file.data.size for file in {id(f): f for f in files.values()}.values())
+    file_bytes = sum(file.file.size for file in {id(f): f for f in files.values()}.values())
     return ModelParts(folder, "safetensors", file_bytes, config, tensors, values, folder / "tokenizer.json")
 
 

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from llama_core.checkpoint import Tensor
 from llama_core.errors import ModelFormatError, UnsupportedModelError
-from llama_core.loaders.cursor import U64, Cursor, map_file, quoted
+from llama_core.file_rows import OpenFile
+from llama_core.loaders.cursor import U64, Cursor, open_file, quoted
 from llama_core.loaders.json_files import parse_object
 from llama_core.quant.table import BF16, F16, F32, F64, BlockFormat
 
@@ -46,14 +44,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SafetensorsFile:
-    """An opened file; `data` is all of it, mapped, not read."""
+    """An opened file, its tensors unread."""
 
     path: Path
     entries: dict[str, Entry]
-    data: NDArray[np.uint8]
+    file: OpenFile
 
     def tensor(self, name: str) -> Tensor:
-        """A view of the tensor `name`. Raises UnsupportedModelError where it holds no floats."""
+        """The tensor `name`. Raises UnsupportedModelError where it holds no floats."""
         entry = self.entries[name]
         fmt = READABLE.get(entry.dtype)
         where = f"tensor {quoted(name)}"
@@ -63,12 +61,14 @@ class SafetensorsFile:
         if not entry.shape or entry.begin == entry.end:
             raise ModelFormatError(self.path, where, f"has the shape {entry.shape}, expected rows of numbers")
         row_bytes = fmt.row_bytes(entry.shape[-1])
-        return Tensor(name, entry.shape, fmt, self.data[entry.begin : entry.end].reshape(-1, row_bytes))
+        n_rows = (entry.end - entry.begin) // row_bytes
+        return Tensor(name, entry.shape, fmt, self.file.rows(entry.begin, n_rows, row_bytes))
 
 
 def open_safetensors(path: Path) -> SafetensorsFile:
     """Read and check the header of the file at `path`. Raises ModelFormatError."""
-    mapped = map_file(path)
+    file = open_file(path)
+    mapped = file.mapped()
     cursor = Cursor(path, mapped)
     length = cursor.scalar(U64, "the header's length")
     if length > MAX_HEADER_BYTES:
@@ -83,7 +83,7 @@ def open_safetensors(path: Path) -> SafetensorsFile:
     _check_metadata(path, header.pop("__metadata__", {}))
     entries = {name: _entry(path, name, value, start) for name, value in header.items()}
     _check_cover(path, list(entries.values()), start, cursor.size)
-    return SafetensorsFile(path, entries, np.frombuffer(mapped, dtype=np.uint8))
+    return SafetensorsFile(path, entries, file)
 
 
 def _check_metadata(path: Path, metadata: Any) -> None:

@@ -136,7 +136,12 @@ class ProductsSubject:
         matrices = [
             matrix
             for layer in weights.layers
-            for matrix in (layer.qkv_proj, layer.o_proj, layer.gate_up_proj, layer.down_proj)
+            for matrix in (
+                layer.qkv_proj,
+                layer.o_proj,
+                layer.feed_forwards[0].gate_up_proj,
+                layer.feed_forwards[0].down_proj,
+            )
         ]
         for matrix in (*matrices, weights.lm_head):
             rows, columns = matrix.shape

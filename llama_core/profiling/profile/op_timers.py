@@ -8,7 +8,7 @@ Each second is counted once, for the innermost operation that was running. The N
     _pass ──── embedding, views             -> rest of a pass
      ├─ _attend ─┬─ rms_norm                -> norm
      │           ├─ linear (qkv)            -> attention products
-     │           ├─ SequencePass.run        -> attention (scores, softmax, mixing)
+     │           ├─ attend                  -> attention (scores, softmax, mixing)
      │           │     └─ rotate            -> RoPE
      │           └─ linear (o_proj)         -> attention products
      └─ _feed_forward, likewise             -> norm, feed-forward products, feed-forward
@@ -31,7 +31,7 @@ from typing import Any
 
 from llama_core import sampling
 from llama_core.backends.base import Model
-from llama_core.backends.numpy import heads, model
+from llama_core.backends.numpy import attention, model
 
 NO_LAYER = -1
 Function = Callable[..., Any]
@@ -143,8 +143,8 @@ def _time_numpy(timers: OpTimers, stack: contextlib.ExitStack) -> None:
         (model.Llama, "_head", clocked("head", "none")),
         (model, "linear", lambda function: timers.wrap_within(products, function)),
         (model, "rms_norm", clocked("norm")),
-        (heads, "rms_norm", clocked("norm")),
-        (heads, "rotate", clocked("RoPE")),
+        (attention, "rms_norm", clocked("norm")),
+        (attention, "rotate", clocked("RoPE")),
     )
     for place, name, wrapper in wrappers:
         stack.enter_context(replaced(place, name, wrapper(getattr(place, name))))

@@ -144,8 +144,9 @@ def test_a_context_larger_than_memory_is_refused_with_its_size(
 def break_ops(monkeypatch: pytest.MonkeyPatch, at: int, fault: Callable[[Any], Any]) -> list[int]:
     """Make the at-th op of the model's passes misbehave; returns a counter of all ops."""
     calls = [0]
-    for name in ("linear", "rms_norm", "swiglu"):
-        sound = getattr(model_module, name)
+    places = [(vars(model_module), name) for name in ("linear", "rms_norm")] + [(model_module.GATED, "silu")]
+    for place, name in places:
+        sound = place[name]
 
         def op(*args: Any, sound: Any = sound, **kwargs: Any) -> Any:
             calls[0] += 1
@@ -154,7 +155,7 @@ def break_ops(monkeypatch: pytest.MonkeyPatch, at: int, fault: Callable[[Any], A
                 fault(out)
             return out
 
-        monkeypatch.setattr(model_module, name, op)
+        monkeypatch.setitem(place, name, op)
     return calls
 
 

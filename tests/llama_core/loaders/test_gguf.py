@@ -202,7 +202,7 @@ def test_the_default_model_opens_as_its_oracle_reads_it(default_model: Path) -> 
     assert len(checkpoint.tensors) == 272
     for name, layer_name in (("q_proj", "attn_q"), ("down_proj", "ffn_down")):
         info = header.tensors[f"blk.29.{layer_name}.weight"]
-        wanted = gguf.dequantize(header.raw(info), gguf.GGMLQuantizationType[info.fmt.name])
+        wanted = gguf.dequantize(header.raw(info).read(), gguf.GGMLQuantizationType[info.fmt.name])
         tensor = checkpoint.tensors[f"layers.29.{name}"]
         if tensor.row_order is not None:
             wanted = wanted[tensor.row_order]

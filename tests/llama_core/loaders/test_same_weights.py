@@ -101,7 +101,7 @@ def test_a_part_of_a_larger_buffer_can_be_filled(tmp_path: Path) -> None:
 def test_reordered_rows_in_small_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_files.TinyModel()
     checkpoint = open_checkpoint(model_files.write_gguf(tmp_path / "m.gguf", model))
-    monkeypatch.setattr("llama_core.checkpoint.REORDERED_BYTES", 5 * 256)
+    monkeypatch.setattr("llama_core.checkpoint.PIECE_BYTES", 5 * 256)
     np.testing.assert_array_equal(
         checkpoint.tensors["layers.0.k_proj"].to_float32(), model.weights["layers.0.k_proj"]
     )

@@ -51,12 +51,12 @@ def test_each_step_names_its_lines(engine: TextEngine) -> None:
         assert step.count == sum(site.count for site in step.sites)
         assert step.n_bytes == sum(site.n_bytes for site in step.sites) > step.kept_bytes
         functions = {site.function for site in step.sites}
-        assert {"Llama._pass", "NewHeads.__init__"} <= functions
+        assert {"Llama._pass", "attend"} <= functions
         assert not any("profiling/" in site.place for site in step.sites)
     # A line of a layer allocates in every layer, a line of a pass once.
     counts = {site.function: site.count for site in decode.sites}
     assert counts["exp_shifted"] == n_layers
-    assert counts["SequencePass.__init__"] == 1
+    assert counts["Llama._pass"] < n_layers
     assert any(site.place.startswith("llama_core/backends/numpy/attention.py:") for site in prefill.sites)
     # Buffers are made once: a decode step allocates views and small objects, never a matrix.
     assert 0 < decode.peak_bytes < 64 * 1024

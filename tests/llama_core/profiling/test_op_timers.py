@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from llama_core import sampling
-from llama_core.backends.numpy import heads, model
+from llama_core.backends.numpy import attention, model
 from llama_core.engine import reply
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.context import Context
@@ -46,7 +46,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     slowed = (
         (model, "linear", LINEAR_S),
         (model, "rms_norm", NORM_S),
-        (heads, "rotate", ROTATE_S),
+        (attention, "rotate", ROTATE_S),
         (sampling.Sampler, "draw", DRAW_S),
         (model.Llama, "_attend", ATTEND_S),
         (model.Llama, "_head", HEAD_S),
@@ -130,7 +130,7 @@ def wrapped() -> list[object]:
     return [
         model.linear,
         model.rms_norm,
-        heads.rotate,
+        attention.rotate,
         model.Llama._attend,
         model.Llama._pass,
         sampling.Sampler.draw,

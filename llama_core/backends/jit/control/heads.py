@@ -15,6 +15,7 @@ from llama_core.backends.jit.control.records import (
     Token,
     Worker,
     rope_at,
+    temperature_at,
     token_at,
 )
 from llama_core.backends.jit.kernels.attention import attend, merge
@@ -58,17 +59,25 @@ def append(plan: Plan, worker: Worker, attention: Attention, kv_head: int, index
 
 
 def norm_and_rotate(plan: Plan, attention: Attention, head: int, out: int, norm: int, position: int) -> None:
-    """out = a head, (hd,) float32, normed where the model does that, rotated by its position."""
+    """out = a head, (hd,) float32, normed and rotated by its position, as the layer does that."""
+    copy_row(out, head, plan.model.head_dim)
+    if norm and attention.norms_last == 0:
+        norm_head(plan, out, norm)
+    if attention.rope:
+        rope = rope_at(attention.rope)
+        at = position * rope.half * 4
+        rotate(out, rope.cos + at, rope.sin + at, rope.half)
+    if norm and attention.norms_last:
+        norm_head(plan, out, norm)
+
+
+def norm_head(plan: Plan, head: int, norm: int) -> None:
+    """A head, (hd,) float32, in place, in memory padded to 32 numbers. norm: address of the weights."""
     head_dim = plan.model.head_dim
-    copy_row(out, head, head_dim)
-    if norm:
-        padded = (head_dim + 31) // 32 * 32
-        for i in range(head_dim, padded):
-            store_int32(out + 4 * i, 0)
-        rms_norm(out, norm, out, padded, plan.model.head_numbers)
-    rope = rope_at(attention.rope)
-    at = position * rope.half * 4
-    rotate(out, rope.cos + at, rope.sin + at, rope.half)
+    padded = (head_dim + 31) // 32 * 32
+    for i in range(head_dim, padded):
+        store_int32(head + 4 * i, 0)
+    rms_norm(head, norm, head, padded, plan.model.head_numbers)
 
 
 def block_at(plan: Plan, attention: Attention, token: Token, kv_head: int, block: int) -> int:
@@ -101,7 +110,9 @@ def gather_queries(
         query = model.qkv.at + index * model.qkv.stride + head * head_dim * 4
         position = token_of(plan, index).position
         norm_and_rotate(plan, attention, query, worker.head, attention.q_norm, position)
-        scale_row(worker.head, head_dim, model.query_scale)
+        scale_row(worker.head, head_dim, attention.query_scale)
+        if attention.temperature:
+            scale_row(worker.head, head_dim, temperature_at(attention.temperature).factors + position * 4)
         out = worker.queries + start * head_dim * 4 + (row - start) * 4
         interleave(worker.head, out, head_dim, size * 4)
 
@@ -148,6 +159,7 @@ def attend_rows(
             worker.limits + start * 4,
             worker.lows + start * 4,
             worker.scores,
+            attention.softcap,
             out + start * partial_bytes(plan),
             partial_bytes(plan),
         )

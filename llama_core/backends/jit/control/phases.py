@@ -7,6 +7,7 @@
     APPEND_TOKENS  a token                 brings its keys and values into the cache
     ATTEND_BLOCKS  kv head x 64 positions  appends what is new in the block, attends to it
     ATTEND_SPANS   kv head x some tokens   attends to all positions of these
+    NORM_ROWS      a row                   norms it, and adds it to another
     RUN_TOKENS     a run of tokens         takes it through many operations by itself
 
 A decoded token needs five phases a layer, a step of a few more tokens ten, and a prompt one: there the
@@ -32,6 +33,7 @@ from llama_core.backends.jit.control.attention import (
     span_items,
     token_items,
 )
+from llama_core.backends.jit.control.norms import norm_items, norm_rows, norm_run
 from llama_core.backends.jit.control.products import (
     multiply_panels,
     multiply_run,
@@ -46,6 +48,8 @@ from llama_core.backends.jit.control.records import (
     ATTEND_BLOCKS,
     ATTEND_SPANS,
     MULTIPLY,
+    NORM,
+    NORM_ROWS,
     OPERATION_BYTES,
     PREPARE,
     PRODUCT,
@@ -81,7 +85,7 @@ def take_runs(plan: Plan, worker: Worker, phase: Phase, first: int, count: int) 
 # What one thread does with tokens begin .. end of a run: (plan, worker, operation, run, begin, end).
 RUN_OPERATION = Switch(
     "run_operation",
-    {PRODUCT: multiply_run, APPEND: append_run, ATTEND: attend_run},
+    {PRODUCT: multiply_run, APPEND: append_run, ATTEND: attend_run, NORM: norm_run},
 )
 # How many items a phase has: (plan, phase).
 ITEMS = Switch(
@@ -89,6 +93,7 @@ ITEMS = Switch(
     {
         PREPARE: row_items,
         MULTIPLY: panel_items,
+        NORM_ROWS: norm_items,
         APPEND_TOKENS: token_items,
         ATTEND_BLOCKS: block_items,
         ATTEND_SPANS: span_items,
@@ -101,6 +106,7 @@ COMPUTE = Switch(
     {
         PREPARE: prepare_rows,
         MULTIPLY: multiply_panels,
+        NORM_ROWS: norm_rows,
         APPEND_TOKENS: append_tokens,
         ATTEND_BLOCKS: attend_blocks,
         ATTEND_SPANS: attend_spans,

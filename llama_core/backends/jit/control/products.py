@@ -10,6 +10,7 @@ from llama_core.backends.jit.control.attention import gather_heads
 from llama_core.backends.jit.control.records import (
     PANEL_BYTES,
     PANELS_AT_ONCE,
+    SILU,
     TILE_BYTES,
     Matrix,
     Operation,
@@ -27,7 +28,15 @@ from llama_core.backends.jit.control.records import (
 )
 from llama_core.backends.jit.kernels.matmul import matmul
 from llama_core.backends.jit.kernels.primitives import fetch, word
-from llama_core.backends.jit.kernels.vector import add_row, quantize, rms_norm, swiglu
+from llama_core.backends.jit.kernels.vector import (
+    add_row,
+    cap_row,
+    geglu,
+    quantize,
+    rms_norm,
+    scale_row,
+    swiglu,
+)
 from llama_core.backends.jit.layout import ACTIVATION_BLOCK_BYTES as BLOCK_BYTES
 
 ROW_BYTES = 64  # sixteen float32: one panel's results for one token
@@ -48,7 +57,7 @@ def prepare_rows(plan: Plan, worker: Worker, phase: Phase, first: int, count: in
 def panel_items(plan: Plan, phase: Phase) -> int:
     """MULTIPLY: one for each panel, or for each pair of gates and ups."""
     product = product_at(phase.operand)
-    return product.matrix.panels // (1 + product.gated)
+    return items_of(product)
 
 
 def multiply_panels(plan: Plan, worker: Worker, phase: Phase, first: int, count: int) -> None:
@@ -71,8 +80,7 @@ def multiply_run(plan: Plan, worker: Worker, operation: Operation, run: Run, beg
     activations = worker.activations - begin * product.matrix.blocks * BLOCK_BYTES
     for row in range(begin, end):
         prepare(plan, worker, product, row, activations)
-    items = product.matrix.panels // (1 + product.gated)
-    multiply(plan, worker, product, 0, items, activations, begin, end)
+    multiply(plan, worker, product, 0, items_of(product), activations, begin, end)
 
 
 def fetch_ahead(plan: Plan, worker: Worker, phase: Phase) -> None:
@@ -86,6 +94,11 @@ def fetch_ahead(plan: Plan, worker: Worker, phase: Phase) -> None:
 def panel_of(matrix: Matrix, index: int) -> Panel:
     """The record of a panel."""
     return panel_at(matrix.records + index * PANEL_BYTES)
+
+
+def items_of(product: Product) -> int:
+    """Panels of its matrix, or pairs of gates and ups."""
+    return product.matrix.panels // (2 if product.gated else 1)
 
 
 def rows_of(plan: Plan, product: Product) -> int:
@@ -140,15 +153,22 @@ def multiply(
                 if product.bias:
                     add_row(at, product.bias + panel * ROW_BYTES, panels * 16)
                 out = product.out.at + row * product.out.stride
-                swiglu(at, out + panel // 2 * ROW_BYTES, panels // 2 * 16)
+                if product.gated == SILU:
+                    swiglu(at, out + panel // 2 * ROW_BYTES, panels // 2 * 16)
+                else:
+                    geglu(at, out + panel // 2 * ROW_BYTES, panels // 2 * 16)
             panel += panels
     else:
         out = product.out.at + first * ROW_BYTES
         stride = product.out.stride
         multiply_rows(plan, product, first, count, activations, begin, end, out, stride, product.adds)
-        if product.bias:
-            for row in range(begin, end):
+        for row in range(begin, end):
+            if product.bias:
                 add_row(out + row * stride, product.bias + first * ROW_BYTES, count * 16)
+            if product.scale:
+                scale_row(out + row * stride, count * 16, product.scale)
+            if product.softcap:
+                cap_row(out + row * stride, count * 16, product.softcap)
 
 
 def multiply_rows(

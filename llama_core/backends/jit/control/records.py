@@ -6,7 +6,7 @@ Plan    the threads, and two parts:
 Worker  a thread's own memory
 
 Phase   one line of the table that a step runs; `program.py` makes it from the model's operations:
-  Operation   Product (rows times a Matrix) or Attention (of one layer, with its Rope)
+  Operation   Product (rows times a Matrix), Norm (of rows), or Attention (of one layer, with its Rope)
 
 Token, Tile, Span, Run   how the step's tokens are cut
 Shared  what threads agree by
@@ -21,9 +21,11 @@ LINE = 64  # bytes of a cache line
 PANELS_AT_ONCE = 8  # of a matrix, for all tiles of a step, one after the other; even, for gates and ups
 
 # What an operation is.
-PRODUCT, APPEND, ATTEND = range(3)
+PRODUCT, APPEND, ATTEND, NORM = range(4)
 # How threads share one out (`phases.py` says what each does).
-PREPARE, MULTIPLY, APPEND_TOKENS, ATTEND_BLOCKS, ATTEND_SPANS, RUN_TOKENS = range(6)
+PREPARE, MULTIPLY, NORM_ROWS, APPEND_TOKENS, ATTEND_BLOCKS, ATTEND_SPANS, RUN_TOKENS = range(7)
+# The activations of a feed-forward, Product.gated.
+SILU, GELU_TANH = 1, 2
 
 
 class Shared(Record, spacing=LINE):
@@ -49,6 +51,12 @@ class Rows(Record):
 
     at = Word("address of row 0")
     stride = Word("bytes from one row to the next")
+
+    def shifted(self, nbytes: int) -> Rows:
+        """The same rows from byte `nbytes` of each on."""
+        rows = Rows()
+        rows.at, rows.stride = self.at + nbytes, self.stride
+        return rows
 
 
 class Panel(Record):
@@ -80,7 +88,21 @@ class Product(Record):
     bias = Word("address of a float32 per row of the matrix, padded to 32; 0: no bias")
     out = Part(Rows, "the results' rows")
     adds = Word("1: out += (the residual stream)")
-    gated = Word("1: panels of gates and ups in turn, and out = silu(gate) * up")
+    gated = Word("SILU or GELU_TANH: panels of gates and ups in turn, and out = activation(gate) * up; 0: no")
+    scale = Word("address of a float32 that results are multiplied by (logits); 0: none")
+    softcap = Word("address of a float32 c: results become c * tanh(result / c) (logits); 0: they do not")
+
+
+class Norm(Record):
+    """out = scale * norm(source), or out += that, for every row of a step."""
+
+    source = Part(Rows, "the rows to be normed, which may be `out` itself")
+    out = Part(Rows, "the results' rows")
+    weight = Word("address of the RMSNorm weights, float32; 0: no norm")
+    width = Word("numbers of a row, padded to 32")
+    numbers = Word("address of two float32: 1 / width, eps")
+    scale = Word("address of a float32; 0: none")
+    adds = Word("1: out += (the residual stream)")
 
 
 class Rope(Record):
@@ -91,28 +113,38 @@ class Rope(Record):
     sin = Word("address")
 
 
+class Temperature(Record):
+    """What queries are multiplied by, position by position."""
+
+    factors = Word("address of a float32 per position")
+
+
 class Attention(Record):
     """The attention of one layer."""
 
     layer = Word("number of the layer, which says where its keys and values are")
     window = Word("positions that a token sees, its own included; huge where attention is full")
-    rope = Word("address of its Rope")
+    rope = Word("address of its Rope; 0: positions do not turn heads")
+    query_scale = Word("address of the float32 that queries are multiplied by")
+    temperature = Word("address of a Temperature; 0: none")
+    softcap = Word("address of a float32 c: scores become c * tanh(score / c); 0: they do not")
     q_norm = Word("address of the weights of the queries' norm, (head_dim,) float32; 0: none")
     k_norm = Word("the same for the keys")
+    norms_last = Word("1: these norms follow the rotation")
 
 
 class Operation(Record):
     """What a layer consists of, for a thread that takes tokens through it by itself."""
 
-    kind = Word("PRODUCT, APPEND or ATTEND")
-    operand = Word("address of its Product or Attention")
+    kind = Word("PRODUCT, APPEND, ATTEND or NORM")
+    operand = Word("address of its Product, Attention or Norm")
 
 
 class Phase(Record):
     """Something that all threads do together, item by item, before they go on to the next."""
 
     kind = Word("how it is shared out: PREPARE, MULTIPLY, ...")
-    operand = Word("address of its Product or Attention; RUN_TOKENS: of the first Operation")
+    operand = Word("address of its Product, Attention or Norm; RUN_TOKENS: of the first Operation")
     n_operations = Word("RUN_TOKENS: how many follow each other")
     finishes = Word("1: RUN_TOKENS of the model's last operations: tokens before Step.unfinished are left")
     least = Word("items that a thread takes at least, in a step of one token")
@@ -128,7 +160,6 @@ class Model(Record):
     group = Word("query heads per key-value head")
     head_dim = Word("numbers of a head")
     head_numbers = Word("address of two float32: 1 / hd, eps of the norms of queries and keys")
-    query_scale = Word("address of the float32 that queries are multiplied by")
     kv_kind = Word("how the cache keeps its numbers: KvKind.code")
     kv_block_bytes = Word("bytes of the keys (or values) of 64 positions of one head")
     qkv = Part(Rows, "queries, keys, values of all heads, side by side")
@@ -228,7 +259,8 @@ class Run(Record):
     n_spans = Word("spans")
 
 
-product_at, attention_at, rope_at = Pointer(Product), Pointer(Attention), Pointer(Rope)
+product_at, norm_at, attention_at = Pointer(Product), Pointer(Norm), Pointer(Attention)
+rope_at, temperature_at = Pointer(Rope), Pointer(Temperature)
 phase_at, operation_at, worker_at = Pointer(Phase), Pointer(Operation), Pointer(Worker)
 token_at, tile_at, span_at, run_at = Pointer(Token), Pointer(Tile), Pointer(Span), Pointer(Run)
 panel_at = Pointer(Panel)

@@ -33,7 +33,7 @@ from llama_core.backends.jit.kernels.declare import kernel
 from llama_core.backends.jit.kernels.dots import float16
 from llama_core.backends.jit.kernels.emit import F32, I8, I32, Code, F32x16, Value, Variable, vector
 from llama_core.backends.jit.kernels.operations import fma, maximum, reduce_lanes, select
-from llama_core.backends.jit.kernels.vector import exponential
+from llama_core.backends.jit.kernels.vector import capped, exponential
 from llama_core.backends.jit.layout import BLOCK_POSITIONS, KV_KINDS, PARTIAL_HEAD_BYTES, ROW_COUNTS, KvKind
 
 # Low enough to vanish beside any score, and finite so that no inf - inf arises.
@@ -59,6 +59,7 @@ def attend(
     limits: Value,
     lows: Value,
     scores: Value,
+    softcap: Value,
     out: Value,
     stride: Value,
 ) -> None:
@@ -66,8 +67,9 @@ def attend(
 
     queries: `rows` interleaved rows; keys, values: the block; positions: how many of its 64 are held; ahead:
     how many bytes on the block lies that is to be asked for, 0 for none; limits, lows: int32 per row, it sees
-    positions lows[r] <= p < limits[r] of the block; scores: scratch for 64 float32 per row; out: partials,
-    `stride` bytes apart.
+    positions lows[r] <= p < limits[r] of the block; scores: scratch for 64 float32 per row; softcap: the
+    address of a float32 c, by which scores become c * tanh(score / c), 0 for none; out: partials, `stride`
+    bytes apart.
     """
     # As many groups of positions (or dimensions) at once as leave registers for their sums: each number of a
     # query (or weight) is then fetched once for several products, and no sum waits for the one before. A
@@ -86,6 +88,10 @@ def attend(
     # `_weigh` looks at sixteen at a time.
     with code.loop(whole, (positions + 15) / 16 * 16, isa.lanes) as p:
         block.score(1, p, key_scales, limits, lows)
+    with code.when(softcap.compare("!=", 0)):
+        cap = code.load_splat(F32, softcap)
+        for r in range(rows):
+            _cap(code, scores + r * BLOCK_POSITIONS * 4, positions, cap)
     for r in range(rows):
         _weigh(code, scores + r * BLOCK_POSITIONS * 4, positions, out + stride * r, value_scales)
     whole = head_dim / step * step
@@ -179,6 +185,14 @@ def _mask(code: Code, score: Value, first: Value, bounds: Sequence[Value]) -> Va
     masked = code.splat(score.type, MASKED)
     score = select(position.compare("<", bounds[0]), score, masked)
     return select(position.compare("<", bounds[1]), masked, score)
+
+
+def _cap(code: Code, scores: Value, positions: Value, cap: Value) -> None:
+    """One row's scores, in place; those that are masked stay so."""
+    with code.loop(0, positions, 16) as p:
+        score = code.load(F32x16, scores + p * 4)
+        shown = score.compare(">", MASKED)
+        code.store(select(shown, capped(score, cap), score), scores + p * 4)
 
 
 def _weigh(code: Code, scores: Value, positions: Value, out: Value, value_scales: Value | None) -> None:

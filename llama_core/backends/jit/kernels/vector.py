@@ -6,6 +6,8 @@ zeros to a multiple of 32 numbers, so no kernel has a remainder loop.
 
 from __future__ import annotations
 
+import math
+
 from llvmlite import ir
 
 from llama_core.backends.jit.kernels.declare import kernel
@@ -183,6 +185,30 @@ def swiglu(code: Code, pairs: Value, out: Value, count: Value) -> None:
         gate, up = (code.load(F32x16, pairs + (i * 8 + 64 * k)) for k in range(2))
         denominator = exponential(code.splat(F32x16, 0.0) - gate) + 1.0
         code.store(gate / denominator * up, out + i * 4)
+
+
+@kernel()
+def geglu(code: Code, pairs: Value, out: Value, count: Value) -> None:
+    """out = gelu(gate) * up, with the tanh form of GELU (arXiv:1606.08415), which is
+    gate / (1 + exp(-2 sqrt(2 / pi) (gate + 0.044715 gate ** 3))). pairs, out: as for `swiglu`.
+    """
+    with code.loop(0, count, 16) as i:
+        gate, up = (code.load(F32x16, pairs + (i * 8 + 64 * k)) for k in range(2))
+        inner = gate * (gate * gate * 0.044715 + 1.0) * (-2.0 * math.sqrt(2.0 / math.pi))
+        code.store(gate / (exponential(inner) + 1.0) * up, out + i * 4)
+
+
+def capped(x: Value, cap: Value) -> Value:
+    """cap * tanh(x / cap), sixteen at a time: tanh y = 1 - 2 / (exp(2 y) + 1)."""
+    code = x.code
+    return cap * (code.splat(F32x16, 1.0) - code.splat(F32x16, 2.0) / (exponential(x / cap * 2.0) + 1.0))
+
+
+@kernel()
+def cap_row(code: Code, x: Value, count: Value, cap: Value) -> None:
+    """x = cap * tanh(x / cap). x: (count,) float32; cap: the address of one."""
+    with code.loop(0, count, 16) as i:
+        code.store(capped(code.load(F32x16, x + i * 4), code.load_splat(F32, cap)), x + i * 4)
 
 
 @kernel()

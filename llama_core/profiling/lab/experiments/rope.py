@@ -55,17 +55,16 @@ def as_complex(x: F32, turns: NDArray[np.complex64]) -> F32:
 
 
 class Halves:
-    """The engine's form: the halves of a head are the pairs, all buffers made beforehand."""
+    """The engine's form: the halves of a head are the pairs, turned where they stand."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        n, heads, head_dim = shape[0] * shape[1], shape[2], shape[3]
-        self.shape = (n, heads, 2, head_dim // 2)
-        self.turned: F32 = np.empty(self.shape, np.float32)
-        self.crossed: F32 = np.empty(self.shape, np.float32)
+        self.shape = (shape[0] * shape[1], shape[2], shape[3])
+        self.out: F32 = np.empty(self.shape, np.float32)
 
     def __call__(self, x: F32, cos: F32, signed_sin: F32) -> F32:
-        rotate(x.reshape(self.shape), cos, signed_sin, self.turned, self.crossed)
-        return np.add(self.turned, self.crossed, out=self.turned)
+        self.out[...] = x.reshape(self.shape)  # a copy that the engine does without
+        rotate(self.out, cos, signed_sin)
+        return self.out
 
 
 def to_halves(x: F32) -> F32:

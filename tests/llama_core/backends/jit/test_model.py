@@ -64,8 +64,8 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_logits_agree_with_the_numpy_model(toys: SimpleNamespace, case: str) -> None:
-    """Int8 activations leave an error of a per cent or two of the logits' spread after two layers; a missing
-    norm, a swapped head or a wrong angle would leave fifty."""
+    """Int8 activations leave an error of two or three per cent of the logits' spread after two layers; a
+    missing norm, a swapped head or a wrong angle would leave fifty."""
     fmt, changes = CASES[case]
     checkpoint = toys.checkpoint(fmt, **changes)
     ours = forward_all(toys.load(checkpoint), IDS, 50)
@@ -73,8 +73,7 @@ def test_logits_agree_with_the_numpy_model(toys: SimpleNamespace, case: str) -> 
     theirs = forward_all(numpy_model, IDS, 50)
     error = np.sqrt(((ours - theirs) ** 2).mean()) / theirs.std()
     assert ours.dtype == np.float32
-    assert error < 0.03, error
-    assert error > 0 or case == "exact"
+    assert 0 < error < 0.035, error
 
 
 def with_vectors(checkpoint: Checkpoint, toys: SimpleNamespace, **sizes: int) -> Checkpoint:
@@ -177,7 +176,7 @@ def test_what_the_last_layer_leaves_is_what_nobody_asks_for(toys: SimpleNamespac
 
 
 def test_what_stands_apart_brings_the_model_nearer_to_float32(toys: SimpleNamespace) -> None:
-    checkpoint = toys.checkpoint("Q8_0")
+    checkpoint = toys.checkpoint("Q8_0", 2)
     wanted = forward_all(Llama(checkpoint.config, load_weights(checkpoint)), IDS, 50)
     model = toys.load(checkpoint)
     errors = []

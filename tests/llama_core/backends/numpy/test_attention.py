@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llama_core.backends.numpy.attention import AttentionScratch, SequencePass, _mask
+from llama_core.architectures import describe
+from llama_core.backends.numpy.attention import _mask, attend
 from llama_core.backends.numpy.kv_cache import KVCache
-from llama_core.backends.numpy.ops import feature_major
+from llama_core.backends.numpy.ops import Scratch
 from llama_core.backends.numpy.rope import RopeTable
 from tests.support import reference
 
@@ -25,25 +26,24 @@ def test_one_layer_equals_the_loop(
     cached: int,
     new: int,
 ) -> None:
-    config = make_toy(n_kv_heads=kv_heads, sliding_window=window).config
+    toy = make_toy(n_kv_heads=kv_heads, sliding_window=window)
+    config, spec = toy.config, describe(toy.config).layers[1].attention
     rng = np.random.default_rng(cached + new)
-    table, cache = RopeTable(config), KVCache(config, 128)
+    table, cache, scratch = RopeTable(spec.rope), KVCache(config, 128), Scratch()
     table.grow(128)
-    scratch = AttentionScratch(config, 64)
-    scratch.grow(cache.keys.shape[2])
     layer = 1
     cache.keys[layer, :, :cached] = rng.standard_normal((kv_heads, cached, 8))
     cache.values[layer, :, :cached] = rng.standard_normal((kv_heads, cached, 8))
     cache.advance(cached)
 
     width = config.q_dim + 2 * config.kv_dim
-    qkv = feature_major(np.empty(64 * width, np.float32), new, width)
+    qkv = scratch.rows("qkv", new, width)
     qkv[...] = rng.standard_normal((new, width))
-    out = feature_major(np.empty(64 * config.q_dim, np.float32), new, config.q_dim)
-    SequencePass(config, table, cache, qkv, out, scratch).run(layer, None, None)
+    heads = qkv.reshape(new, 6 + 2 * kv_heads, 8).copy()
+    out = scratch.rows("out", new, config.q_dim)
+    weights, angles = toy.weights.layers[layer], table.rows(cached, cached + new)
+    attend(spec, weights, 1e-5, qkv, cache.keys[layer], cache.values[layer], cached, angles, out, scratch)
     assert out.dtype == np.float32
-
-    heads = qkv.reshape(new, 6 + 2 * kv_heads, 8)
     for row in range(new):
         position = cached + row
         for key_head in range(kv_heads):

@@ -150,7 +150,8 @@ def test_everything_stays_float32(make_toy: Callable[..., Any]) -> None:
         if isinstance(value, np.ndarray):
             return [value]
         if id(value) in seen or not type(value).__module__.startswith("llama_core"):
-            return [a for item in value for a in arrays(item, seen)] if isinstance(value, tuple) else []
+            items = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else ()
+            return [a for item in items for a in arrays(item, seen)]
         seen.add(id(value))
         names = getattr(type(value), "__slots__", None) or vars(value)
         return [a for name in names for a in arrays(getattr(value, name), seen)]

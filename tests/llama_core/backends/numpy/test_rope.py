@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llama_core.backends.numpy.rope import RopeTable, rope_frequencies, rotate
+from llama_core.architectures import describe
+from llama_core.architectures.base import Rope
+from llama_core.architectures.rope import rope_frequencies
+from llama_core.backends.numpy.rope import RopeTable, rotate
 from llama_core.config import ModelConfig, RopeScaling
 from tests.support import reference
 
@@ -36,12 +39,18 @@ def config(**changes: Any) -> ModelConfig:
     return ModelConfig(**{**fields, **changes})
 
 
+def rope_of(shape: ModelConfig) -> Rope:
+    rope = describe(shape).layers[0].attention.rope
+    assert rope is not None
+    return rope
+
+
 @pytest.mark.parametrize("name", SCALINGS)
 @pytest.mark.parametrize("divided", [False, True])
 def test_frequencies(name: str, divided: bool) -> None:
     shape = config(rope_scaling=SCALINGS[name])
     divisors = np.linspace(1.0, 9.0, 16, dtype=np.float32) if divided else None
-    frequencies, factor = rope_frequencies(shape, divisors)
+    frequencies, factor = rope_frequencies(rope_of(shape), divisors)
     for j in range(16):
         expected, expected_factor = reference.inverse_wavelength(j, shape, divisors)
         assert frequencies[j] == pytest.approx(expected, rel=1e-9)
@@ -52,29 +61,26 @@ def test_frequencies(name: str, divided: bool) -> None:
 @pytest.mark.parametrize("rope_dim", [0, 16])
 def test_rotate(name: str, rope_dim: int) -> None:
     shape = config(rope_scaling=SCALINGS[name], rope_dim=rope_dim)
-    table = RopeTable(shape)
+    table = RopeTable(rope_of(shape))
     table.grow(3000)
     rng = np.random.default_rng(5)
     positions = [0, 1, 77, 2999]
     rotated = shape.n_rotated
-    x = rng.standard_normal((len(positions), 3, rotated)).astype(np.float32)
-    turned, crossed = (np.empty((4, 3, 2, rotated // 2), np.float32) for _ in range(2))
-    rotate(x.reshape(4, 3, 2, rotated // 2), table.cos[positions], table.sin[positions], turned, crossed)
-    result = (turned + crossed).reshape(4, 3, rotated)
-    assert result.dtype == np.float32
+    x = rng.standard_normal((len(positions), 3, shape.head_dim)).astype(np.float32)
+    result = x.copy()
+    rotate(result, table.cos[positions], table.sin[positions])
     for row, position in enumerate(positions):
         for head in range(3):
-            whole = np.concatenate((x[row, head], np.zeros(shape.head_dim - rotated)))
-            expected = reference.rope(whole, position, shape)[:rotated]
+            expected = reference.rope(x[row, head], position, shape)
             np.testing.assert_allclose(result[row, head], expected, atol=2e-6)
+    np.testing.assert_array_equal(result[..., rotated:], x[..., rotated:])
 
 
 def test_the_tables_are_float32_and_grow_only() -> None:
-    table = RopeTable(config())
-    assert table.capacity == 0
+    table = RopeTable(rope_of(config()))
     table.grow(100)
     table.grow(50)
-    assert table.capacity == 100
+    assert len(table.cos) == 100
     assert table.cos.dtype == table.sin.dtype == np.float32
     assert table.nbytes == 100 * (16 + 32) * 4
 
