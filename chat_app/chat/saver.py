@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from chat_app.chat.conversation import Conversation, Message
-from chat_app.store.transcripts import TranscriptError
+from chat_app.store.database import StoreError
 
 
 class ChatFile(Protocol):
@@ -15,7 +15,6 @@ class ChatFile(Protocol):
 
     id: str
     warnings: list[str]
-    read_only: bool
 
     @property
     def conversation(self) -> Conversation: ...
@@ -34,7 +33,6 @@ class MemoryTranscript:
     def __init__(self) -> None:
         self.id = ""
         self.warnings: list[str] = []
-        self.read_only = False
         self.conversation = Conversation()
 
     @property
@@ -90,7 +88,7 @@ class Saver:
         """The same on this thread, for a process that is about to end."""
         try:
             self.chat.append(message)
-        except TranscriptError:
+        except StoreError:
             return False
         return True
 
@@ -98,7 +96,7 @@ class Saver:
         async with self._turn:
             try:
                 await asyncio.to_thread(write)
-            except TranscriptError as error:
+            except StoreError as error:
                 self._trouble = str(error)
                 self._on_trouble(self._trouble)
                 return False

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from chat_app.chat.conversation import Conversation
-from chat_app.store.durable import replace_file
-from chat_app.store.transcript_records import record_of
+from chat_app.files.durable import replace_file
+from chat_app.store.records import to_json as message_json
 from chat_app.text.errors import SentenceError
 from chat_app.text.sanitize import clean, clean_line
 
@@ -63,7 +63,7 @@ def to_json(conversation: Conversation, *, model: str = "", created: str = "") -
         "model": model,
         "created": created,
         "tip": conversation.tip,
-        "messages": [record_of(message) for message in conversation],
+        "messages": [message_json(message) for message in conversation],
     }
     return _json(whole, indent=1) + "\n"
 

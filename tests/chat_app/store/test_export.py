@@ -9,7 +9,7 @@ import pytest
 
 from chat_app.chat.conversation import Conversation
 from chat_app.store.export import ExportError, export_chat, to_json, to_markdown, to_openai_jsonl
-from chat_app.store.transcript_records import build_conversation, read_records
+from chat_app.store.records import build_conversation, from_json
 
 
 def chat() -> Conversation:
@@ -52,9 +52,8 @@ def test_openai_lines_hold_the_branch_shown() -> None:
 def test_json_holds_every_branch_so_that_the_tree_can_be_built_again() -> None:
     talk = chat()
     whole = json.loads(to_json(talk, model="toy", created="now"))
-    lines = "".join(json.dumps(message, separators=(",", ":")) + "\n" for message in whole["messages"])
-    records, _ = read_records(lines.encode())
-    again = build_conversation(talk.id, talk.title, records)
+    records = [from_json(message, "") for message in whole["messages"]]
+    again = build_conversation(talk.id, talk.title, [record for record in records if record is not None])
     assert list(again) == list(talk)
     assert (whole["title"], whole["model"], whole["tip"]) == (talk.title, "toy", talk.tip)
 
