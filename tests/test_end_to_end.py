@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.chats import stored_messages
 
 pytestmark = [
     pytest.mark.model,
@@ -17,20 +18,12 @@ pytestmark = [
 QUESTION = "What is the capital of France?"
 
 
-def stored_messages(home: Path) -> list[dict[str, object]]:
-    return [
-        json.loads(line)
-        for path in home.glob("data/chats/*/messages.jsonl")
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
-
-
 def test_the_app_answers_with_the_capital_of_france(tmp_path: Path, default_model: Path) -> None:
     from tests.support.terminal import Terminal
 
     def complete(_: bytes) -> bool:
         replies = [m for m in stored_messages(tmp_path) if m["role"] == "assistant"]
-        return bool(replies) and replies[-1]["x"]["status"] == "complete"  # type: ignore[index]
+        return bool(replies) and replies[-1]["x"]["status"] == "complete"
 
     environment = os.environ | {"LLAMA_CHAT_HOME": str(tmp_path), "TERM": "xterm-256color", "COLORTERM": ""}
     argv = [sys.executable, "-m", "chat_app", "-m", str(default_model), "-o", "temperature", "0"]

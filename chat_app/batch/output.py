@@ -15,9 +15,9 @@ from typing import IO, Any
 
 from chat_app.batch.identity import backend_kind
 from chat_app.batch.reader import Line, read_lines
-from chat_app.store.durable import AppendFile, make_folder
-from chat_app.store.places import why_unwritable
-from chat_app.store.process_lock import ProcessLock
+from chat_app.config.paths import ensure_dir
+from chat_app.files.durable import AppendFile, why_unwritable
+from chat_app.files.process_lock import ProcessLock
 
 # How each of our lines begins. Only an unfinished last line that begins so is ever cut off.
 LINE_START = b'{"id": "batch_req_'
@@ -59,7 +59,7 @@ class BatchOutput:
         # to the next one. None: it is yet to be made.
         self._held: IO[bytes] | None = None
         self._size = 0
-        make_folder(lock_folder)
+        ensure_dir(lock_folder)
         name = hashlib.sha256(str(self.path).encode("utf-8", "surrogateescape")).hexdigest()[:32]
         self._lock = ProcessLock(lock_folder / f"{name}.lock")
         if not self._lock.acquire():

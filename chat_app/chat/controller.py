@@ -30,7 +30,7 @@ from chat_app.engines import news
 from chat_app.engines.base import EngineInfo, Prompt, PromptRequest, Turn
 from chat_app.engines.host import EngineHost
 from chat_app.models.download.file_hash import file_sha256
-from chat_app.store.transcripts import TranscriptStore
+from chat_app.store.chats import ChatStore
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean_line
 from llama_core.events import Finished, PrefillProgress
@@ -58,10 +58,11 @@ class ChatController:
         view: ChatView,
         host: EngineHost,
         settings: Settings,
-        store: TranscriptStore | None,
+        store: ChatStore | None,
         spawn: Callable[[Coroutine[Any, Any, Any]], object],
         clock: Callable[[], float] = time.monotonic,
         model_hash: Callable[[Path], str | None] = file_sha256,
+        kind: str = "chat",
     ) -> None:
         self.view = view
         self.host = host
@@ -73,7 +74,7 @@ class ChatController:
         self.load_s: float | None = None
         self.reply: GrowingReply | None = None
         self.logprobs: dict[str, list[float]] = {}  # of each reply written here, for the inspector
-        self._files = ChatFiles(store, save=settings.save)
+        self._files = ChatFiles(store, save=settings.save, kind=kind)
         self._spawn = spawn
         self._clock = clock
         self._model_hash = model_hash

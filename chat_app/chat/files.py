@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from chat_app.chat.saver import ChatFile, MemoryTranscript
-from chat_app.store.transcripts import TranscriptStore
+from chat_app.store.chats import ChatStore
 
 
 class ChatFiles:
     """Opens and makes chats. With `save` False nothing is written, and stored chats are read all the same."""
 
-    def __init__(self, store: TranscriptStore | None, *, save: bool) -> None:
+    def __init__(self, store: ChatStore | None, *, save: bool, kind: str = "chat") -> None:
+        """`kind`: of new chats, as the store lists them ("chat", or "oneshot")."""
         self._store = store
+        self._kind = kind
         self._save = save and store is not None
 
     def new(self, model: str) -> ChatFile:
         """An empty chat; it is on disk with its first message."""
         if self._store is None or not self._save:
             return MemoryTranscript()
-        return self._store.create(model=model)
+        return self._store.create(model=model, kind=self._kind)
 
     def open(self, chat_id: str) -> ChatFile:
-        """A chat to go on with. Raises TranscriptError."""
+        """A chat to go on with. Raises StoreError."""
         if self._store is None:
             raise LookupError("There are no stored chats here.")
         if self._save:

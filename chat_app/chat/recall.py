@@ -9,7 +9,7 @@ from typing import Any
 
 from chat_app.chat.conversation import Conversation, Message
 from chat_app.config.settings import Settings
-from chat_app.store.transcripts import TranscriptStore
+from chat_app.store.chats import ChatStore
 from llama_core.sampling_params import SamplingParams
 
 EVERYTHING = ("model", "parameters", "system")
@@ -56,19 +56,24 @@ def recall(conversation: Conversation, settings: Settings, chosen: Collection[st
 
 
 def resumed(
-    store: TranscriptStore,
+    store: ChatStore,
     settings: Settings,
     *,
     resume: str | None,
     continue_latest: bool,
     chosen: Collection[str],
+    with_one_shots: bool = False,
 ) -> tuple[str | None, Settings]:
     """(the id of the chat to begin with, the settings for it): the chat named by a part of its id, or the
-    latest if there is one; None for a new chat. Raises TranscriptError where the named one does not exist."""
+    latest if there is one; None for a new chat. One-shot runs are chats apart, which only other one-shot runs
+    go on with. Raises StoreError where the named one does not exist."""
     if resume:
         chat_id = store.find(resume)
-    elif continue_latest and (latest := store.latest()) is not None:
-        chat_id = latest.id
+    elif continue_latest:
+        chats = store.list(None if with_one_shots else "chat")
+        if not chats:
+            return None, settings
+        chat_id = max(chats, key=lambda chat: (chat.updated, chat.id)).id
     else:
         return None, settings
     return chat_id, recall(store.read(chat_id), settings, chosen)

@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
     from chat_app.chat.replay import replay_chat
     from chat_app.console.engine_start import started_engine
     from chat_app.engines.local import LocalEngine
-    from chat_app.store.transcripts import TranscriptStore
+    from chat_app.store.chats import open_store
 
-    store = TranscriptStore(get_paths().chats)
+    store = open_store(get_paths())
     conversation = store.read(store.find(args.chat))
     settings = settings_from(args)
     replayed: list[ReplayedReply] = []

@@ -25,21 +25,13 @@ class Paths:
         return self.config / "config.toml"
 
     @property
-    def chats(self) -> Path:
-        """One folder a chat."""
-        return self.data / "chats"
+    def database(self) -> Path:
+        """Chats, prompts, drafts."""
+        return self.data / "chats.db"
 
     @property
     def lab_results(self) -> Path:
         return self.data / "lab-results.jsonl"
-
-    @property
-    def prompt_history(self) -> Path:
-        return self.state / "prompts.jsonl"
-
-    @property
-    def drafts(self) -> Path:
-        return self.state / "drafts"
 
     @property
     def log_file(self) -> Path:
@@ -49,6 +41,19 @@ class Paths:
     def models(self) -> Path:
         """Downloaded models: they can be fetched again, so they are cache."""
         return self.cache / "models"
+
+    @property
+    def old_chats(self) -> Path:
+        """Version 0.1 kept a folder for each chat here."""
+        return self.data / "chats"
+
+    @property
+    def old_prompts(self) -> Path:
+        return self.state / "prompts.jsonl"
+
+    @property
+    def old_drafts(self) -> Path:
+        return self.state / "drafts"
 
     @property
     def kernels(self) -> Path:

@@ -16,7 +16,6 @@ from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
 from chat_app.chat.recall import EVERYTHING
 from chat_app.chat.view import Severity
-from chat_app.config.paths import get_paths
 from chat_app.config.settings import Settings
 from chat_app.console.interrupt import stop_on_signals
 from chat_app.console.reply_writer import ReplyWriter
@@ -25,7 +24,7 @@ from chat_app.engines.base import Engine, Prompt
 from chat_app.engines.host import EngineHost
 from chat_app.engines.runners import InlineRunner
 from chat_app.models.catalogue import known_sha256
-from chat_app.store.transcripts import TranscriptStore
+from chat_app.store.chats import ChatStore
 from llama_core.errors import ContextFullError
 from llama_core.events import Event
 
@@ -78,7 +77,16 @@ class LineView:
 class ConsoleChat:
     """The present chat and its engine, which the caller closes. Use it in a `with` block."""
 
-    def __init__(self, settings: Settings, engine: Engine, path: Path, writer: ReplyWriter) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        path: Path,
+        writer: ReplyWriter,
+        store: ChatStore,
+        *,
+        kind: str = "chat",
+    ) -> None:
         self.view = LineView(writer)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runner = asyncio.Runner()
@@ -87,9 +95,10 @@ class ConsoleChat:
             self.view,
             self._host,
             settings,
-            TranscriptStore(get_paths().chats),
+            store,
             self._spawn,
             model_hash=known_sha256,
+            kind=kind,
         )
         writer.controller = self.controller
         self._settle(self._load(path))
@@ -104,7 +113,7 @@ class ConsoleChat:
         self._runner.close()
 
     def open(self, chat_id: str | None) -> None:
-        """Go on with a stored chat, if one is named. Raises TranscriptError."""
+        """Go on with a stored chat, if one is named. Raises StoreError."""
         if chat_id is not None:
             self.run(self.controller.open_chat(chat_id, chosen=EVERYTHING))
 

@@ -56,21 +56,23 @@ def run_oneshot(request: Request, settings: Settings) -> int:
     from chat_app.console.engine_start import started_engine
     from chat_app.console.reply_writer import ReplyWriter, top_logits, write_json
     from chat_app.engines.local import LocalEngine
-    from chat_app.store.transcripts import TranscriptStore
+    from chat_app.store.chats import open_store
 
     prompt = full_prompt(request)
+    store = open_store(get_paths())
     chat_id, settings = resumed(
-        TranscriptStore(get_paths().chats),
+        store,
         settings,
         resume=request.resume,
         continue_latest=request.continue_latest,
         chosen=request.chosen,
+        with_one_shots=True,
     )
     if request.raw:
         settings = replace(settings, save=False)
     with started_engine(settings) as (engine, path, load_s):
         writer = ReplyWriter(request.output, hint=CONTEXT_HINT, verbose=request.verbose, load_s=load_s)
-        with ConsoleChat(settings, LocalEngine(engine, path), path, writer) as chat:
+        with ConsoleChat(settings, LocalEngine(engine, path), path, writer, store, kind="oneshot") as chat:
             chat.open(chat_id)
             code = chat.answer(prompt, raw=request.raw)
             if writer.result is not None:

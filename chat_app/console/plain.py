@@ -16,7 +16,7 @@ from chat_app.console.plain_commands import Answer, run_line_command
 from chat_app.console.reply_writer import ReplyWriter
 from chat_app.console.streams import is_terminal, read_piped_line, say, write
 from chat_app.engines.local import LocalEngine
-from chat_app.store.transcripts import TranscriptStore
+from chat_app.store.chats import open_store
 
 PROMPT = ">>> "
 QUOTES = '"""'
@@ -33,8 +33,9 @@ def run_plain(
     chosen: Collection[str] = (),
 ) -> int:
     """Talk until /bye or the end of the input. Returns 0, or 128 + the signal that ended it."""
+    store = open_store(get_paths())
     chat_id, settings = resumed(
-        TranscriptStore(get_paths().chats),
+        store,
         settings,
         resume=resume,
         continue_latest=continue_latest,
@@ -42,7 +43,7 @@ def run_plain(
     )
     with started_engine(settings) as (engine, path, _):
         writer = ReplyWriter(hint=CONTEXT_HINT, verbose=verbose)
-        with ConsoleChat(settings, LocalEngine(engine, path), path, writer) as chat:
+        with ConsoleChat(settings, LocalEngine(engine, path), path, writer, store) as chat:
             chat.open(chat_id)
             say(f"{path.name} on {engine.backend}. /help lists the commands, /bye ends.")
             return _talk(chat, prompt)

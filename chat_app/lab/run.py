@@ -13,9 +13,8 @@ from chat_app.commands.options import settings_from
 from chat_app.config.paths import ensure_dir, get_paths
 from chat_app.console.interrupt import EndSignal, name_of, signal_of, signals_raise
 from chat_app.console.streams import say, write
+from chat_app.files.durable import AppendFile, why_unwritable
 from chat_app.lab.text import columns, fold, row_text, run_table
-from chat_app.store.durable import AppendFile
-from chat_app.store.places import why_unwritable
 from chat_app.text.errors import UsageError, describe_error
 from chat_app.text.formatting import duration
 

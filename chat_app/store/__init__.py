@@ -1,1 +1,1 @@
-"""Chats, prompts and drafts on disk: durable, mended when damaged, searched, exported. Knows no screen."""
+"""Chats, prompts and drafts in one SQLite file: written durably, searched, exported. Knows no screen."""

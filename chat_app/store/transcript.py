@@ -1,98 +1,95 @@
-"""One chat on disk and the promise: a message that `append` has returned for survives crash and power cut."""
+"""One chat, open, and the promise: a message that `append` has returned for survives crash and power cut."""
 
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 from chat_app.chat.conversation import Conversation, Message, utc_now
-from chat_app.store.durable import AppendFile, make_folder
-from chat_app.store.file_system import REAL_FILE_SYSTEM, FileSystem, again
-from chat_app.store.process_lock import ProcessLock
-from chat_app.store.transcript_meta import MESSAGES, read_meta, write_meta
-from chat_app.store.transcript_records import Damage, build_conversation, encode_record, read_records
-from chat_app.store.transcript_repair import mend, remove_leftovers
-from chat_app.text.errors import SentenceError
+from chat_app.store.database import Database, StoreError
+from chat_app.store.records import (
+    COLUMNS,
+    Record,
+    build_conversation,
+    from_row,
+    pack_json,
+    pack_text,
+    to_row,
+    unpack_json,
+    unpack_text,
+)
+from chat_app.store.search import index_message
 
-LOCK = "lock"
-
-
-class TranscriptError(SentenceError):
-    """A chat could not be read, written or deleted. The message is a sentence for a person."""
-
-
-def because(error: OSError) -> str:
-    """The system's reason as the end of a sentence: `no space left on device`."""
-    words = error.strerror or str(error)
-    return words[:1].lower() + words[1:]
+TRASH_DAYS: Final = 30
 
 
-def _summary(damage: Damage) -> list[str]:
-    """What to say about a damaged file: one sentence, however many places it has."""
-    if not damage.warnings:
-        return []
-    more = len(damage.warnings) - 1
-    others = f" ({more} more like it)" if more else ""
-    what = f"This chat's file is damaged: {damage.warnings[0]}{others}"
-    return [f"{what} What can be read is shown; a copy is put aside before anything is written."]
+@dataclass(slots=True)
+class ChatDetails:
+    """What a chat remembers beside its messages. `parameters` have ollama's names; `kind` is "chat" or
+    "oneshot"."""
+
+    model: str = ""
+    preset: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "chat"
+    created: str = field(default_factory=utc_now)
 
 
 class Transcript:
-    """One chat, in memory and on disk. Methods may be called from any thread.
+    """One chat, in memory and in chats.db. Methods may be called from any thread.
 
-    The first to open a chat may write to it. For others `read_only` is True, until an `append` finds the
-    writer gone: it then takes over, with all that was written meanwhile. `warnings` are sentences for people.
+    Several windows may write to one chat: each adds to its own branch, and a reader finds them all.
+    `warnings` are sentences for people.
     """
 
     def __init__(
-        self, folder: Path, *, model: str = "", title: str = "", fs: FileSystem = REAL_FILE_SYSTEM
+        self, database: Database, chat_id: str, *, title: str = "", details: ChatDetails | None = None
     ) -> None:
-        self.id = folder.name
-        self.folder = folder
-        self.model = model
-        self.created = utc_now()
-        self.conversation = Conversation(folder.name, title)
+        self.id = chat_id
+        self.details = details or ChatDetails()
+        self.conversation = Conversation(chat_id, title)
         self.warnings: list[str] = []
-        self.read_only = False
-        self._fs = fs
-        self._lock = ProcessLock(folder / LOCK, fs)
-        self._file = AppendFile(folder / MESSAGES, fs)
-        self._damage = Damage()
-        self._on_disk = False
-        self._meta_is_due = False
+        self._database = database
+        self._file: tuple[int, int] | None = None  # the one that holds all but the unsaved
+        self._noted: tuple[str | None, str] | None = None  # (tip, title) as they are there
         self._unsaved: dict[str, Message] = {}
-        self._mutex = threading.RLock()
+        self._turn = threading.RLock()
 
     @property
     def unsaved(self) -> list[Message]:
         """Messages whose `append` has failed so far; the next append, or `retry`, writes them first."""
-        with self._mutex:
+        with self._turn:
             return list(self._unsaved.values())
 
     def load(self) -> None:
-        """Read the chat from disk and try to become its writer. Raises TranscriptError; see `store.open`."""
-        with self._mutex:
-            try:
-                self._become_writer()
-            except OSError as error:
-                self.read_only = True
-                self.warnings.append(f"This chat can be read but not continued: {because(error)}.")
-            if self.read_only and not self.warnings:
-                self.warnings.append("This chat is open in another window, so it is read-only here.")
-            try:
-                self._read()
-            except OSError as error:
-                self._lock.release()
-                raise TranscriptError(f"The chat {self.id} could not be read: {because(error)}.") from error
+        """Read the chat. Raises StoreError: there is none, or it cannot be read."""
+        with self._turn:
+            found = self._read()
+            # Damage in an index hides rows without an error: the file is then looked through as a whole.
+            if found.has_gaps and self._database.mend():
+                found = self._read()
+            self.conversation.take_over(found.conversation)
+            self.details = found.details
+            self._file = self._database.identity()
+            self._noted = self._note()
+            if found.changed:
+                what = "A message was" if found.changed == 1 else f"{found.changed} messages were"
+                self.warnings.append(
+                    f"{what} changed outside this app or damaged: not all here is as it was said."
+                )
 
     def append(self, message: Message) -> None:
-        """Put a message (or its new state) on disk; it is safe there when this returns.
+        """Put a message (or its new state) into the file; it is safe there when this returns.
 
-        Raises TranscriptError with the reason. The message then stays in `conversation` and in `unsaved`:
-        call again, or `retry`, or just go on, and it is written first.
+        Raises StoreError with the reason. The message then stays in `conversation` and in `unsaved`: call
+        again, or `retry`, or just go on, and it is written first.
         """
-        with self._mutex:
+        with self._turn:
             if message.id in self.conversation:
                 self.conversation.update(message)
             else:
@@ -102,113 +99,173 @@ class Transcript:
             self._flush()
 
     def checkpoint(self, message: Message) -> None:
-        """Save a reply that is still growing, about once a second. As safe, and as loud, as `append`."""
+        """Save a reply that is still growing, about once a second: one row anew. As safe as `append`."""
         self.append(message)
 
     def retry(self) -> None:
-        """Write what could not be written before. Raises TranscriptError again where it still cannot."""
-        with self._mutex:
+        """Write what could not be written before. Raises StoreError again where it still cannot."""
+        with self._turn:
             if self._unsaved:
                 self._flush()
 
     def set_title(self, title: str) -> None:
-        """Rename the chat. Raises TranscriptError where the new title could not be saved."""
-        with self._mutex:
+        """Rename the chat. Raises StoreError where the new title could not be saved."""
+        with self._turn:
             self.conversation.title = title
-            self._meta_is_due = True
-            if self._on_disk and not self._save_meta():
-                raise TranscriptError(self.warnings[-1])
+            if self._file is not None:
+                self._flush("The chat's title is not saved")
+
+    def remember(self, *, model: str, preset: str = "", parameters: Mapping[str, Any] | None = None) -> None:
+        """Note what the chat is held with; it is saved with the next message."""
+        with self._turn:
+            self.details.model, self.details.preset = model, preset
+            self.details.parameters = dict(parameters or {})
 
     def close(self) -> None:
-        """Note title and tip for the next time and let others write. Never raises; may be called twice.
+        """Note title and tip for the next time. Never raises; may be called twice.
 
         What could not be saved is tried once more; `unsaved` tells what is still missing."""
-        with self._mutex:
-            with contextlib.suppress(TranscriptError):
-                self.retry()
-            if self._on_disk and self._lock.held and not self._unsaved:
-                self._save_meta()
-            self._lock.release()
+        with self._turn:
+            with contextlib.suppress(StoreError):
+                if self._unsaved or (self._file is not None and self._note() != self._noted):
+                    self._flush()
+            self._database.close()
 
-    def _flush(self) -> None:
-        try:
-            if not self._lock.held:
-                self._take_over()
-            if self._damage.warnings:
-                mend(self.folder, self._damage, self._file, self._fs)
-                self._damage = Damage()
-            while self._unsaved:
-                message = next(iter(self._unsaved.values()))
-                self._file.append(encode_record(message), create=not self._on_disk)
-                del self._unsaved[message.id]
-        except FileNotFoundError as error:
-            self._start_again()
-            raise TranscriptError(
-                "The chat's folder has vanished. The next attempt to save writes it anew, with all messages."
-            ) from error
-        except OSError as error:
-            raise TranscriptError(f"The message is not saved: {because(error)}.") from error
-        if not self._on_disk or self._meta_is_due:
-            self._on_disk = True
-            self._save_meta()
+    def _read(self) -> StoredChat:
+        found = self._database.read(
+            lambda connection: read_chat(connection, self.id), f"The chat {self.id} could not be read"
+        )
+        if found is None:
+            raise StoreError(f"There is no chat with the id {self.id!r}.")
+        return found
 
-    def _take_over(self) -> None:
-        """Become the writer now: of a new chat, or of one whose writer has gone since it was opened."""
-        if not self._on_disk:
-            make_folder(self.folder, self._fs)
-        self._become_writer()
-        if self.read_only:
-            raise TranscriptError("The message is not saved: this chat is open in another window.")
-        if self._on_disk:
-            self._read()
+    def _note(self) -> tuple[str | None, str]:
+        return self.conversation.tip, self.conversation.title
 
-    def _become_writer(self) -> None:
-        self.read_only = not self._lock.acquire()
-        if not self.read_only:
-            remove_leftovers(self.folder, self._fs)
+    def _flush(self, what: str = "The message is not saved") -> None:
+        told = len(self._database.notices)
+        noted = self._note()
+        self._database.write(self._write, what)
+        self._unsaved.clear()
+        self._file = self._database.identity()
+        self._noted = noted
+        self.warnings += self._database.notices[told:]
 
-    def _read(self) -> None:
-        """Replace the tree by the file's, then put back what only this process knows and where it stood."""
-        try:
-            data = again(lambda: self._fs.read(self.folder / MESSAGES))
-        except FileNotFoundError:
-            if self._on_disk:
-                raise
-            return  # a crash before the first message was written left an empty folder
-        meta = read_meta(self.folder, self._fs)
-        records, self._damage = read_records(data)
-        tree = build_conversation(self.id, str(meta.get("title", "")), records)
-        tip = self.conversation.tip if self._on_disk else meta.get("tip")
-        if not self._on_disk and meta.get("bytes") != len(data):
-            tip = None  # the chat went on after the note was written: its end is where it stopped
-        self.conversation.take_over(tree)
-        for message in self._unsaved.values():
-            self.conversation.update(message)
-        if isinstance(tip, str) and tip in self.conversation:
-            self.conversation.select(tip)
-        self._on_disk = True
-        self.model = str(meta.get("model", self.model))
-        self.created = str(meta.get("created") or next((one.time for one in tree), self.created))
-        self.warnings += _summary(self._damage)
+    def _write(self, connection: sqlite3.Connection) -> None:
+        due: list[Message] = list(self._unsaved.values())
+        known = put_chat(connection, self.conversation, self.details, said=bool(due))
+        # New, deleted for good in another window, or the file was replaced: then not all of it is there.
+        if not known or self._file != self._database.identity():
+            due = list(self.conversation)
+        for message in due:
+            put_message(connection, self.id, message)
 
-    def _start_again(self) -> None:
-        """Someone removed the folder under us: everything in memory has yet to be written."""
-        self._lock.release()
-        self._file = AppendFile(self.folder / MESSAGES, self._fs)
-        self._damage = Damage()
-        self._on_disk = False
-        self._unsaved = {message.id: message for message in self.conversation}
 
-    def _save_meta(self) -> bool:
-        if not self._lock.held:
-            self.warnings.append("The title is not saved: this chat is open in another window.")
-            return False
-        try:
-            write_meta(self.folder, self.conversation, self.model, self.created, self._fs)
-        except OSError as error:
-            # Nothing of the chat itself is lost, so this must not look like a lost message.
-            self._meta_is_due = True
-            self.warnings.append(f"The chat's title is not saved: {because(error)}.")
-            return False
-        self._meta_is_due = False
-        return True
+@dataclass(frozen=True, slots=True)
+class StoredChat:
+    """A chat as it was read; `changed` counts the messages whose checksum disagrees. `has_gaps`: a message is
+    named, as a parent or as the tip, that is not there."""
+
+    conversation: Conversation
+    details: ChatDetails
+    changed: int
+    has_gaps: bool
+
+
+def read_chat(connection: sqlite3.Connection, chat_id: str) -> StoredChat | None:
+    """The chat and its whole tree; None where there is none. sqlite3.Error."""
+    row = connection.execute(
+        "SELECT title, tip, model, preset, parameters, kind, created FROM chat WHERE id = ?", (chat_id,)
+    ).fetchone()
+    if row is None:
+        return None
+    title, tip, model, preset, parameters, kind, created = row
+    known = unpack_json(parameters)
+    details = ChatDetails(
+        unpack_text(model), unpack_text(preset), known if isinstance(known, dict) else {}, kind, created
+    )
+    rows = connection.execute(
+        f"SELECT {', '.join(COLUMNS)} FROM message WHERE chat_id = ? ORDER BY seq",
+        (chat_id,),
+    )
+    found = [from_row(dict(zip(COLUMNS, row, strict=True))) for row in rows]
+    records: list[Record] = [record for record in found if record is not None]
+    conversation = build_conversation(chat_id, unpack_text(title), records)
+    if tip in conversation:
+        conversation.select(tip)
+    changed = sum(not record.intact for record in records) + (len(found) - len(records))
+    named = {record.message.parent for record in records} | {tip}
+    has_gaps = any(one is not None and one not in conversation for one in named)
+    return StoredChat(conversation, details, changed, has_gaps)
+
+
+def put_chat(
+    connection: sqlite3.Connection, conversation: Conversation, details: ChatDetails, *, said: bool = True
+) -> bool:
+    """Write the chat's own row, its messages apart; whether it was there. A chat that is written to is out of
+    the trash. sqlite3.Error."""
+    values = {
+        "id": conversation.id,
+        "title": pack_text(conversation.title),
+        "tip": conversation.tip,
+        "model": pack_text(details.model),
+        "preset": pack_text(details.preset),
+        "parameters": pack_json(details.parameters) if details.parameters else None,
+        "kind": details.kind,
+        "created": details.created,
+        "now": utc_now(),
+    }
+    changed = connection.execute(
+        """
+        UPDATE chat SET title = :title, tip = :tip, model = :model, preset = :preset, parameters = :parameters
+        WHERE id = :id
+        """,
+        values,
+    )
+    known = changed.rowcount > 0
+    if not known:
+        empty_trash(connection)
+        connection.execute(
+            """
+            INSERT INTO chat (id, title, tip, model, preset, parameters, kind, created, updated)
+            VALUES (:id, :title, :tip, :model, :preset, :parameters, :kind, :created, :now)
+            """,
+            values,
+        )
+    elif said:
+        connection.execute("UPDATE chat SET updated = :now, deleted = NULL WHERE id = :id", values)
+    return known
+
+
+def put_message(connection: sqlite3.Connection, chat_id: str, message: Message) -> None:
+    """Write a message or its new state, and index it once it is whole. sqlite3.Error."""
+    row = {"chat_id": chat_id, **to_row(message)}
+    names = ", ".join(row)
+    values = ", ".join(f":{name}" for name in row)
+    changes = ", ".join(f"{name} = excluded.{name}" for name in row if name not in ("chat_id", "id"))
+    connection.execute(
+        f"INSERT INTO message ({names}) VALUES ({values}) "
+        f"ON CONFLICT (chat_id, id) DO UPDATE SET {changes}, indexed = 0",
+        row,
+    )
+    if message.status != "partial":
+        index_message(connection, chat_id, message)
+
+
+def empty_trash(connection: sqlite3.Connection) -> None:
+    """Remove for good what has been in the trash for long. sqlite3.Error."""
+    limit = (datetime.now(UTC) - timedelta(days=TRASH_DAYS)).isoformat(timespec="microseconds")
+    old = connection.execute("SELECT id FROM chat WHERE deleted < ?", (limit.replace("+00:00", "Z"),))
+    for (chat_id,) in old.fetchall():
+        remove_chat(connection, chat_id)
+
+
+def remove_chat(connection: sqlite3.Connection, chat_id: str) -> None:
+    """Remove a chat and all that belongs to it. sqlite3.Error."""
+    for statement in (
+        "DELETE FROM search WHERE rowid IN (SELECT seq FROM message WHERE chat_id = ?)",
+        "DELETE FROM message WHERE chat_id = ?",
+        "DELETE FROM draft WHERE chat_id = ?",
+        "DELETE FROM chat WHERE id = ?",
+    ):
+        connection.execute(statement, (chat_id,))

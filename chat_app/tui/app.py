@@ -20,9 +20,8 @@ from chat_app.config.settings import Settings
 from chat_app.engines.base import OpenEngine
 from chat_app.engines.host import EngineHost
 from chat_app.engines.local import open_local_engine
-from chat_app.store.drafts import Drafts
-from chat_app.store.prompt_history import PromptHistory
-from chat_app.store.transcripts import TranscriptError, TranscriptStore
+from chat_app.store.chats import ChatStore, StoreError, open_store
+from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.sanitize import clean_line
 from chat_app.tui.app_models import AppModels, check_file
 from chat_app.tui.screens.chat import ChatScreen, EngineNews
@@ -54,7 +53,7 @@ class LlamaChatApp(TerminalApp, AppModels):
         self,
         settings: Settings,
         *,
-        store: TranscriptStore | None = None,
+        store: ChatStore | None = None,
         open_engine: OpenEngine = open_local_engine,
         check_model: Callable[[Path, Settings], object] = check_file,
         clock: Callable[[], float] = time.monotonic,
@@ -64,10 +63,10 @@ class LlamaChatApp(TerminalApp, AppModels):
     ) -> None:
         self.settings = settings
         self.paths = paths or get_paths()
-        self.store = store or TranscriptStore(self.paths.chats)
+        self.store = store or open_store(self.paths)
         self.clock = clock
-        self.prompts = PromptHistory(self.paths.prompt_history)
-        self.drafts = Drafts(self.paths.drafts)
+        self.prompts = PromptHistory(self.store.database, save=settings.save)
+        self.drafts = Drafts(self.store.database, save=settings.save)
         self.first_prompt = prompt
         self.first_chat = chat_id
         self._ui_file = self.paths.state / "ui.json"
@@ -107,7 +106,7 @@ class LlamaChatApp(TerminalApp, AppModels):
         if self.first_chat is not None:
             try:
                 await self.chat.session.open_chat(self.first_chat, chosen=EVERYTHING)
-            except TranscriptError as error:
+            except StoreError as error:
                 self.chat.note(str(error), "error")
         if self.first_prompt:
             self.chat.session.submit(self.first_prompt)
@@ -192,7 +191,7 @@ class LlamaChatApp(TerminalApp, AppModels):
     async def open_chat(self, chat_id: str) -> None:
         try:
             await self.chat.session.open_chat(chat_id)
-        except TranscriptError as error:
+        except StoreError as error:
             self.chat.note(str(error), "error")
         self.chat.prompt.focus()
 
@@ -234,11 +233,11 @@ def run_app(
 ) -> int:
     """Open the app and come back when it is closed; returns the exit code.
 
-    `resume` is a chat's id or an unambiguous part of it. Raises TranscriptError where there is no such chat.
+    `resume` is a chat's id or an unambiguous part of it. Raises StoreError where there is no such chat.
     """
     from chat_app.console.signals import GracefulEnd
 
-    store = TranscriptStore(get_paths().chats)
+    store = open_store(get_paths())
     chat_id, settings = resumed(
         store, settings, resume=resume, continue_latest=continue_latest, chosen=chosen
     )

@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from chat_app.store.durable import make_folder, replace_file
+from chat_app.config.paths import ensure_dir
+from chat_app.files.durable import replace_file
 
 MAX_BYTES = 1 << 16
 
@@ -25,5 +26,5 @@ def read_ui_state(path: Path) -> dict[str, str]:
 def write_ui_state(path: Path, state: Mapping[str, str]) -> None:
     """Losing it is a pity and no error."""
     with contextlib.suppress(OSError):
-        make_folder(path.parent)
+        ensure_dir(path.parent)
         replace_file(path, json.dumps(dict(state)).encode())

@@ -12,7 +12,8 @@ from chat_app.chat.conversation import Message
 from chat_app.config.settings import Settings
 from chat_app.engines.base import Prompt
 from chat_app.engines.host import EngineHost
-from chat_app.store.transcripts import TranscriptStore
+from chat_app.store.chats import ChatStore
+from chat_app.store.database import Database
 from llama_core.events import Event
 from tests.support.fake_engine import FakeClock, FakeEngine, factory_of
 
@@ -79,7 +80,7 @@ class Stage:
         self.engine = engine
         self.view = NotesView()
         self.clock = FakeClock()
-        self.store = TranscriptStore(home / "chats")
+        self.store = ChatStore(Database(home / "chats.db"))
         self.tasks: set[asyncio.Task[Any]] = set()
         self.host = EngineHost(open_engine=factory_of(engine))
         self.session = ChatController(self.view, self.host, settings, self.store, self.spawn, self.clock)

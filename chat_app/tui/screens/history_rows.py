@@ -9,8 +9,8 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from chat_app.chat.conversation import Message
-from chat_app.store.chat_search import Hit, find_spans
-from chat_app.store.transcript_meta import ChatSummary
+from chat_app.store.search import Hit, find_spans
+from chat_app.store.summary import ChatSummary
 from chat_app.text.sanitize import clean, clean_line
 
 PREVIEW_MESSAGES = 12
@@ -81,8 +81,8 @@ def _title(chat: ChatSummary) -> Content:
 def _facts(chat: ChatSummary, now: datetime) -> Content:
     count = f"{chat.message_count:,} message{'' if chat.message_count == 1 else 's'}"
     facts = [describe_time(chat.updated, now), clean_line(chat.model, 40), count]
-    if chat.damaged:
-        facts.append("damaged in part")
+    if chat.pinned:
+        facts.append("pinned")
     return Content.styled("  " + " · ".join(fact for fact in facts if fact), _MUTED)
 
 

@@ -12,7 +12,7 @@ import pytest
 from chat_app.chat.conversation import Message
 from chat_app.config.settings import Settings
 from chat_app.engines import news
-from chat_app.store.transcripts import TranscriptError
+from chat_app.store.database import StoreError
 from llama_core.events import LoadProgress
 from llama_core.sampling import SamplingParams
 from tests.support.fake_engine import FakeEngine
@@ -173,7 +173,7 @@ async def test_a_failing_disk_shows_a_banner_and_retry_works(
         if broken[0]:
             self.conversation.update(message)
             self._unsaved[message.id] = message
-            raise TranscriptError("The message is not saved: no space left on device.")
+            raise StoreError("The message is not saved: no space left on device.")
         real(self, message)
 
     monkeypatch.setattr(type(chat), "append", append)

@@ -143,10 +143,10 @@ def outcomes(engine: Any, chat: Conversation) -> list[str]:
 
 def through_json(chat: Conversation) -> Conversation:
     """The chat as it comes back from disk."""
-    from chat_app.store.transcript_records import build_conversation, encode_record, read_records
+    from chat_app.store.records import build_conversation, from_row, to_row
 
-    records, _ = read_records(b"".join(encode_record(message) for message in chat))
-    return build_conversation(chat.id, chat.title, records)
+    records = [from_row(to_row(message)) for message in chat]
+    return build_conversation(chat.id, chat.title, [record for record in records if record is not None])
 
 
 def test_the_same_engine_says_the_same_in_every_branch(chat: Conversation) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from llama_core.profiling.lab.experiment import LabContext
+from tests.support.chats import stored_messages
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -94,11 +94,5 @@ def quick(tiny_model: Path) -> list[str]:
 
 @pytest.fixture
 def transcript(llama_chat_home: Path) -> Callable[[], list[dict[str, Any]]]:
-    """Every line of every chat on disk, by the time of its message."""
-
-    def lines() -> list[dict[str, Any]]:
-        paths = llama_chat_home.glob("data/chats/*/messages.jsonl")
-        found = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
-        return sorted(found, key=lambda line: line["x"]["time"])  # stable: states of one keep their order
-
-    return lines
+    """Every message of every chat on disk, by its time."""
+    return lambda: stored_messages(llama_chat_home)

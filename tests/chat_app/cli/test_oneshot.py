@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.chats import chat_ids
+
 KEYS = ["model", "prompt_ids", "ids", "text", "finish_reason", "timings", "backend", "seed"]
 TIMINGS = {
     "cache_n",
@@ -128,8 +130,7 @@ def test_the_transcript_and_continue(
     reply = final[messages[-1]["x"]["id"]]["x"]
     assert reply["ids"] == second["ids"]
     assert reply["timings"]["predicted_n"] == 12
-    assert len(list(llama_chat_home.glob("data/chats/*"))) == 1
-    chat_id = next(llama_chat_home.glob("data/chats/*")).name
+    (chat_id,) = chat_ids(llama_chat_home)
     third = json.loads(main("--resume", chat_id, "-p", "three", "--output", "json", *quick).out)
     assert third["prompt_ids"][: len(second["prompt_ids"])] == second["prompt_ids"]
 

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.chats import chat_ids, store_of
 
 
 @pytest.fixture
@@ -19,7 +22,8 @@ def chat_id(main: Callable[..., Any], model: list[str], llama_chat_home: Path) -
     options = [*model, "-o", "num_predict", "10", "-o", "ignore_eos", "true", "-o", "temperature", "1"]
     assert main("-p", "one", *options).code == 0
     assert main("-c", "-p", "two", *options).code == 0
-    return next(llama_chat_home.glob("data/chats/*")).name
+    (chat_id,) = chat_ids(llama_chat_home)
+    return chat_id
 
 
 def test_a_chat_comes_out_the_same(main: Callable[..., Any], model: list[str], chat_id: str) -> None:
@@ -32,13 +36,12 @@ def test_a_chat_comes_out_the_same(main: Callable[..., Any], model: list[str], c
 def test_the_first_divergence_is_told(
     main: Callable[..., Any], model: list[str], chat_id: str, llama_chat_home: Path
 ) -> None:
-    path = llama_chat_home / "data" / "chats" / chat_id / "messages.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for line in lines:
-        if line["role"] == "assistant":
-            line["x"]["ids"][-1] = (line["x"]["ids"][-1] + 1) % 260
-        line["x"].pop("crc")
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    chat = store_of(llama_chat_home).open(chat_id)
+    for message in list(chat.conversation):
+        if message.role == "assistant":
+            *ids, last = message.x["ids"]
+            chat.append(replace(message, x={**message.x, "ids": [*ids, (last + 1) % 260]}))
+    chat.close()
     ran = main("replay", chat_id[-8:], "--output", "json", *model)
     assert ran.code == 1, ran.err
     first = json.loads(ran.out)["replies"][0]

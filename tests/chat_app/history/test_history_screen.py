@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,8 @@ from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
 
-from chat_app.store.transcripts import TranscriptStore
+from chat_app.store.chats import ChatStore
+from chat_app.store.database import Database
 from chat_app.tui.screens.confirm import ConfirmScreen
 from chat_app.tui.screens.history import HistoryScreen
 
@@ -23,7 +25,7 @@ HANG_S = 20
 class HistoryApp(App[None]):
     """Nothing but the screen under test, and what it was dismissed with."""
 
-    def __init__(self, store: TranscriptStore, query: str = "") -> None:
+    def __init__(self, store: ChatStore, query: str = "") -> None:
         super().__init__()
         self.store = store
         self.query_text = query
@@ -54,7 +56,7 @@ def shown(app: HistoryApp, name: str) -> str:
     return str(app.screen.query_one(name, Static).render())
 
 
-def write(store: TranscriptStore, *turns: str, title: str = "") -> str:
+def write(store: ChatStore, *turns: str, title: str = "") -> str:
     transcript = store.create(model="smollm2", title=title)
     for number, text in enumerate(turns):
         transcript.append(transcript.conversation.add("assistant" if number % 2 else "user", text))
@@ -63,12 +65,12 @@ def write(store: TranscriptStore, *turns: str, title: str = "") -> str:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> TranscriptStore:
-    return TranscriptStore(tmp_path / "chats")
+def store(tmp_path: Path) -> ChatStore:
+    return ChatStore(Database(tmp_path / "chats.db"))
 
 
 @pytest.fixture
-def chats(store: TranscriptStore) -> list[str]:
+def chats(store: ChatStore) -> list[str]:
     """Three chats, oldest first."""
     return [
         write(store, "How do I grow pears?", "Plant a [bold]pear[/bold] tree.", title="Gardening"),
@@ -81,7 +83,7 @@ def chats(store: TranscriptStore) -> list[str]:
 
 @pytest.mark.parametrize("width", [60, 80, 140])
 async def test_chats_are_listed_newest_first_with_a_preview(
-    store: TranscriptStore, chats: list[str], width: int
+    store: ChatStore, chats: list[str], width: int
 ) -> None:
     app = HistoryApp(store)
     async with app.run_test(size=(width, 24)) as pilot:
@@ -99,7 +101,7 @@ async def test_chats_are_listed_newest_first_with_a_preview(
         assert app.screen.query_one("#history-preview").display == (width >= 90)
 
 
-async def test_no_text_of_a_chat_is_markup_or_control_code(store: TranscriptStore, chats: list[str]) -> None:
+async def test_no_text_of_a_chat_is_markup_or_control_code(store: ChatStore, chats: list[str]) -> None:
     app = HistoryApp(store)
     async with app.run_test(size=(140, 24)) as pilot:
         await until(pilot, lambda: len(rows(app)) == 3)
@@ -110,7 +112,7 @@ async def test_no_text_of_a_chat_is_markup_or_control_code(store: TranscriptStor
         assert "[/] [red]markup[/red] [31mred" in rows(app)[0]
 
 
-async def test_typing_searches_titles_and_messages(store: TranscriptStore, chats: list[str]) -> None:
+async def test_typing_searches_titles_and_messages(store: ChatStore, chats: list[str]) -> None:
     app = HistoryApp(store)
     async with app.run_test(size=(100, 24)) as pilot:
         await until(pilot, lambda: len(rows(app)) == 3)
@@ -128,14 +130,14 @@ async def test_typing_searches_titles_and_messages(store: TranscriptStore, chats
         await until(pilot, lambda: app.answers == [chats[0]])
 
 
-async def test_a_query_given_is_searched_at_once(store: TranscriptStore, chats: list[str]) -> None:
+async def test_a_query_given_is_searched_at_once(store: ChatStore, chats: list[str]) -> None:
     app = HistoryApp(store, "france")
     async with app.run_test() as pilot:
         await until(pilot, lambda: len(rows(app)) == 1)
         assert app.screen.query_one("#history-search", Input).value == "france"
 
 
-async def test_a_narrow_list_shows_the_match(store: TranscriptStore) -> None:
+async def test_a_narrow_list_shows_the_match(store: ChatStore) -> None:
     write(store, "Once upon a time, as it is told, there was a king " + "who had three sons " * 9)
     app = HistoryApp(store, "king")
     async with app.run_test(size=(60, 20)) as pilot:
@@ -147,7 +149,7 @@ async def test_a_narrow_list_shows_the_match(store: TranscriptStore) -> None:
         assert abs(excerpt.index("king") + 2 - len(excerpt) / 2) <= 2
 
 
-async def test_enter_on_a_row_opens_that_chat(store: TranscriptStore, chats: list[str]) -> None:
+async def test_enter_on_a_row_opens_that_chat(store: ChatStore, chats: list[str]) -> None:
     app = HistoryApp(store)
     async with app.run_test() as pilot:
         await until(pilot, lambda: len(rows(app)) == 3)
@@ -155,14 +157,14 @@ async def test_enter_on_a_row_opens_that_chat(store: TranscriptStore, chats: lis
         await until(pilot, lambda: app.answers == [chats[0]])
 
 
-async def test_escape_leaves_without_an_answer(store: TranscriptStore, chats: list[str]) -> None:
+async def test_escape_leaves_without_an_answer(store: ChatStore, chats: list[str]) -> None:
     app = HistoryApp(store)
     async with app.run_test() as pilot:
         await pilot.press("escape")
         await until(pilot, lambda: app.answers == [None])
 
 
-async def test_no_chats_yet(store: TranscriptStore) -> None:
+async def test_no_chats_yet(store: ChatStore) -> None:
     app = HistoryApp(store)
     async with app.run_test() as pilot:
         await until(pilot, lambda: shown(app, "#history-note") == "There are no chats yet.")
@@ -170,7 +172,7 @@ async def test_no_chats_yet(store: TranscriptStore) -> None:
         assert app.answers == []
 
 
-async def test_a_chat_is_deleted_only_after_yes(store: TranscriptStore, chats: list[str]) -> None:
+async def test_a_chat_is_deleted_only_after_yes(store: ChatStore, chats: list[str]) -> None:
     app = HistoryApp(store)
     async with app.run_test() as pilot:
         await until(pilot, lambda: len(rows(app)) == 3)
@@ -178,30 +180,16 @@ async def test_a_chat_is_deleted_only_after_yes(store: TranscriptStore, chats: l
         await until(pilot, lambda: bool(app.screen.query("#confirm-no:focus")))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, HistoryScreen))
-        assert len(store.ids()) == 3
+        assert len(store.list()) == 3
         await pilot.press("d")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         await pilot.press("y")
         await until(pilot, lambda: isinstance(app.screen, HistoryScreen) and len(rows(app)) == 2)
-        assert sorted(store.ids()) == sorted([chats[0], chats[2]])
-
-
-async def test_an_open_chat_is_not_deleted(store: TranscriptStore, chats: list[str]) -> None:
-    opened = store.open(chats[2])
-    app = HistoryApp(store)
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: len(rows(app)) == 3)
-        await pilot.press("tab", "d")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-        await pilot.press("y")
-        await until(pilot, lambda: bool(app._notifications))
-        assert "open" in next(iter(app._notifications)).message
-        assert len(rows(app)) == len(store.ids()) == 3
-    opened.close()
+        assert sorted(one.id for one in store.list()) == sorted([chats[0], chats[2]])
 
 
 async def test_a_chat_is_exported_and_a_file_there_is_kept(
-    store: TranscriptStore, chats: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: ChatStore, chats: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
@@ -225,14 +213,25 @@ async def test_a_chat_is_exported_and_a_file_there_is_kept(
     assert (folder / f"{chats[2]}.md").read_text() == first
 
 
-async def test_a_thousand_chats_do_not_hold_up_typing(store: TranscriptStore) -> None:
-    first = store.root / write(store, "the one with a needle")
-    data, meta = (first / "messages.jsonl").read_bytes(), (first / "meta.json").read_bytes()
-    for number in range(999):
-        folder = store.root / f"20200101-000000-{number:08x}"
-        folder.mkdir()
-        (folder / "messages.jsonl").write_bytes(data.replace(b"needle", b"straws"))
-        (folder / "meta.json").write_bytes(meta.replace(b"needle", b"straws"))
+async def test_a_thousand_chats_do_not_hold_up_typing(store: ChatStore) -> None:
+    write(store, "the one with a needle")
+    write(store, "the one with a straw")
+
+    def many(connection: sqlite3.Connection) -> None:
+        """Copies of the second chat."""
+        for table, columns in (
+            ("chat", "title, kind, created, updated"),
+            ("message", "parent, role, content, time, status, checksum, indexed"),
+        ):
+            names = {"chat": "id", "message": "id, chat_id"}[table]
+            ids = {"chat": "id || '-' || n", "message": "id || '-' || n, chat_id || '-' || n"}[table]
+            connection.execute(
+                f"WITH RECURSIVE count(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < 998) "
+                f"INSERT INTO {table} ({names}, {columns}) SELECT {ids}, {columns} FROM count, {table} "
+                f"WHERE {table}.seq = (SELECT max(seq) FROM {table})"
+            )
+
+    store.database.write(many)
     app = HistoryApp(store)
     async with app.run_test() as pilot:
         await until(pilot, lambda: len(rows(app)) == 300)
@@ -243,16 +242,12 @@ async def test_a_thousand_chats_do_not_hold_up_typing(store: TranscriptStore) ->
 
 
 async def test_leaving_stops_a_search_that_runs(
-    store: TranscriptStore, chats: list[str], monkeypatch: pytest.MonkeyPatch
+    store: ChatStore, chats: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import chat_app.tui.screens.history as module
-
     begun, ended = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def endless(*arguments: object) -> list[object]:
-        cancelled = arguments[-1]
-        assert callable(cancelled)
+    def endless(chats: object, query: str, cancelled: Callable[[], bool]) -> list[object]:
         loop.call_soon_threadsafe(begun.set)
         while not cancelled():
             time.sleep(0.001)
@@ -262,7 +257,7 @@ async def test_leaving_stops_a_search_that_runs(
     app = HistoryApp(store)
     async with app.run_test() as pilot:
         await until(pilot, lambda: len(rows(app)) == 3)
-        monkeypatch.setattr(module, "search_chats", endless)
+        monkeypatch.setattr(store, "search", endless)
         await pilot.press("x")
         await asyncio.wait_for(begun.wait(), HANG_S)
         await pilot.press("escape")

@@ -1,187 +1,202 @@
-"""faults.md row 14: one byte flipped or the file cut anywhere: all other records are shown."""
+"""faults.md row 14: a byte flipped or the file cut anywhere; a file that this version must not touch."""
 
 from __future__ import annotations
 
+import random
+import sqlite3
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from chat_app.chat.conversation import Conversation, Message
-from chat_app.store.file_system import FileSystem
-from chat_app.store.transcript_records import build_conversation, encode_record, read_records
-from chat_app.store.transcripts import TranscriptStore
+from chat_app.chat.conversation import Message
+from chat_app.store.chats import ChatStore, StoreError
+from chat_app.store.database import Database
+from chat_app.store.schema import SCHEMA_VERSION
+from tests.support.luck import SEED
+
+# A page of the table holds four messages of the sample, an inner page leads to all of them.
+MESSAGES_OF_A_PAGE = 6
+MESSAGES = 30
 
 
-def sample() -> list[Message]:
-    """Five records: each text once, one checkpoint, characters of one to four bytes."""
-    chat = Conversation("c")
-    one = chat.add("user", 'Grüße, "you" {"role":"user"} \\ \n\t€ 🙂')
-    part = chat.add("assistant", "half", status="partial")
-    done = replace(part, content="half and whole", status="complete", x={"ids": [1, 2], "seed": 7})
-    return [one, part, done, chat.add("user", "thanks"), chat.add("assistant", "você")]
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of the database alone."""
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
 
 
-def damages(data: bytes, position: int) -> list[bytes]:
-    """The byte with one bit flipped, zeroed, and made a newline."""
-    old = data[position]
-    values = {old ^ (1 << position % 8), 0, 0x0A} - {old}
-    return [data[:position] + bytes([value]) + data[position + 1 :] for value in sorted(values)]
+def write_chats(path: Path) -> dict[str, Message]:
+    """A file of many pages: three chats of ten messages, each message unlike all others."""
+    store = ChatStore(Database(path))
+    written: dict[str, Message] = {}
+    for number in range(3):
+        chat = store.create(model="toy", title=f"Chat {number}")
+        for turn in range(MESSAGES // 3):
+            text = f"chat {number}, turn {turn}: " + "Grüße, many words " * 40
+            chat.append(chat.conversation.add("assistant" if turn % 2 else "user", text, x={"ids": [turn]}))
+        chat.close()
+        written |= {message.id: message for message in chat.conversation}
+    return written
+
+
+def readable(store: ChatStore) -> tuple[dict[str, Message], list[str]]:
+    """Every message that the store gives, by id, and all that is said of damage."""
+    found: dict[str, Message] = {}
+    said: list[str] = []
+    for chat in store.list(None):
+        transcript = store.open(chat.id)
+        found |= {message.id: message for message in transcript.conversation}
+        said += transcript.warnings
+    return found, said + store.database.notices
 
 
 def same_but_place(one: Message, other: Message) -> bool:
     return replace(one, parent=None) == replace(other, parent=None)
 
 
-def test_an_undamaged_file_is_read_without_a_word() -> None:
-    messages = sample()
-    records, damage = read_records(b"".join(map(encode_record, messages)))
-    assert [record.message for record in records] == messages
-    assert all(record.intact for record in records)
-    assert damage.warnings == ()
-
-
-def test_every_byte_flipped() -> None:
-    messages = sample()
-    lines = [encode_record(message) for message in messages]
-    data = b"".join(lines)
-    ends = [sum(map(len, lines[: count + 1])) for count in range(len(lines))]
-    for position in range(len(data)):
-        hit = next(number for number, end in enumerate(ends) if position < end)
-        newline_lost = position == ends[hit] - 1
-        for damaged in damages(data, position):
-            records, damage = read_records(damaged)
-            intact = [record.message for record in records if record.intact]
-            expected = messages if newline_lost else messages[:hit] + messages[hit + 1 :]
-            assert intact == expected, f"byte {position}"
-            assert damage.warnings, f"byte {position}"
-            mended, rest = read_records(damage.mended)
-            assert rest.warnings == (), f"byte {position}"
-            assert [one.message for one in mended] == [one.message for one in records], f"byte {position}"
-
-
-def test_every_cut() -> None:
-    messages = sample()
-    lines = [encode_record(message) for message in messages]
-    data = b"".join(lines)
-    whole = 0
-    for size in range(len(data) + 1):
-        while whole < len(lines) and size >= sum(map(len, lines[: whole + 1])) - 1:
-            whole += 1  # without its newline a record is still whole
-        for tail in (b"", b"\0", bytes(700)):
-            records, damage = read_records(data[:size] + tail)
-            assert [one.message for one in records if one.intact] == messages[:whole]
-            at_an_end = size in {0, *(sum(map(len, lines[:count])) for count in range(6))}
-            complete = at_an_end or size + 1 == sum(map(len, lines[:whole]))
-            assert bool(damage.warnings) == (bool(tail) or not complete)
-
-
-def reopen_and_go_on(
-    store: TranscriptStore, chat_id: str, damaged: bytes, messages: list[Message], lost: int
-) -> None:
-    path = store.root / chat_id / "messages.jsonl"
+def damage_and_go_on(path: Path, damaged: bytes, written: dict[str, Message]) -> int:
+    """Open a damaged file, read all, go on. Returns how many messages are lost or changed; each was told."""
+    for one in path.parent.iterdir():
+        one.unlink()
     path.write_bytes(damaged)
-    transcript = store.open(chat_id)
-    assert transcript.warnings
-    assert path.read_bytes() == damaged, "looking alone changes nothing"
-    found = {message.id: message for message in transcript.conversation}
-    for number, message in enumerate(messages):
-        if number != lost and message is not messages[1]:
-            assert same_but_place(found[message.id], message)
+    store = ChatStore(Database(path))
+    found, said = readable(store)
+    lost = written.keys() - found.keys()
+    changed = [one for one in written.values() if one.id in found and not same_but_place(found[one.id], one)]
+    # A byte in a free page, or one that is never read, changes nothing and is no damage.
+    assert said or not (changed or lost), "damage was not told"
+    transcript = store.create(model="toy")
     added = transcript.conversation.add("user", "going on")
     transcript.append(added)
     transcript.close()
-    backups = [one.read_bytes() for one in path.parent.iterdir() if one.name.startswith("messages.jsonl.")]
-    assert any(damaged.endswith(backup) for backup in backups), "what was taken away is kept aside"
-    again = store.open(chat_id)
-    assert again.warnings == []
-    assert list(again.conversation)[-1] == added
-    assert {one.id for one in again.conversation} == {*found, added.id}
-    again.close()
-    for one in path.parent.iterdir():
-        if one.name.startswith("messages.jsonl."):
-            one.unlink()
+    assert store.read(transcript.id).get(added.id) == added
+    asides = [one for one in path.parent.iterdir() if one != path]
+    assert len(asides) == bool(store.database.notices), "no rubbish is left"
+    assert all(one.read_bytes() == damaged for one in asides), "what was damaged is kept as it was"
+    again = ChatStore(Database(path))
+    assert readable(again)[0].keys() == found.keys() | {added.id}
+    assert again.database.notices == [], "a rebuilt file is sound"
+    return len(lost) + len(changed)
 
 
-def all_ways(store: TranscriptStore, step: int) -> None:
-    messages = sample()
-    transcript = store.create(model="toy")
-    for message in messages:
-        transcript.append(message)
-    transcript.close()
-    data = (transcript.folder / "messages.jsonl").read_bytes()
-    lines = data.splitlines(keepends=True)
-    for position in range(0, len(data), step):
-        hit = data[:position].count(b"\n")
-        if hit == 2:
-            continue  # its checkpoint, which is intact, takes its place: test_every_byte_flipped covers it
-        for damaged in damages(data, position):
-            reopen_and_go_on(store, transcript.id, damaged, messages, hit)
-    whole = len(b"".join(lines[:4]))
-    for size in range(whole + 1, len(data) - 1, step):
-        reopen_and_go_on(store, transcript.id, data[:size], messages, 4)
-        reopen_and_go_on(store, transcript.id, data[:size] + bytes(5), messages, 4)
+def flip_bytes(path: Path, positions: Iterable[int]) -> list[int]:
+    written = write_chats(path)
+    data = path.read_bytes()
+    lost = []
+    for position in positions:
+        damaged = bytearray(data)
+        damaged[position % len(data)] ^= 1 << position % 8
+        lost.append(damage_and_go_on(path, bytes(damaged), written))
+    return lost
 
 
-def test_a_damaged_chat_is_mended_before_it_goes_on(tmp_path: Path, quick: FileSystem) -> None:
-    all_ways(TranscriptStore(tmp_path, quick), step=23)
+def test_a_byte_flipped_anywhere_is_told_and_hides_no_more_than_its_page(folder: Path) -> None:
+    rng = random.Random(SEED)
+    positions = (rng.randrange(1 << 30) for _ in range(24))
+    assert max(flip_bytes(folder / "chats.db", positions)) <= MESSAGES_OF_A_PAGE
+
+
+def test_a_byte_flipped_in_the_first_page_loses_nothing(folder: Path) -> None:
+    """It leads to all others, and holds what the tables look like."""
+    positions = [*range(0, 112, 14), *range(1000, 4096, 700)]
+    assert max(flip_bytes(folder / "chats.db", positions)) == 0
 
 
 @pytest.mark.slow
-def test_a_chat_with_any_byte_damaged_is_mended_before_it_goes_on(tmp_path: Path, quick: FileSystem) -> None:
-    all_ways(TranscriptStore(tmp_path, quick), step=1)
+def test_two_thousand_bytes_flipped(folder: Path) -> None:
+    rng = random.Random(SEED)
+    lost = flip_bytes(folder / "chats.db", (rng.randrange(1 << 30) for _ in range(2000)))
+    assert sum(one > MESSAGES_OF_A_PAGE for one in lost) < 40  # where it hits an inner page of the table
 
 
-def test_a_torn_end_is_copied_aside_and_cut_off(tmp_path: Path) -> None:
-    store = TranscriptStore(tmp_path)
+def test_a_file_cut_anywhere_keeps_what_is_left(folder: Path) -> None:
+    path = folder / "chats.db"
+    written = write_chats(path)
+    data = path.read_bytes()
+    for size in range(0, len(data), len(data) // 8 + 1):
+        for tail in (b"", bytes(len(data) - size)):
+            lost = damage_and_go_on(path, data[:size] + tail if size else b"\0" * 99, written)
+            assert lost <= MESSAGES * (1 - (size - 16 * 4096) / len(data)) + MESSAGES_OF_A_PAGE
+
+
+def test_rubbish_in_the_files_place_is_kept_aside(folder: Path) -> None:
+    path = folder / "chats.db"
+    path.write_bytes(b"no database at all\n" * 1000)
+    store = ChatStore(Database(path))
+    assert store.list() == []
+    (said,) = store.database.notices
+    (aside,) = folder.glob("chats.db.damaged-*")
+    assert aside.name in said
+    assert aside.read_bytes().startswith(b"no database at all")
+
+
+def test_damage_found_while_a_chat_is_open_loses_nothing_of_it(folder: Path) -> None:
+    path = folder / "chats.db"
+    write_chats(path)
+    store = ChatStore(Database(path))
     transcript = store.create(model="toy")
     transcript.append(transcript.conversation.add("user", "one"))
+    store.close()
+    data = bytearray(path.read_bytes())
+    data[:100] = bytes(100)
+    path.write_bytes(data)
+    transcript.append(transcript.conversation.add("assistant", "uno"))
+    assert "was damaged" in transcript.warnings[0]
+    assert [message.content for message in store.read(transcript.id).path()] == ["one", "uno"]
+
+
+def test_a_changed_text_is_told(folder: Path) -> None:
+    path = folder / "chats.db"
+    write_chats(path)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"chat 1, turn 3: Gr", b"chat 1, turn 8: Gr", 1))
+    store = ChatStore(Database(path))
+    (said,) = [warning for chat in store.list() for warning in store.open(chat.id).warnings]
+    assert "changed outside this app" in said
+
+
+def test_a_file_of_a_newer_version_is_not_touched_and_the_chat_goes_on(folder: Path) -> None:
+    path = folder / "chats.db"
+    write_chats(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    before = path.read_bytes()
+    store = ChatStore(Database(path))
+    transcript = store.create(model="toy")
+    message = transcript.conversation.add("user", "one")
+    for use in (store.list, lambda: transcript.append(message), transcript.retry):
+        with pytest.raises(StoreError, match="newer llama-chat"):
+            use()
+    assert transcript.unsaved == [message]
     transcript.close()
-    path = transcript.folder / "messages.jsonl"
-    sound = path.read_bytes()
-    path.write_bytes(sound + b'{"role":"assistant","conte')
-    again = store.open(transcript.id)
-    again.append(again.conversation.add("assistant", "uno"))
-    (aside,) = transcript.folder.glob("messages.jsonl.torn-*")
-    assert aside.read_bytes() == b'{"role":"assistant","conte'
-    assert path.read_bytes().startswith(sound)
-    assert len(path.read_bytes().splitlines()) == 2
+    assert path.read_bytes() == before
+    assert [one.name for one in folder.iterdir()] == [path.name]
 
 
-def test_a_child_of_an_unreadable_message_stays_in_the_conversation() -> None:
-    messages = sample()
-    lines = [encode_record(message) for message in messages]
-    lines[3] = b"rubbish\n"
-    records, _ = read_records(b"".join(lines))
-    path = build_conversation("c", "", records).path()
-    assert [message.content for message in path] == [messages[0].content, "half and whole", "você"]
+def test_an_older_schema_is_brought_up_to_date_in_one_step(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import chat_app.store.database as database_module
+    import chat_app.store.schema as schema
 
-
-def test_an_intact_record_is_preferred_to_a_changed_one() -> None:
-    one, part, done, *_ = sample()
-    changed = encode_record(done).replace(b"whole", b"whale")
-    records, damage = read_records(encode_record(one) + encode_record(part) + changed)
-    assert build_conversation("c", "", records).path()[-1].content == "half"
-    assert "changed" in damage.warnings[0]
-    records, _ = read_records(encode_record(one) + changed)
-    assert build_conversation("c", "", records).path()[-1].content == "half and whale"
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"[" * 200_000,
-        b'{"role":"user","content":' + b"[" * 200_000,
-        b"9" * 10_000,
-        b'{"role":"user","content":"x","x":[]}',
-        b'{"role":"tool","content":"x"}',
-        b'{"role":["user"],"content":"x"}',
-        b'{"role":"user","content":null}',
-        b"\xff\xfe\x00\x00",
-    ],
-)
-def test_hostile_lines_are_passed_over(line: bytes) -> None:
-    good = encode_record(sample()[0])
-    records, damage = read_records(good + line + b"\n" + good)
-    assert len(records) == 2
-    assert len(damage.warnings) == 1
+    path = folder / "chats.db"
+    written = write_chats(path)
+    failing = (*schema.MIGRATIONS, ("ALTER TABLE chat ADD COLUMN colour TEXT", "SELECT nothing_such"))
+    working = (*schema.MIGRATIONS, ("ALTER TABLE chat ADD COLUMN colour TEXT",))
+    monkeypatch.setattr(database_module, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+    for migrations in (failing, working):
+        schema._expected.cache_clear()
+        monkeypatch.setattr(schema, "MIGRATIONS", migrations)
+        store = ChatStore(Database(path))
+        if migrations is failing:
+            with pytest.raises(StoreError, match="nothing_such"):
+                store.list()
+            continue
+        assert readable(store) == (written, [])
+        assert store.database.read(lambda c: c.execute("SELECT colour FROM chat").fetchone()) == (None,)
+    schema._expected.cache_clear()

@@ -49,9 +49,9 @@ def start(tmp_path: Path, llama_chat_home: Path) -> Iterator[Start]:
 
 def saved(home: Path) -> list[Any]:
     """The messages of the only chat on disk."""
-    from chat_app.store.transcripts import TranscriptStore
+    from tests.support.chats import store_of
 
-    store = TranscriptStore(home / "data" / "chats")
+    store = store_of(home)
     (chat,) = store.list()
     return store.read(chat.id).path()
 

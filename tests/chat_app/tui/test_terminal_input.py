@@ -86,9 +86,9 @@ def start(tmp_path: Any, llama_chat_home: Any) -> Iterator[Callable[[], Any]]:
 
 
 def stored(home: Any) -> list[str]:
-    from chat_app.store.transcripts import TranscriptStore
+    from tests.support.chats import store_of
 
-    store = TranscriptStore(home / "data" / "chats")
+    store = store_of(home)
     return [message.content for chat in store.list() for message in store.read(chat.id).path()]
 
 

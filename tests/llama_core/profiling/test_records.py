@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chat_app.store.durable import AppendFile
+from chat_app.files.durable import AppendFile
 from llama_core.profiling.lab import report
 from llama_core.profiling.lab.experiment import Match, Row
 from llama_core.profiling.lab.records import Record, from_line, latest, read_records, to_line

@@ -122,10 +122,10 @@ def test_what_ends_a_batch_is_said_below_the_progress(
 ) -> None:
     """A disk that fills up while the line is shown."""
 
-    def full(*args: object) -> int:
+    def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("chat_app.store.file_system.FileSystem.write", full)
+    monkeypatch.setattr("chat_app.files.durable._write_all", full)
     source, out = write(tmp_path / "in.jsonl", [line(f"r{i}") for i in range(9)]), tmp_path / "out.jsonl"
     screen = terminal(monkeypatch)
     code = cli.main(["batch", str(source), str(out), "-m", str(tiny_model), "--backend", "numpy"])

@@ -9,8 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-from chat_app.store.file_system import REAL_FILE_SYSTEM, FileSystem, again
-
 # Some network file systems have no locks. Writing there without one beats never writing.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 _POLL_S = 0.002
@@ -34,9 +32,8 @@ class ProcessLock:
     A separate file, because a lock on Windows also keeps others from reading what it covers.
     """
 
-    def __init__(self, path: Path, fs: FileSystem = REAL_FILE_SYSTEM) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._fs = fs
         self._fd: int | None = None
 
     @property
@@ -49,7 +46,8 @@ class ProcessLock:
         Raises OSError where the lock file cannot be made (a read-only disk, a missing folder)."""
         if self._fd is not None:
             return True
-        fd = again(lambda: self._fs.open(self.path, os.O_RDWR | os.O_CREAT))
+        flags = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | flags, 0o600)
         deadline = time.monotonic() + timeout_s
         while True:
             try:
@@ -73,4 +71,4 @@ class ProcessLock:
     def _close(self, fd: int) -> None:
         # The descriptor is gone whatever close answers, and the lock with it.
         with contextlib.suppress(OSError):
-            self._fs.close(fd)
+            os.close(fd)

@@ -1,0 +1,126 @@
+"""The chats there are: listed, found, opened, searched, put into the trash and taken out of it."""
+
+from __future__ import annotations
+
+import builtins
+import secrets
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from chat_app.chat.conversation import Conversation, utc_now
+from chat_app.store.database import Database, StoreError
+from chat_app.store.records import pack_text
+from chat_app.store.summary import ChatSummary, list_chats
+from chat_app.store.transcript import ChatDetails, Transcript, remove_chat
+
+if TYPE_CHECKING:
+    from chat_app.config.paths import Paths
+    from chat_app.store.search import Hit
+
+__all__ = ["ChatDetails", "ChatStore", "ChatSummary", "StoreError", "Transcript", "new_chat_id", "open_store"]
+
+
+def new_chat_id() -> str:
+    """UTC time and random digits: `20261123-120501-9f3a1c07`. Sorts by age, and is safe as a file name."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+
+
+def open_store(paths: Paths) -> ChatStore:
+    """The user's chats; those of version 0.1, in a folder each, are taken over when the file is made."""
+    from chat_app.store.importing.folders import take_over, there_are_any
+
+    return ChatStore(
+        Database(
+            paths.database,
+            (lambda connection: take_over(connection, paths)) if there_are_any(paths) else None,
+        )
+    )
+
+
+class ChatStore:
+    """All chats of one file. Nothing is created before the first message of a chat is appended."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def create(self, *, model: str, title: str = "", kind: str = "chat") -> Transcript:
+        """A new chat, not in the file yet."""
+        details = ChatDetails(model=model, kind=kind)
+        return Transcript(self.database, new_chat_id(), title=title, details=details)
+
+    def open(self, chat_id: str) -> Transcript:
+        """A chat to read and continue. Raises StoreError where there is none or it cannot be read."""
+        transcript = Transcript(self.database, chat_id)
+        transcript.load()
+        return transcript
+
+    def read(self, chat_id: str) -> Conversation:
+        """The messages of a chat, to look at only. Raises StoreError."""
+        return self.open(chat_id).conversation
+
+    def list(self, kind: str | None = "chat", *, deleted: bool = False) -> builtins.list[ChatSummary]:
+        """Every chat: pinned ones first, then the one last written to. `kind` None: with
+        one-shot runs. `deleted`: those in the trash instead. Raises StoreError."""
+        return self.database.read(lambda connection: list_chats(connection, kind, deleted=deleted))
+
+    def latest(self) -> ChatSummary | None:
+        """The chat last written to; one-shot runs and the trash do not count. Raises StoreError."""
+        return max(self.list(), key=lambda chat: (chat.updated, chat.id), default=None)
+
+    def find(self, text: str, *, deleted: bool = False) -> str:
+        """The id that `text` is or begins (or ends); `deleted`: in the trash. Raises StoreError for none or
+        several."""
+        ids = [chat.id for chat in self.list(None, deleted=deleted)]
+        fitting = [one for one in ids if one == text] or [
+            one for one in ids if text and (one.startswith(text) or one.endswith(text))
+        ]
+        if len(fitting) == 1:
+            return fitting[0]
+        problem = f"{len(fitting)} chats have ids like" if fitting else "There is no chat with the id"
+        raise StoreError(f"{problem} {text!r}.")
+
+    def search(
+        self, chats: Sequence[ChatSummary], query: str, cancelled: Callable[[], bool] = lambda: False
+    ) -> builtins.list[Hit]:
+        """Those of `chats` that hold every word of the query, best first. Raises StoreError."""
+        from chat_app.store.search import search_chats
+
+        return search_chats(self.database, chats, query, cancelled)
+
+    def delete(self, chat_id: str) -> None:
+        """Put a chat into the trash, where it stays for 30 days; to write to it takes it out. StoreError."""
+        self._change(
+            chat_id, "UPDATE chat SET deleted = ? WHERE id = ?", utc_now(), "The chat is not deleted"
+        )
+
+    def restore(self, chat_id: str) -> None:
+        """Take a chat out of the trash. Raises StoreError."""
+        self._change(chat_id, "UPDATE chat SET deleted = ? WHERE id = ?", None, "The chat is not restored")
+
+    def rename(self, chat_id: str, title: str) -> None:
+        """Give a chat that is not open another title. Raises StoreError."""
+        text = pack_text(title)
+        self._change(chat_id, "UPDATE chat SET title = ? WHERE id = ?", text, "The title is not saved")
+
+    def pin(self, chat_id: str, pinned: bool = True) -> None:
+        """Show a chat before all others, or no longer. Raises StoreError."""
+        self._change(
+            chat_id, "UPDATE chat SET pinned = ? WHERE id = ?", int(pinned), "The chat is not pinned"
+        )
+
+    def remove(self, chat_id: str) -> None:
+        """Remove a chat for good; the caller has asked the user. Raises StoreError, the chat then whole."""
+        self.database.write(lambda connection: remove_chat(connection, chat_id), "The chat is not removed")
+
+    def close(self) -> None:
+        """Let go of the file. Never raises."""
+        self.database.close()
+
+    def _change(self, chat_id: str, statement: str, value: object, what: str) -> None:
+        def change(connection: sqlite3.Connection) -> int:
+            return connection.execute(statement, (value, chat_id)).rowcount
+
+        if self.database.write(change, what) == 0:
+            raise StoreError(f"There is no chat with the id {chat_id!r}.")

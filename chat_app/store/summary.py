@@ -1,0 +1,63 @@
+"""The list of chats: one line about each, from one statement."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Final
+
+from chat_app.store.records import unpack_text
+
+_OPENING_LENGTH: Final = 80
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSummary:
+    """A line of the list of chats. Times are ISO 8601 in UTC; `title` falls back to how the chat begins."""
+
+    id: str
+    title: str
+    created: str
+    updated: str
+    model: str
+    message_count: int
+    pinned: bool = False
+    kind: str = "chat"
+    deleted: str | None = None
+
+
+def list_chats(connection: sqlite3.Connection, kind: str | None, *, deleted: bool) -> list[ChatSummary]:
+    """The chats there are, pinned ones first, then the one last written to; `kind` None: of every
+    kind. `deleted`: those in the trash instead. sqlite3.Error."""
+    rows = connection.execute(
+        """
+        SELECT id, title, created, updated, model, pinned, kind, deleted,
+            (SELECT count(*) FROM message WHERE chat_id = chat.id) AS messages,
+            CASE WHEN title = '' THEN (
+                SELECT substr(content, 1, 400) FROM message
+                WHERE chat_id = chat.id AND role = 'user' ORDER BY seq LIMIT 1
+            ) END
+        FROM chat
+        WHERE (kind = :kind OR :kind IS NULL) AND (deleted IS NOT NULL) = :deleted
+        ORDER BY pinned DESC, updated DESC, id DESC
+        """,
+        {"kind": kind, "deleted": deleted},
+    )
+    return [
+        ChatSummary(
+            chat_id,
+            unpack_text(title) or _one_line(unpack_text(opening)),
+            created,
+            updated,
+            unpack_text(model),
+            count,
+            bool(pinned),
+            kind_found,
+            when,
+        )
+        for chat_id, title, created, updated, model, pinned, kind_found, when, count, opening in rows
+    ]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:_OPENING_LENGTH]
