@@ -171,7 +171,7 @@ def open_model(args: argparse.Namespace) -> Checkpoint:
 
 def random_file(shape: str, type_name: str) -> Path:
     """The random model of a shape and a mix of types, made at its first use. Raises OSError."""
-    from llama_core.profiling.bench.random_gguf import random_gguf
+    from llama_core.profiling.random_gguf import random_gguf
     from llama_core.profiling.synthetic import SHAPES as CONFIGS
 
     path = ensure_dir(get_paths().bench_models) / f"random-{shape}-{type_name}.gguf"

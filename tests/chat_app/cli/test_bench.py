@@ -75,7 +75,7 @@ def test_a_missing_file_is_found_before_anything_is_measured(
 def test_the_commands_names_are_the_cores() -> None:
     """They stand there a second time, because --help imports no NumPy."""
     from chat_app.commands.bench import IN_MEMORY, SHAPES, TYPES
-    from llama_core.profiling.bench.random_gguf import MIXES
+    from llama_core.profiling.random_gguf import MIXES
     from llama_core.profiling.synthetic import SHAPES as CONFIGS
 
     assert (IN_MEMORY, *CONFIGS) == SHAPES

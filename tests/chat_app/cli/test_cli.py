@@ -67,7 +67,8 @@ def test_every_command_has_a_module_with_help(main: Callable[..., Any]) -> None:
         assert ran.out.startswith(f"usage: llama-chat {name}")
 
 
-def test_paths(main: Callable[..., Any], llama_chat_home: Path) -> None:
+def test_paths(main: Callable[..., Any], llama_chat_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLAMA_CHAT_KERNELS")
     shown = json.loads(main("paths", "--output", "json").out)
     assert shown["config_file"] == str(llama_chat_home / "config" / "config.toml")
     assert all(str(llama_chat_home) in line for line in main("paths").out.splitlines())
