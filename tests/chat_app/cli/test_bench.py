@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import model_files
+
 
 def test_bench_json(main: Callable[..., Any], tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llama_core.profiling.bench.run.last_level_cache_bytes", lambda: 0)
@@ -43,6 +45,22 @@ def test_bench_start_runs_in_its_own_process(main: Callable[..., Any], tiny_mode
     resident, peak, *account = (float(cell.replace(",", "")) for cell in last[5:])  # MiB
     assert peak >= resident > 10
     assert len(account) == 3
+
+
+@pytest.mark.parametrize("context", [5, 100, 128])
+def test_bench_of_a_model_with_a_small_context(
+    main: Callable[..., Any], tmp_path: Path, context: int
+) -> None:
+    path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel(max_seq_len=context))
+    options = ["-m", str(path), "--backend", "numpy", "--threads", "1", "--repeat", "1", "--no-start"]
+    ran = main("bench", *options, "--output", "json")
+    assert ran.code == 0, ran.err
+    rows = {row["row"] for row in json.loads(ran.out)["rows"]}
+    assert rows == {f"pp{context // 2}", f"tg{context // 2}"}
+    asked = main("bench", *options, "--rows", "pp512")
+    assert asked.code == 2
+    half = context // 2
+    assert f"context of {context} tokens; --rows pp{half} tg{half} would work" in asked.err
 
 
 def test_bench_usage(main: Callable[..., Any], tiny_model: Path) -> None:

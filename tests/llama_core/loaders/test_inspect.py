@@ -48,14 +48,14 @@ def test_inspect_reports_a_model_that_does_not_run(tmp_path: Path) -> None:
     )
     report = inspect(path)
     assert (report["runs"], report["architecture"]) == (False, "bloom")
-    assert "'bloom'; llama, mistral, qwen2, qwen3 models would work" in report["problem"]
+    assert "'bloom'; llama, mistral, mistral3, qwen2, qwen3" in report["problem"]
     assert report["tokenizer"]["tokens"] == len(model_files.byte_level_vocabulary(300)[0])
 
 
 def test_what_it_tells_of_the_tokenizer(tmp_path: Path) -> None:
     """As a start would find it, in whatever file it stands."""
     model = model_files.TinyModel(tied=False)
-    ids = {"add_bos_token": True, "bos_token_id": 1, "eos_token_id": 2, "end_token_ids": [2]}
+    ids = {"add_bos_token": True, "bos_token_id": 1, "eos_token_id": 2, "end_token_ids": [1, 2]}
     by_scores = {"present": True, "tokens": 300, **ids}
     for path, expected in (
         (
