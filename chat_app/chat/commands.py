@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chat_app.chat.conversation import Message
@@ -11,7 +11,7 @@ from chat_app.chat.view import Severity
 from chat_app.config.settings import PARAMETERS, parameter_values, set_parameter
 from chat_app.text.code_blocks import code_blocks
 from chat_app.text.errors import nearest
-from chat_app.text.formatting import verbose_timings
+from chat_app.text.formatting import mib, verbose_timings
 from chat_app.text.sanitize import clean_line
 
 if TYPE_CHECKING:
@@ -36,22 +36,22 @@ class Host(Protocol):
     def show_help(self) -> None:
         """All commands, and keys where there are any."""
 
-    def use_model(self, name: str) -> None:
-        """Another model in this one's place."""
-
-    def export(self, target: str) -> None:
-        """Write the chat to a file."""
-
     def spawn(self, work: Any) -> None:
         """Run a coroutine beside the caller; what goes wrong in it is told."""
 
     def leave(self) -> None:
         """End; the chat can be resumed."""
 
+    @property
+    def fixed(self) -> Collection[str]:
+        """Parameters that cannot be changed here while the model is loaded."""
+
 
 class ScreenHost(Host, Protocol):
     """What commands that need a screen use beside that."""
 
+    def use_model(self, name: str) -> None: ...
+    def export(self, target: str) -> None: ...
     def copy(self, text: str) -> None: ...
     def edit(self, message_id: str) -> None: ...
     def inspect(self, message_id: str) -> None: ...
@@ -126,8 +126,8 @@ async def save(host: Host) -> None:
         host.note("Every message is on disk." if kept else "This chat is not kept.")
 
 
-@SLASH.command("/export", argument=Argument("[FILE]"), palette="Export as Markdown")
-def export(host: Host, target: str | None) -> None:
+@SLASH.command("/export", argument=Argument("[FILE]"), palette="Export as Markdown", needs_screen=True)
+def export(host: ScreenHost, target: str | None) -> None:
     """Write the chat: .md, .json, .jsonl or .svg by the ending."""
     host.export(target or "")
 
@@ -200,6 +200,9 @@ def change(host: Host, named: tuple[str, str]) -> None:
         row = PARAMETERS[name]
         host.note(f"{name} is {shown(row.of(session.settings))}. It may be {row.expected}: {row.help}.")
         return
+    if name in host.fixed:
+        flag = PARAMETERS[name].flags[-1]
+        raise ValueError(f"{name} is fixed while the model is loaded. Start again with {flag} {text}.")
     settings = set_parameter(session.settings, name, text)
     again = settings.ctx_size != session.settings.ctx_size
     session.change_settings(settings)
@@ -237,6 +240,11 @@ def show_model(host: Host) -> None:
         "backend": f"{info.backend}, {info.threads} threads",
         "template": "yes" if info.has_template else "no: plain completion",
     }
+    shot = host.session.metrics.snapshot()
+    if shot.weights_bytes is not None:
+        rows["weights"] = f"{mib(shot.weights_bytes)} MiB"
+    if shot.kv_bytes is not None:
+        rows["KV cache"] = f"{mib(shot.kv_used_bytes or 0)} of {mib(shot.kv_bytes)} MiB"
     host.show_text(info.name, "\n".join(f"{name:<16}{value}" for name, value in rows.items()))
 
 

@@ -7,10 +7,12 @@ from chat_app.store.chats import ChatStore
 
 
 class ChatFiles:
-    """Opens and makes chats. With `save` False nothing is written, and stored chats are read all the same."""
+    """Opens and makes chats. With `save` False nothing is written, and stored chats are read all the same.
+
+    `kind` is what new chats are: "chat", or "oneshot", which the history keeps apart.
+    """
 
     def __init__(self, store: ChatStore | None, *, save: bool, kind: str = "chat") -> None:
-        """`kind`: of new chats, as the store lists them ("chat", or "oneshot")."""
         self._store = store
         self._kind = kind
         self._save = save and store is not None

@@ -62,18 +62,15 @@ def resumed(
     resume: str | None,
     continue_latest: bool,
     chosen: Collection[str],
-    with_one_shots: bool = False,
+    kind: str | None = "chat",
 ) -> tuple[str | None, Settings]:
     """(the id of the chat to begin with, the settings for it): the chat named by a part of its id, or the
-    latest if there is one; None for a new chat. One-shot runs are chats apart, which only other one-shot runs
-    go on with. Raises StoreError where the named one does not exist."""
+    latest of its kind if there is one; None for a new chat. `kind` None: it may be a one-shot run. Raises
+    StoreError where the named one does not exist."""
     if resume:
         chat_id = store.find(resume)
-    elif continue_latest:
-        chats = store.list(None if with_one_shots else "chat")
-        if not chats:
-            return None, settings
-        chat_id = max(chats, key=lambda chat: (chat.updated, chat.id)).id
+    elif continue_latest and (latest := store.latest(kind)) is not None:
+        chat_id = latest.id
     else:
         return None, settings
     return chat_id, recall(store.read(chat_id), settings, chosen)

@@ -87,6 +87,7 @@ class ConsoleChat:
         *,
         kind: str = "chat",
     ) -> None:
+        """`kind`: see `ChatFiles`."""
         self.view = LineView(writer)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runner = asyncio.Runner()
@@ -96,7 +97,7 @@ class ConsoleChat:
             self._host,
             settings,
             store,
-            self._spawn,
+            self.spawn,
             model_hash=known_sha256,
             kind=kind,
         )
@@ -120,11 +121,6 @@ class ConsoleChat:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something with the controller, and wait for all that follows from it."""
         return self._settle(work)
-
-    async def reset(self) -> None:
-        """Empty the KV cache."""
-        self.controller.reset_cache()
-        await self.controller.take_news()
 
     def answer(self, text: str, *, raw: bool = False) -> int:
         """Write the reply to a prompt. Ctrl+C, SIGTERM and SIGHUP stop it and keep what is there.
@@ -162,5 +158,6 @@ class ConsoleChat:
                 task.result()
         return first.result()
 
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Begin something more while `run` waits; it waits for this too."""
         self._tasks.add(asyncio.ensure_future(work))

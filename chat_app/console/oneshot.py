@@ -48,7 +48,9 @@ def full_prompt(request: Request) -> str:
 def run_oneshot(request: Request, settings: Settings) -> int:
     """Answer and return the exit code: 0, 1 where there is no reply, or 128 + the signal that stopped it.
 
-    A raw prompt is no conversation, so it leaves no transcript. Raises what loading raises.
+    The chats of one-shot runs are kept apart: the history does not show them, and of `-c` only another
+    one-shot run goes on with them. A raw prompt is no conversation, so it leaves no transcript. Raises what
+    loading raises.
     """
     from chat_app.chat.recall import resumed
     from chat_app.config.paths import get_paths
@@ -66,7 +68,7 @@ def run_oneshot(request: Request, settings: Settings) -> int:
         resume=request.resume,
         continue_latest=request.continue_latest,
         chosen=request.chosen,
-        with_one_shots=True,
+        kind=None,
     )
     if request.raw:
         settings = replace(settings, save=False)

@@ -12,7 +12,7 @@ from chat_app.config.paths import get_paths
 from chat_app.config.settings import Settings
 from chat_app.console.chat import ConsoleChat
 from chat_app.console.engine_start import started_engine
-from chat_app.console.plain_commands import Answer, run_line_command
+from chat_app.console.plain_commands import run_line_command
 from chat_app.console.reply_writer import ReplyWriter
 from chat_app.console.streams import is_terminal, read_piped_line, say, write
 from chat_app.engines.local import LocalEngine
@@ -60,7 +60,7 @@ def _talk(chat: ConsoleChat, prompt: str | None) -> int:
         if text is None:
             return 0
         if is_command(text):
-            if run_line_command(text, chat) is Answer.END:
+            if not run_line_command(text, chat):
                 return 0
         elif text.strip():
             code = chat.answer(text)

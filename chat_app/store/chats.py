@@ -65,9 +65,9 @@ class ChatStore:
         one-shot runs. `deleted`: those in the trash instead. Raises StoreError."""
         return self.database.read(lambda connection: list_chats(connection, kind, deleted=deleted))
 
-    def latest(self) -> ChatSummary | None:
-        """The chat last written to; one-shot runs and the trash do not count. Raises StoreError."""
-        return max(self.list(), key=lambda chat: (chat.updated, chat.id), default=None)
+    def latest(self, kind: str | None = "chat") -> ChatSummary | None:
+        """The chat of this kind (None: of any) last written to, outside the trash. Raises StoreError."""
+        return max(self.list(kind), key=lambda chat: (chat.updated, chat.id), default=None)
 
     def find(self, text: str, *, deleted: bool = False) -> str:
         """The id that `text` is or begins (or ends); `deleted`: in the trash. Raises StoreError for none or

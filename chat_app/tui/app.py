@@ -7,13 +7,15 @@ import gc
 import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.screen import Screen
 
+from chat_app.chat.commands import ScreenHost
+from chat_app.chat.controller import ChatController
 from chat_app.chat.recall import EVERYTHING, resumed
 from chat_app.config.paths import Paths, get_paths
 from chat_app.config.settings import Settings
@@ -23,11 +25,15 @@ from chat_app.engines.local import open_local_engine
 from chat_app.store.chats import ChatStore, StoreError, open_store
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.sanitize import clean_line
-from chat_app.tui.app_models import AppModels, check_file
+from chat_app.tui.command_host import CommandHost
+from chat_app.tui.model_choice import CheckModel, ModelChoice, check_file
 from chat_app.tui.screens.chat import ChatScreen, EngineNews
 from chat_app.tui.terminal import TerminalApp
 from chat_app.tui.themes import DARK, THEMES
 from chat_app.tui.ui_state import read_ui_state, write_ui_state
+
+if TYPE_CHECKING:
+    from chat_app.tui.screens.help import KeyGroups
 
 
 def _providers() -> type[Provider]:
@@ -36,7 +42,7 @@ def _providers() -> type[Provider]:
     return ChatProvider
 
 
-class LlamaChatApp(TerminalApp, AppModels):
+class LlamaChatApp(TerminalApp):
     """Everything it depends on can be given, for tests: where files are, the engine's maker, the clock."""
 
     TITLE = "llama-chat"
@@ -55,7 +61,7 @@ class LlamaChatApp(TerminalApp, AppModels):
         *,
         store: ChatStore | None = None,
         open_engine: OpenEngine = open_local_engine,
-        check_model: Callable[[Path, Settings], object] = check_file,
+        check_model: CheckModel = check_file,
         clock: Callable[[], float] = time.monotonic,
         paths: Paths | None = None,
         prompt: str | None = None,
@@ -71,9 +77,8 @@ class LlamaChatApp(TerminalApp, AppModels):
         self.first_chat = chat_id
         self._ui_file = self.paths.state / "ui.json"
         self._ui_state = read_ui_state(self._ui_file)
-        self.panel_mode = self._ui_state.get("panel", "full")
         self.host = EngineHost(self._wake, open_engine, clock=clock)
-        self.check_model = check_model
+        self._check_model = check_model
         super().__init__()
         for theme in THEMES:
             self.register_theme(theme)
@@ -81,10 +86,25 @@ class LlamaChatApp(TerminalApp, AppModels):
         self.theme = wanted if wanted in self.available_themes else DARK
         self._unknown_theme = "" if wanted in self.available_themes else wanted
         self.chat: ChatScreen
+        self.models: ModelChoice
 
     def get_default_screen(self) -> Screen[None]:
-        self.chat = ChatScreen(self)
+        self.chat = ChatScreen(
+            self,
+            lambda view, spawn: ChatController(view, self.host, self.settings, self.store, spawn, self.clock),
+            history=self.prompts,
+            drafts=self.drafts,
+            clock=self.clock,
+            keymap=self.settings.keymap,
+            panel_mode=self._ui_state.get("panel", "full"),
+            has_first_chat=self.first_chat is not None,
+        )
+        chat = self.chat
+        self.models = ModelChoice(self, chat.session, chat.work, chat.show_state, self._check_model)
         return self.chat
+
+    def commands_of(self, screen: ChatScreen) -> ScreenHost:
+        return CommandHost(self, screen)
 
     def on_mount(self) -> None:
         if self.settings.keymap:
@@ -99,8 +119,8 @@ class LlamaChatApp(TerminalApp, AppModels):
         if self._unknown_theme:
             self.chat.note(f"There is no theme {self._unknown_theme!r}; using {self.theme}.", "warning")
         self.theme_changed_signal.subscribe(self, lambda theme: self.remember(theme=theme.name))
-        self.find_model(self.settings.model)
-        self.chat.spawn(self._open_first())
+        self.models.find(self.settings.model)
+        self.chat.work.spawn(self._open_first())
 
     async def _open_first(self) -> None:
         if self.first_chat is not None:
@@ -127,6 +147,18 @@ class LlamaChatApp(TerminalApp, AppModels):
 
         return binding.key_display or short_key(binding.key.split(",")[0])
 
+    # What the chat screen asks of models.
+
+    def model_state(self, state: str) -> str:
+        return self.models.state(state)
+
+    @property
+    def looks_for_model(self) -> bool:
+        return self.models.is_looking
+
+    def model_failed(self, path: Path, text: str) -> None:
+        self.models.failed(path, text)
+
     # The end.
 
     def after_typing(self, act: Callable[[], object]) -> None:
@@ -152,7 +184,7 @@ class LlamaChatApp(TerminalApp, AppModels):
         self.exit(0)
 
     def save_all(self) -> None:
-        self.chat.keep_draft()
+        self.chat.composer.keep_draft()
         self.chat.session.save_now()
 
     # Screens.
@@ -161,7 +193,7 @@ class LlamaChatApp(TerminalApp, AppModels):
         from chat_app.tui.screens.help import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen())
+            self.push_screen(HelpScreen(key_groups(), self.settings.keymap))
 
     def action_settings(self) -> None:
         from chat_app.tui.screens.settings import SettingsScreen
@@ -186,7 +218,7 @@ class LlamaChatApp(TerminalApp, AppModels):
 
     def resume(self, chat_id: str) -> None:
         """Leave this chat for another."""
-        self.chat.spawn(self.open_chat(chat_id))
+        self.chat.work.spawn(self.open_chat(chat_id))
 
     async def open_chat(self, chat_id: str) -> None:
         try:
@@ -198,7 +230,7 @@ class LlamaChatApp(TerminalApp, AppModels):
     def inspect(self, message_id: str) -> None:
         from chat_app.tui.screens.inspector import InspectorScreen
 
-        self.push_screen(InspectorScreen(self.chat.session, message_id, self.chat.spawn))
+        self.push_screen(InspectorScreen(self.chat.session, message_id, self.chat.work.spawn))
 
     def show_text(self, title: str, text: str) -> None:
         from chat_app.tui.screens.text_view import TextScreen
@@ -214,12 +246,26 @@ class LlamaChatApp(TerminalApp, AppModels):
     def export_chat(self, target: str) -> None:
         from chat_app.tui.screens.exporting import run_export
 
-        self.chat.spawn(run_export(self, target))
+        chat = self.chat
+        chat.work.spawn(run_export(chat.session, target, chat.note, self.export_screenshot))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         from chat_app.tui.screens.palette import system_commands
 
         yield from system_commands(self)
+
+
+def key_groups() -> KeyGroups:
+    """All bindings under headlines, in the order of the help screen."""
+    from chat_app.tui.widgets.message_view import MessageView
+    from chat_app.tui.widgets.prompt import PromptArea
+
+    return [
+        ("Anywhere", LlamaChatApp.BINDINGS),
+        ("In the prompt", PromptArea.BINDINGS),
+        ("In a chat", ChatScreen.BINDINGS),
+        ("On a selected message (Alt+Up)", MessageView.BINDINGS),
+    ]
 
 
 def run_app(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class CommandHost:
     """What the commands may do here (`commands.ScreenHost`)."""
 
+    fixed: frozenset[str] = frozenset()  # another size of the context loads the model anew
+
     def __init__(self, app: LlamaChatApp, screen: ChatScreen) -> None:
         self._app = app
         self._screen = screen
@@ -34,16 +36,16 @@ class CommandHost:
         self._app.action_help()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        self._screen.spawn(work)
+        self._screen.work.spawn(work)
 
     def leave(self) -> None:
         self._app.leave()
 
     def use_model(self, name: str) -> None:
-        self._app.use_model(name)
+        self._app.models.find(name)
 
     def choose_model(self) -> None:
-        self._app.choose_model()
+        self._app.models.choose()
 
     def export(self, target: str) -> None:
         self._app.export_chat(target)

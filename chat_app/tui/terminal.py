@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Awaitable
+from typing import Any, TypeVar, cast
 
 from textual._dispatch_key import dispatch_key
 from textual.app import App
@@ -14,6 +16,8 @@ from textual.widgets import Input, TextArea
 
 from chat_app.text.sanitize import clean, clean_pasted
 from chat_app.tui.widgets.prompt import PromptArea
+
+T = TypeVar("T")
 
 
 class TerminalApp(App[int]):
@@ -81,3 +85,18 @@ class TerminalApp(App[int]):
                 if prompt.take_key(event):
                     return
         await dispatch_key(self, event)
+
+
+async def while_suspended(app: App[Any], work: Awaitable[T]) -> T:
+    """Wait for `work` with the terminal given away. It comes back whatever happens: Textual's `suspend` would
+    leave it away when something is raised inside. Raises what `work` raises, or SuspendNotSupported."""
+    result: T | None = None
+    failure: BaseException | None = None
+    with app.batch_update(), app.suspend():
+        try:
+            result = await work
+        except BaseException as error:  # noqa: BLE001 - raised again below, a cancellation too
+            failure = error
+    if failure is not None:
+        raise failure
+    return cast("T", result)

@@ -1,30 +1,49 @@
-"""The chat: draws what the session says (it is its `ChatView`) and drains the engine's news."""
+"""The chat: lays out its parts, draws what the controller says (it is its `ChatView`), answers keys."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar, Protocol
 
+from textual import on
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.message import Message as TextualMessage
+from textual.messages import Prune
+from textual.screen import Screen
+from textual.widgets import Static
 
-from chat_app.chat.commands import ScreenHost
+from chat_app.chat.commands import SLASH, ScreenHost
 from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
+from chat_app.chat.view import ChatView, Severity
 from chat_app.engines.base import Prompt
+from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text import formatting
-from chat_app.tui.command_host import CommandHost
-from chat_app.tui.screens.chat_input import ChatInput
-from chat_app.tui.widgets.status import Banner, QueueLine, TitleBar, Welcome
+from chat_app.text.errors import describe_error
+from chat_app.text.sanitize import clean
+from chat_app.tui import clipboard
+from chat_app.tui.draft_keeper import DraftKeeper
+from chat_app.tui.drain import TICK_S, Drain
+from chat_app.tui.editor import EditorError, edit_outside
+from chat_app.tui.widgets.composer import Composer
+from chat_app.tui.widgets.key_bar import BUSY_KEYS, MESSAGE_KEYS, PROMPT_KEYS, KeyBar
+from chat_app.tui.widgets.message_list import MessageList
+from chat_app.tui.widgets.message_view import MessageView
+from chat_app.tui.widgets.metrics_panel import MetricsPanel, one_line
+from chat_app.tui.widgets.prompt import PromptArea
+from chat_app.tui.widgets.status import Banner, StatusRow, TitleBar, Welcome
+from chat_app.tui.work import Work
 from llama_core.events import Event
 
-if TYPE_CHECKING:
-    from chat_app.tui.app import LlamaChatApp
-
-TICK_S = 0.04
-PANEL_PERIOD_S = 0.12
-MAX_REST_S = 0.5
+PANEL_MODES = ("full", "line", "hidden")
 PANEL_HELP = "The live panel: full, one line, hidden"
+QUIT_WINDOW_S = 2.0
+
+MakeController = Callable[[ChatView, Callable[[Coroutine[Any, Any, Any]], object]], ChatController]
 
 
 class EngineNews(TextualMessage, bubble=False):
@@ -34,7 +53,31 @@ class EngineNews(TextualMessage, bubble=False):
         return isinstance(message, EngineNews)
 
 
-class ChatScreen(ChatInput):
+class Home(Protocol):
+    """What the chat screen asks of the app."""
+
+    def begin(self) -> None:
+        """The first paint is done."""
+
+    def leave(self) -> None: ...
+    def remember(self, **values: str) -> None:
+        """Keep a choice for the next start."""
+
+    def show_history(self, query: str = "") -> None: ...
+    def inspect(self, message_id: str) -> None: ...
+    def model_state(self, state: str) -> str:
+        """What an empty chat says while no model is loaded."""
+
+    @property
+    def looks_for_model(self) -> bool:
+        """Whether it is not yet known that there is none."""
+
+    def model_failed(self, path: Path, text: str) -> None: ...
+    def commands_of(self, screen: ChatScreen) -> ScreenHost:
+        """Who runs the slash commands."""
+
+
+class ChatScreen(Screen[None]):
     """The screen the app starts with, and its only one that is always there."""
 
     AUTO_FOCUS = "#prompt"
@@ -62,18 +105,67 @@ class ChatScreen(ChatInput):
         Binding("ctrl+end", "to_end", "To the newest text", id="chat.to_end", priority=True),
     ]
 
-    def __init__(self, app: LlamaChatApp) -> None:
-        super().__init__(app)
-        self.session = ChatController(self, app.host, app.settings, app.store, self.spawn, app.clock)
-        self.host: ScreenHost = CommandHost(app, self)
-        self._panel_due = 0.0
+    def __init__(
+        self,
+        home: Home,
+        make_controller: MakeController,
+        *,
+        history: PromptHistory,
+        drafts: Drafts,
+        clock: Callable[[], float],
+        keymap: Mapping[str, str],
+        panel_mode: str,
+        has_first_chat: bool,
+    ) -> None:
+        super().__init__(id="chat")
+        self._home = home
+        self._clock = clock
+        self._has_first_chat = has_first_chat
         self._told_to_wait = False
-        self._drawing = False
-        self._draw_began = self._drain_due = 0.0
+        self._quit_until = 0.0
+        self._editor_open = False
+        self.panel_mode = panel_mode
+        self.work = Work(lambda work: self.run_worker(work, group="session"), self._tell)
+        self.session = make_controller(self, self.work.spawn)
+        self.host = home.commands_of(self)
+        self.messages = MessageList(self._make_view, id="messages")
+        self.status = StatusRow(id="status")
+        self.composer = Composer(
+            submit=self.submit,
+            command=self.run_command,
+            history=history,
+            drafts=DraftKeeper(drafts),
+            work=self.work,
+            offers=lambda text: SLASH.offers(self.host, text),
+            draft=lambda: (self._draft_name(), self.session.unsent),
+            may_edit=self._may_edit,
+            keymap=keymap,
+        )
+        self._drain = Drain(
+            self.session.take_news, self.work.later, self.call_after_refresh, self.show_metrics, clock
+        )
+
+    @property
+    def prompt(self) -> PromptArea:
+        return self.composer.prompt
+
+    def compose(self) -> ComposeResult:
+        yield TitleBar(id="title-bar")
+        with Horizontal(id="body"):
+            with Vertical(id="main"):
+                yield Banner(id="banner")
+                yield Welcome(id="welcome")
+                yield self.messages
+                yield Static("", id="new-text")
+                yield self.status
+                yield Static("", id="metrics-line")
+                yield self.composer
+            yield MetricsPanel(id="panel", clock=self._clock)
+        yield KeyBar(id="key-bar")
 
     def on_mount(self) -> None:
         self._tick_timer = self.set_interval(TICK_S, self._tick, pause=True)
-        self.show_panel_mode()
+        self._show_panel_mode()
         self.show_state()
         self.call_after_refresh(self._begin)
 
@@ -81,31 +173,54 @@ class ChatScreen(ChatInput):
         """After the first paint: everything that may take a moment."""
         if not self.app.is_running:
             return  # it ended before that, and has nothing left to begin with
-        self.run_worker(self.draw_in_order(), group="drawing")
+        self.run_worker(self.work.draw_in_order(), group="drawing")
         self.watch(self, "focused", self._focus_moved, init=False)
         self.show_keys()
-        if self.app.first_chat is None:  # else its own draft comes with it
-            self.load_draft()
-        self.app.begin()
+        if not self._has_first_chat:  # else its own draft comes with it
+            self.composer.load_draft(self.session.chat)
+        self._home.begin()
 
     def _focus_moved(self) -> None:
         self.call_after_refresh(self.show_keys)
 
-    # ChatView.
+    @on(Prune)
+    def end_work(self) -> None:
+        """The app ends, and with it this screen: no work may come back to widgets that are no more (see
+        `Dialog.end_work`), the app's own neither."""
+        self.workers.cancel_all()
+
+    def _draft_name(self) -> str:
+        return self.session.chat.id if len(self.session.conversation) and self.session.chat.id else "new"
+
+    # Words to the user.
+
+    def note(self, text: str, severity: Severity = "information") -> None:
+        """In the status row; over a dialog that hides it, as Textual notifies."""
+        if self.app.screen is self:
+            self.status.say(text, severity)
+        else:
+            self.app.notify(clean(text), severity=severity, markup=False)
+
+    def _tell(self, error: Exception) -> None:
+        self.note(describe_error(error), "error")
+
+    def copy(self, text: str) -> None:
+        self.note(clipboard.copy(text, self.app.copy_to_clipboard))
+
+    # ChatView: what the controller has to show.
 
     def show_chat(self) -> None:
-        if self.editing is not None and self.editing not in self.session.conversation:
-            self.editing = None  # another chat; what was typed stays, as an ordinary prompt
-            self.prompt.border_title = ""
-        self.load_draft()
+        if self.composer.editing is not None and self.composer.editing not in self.session.conversation:
+            self.composer.end_edit(keep_text=True)  # another chat
+        self.composer.load_draft(self.session.chat)
         path = self.session.path()
-        self.later(lambda: self.messages.show_path(path))
-        self.later(self.refresh_views)
+        self.work.later(lambda: self.messages.show_path(path))
+        self._refresh_views()
         self.show_state()
 
     def show_message(self, message: Message) -> None:
-        self.later(lambda: self.messages.add(message))
-        self.later(self.refresh_views)
+        self.work.later(lambda: self.messages.add(message))
+        self._refresh_views()
         if message.role == "user":
             self.messages.anchor()
         self.show_state()
@@ -114,18 +229,18 @@ class ChatScreen(ChatInput):
         async def settle() -> None:
             view = self.messages.view_of(message.id)
             if view is not None:
-                await view.settle(message, saved=not self.is_unsaved(message.id))
+                view.settle(message, saved=not self._is_unsaved(message.id))
 
-        self.later(settle)
-        self.later(self.refresh_views)
+        self.work.later(settle)
+        self._refresh_views()
 
     def add_text(self, message_id: str, text: str) -> None:
         async def add() -> None:
             view = self.messages.view_of(message_id)
             if view is not None:
-                await view.add_text(text)
+                view.add_text(text)
 
-        self.later(add)
+        self.work.later(add)
         if not self.messages.following:
             self.show_new_text(True)
 
@@ -134,7 +249,7 @@ class ChatScreen(ChatInput):
 
     def show_queue(self, prompts: list[str]) -> None:
         reason = "the model is loaded" if self.session.info is None else "the reply is done"
-        self.query_one("#queue", QueueLine).show(prompts, reason)
+        self.composer.show_queue(prompts, reason)
         self._tell_waiting()
 
     def _tell_waiting(self) -> None:
@@ -142,7 +257,7 @@ class ChatScreen(ChatInput):
         session = self.session
         if not session.queue or session.info is not None or session.loading is not None:
             self._told_to_wait = False
-        elif not self._told_to_wait and not self.app.looks_for_model:
+        elif not self._told_to_wait and not self._home.looks_for_model:
             self._told_to_wait = True
             self.note(
                 "Your prompt waits: there is no model. /model fetches one or opens a file that you have.",
@@ -151,10 +266,13 @@ class ChatScreen(ChatInput):
 
     def show_trouble(self, text: str | None) -> None:
         self.query_one("#banner", Banner).show(text, "/save tries again")
-        self.later(self.refresh_views)
+        self._refresh_views()
 
     def show_load_failure(self, path: Path, text: str) -> None:
-        self.app.model_failed(path, text)
+        self._home.model_failed(path, text)
+
+    def give_back(self, text: str) -> None:
+        self.composer.give_back(text)
 
     async def ask_overflow(self, prompt: Prompt) -> bool:
         from chat_app.tui.screens.overflow import OverflowScreen
@@ -174,7 +292,7 @@ class ChatScreen(ChatInput):
         self.query_one("#welcome", Welcome).display = empty
         self.messages.display = not empty
         if empty:
-            self.query_one("#welcome", Welcome).show(info, self.app.model_state(state))
+            self.query_one("#welcome", Welcome).show(info, self._home.model_state(state))
         if session.generating or session.loading is not None:
             self._tick_timer.resume()
         self._tell_waiting()
@@ -193,45 +311,277 @@ class ChatScreen(ChatInput):
     # The engine's news.
 
     async def on_engine_news(self, _: EngineNews) -> None:
-        await self._drain()
+        await self._drain.now(numbers=not self.session.generating)
 
     async def _tick(self) -> None:
-        """Drain, unless the last drawing was so slow that keys would have to wait for the next one."""
-        now = self.app.clock()
-        if now < self._drain_due or (self._drawing and now < self._draw_began + MAX_REST_S):
+        if not await self._drain.tick(numbers=not self.session.generating):
             return
-        self._drawing = True
-        self._draw_began = now
-        await self._drain()
-        self.later(self._when_drawn)
         if self.session.loading is not None:
             self.show_state()
         elif not self.session.generating:
             self._tick_timer.pause()
 
-    async def _when_drawn(self) -> None:
-        self.call_after_refresh(self._drawn)
+    # Views of messages.
 
-    def _drawn(self) -> None:
-        """What was drained is on the screen: rest for four times as long as that took."""
-        now = self.app.clock()
-        self._drain_due = now + min(MAX_REST_S, 4 * (now - self._draw_began))
-        self._drawing = False
+    def _make_view(self, message: Message) -> MessageView:
+        reply = self.session.reply
+        growing = reply is not None and reply.message.id == message.id
+        return MessageView(
+            message, place=self._place(message.id), growing=growing, saved=not self._is_unsaved(message.id)
+        )
 
-    async def _drain(self) -> None:
-        await self.session.take_news()
-        now = self.app.clock()
-        if now >= self._panel_due or not self.session.generating:
-            self._panel_due = now + PANEL_PERIOD_S
-            self.show_metrics()
+    def _place(self, message_id: str) -> tuple[int, int]:
+        conversation = self.session.conversation
+        if message_id not in conversation:
+            return 1, 1
+        siblings = [one.id for one in conversation.siblings(message_id)]
+        return siblings.index(message_id) + 1, len(siblings)
 
-    # Events.
+    def _is_unsaved(self, message_id: str) -> bool:
+        return any(one.id == message_id for one in self.session.chat.unsaved)
+
+    def _refresh_views(self) -> None:
+        """Branch counts and "not saved" marks, once what is to be drawn is."""
+
+        async def refresh() -> None:
+            unsaved = {one.id for one in self.session.chat.unsaved}
+            cut = self.session.cut
+            for view in self.messages.views():
+                view.set_cut(view.message.id == cut)
+                view.set_place(self._place(view.message.id))
+                view.set_saved(view.message.id not in unsaved)
+
+        self.work.later(refresh)
+
+    # The panel, the footer, the hint.
+
+    def _show_panel_mode(self) -> None:
+        for mode in PANEL_MODES:
+            self.set_class(mode == self.panel_mode, f"-panel-{mode}")
+
+    def show_metrics(self) -> None:
+        if self.panel_mode == "hidden":
+            return
+        shot = self.session.metrics.snapshot()
+        if self.panel_mode == "full" and self.has_class("-wide"):
+            self.query_one("#panel", MetricsPanel).show(shot, self._segments())
+        else:
+            line = self.query_one("#metrics-line", Static)
+            line.update(one_line(shot, max(20, self.size.width - 4)))
+
+    def _segments(self) -> list[tuple[str, int]]:
+        """Whose tokens the context holds, the growing reply included."""
+        path, reply = self.session.path(), self.session.reply
+        if reply is None:
+            return formatting.segments(path)
+        found = formatting.segments(one for one in path if one.id != reply.message.id)
+        before, own = reply.segment()
+        known = sum(count for _, count in found)
+        return [*found, ("user", before - known), ("assistant", own)] if before >= known else found
+
+    def show_keys(self) -> None:
+        if isinstance(self.focused, MessageView):
+            keys = MESSAGE_KEYS
+        else:
+            keys = BUSY_KEYS if self.session.generating else PROMPT_KEYS
+        self.query_one("#key-bar", KeyBar).show_keys(keys)
+
+    def show_new_text(self, visible: bool) -> None:
+        hint = self.query_one("#new-text", Static)
+        if hint.display != visible:
+            hint.display = visible
+            hint.update(Content("▼ new text below (Ctrl+End)"))
+
+    # The prompt.
+
+    def submit(self, text: str, edits: str | None) -> None:
+        """Send a prompt, or another wording of a message."""
+        if edits is None or self.session.conversation.get(edits).role == "user":
+            self.session.submit(text, edits=edits)
+        else:
+            self.work.spawn(self.session.branches.edit(edits, text))
+
+    def on_prompt_area_leave(self) -> None:
+        self._home.leave()
+
+    def _may_edit(self) -> bool:
+        if self.session.generating:
+            self.note("A reply is being written; press Esc to stop it first.", "warning")
+        return not self.session.generating
+
+    def begin_edit(self, message_id: str) -> None:
+        """Put a message into the prompt box; Enter then makes a branch."""
+        self.composer.begin_edit(message_id, self.session.conversation.get(message_id).content)
+
+    def run_command(self, line: str) -> None:
+        """Run a slash command; a mistake is answered with a sentence and the line comes back."""
+
+        async def finish(done: Any) -> None:
+            try:
+                await done
+            except Exception as error:  # noqa: BLE001 - as below
+                failed(error)
+
+        def failed(error: Exception) -> None:
+            if isinstance(error, ValueError):
+                self.note(str(error), "warning")
+            else:
+                self.work.report(error)
+            if not self.prompt.text:
+                self.prompt.set_text(line)
+
+        try:
+            done = SLASH.run(self.host, line)
+        except Exception as error:  # noqa: BLE001 - told; a command never ends the app
+            failed(error)
+            return
+        if done is not None:
+            self.work.spawn(finish(done))  # not awaited here: it may wait for the engine, keys must not
+
+    def action_editor(self) -> None:
+        """Write the prompt in $VISUAL or $EDITOR."""
+        if not self._editor_open:
+            self.work.spawn(self._edit())
+
+    async def _edit(self) -> None:
+        self._editor_open = True
+        try:
+            edited = await edit_outside(self.app, self.prompt.text, in_memory=not self.session.settings.save)
+        except EditorError as error:
+            self.note(str(error), "error")
+            return
+        finally:
+            self._editor_open = False
+        self.prompt.set_text(edited)
+        self.prompt.focus()
+
+    # Keys.
+
+    def action_stop(self) -> None:
+        """Esc: from a message back to the prompt; else stop, keeping the partial reply and the queue."""
+        if isinstance(self.focused, MessageView):
+            self.prompt.focus()
+            return
+        if self.composer.end_edit():
+            return
+        self.session.take_back_queue()
+        self.session.stop()
+        self.prompt.focus()
+
+    def action_interrupt(self) -> None:
+        """Ctrl+C: copies a selection, else stops, else clears the prompt, else quits on the second press."""
+        selected = self.prompt.selected_text or self.get_selected_text()
+        if selected:
+            self.copy(selected)
+            self.clear_selection()
+            return
+        if self.session.stop():
+            return
+        if self.prompt.text:
+            self.composer.put_aside()
+            self.note("The prompt is cleared; Up brings it back.")
+            return
+        now = self._clock()
+        if now < self._quit_until:
+            self._home.leave()
+            return
+        self._quit_until = now + QUIT_WINDOW_S
+        self.note("Press Ctrl+C again to quit.")
+
+    def action_new_chat(self) -> None:
+        # What was sent before belongs to this chat, so it is sent first.
+        self.prompt.call_later(lambda: self.work.spawn(self.session.new_chat()))
+        self.prompt.focus()
+
+    def action_history(self) -> None:
+        self._home.show_history()
+
+    def action_reset(self) -> None:
+        self.session.reset_cache()
+
+    def action_panel(self) -> None:
+        """Full, one line, hidden; a narrow terminal has no full panel."""
+        modes = PANEL_MODES if self.has_class("-wide") else PANEL_MODES[1:]
+        place = modes.index(self.panel_mode) if self.panel_mode in modes else 0
+        self.panel_mode = modes[(place + 1) % len(modes)]
+        self._home.remember(panel=self.panel_mode)
+        self._show_panel_mode()
+        self.show_metrics()
+
+    def action_page(self, direction: int) -> None:
+        if direction < 0:
+            if self.messages.scroll_y <= 0:
+                self.work.later(self.messages.load_earlier)
+            self.messages.scroll_page_up(animate=False)
+        else:
+            self.messages.scroll_page_down(animate=False)
+
+    def action_to_end(self) -> None:
+        self.messages.anchor()
+        self.show_new_text(False)
+
+    def action_select(self, step: int) -> None:
+        """Alt+Up and Alt+Down walk through the messages and back into the prompt."""
+        views = self.messages.views()
+        if not views:
+            return
+        if isinstance(self.focused, MessageView) and self.focused in views:
+            place = views.index(self.focused) + step
+        else:
+            place = len(views) - 1 if step < 0 else len(views)
+        if place >= len(views):
+            self.prompt.focus()
+            return
+        if place < 0:
+            self.work.later(self.messages.load_earlier)
+            place = 0
+        views[place].focus()
+
+    # What is done with a message.
+
+    def on_message_view_selected(self) -> None:
+        self.show_keys()
+
+    def on_message_view_act(self, event: MessageView.Act) -> None:
+        branches, message_id = self.session.branches, event.message_id
+        if message_id not in self.session.conversation:
+            return
+        if event.action == "copy":
+            self.copy(self.session.conversation.get(message_id).content)
+        elif event.action == "edit":
+            self.begin_edit(message_id)
+        elif event.action == "regenerate":
+            self.prompt.focus()
+            self.work.spawn(branches.regenerate(message_id))
+        elif event.action == "continue":
+            self.prompt.focus()
+            self.work.spawn(branches.continue_reply(message_id))
+        elif event.action == "branch":
+            branches.branch(message_id)
+            self.prompt.focus()
+        elif event.action == "inspect":
+            self._home.inspect(message_id)
+        else:
+            shown = branches.switch_branch(message_id, -1 if event.action == "previous" else 1)
+            if shown is not None:
+                self.work.later(lambda: self._focus_view(shown))
+
+    async def _focus_view(self, message_id: str) -> None:
+        view = self.messages.view_of(message_id)
+        if view is None:
+            return
+        self.messages.release_anchor()  # at its end, the list would push a long branch's head out of sight
+        view.focus(scroll_visible=False)
+        self.call_after_refresh(lambda: self.messages.scroll_to_widget(view, animate=False, top=True))
+
+    def on_message_view_link_shown(self, event: MessageView.LinkShown) -> None:
+        self.note(f"This link leads to {event.address}. Links in replies are not opened.")
 
     def on_message_list_at_end(self) -> None:
         self.show_new_text(False)
 
     def on_message_list_want_earlier(self) -> None:
-        self.later(self.messages.load_earlier)
+        self.work.later(self.messages.load_earlier)
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.show_state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from chat_app.store.export import FORMATS, ExportError, export_chat
 from chat_app.text.sanitize import clean
 
 if TYPE_CHECKING:
-    from chat_app.tui.app import LlamaChatApp
+    from chat_app.chat.controller import ChatController
+    from chat_app.chat.view import Severity
 
 SVG = ".svg"
 
@@ -42,26 +44,30 @@ def target_path(argument: str, title: str, chat_id: str) -> Path:
     return path
 
 
-async def run_export(app: LlamaChatApp, argument: str) -> None:
+async def run_export(
+    session: ChatController,
+    argument: str,
+    note: Callable[[str, Severity], object],
+    screenshot: Callable[..., str],
+) -> None:
     """Write, and say where. A file that exists is never replaced."""
-    session = app.chat.session
     path = Path(argument)
     conversation = session.conversation
     try:
         path = target_path(argument, conversation.title, session.chat.id)
         if path.suffix.lower() == SVG:
-            await asyncio.to_thread(_write_new, path, app.export_screenshot(title="llama-chat"))
+            await asyncio.to_thread(_write_new, path, screenshot(title="llama-chat"))
         elif not len(conversation):
             raise ExportError("There is nothing to export yet.")
         else:
             model = session.info.name if session.info else session.settings.model
             await asyncio.to_thread(export_chat, conversation, path, model=model)
     except FileExistsError:
-        app.chat.note(f"{path} exists already; name another file.", "warning")
+        note(f"{path} exists already; name another file.", "warning")
     except (ExportError, OSError) as error:
-        app.chat.note(str(error), "error")
+        note(str(error), "error")
     else:
-        app.chat.note(f"Written to {path}.")
+        note(f"Written to {path}.", "information")
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,26 +15,9 @@ from chat_app.chat.commands import SLASH
 from chat_app.config.key_names import long_keys
 from chat_app.tui.screens.dialog import Dialog
 
-if TYPE_CHECKING:
-    from chat_app.tui.app import LlamaChatApp
-
+KeyGroups = Sequence[tuple[str, Iterable[BindingType]]]  # headlines and the bindings below them
 Part = str | tuple[str, str]
 COLUMN = 28  # where the second column begins
-
-
-def key_groups() -> list[tuple[str, list[Binding]]]:
-    """Headline and bindings, in the order of the help screen."""
-    from chat_app.tui.app import LlamaChatApp
-    from chat_app.tui.screens.chat import ChatScreen
-    from chat_app.tui.widgets.message_view import MessageView
-    from chat_app.tui.widgets.prompt import PromptArea
-
-    return [
-        ("Anywhere", _bindings(LlamaChatApp.BINDINGS)),
-        ("In the prompt", _bindings(PromptArea.BINDINGS)),
-        ("In a chat", _bindings(ChatScreen.BINDINGS)),
-        ("On a selected message (Alt+Up)", _bindings(MessageView.BINDINGS)),
-    ]
 
 
 def _bindings(found: Iterable[BindingType]) -> list[Binding]:
@@ -54,18 +36,20 @@ def entry(name: str, text: str, width: int) -> list[Part]:
 class HelpText(Static):
     """All of it, wrapped to the width there is."""
 
-    app: LlamaChatApp
+    def __init__(self, groups: KeyGroups, keymap: Mapping[str, str]) -> None:
+        super().__init__()
+        self._groups = [(headline, _bindings(found)) for headline, found in groups]
+        self._keymap = keymap
 
     def on_resize(self) -> None:
         self.update(self._body(self.size.width))
 
     def _body(self, width: int) -> Content:
-        keymap = self.app.settings.keymap
         parts: list[Part] = []
-        for headline, bindings in key_groups():
+        for headline, bindings in self._groups:
             parts.append((f"{headline}\n", "bold $text-primary"))
             for binding in bindings:
-                keys = long_keys(keymap.get(binding.id or "") or binding.key)
+                keys = long_keys(self._keymap.get(binding.id or "") or binding.key)
                 parts += entry(keys, binding.tooltip or binding.description, width)
             parts.append("\n")
         parts.append(("Commands\n", "bold $text-primary"))
@@ -75,7 +59,7 @@ class HelpText(Static):
             ('\nA block in """ sends several lines', "$foreground 60%"),
             (" · the mouse selects text, Ctrl+C copies it", "$foreground 60%"),
             ("\nKeys can be changed in config.toml: [keymap] with the ids ", "$foreground 60%"),
-            (", ".join(one.id or "" for _, found in key_groups() for one in found), "$foreground 60%"),
+            (", ".join(one.id or "" for _, found in self._groups for one in found), "$foreground 60%"),
         ]
         return Content.assemble(*parts)
 
@@ -83,9 +67,13 @@ class HelpText(Static):
 class HelpScreen(Dialog[None]):
     """Keys as they are now, remapped ones included."""
 
+    def __init__(self, groups: KeyGroups, keymap: Mapping[str, str]) -> None:
+        super().__init__()
+        self._text = HelpText(groups, keymap)
+
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog -wide -high"):
             yield Static(Content("Keys and commands"), classes="dialog-title")
             with VerticalScroll(classes="dialog-body", can_focus=True):
-                yield HelpText()
+                yield self._text
             yield Static(Content("Esc closes"), classes="dialog-hint")

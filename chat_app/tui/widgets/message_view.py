@@ -18,8 +18,7 @@ from chat_app.text import formatting
 from chat_app.text.sanitize import clean, clean_line
 
 if TYPE_CHECKING:
-    from textual.widgets import Markdown
-    from textual.widgets.markdown import MarkdownStream
+    from chat_app.tui.markdown.widget import ReplyMarkdown
 
 CUT = "── the model no longer sees what is above ──"
 _STATUS = {
@@ -54,6 +53,13 @@ class MessageView(Vertical, can_focus=True):
             self.message_id = message_id
             super().__init__()
 
+    class LinkShown(TextualMessage):
+        """A link was clicked; `address` is inert text."""
+
+        def __init__(self, address: str) -> None:
+            self.address = address
+            super().__init__()
+
     class Selected(TextualMessage):
         def __init__(self, message_id: str) -> None:
             self.message_id = message_id
@@ -71,16 +77,15 @@ class MessageView(Vertical, can_focus=True):
         # Kept, not looked up: a message that comes as the app ends is mounted without its parts.
         self._head_line = Static(self._head(), classes="message-head")
         self._foot_line = Static(self._foot(), classes="message-foot")
-        self._markdown: Markdown | None = None
-        self._stream: MarkdownStream | None = None
+        self._markdown: ReplyMarkdown | None = None
 
     def compose(self) -> ComposeResult:
         yield self._head_line
         if self.message.role == "assistant":
             # Imported at the first reply: the first paint must not wait for a Markdown parser.
-            from chat_app.tui.widgets.markdown import ReplyMarkdown
+            from chat_app.tui.markdown.widget import ReplyMarkdown
 
-            self._markdown = ReplyMarkdown(clean(self.message.content))
+            self._markdown = ReplyMarkdown(clean(self.message.content), self._on_link)
             yield self._markdown
         else:
             yield Static(Content(clean(self.message.content)), classes="message-text")
@@ -90,10 +95,8 @@ class MessageView(Vertical, can_focus=True):
         self.set_class(self.growing, "-growing")
         self._show_foot()
 
-    async def on_unmount(self) -> None:
-        if self._stream is not None:  # left while it grew: its task would wait for text for ever
-            stream, self._stream = self._stream, None
-            await stream.stop()
+    def _on_link(self, address: str) -> None:
+        self.post_message(self.LinkShown(address))
 
     def on_focus(self, event: Focus) -> None:
         self.post_message(self.Selected(self.message.id))
@@ -110,25 +113,18 @@ class MessageView(Vertical, can_focus=True):
         self._show_head()
         self._show_foot()
 
-    async def add_text(self, text: str) -> None:
+    def add_text(self, text: str) -> None:
         """Append to the reply; fast enough to be called for every batch of tokens."""
-        text = clean(text)
-        if self._markdown is None or not text:  # a stream that was never written to cannot be stopped
-            return
-        if self._stream is None:
-            self._stream = type(self._markdown).get_stream(self._markdown)
-        await self._stream.write(text)
+        if self._markdown is not None:
+            self._markdown.write(clean(text))
 
-    async def settle(self, message: Message, *, saved: bool = True) -> None:
-        """The message has its last state: everything written is on the screen when this returns."""
+    def settle(self, message: Message, *, saved: bool = True) -> None:
+        """The message has its last state."""
         grew = self.growing
         self.message, self.growing, self.saved = message, False, saved
-        if self._stream is not None:
-            stream, self._stream = self._stream, None
-            await stream.stop()
         text = clean(message.content)
         if self._markdown is not None and self._markdown.source != text:
-            await self._markdown.update(text)
+            self._markdown.set_text(text)
         if grew:
             self.remove_class("-growing")
         self._show_head()

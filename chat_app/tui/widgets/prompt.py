@@ -44,11 +44,18 @@ class PromptArea(TextArea):
         """Ctrl+D was pressed on an empty prompt."""
 
     def __init__(
-        self, send: Callable[[str], object], *, id: str, keymap: Mapping[str, str] | None = None
+        self,
+        send: Callable[[str], object],
+        *,
+        id: str,
+        offers: Offers | None = None,
+        keymap: Mapping[str, str] | None = None,
     ) -> None:
-        """`send` takes a text in the step in which it leaves the box, so that nothing can come between.
-        `keymap`: binding ids and their keys, where the user changed them."""
+        """send: takes a text in the step in which it leaves the box, so that nothing can come between.
+        offers: where commands are offered. keymap: binding ids and their keys, where the user has changed
+        them."""
         self._send = send
+        self._shown_offers = offers
         own = {"prompt.send": self.action_send, "prompt.newline": self.action_newline}
         self._own_keys = {
             key.strip(): own[binding.id]
@@ -92,9 +99,8 @@ class PromptArea(TextArea):
     @property
     def _offers(self) -> Offers | None:
         """The commands that are offered now, where one may be chosen."""
-        for offers in self.screen.query(Offers):
-            return offers if offers.display else None
-        return None
+        offers = self._shown_offers
+        return offers if offers is not None and offers.display else None
 
     def action_cursor_up(self, select: bool = False) -> None:
         self._up_or_down(-1, select)

@@ -17,6 +17,8 @@ from chat_app.text.code_blocks import code_blocks
 class Notes:
     """A host: every verb is written down with what it was given."""
 
+    fixed: tuple[str, ...] = ()
+
     def __init__(self, *contents: str) -> None:
         self.conversation = Conversation("chat")
         for number, content in enumerate(contents):
@@ -125,6 +127,14 @@ def test_set_without_a_value_shows_it_and_what_it_may_be(line: str) -> None:
     assert host.done == [
         ("note", "temperature is 0.7. It may be 0 to 100: 0 is greedy; higher is more varied.")
     ]
+
+
+def test_what_is_fixed_here_is_said() -> None:
+    host = Notes()
+    host.fixed = ("num_ctx",)
+    assert refusal(host, "/set num_ctx 512") == (
+        "num_ctx is fixed while the model is loaded. Start again with --ctx-size 512."
+    )
 
 
 def test_branch_counts_back() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.chats import chat_ids
+from tests.support.chats import chat_ids, store_of
 
 KEYS = ["model", "prompt_ids", "ids", "text", "finish_reason", "timings", "backend", "seed"]
 TIMINGS = {
@@ -177,3 +177,21 @@ def test_an_empty_raw_prompt_begins_with_the_begin_token(main: Callable[..., Any
     result = json.loads(main("--raw", "-p", "", "--output", "json", *quick).out)
     assert result["prompt_ids"] == [1]
     assert result["text"]
+
+
+def test_one_shot_runs_are_kept_apart_from_the_chats(
+    main: Callable[..., Any], quick: list[str], llama_chat_home: Path
+) -> None:
+    store = store_of(llama_chat_home)
+    talk = store.create(model="toy")
+    talk.append(talk.conversation.add("user", "a chat"))
+    talk.close()
+    assert main("-p", "one", *quick).code == 0
+    assert [chat.id for chat in store.list()] == [talk.id]
+    assert store.latest() == store.list()[0], "what -c goes on with in the app"
+    assert main("-c", "-p", "two", *quick).code == 0
+    (run,) = store.list("oneshot")
+    asked = [message.content for message in store.read(run.id) if message.role == "user"]
+    assert asked == ["one", "two"]
+    assert main("--resume", talk.id, "-p", "three", *quick).code == 0
+    assert store.list()[0].message_count == 3

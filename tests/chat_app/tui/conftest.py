@@ -71,7 +71,7 @@ def drawn(until: Callable[..., Any]) -> Callable[..., Any]:
         async def mark() -> None:
             done.set()
 
-        pilot.app.chat.later(mark)  # drawing is done in order
+        pilot.app.chat.work.later(mark)  # drawing is done in order
         await until(pilot, done.is_set)
 
     return wait

@@ -93,7 +93,11 @@ async def test_ctrl_c_stops_then_quits_on_the_second_press(
         await user.press("ctrl+c")
         await user.ready()
         assert user.chat.session.path()[-1].status == "stopped"
-        await user.press("ctrl+c")
+        await user.press(*"typed", "ctrl+c")
+        assert user.chat.prompt.text == ""
+        await user.press("up")
+        assert user.chat.prompt.text == "typed"  # it can be had again
+        await user.press("ctrl+c", "ctrl+c")
         assert app.is_running
         assert any("again" in note for note in user.notices())
         await pilot.press("ctrl+c")

@@ -20,7 +20,7 @@ async def test_failing_work_is_told_and_the_app_goes_on(make_app: MakeApp, drive
     async with make_app().run_test() as pilot:
         user = drive(pilot)
         await user.ready()
-        user.chat.spawn(fail())
+        user.chat.work.spawn(fail())
         await user.until(lambda: any("planted" in text for text in user.notices()))
         await user.say("still here")
         assert user.words()[0] == "still here"
@@ -74,7 +74,7 @@ async def test_another_chat_ends_editing(make_app: MakeApp, drive: Any) -> None:
         await user.say("one")
         user.chat.begin_edit(user.chat.session.path()[0].id)
         await user.press("ctrl+n")
-        await user.until(lambda: not user.words() and user.chat.editing is None)
+        await user.until(lambda: not user.words() and user.chat.composer.editing is None)
         await user.press("enter")
         await user.until(lambda: len(user.words()) == 2)
         assert user.words()[0] == "one"
@@ -116,7 +116,7 @@ async def test_editing_waits_for_the_reply_and_keeps_its_text(
             patch.setattr(type(user.chat.session), "generating", property(lambda self: True))
             await user.press("enter")
         assert user.chat.prompt.text == "one, better"
-        assert user.chat.editing == question
+        assert user.chat.composer.editing == question
 
 
 async def test_drawing_that_fails_does_not_end_the_app(make_app: MakeApp, drive: Any) -> None:
@@ -127,7 +127,7 @@ async def test_drawing_that_fails_does_not_end_the_app(make_app: MakeApp, drive:
         async def broken() -> None:
             raise RuntimeError("no brush")
 
-        user.chat.later(broken)
+        user.chat.work.later(broken)
         await user.until(lambda: any("no brush" in text for text in user.notices()))
         await user.say("drawn all the same")
         assert "drawn all the same" in user.screen_text()

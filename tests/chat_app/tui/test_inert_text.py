@@ -71,7 +71,7 @@ async def opened(app: Any, pilot: Any, until: Any, screen: str) -> list[Any]:
         case "history":
             app.show_history()
         case "model":
-            app.choose_model()
+            app.models.choose()
         case "settings":
             app.action_settings()
         case "export":

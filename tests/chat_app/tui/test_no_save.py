@@ -43,7 +43,7 @@ async def test_nothing_that_is_typed_is_written(
         await user.press("enter")
         await user.until(lambda: user.words()[-1] == "some ")
         user.chat.prompt.insert(f"typed {SECRET}")
-        await user.chat._keep_changed_draft()
+        await user.chat.composer._keep_draft()
         user.app.leave()
     assert bool(files_with(llama_chat_home, SECRET)) == save
     assert files_with(tmp_path / "tmp", SECRET) == []

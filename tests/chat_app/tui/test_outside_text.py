@@ -62,7 +62,7 @@ async def test_names_of_models_and_files(make_app: MakeApp, ready: Any, until: A
         app.chat.show_state()
         await until(pilot, lambda: screen_text(app).count(f"m{text}") >= 2)
         assert f"b{text}" in screen_text(app)
-        app.choose_model(f"/tmp/{text}.gguf: magic: bad")
+        app.models.choose(f"/tmp/{text}.gguf: magic: bad")
         await until(pilot, lambda: f"/tmp/{text}.gguf: magic: bad" in screen_text(app))
         await pilot.press("escape")
         await until(pilot, lambda: f"/tmp/{text}.gguf: magic: bad" not in screen_text(app))
@@ -104,11 +104,11 @@ async def test_links_are_named_and_never_opened(
         lines = screen_text(app).splitlines()
         y = next(n for n, line in enumerate(lines) if "press here" in line)
         await pilot.click(offset=(lines[y].index("press here") + 2, y))
-        await until(pilot, lambda: app._notifications)
+        await until(pilot, lambda: app.chat.status.said)
         assert opened == []
-        (notice,) = app._notifications
-        assert "evil.example" in notice.message
-        assert "\x1b" not in notice.message
+        (notice,) = app.chat.status.said
+        assert "evil.example" in notice
+        assert "\x1b" not in notice
 
 
 @pytest.mark.slow
@@ -130,7 +130,7 @@ async def test_ten_thousand_strings(make_app: MakeApp, engine: FakeEngine, ready
             await view.remove()
             app.chat.session.conversation.select(None)
             app.chat.note(lines[0])
-            app.clear_notifications()
+            assert str(app.chat.status.render()) == f"· {lines[0]}"
         assert app.is_running, f"seed {SEED}"
 
 

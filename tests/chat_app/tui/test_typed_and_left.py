@@ -14,7 +14,8 @@ from tests.support.fake_engine import FakeEngine
 from tests.support.luck import SEED
 
 MakeApp = Callable[..., Any]
-DISTURBING = ("ctrl+n", "escape", "ctrl+l", "ctrl+o", "ctrl+c")  # a dialog would take the next keys
+# A dialog would take the next keys, and Ctrl+C clears the box because that is what it is for.
+DISTURBING = ("ctrl+n", "escape", "ctrl+l", "ctrl+o")
 
 
 def type_at_once(app: Any, *keys: str) -> None:
@@ -63,11 +64,7 @@ async def test_random_keys_between_enter_and_the_end_of_the_reply(
             type_at_once(app, *sent[-1], "enter")
             while rng.random() < 0.5:
                 await asyncio.sleep(rng.choice([0, 0, 0.003, 0.03, 0.2]))
-                key = rng.choice(DISTURBING)
-                type_at_once(app, key)
-                if key == "ctrl+c":
-                    await asyncio.sleep(0.01)
-                    app.chat._quit_until = 0.0  # two of them would quit
+                type_at_once(app, rng.choice(DISTURBING))
             await asyncio.sleep(rng.choice([0, 0.01, 0.1]))
         type_at_once(app, "ctrl+q")
         async with asyncio.timeout(60):

@@ -1,0 +1,315 @@
+"""Blocks as lines of a width. Each keeps what it drew, so that a block that grows is drawn on, not anew."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+from textual.content import Content
+
+from chat_app.tui.markdown.code import LONGEST_STRETCH, highlight, language_of, stretch_end
+from chat_app.tui.markdown.document import Block
+from chat_app.tui.markdown.inline import piece_end, read_inline
+from chat_app.tui.markdown.table import Table
+
+MIN_WIDTH = 8
+FOLDED = "↪ "  # before the rest of a line of code that is wider than the screen
+CODE_PADDING = 1
+
+
+class Line(NamedTuple):
+    """One line on the screen: what stands before it, and its own words, which are the characters from `start`
+    of the block's logical line `logical`. `fill`: the style that reaches to the right edge."""
+
+    before: str
+    body: Content
+    logical: int
+    start: int
+    fill: str = ""
+
+
+class Drawn(Protocol):
+    """A block as it was drawn for one width."""
+
+    def grow(self, block: Block) -> None:
+        """Draw the block, which is the one drawn before with more in it."""
+
+    @property
+    def height(self) -> int: ...
+    def line(self, number: int) -> Line: ...
+    @property
+    def words(self) -> list[str]:
+        """Its logical lines, as they are copied."""
+
+
+class Prose:
+    """A paragraph or a heading: its text in pieces (see `inline`), wrapped on from its last line."""
+
+    def __init__(self, block: Block, width: int, style: str = "") -> None:
+        self._first, self._rest = block.first, block.rest
+        self._width = max(MIN_WIDTH, width - len(block.rest))
+        self._style = style
+        self._read = 0  # characters of the text in pieces that are finished
+        self._lines: list[Line] = []  # finished ones
+        self._tail = Content("")  # of the finished pieces, what the next words may still stand beside
+        self._tail_start = self._logical = 0
+        self._logical_lines: list[str] = [""]
+        self._open: list[Line] = []
+        self._open_words: list[str] = []
+        self.grow(block)
+
+    def grow(self, block: Block) -> None:
+        text = block.text
+        while (end := piece_end(text, self._read)) is not None:
+            self._lines += self._flow(read_inline(text[self._read : end]))
+            self._read = end
+        kept = self._tail, self._tail_start, self._logical, len(self._logical_lines), self._logical_lines[-1]
+        self._open = self._flow(read_inline(text[self._read :]), last=True)
+        self._open_words = self._logical_lines[kept[3] - 1 :]
+        self._tail, self._tail_start, self._logical, count, words = kept
+        del self._logical_lines[count:]
+        self._logical_lines[-1] = words
+
+    def _flow(self, content: Content, *, last: bool = False) -> list[Line]:
+        """Wrap `content` behind the tail. What may be added to becomes the tail, or with `last` a line."""
+        lines: list[Line] = []
+        pieces = content.split("\n", allow_blank=True) or [content]
+        for place, piece in enumerate(pieces):
+            if place:
+                self._logical += 1
+                self._logical_lines.append("")
+                self._tail, self._tail_start = Content(""), 0
+            self._logical_lines[-1] += piece.plain
+            whole = self._tail + (piece.stylize(self._style) if self._style else piece)
+            ends = last or place < len(pieces) - 1
+            begin = 0
+            wrapped = whole.wrap(self._width) or [whole]
+            for number, one in enumerate(wrapped):
+                begin = whole.plain.find(one.plain, begin)
+                if number < len(wrapped) - 1 or ends:
+                    lines.append(self._line(one, self._tail_start + begin, len(lines)))
+                    begin += len(one.plain)
+            if not ends:
+                self._tail, self._tail_start = whole[begin:], self._tail_start + begin
+        return lines
+
+    def _line(self, body: Content, start: int, ahead: int) -> Line:
+        is_first = not self._lines and not ahead
+        return Line(self._first if is_first else self._rest, body, self._logical, start)
+
+    @property
+    def height(self) -> int:
+        return len(self._lines) + len(self._open)
+
+    def line(self, number: int) -> Line:
+        finished = len(self._lines)
+        return self._lines[number] if number < finished else self._open[number - finished]
+
+    @property
+    def words(self) -> list[str]:
+        return [*self._logical_lines[:-1], *self._open_words]
+
+
+class Code:
+    """A fenced or indented block: a line that names it, and its lines, folded where they are too wide."""
+
+    FILL = ".code-block"
+
+    def __init__(self, block: Block, width: int, number: int, *, ansi: bool) -> None:
+        self._first, self._rest = block.first, block.rest
+        self._width = max(MIN_WIDTH, width - len(block.rest) - 2 * CODE_PADDING)
+        self._language = language_of(block.info)
+        self._ansi = ansi
+        self._source: list[str] = block.lines
+        title = f"{self._language} · {number}" if self._language else str(number)
+        self._lines = [Line(self._first, Content(f" {title}").stylize(".code-title"), 0, 0, self.FILL)]
+        self._read = 0  # lines of the source in stretches that are finished
+        self._open: list[Line] = []
+        self.grow(block)
+
+    def grow(self, block: Block) -> None:
+        self._source = block.lines
+        while True:
+            window = self._source[self._read : self._read + LONGEST_STRETCH + 2]
+            shown, fresh = highlight(window, self._language, ansi=self._ansi)
+            # The last line may still grow, so it decides nothing.
+            end = stretch_end(window[:-1], fresh)
+            if end is None:
+                self._open = self._folded(shown)
+                return
+            self._lines += self._folded(shown[:end])
+            self._read += end
+
+    def _folded(self, shown: Sequence[Content]) -> list[Line]:
+        lines: list[Line] = []
+        for number, content in enumerate(shown, self._read + 1):
+            start = 0
+            content = content.expand_tabs(4)
+            fits = content.cell_length <= self._width
+            for part in [content] if fits else content.fold(self._width - len(FOLDED)):
+                sign = FOLDED if start else ""
+                before = self._rest + " " * CODE_PADDING + sign
+                lines.append(Line(before, part, number, start, self.FILL))
+                start += len(part.plain)
+        return lines
+
+    @property
+    def height(self) -> int:
+        return len(self._lines) + len(self._open)
+
+    def line(self, number: int) -> Line:
+        finished = len(self._lines)
+        return self._lines[number] if number < finished else self._open[number - finished]
+
+    @property
+    def words(self) -> list[str]:
+        return ["", *(line.expandtabs(4) for line in self._source)]
+
+
+class Rows:
+    """A table."""
+
+    def __init__(self, block: Block, width: int) -> None:
+        self._first, self._rest = block.first, block.rest
+        self._table = Table(block.aligns, max(MIN_WIDTH, width - len(block.rest)))
+        self.grow(block)
+
+    def grow(self, block: Block) -> None:
+        self._table.set_rows(block.lines)
+
+    @property
+    def height(self) -> int:
+        return self._table.height
+
+    def line(self, number: int) -> Line:
+        return Line(self._rest if number else self._first, self._table.line(number), number, 0)
+
+    @property
+    def words(self) -> list[str]:
+        return [self._table.line(number).plain for number in range(self.height)]
+
+
+class Rule:
+    def __init__(self, block: Block, width: int) -> None:
+        self._body = Content("─" * max(1, width - len(block.rest))).stylize(".rule")
+        self._first = block.first
+
+    def grow(self, block: Block) -> None:
+        """There is nothing to add to it."""
+
+    height = 1
+    words: list[str] = []  # noqa: RUF012 - nothing to copy
+
+    def line(self, number: int) -> Line:
+        return Line(self._first, self._body, 0, 0)
+
+
+class Layout:
+    """All blocks for one width: which block a line of the screen is in, and where in what is copied."""
+
+    def __init__(self, width: int, *, ansi: bool) -> None:
+        self.width = width
+        self._ansi = ansi
+        self._blocks: list[Block] = []
+        self._drawn: list[Drawn] = []
+        self._tops: list[int] = []  # first line of each block, its gap included
+        self._logical: list[int] = []  # first logical line of each block
+        self._n_code: list[int] = []  # blocks of code before each block
+        self.height = 0
+
+    def update(self, blocks: Sequence[Block], changed: int) -> int:
+        """Draw the blocks from the index `changed` on; returns the first line that may look different."""
+        first = self._tops[changed] if changed < len(self._tops) else self.height
+        for index, block in enumerate(blocks[changed:], changed):
+            if index < len(self._drawn) and _is_growth(self._blocks[index], block):
+                self._drawn[index].grow(block)
+                self._blocks[index] = _frozen(block)
+                continue
+            n_code = self._n_code[index - 1] + _is_code(self._blocks[index - 1]) if index else 0
+            del self._drawn[index:], self._blocks[index:], self._n_code[index:]
+            self._drawn.append(self._draw(block, n_code + 1))
+            self._blocks.append(_frozen(block))
+            self._n_code.append(n_code)
+        del self._drawn[len(blocks) :], self._blocks[len(blocks) :], self._n_code[len(blocks) :]
+        self._place(changed)
+        return first
+
+    def _draw(self, block: Block, number: int) -> Drawn:
+        if block.kind == "code":
+            return Code(block, self.width, number, ansi=self._ansi)
+        if block.kind == "table":
+            return Rows(block, self.width)
+        if block.kind == "rule":
+            return Rule(block, self.width)
+        return Prose(block, self.width, f".h{min(block.level, 4)}" if block.kind == "heading" else "")
+
+    def _place(self, changed: int) -> None:
+        """The tops of the blocks from `changed` on."""
+        del self._tops[changed:], self._logical[changed:]
+        for index in range(changed, len(self._drawn)):
+            top = logical = 0
+            if index:
+                above = self._drawn[index - 1]
+                top = self._tops[-1] + (self._blocks[index - 1].gap is not None) + above.height
+                logical = self._logical[-1] + self._n_logical(index - 1)
+            self._tops.append(top)
+            self._logical.append(logical)
+        if self._drawn:
+            self.height = self._tops[-1] + (self._blocks[-1].gap is not None) + self._drawn[-1].height
+        else:
+            self.height = 0
+
+    def _n_logical(self, index: int) -> int:
+        """Logical lines of a block, the blank one above it included."""
+        drawn = self._drawn[index]
+        own = drawn.line(drawn.height - 1).logical + 1 if drawn.height else 0
+        return own + (self._blocks[index].gap is not None)
+
+    def line(self, number: int) -> Line:
+        """Line `number` of the whole."""
+        index = bisect_right(self._tops, number) - 1
+        inside = number - self._tops[index]
+        gap = self._blocks[index].gap
+        if gap is not None:
+            if inside == 0:
+                return Line(gap, Content(""), self._logical[index], 0)
+            inside -= 1
+        line = self._drawn[index].line(inside)
+        return line._replace(logical=line.logical + self._logical[index] + (gap is not None))
+
+    @property
+    def words(self) -> list[str]:
+        """All logical lines, as they are copied."""
+        found: list[str] = []
+        for block, drawn in zip(self._blocks, self._drawn, strict=True):
+            if block.gap is not None:
+                found.append("")
+            words = drawn.words
+            rows = drawn.line(drawn.height - 1).logical + 1 if drawn.height else 0
+            found += [*words, *([""] * (rows - len(words)))][:rows]
+        return found
+
+
+def _is_code(block: Block) -> int:
+    return int(block.kind == "code")
+
+
+def _shape(block: Block) -> tuple[object, ...]:
+    return block.kind, block.first, block.rest, block.gap, block.level, block.info, block.aligns
+
+
+def _is_growth(old: Block, new: Block) -> bool:
+    """Whether `new` is `old` with more behind it."""
+    if _shape(old) != _shape(new) or len(new.lines) < len(old.lines):
+        return False
+    if not old.lines:
+        return True
+    last = len(old.lines) - 1
+    return new.lines[last].startswith(old.lines[last]) and new.lines[:last] == old.lines[:last]
+
+
+def _frozen(block: Block) -> Block:
+    """As it was drawn: the document goes on with its own."""
+    return replace(block, lines=list(block.lines))

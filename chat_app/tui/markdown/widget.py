@@ -1,0 +1,181 @@
+"""One widget for a whole reply. It draws the lines in sight and knows the others only by their number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual.content import Content
+from textual.events import Click
+from textual.geometry import Region, Size
+from textual.selection import Selection
+from textual.strip import Strip
+from textual.style import Style
+from textual.visual import Visual
+from textual.widget import Widget
+
+from chat_app.text.sanitize import clean
+from chat_app.tui.markdown.document import Document
+from chat_app.tui.markdown.inline import LINK
+from chat_app.tui.markdown.layout import Layout
+
+
+class ReplyMarkdown(Widget, can_focus=False):
+    """A model's words as Markdown. A click on a link says where it leads and goes nowhere."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        *("em", "strong", "s", "code", "link", "h1", "h2", "h3", "h4"),
+        *("beside", "rule", "table-head", "code-block", "code-title"),
+    }
+    DEFAULT_CSS = """
+    ReplyMarkdown {
+        height: auto;
+        & > .em { text-style: italic; }
+        & > .strong { text-style: bold; }
+        & > .s { text-style: strike; }
+        & > .code { color: $text-warning; background: $warning 10%; }
+        & > .link { color: $text-secondary; text-style: underline; }
+        & > .h1 { color: $text-primary; text-style: bold underline; }
+        & > .h2 { color: $text-primary; text-style: bold; }
+        & > .h3 { color: $text-secondary; text-style: bold; }
+        & > .h4 { text-style: bold; }
+        & > .beside { color: $text-primary; }
+        & > .rule { color: $foreground 40%; }
+        & > .table-head { text-style: bold; }
+        & > .code-block { background: $foreground 5%; }
+        & > .code-title { color: $foreground 70%; }
+    }
+    """
+
+    def __init__(self, text: str = "", on_link: Callable[[str], object] | None = None) -> None:
+        """`on_link` hears of a link that is clicked: its address, as inert text."""
+        super().__init__()
+        self._on_link = on_link
+        self.auto_links = False
+        self._document = Document()
+        self._document.write(text)
+        self._layout: Layout | None = None
+        self._strips: dict[int, Strip] = {}
+
+    @property
+    def source(self) -> str:
+        """All of the text so far."""
+        return self._document.source
+
+    def write(self, text: str) -> None:
+        """Add to the end; what that costs does not depend on what stands there."""
+        changed = self._document.write(text)
+        layout = self._layout
+        if layout is None:
+            self.refresh(layout=True)
+            return
+        height = layout.height
+        first = layout.update(self._document.blocks, changed)
+        for number in [one for one in self._strips if one >= first]:
+            del self._strips[number]
+        if layout.height != height:
+            self.refresh(layout=True)
+            self.call_after_refresh(self._check_height)
+        else:
+            self.refresh(Region(0, first, self.size.width, height - first))
+
+    def _check_height(self) -> None:
+        """Textual may lay out between two calls of `refresh`, and then takes the second for the first."""
+        if self._layout is not None and self._layout.height != self.content_size.height:
+            self.refresh(layout=True)
+
+    def set_text(self, text: str) -> None:
+        """Other words in the place of all there are."""
+        self._document = Document()
+        self._document.write(text)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._layout = None
+        self._strips.clear()
+        self.refresh(layout=True)
+        self.call_after_refresh(self._check_height)
+
+    def _layout_for(self, width: int) -> Layout:
+        if self._layout is None or self._layout.width != width:
+            self._layout = Layout(width, ansi=self.app.native_ansi_color)
+            self._layout.update(self._document.blocks, 0)
+            self._strips.clear()
+        return self._layout
+
+    def get_content_width(self, container: Size, viewport: Size) -> int:
+        return container.width
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return self._layout_for(width).height if width > 0 else 0
+
+    # Drawing.
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._forget()
+
+    def selection_updated(self, selection: Selection | None) -> None:
+        self._strips.clear()
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        width = self.content_size.width
+        if width <= 0:
+            return Strip.blank(0)
+        layout = self._layout_for(width)
+        if not 0 <= y < layout.height:
+            return Strip.blank(width, self.visual_style.rich_style)
+        if (strip := self._strips.get(y)) is None:
+            strip = self._strips[y] = self._draw(layout, y, width)
+        return strip
+
+    def _draw(self, layout: Layout, y: int, width: int) -> Strip:
+        line = layout.line(y)
+        body = line.body
+        selection = self.text_selection
+        if selection is not None and (span := selection.get_span(line.logical)) is not None:
+            first, last = span
+            end = len(body) if last == -1 else min(len(body), last - line.start)
+            begin = max(0, first - line.start)
+            if begin < end:
+                body = body.stylize(self._selection_style, begin, end)
+        style = self.visual_style
+        before = self._strip(Content(line.before).stylize(".beside"), style, 0)
+        room = max(0, width - before.cell_length)
+        if line.fill:
+            body = body.pad_right(max(0, room - body.cell_length)).stylize_before(line.fill)
+            before = self._strip(self._marked(line.before, line.fill), style, 0)
+        own = self._strip(body, style, room)
+        strip = Strip.join([before, own.apply_offsets(line.start, line.logical)])
+        return strip.adjust_cell_length(width, style.rich_style)
+
+    def _marked(self, before: str, fill: str) -> Content:
+        """What stands before a filled line: signs of quotes and items, then blanks that are filled too."""
+        blanks = len(before) - len(before.rstrip(" ↪"))
+        cut = len(before) - min(blanks, 1 if "↪" not in before else 3)
+        return Content.assemble((before[:cut], ".beside"), Content(before[cut:]).stylize(fill))
+
+    def _strip(self, content: Content, style: Style, width: int) -> Strip:
+        strips = Visual.to_strips(
+            self, content, max(1, width or content.cell_length), 1, style, apply_selection=False
+        )
+        return strips[0] if strips and content else Strip([])
+
+    @property
+    def _selection_style(self) -> Style:
+        return Style.from_styles(self.screen.get_component_styles("screen--selection"))
+
+    # What is copied, and links.
+
+    def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+        if self._layout is None:
+            return None
+        # A blank: `extract` would drop empty lines at the end and then miss the line it looks for.
+        return selection.extract("\n".join(self._layout.words) + "\n "), "\n"
+
+    def on_click(self, event: Click) -> None:
+        address = event.style.meta.get(LINK)
+        if isinstance(address, str) and self._on_link is not None:
+            event.stop()
+            self._on_link(clean(address))

@@ -1,0 +1,124 @@
+"""Finding, fetching, choosing and loading models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.app import App
+
+from chat_app.text.errors import describe_error
+from chat_app.text.sanitize import clean_line
+from chat_app.tui.work import Work
+
+if TYPE_CHECKING:
+    from chat_app.chat.controller import ChatController
+    from chat_app.config.settings import Settings
+
+CheckModel = Callable[[Path, "Settings"], object]
+
+
+def check_file(path: Path, settings: Settings) -> None:
+    """Read what a model's file says of itself; raises what loading it would raise for that."""
+    from llama_core.loaders import open_checkpoint
+
+    open_checkpoint(path, settings.tokenizer)
+
+
+class ModelChoice:
+    """Nothing here waits on the screen's thread for the disk or the network. `changed` is called when what
+    `state` says may be another."""
+
+    def __init__(
+        self,
+        app: App[int],
+        session: ChatController,
+        work: Work,
+        changed: Callable[[], None],
+        check: CheckModel = check_file,
+    ) -> None:
+        self._app = app
+        self._session = session
+        self._work = work
+        self._changed = changed
+        self._check = check
+        self._note = ""  # why there is no model
+
+    def state(self, state: str) -> str:
+        """What an empty chat says while no model is loaded."""
+        if self._session.loading is not None:
+            return f"{state} (first start only) …" if "kernels" in state else f"{state} …"
+        return self._note or "Looking for the model …"
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether it is not yet known that there is none."""
+        return not self._note
+
+    def find(self, name: str) -> None:
+        """Load the model of that name or path; offer to fetch it where it is not here."""
+        self._app.run_worker(self._work.guarded(self._find(name)), group="model", exclusive=True)
+
+    async def _find(self, name: str) -> None:
+        from chat_app.models.catalogue import ModelNotFound, resolve_model
+
+        try:
+            path = await asyncio.to_thread(resolve_model, name)
+        except ModelNotFound as error:
+            self._without(str(error))
+            if error.can_pull:
+                await self._fetch(error.name)
+            else:
+                self.choose(str(error))
+            return
+        except OSError as error:
+            self._without(describe_error(error))
+            return
+        if self._session.info is not None:
+            # The model there is goes when the next one is loaded, so first a look at the file.
+            try:
+                await asyncio.to_thread(self._check, path, self._session.settings)
+            except Exception as error:  # noqa: BLE001 - whatever a file can provoke belongs on the screen
+                self.choose(describe_error(error))
+                return
+        self._load(path, name)
+
+    def _load(self, path: Path, name: str) -> None:
+        self._session.settings = replace(self._session.settings, model=name)
+        self._note = ""
+        self._session.load_model(path)
+
+    async def _fetch(self, name: str) -> None:
+        from chat_app.tui.screens.fetch_model import FetchScreen
+
+        path = await self._app.push_screen_wait(FetchScreen(name))
+        if path is not None:
+            self._load(path, name)
+        elif self._session.info is None:
+            self._without(
+                "There is no model yet, so nothing can answer. /model fetches one or opens a file that you "
+                f"have. Outside the app: llama-chat models pull {clean_line(name)}"
+            )
+
+    def _without(self, text: str) -> None:
+        self._note = text
+        self._changed()
+
+    def failed(self, path: Path, text: str) -> None:
+        """A file that cannot be loaded: say why, let another be chosen."""
+        self._without(f"{clean_line(path.name)} could not be loaded. /model chooses another.")
+        self.choose(text)
+
+    def choose(self, problem: str = "") -> None:
+        """Show what there is. `problem`: why the last one did not do."""
+        from chat_app.tui.screens.choose_model import ChooseModelScreen
+
+        def chosen(name: str | None) -> None:
+            if name:
+                self.find(name)
+
+        if not isinstance(self._app.screen, ChooseModelScreen):
+            self._app.push_screen(ChooseModelScreen(problem), chosen)

@@ -1,0 +1,141 @@
+"""Where one writes: what waits, the commands offered, the prompt box; behind them history and drafts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widgets import TextArea
+
+from chat_app.chat.slash import Offer, is_command
+from chat_app.store.prompts import PromptHistory
+from chat_app.tui.draft_keeper import DraftKeeper
+from chat_app.tui.widgets.prompt import PromptArea
+from chat_app.tui.widgets.status import Offers, QueueLine
+from chat_app.tui.work import Work
+
+DRAFT_PERIOD_S = 1.0
+EDITING = "Editing · Enter makes a branch · Esc leaves"
+
+
+class Composer(Vertical):
+    """submit: takes a prompt, and the message of which it is another wording if there is one, in the step in
+    which it leaves the box. command: takes a slash command. offers: what a typed line may become. draft: the
+    name under which the box is kept, and what waits to be sent beside it. may_edit: whether another wording
+    can be sent now."""
+
+    def __init__(
+        self,
+        *,
+        submit: Callable[[str, str | None], object],
+        command: Callable[[str], object],
+        history: PromptHistory,
+        drafts: DraftKeeper,
+        work: Work,
+        offers: Callable[[str], Sequence[Offer]],
+        draft: Callable[[], tuple[str, Sequence[str]]],
+        may_edit: Callable[[], bool],
+        keymap: Mapping[str, str],
+    ) -> None:
+        super().__init__(id="composer")
+        self.editing: str | None = None  # the message that Enter sends in other words
+        self._queue = QueueLine(id="queue")
+        self._offers = Offers(id="offers")
+        self.prompt = PromptArea(self._send, id="prompt", offers=self._offers, keymap=keymap)
+        self._submit, self._command = submit, command
+        self._history, self._drafts, self._work = history, drafts, work
+        self._offered, self._draft, self._may_edit = offers, draft, may_edit
+
+    def compose(self) -> ComposeResult:
+        yield self._queue
+        yield self._offers
+        yield self.prompt
+
+    def on_mount(self) -> None:
+        self.set_interval(DRAFT_PERIOD_S, self._keep_draft)
+
+    # Sending and recalling.
+
+    def _send(self, text: str) -> None:
+        self._work.spawn(self._remember(text))
+        if is_command(text):
+            self._command(text)
+            return
+        if self.editing is not None and not self._may_edit():
+            self.prompt.set_text(text)
+            return
+        edits, self.editing = self.editing, None
+        self.prompt.border_title = ""
+        self._submit(text, edits)
+
+    async def _remember(self, text: str) -> None:
+        """Into the history, on another thread: the disk must not hold up the screen."""
+        await asyncio.to_thread(self._history.add, text)
+        await self._keep_draft()
+
+    def on_prompt_area_recall(self, event: PromptArea.Recall) -> None:
+        event.stop()
+        found = self._history.older(self.prompt.text) if event.step < 0 else self._history.newer()
+        if found is not None:
+            self.prompt.set_text(found)
+
+    def on_text_area_changed(self, event: TextArea.Changed) -> None:
+        event.stop()
+        self._offers.show(self._offered(event.text_area.text))
+
+    def show_queue(self, prompts: Sequence[str], reason: str) -> None:
+        self._queue.show(prompts, reason)
+
+    # Editing a message.
+
+    def begin_edit(self, message_id: str, text: str) -> None:
+        """Put a message into the box; Enter then makes a branch. What stood there can be recalled with Up."""
+        if self.editing is None:
+            self.put_aside()
+        self.editing = message_id
+        self.prompt.set_text(text)
+        self.prompt.border_title = EDITING
+        self.prompt.focus()
+
+    def put_aside(self) -> None:
+        """Clear the box; Up brings back what stood there."""
+        if self.prompt.text.strip():
+            self._history.prompts.append(self.prompt.text)
+        self.prompt.clear()
+
+    def end_edit(self, *, keep_text: bool = False) -> bool:
+        """Leave editing; False where nothing was edited. With `keep_text` it stays, as an ordinary prompt."""
+        if self.editing is None:
+            return False
+        self.editing = None
+        self.prompt.border_title = ""
+        if not keep_text:
+            self.prompt.clear()
+        return True
+
+    # Drafts.
+
+    def give_back(self, text: str) -> None:
+        """Text that was not sent goes back into the box, before what is typed there."""
+        typed = self.prompt.text
+        self.prompt.set_text(f"{text}\n\n{typed}" if typed.strip() else text)
+
+    def load_draft(self, chat: object) -> None:
+        """A chat has come up: its draft joins what is typed already."""
+        if draft := self._drafts.draft_of(chat, self._draft()[0]):
+            self.give_back(draft)
+
+    def keep_draft(self) -> None:
+        """What is typed and waits comes back when the chat does. Waits for the disk."""
+        self._drafts.keep_now(*self._waiting())
+
+    async def _keep_draft(self) -> None:
+        await self._drafts.keep(*self._waiting())
+
+    def _waiting(self) -> tuple[str, str]:
+        """The draft's name, and what is typed and waits."""
+        name, unsent = self._draft()
+        typed = [] if self.editing is not None else [self.prompt.text]
+        return name, "\n\n".join(text for text in (*unsent, *typed) if text.strip())

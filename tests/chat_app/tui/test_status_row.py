@@ -1,0 +1,53 @@
+"""Short news have a row of their own: no word of the chat is ever under them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+MakeApp = Callable[..., Any]
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (140, 40)])
+async def test_a_note_covers_nothing(make_app: MakeApp, drive: Any, size: tuple[int, int]) -> None:
+    async with make_app().run_test(size=size) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("one two three")
+        user.chat.note("A note that is said. " * 4, "warning")
+        await user.until(lambda: user.chat.status.region.height > 0)
+        shown = user.screen_text()
+        assert "You said: one two three" in shown
+        assert "! A note" in shown
+        regions = [widget.region for widget in (user.chat.messages, user.chat.status, user.chat.composer)]
+        assert regions[0].bottom <= regions[1].y < regions[1].bottom <= regions[2].y
+        assert not user.app._notifications
+        user.chat.status.clear_note()
+        await user.until(lambda: user.chat.status.region.height == 0)
+
+
+async def test_a_note_goes_when_there_was_time_to_read_it(
+    make_app: MakeApp, drive: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chat_app.tui.widgets.status.MIN_NOTE_S", 0.1)
+    monkeypatch.setattr("chat_app.tui.widgets.status.READ_PER_S", 100)
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        user.chat.note("x" * 5)
+        user.chat.note("[b]the next[/b] one")
+        await user.until(lambda: "[b]the next[/b] one" in user.screen_text())
+        await user.until(lambda: not user.chat.status.display)
+
+
+async def test_over_a_dialog_a_note_is_seen_all_the_same(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.press("f1")
+        await user.until(lambda: user.app.screen is not user.chat)
+        user.chat.note("said over a dialog")
+        await user.until(lambda: [one.message for one in user.app._notifications] == ["said over a dialog"])
+        assert not user.chat.status.said
