@@ -297,7 +297,7 @@ def run_app(
     )
     app = LlamaChatApp(settings, store=store, open_engine=open_engine, prompt=prompt, chat_id=chat_id)
     gc.disable()  # until the first paint: collecting costs a quarter of the time to it
-    with GracefulEnd(app, app.save_all):
+    with GracefulEnd(app, app.save_all, app.after_typing):
         app.run()
     app.host.close(timeout=0.5)
     if settings.save and len(app.chat.session.conversation):

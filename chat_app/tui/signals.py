@@ -16,13 +16,17 @@ DEADLINE_S = 1.7
 NAMES = ("SIGTERM", "SIGHUP")
 
 
+# Calls what it is given once the keys pressed before are taken in.
+AfterTyping = Callable[[Callable[[], object]], object]
+
+
 class GracefulEnd:
     """While active, the first signal saves and asks the app to exit. If that takes too long (the event loop
     may be waiting for a terminal that reads nothing), another thread saves, puts the terminal's modes back
     and ends the process."""
 
-    def __init__(self, app: App[Any], save: Callable[[], object]) -> None:
-        self._app, self._save = app, save
+    def __init__(self, app: App[Any], save: Callable[[], object], after_typing: AfterTyping) -> None:
+        self._app, self._save, self._after_typing = app, save, after_typing
         self._old: dict[int, Any] = {}
         self.received: int | None = None
 
@@ -49,7 +53,7 @@ class GracefulEnd:
         app = self._app
         loop = app._loop
         if loop is not None and loop.is_running():
-            loop.call_soon_threadsafe(self._app.after_typing, self._leave)
+            loop.call_soon_threadsafe(self._after_typing, self._leave)
         else:
             self._force()
 
