@@ -191,7 +191,7 @@ def for_each_backend(
     path = locate_model(settings.model)
     for backend in backends(settings):
         kv = settings.kv
-        if backend == "numpy" and settings.backend == "auto" and kv != "f32":
+        if backend == "numpy" and settings.backend == "auto" and kv not in (None, "f32"):
             say(f"The numpy backend keeps its cache in f32; --kv {kv} is for the compiled one alone.")
             kv = "f32"
         options = {

@@ -35,7 +35,8 @@ class TensorSpec:
     the order of the table (a fused qkv_proj, the experts of a layer). stacked: in GGUF they do so along a new
     first axis. optional: the name of a group that a file has whole and in every layer, or not at all.
     rotated_heads: the rows are so many heads that RoPE turns, for files that pair rows 2j and 2j + 1.
-    plus_one: Hugging Face's file holds the weight less 1.
+    plus_one: Hugging Face's file holds the weight less 1. by_columns: it holds matrices the other way round,
+    and specs with the same name take their columns by turns.
     """
 
     name: str
@@ -46,6 +47,7 @@ class TensorSpec:
     optional: str = ""
     rotated_heads: int = 0
     plus_one: bool = False
+    by_columns: bool = False
 
     def foreign(self, kind: FileKind) -> str:
         """The name in files of `kind`."""
@@ -171,6 +173,9 @@ class Keys(Protocol):
     def text(self, key: str, default: str | None = None) -> str: ...
     def items(self, key: str) -> list[Any]:
         """A list of numbers, truths or strings."""
+
+    def is_array(self, key: str) -> bool:
+        """Whether the key is there with a list."""
 
     def error(self, key: str, problem: str) -> Exception:
         """The error that says what is wrong with a key."""

@@ -10,7 +10,6 @@ from llama_core.backends.base import MemoryReport, Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.engine.engine import Engine
 from llama_core.engine.stops import StopScanner
-from llama_core.errors import ModelFormatError
 from llama_core.events import Event, Finished, TextDelta, TokenEvent
 from llama_core.sampling import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
@@ -71,12 +70,6 @@ class TextEngine:
                 bos_token=self._control_text(self.tokenizer.bos_id),
                 eos_token=self._control_text(self.tokenizer.eos_id),
             )
-        if self.tokenizer.vocab_size > model.config.vocab_size:
-            raise ModelFormatError(
-                checkpoint.path,
-                "tokenizer",
-                f"it knows {self.tokenizer.vocab_size} tokens but the model {model.config.vocab_size}",
-            )
 
     @property
     def ctx_size(self) -> int:
@@ -103,8 +96,11 @@ class TextEngine:
         return ids + self.tokenizer.encode(partial) if partial else ids
 
     def encode_raw(self, prompt: str) -> list[int]:
-        """The prompt as it stands: control tokens in it are parsed, BOS is put first where the file asks."""
-        return self._with_bos(self.tokenizer.encode(prompt, special=True))
+        """The prompt as it stands: control tokens in it are parsed, BOS is put first where the file asks. An
+        empty prompt is BOS alone where the model has one."""
+        ids = self._with_bos(self.tokenizer.encode(prompt, special=True))
+        bos = self.tokenizer.bos_id
+        return ids if ids or bos is None else [bos]
 
     def plan(self, prompt: Sequence[int] | Messages, params: SamplingParams) -> ContextPlan:
         """Whether a prompt (ids, or the messages of a chat) and its reply fit, and what to drop if not."""

@@ -66,7 +66,14 @@ class JitLlama:
         self._max_tokens = min(PREFILL_CHUNK, self._config.max_seq_len)
         freqs = checkpoint.tensors.get("rope_freqs")
         self._freq_divisors = None if freqs is None else freqs.to_float32()
-        self._work = Workspace(self._config, threads, self._max_tokens, kv=kv, tuning=tuning)
+        self._work = Workspace(
+            self._config,
+            threads,
+            self._max_tokens,
+            kv=kv,
+            activation_bytes=weights.activation_bytes,
+            tuning=tuning,
+        )
         self._plan = self._work.plan
         self._program = Program(self._config, weights, self._work)
         n = self._max_tokens

@@ -65,6 +65,7 @@ class Metadata:
 
     def is_array(self, key: str) -> bool:
         """Whether the key is there and has a value for each layer."""
+        self.asked.add(self.prefix + key)
         return isinstance(self.values.get(self.prefix + key), np.ndarray | list)
 
     def has(self, key: str) -> bool:
