@@ -49,7 +49,7 @@ class GracefulEnd:
         app = self._app
         loop = app._loop
         if loop is not None and loop.is_running():
-            loop.call_soon_threadsafe(self._leave)
+            loop.call_soon_threadsafe(self._app.after_typing, self._leave)
         else:
             self._force()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,6 +16,7 @@ from textual.screen import Screen
 
 from chat_app.chat.commands import ScreenHost
 from chat_app.chat.controller import ChatController
+from chat_app.chat.recall import EVERYTHING, resumed
 from chat_app.config.paths import Paths, get_paths
 from chat_app.config.settings import Settings
 from chat_app.engines.base import OpenEngine
@@ -124,7 +125,7 @@ class LlamaChatApp(TerminalApp):
     async def _open_first(self) -> None:
         if self.first_chat is not None:
             try:
-                await self.chat.session.open_chat(self.first_chat)
+                await self.chat.session.open_chat(self.first_chat, chosen=EVERYTHING)
             except StoreError as error:
                 self.chat.note(str(error), "error")
         if self.first_prompt:
@@ -160,11 +161,18 @@ class LlamaChatApp(TerminalApp):
 
     # The end.
 
+    def after_typing(self, act: Callable[[], object]) -> None:
+        """Do something once the prompt has taken in the keys that were pressed before."""
+        if self.chat.is_mounted:
+            self.chat.prompt.call_later(act)
+        else:
+            act()
+
     def action_leave(self) -> None:
-        self.leave()
+        self.after_typing(self.leave)
 
     async def action_quit(self) -> None:
-        self.leave()
+        self.action_leave()
 
     def action_help_quit(self) -> None:
         """Ctrl+C on a screen other than the chat."""
@@ -266,6 +274,7 @@ def run_app(
     prompt: str | None = None,
     continue_latest: bool = False,
     resume: str | None = None,
+    chosen: Collection[str] = (),
     open_engine: OpenEngine = open_local_engine,
 ) -> int:
     """Open the app and come back when it is closed; returns the exit code.
@@ -275,10 +284,9 @@ def run_app(
     from chat_app.console.signals import GracefulEnd
 
     store = open_store(get_paths())
-    chat_id = store.find(resume) if resume else None
-    if continue_latest and chat_id is None:
-        latest = store.latest()
-        chat_id = latest.id if latest else None
+    chat_id, settings = resumed(
+        store, settings, resume=resume, continue_latest=continue_latest, chosen=chosen
+    )
     app = LlamaChatApp(settings, store=store, open_engine=open_engine, prompt=prompt, chat_id=chat_id)
     gc.disable()  # until the first paint: collecting costs a quarter of the time to it
     with GracefulEnd(app):
