@@ -22,7 +22,7 @@ from chat_app.config.settings import Settings
 from chat_app.engines.base import OpenEngine
 from chat_app.engines.host import EngineHost
 from chat_app.engines.local import open_local_engine
-from chat_app.store.chats import ChatStore, StoreError, open_store
+from chat_app.store.chats import ChatStore, ChatSummary, StoreError, open_store
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.sanitize import clean_line
 from chat_app.tui.command_host import CommandHost
@@ -252,7 +252,15 @@ class LlamaChatApp(TerminalApp):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         from chat_app.tui.screens.palette import system_commands
 
-        yield from system_commands(self)
+        yield from system_commands(self.chat.run_command, self.chat.action_panel, self.action_suspend_process)
+
+    def past_chats(self) -> list[ChatSummary]:
+        """All chats, for the palette. Raises StoreError."""
+        return self.store.list()
+
+    def use_model(self, name: str) -> None:
+        """Another model in this one's place."""
+        self.models.find(name)
 
 
 def key_groups() -> KeyGroups:
@@ -281,7 +289,7 @@ def run_app(
 
     `resume` is a chat's id or an unambiguous part of it. Raises StoreError where there is no such chat.
     """
-    from chat_app.console.signals import GracefulEnd
+    from chat_app.tui.signals import GracefulEnd
 
     store = open_store(get_paths())
     chat_id, settings = resumed(
@@ -289,9 +297,12 @@ def run_app(
     )
     app = LlamaChatApp(settings, store=store, open_engine=open_engine, prompt=prompt, chat_id=chat_id)
     gc.disable()  # until the first paint: collecting costs a quarter of the time to it
-    with GracefulEnd(app):
+    with GracefulEnd(app, app.save_all, app.after_typing):
         app.run()
     app.host.close(timeout=0.5)
-    if settings.save and len(app.chat.session.conversation):
-        print(f"Resume this chat with: llama-chat --resume {clean_line(app.chat.session.chat.id)}")
+    chat = app.chat.session.chat
+    if chat.unsaved:
+        print(f"Not saved, and lost with this window: {len(chat.unsaved):,} message(s) of this chat.")
+    elif settings.save and len(chat.conversation):
+        print(f"Resume this chat with: llama-chat --resume {clean_line(chat.id)}")
     return app.return_code or 0

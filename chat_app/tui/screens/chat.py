@@ -18,7 +18,7 @@ from textual.widgets import Static
 
 from chat_app.chat.commands import SLASH, ScreenHost
 from chat_app.chat.controller import ChatController
-from chat_app.chat.conversation import Message
+from chat_app.chat.conversation import Message, segments
 from chat_app.chat.view import ChatView, Severity
 from chat_app.engines.base import Prompt
 from chat_app.store.prompts import Drafts, PromptHistory
@@ -373,8 +373,8 @@ class ChatScreen(Screen[None]):
         """Whose tokens the context holds, the growing reply included."""
         path, reply = self.session.path(), self.session.reply
         if reply is None:
-            return formatting.segments(path)
-        found = formatting.segments(one for one in path if one.id != reply.message.id)
+            return segments(path)
+        found = segments(one for one in path if one.id != reply.message.id)
         before, own = reply.segment()
         known = sum(count for _, count in found)
         return [*found, ("user", before - known), ("assistant", own)] if before >= known else found
