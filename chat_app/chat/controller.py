@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chat_app.chat.branches import Branches
+from chat_app.chat.branches import Attempt, Branches
 from chat_app.chat.conversation import Conversation, Message
 from chat_app.chat.files import ChatFiles
 from chat_app.chat.metrics import PanelMetrics
@@ -39,14 +39,6 @@ from llama_core.sampling_params import SamplingParams
 CHECKPOINT_PERIOD_S = 1.0
 TITLE_LENGTH = 60
 LOGPROBS_KEPT = 64  # replies whose log-probabilities the inspector can still tint
-
-
-class Attempt:
-    """A try at a reply, from the key to the moment in which the engine has it. Whoever stops it sets
-    `abandoned`; what was begun for it is then dropped when it comes back."""
-
-    abandoned = False
-    stop_at_once = False  # stopped while its prompt went to disk: the reply ends where it begins
 
 
 class ChatController:
