@@ -342,7 +342,7 @@ class ChatController:
                 self.logprobs.clear()
                 self.saver = Saver(chat, self.view.show_trouble)
                 self._prompter.forget()
-                self._clear_numbers()
+                self.metrics.new_chat()
                 self.view.show_trouble(None)
                 self.view.show_chat()
                 await left.close()
@@ -351,20 +351,6 @@ class ChatController:
             self.view.show_state()
             if not self.reload_if_due():
                 self.send_next()
-
-    def _clear_numbers(self) -> None:
-        """Another chat has computed nothing yet; the model's own numbers stay."""
-        info, shot = self.info, self.metrics.snapshot()
-        if info is None:
-            return
-        self.metrics.engine_ready(info.backend, info.threads, info.ctx_size)
-        if shot.kv_bytes is not None:
-            from llama_core.backends.base import (
-                MemoryReport,  # not before an engine is there: the start is quick
-            )
-
-            sizes = (shot.weights_bytes or 0, shot.kv_bytes, 0, shot.scratch_bytes or 0)
-            self.metrics.memory(MemoryReport(*sizes, 0, shot.resident_bytes or 0))
 
     # The model and the settings.
 
