@@ -31,7 +31,7 @@ BINDING_IDS = tuple(
         "export": "close",
         "history": "delete export search",
         "inspector": "branch down first last next previous up",
-        "message": "branch continue copy edit inspect next previous regenerate",
+        "message": "branch continue copy edit inspect menu next previous regenerate",
         "overflow": "drop stop",
         "prompt": "complete leave newer newline older send",
         "settings": "apply",
