@@ -28,6 +28,7 @@ EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 # Each module has add_parser(subparsers) -> ArgumentParser and run(args) -> exit code; it is imported only
 # when its command runs, so its one-line help stands here.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "chats": ("chat_app.commands.chats", "list, show, search, export, import and delete chats"),
     "models": ("chat_app.commands.models", "list, fetch, inspect, convert and remove models"),
     "tokenize": ("chat_app.commands.tokenize", "print the token ids of a text"),
     "perplexity": ("chat_app.commands.perplexity", "how well the model predicts a text"),

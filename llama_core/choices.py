@@ -6,6 +6,11 @@ from typing import Literal, get_args
 
 Backend = Literal["auto", "jit", "numpy"]
 KvType = Literal["f32", "f16", "q8"]
+WeightForm = Literal["file", "8bit"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 KV_TYPES: tuple[KvType, ...] = get_args(KvType)
+# How the compiled backend keeps keys and values unless told: half of f32's memory, and the perplexity of
+# 2,000 tokens within 0.05 % (experiment 12). NumPy keeps f32.
+DEFAULT_KV: KvType = "f16"
+WEIGHT_FORMS: tuple[WeightForm, ...] = get_args(WeightForm)
 MAX_THREADS = 256  # the compiled step has a cache line for each

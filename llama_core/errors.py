@@ -65,6 +65,10 @@ class TemplateError(LlamaCoreError):
     """A chat template failed, did something forbidden, or exceeded its limits."""
 
 
+class ConversationRefusedError(TemplateError):
+    """A chat template refused the conversation: its author's words about it."""
+
+
 class Cancelled(LlamaCoreError):  # noqa: N818 - it is not an error to its caller
     """Raised inside `forward` when the caller's `cancelled()` answers True; the cache keeps its length."""
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from llama_core.architectures import describe
+from llama_core.backends.jit.layout import KV_KINDS
 from llama_core.backends.jit.plan import plan_packing, shape_problem
 from llama_core.checkpoint import Tensor
+from llama_core.choices import DEFAULT_KV
 from llama_core.config import ModelConfig
 
 # The context that a chat starts with where the model allows it; what the KV cache is estimated for.
@@ -16,26 +18,30 @@ CHAT_CONTEXT = 4096
 
 
 def memory_needed(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Bytes by backend: weights, a float32 KV cache of a chat's usual length, both together, and apart from
-    these `mapped_bytes`, pages of the file that are read while the model runs and that the system may drop.
-    `problem` says instead why a backend cannot run the model.
+    """Bytes by backend: weights, a KV cache of a chat's usual length in the backend's default type, both
+    together, and apart from these `mapped_bytes`, pages of the file that are read while the model runs and
+    that the system may drop. `problem` says instead why a backend cannot run the model.
 
     tensors: by our names, checked.
     """
     as_float32 = 4 * sum(math.prod(tensor.shape) for tensor in tensors.values())
-    needed = {"numpy": _of_backend(config, as_float32, 0)}
+    needed = {"numpy": _of_backend(config, as_float32, 0, 4)}
     problem = shape_problem(config)
     if problem is None:
         plan = plan_packing(config, tensors)
-        needed["jit"] = _of_backend(config, plan.nbytes, plan.embedding.nbytes)
+        number_bytes = KV_KINDS[DEFAULT_KV].number_bytes
+        needed["jit"] = _of_backend(config, plan.nbytes, plan.embedding.nbytes, number_bytes)
     else:
         needed["jit"] = {"problem": problem}
     return needed
 
 
-def _of_backend(config: ModelConfig, weights_bytes: int, mapped_bytes: int) -> dict[str, Any]:
+def _of_backend(
+    config: ModelConfig, weights_bytes: int, mapped_bytes: int, number_bytes: int
+) -> dict[str, Any]:
+    """number_bytes: of a key's or value's numbers."""
     context = min(config.max_seq_len, CHAT_CONTEXT)
-    kv_bytes = 4 * context * sum(2 * layer.attention.kv_dim for layer in describe(config).layers)
+    kv_bytes = number_bytes * context * sum(2 * layer.attention.kv_dim for layer in describe(config).layers)
     return {
         "weights_bytes": weights_bytes,
         "kv_bytes": kv_bytes,

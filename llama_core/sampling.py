@@ -1,4 +1,4 @@
-"""From logits to a token: temperature, top-k, top-p, min-p, repetition penalty, and a seeded generator."""
+"""From logits to a token: temperature, top-k, top-p, min-p, penalties, and a seeded generator."""
 
 from __future__ import annotations
 
@@ -47,28 +47,38 @@ def top_ids(logits: F32, n: int) -> Ids:
     return chosen
 
 
+def seeded(seed: int) -> np.random.Generator:
+    """The generator of a seed; a negative one is taken as the unsigned number of the same 64 bits."""
+    return np.random.default_rng(seed % (1 << 64))
+
+
 class Sampler:
     """Draws tokens for one reply. Holds the parameters and a buffer, no state: the generator is an argument.
 
-    The order is: repetition penalty, top-k, top-p, min-p (these two on the probabilities of what is left, at
-    temperature 1), then the temperature, then one number from the generator.
+    The order is: repetition penalty, presence and frequency penalty, top-k, top-p, min-p (these two on the
+    probabilities of what is left, at temperature 1), then the temperature, then one number from the
+    generator.
     """
 
     def __init__(self, params: SamplingParams, vocab_size: int) -> None:
         self.params = params
         self._scratch: F32 = np.empty(vocab_size, dtype=np.float32)
-        self._penalised: F32 = np.empty(vocab_size if params.repeat_penalty != 1.0 else 0, dtype=np.float32)
+        self._looks_back = params.repeat_penalty != 1.0 and params.repeat_last_n != 0
+        self._counts = params.presence_penalty != 0.0 or params.frequency_penalty != 0.0
+        self._penalised: F32 = np.empty(
+            vocab_size if self._looks_back or self._counts else 0, dtype=np.float32
+        )
 
-    def draw(self, logits: F32, ids: Sequence[int], rng: np.random.Generator) -> Sampled:
-        """One token. logits: (vocab_size,) float32, unchanged; ids: the context so far, for the penalty.
+    def draw(
+        self, logits: F32, ids: Sequence[int], rng: np.random.Generator, *, prompt_n: int = 0
+    ) -> Sampled:
+        """One token. logits: (vocab_size,) float32, unchanged; ids: the context so far, for the penalties,
+        of which the first `prompt_n` are the prompt.
 
         Raises NumericalError when a logit is NaN or infinite.
         """
         log_z = self.log_normaliser(logits)
-        if self.params.repeat_penalty != 1.0 and self.params.repeat_last_n and len(ids):
-            chosen = self._choose(self._penalise(logits, ids), rng)
-        else:
-            chosen = self._choose(logits, rng)
+        chosen = self._choose(self._penalise(logits, ids, prompt_n), rng)
         return Sampled(chosen, float(logits[chosen]) - log_z)
 
     def log_normaliser(self, logits: F32) -> float:
@@ -86,18 +96,29 @@ class Sampler:
         log_z = self.log_normaliser(logits)
         return tuple((int(i), float(logits[i]) - log_z) for i in top_ids(logits, n))
 
-    def _penalise(self, logits: F32, ids: Sequence[int]) -> F32:
-        """A copy in which ids of the window are less likely (CTRL, arXiv:1909.05858)."""
-        window = ids if self.params.repeat_last_n < 0 else ids[-self.params.repeat_last_n :]
-        seen = np.unique(np.asarray(window, dtype=np.intp))
+    def _penalise(self, logits: F32, ids: Sequence[int], prompt_n: int) -> F32:
+        """The logits, or a copy in which what was said is less likely: ids of the window (CTRL,
+        arXiv:1909.05858), and ids of the reply, by how often they occur (OpenAI's API reference)."""
+        params = self.params
+        looks_back, counts = self._looks_back and len(ids) > 0, self._counts and len(ids) > prompt_n
+        if not (looks_back or counts):
+            return logits
         np.copyto(self._penalised, logits)
-        values = logits[seen]
-        penalty = self.params.repeat_penalty
-        with np.errstate(over="ignore"):  # beyond float32 the largest stands for it
-            changed = np.where(values > 0, values / penalty, values * penalty)
-        np.clip(changed, -_LARGEST, _LARGEST, out=changed)
-        self._penalised[seen] = changed
+        if looks_back:
+            window = ids if params.repeat_last_n < 0 else ids[-params.repeat_last_n :]
+            seen = np.unique(np.asarray(window, dtype=np.intp))
+            values = self._penalised[seen].astype(np.float64)
+            penalty = params.repeat_penalty
+            self._change(seen, np.where(values > 0, values / penalty, values * penalty))
+        if counts:
+            seen, times = np.unique(np.asarray(ids[prompt_n:], dtype=np.intp), return_counts=True)
+            lowered = params.presence_penalty + params.frequency_penalty * times
+            self._change(seen, self._penalised[seen] - lowered)
         return self._penalised
+
+    def _change(self, ids: Ids, values: NDArray[np.float64]) -> None:
+        # Beyond float32 the largest stands for it.
+        self._penalised[ids] = np.clip(values, -_LARGEST, _LARGEST)
 
     def _choose(self, logits: F32, rng: np.random.Generator) -> int:
         params = self.params

@@ -13,11 +13,13 @@ RANGES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
     {
         "temperature": ("0 to 100", lambda value: 0.0 <= value <= 100.0),
         "top_k": ("0 (off) or more", lambda value: value >= 0),
-        "top_p": ("above 0, up to 1 (off)", lambda value: 0.0 < value <= 1.0),
+        "top_p": ("0 (the likeliest token) to 1 (off)", lambda value: 0.0 <= value <= 1.0),
         "min_p": ("0 (off) to 1", lambda value: 0.0 <= value <= 1.0),
         "repeat_penalty": ("0.01 to 100; 1 is off", lambda value: 0.01 <= value <= 100.0),
         "repeat_last_n": ("-1 (all), 0 (off) or more", lambda value: value >= -1),
-        "seed": ("0 to 2^64 - 1", lambda value: value is None or 0 <= value < 1 << 64),
+        "presence_penalty": ("-2 to 2; 0 is off", lambda value: -2.0 <= value <= 2.0),
+        "frequency_penalty": ("-2 to 2; 0 is off", lambda value: -2.0 <= value <= 2.0),
+        "seed": ("-2^63 to 2^64 - 1", lambda value: value is None or -(1 << 63) <= value < 1 << 64),
         "max_tokens": ("0 or more", lambda value: value is None or value >= 0),
         "stop": ("strings that are not empty", all),
     }
@@ -28,10 +30,12 @@ RANGES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
 class SamplingParams:
     """How one reply is drawn and where it ends. Validated on construction: raises ValueError with a sentence.
 
-    temperature 0 is greedy. top_k 0, top_p 1 and min_p 0 switch a filter off, repeat_penalty 1 the penalty,
-    which looks at the last `repeat_last_n` ids (0: none, -1: all). `seed` None draws one at random; the
-    same seed gives the same tokens. max_tokens None means up to the end of the context. `stop` are strings
-    that end the reply and are not part of it. `ignore_eos` goes on past an end token (for measuring).
+    temperature 0 is greedy. top_k 0, top_p 1 and min_p 0 switch a filter off; top_p 0 leaves the likeliest
+    token. repeat_penalty 1 switches off the penalty that looks at the last `repeat_last_n` ids (0: none,
+    -1: all), presence_penalty 0 and frequency_penalty 0 OpenAI's, which look at the reply. `seed` None draws
+    one at random; the same seed gives the same tokens. max_tokens None means up to the end of the context.
+    `stop` are strings that end the reply and are not part of it. `ignore_eos` goes on past an end token (for
+    measuring).
     """
 
     temperature: float = 0.7
@@ -40,6 +44,8 @@ class SamplingParams:
     min_p: float = 0.0
     repeat_penalty: float = 1.0
     repeat_last_n: int = 64
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()

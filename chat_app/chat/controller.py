@@ -60,6 +60,7 @@ class ChatController:
         spawn: Callable[[Coroutine[Any, Any, Any]], object],
         clock: Callable[[], float] = time.monotonic,
         model_hash: Callable[[Path], str | None] = file_sha256,
+        kind: str = "chat",
     ) -> None:
         self.view = view
         self.host = host
@@ -71,7 +72,7 @@ class ChatController:
         self.load_s: float | None = None
         self.reply: GrowingReply | None = None
         self.logprobs: dict[str, list[float]] = {}  # of each reply written here, for the inspector
-        self._files = ChatFiles(store, save=settings.save)
+        self._files = ChatFiles(store, save=settings.save, kind=kind)
         self._spawn = spawn
         self._clock = clock
         self._model_hash = model_hash

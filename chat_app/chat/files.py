@@ -7,17 +7,21 @@ from chat_app.store.chats import ChatStore
 
 
 class ChatFiles:
-    """Opens and makes chats. With `save` False nothing is written, and stored chats are read all the same."""
+    """Opens and makes chats. With `save` False nothing is written, and stored chats are read all the same.
 
-    def __init__(self, store: ChatStore | None, *, save: bool) -> None:
+    `kind` is what new chats are: "chat", or "oneshot", which the history keeps apart.
+    """
+
+    def __init__(self, store: ChatStore | None, *, save: bool, kind: str = "chat") -> None:
         self._store = store
+        self._kind = kind
         self._save = save and store is not None
 
     def new(self, model: str) -> ChatFile:
         """An empty chat; it is on disk with its first message."""
         if self._store is None or not self._save:
             return MemoryTranscript()
-        return self._store.create(model=model)
+        return self._store.create(model=model, kind=self._kind)
 
     def open(self, chat_id: str) -> ChatFile:
         """A chat to go on with. Raises StoreError."""

@@ -58,13 +58,15 @@ class MemoryTranscript:
 
 
 class Saver:
-    """One chat's way to disk. `on_trouble` gets a sentence when a write fails and None when all is well."""
+    """One chat's way to disk. `on_trouble` gets a sentence when a write fails, or the file was damaged and is
+    rebuilt, and None when all is well."""
 
     def __init__(self, chat: ChatFile, on_trouble: Callable[[str | None], None]) -> None:
         self.chat = chat
         self._on_trouble = on_trouble
         self._turn = asyncio.Lock()
         self._trouble: str | None = None
+        self._told = len(chat.warnings)  # those of its opening: the session tells them
 
     async def append(self, message: Message) -> bool:
         """Put a message on disk; True once it is safe there. A failure is reported, never raised: the
@@ -100,7 +102,9 @@ class Saver:
                 self._trouble = str(error)
                 self._on_trouble(self._trouble)
                 return False
-        if self._trouble is not None:
-            self._trouble = None
-            self._on_trouble(None)
+        # What befell the file meanwhile stays on the screen; the message itself is safe.
+        standing = self.chat.warnings[-1] if len(self.chat.warnings) > self._told else None
+        if self._trouble != standing:
+            self._trouble = standing
+            self._on_trouble(standing)
         return True

@@ -20,6 +20,7 @@ from chat_app.commands.options import add_model_options, settings_from
 from chat_app.config.paths import get_paths
 from chat_app.console.streams import say
 from chat_app.text.errors import UsageError
+from llama_core.choices import DEFAULT_KV
 
 if TYPE_CHECKING:
     from llama_core.engine.batch.scheduler import BatchEngine
@@ -194,7 +195,7 @@ class BatchRun:
 
     def _computation(self, engine: TextEngine, batch: BatchEngine) -> Computation:
         # Where "auto" fell back on NumPy, the cache is in float32 whatever was asked for.
-        kv = self.settings.kv if engine.backend.startswith("jit") else "f32"
+        kv = (self.settings.kv or DEFAULT_KV) if engine.backend.startswith("jit") else "f32"
         return Computation(engine.backend, kv, batch.ctx_size)
 
     def _judged(self, lines: Iterator[Line]) -> Iterator[JudgedLine]:

@@ -171,7 +171,7 @@ def open_model(args: argparse.Namespace) -> Checkpoint:
 
 def random_file(shape: str, type_name: str) -> Path:
     """The random model of a shape and a mix of types, made at its first use. Raises OSError."""
-    from llama_core.profiling.bench.random_gguf import random_gguf
+    from llama_core.profiling.random_gguf import random_gguf
     from llama_core.profiling.synthetic import SHAPES as CONFIGS
 
     path = ensure_dir(get_paths().bench_models) / f"random-{shape}-{type_name}.gguf"
@@ -207,7 +207,14 @@ def tasks_for(args: argparse.Namespace, checkpoint: Checkpoint) -> list[Task]:
     for task in tasks:
         if task.context_n > max_seq_len:
             say(f"{task.name} is left out: this model's context holds {max_seq_len:,} tokens.")
-    return [task for task in tasks if task.context_n <= max_seq_len]
+    fitting = [task for task in tasks if task.context_n <= max_seq_len]
+    if fitting:
+        return fitting
+    half = max_seq_len // 2
+    if args.rows or half < 2:
+        advice = f"; --rows pp{half} tg{half} would work" if half >= 2 else ""
+        raise UsageError(f"no row fits into this model's context of {max_seq_len:,} tokens{advice}.")
+    return [named(f"pp{half}"), named(f"tg{half}")]
 
 
 def backends(args: argparse.Namespace) -> tuple[str, ...]:

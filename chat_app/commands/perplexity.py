@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "perplexity",
         help="how well the model predicts a text",
-        description="Print the mean negative log-likelihood (nats) of the text's tokens from the second on; "
-        "perplexity, its exponential, goes to stderr. A text longer than the context is taken in pieces.",
+        description="Print the mean negative log-likelihood (nats) of the text's tokens; perplexity, its "
+        "exponential, goes to stderr. A text longer than the context is taken in pieces. Each begins with "
+        "the begin token where the model asks for one; else its first token is read and not predicted.",
     )
     parser.add_argument("file", metavar="FILE|-")
     add_output_option(parser)
@@ -26,9 +28,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def pieces(ids: list[int], ctx_size: int) -> list[list[int]]:
-    """`ids` in runs of at most `ctx_size`; a last run of one token, which predicts nothing, is left out."""
-    runs = [ids[start : start + ctx_size] for start in range(0, len(ids), ctx_size)]
+def pieces(ids: list[int], ctx_size: int, begin: Sequence[int] = ()) -> list[list[int]]:
+    """`ids` in runs of at most `ctx_size`, each behind the ids `begin`; a run of one id, which predicts
+    nothing, is left out."""
+    step = ctx_size - len(begin)
+    runs = [[*begin, *ids[start : start + step]] for start in range(0, len(ids), step)]
     return [run for run in runs if len(run) > 1]
 
 
@@ -43,9 +47,10 @@ def run(args: argparse.Namespace) -> int:
         text = Path(args.file).expanduser().read_bytes().decode("utf-8", "replace")
     with started_engine(settings_from(args)) as (engine, path, _):
         ids = engine.tokenizer.encode(text)
-        runs = pieces(ids, engine.ctx_size)
+        begin = engine.encode_raw("")
+        runs = pieces(ids, engine.ctx_size, begin)
         if not runs:
-            raise UsageError(f"the text has {len(ids)} tokens; at least 2 are needed.")
+            raise UsageError(f"the text has {len(ids)} tokens; at least {2 - len(begin)} are needed.")
         total, predicted = 0.0, 0
         for run_ids in runs:
             total += engine.perplexity(run_ids) * (len(run_ids) - 1)

@@ -37,6 +37,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("kind", choices=(*KINDS, "all"))
     parser.add_argument("--prompt-tokens", type=int, default=128, metavar="N")
     parser.add_argument("--tokens", type=int, default=64, metavar="N", help="tokens to generate")
+    parser.add_argument("--prompt", metavar="TEXT", help="a prompt of one's own, for inference")
+    parser.add_argument(
+        "--baseline",
+        action="store_true",
+        help="inference of a first version in NumPy instead, with its list.index and float64",
+    )
+    parser.add_argument("--layers", action="store_true", help="inference: tables of each layer, too")
     parser.add_argument(
         "--report", type=Path, metavar="DIR", help="write a report folder (`all` does so anyway)"
     )
@@ -61,6 +68,8 @@ class Collected:
 def run(args: argparse.Namespace) -> int:
     if args.prompt_tokens < 1 or args.tokens < 2:
         raise UsageError("--prompt-tokens takes a number from 1 up, --tokens from 2 up.")
+    if args.kind not in ("inference", "all") and (args.prompt or args.baseline or args.layers):
+        raise UsageError("--prompt, --baseline and --layers are for inference.")
     native_blas()
     from llama_core.profiling.machine import describe_machine
 
@@ -137,7 +146,26 @@ def show(
         reason = charts_available()
         if reason is not None:
             say(f"No pictures: {reason}.")
+        if "inference" in collected.profiles:
+            say_flame_graph(args, folder)
         say(f"report: {files[1]}")
+
+
+def say_flame_graph(args: argparse.Namespace, folder: Path) -> None:
+    """A flame graph of a reply in the report's folder, by py-spy where it can; said on stderr."""
+    from llama_core.own_module import module_command, module_environment
+    from llama_core.profiling.profile.report import flame_graph
+
+    settings = settings_from(args)
+    request = {
+        "path": str(locate_model(settings.model)),
+        "backend": settings.backend,
+        "kernel_cache": str(get_paths().kernels),
+        "n": args.tokens,
+    }
+    worker = module_command("llama_core.profiling.profile.counters_worker", json.dumps(request))
+    reason = flame_graph(folder / "flame.svg", worker, module_environment())
+    say(f"No flame graph: {reason}." if reason else f"flame graph: {folder / 'flame.svg'}")
 
 
 def backends(settings: Settings) -> tuple[Any, ...]:
@@ -153,7 +181,7 @@ def backends(settings: Settings) -> tuple[Any, ...]:
 
 
 def for_each_backend(
-    args: argparse.Namespace, settings: Settings, profile: Callable[..., Any]
+    args: argparse.Namespace, settings: Settings, profile: Callable[..., Any], *more: Any
 ) -> Iterator[Any]:
     """What `profile`, a `load_and_profile`, finds of each backend, in processes one after the other. A model
     that the compiled one cannot take is profiled with NumPy alone, unless that backend was asked for."""
@@ -163,7 +191,7 @@ def for_each_backend(
     path = locate_model(settings.model)
     for backend in backends(settings):
         kv = settings.kv
-        if backend == "numpy" and settings.backend == "auto" and kv != "f32":
+        if backend == "numpy" and settings.backend == "auto" and kv not in (None, "f32"):
             say(f"The numpy backend keeps its cache in f32; --kv {kv} is for the compiled one alone.")
             kv = "f32"
         options = {
@@ -175,7 +203,7 @@ def for_each_backend(
             "tokenizer_path": settings.tokenizer,
         }
         try:
-            yield in_fresh_process(profile, path, options, args.prompt_tokens, args.tokens)
+            yield in_fresh_process(profile, path, options, args.prompt_tokens, args.tokens, *more)
         except UnsupportedModelError as error:
             if backend != "jit" or settings.backend != "auto":
                 raise
@@ -186,9 +214,29 @@ def profile_inference(args: argparse.Namespace, settings: Settings, collected: C
     from llama_core.profiling.profile import inference as inference_profile
     from llama_core.profiling.profile.sections import inference_section
 
-    for found in for_each_backend(args, settings, inference_profile.load_and_profile):
+    if args.baseline:
+        profile_baseline(args, settings, collected)
+        return
+    for found in for_each_backend(args, settings, inference_profile.load_and_profile, args.prompt):
         collected.profiles.setdefault("inference", []).append(found)
-        collected.sections.append(inference_section(found))
+        collected.sections.append(inference_section(found, layers=args.layers))
+
+
+def profile_baseline(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
+    from llama_core.profiling.fresh_process import in_fresh_process
+    from llama_core.profiling.profile.first_version import profile_first_version
+    from llama_core.profiling.profile.sections import first_version_section
+
+    found = in_fresh_process(
+        profile_first_version,
+        locate_model(settings.model),
+        settings.tokenizer,
+        args.prompt_tokens,
+        args.tokens,
+        args.prompt,
+    )
+    collected.profiles.setdefault("inference", []).append(found)
+    collected.sections.append(first_version_section(found))
 
 
 def profile_bytecode(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
@@ -215,15 +263,17 @@ def profile_counters(args: argparse.Namespace, settings: Settings, collected: Co
     from llama_core.profiling.profile.sections import counters_section
 
     path = locate_model(settings.model)
-    events = []
+    variant, kernels = profile_kernels()
+    events: list[Any] = []
+    before = len(collected.sections)
+    collected.profiles["counters"] = {"events": events, "variant": variant, "kernels": kernels}
     for backend in backends(settings):
         simulated = "" if args.no_simulate else " (where it has to be simulated, a minute or two)"
         say(f"counting: {backend}{simulated}")
         found = counters.profile_counters(path, backend, get_paths().kernels, simulate=not args.no_simulate)
         events.append(found)
-    variant, kernels = profile_kernels()
-    collected.profiles["counters"] = {"events": events, "variant": variant, "kernels": kernels}
-    collected.sections.append(counters_section(events, variant, kernels))
+        # Anew for each backend: should the next one be interrupted, these counts stand.
+        collected.sections[before:] = [counters_section(events, variant, kernels)]
 
 
 PROFILERS: dict[str, Callable[[argparse.Namespace, Any, Collected], None]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,14 @@ def run(args: argparse.Namespace) -> int:
     with started_engine(settings) as (engine, path, _):
         worker = _worker(args, engine)
         say(f"{path.name} ({engine.backend}) at http://{_shown(args.host)}:{args.port}/v1. Ctrl+C ends it.")
-        return serve(engine, worker, policy, port=args.port, model_name=_name(path), watch=args.watch)
+        panel = _panel(worker, _name(path)) if args.watch else None
+        return serve(engine, worker, policy, port=args.port, model_name=_name(path), panel=panel)
+
+
+def _panel(worker: Worker, model_name: str) -> Callable[[str], None]:
+    from chat_app.tui.watch import WatchApp
+
+    return lambda address: WatchApp(worker.load, address, model_name).run()
 
 
 def _policy(args: argparse.Namespace) -> Policy:

@@ -9,7 +9,16 @@ from typing import Any, Literal
 
 from chat_app.config.values import FILE, NUMBER, TEXT, TEXTS, TRUTH, Kind, choice, whole
 from chat_app.text.errors import nearest
-from llama_core.choices import BACKENDS, KV_TYPES, MAX_THREADS, Backend, KvType
+from llama_core.choices import (
+    BACKENDS,
+    DEFAULT_KV,
+    KV_TYPES,
+    MAX_THREADS,
+    WEIGHT_FORMS,
+    Backend,
+    KvType,
+    WeightForm,
+)
 from llama_core.sampling_params import RANGES, SamplingParams
 
 DEFAULT_MODEL_NAME = "smollm2-135m"
@@ -23,7 +32,7 @@ Group = Literal["model", "sampling", "app"]
 class Settings:
     """Every choice that outlives one reply: the values of the table, one frozen record.
 
-    threads and ctx_size None: the engine chooses. system None: the model's own default. keymap maps a
+    threads, ctx_size and kv None: the engine chooses. system None: the model's own default. keymap maps a
     binding's id to its keys. notices are sentences about what was wrong in the file or the environment;
     the app shows them and goes on with the defaults.
     """
@@ -32,7 +41,8 @@ class Settings:
     backend: Backend = "auto"
     threads: int | None = None
     ctx_size: int | None = None
-    kv: KvType = "f32"
+    kv: KvType | None = None
+    weights: WeightForm = "file"
     tokenizer: Path | None = None
     system: str | None = None
     theme: str | None = None
@@ -143,8 +153,16 @@ SETTINGS: tuple[Setting, ...] = (
         "model",
         "kv",
         choice(*KV_TYPES),
-        "how the compiled backend keeps keys and values (default f32)",
+        f"how the compiled backend keeps keys and values (default {DEFAULT_KV})",
         flags=("--kv",),
+    ),
+    Setting(
+        "weights",
+        "model",
+        "weights",
+        choice(*WEIGHT_FORMS),
+        "float weights in the compiled backend: as the file has them, or as 8 bits (default file)",
+        flags=("--weights",),
     ),
     Setting(
         "tokenizer",

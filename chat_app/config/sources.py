@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from chat_app.config.key_names import BINDING_IDS
-from chat_app.config.paths import HOME_VARIABLE, get_paths
+from chat_app.config.paths import HOME_VARIABLE, KERNELS_VARIABLE, get_paths
 from chat_app.config.settings import BY_NAME, VARIABLE_PREFIX, Settings, set_parameter
 from chat_app.text.errors import nearest
 from llama_core.sampling_params import SamplingParams
 
 # Variables that are no settings: where the folders are, whether faults show a traceback, the tests' model.
-OTHER_VARIABLES = {HOME_VARIABLE, VARIABLE_PREFIX + "DEBUG", VARIABLE_PREFIX + "TEST_MODEL"}
+OTHER_VARIABLES = {HOME_VARIABLE, KERNELS_VARIABLE, VARIABLE_PREFIX + "DEBUG", VARIABLE_PREFIX + "TEST_MODEL"}
 MAX_CONFIG_BYTES = 1 << 20
 
 

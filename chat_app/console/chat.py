@@ -33,15 +33,15 @@ T = TypeVar("T")
 REST_S = 0.001  # while nothing but the disk works
 
 
-def chat_named(*, resume: str | None, continue_latest: bool) -> str | None:
+def chat_named(*, resume: str | None, continue_latest: bool, kind: str | None = "chat") -> str | None:
     """The id of the chat to go on with: the one named by a part of its id, or the latest if there is one.
 
-    Raises StoreError when the named chat does not exist.
+    `kind` None: the latest may be a one-shot run. Raises StoreError when the named chat does not exist.
     """
     store = open_store(get_paths())
     if resume:
         return store.find(resume)
-    latest = store.latest() if continue_latest else None
+    latest = store.latest(kind) if continue_latest else None
     return latest.id if latest else None
 
 
@@ -89,7 +89,10 @@ class LineView:
 class ConsoleChat:
     """The present chat and its engine, which the caller closes. Use it in a `with` block."""
 
-    def __init__(self, settings: Settings, engine: Engine, path: Path, writer: ReplyWriter) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, path: Path, writer: ReplyWriter, *, kind: str = "chat"
+    ) -> None:
+        """`kind`: see `ChatFiles`."""
         self.view = LineView(writer)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runner = asyncio.Runner()
@@ -101,6 +104,7 @@ class ConsoleChat:
             open_store(get_paths()),
             self.spawn,
             model_hash=known_sha256,
+            kind=kind,
         )
         writer.controller = self.controller
         self._settle(self._load(path))

@@ -44,7 +44,9 @@ def full_prompt(request: Request) -> str:
 def run_oneshot(request: Request, settings: Settings) -> int:
     """Answer and return the exit code: 0, 1 where there is no reply, or 128 + the signal that stopped it.
 
-    A raw prompt is no conversation, so it leaves no transcript. Raises what loading raises.
+    The chats of one-shot runs are kept apart: the history does not show them, and of `-c` only another
+    one-shot run goes on with them. A raw prompt is no conversation, so it leaves no transcript. Raises what
+    loading raises.
     """
     from chat_app.console.chat import ConsoleChat, chat_named
     from chat_app.console.engine_start import started_engine
@@ -52,12 +54,12 @@ def run_oneshot(request: Request, settings: Settings) -> int:
     from chat_app.engines.local import LocalEngine
 
     prompt = full_prompt(request)
-    chat_id = chat_named(resume=request.resume, continue_latest=request.continue_latest)
+    chat_id = chat_named(resume=request.resume, continue_latest=request.continue_latest, kind=None)
     if request.raw:
         settings = replace(settings, save=False)
     with started_engine(settings) as (engine, path, load_s):
         writer = ReplyWriter(request.output, hint=CONTEXT_HINT, verbose=request.verbose, load_s=load_s)
-        with ConsoleChat(settings, LocalEngine(engine, path), path, writer) as chat:
+        with ConsoleChat(settings, LocalEngine(engine, path), path, writer, kind="oneshot") as chat:
             chat.open(chat_id)
             code = chat.answer(prompt, raw=request.raw)
             if writer.result is not None:

@@ -33,6 +33,7 @@ def open_text_engine(path: Path, settings: Settings, on_progress: OnProgress) ->
         threads=settings.threads,
         ctx_size=settings.ctx_size,
         kv=settings.kv,
+        weights=settings.weights,
         tokenizer_path=settings.tokenizer,
         kernel_cache=get_paths().kernels,
         on_progress=on_progress,

@@ -37,13 +37,15 @@ def fold(text: str, width: int, indent: int) -> str:
 
 def row_text(row: Row, width: int) -> str:
     """A row with all that was measured, as it is shown when it is done."""
-    from llama_core.profiling.lab.report import interval, outputs, sides
+    from llama_core.profiling.lab.report import interval, outputs, reason, sides
 
     if row.ratio is None:
         return fold(f"{row.name}: {row.verdict} ({row.note})", width, 2)
     before, after = sides(row, spread=False)
     text = f"{row.name}: {before} -> {after}, {interval(row)}; "
-    return fold(f"{text}claim {row.claim}: {row.verdict}; outputs {outputs(row)}", width, 2)
+    lines = [fold(f"{text}claim {row.claim}: {row.verdict}; outputs {outputs(row)}", width, 2)]
+    why = reason(row)
+    return "\n".join([*lines, fold(f"why: {why}", width, 6)] if why else lines)
 
 
 HEADER = ("row", "ratio (95 % interval)", "verdict", "outputs match")

@@ -19,6 +19,9 @@ COMPLETION_MAX_TOKENS = 16
 MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20
 
+# What is read of a message. Some templates write the name; nobody hears of the rest.
+_HEARD = frozenset({"role", "content", "name"})
+
 Kind = Literal["chat", "completion"]
 
 # Fields without influence on the tokens, and fields that are fine at the value that switches them off.
@@ -28,8 +31,6 @@ _IGNORED = frozenset(
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "echo": (False,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
     "logit_bias": ({},),
     "response_format": ({"type": "text"},),
     "tools": ([],),
@@ -39,7 +40,17 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }
 _PARAMETERS = frozenset(
     {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stop", "max_tokens"}
-    | {"max_completion_tokens", "ignore_eos", "n", "stream", "stream_options", "logprobs", "top_logprobs"}
+    | {
+        "presence_penalty",
+        "frequency_penalty",
+        "max_completion_tokens",
+        "ignore_eos",
+        "n",
+        "stream",
+        "stream_options",
+        "logprobs",
+        "top_logprobs",
+    }
 )
 
 
@@ -185,6 +196,8 @@ def _params(body: Mapping[str, Any], max_tokens: int | None) -> SamplingParams:
         min_p=_number(body, "min_p", 0.0),
         repeat_penalty=_number(body, "repetition_penalty", 1.0),
         repeat_last_n=-1,
+        presence_penalty=_number(body, "presence_penalty", 0.0),
+        frequency_penalty=_number(body, "frequency_penalty", 0.0),
         seed=_number(body, "seed", None, int),
         max_tokens=limit,
         stop=tuple(stops),
@@ -200,8 +213,19 @@ def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             where = f"body.messages[{i}]"
             raise BadRequest(f"{where} has no role of {', '.join(ROLES)}", param=where)
+        unheard = sorted(
+            name for name, given in message.items() if name not in _HEARD and given not in (None, [], "")
+        )
+        if unheard:
+            where = f"body.messages[{i}].{short(unheard[0])[1:-1]}"
+            raise BadRequest(f"{where} is not supported", "unsupported_value", where)
         role = "system" if message["role"] == "developer" else message["role"]
-        messages.append({"role": role, "content": _content(message.get("content"), i)})
+        said = {"role": role, "content": _content(message.get("content"), i)}
+        name = message.get("name")
+        if name is not None and not isinstance(name, str):
+            where = f"body.messages[{i}].name"
+            raise BadRequest(f"{where} is not a string", "invalid_type", where)
+        messages.append(said if name is None else said | {"name": name})
     return tuple(messages)
 
 

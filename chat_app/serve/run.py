@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -23,22 +23,25 @@ START_TIMEOUT_S = 30.0
 
 
 def serve(
-    engine: TextEngine, worker: Worker, policy: Policy, *, port: int, model_name: str, watch: bool
+    engine: TextEngine,
+    worker: Worker,
+    policy: Policy,
+    *,
+    port: int,
+    model_name: str,
+    panel: Callable[[str], None] | None = None,
 ) -> int:
-    """Serve until Ctrl+C or SIGTERM, or until the panel is left. Returns the exit code.
+    """Serve until Ctrl+C or SIGTERM; with a panel until `panel(address)` returns. Returns the exit code.
 
     Raises UsageError where the address cannot be listened on.
     """
     with _listening(policy.host, port) as sock:
         server = make_server(engine, worker, policy, model_name)
-        if not watch:
+        if panel is None:
             server.run(sockets=[sock])
             return 0
-        from chat_app.tui.watch import WatchApp
-
         with running(server, sock):
-            address = f"http://{policy.host}:{sock.getsockname()[1]}/v1"
-            WatchApp(worker.load, address, model_name).run()
+            panel(f"http://{policy.host}:{sock.getsockname()[1]}/v1")
         return 0
 
 

@@ -29,7 +29,7 @@ def new_chat_id() -> str:
 
 def open_store(paths: Paths) -> ChatStore:
     """The user's chats; those of version 0.1, in a folder each, are taken over when the file is made."""
-    from chat_app.store.old_folders import take_over, there_are_any
+    from chat_app.store.importing.folders import take_over, there_are_any
 
     return ChatStore(
         Database(
@@ -65,13 +65,14 @@ class ChatStore:
         one-shot runs. `deleted`: those in the trash instead. Raises StoreError."""
         return self.database.read(lambda connection: list_chats(connection, kind, deleted=deleted))
 
-    def latest(self) -> ChatSummary | None:
-        """The chat last written to; one-shot runs and the trash do not count. Raises StoreError."""
-        return max(self.list(), key=lambda chat: (chat.updated, chat.id), default=None)
+    def latest(self, kind: str | None = "chat") -> ChatSummary | None:
+        """The chat of this kind (None: of any) last written to, outside the trash. Raises StoreError."""
+        return max(self.list(kind), key=lambda chat: (chat.updated, chat.id), default=None)
 
-    def find(self, text: str) -> str:
-        """The id that `text` is or begins (or ends). Raises StoreError for none or several."""
-        ids = [chat.id for chat in self.list(None)]
+    def find(self, text: str, *, deleted: bool = False) -> str:
+        """The id that `text` is or begins (or ends); `deleted`: in the trash. Raises StoreError for none or
+        several."""
+        ids = [chat.id for chat in self.list(None, deleted=deleted)]
         fitting = [one for one in ids if one == text] or [
             one for one in ids if text and (one.startswith(text) or one.endswith(text))
         ]

@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 from llama_core.backends.base import Logits, Model
 
 
+def without_warnings() -> np.errstate:
+    """No RuntimeWarning on the way: NaN and infinity are looked for in the logits, and told in a sentence."""
+    return np.errstate(invalid="ignore", over="ignore", divide="ignore")
+
+
 class Context:
     """What the model has read. At rest, `ids` has exactly as many entries as the cache has positions."""
 
@@ -38,9 +43,10 @@ class Context:
         cancelled: Callable[[], bool] | None = None,
     ) -> NDArray[np.float32]:
         """Compute `ids` behind what is held; returns what `Model.forward` does."""
-        rows = self.model.forward(
-            np.asarray(ids, dtype=np.int32), self.cache, logits=logits, cancelled=cancelled
-        )
+        with without_warnings():
+            rows = self.model.forward(
+                np.asarray(ids, dtype=np.int32), self.cache, logits=logits, cancelled=cancelled
+            )
         self.ids.extend(ids)
         return rows
 

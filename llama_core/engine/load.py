@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llama_core.backends.base import Model
 from llama_core.checkpoint import Checkpoint
-from llama_core.choices import BACKENDS, KV_TYPES, Backend, KvType
+from llama_core.choices import BACKENDS, DEFAULT_KV, KV_TYPES, Backend, KvType, WeightForm
 from llama_core.cores import usable_cores
 from llama_core.engine.lookup import PromptLookup
 from llama_core.engine.text import TextEngine
@@ -26,7 +26,8 @@ def load_engine(
     backend: Backend = "auto",
     threads: int | None = None,
     ctx_size: int | None = None,
-    kv: KvType = "f32",
+    kv: KvType | None = None,
+    weights: WeightForm = "file",
     tokenizer_path: Path | None = None,
     kernel_cache: Path | None = None,
     on_progress: OnProgress | None = None,
@@ -35,8 +36,9 @@ def load_engine(
 
     backend: "jit" compiles its kernels with Numba, "numpy" needs nothing, "auto" takes jit where it can run.
     threads: None for the backend's own choice. ctx_size: see Engine. kv: the cache's type (all but "f32"
-    are the compiled backend's). tokenizer_path: for formats that do not carry the tokenizer. kernel_cache:
-    a folder for compiled kernels. on_progress hears of each stage.
+    are the compiled backend's); None for the backend's own choice. weights: "8bit" makes 8 bits of float
+    weights there. tokenizer_path: for formats that do not carry the tokenizer. kernel_cache: a folder for
+    compiled kernels. on_progress hears of each stage.
 
     Raises ModelFormatError, UnsupportedModelError, NotEnoughMemoryError, OSError; LlamaCoreError when "jit"
     is asked for and cannot run; ValueError for an unknown backend or kv type.
@@ -45,14 +47,16 @@ def load_engine(
 
     if backend not in BACKENDS:
         raise ValueError(f"the backend is {backend!r}, expected {' or '.join(BACKENDS)}")
-    if kv not in KV_TYPES:
+    if kv not in (None, *KV_TYPES):
         raise ValueError(f"the kv type is {kv!r}, expected {' or '.join(KV_TYPES)}")
-    if kv != "f32" and backend == "numpy":
+    if kv not in (None, "f32") and backend == "numpy":
         raise ValueError(f"the numpy backend keeps its cache in f32; kv {kv} needs the jit backend")
     checkpoint = open_checkpoint(Path(path), tokenizer_path)
     model = None
     if backend != "numpy":
-        model = _jit_model(checkpoint, backend == "jit", threads, kv, kernel_cache, on_progress)
+        model = _jit_model(
+            checkpoint, backend == "jit", threads, kv or DEFAULT_KV, weights, kernel_cache, on_progress
+        )
     if model is None:
         model = _numpy_model(checkpoint, threads, on_progress)
     try:
@@ -79,6 +83,7 @@ def _jit_model(
     required: bool,
     threads: int | None,
     kv: KvType,
+    weights: WeightForm,
     kernel_cache: Path | None,
     on_progress: OnProgress | None,
 ) -> Model | None:
@@ -89,7 +94,12 @@ def _jit_model(
     if reason is None:
         try:
             return jit.load_jit_model(
-                checkpoint, threads=threads, kv=kv, kernel_cache=kernel_cache, on_progress=on_progress
+                checkpoint,
+                threads=threads,
+                kv=kv,
+                weights=weights,
+                kernel_cache=kernel_cache,
+                on_progress=on_progress,
             )
         except UnsupportedModelError:  # of a shape that the kernels do not take
             if required:

@@ -27,7 +27,7 @@ from llama_core.engine.context import Context
 from llama_core.engine.drafting import Drafter
 from llama_core.errors import Cancelled, NumericalError
 from llama_core.events import Finished, FinishReason, PrefillProgress, Timings, TokenEvent
-from llama_core.sampling import Sampled, Sampler, SamplingParams
+from llama_core.sampling import Sampled, Sampler, SamplingParams, seeded
 
 F32 = NDArray[np.float32]
 Poll = Callable[[], bool]
@@ -58,7 +58,7 @@ class Reply:
         self._top_n = top_n
         self._sampler = Sampler(params, context.model.config.vocab_size)
         self._seed = params.seed if params.seed is not None else secrets.randbits(32)
-        self._rng = np.random.default_rng(self._seed)
+        self._rng = seeded(self._seed)
         self._clock = EngineClock()
         self._prompt_len = len(prompt_ids)
         self._history = list(prompt_ids)  # prompt and reply
@@ -133,7 +133,7 @@ class Reply:
         while True:
             accepted = 0
             for guess, row in zip([*draft, None], rows, strict=True):
-                sampled = self._sampler.draw(row, history, self._rng)
+                sampled = self._sampler.draw(row, history, self._rng, prompt_n=self._prompt_len)
                 context.vouch(len(history))
                 if sampled.id in self._stop_ids:
                     return "stop"

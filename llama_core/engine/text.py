@@ -10,7 +10,6 @@ from llama_core.backends.base import MemoryReport, Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.engine.engine import Engine
 from llama_core.engine.stops import StopScanner
-from llama_core.errors import ModelFormatError
 from llama_core.events import Event, Finished, TextDelta, TokenEvent
 from llama_core.sampling import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
@@ -70,12 +69,6 @@ class TextEngine:
                 checkpoint.chat_template,
                 bos_token=self._control_text(self.tokenizer.bos_id),
                 eos_token=self._control_text(self.tokenizer.eos_id),
-            )
-        if self.tokenizer.vocab_size > model.config.vocab_size:
-            raise ModelFormatError(
-                checkpoint.path,
-                "tokenizer",
-                f"it knows {self.tokenizer.vocab_size} tokens but the model {model.config.vocab_size}",
             )
 
     @property

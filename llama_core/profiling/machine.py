@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +70,51 @@ def describe_machine(threads: int | None = None) -> dict[str, Any]:
     }
 
 
-def last_level_cache_bytes() -> int:
-    """The size of the first core's largest cache; 0 where the system does not tell."""
-    sizes = [0]
-    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+@dataclass(frozen=True, slots=True)
+class CacheLevel:
+    """One of the first core's caches that hold data or instructions. kind: "Data", "Instruction" or
+    "Unified"; ways, line_bytes: 0 where the system does not tell."""
+
+    level: int
+    kind: str
+    size_bytes: int
+    ways: int = 0
+    line_bytes: int = 0
+
+
+def cache_levels(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> list[CacheLevel]:
+    """The first core's caches, the smallest level first; empty where the system does not tell.
+
+    Source: Linux, Documentation/ABI/testing/sysfs-devices-system-cpu.
+    """
+    found = []
+    for entry in sorted(folder.glob("index*")):
         try:
-            text = path.read_text(encoding="ascii").strip()
-            sizes.append(int(text.rstrip("KM")) << {"K": 10, "M": 20}.get(text[-1:], 0))
+            size = (entry / "size").read_text(encoding="ascii").strip()
+            found.append(
+                CacheLevel(
+                    int((entry / "level").read_text(encoding="ascii")),
+                    (entry / "type").read_text(encoding="ascii").strip(),
+                    int(size.rstrip("KM")) << {"K": 10, "M": 20}.get(size[-1:], 0),
+                    _number_in(entry / "ways_of_associativity"),
+                    _number_in(entry / "coherency_line_size"),
+                )
+            )
         except (OSError, ValueError):
             continue  # a kernel that writes it otherwise
-    return max(sizes)
+    return sorted(found, key=lambda cache: cache.level)
+
+
+def _number_in(path: Path) -> int:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
+
+
+def last_level_cache_bytes() -> int:
+    """The size of the first core's largest cache; 0 where the system does not tell."""
+    return max((cache.size_bytes for cache in cache_levels()), default=0)
 
 
 def peak_bytes() -> int:

@@ -14,6 +14,7 @@ logarithms, which is wide.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -73,8 +74,39 @@ def _outer_ranks(n: int) -> int:
     return k
 
 
+def control_interval(before_s: Sequence[float]) -> Interval | None:
+    """The ratio of work to the same work right behind it: its median and its middle half; None for one run.
+
+    before_s: runs in the order A B B A A B ..., of the A, so that the second and third, the fourth and fifth
+    and so on followed each other directly. Fewer than three runs are compared as they are.
+    """
+    pairs = list(zip(before_s[1::2], before_s[2::2], strict=False)) or list(itertools.pairwise(before_s))
+    if not pairs:
+        return None
+    ratios = [first / second for first, second in pairs]
+    if len(ratios) == 1:
+        return Interval(ratios[0], ratios[0], ratios[0])
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return Interval(middle, low, high)
+
+
+def envelope(intervals: Sequence[Interval]) -> Interval:
+    """The intervals that several processes found as one: the median of their values, and from the least low
+    to the greatest high, so that what differs from process to process lies in it.
+
+    Raises ValueError for none.
+    """
+    if not intervals:
+        raise ValueError("no intervals")
+    return Interval(
+        statistics.median(one.value for one in intervals),
+        min(one.low for one in intervals),
+        max(one.high for one in intervals),
+    )
+
+
 def spread(runs: Sequence[float]) -> Spread:
-    """Raises ValueError for an empty sequence."""
+    """Median, least and greatest. Raises ValueError for an empty sequence."""
     if not runs:
         raise ValueError("no runs")
     return Spread(statistics.median(runs), min(runs), max(runs), len(runs))

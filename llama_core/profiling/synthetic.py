@@ -109,6 +109,9 @@ class NoTokenizer:
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         return []
 
+    def split_special(self, text: str) -> list[str | int]:
+        return [text]
+
     def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
         return [part for part in parts if isinstance(part, int)]
 

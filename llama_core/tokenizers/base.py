@@ -39,6 +39,9 @@ class Tokenizer(Protocol):
         without it they are ordinary text. Never raises: what the vocabulary cannot express is dropped
         (or becomes the unknown token where the format has one)."""
 
+    def split_special(self, text: str) -> list[str | int]:
+        """The parts of `text` in order: an id for each special token that it spells, the text between."""
+
     def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
         """Ids of a text whose special tokens were found before: each `int` stands for itself, each `str`
         is text in which no special token is looked for."""

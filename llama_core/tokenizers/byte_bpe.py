@@ -60,7 +60,7 @@ class ByteBPE(VocabularyTokenizer):
     def _user_defined(self) -> frozenset[int]:
         return frozenset(self._vocabulary.ids_of_type(TokenType.USER_DEFINED))
 
-    def _encode_text(self, text: str, *, first: bool, after_special: bool) -> list[int]:
+    def _encode_text(self, text: str, *, first: bool, after_special: bool, special: bool) -> list[int]:
         ids: list[int] = []
         known = self._cache.get
         for piece in self._split(text):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from llama_core.config import MAX_VOCAB
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.spm_bpe import BYTE_NAME, SPACE, SpaceRules, SpmBPE
-from llama_core.tokenizers.vocabulary import TokenType, Vocabulary
+from llama_core.tokenizers.vocabulary import TokenType, Vocabulary, fit_to_rows
 
 # The largest published tokenizer.json has 35 MB.
 MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -86,8 +87,10 @@ def tokenizer_from_llama2c(path: Path, vocab_size: int) -> Tokenizer:
     return _spm(tokens, types, scores, SpaceRules(), "BPE by scores (llama2.c)")
 
 
-def tokenizer_from_llama3np(path: Path) -> Tokenizer:
+def tokenizer_from_llama3np(path: Path, n_rows: int | None = None) -> Tokenizer:
     """llama3.np's `tokenizer.model.np`: JSON with "tokens" and "scores".
+
+    n_rows: how many ids the model knows (`vocabulary.fit_to_rows`); None for as many as there are tokens.
 
     Ids 0, 1, 2 are unknown, begin and end. The vocabulary holds texts twice (the bytes 0 to 255 as
     characters, then the characters again): the first is used. No space goes in front of a text, and
@@ -111,7 +114,10 @@ def tokenizer_from_llama3np(path: Path) -> Tokenizer:
     texts = [token.replace(" ", SPACE) for token in tokens]
     _mark_first_three(texts, types)
     rules = SpaceRules(add_prefix=False, drop_unknown=True)
-    return _spm(texts, types, table, rules, "BPE by scores (llama3.np)")
+    tokens, types = fit_to_rows(texts, types, n_rows)
+    n = len(tokens)
+    table = np.pad(table[:n], (0, max(0, n - len(table))), constant_values=-MAX_SCORE)
+    return _spm(tokens, types, table, rules, "BPE by scores (llama3.np)")
 
 
 def _mark_first_three(tokens: list[str], types: np.ndarray[Any, np.dtype[np.int32]]) -> None:
@@ -123,7 +129,7 @@ def _mark_first_three(tokens: list[str], types: np.ndarray[Any, np.dtype[np.int3
 
 
 def _spm(
-    tokens: list[str],
+    tokens: Sequence[str],
     types: np.ndarray[Any, np.dtype[np.int32]],
     scores: np.ndarray[Any, np.dtype[np.float32]],
     rules: SpaceRules,
@@ -135,18 +141,20 @@ def _spm(
         types,
         bos_id=1 if n > 1 else None,
         eos_id=2 if n > 2 else None,
+        # llama2.c and llama3.np were trained on texts one behind another: the next one's begin is the end.
+        ends=[1] if n > 1 else [],
         add_bos=True,
         first_wins=True,
     )
     return SpmBPE(vocabulary, scores, unknown_id=0, rules=rules, kind=kind)
 
 
-def tokenizer_from_json(path: Path) -> tuple[Tokenizer, str | None]:
+def tokenizer_from_json(path: Path, n_rows: int | None = None) -> tuple[Tokenizer, str | None]:
     """A Hugging Face `tokenizer.json` and what lies beside it: (tokenizer, chat template or None).
 
-    `tokenizer_config.json` names the begin and end tokens and carries the template, unless there is a
-    `chat_template.jinja`; `generation_config.json` names further end tokens (`hf_folder.py` has the older
-    places). Raises ModelFormatError, and UnsupportedModelError naming the part that cannot be expressed.
+    n_rows: how many ids the model knows (`vocabulary.fit_to_rows`); None for as many as there are tokens.
+    `huggingface/folder.py` says what is read of the files beside it. Raises ModelFormatError, and
+    UnsupportedModelError naming the part that cannot be expressed.
     """
     # Imported here: GGUF files do without them.
     from llama_core.tokenizers.huggingface.folder import read_folder
@@ -155,7 +163,7 @@ def tokenizer_from_json(path: Path) -> tuple[Tokenizer, str | None]:
 
     roles, template = read_folder(path.parent, read_json)
     try:
-        return tokenizer_from_parts(read_json(path), roles), template
+        return tokenizer_from_parts(read_json(path), roles, n_rows=n_rows, template=template), template
     except Malformed as error:
         raise ModelFormatError(path, "tokenizer", str(error)) from error
     except Unsupported as error:

@@ -17,13 +17,18 @@ from llama_core.tokenizers.vocabulary import TokenType, Vocabulary
 
 @dataclass(frozen=True)
 class AddedTokens:
-    """The `added_tokens` of the file by how they are found: in the text as it is, or as normalized; with
-    the white space that some swallow. Special ones are in the vocabulary."""
+    """The added tokens of the folder by where they are found: in the text as it is, or as normalized. Special
+    ones are in the vocabulary, and here where they are found in normalized text. lstrip, rstrip, single_word:
+    ids, as `TokenMatcher` has them. beyond: ids that the model's own vocabulary lacks, so that no merge gives
+    them."""
 
     in_text: Mapping[str, int] = field(default_factory=dict)
     in_normalized: Mapping[str, int] = field(default_factory=dict)
+    special_in_normalized: Mapping[str, int] = field(default_factory=dict)
     lstrip: frozenset[int] = frozenset()
     rstrip: frozenset[int] = frozenset()
+    single_word: frozenset[int] = frozenset()
+    beyond: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -70,18 +75,35 @@ class JsonBPE(VocabularyTokenizer):
 
     @cached_property
     def _special_matcher(self) -> TokenMatcher:
-        return self._match({**self._added.in_text, **self._vocabulary.special_tokens})
+        later = frozenset(self._added.special_in_normalized.values())
+        special = {text: i for text, i in self._vocabulary.special_tokens.items() if i not in later}
+        return self._match({**self._added.in_text, **special})
 
     @cached_property
     def _normalized_matcher(self) -> TokenMatcher:
         return self._match(self._added.in_normalized)
 
+    @cached_property
+    def _special_normalized_matcher(self) -> TokenMatcher:
+        return self._match({**self._added.in_normalized, **self._added.special_in_normalized})
+
     def _match(self, ids: Mapping[str, int]) -> TokenMatcher:
-        return TokenMatcher(ids, lstrip=self._added.lstrip, rstrip=self._added.rstrip)
+        added = self._added
+        return TokenMatcher(ids, lstrip=added.lstrip, rstrip=added.rstrip, single_word=added.single_word)
 
     @cached_property
     def _ranks(self) -> dict[str, int]:
         return dict(zip(self._model.merges, range(len(self._model.merges)), strict=True))
+
+    @cached_property
+    def _table(self) -> dict[str, int]:
+        """Ids of the tokens that a piece may become."""
+        kept = dict(self._vocabulary.text_to_id)
+        for token_id in self._added.beyond:
+            text = self._vocabulary.tokens[token_id]
+            if kept.get(text) == token_id:
+                del kept[text]
+        return kept
 
     @cached_property
     def _byte_ids(self) -> dict[int, int]:
@@ -92,9 +114,10 @@ class JsonBPE(VocabularyTokenizer):
                 found[int(match[1], 16)] = token_id
         return found
 
-    def _encode_text(self, text: str, *, first: bool, after_special: bool) -> list[int]:
+    def _encode_text(self, text: str, *, first: bool, after_special: bool, special: bool) -> list[int]:
         ids: list[int] = []
-        for index, part in enumerate(self._normalized_matcher.split(self._normalize(well_formed(text)))):
+        matcher = self._special_normalized_matcher if special else self._normalized_matcher
+        for index, part in enumerate(matcher.split(self._normalize(well_formed(text)))):
             if isinstance(part, int):
                 ids.append(part)
                 continue
@@ -111,7 +134,7 @@ class JsonBPE(VocabularyTokenizer):
         return pieces
 
     def _encode_piece(self, piece: str) -> list[int]:
-        model, table = self._model, self._vocabulary.text_to_id
+        model, table = self._model, self._table
         text = "".join(BYTE_TO_CHAR[byte] for byte in raw_bytes(piece)) if model.byte_level else piece
         whole = table.get(text) if model.ignore_merges else None
         ids = [whole] if whole is not None else list(self._merge(text))
@@ -124,7 +147,7 @@ class JsonBPE(VocabularyTokenizer):
     def _merge(self, text: str) -> Iterable[int]:
         """Merge the known characters; unknown ones split the text into stretches without merges across them,
         or vanish when the file names no unknown token."""
-        table = self._vocabulary.text_to_id
+        table = self._table
         known: list[str] = []
         was_unknown = False
         for char in text:
@@ -143,7 +166,7 @@ class JsonBPE(VocabularyTokenizer):
         yield from self._merge_known(known)
 
     def _merge_known(self, symbols: list[str]) -> Iterable[int]:
-        table = self._vocabulary.text_to_id
+        table = self._table
         for symbol in merge_symbols(symbols, self._ranks, self._model.separator):
             token_id = table.get(symbol)
             # A merge may name a token that the vocabulary lacks: its characters stand in for it.

@@ -65,15 +65,15 @@ class SpmBPE(VocabularyTokenizer):
     @cached_property
     def _matcher(self) -> TokenMatcher:
         # User-defined pieces are looked for after the spaces have become "▁" (`_encode_text`).
-        return TokenMatcher({})
+        return self._match({})
 
     @cached_property
     def _special_matcher(self) -> TokenMatcher:
-        return TokenMatcher(self._vocabulary.special_tokens)
+        return self._match(self._vocabulary.special_tokens)
 
     @cached_property
     def _user_defined(self) -> TokenMatcher:
-        return TokenMatcher(self._vocabulary.plain_added)
+        return self._match(self._vocabulary.plain_added)
 
     @cached_property
     def _ranks(self) -> dict[str, int]:
@@ -100,7 +100,7 @@ class SpmBPE(VocabularyTokenizer):
         """Whether no piece has a "▁" behind another character: then no merge crosses into a new word."""
         return not any(map(_SPACE_INSIDE.search, self._vocabulary.mergeable))
 
-    def _encode_text(self, text: str, *, first: bool, after_special: bool) -> list[int]:
+    def _encode_text(self, text: str, *, first: bool, after_special: bool, special: bool) -> list[int]:
         text = well_formed(text)
         if self._rules.remove_extra:
             text = re.sub(" +", " ", text.lstrip(" "))

@@ -23,9 +23,9 @@ class VocabularyTokenizer:
         self._kind = kind
         self._bytes: list[bytes | None] = [None] * len(vocabulary)
 
-    def _encode_text(self, text: str, *, first: bool, after_special: bool) -> list[int]:
-        """Ids of a text without special tokens. `first`: it begins the input; `after_special`: it begins the
-        input or follows a special token."""
+    def _encode_text(self, text: str, *, first: bool, after_special: bool, special: bool) -> list[int]:
+        """Ids of a text that `_matcher`, or with `special` `_special_matcher`, has split. `first`: it begins
+        the input; `after_special`: it begins the input or follows a special token."""
         raise NotImplementedError
 
     def _bytes_of(self, token_id: int) -> bytes:
@@ -39,7 +39,7 @@ class VocabularyTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """How many tokens there are."""
+        """How many ids there are, those that stand for no text included."""
         return len(self._vocabulary)
 
     @property
@@ -67,17 +67,32 @@ class VocabularyTokenizer:
         """Texts and ids of the tokens that only template text may produce."""
         return self._vocabulary.special_tokens
 
+    def _match(self, ids: Mapping[str, int]) -> TokenMatcher:
+        """What finds these tokens in a text."""
+        return TokenMatcher(ids)
+
     @cached_property
     def _matcher(self) -> TokenMatcher:
-        return TokenMatcher(self._vocabulary.plain_added)
+        return self._match(self._vocabulary.plain_added)
 
     @cached_property
     def _special_matcher(self) -> TokenMatcher:
-        return TokenMatcher(self._vocabulary.plain_added | self._vocabulary.special_tokens)
+        return self._match(self._vocabulary.plain_added | self._vocabulary.special_tokens)
+
+    @cached_property
+    def _marker_matcher(self) -> TokenMatcher:
+        special = self._vocabulary.special_tokens
+        return self._match({text: i for text, i in special.items() if len(text) > 1})
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of `text`; see `base.Tokenizer.encode`. Unpaired surrogates count as U+FFFD."""
-        return self._encode_parts((self._special_matcher if special else self._matcher).split(text))
+        parts = (self._special_matcher if special else self._matcher).split(text)
+        return self._encode_parts(parts, special=special)
+
+    def split_special(self, text: str) -> list[str | int]:
+        """The parts of `text` in order: an id for each special token, the text between, never empty. A token
+        of one character is text here: nothing could keep a message from spelling it."""
+        return self._marker_matcher.split(text)
 
     def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
         """Ids of a text whose special tokens are already found: each `int` stands for itself, each `str` is
@@ -85,34 +100,36 @@ class VocabularyTokenizer:
         flat: list[str | int] = []
         for part in parts:
             flat += [part] if isinstance(part, int) else self._matcher.split(part)
-        return self._encode_parts(flat)
+        return self._encode_parts(flat, special=False)
 
-    def _encode_parts(self, parts: Sequence[str | int]) -> list[int]:
+    def _encode_parts(self, parts: Sequence[str | int], *, special: bool) -> list[int]:
         ids: list[int] = []
         after_special = True
         for index, part in enumerate(parts):
             if isinstance(part, int):
                 ids.append(part)
             else:
-                ids += self._encode_text(part, first=index == 0, after_special=after_special)
+                first = index == 0
+                ids += self._encode_text(part, first=first, after_special=after_special, special=special)
             after_special = isinstance(part, int)
         return ids
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that a token stands for; empty for special tokens. Raises IndexError outside."""
+        """The bytes of a token; none where it stands for no text. Raises IndexError outside."""
         if not 0 <= token_id < len(self._bytes):
             raise IndexError(f"token id {token_id} is outside the vocabulary of {len(self._bytes)}")
         data = self._bytes[token_id]
         if data is None:
-            data = b"" if token_id in self._vocabulary.special_ids else self._bytes_of(token_id)
+            data = b"" if token_id in self._vocabulary.silent_ids else self._bytes_of(token_id)
             self._bytes[token_id] = data
         return data
 
     def token_text(self, token_id: int) -> str:
-        """The token as a person reads it: special tokens by name, broken UTF-8 as `\\xNN`."""
+        """The token as a person reads it: special tokens by name, broken UTF-8 as `\\xNN`, and llama.cpp's
+        name for an id that stands for nothing."""
         data = self.token_bytes(token_id)
-        if token_id in self._vocabulary.special_ids:
-            return well_formed(self._vocabulary.tokens[token_id])
+        if token_id in self._vocabulary.silent_ids:
+            return well_formed(self._vocabulary.tokens[token_id]) or f"[PAD{token_id}]"
         return data.decode("utf-8", "backslashreplace")
 
     def decode(self, ids: Iterable[int]) -> str:

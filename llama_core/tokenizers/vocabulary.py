@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from functools import cached_property
@@ -9,6 +10,10 @@ from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
+
+from llama_core.tokenizers.endings import end_ids, is_marker
+
+_log = logging.getLogger(__name__)
 
 
 class TokenType(IntEnum):
@@ -22,38 +27,33 @@ class TokenType(IntEnum):
     BYTE = 6
 
 
-# Names that published Llama-family vocabularies give to the end of a text, a turn or a message.
-END_NAMES = frozenset(
-    {
-        "<|endoftext|>",
-        "<|end_of_text|>",
-        "<|end|>",
-        "<|im_end|>",
-        "<|eot_id|>",
-        "<|eom_id|>",
-        "<|end_of_turn|>",
-        "<|end_of_message|>",
-        "<|return|>",
-        "<end_of_turn>",
-        "<end_of_utterance>",
-        "<|end▁of▁sentence|>",
-        "<｜end▁of▁sentence｜>",
-        "</s>",
-        "<eos>",
-        "<EOT>",
-        "<|EOT|>",
-        "[EOS]",
-        "[EOT]",
-    }
-)
+def fit_to_rows(
+    tokens: Sequence[str], types: NDArray[np.int32], n_rows: int | None
+) -> tuple[Sequence[str], NDArray[np.int32]]:
+    """Tokens and types for a model that knows the ids 0 to n_rows - 1; None leaves them as they are.
+
+    Rows without a token are common (embeddings are padded to round sizes) and become unused tokens: such an
+    id can be drawn, and stands for no text. Tokens without a row are left out: the model cannot read them.
+    """
+    spare = 0 if n_rows is None else n_rows - len(tokens)
+    if spare > 0:
+        return [*tokens, *[""] * spare], np.append(types, np.full(spare, TokenType.UNUSED, np.int32))
+    if spare < 0:
+        first = ascii(tokens[n_rows] if n_rows is not None else "")
+        _log.warning(
+            "the tokenizer has %d more tokens than the model, from %s on: they are text", -spare, first
+        )
+        return tokens[:n_rows], types[:n_rows]
+    return tokens, types
 
 
 class Vocabulary:
     """Tokens by id with their types. Tables that only encoding needs are built on first use.
 
-    tokens: n texts as the file writes them. types: (n,) integers of `TokenType`, or None where the file has
-    none (every token is then NORMAL). bos_id, eos_id: in range or None. ends: further ids that end a reply.
-    first_wins: of tokens with the same text the first is used, else the last.
+    tokens: n texts as the file writes them, "" for an id that stands for none. types: (n,) integers of
+    `TokenType`, or None where the file has none (every token is then NORMAL). bos_id, eos_id: in range or
+    None. ends: further ids that end a reply. first_wins: of tokens with the same text the first is used, else
+    the last.
     """
 
     def __init__(
@@ -93,23 +93,23 @@ class Vocabulary:
     def special_tokens(self) -> dict[str, int]:
         """Texts and ids of the tokens that only template text may produce.
 
-        These are the control and unknown tokens, and the user-defined ones that look like markers
-        (`<|...|>`): converters disagree on their type, and a message must not be able to forge a turn.
+        These are the control and unknown tokens, and the user-defined ones that are markers by their text
+        (`endings.py`): converters disagree on their type, and a message must not be able to forge a turn.
         """
         found = {self.tokens[i]: i for i in self.ids_of_type(TokenType.CONTROL, TokenType.UNKNOWN)}
-        found |= {text: i for text, i in self._user_defined if _looks_special(text)}
+        found |= {text: i for text, i in self._user_defined if is_marker(text)}
         found.pop("", None)
         return found
 
     @cached_property
     def plain_added(self) -> dict[str, int]:
         """Texts and ids of user-defined tokens that every text produces (runs of spaces, digits, tags)."""
-        return {text: i for text, i in self._user_defined if text and not _looks_special(text)}
+        return {text: i for text, i in self._user_defined if text and not is_marker(text)}
 
     @cached_property
-    def special_ids(self) -> frozenset[int]:
-        """Ids that stand for no text."""
-        named = self.ids_of_type(TokenType.CONTROL, TokenType.UNKNOWN)
+    def silent_ids(self) -> frozenset[int]:
+        """Ids that stand for no text, as llama.cpp has it: markers, and ids that nothing is meant by."""
+        named = self.ids_of_type(TokenType.CONTROL, TokenType.UNKNOWN, TokenType.UNUSED)
         return frozenset(named) | frozenset(self.special_tokens.values())
 
     @cached_property
@@ -132,15 +132,9 @@ class Vocabulary:
     @cached_property
     def stop_ids(self) -> frozenset[int]:
         """Ids that end a reply: those the file names, and special tokens with a well-known end name."""
-        known = {i for name, i in self.special_tokens.items() if name in END_NAMES}
         given = {self.eos_id} if self.eos_id is not None else set()
-        return self._ends | known | given
+        return self._ends | end_ids(self.special_tokens) | given
 
     @property
     def _user_defined(self) -> list[tuple[str, int]]:
         return [(self.tokens[i], i) for i in self.ids_of_type(TokenType.USER_DEFINED)]
-
-
-def _looks_special(text: str) -> bool:
-    """Whether a text has the form of a marker: `<|name|>`, also with full-width bars."""
-    return len(text) > 4 and text[:2] in ("<|", "<｜") and text[-2:] in ("|>", "｜>")

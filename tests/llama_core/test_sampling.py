@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llama_core.errors import NumericalError
-from llama_core.sampling import Sampler, SamplingParams, top_ids
+from llama_core.sampling import Sampler, SamplingParams, seeded, top_ids
 
 DRAWS = 8_000
 
@@ -90,6 +90,54 @@ def test_the_penalty_divides_what_is_positive_and_multiplies_what_is_not(last_n:
     assert_distribution(found, np.exp(changed))
 
 
+@pytest.mark.parametrize("k", [0, 1, 3])
+def test_top_p_zero_is_the_likeliest_token(k: int) -> None:
+    assert counts(LOGITS, top_p=0.0, top_k=k)[0] == DRAWS
+
+
+@pytest.mark.parametrize(("presence", "frequency"), [(1.5, 0.0), (0.0, 0.5), (-1.0, 0.25), (2.0, -2.0)])
+def test_presence_and_frequency_penalties_count_what_the_reply_said(
+    presence: float, frequency: float
+) -> None:
+    """By OpenAI's formula: logit - times * frequency - (times > 0) * presence."""
+    prompt, reply = (1, 1, 5), (0, 2, 2, 2, 4)
+    times = np.bincount(reply, minlength=len(LOGITS))
+    expected = np.exp(LOGITS - times * frequency - (times > 0) * presence)
+    sampler = Sampler(
+        SamplingParams(
+            temperature=1.0, top_k=0, top_p=1.0, presence_penalty=presence, frequency_penalty=frequency
+        ),
+        len(LOGITS),
+    )
+    rng = np.random.default_rng(3)
+    drawn = [sampler.draw(LOGITS, (*prompt, *reply), rng, prompt_n=len(prompt)).id for _ in range(DRAWS)]
+    assert_distribution(np.bincount(drawn, minlength=len(LOGITS)), expected)
+    # Before the first token of the reply nothing was said.
+    first = sampler.draw(LOGITS, prompt, np.random.default_rng(1), prompt_n=len(prompt))
+    plain = Sampler(SamplingParams(temperature=1.0, top_k=0, top_p=1.0), len(LOGITS))
+    assert first == plain.draw(LOGITS, prompt, np.random.default_rng(1))
+
+
+def test_both_kinds_of_penalty_together() -> None:
+    sampler = Sampler(
+        SamplingParams(
+            temperature=0.0, repeat_penalty=2.0, repeat_last_n=-1, presence_penalty=1.0, frequency_penalty=0.5
+        ),
+        4,
+    )
+    logits = logits_of(4.0, 3.0, 1.9, 1.0)
+    # 4 / 2 - 1 - 0.5 = 0.5 and 3 / 2 = 1.5 (said in the prompt alone) leave 1.9 as the largest.
+    assert sampler.draw(logits, [1, 0], np.random.default_rng(0), prompt_n=1).id == 2
+
+
+@pytest.mark.parametrize("seed", [-1, -(1 << 63), 0, (1 << 63) - 1, (1 << 64) - 1])
+def test_every_seed_of_64_bits_is_one(seed: int) -> None:
+    assert SamplingParams(seed=seed).seed == seed
+    assert seeded(seed).random() == seeded(seed).random()
+    assert seeded(seed).random() != seeded(seed ^ 1).random()
+    assert seeded(seed).random() == np.random.default_rng(seed % 2**64).random()
+
+
 def test_all_filters_together() -> None:
     found = counts(LOGITS, temperature=0.8, top_k=4, top_p=0.9, min_p=0.2)
     kept = P.copy()
@@ -164,7 +212,7 @@ TINY = [5e-324, 1e-300, 1e-45, 1e-38]
     seen=st.lists(st.integers(0, 8), max_size=4),
     temperature=st.sampled_from([0.0, *TINY, 1.0, 100.0]) | st.floats(0.0, 100.0),
     top_k=st.sampled_from([0, 1, 10**30]),
-    top_p=st.sampled_from([*TINY, 1.0]) | st.floats(0.0, 1.0, exclude_min=True),
+    top_p=st.sampled_from([0.0, *TINY, 1.0]) | st.floats(0.0, 1.0),
     min_p=st.sampled_from([0.0, *TINY, 1.0]) | st.floats(0.0, 1.0),
     repeat_penalty=st.sampled_from([0.01, 1.0, 100.0]) | st.floats(0.01, 100.0),
     repeat_last_n=st.sampled_from([-1, 0, 1, 10**30]),
@@ -238,14 +286,18 @@ def test_alternatives_are_likeliest_first() -> None:
         {"temperature": -0.1},
         {"temperature": math.nan},
         {"top_k": -1},
-        {"top_p": 0.0},
+        {"top_p": -0.1},
         {"top_p": 1.1},
         {"min_p": 2.0},
         {"repeat_penalty": 0.0},
         {"repeat_penalty": 1e-300},
         {"repeat_penalty": math.inf},
         {"repeat_last_n": -2},
-        {"seed": -1},
+        {"seed": -(1 << 63) - 1},
+        {"seed": 1 << 64},
+        {"presence_penalty": 2.1},
+        {"frequency_penalty": -2.1},
+        {"frequency_penalty": math.nan},
         {"max_tokens": -1},
         {"stop": ("",)},
     ],

@@ -17,6 +17,9 @@ Bytes = NDArray[Any]
 def unpack(packed: U8, kind: PackedKind, rows: int, columns: int) -> NDArray[np.float32]:
     """The numbers of a packed matrix, (rows, columns) float32. packed: (panels, blocks, block_bytes)."""
     panels, n, _ = packed.shape
+    if kind.floats:
+        numbers = _floats(np.ascontiguousarray(packed), kind).reshape(panels, n, -1, PANEL_ROWS)
+        return numbers.transpose(0, 3, 1, 2).reshape(panels * PANEL_ROWS, -1)[:rows, :columns]
     at, fields = 0, []
     for count, size in kind.fields:
         end = at + count * size * PANEL_ROWS
@@ -39,6 +42,12 @@ def unpack(packed: U8, kind: PackedKind, rows: int, columns: int) -> NDArray[np.
     if minima is not None:
         values += minima[..., None]
     return values.reshape(panels * PANEL_ROWS, -1)[:rows, :columns]
+
+
+def _floats(packed: U8, kind: PackedKind) -> NDArray[np.float32]:
+    if kind.floats == "bf16":
+        return (packed.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    return packed.view({"f16": "<f2", "f32": "<f4"}[str(kind.floats)]).astype(np.float32)
 
 
 def _scales(fields: list[U8], kind: PackedKind) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:

@@ -44,6 +44,7 @@ class HistoryScreen(Dialog[str]):
         Binding("down", "to_list", "To the list", show=False),
         Binding("slash", "to_search", "Search", id="history.search"),
         Binding("d,delete", "delete", "Delete", id="history.delete"),
+        Binding("u", "undo", "Undo", id="history.undo"),
         Binding("e", "export", "Export", id="history.export"),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]  # noqa: RUF012 - Textual declares it so
@@ -72,6 +73,8 @@ class HistoryScreen(Dialog[str]):
         self._now = now
         self._chats: list[ChatSummary] = []
         self._hits: dict[str, Hit] = {}
+        self._told = len(store.database.notices)
+        self._deleted: list[str] = []  # here, the last at the end
 
     def compose(self) -> ComposeResult:
         with Vertical(id="history") as box:
@@ -82,7 +85,7 @@ class HistoryScreen(Dialog[str]):
                 yield OptionList(id="history-list", markup=False)
                 with VerticalScroll(id="history-preview", can_focus=False):
                     yield Static(id="history-text", markup=False)
-            keys = "Enter opens · ↓ list · d delete · e export · Esc leaves"
+            keys = "Enter opens · ↓ list · d delete · u undo · e export · Esc leaves"
             yield Static(Content(keys), id="history-keys")
 
     def begin(self) -> None:
@@ -107,8 +110,7 @@ class HistoryScreen(Dialog[str]):
     @work(exclusive=True, group="history-search")
     async def _load(self) -> None:
         self._note("Reading the chats …")
-        self._chats = await asyncio.to_thread(self._store.list)
-        await self._find(self._search_box.value)
+        await self._refresh(again=True)
 
     @on(Input.Changed, "#history-search")
     def _typed(self) -> None:
@@ -117,9 +119,20 @@ class HistoryScreen(Dialog[str]):
     @work(exclusive=True, group="history-search")
     async def _search(self) -> None:
         await asyncio.sleep(SEARCH_DELAY_S)
-        if not self._chats:
-            self._chats = await asyncio.to_thread(self._store.list)
-        await self._find(self._search_box.value)
+        await self._refresh(again=not self._chats)
+
+    async def _refresh(self, *, again: bool) -> None:
+        """Show what fits the query; `again`: after the chats are read anew. What goes wrong is said."""
+        try:
+            if again:
+                self._chats = await asyncio.to_thread(self._store.list)
+            await self._find(self._search_box.value)
+        except StoreError as error:
+            self._note(clean(str(error)))
+            return
+        for notice in self._store.database.notices[self._told :]:
+            self._told += 1
+            self.notify(clean(notice), severity="warning", markup=False)
 
     async def _find(self, query: str) -> None:
         terms = split_terms(query)
@@ -210,7 +223,9 @@ class HistoryScreen(Dialog[str]):
         if chosen is None:
             return
         row = chat_row(chosen, self._now())
-        question = ConfirmScreen("Delete this chat?", row, yes="Delete (y)", no="Keep (n)")
+        question = ConfirmScreen(
+            "Delete this chat? It stays in the trash for 30 days.", row, yes="Delete (y)", no="Keep (n)"
+        )
         if not await self.app.push_screen_wait(question):
             return
         try:
@@ -218,8 +233,21 @@ class HistoryScreen(Dialog[str]):
         except StoreError as error:
             self.notify(clean(str(error)), severity="error", markup=False)
             return
-        self._chats = [chat for chat in self._chats if chat.id != chosen.id]
-        await self._find(self._search_box.value)
+        self._deleted.append(chosen.id)
+        await self._refresh(again=True)
+
+    @work(group="history-delete")
+    async def action_undo(self) -> None:
+        """Take the chat deleted last out of the trash."""
+        if not self._deleted:
+            return
+        try:
+            await asyncio.to_thread(self._store.restore, self._deleted[-1])
+        except StoreError as error:
+            self.notify(clean(str(error)), severity="error", markup=False)
+            return
+        self._deleted.pop()
+        await self._refresh(again=True)
 
     @work(group="history-export")
     async def action_export(self) -> None:

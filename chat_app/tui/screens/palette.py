@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
 from chat_app.chat.commands import SLASH
+from chat_app.store.chats import ChatSummary, StoreError
 from chat_app.text.sanitize import clean_line
 
 if TYPE_CHECKING:
@@ -38,7 +40,10 @@ class ChatProvider(Provider):
 
         app: LlamaChatApp = self.app  # type: ignore[assignment]
         found: list[tuple[str, str, Callable[[], object]]] = []
-        for chat in await asyncio.to_thread(app.store.list):
+        chats: list[ChatSummary] = []
+        with contextlib.suppress(StoreError):  # the list of chats says what is wrong
+            chats = await asyncio.to_thread(app.store.list)
+        for chat in chats:
             title = clean_line(chat.title, 60) or chat.id
             found.append((f"Chat: {title}", f"{chat.message_count} messages", partial(app.resume, chat.id)))
         self._n_chats = len(found)

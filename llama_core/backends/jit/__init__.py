@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from llama_core.backends.jit.layout import KV_KINDS
 from llama_core.backends.jit.plan import shape_problem
-from llama_core.choices import MAX_THREADS, KvType
+from llama_core.choices import MAX_THREADS, KvType, WeightForm
 from llama_core.cores import usable_cores
 from llama_core.errors import KernelsUnavailableError, LlamaCoreError, UnsupportedModelError
 
@@ -55,21 +55,26 @@ def load_jit_model(
     *,
     threads: int | None = None,
     kv: KvType = "f32",
+    weights: WeightForm = "file",
     kernel_cache: Path | None = None,
     on_progress: Callable[[LoadProgress], None] | None = None,
     isa: str | None = None,
 ) -> JitLlama:
     """Pack a checkpoint's weights and load (or build) the kernels.
 
-    threads: None for all cores. kv: how keys and values are kept. kernel_cache: a folder for machine code;
-    without one it is built anew in each process. isa: forces a variant (see `variants.py`); default: the
-    environment's LLAMA_CORE_JIT_ISA, else the best. Raises UnsupportedModelError for a shape the kernels
-    cannot take, KernelsUnavailableError where the system forbids them, ModelFormatError,
-    NotEnoughMemoryError, LlamaCoreError for a wrong LLAMA_CORE_JIT_ISA, ValueError for a wrong argument.
+    threads: None for all cores. kv: how keys and values are kept. weights: "8bit" makes 8 bits of those that
+    the file keeps as floats. kernel_cache: a folder for machine code; without one it is built anew in each
+    process. isa: forces a variant (see `variants.py`); default: the environment's LLAMA_CORE_JIT_ISA, else
+    the best.
+
+    Raises UnsupportedModelError for a shape or for numbers that the kernels cannot take,
+    KernelsUnavailableError where the system forbids them, ModelFormatError, NotEnoughMemoryError,
+    LlamaCoreError for a wrong LLAMA_CORE_JIT_ISA, ValueError for a wrong argument.
     """
     from llama_core.backends.jit.build.builder import KernelLoad
     from llama_core.backends.jit.build.variants import choose, host_features
     from llama_core.backends.jit.model import JitLlama
+    from llama_core.backends.jit.packing import TooLargeError
     from llama_core.backends.jit.weights import PackedWeights, checked_plan
 
     if kv not in KV_KINDS:
@@ -87,14 +92,17 @@ def load_jit_model(
     with _kernels_wanted():
         kernels = KernelLoad(variant, kernel_cache, on_progress)
     try:
-        plan = checked_plan(checkpoint)
+        plan = checked_plan(checkpoint, eight_bit=weights == "8bit")
         with _kernels_wanted():
             library = kernels.library()
-        weights = PackedWeights(plan, library.pack, n_threads, on_progress)
+        packed = PackedWeights(plan, library.pack, n_threads, on_progress)
+    except TooLargeError as error:
+        problem = "its numbers are too large for 8 bits (use --backend numpy)"
+        raise UnsupportedModelError(checkpoint.path, error.tensor, problem) from error
     except BaseException:  # Ctrl+C too: the build is a process of its own
         kernels.abandon()
         raise
-    return JitLlama(checkpoint, weights, library, variant, n_threads, kv=KV_KINDS[kv])
+    return JitLlama(checkpoint, packed, library, variant, n_threads, kv=KV_KINDS[kv])
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import numpy as np
 
 from llama_core.backends.jit.buffers import address
 from llama_core.backends.jit.layout import BLOCK_POSITIONS, KvKind, ceil_div
-from llama_core.backends.numpy.positions import Positions
+from llama_core.backends.positions import Positions
 from llama_core.config import ModelConfig
 from llama_core.memory import require_memory, small_page_memory
 

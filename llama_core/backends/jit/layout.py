@@ -32,6 +32,9 @@ small whole numbers for groups of 16 or 32 columns:
     | 16 d, f16 | 16 -dmin, f16 | 16 bytes for each group: scales | the same: minima | quants of columns
     0 .. 31 | ... | quants of columns 224 .. 255 |
 
+Weights that a file keeps as floats stay floats, without a header: 16 numbers of column 0, 16 of column 1, ...
+of 32 columns. They are multiplied with float32 activations.
+
 Quants are unsigned, as `vpdpbusd` wants them. A number is scale * (quant - offset), or with minima scale *
 quant + minimum; scale is d times the group's whole number, minimum is -dmin times its own. With `levels` the
 quant is the index of one of sixteen levels, from which the offset is taken. Nothing of a file's blocks is
@@ -53,6 +56,9 @@ addresses everything from one pointer:
 
 `scale * sum` multiplies the minima (and has the number apart added to it). The whole numbers after it are
 where the integer accumulators start, which subtracts the offset without an instruction.
+
+For floats a block of a tile holds 32 float32 of token 0, ... of token T-1. A matrix of both sorts has both:
+all of a tile's blocks of int8, then all its blocks of float32.
 """
 
 from __future__ import annotations
@@ -70,12 +76,14 @@ ABOUT_BYTES = 32
 APART_BYTES = 8
 # One token's share of a block; the last eight bytes are for its flag.
 ACTIVATION_BLOCK_BYTES = BLOCK_COLUMNS + ABOUT_BYTES + APART_BYTES + 8
+FLOAT_BLOCK_BYTES = 4 * BLOCK_COLUMNS  # the same of float32
 # Where things stand in the bytes about a token.
 SCALE_AT, SCALED_SUM_AT, SUM_8_AT, SUM_128_AT, HALVES_32_AT, SCALED_HALVES_AT = 0, 4, 8, 12, 16, 24
 
 # How the scales of a block are kept: a float16 or a power of two (E8M0) for its 32 columns; or whole numbers
 # that a float16 scales: signed bytes, unsigned bytes with the minima apart, or halves of a byte, minima high.
 ScaleForm = Literal["f16", "e8m0", "signed", "unsigned", "nibbles"]
+FloatForm = Literal["f16", "bf16", "f32"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,7 @@ class PackedKind:
     has_min: bool = False
     offset: int = 0
     levels: tuple[int, ...] | None = None
+    floats: FloatForm | None = None
 
     @property
     def bits(self) -> int:
@@ -114,6 +123,8 @@ class PackedKind:
     @property
     def fields(self) -> tuple[tuple[int, int], ...]:
         """The header's parts: how many numbers a row has there, and how many bytes each."""
+        if self.floats:
+            return ()
         if self.scales == "e8m0":
             return ((1, 1),)
         floats = ((1, 2),) * (1 + self.has_min)
@@ -151,7 +162,13 @@ Q6K = PackedKind(9, "q6k", (4, 2), 256, 16, "signed", offset=32)
 IQ4 = PackedKind(10, "iq4", (4,), offset=128, levels=IQ4_LEVELS)
 IQ4K = PackedKind(11, "iq4k", (4,), 256, 32, "signed", offset=128, levels=IQ4_LEVELS)
 FP4 = PackedKind(12, "fp4", (4,), scales="e8m0", offset=16, levels=FP4_LEVELS)
-KINDS = (Q4M, Q4, Q8, Q5M, Q5, Q2K, Q3K, Q4K, Q5K, Q6K, IQ4, IQ4K, FP4)
+INTEGER_KINDS = (Q4M, Q4, Q8, Q5M, Q5, Q2K, Q3K, Q4K, Q5K, Q6K, IQ4, IQ4K, FP4)
+FIRST_FLOAT = 16  # codes from here on are of floats
+F16 = PackedKind(16, "f16", (16,), floats="f16")
+BF16 = PackedKind(17, "bf16", (16,), floats="bf16")
+F32 = PackedKind(18, "f32", (32,), floats="f32")
+FLOAT_KINDS = (F16, BF16, F32)
+KINDS = INTEGER_KINDS + FLOAT_KINDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.cache import JitCache
 from llama_core.backends.jit.control.records import Phase, Run, Span, Tile, Token
 from llama_core.backends.jit.layout import KV_KINDS, KvKind
-from llama_core.backends.jit.prefetch import LookAhead
+from llama_core.backends.jit.prefetch import PrefetchDistance
 from llama_core.backends.jit.program import PhaseName, Program, Schedule
 from llama_core.backends.jit.record import Table
 from llama_core.backends.jit.threads import ThreadPool
@@ -65,14 +65,16 @@ class JitLlama:
         self._max_tokens = min(PREFILL_CHUNK, self._config.max_seq_len)
         freqs = checkpoint.tensors.get("rope_freqs")
         self._freq_divisors = None if freqs is None else freqs.to_float32()
-        self._work = Workspace(self._config, threads, self._max_tokens, kv=kv)
+        self._work = Workspace(
+            self._config, threads, self._max_tokens, kv=kv, activation_bytes=weights.activation_bytes
+        )
         self._plan = self._work.plan
         self._program = Program(self._config, weights, self._work)
         n = self._max_tokens
         self._tiles = {count: _tiles(count, isa.tiles) for count in range(1, n + 1)}
         self._tokens, self._spans, self._runs = Table(Token, n), Table(Span, n), Table(Run, n)
         self._logit_rows = np.zeros(n, dtype=np.int64)
-        self._look_ahead = LookAhead()
+        self._prefetch = PrefetchDistance()
         self._finishes_all = False
         self._step = self._plan.step
         self._step.set(
@@ -156,10 +158,10 @@ class JitLlama:
         lasts = np.cumsum([len(ids) for ids, _ in sequences]) - 1
         return self._run(sequences, lasts.tolist(), cancelled)
 
-    def fix_look_ahead(self, distance: int) -> None:
+    def fix_prefetch_distance(self, distance: int) -> None:
         """From now on ask for weights `distance` bytes ahead, for experiments: decoding then does not find
         out what is best."""
-        self._look_ahead.distance, self._look_ahead.fixed = distance, True
+        self._prefetch.distance, self._prefetch.fixed = distance, True
 
     def finish_all_tokens(self, all_tokens: bool) -> None:
         """Whether the last layer finishes tokens, too, whose logits nobody asks for: for experiments."""
@@ -202,7 +204,7 @@ class JitLlama:
             self._step.n_phases = min(at_once, n_phases - first)
             self._pool.run()
         if n == 1:
-            self._look_ahead.took(time.perf_counter() - began)
+            self._prefetch.took(time.perf_counter() - began)
         for ids, cache in sequences:
             _own(cache).advance(len(ids))
         return self._work.logits[:n_logits, : self._config.vocab_size]
@@ -247,7 +249,7 @@ class JitLlama:
         self._step.set(
             n_tokens=n,
             is_small=int(small),
-            prefetch_bytes=self._look_ahead.distance,
+            prefetch_bytes=self._prefetch.distance,
             tiles=self._tiles[n].address(),
             n_logits=n_logits,
             logit_tiles=self._tiles[max(1, n_logits)].address(),

@@ -3,8 +3,7 @@
 Types that the kernels know (`plan.NATIVE`) keep their very numbers: packing moves bits (`kernels/pack.py`).
 Every other type becomes Q8_0's blocks first, 8 bits and a float16 scale for 32 numbers. A number is then off
 by half a step at most: 1/253 of the largest number in its block, and 3e-8 more where that is below 0.008,
-since float16 knows no smaller step than 6e-8. (From 8.3e6 on the scale is infinite: such a model ends in
-NaN.)
+since float16 knows no smaller step than 6e-8. From 8.3e6 on there is no such scale: TooLargeError.
 """
 
 from __future__ import annotations
@@ -23,6 +22,16 @@ from llama_core.events import LoadProgress
 from llama_core.quant.dequantize import dequantize
 
 U8 = NDArray[np.uint8]
+
+
+class TooLargeError(ValueError):
+    """Numbers of a tensor do not fit 8 bits with a float16 scale. tensor: its name."""
+
+    def __init__(self, tensor: str) -> None:
+        super().__init__(f"{tensor}: numbers too large for 8-bit blocks")
+        self.tensor = tensor
+
+
 OnProgress = Callable[[LoadProgress], None]
 # `pack(kind, rows, panels, blocks, out, stride)` of `kernels/pack.py`; holds no interpreter lock.
 PackKernel = Callable[[int, int, int, int, int, int], None]
@@ -39,7 +48,10 @@ def pack_matrices(
     threads: int,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Pack each matrix into its memory. An exception of `on_progress` ends it within a chunk's time."""
+    """Pack each matrix into its memory. An exception of `on_progress` ends it within a chunk's time.
+
+    Raises TooLargeError.
+    """
     chunks = [
         chunk
         for matrix, memory in zip(matrices, memories, strict=True)
@@ -93,7 +105,10 @@ class _Chunk:
         tensor, kind = self.part.tensor, self.part.kind
         raw = tensor.rows(self.rows.start, self.rows.stop)
         if not self.part.is_native:
-            raw = q8_blocks(dequantize(raw, tensor.fmt))
+            raw = _q8_blocks(dequantize(raw, tensor.fmt), tensor.name)
+        elif tensor.shape[1] % kind.columns:  # floats, the only rows that may end within a block
+            more = -tensor.shape[1] % kind.columns * tensor.fmt.block_bytes
+            raw = np.pad(raw, ((0, 0), (0, more)))
         # Rows that a last panel lacks are zeros in any type.
         lacking = np.zeros(raw.shape[1], dtype=np.uint8)
         addresses = np.full(self.panels * PANEL_ROWS, address(lacking), dtype=np.int64)
@@ -103,9 +118,12 @@ class _Chunk:
         return self
 
 
-def q8_blocks(values: NDArray[np.float32]) -> U8:
+def _q8_blocks(values: NDArray[np.float32], tensor: str) -> U8:
     """Float32 rows as Q8_0's blocks, (rows, 34 * blocks) uint8; columns are padded with zeros."""
     scales, quants = quantize_rows(values)
+    # A file's own infinity or NaN is another matter: there NumPy's results are no better.
+    if np.isinf(scales).any() and np.isfinite(values).all():
+        raise TooLargeError(tensor)
     blocks = (scales[..., None].view(np.uint8), quants.view(np.uint8).reshape(*scales.shape, BLOCK_COLUMNS))
     return np.concatenate(blocks, axis=2).reshape(len(values), -1)
 

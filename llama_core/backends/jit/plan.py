@@ -5,11 +5,16 @@ how much memory all take. No weight is read here and nothing heavy imported, sin
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llama_core.architectures import describe, tensor_shapes
 from llama_core.backends.jit.control.records import Panel
 from llama_core.backends.jit.layout import (
+    ACTIVATION_BLOCK_BYTES,
+    BF16,
+    F16,
+    F32,
+    FLOAT_BLOCK_BYTES,
     FP4,
     IQ4,
     IQ4K,
@@ -46,6 +51,9 @@ NATIVE = {
     "IQ4_NL": IQ4,
     "IQ4_XS": IQ4K,
     "MXFP4": FP4,
+    "F16": F16,
+    "BF16": BF16,
+    "F32": F32,
 }
 # Cache lines: what is taken from the arena starts on one.
 LINE_BYTES = 64
@@ -80,9 +88,10 @@ def shape_problem(config: ModelConfig) -> str | None:
     return None
 
 
-def kind_of(tensor: Tensor) -> PackedKind:
-    """How a tensor is packed: its own blocks where the kernels know them."""
-    return NATIVE.get(tensor.fmt.name, Q8)
+def kind_of(tensor: Tensor, eight_bit: bool = False) -> PackedKind:
+    """How a tensor is packed: its own numbers where the kernels know them; eight_bit: floats as 8 bits."""
+    kind = NATIVE.get(tensor.fmt.name, Q8)
+    return Q8 if eight_bit and kind.floats else kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,10 +119,11 @@ class PackedPart:
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedMatrix:
     """Some tensors as one matrix, each packed in its own way. Their rows follow each other, or alternate
-    panel by panel (gate and up)."""
+    panel by panel (gate and up). eight_bit: see `kind_of`."""
 
     tensors: tuple[Tensor, ...]
     alternate: bool = False
+    eight_bit: bool = False
 
     @property
     def columns(self) -> int:
@@ -125,12 +135,23 @@ class PackedMatrix:
 
     @property
     def nbytes(self) -> int:
-        return sum(packed_bytes(kind_of(t), *t.shape) for t in self.tensors)
+        return sum(packed_bytes(kind, *t.shape) for kind, t in zip(self.kinds, self.tensors, strict=True))
+
+    @property
+    def kinds(self) -> tuple[PackedKind, ...]:
+        """Of each tensor."""
+        return tuple(kind_of(tensor, self.eight_bit) for tensor in self.tensors)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Of 32 columns of one row of the input: int8, float32 or both, as the kinds need them."""
+        floats = {kind.floats is not None for kind in self.kinds}
+        return ACTIVATION_BLOCK_BYTES * (False in floats) + FLOAT_BLOCK_BYTES * (True in floats)
 
     @property
     def parts(self) -> tuple[PackedPart, ...]:
         """Where each tensor's panels are; those of the matrix lie in memory in their order."""
-        kinds = [kind_of(t) for t in self.tensors]
+        kinds = self.kinds
         panel_bytes = [packed_bytes(kind, PANEL_ROWS, self.columns) for kind in kinds]
         step = len(self.tensors) if self.alternate else 1
         parts, first, offset = [], 0, 0
@@ -162,13 +183,17 @@ class PackingPlan:
         return sum(m.nbytes for m in self.matrices) + 4 * floats + panels * Panel.nbytes + slack
 
 
-def plan_packing(config: ModelConfig, tensors: Mapping[str, Tensor]) -> PackingPlan:
-    """The plan for a model's tensors (names and shapes as in `architectures`, checked by the caller)."""
+def plan_packing(
+    config: ModelConfig, tensors: Mapping[str, Tensor], *, eight_bit: bool = False
+) -> PackingPlan:
+    """The plan for a model's tensors (names and shapes as in `architectures`, checked by the caller).
+    eight_bit: floats as 8 bits."""
     names = [name for name, shape in tensor_shapes(config, tensors) if len(shape) == 1]
     head = tensors["embed_tokens" if config.tie_embeddings else "lm_head"]
     matrices = [matrix for i in range(config.n_layers) for matrix in _layer_matrices(tensors, i)]
+    matrices.append(PackedMatrix((head,)))
     return PackingPlan(
-        matrices=(*matrices, PackedMatrix((head,))),
+        matrices=tuple(replace(matrix, eight_bit=eight_bit) for matrix in matrices),
         vectors={name: tensors[name] for name in names if name != "rope_freqs"},
         embedding=tensors["embed_tokens"],
         n_layers=config.n_layers,

@@ -17,7 +17,7 @@ DISTANCES = (8192, 0)  # bytes; 0 asks for what is loaded that moment, which cos
 PAIRS = 24
 
 
-class LookAhead:
+class PrefetchDistance:
     """`distance` is for the next step; `took` tells how long a decoded token took with it. Whoever sets
     `fixed` takes the choice away."""
 

@@ -30,7 +30,8 @@ _BIASES = {
 
 class PackedWeights:
     """Everything the compiled step reads. matrices: in the order of the plan, four a layer and the head's;
-    vectors: norms and biases, their addresses by name ("layers.0.qkv.bias", "norm").
+    vectors: norms and biases, their addresses by name ("layers.0.qkv.bias", "norm"); activation_bytes: the
+    most that a matrix needs for a block of its input.
 
     The arena holds matrices in the order in which a token reads them, so that decoding is one stream.
     """
@@ -50,6 +51,7 @@ class PackedWeights:
         parts = (part for matrix in matrices for part in matrix.parts)
         self.kinds = tuple(dict.fromkeys((part.tensor.fmt.name, part.kind.name) for part in parts))
 
+        self.activation_bytes = max(matrix.activation_bytes for matrix in matrices)
         self.matrices = [self._matrix(*pair) for pair in zip(matrices, memories, strict=True)]
         self.vectors = {"norm": self._vector([plan.vectors["norm"]])}
         for i in range(plan.n_layers):
@@ -65,7 +67,12 @@ class PackedWeights:
         panels = Table(Panel, matrix.panels, words)
         _write_panel_records(panels, matrix, memory)
         record = Matrix()
-        record.set(panels=matrix.panels, blocks=n_blocks(matrix.columns), records=panels.address())
+        record.set(
+            panels=matrix.panels,
+            blocks=n_blocks(matrix.columns),
+            activation_bytes=matrix.activation_bytes,
+            records=panels.address(),
+        )
         return record
 
     def _add_vectors(self, vectors: Mapping[str, Tensor], prefix: str) -> None:
@@ -104,15 +111,18 @@ def _write_panel_records(panels: Table[Panel], matrix: PackedMatrix, memory: NDA
     panels.column(Panel.alike)[:] = np.repeat(ends, lengths) - np.arange(len(panels))
 
 
-def checked_plan(checkpoint: Checkpoint) -> PackingPlan:
-    """The plan for a checkpoint's weights. Raises ModelFormatError for a tensor that the model needs and that
-    is missing or misshapen, NotEnoughMemoryError for a model that would not fit."""
+def checked_plan(checkpoint: Checkpoint, *, eight_bit: bool = False) -> PackingPlan:
+    """The plan for a checkpoint's weights. eight_bit: floats as 8 bits.
+
+    Raises ModelFormatError for a tensor that the model needs and that is missing or misshapen,
+    NotEnoughMemoryError for a model that would not fit.
+    """
     for name, shape in tensor_shapes(checkpoint.config, checkpoint.tensors):
         tensor = checkpoint.tensors.get(name)
         if tensor is None:
             raise ModelFormatError(checkpoint.path, name, "this tensor is missing")
         if tensor.shape != shape:
             raise ModelFormatError(checkpoint.path, name, f"its shape is {tensor.shape}, not {shape}")
-    plan = plan_packing(checkpoint.config, checkpoint.tensors)
+    plan = plan_packing(checkpoint.config, checkpoint.tensors, eight_bit=eight_bit)
     require_memory("The packed weights", plan.nbytes, "a smaller model would work")
     return plan

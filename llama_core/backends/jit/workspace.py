@@ -20,7 +20,6 @@ from llama_core.backends.jit.control.records import (
     Worker,
 )
 from llama_core.backends.jit.layout import (
-    ACTIVATION_BLOCK_BYTES,
     BLOCK_POSITIONS,
     PARTIAL_HEAD_BYTES,
     ROW_COUNTS,
@@ -67,7 +66,9 @@ class Workspace:
     x, qkv, attended, gated, branch, logits_rows: the buffers as records; widths are padded to 32.
     """
 
-    def __init__(self, config: ModelConfig, threads: int, max_tokens: int, *, kv: KvKind) -> None:
+    def __init__(
+        self, config: ModelConfig, threads: int, max_tokens: int, *, kv: KvKind, activation_bytes: int
+    ) -> None:
         self.config = config
         self.max_tokens = max_tokens
         group = config.n_heads // config.n_kv_heads
@@ -91,7 +92,7 @@ class Workspace:
         _, self.gated = self._rows("gated", self.hidden_dim, max_tokens)
         _, self.branch = self._rows("branch", self.dim, max_tokens)
         widest = max(self.dim, self.q_dim, self.hidden_dim)
-        self._activations_bytes = n_blocks(widest) * ACTIVATION_BLOCK_BYTES * max_tokens
+        self._activations_bytes = n_blocks(widest) * activation_bytes * max_tokens
         self.plan.model.set(
             n_kv_heads=config.n_kv_heads,
             group=group,

@@ -18,7 +18,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backends.numpy.positions import Positions
+from llama_core.backends.positions import Positions
 from llama_core.config import ModelConfig
 from llama_core.memory import require_memory, small_page_memory
 

@@ -31,9 +31,10 @@ from numpy.typing import NDArray
 from llama_core.backends.base import Cache, Model
 from llama_core.engine.batch.prefixes import KnownPrefix, PrefixCache, longest_prefix
 from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken, RunningRequest
+from llama_core.engine.context import without_warnings
 from llama_core.engine.engine import DEFAULT_CTX_SIZE
 from llama_core.errors import Cancelled, ContextFullError, LlamaCoreError, NotEnoughMemoryError
-from llama_core.sampling import Sampler
+from llama_core.sampling import Sampler, seeded
 
 # Reservations are multiples of this: what caches round up to.
 _RESERVE_STEP = 64
@@ -160,7 +161,10 @@ class BatchEngine:
             return done
         n_tokens = sum(n for _, n in rows)
         began_s = self._clock()
-        logits = self._forward([(sequence.pending[:n], sequence.cache) for sequence, n in rows], cancelled)
+        with without_warnings():
+            logits = self._forward(
+                [(sequence.pending[:n], sequence.cache) for sequence, n in rows], cancelled
+            )
         if n_tokens >= 2 * LEAST_PROMPT_TOKENS:
             self._token_s = (self._clock() - began_s) / n_tokens
         self.tokens_computed += n_tokens
@@ -233,7 +237,7 @@ class BatchEngine:
                 request=request,
                 cache=cache,
                 sampler=Sampler(request.params, self.model.config.vocab_size),
-                rng=np.random.default_rng(seed),
+                rng=seeded(seed),
                 seed=seed,
                 pending=np.asarray(request.prompt_ids[cache.length :], dtype=np.int32),
                 cached_n=cache.length,
@@ -303,7 +307,7 @@ class BatchEngine:
         if params.max_tokens == 0:
             return sequence.result("length")
         try:
-            drawn = sequence.sampler.draw(logits, history, sequence.rng)
+            drawn = sequence.sampler.draw(logits, history, sequence.rng, prompt_n=sequence.prompt_n)
             top = sequence.sampler.top(logits, request.top_n)
         except LlamaCoreError as error:
             return sequence.result("failed", error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from llama_core.profiling.statistics import Interval, Spread
 
-Verdict = Literal["confirmed", "refuted", "open", "not measured"]
+Verdict = Literal["confirmed", "refuted", "open", "not judged", "not measured"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,13 @@ class Claim:
     low: float = 1.0
     high: float = math.inf
 
-    def judge(self, interval: Interval, match: Match) -> Verdict:
+    def judge(self, interval: Interval, match: Match, control: Interval | None = None) -> Verdict:
+        """control: the ratio of `before` to itself, its middle half. Where that is off, the machine was busy
+        and nothing is said about times; outputs that differ refute on any machine."""
         if not match.ok:
             return "refuted"
+        if control is not None and not (QUIET.low <= control.low and control.high <= QUIET.high):
+            return "not judged"
         if self.low <= interval.low and interval.high <= self.high:
             return "confirmed"
         if interval.high < self.low or interval.low > self.high:
@@ -54,6 +58,9 @@ class Claim:
 FASTER = Claim()
 SLOWER = Claim(0.0, 1.0)
 SAME = Claim(0.95, 1.05)
+# Where the middle half of before-against-before lies on a machine that does nothing else.
+QUIET = Claim(0.8, 1.25)
+BUSY = "the machine is busy"
 
 
 Check = Callable[[Any, Any], Match]
@@ -98,6 +105,34 @@ class Timed:
     seconds: float
 
 
+Phase = Literal["prefill", "decode"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which part of a NumPy engine's step a case is: the operations that `profile inference` names so, and
+    how many of a case's calls a step needs. model: "stories15M" (random weights) or "default"; tokens: of the
+    prompt that a prefill step computes, or that a decode step stands behind."""
+
+    operations: tuple[str, ...]
+    calls: float
+    phase: Phase = "decode"
+    model: Literal["stories15M", "default"] = "stories15M"
+    tokens: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A row's effect on a whole step, from times measured in the same run.
+
+    share: the operation's part of the step done as before; whole: how many times faster the step is.
+    """
+
+    share: float
+    whole: float
+    step: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
     """One row: two callables that do the same work.
@@ -105,7 +140,8 @@ class Case:
     `prepare` runs before each timed call of either side and is not timed (resetting a cache).
     `work` is what one call does, counted in `unit`, so that rates can be shown; 0 shows times.
     `headline` rows stand in the short table of findings. `budget_s` 0 takes the run's. `min_pairs`: fewer
-    are enough where a run is long and the effect huge.
+    are enough where a run is long and the effect huge. `why`: the cause of the difference, in a sentence.
+    `part`: of which step it is a part, for the effect on the whole.
     """
 
     name: str
@@ -120,6 +156,8 @@ class Case:
     headline: bool = False
     budget_s: float = 0.0
     min_pairs: int = 6
+    why: str = ""
+    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +170,8 @@ class NotMeasured:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A measured case. Times are seconds per call."""
+    """A measured case. Times are seconds per call. control: the ratio of `before` to itself, the middle half
+    of what was seen. processes: how many fresh ones measured it, 0 for the laboratory's own."""
 
     name: str
     verdict: Verdict
@@ -145,6 +184,10 @@ class Row:
     unit: str = ""
     note: str = ""
     headline: bool = False
+    control: Interval | None = None
+    processes: int = 0
+    why: str = ""
+    effect: Effect | None = None
 
 
 @dataclass(slots=True)
@@ -152,14 +195,19 @@ class LabContext:
     """What experiments may use. `model_path` None: rows on the default model are not measured.
 
     `threads` None leaves every backend its own choice. `budget_s` is the time meant for one row; `cache` lets
-    experiments of one run share what is slow to make.
+    experiments of one run share what is slow to make. `tokenizer_path`: a real vocabulary for the tokeniser.
     """
 
     model_path: Path | None = None
     kernel_cache: Path | None = None
     threads: int | None = None
     budget_s: float = 3.0
+    tokenizer_path: Path | None = None
     cache: dict[str, Any] = field(default_factory=dict)
+
+    def fresh(self) -> LabContext:
+        """The same with nothing made yet, for another process."""
+        return replace(self, cache={})
 
     def share(self, key: str, make: Callable[[], Any]) -> Any:
         """The value made by the first caller for `key`."""
@@ -174,7 +222,12 @@ Conclude = Callable[[LabContext, Sequence[Row]], list[str]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Experiment:
-    """`number` orders the report; `conclude` adds sentences drawn from the rows (fits, break-even points)."""
+    """`number` orders the report; `conclude` adds sentences drawn from the rows (fits, break-even points).
+
+    processes: each row is measured in so many fresh processes, because what an earlier row left behind (freed
+    arrays, malloc's thresholds, the order of a dict) changes the times of the next; 0 where what a row needs
+    is slow to make, and the laboratory's own process measures all. Such functions stand at a module's top.
+    """
 
     number: int
     name: str
@@ -183,3 +236,4 @@ class Experiment:
     refuted_if: str
     cases: Cases
     conclude: Conclude | None = None
+    processes: int = 0

@@ -106,7 +106,7 @@ def _check_machine(machine: dict[str, Any]) -> None:
 
 
 def _check_row(row: Row, where: str) -> None:
-    for name in ("ratio", "before_s", "after_s"):
+    for name in ("ratio", "before_s", "after_s", "control"):
         part: Interval | Spread | None = getattr(row, name)
         if part is None:
             continue

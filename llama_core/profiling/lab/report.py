@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import get_args
 
 from llama_core.profiling.formatting import cell, duration, markdown_table, number
-from llama_core.profiling.lab.experiment import Row
+from llama_core.profiling.lab.experiment import Row, Verdict
 from llama_core.profiling.lab.records import Record, utc
 from llama_core.profiling.machine import machine_lines
 from llama_core.profiling.statistics import Spread
@@ -54,12 +55,29 @@ def sides(row: Row, *, spread: bool) -> tuple[str, str]:
     return show(row.before_s, row), show(row.after_s, row)
 
 
+def reason(row: Row) -> str:
+    """Why a row is as it is, and what that means for a whole step; empty where nothing is known."""
+    parts = [row.why] if row.why else []
+    if row.effect is not None:
+        share, whole = row.effect.share, row.effect.whole
+        parts.append(f"{100 * share:.2g} % of {row.effect.step}, which becomes {whole:.3f}x as fast")
+    return "; ".join(parts)
+
+
+def control(row: Row) -> str:
+    """Before against itself: the median and the middle half; empty where it was not measured."""
+    if row.control is None:
+        return ""
+    return f"{number(row.control.value)}x ({number(row.control.low)} to {number(row.control.high)})"
+
+
 _FULL_HEADER = (
     "configuration",
     "before: median (min to max)",
     "after: median (min to max)",
     "ratio (95 % interval)",
     "pairs",
+    "before against before (middle half)",
     "claim",
     "outputs",
     "verdict",
@@ -68,8 +86,10 @@ _FULL_HEADER = (
 
 def full_cells(row: Row) -> tuple[str, ...]:
     pairs = str(row.before_s.n) if row.before_s else ""
+    if row.processes > 1:
+        pairs += f" in {row.processes} processes"
     judged = (row.claim, outputs(row), row.verdict)
-    return (row.name, *sides(row, spread=True), interval(row), pairs, *judged)
+    return (row.name, *sides(row, spread=True), interval(row), pairs, control(row), *judged)
 
 
 def section(record: Record) -> str:
@@ -78,7 +98,9 @@ def section(record: Record) -> str:
     lines += [f"Refuted if: {record.refuted_if}", ""]
     lines.append(markdown_table(_FULL_HEADER, [full_cells(row) for row in record.rows]))
     lines += [f"- {sentence}" for sentence in record.conclusions]
-    lines += [f"- {row.name}: {row.note}" for row in record.rows if row.note and row.ratio]
+    for row in record.rows:
+        said = [text for text in (reason(row), row.note) if text]
+        lines += [f"- {row.name}: {'; '.join(said)}"] if said and row.ratio else []
     if record.incomplete:
         lines.append(f"- Incomplete: {record.incomplete}")
     machine = "; ".join(machine_lines(record.machine))
@@ -90,7 +112,7 @@ def headline_rows(rows: Sequence[Row]) -> list[Row]:
     """What a short table must show: the rows an experiment marks, else the one with the widest effect, and
     every row that did not go as claimed."""
     marked = [row for row in rows if row.headline] or sorted(rows, key=effect, reverse=True)[:1]
-    return [row for row in rows if row in marked or row.verdict in ("refuted", "open")]
+    return [row for row in rows if row in marked or row.verdict in ("refuted", "open", "not judged")]
 
 
 def effect(row: Row) -> float:
@@ -120,7 +142,8 @@ _LEGEND = """\
 Each row is one piece of work done in two ways, in turn, again and again. The ratio is the time of the first
 way divided by that of the second: above 1, the second is faster. It is the median of the pairs, and in
 brackets stands its 95 % interval. A claim is confirmed where the whole interval lies inside it, refuted
-where all of it lies outside or the outputs differ, and open in between. `within 1e-06`: no value is further
+where all of it lies outside or the outputs differ, and open in between; where work differs from itself by
+more than a quarter the machine was busy, and nothing is judged. `within 1e-06`: no value is further
 off than that share of the largest one. (1, 256, 6, 48) is a shape: sequences, positions, heads, numbers a
 head."""
 
@@ -135,7 +158,7 @@ def findings(records: Sequence[Record]) -> str:
 def tally(records: Sequence[Record]) -> str:
     """How many rows were confirmed, refuted, left open and not measured."""
     counts: Counter[str] = Counter(row.verdict for record in records for row in record.rows)
-    kinds = ("confirmed", "refuted", "open", "not measured")
+    kinds = [kind for kind in get_args(Verdict) if kind != "not judged" or counts[kind]]
     return f"{counts.total()} rows: " + ", ".join(f"{counts[kind]} {kind}" for kind in kinds) + "."
 
 

@@ -1,16 +1,41 @@
-"""Runs an experiment's cases: before and after in turn, enough pairs for an interval, outputs compared."""
+"""Runs an experiment's cases: before and after in turn, enough pairs for an interval, outputs compared.
+
+An experiment with `processes` has each row measured in as many fresh processes, one after the other, each of
+which makes the cases anew and runs one of them:
+
+    row 0   process 1 | A B B A ... |  process 2 | A B B A ... |  process 3 | A B B A ... |   -> one row
+    row 1   ...
+
+Its interval covers what each process found, as pyperf's does. The A that follow each other directly are a
+control: the ratio of work to itself.
+"""
 
 from __future__ import annotations
 
 import gc
+import itertools
+import math
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
+from llama_core.blas import BlasThreads
 from llama_core.errors import LlamaCoreError
-from llama_core.profiling.lab.experiment import Case, Experiment, LabContext, NotMeasured, Row, Timed
-from llama_core.profiling.statistics import ratio_interval, spread
+from llama_core.profiling.fresh_process import in_fresh_process
+from llama_core.profiling.lab.effects import effect_of
+from llama_core.profiling.lab.experiment import (
+    BUSY,
+    Case,
+    Experiment,
+    LabContext,
+    Match,
+    NotMeasured,
+    Row,
+    Timed,
+    same,
+)
+from llama_core.profiling.statistics import control_interval, envelope, ratio_interval, spread
 
 # A sample shorter than this is repeated within the sample: the clock and the loop must not matter.
 _SAMPLE_S = 2e-3
@@ -34,6 +59,16 @@ class Outcome:
     conclusions: tuple[str, ...]
     elapsed_s: float
     broken_by: Exception | KeyboardInterrupt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What one process measured of a case: seconds per call of each run, in the order of the pairs, and
+    whether the outputs matched."""
+
+    before_s: tuple[float, ...]
+    after_s: tuple[float, ...]
+    match: Match
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +102,12 @@ def _run(call: Callable[[], Any], prepare: Callable[[], Any] | None) -> tuple[An
     return output, elapsed, False
 
 
-def measure(case: Case, budget_s: float) -> Row:
-    """One row. How many pairs are taken is settled by the first, warm run of each side, before any result is
-    seen, so that the interval is honest. The order changes from pair to pair (A B, B A).
+def sample(case: Case, budget_s: float, processes: int = 1) -> Samples:
+    """The runs of one of `processes` that share the case's budget. How many pairs are taken is settled by the
+    first, warm run of each side, before any result is seen, so that the interval is honest. The order changes
+    from pair to pair (A B, B A).
 
-    Raises what the case raises, and ValueError where its own clock gives a time that is not positive.
+    Raises what the case raises.
     """
     calls = (case.before, case.after)
     outputs, first, has_clock = zip(*(_run(call, case.prepare) for call in calls), strict=True)
@@ -87,31 +123,51 @@ def measure(case: Case, budget_s: float) -> Row:
         ]
         loops = [max(1, round(_SAMPLE_S / max(s, 1e-9))) for s in times]
         pair_s = sum(max(s, _SAMPLE_S) for s in times)
-        budget_s = case.budget_s or budget_s
+        budget_s = (case.budget_s or budget_s) / processes
+        least = math.ceil(case.min_pairs / processes)
         # On a busy machine a long row must not hold up all others: three pairs, and a wide interval.
-        least = case.min_pairs if case.min_pairs * pair_s < _PATIENCE * budget_s else min(3, case.min_pairs)
-        pairs = min(MAX_PAIRS, max(least, int(budget_s / pair_s)))
+        least = max(2, least if least * pair_s < _PATIENCE * budget_s else min(3, least))
         runs: tuple[list[float], list[float]] = ([], [])
-        for i in range(pairs):
+        for i in range(min(MAX_PAIRS, max(least, int(budget_s / pair_s)))):
             for side in (0, 1) if i % 2 == 0 else (1, 0):
                 runs[side].append(_sample(sides[side], loops[side], case.prepare))
     finally:
         if was_enabled:
             gc.enable()
-    ratio = ratio_interval(*runs)
+    return Samples(tuple(runs[0]), tuple(runs[1]), match)
+
+
+def row_of(case: Case, found: list[Samples], processes: int = 0) -> Row:
+    """One row from what each process measured.
+
+    Raises ValueError where a case's own clock gives a time that is not positive.
+    """
+    ratio = envelope([ratio_interval(one.before_s, one.after_s) for one in found])
+    controls = [control for one in found if (control := control_interval(one.before_s)) is not None]
+    control = envelope(controls) if controls else None
+    match = next((one.match for one in found if not one.match.ok), found[0].match)
+    verdict = case.claim.judge(ratio, match, control)
     return Row(
         name=case.name,
-        verdict=case.claim.judge(ratio, match),
+        verdict=verdict,
         claim=str(case.claim),
         ratio=ratio,
-        before_s=spread(runs[0]),
-        after_s=spread(runs[1]),
+        before_s=spread([run for one in found for run in one.before_s]),
+        after_s=spread([run for one in found for run in one.after_s]),
         match=match,
         work=case.work,
         unit=case.unit,
-        note=case.note,
+        note="; ".join(part for part in (case.note, BUSY if verdict == "not judged" else "") if part),
         headline=case.headline,
+        control=control,
+        processes=processes,
+        why=case.why,
     )
+
+
+def measure(case: Case, budget_s: float) -> Row:
+    """One row, measured in this process. Raises what the case raises, and ValueError as `row_of`."""
+    return row_of(case, [sample(case, budget_s)])
 
 
 def run_experiment(
@@ -125,12 +181,13 @@ def run_experiment(
     rows: list[Row] = []
     conclusions: tuple[str, ...] = ()
     broken_by: Exception | KeyboardInterrupt | None = None
-    cases = experiment.cases(context)
+    cases = () if experiment.processes else experiment.cases(context)
+    measured = _in_processes(experiment, context) if experiment.processes else _here(cases, context)
     try:
-        for case in cases:
-            rows.append(_row(case, context.budget_s))
+        for row in measured:
+            rows.append(row)
             if on_row:
-                on_row(rows[-1])
+                on_row(row)
         if experiment.conclude:
             conclusions = tuple(experiment.conclude(context, rows))
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the rows measured before it must not be lost
@@ -144,10 +201,71 @@ def run_experiment(
     return Outcome(experiment, tuple(rows), conclusions, time.perf_counter() - start, broken_by)
 
 
-def _row(case: Case | NotMeasured, budget_s: float) -> Row:
+def _here(cases: Iterable[Case | NotMeasured], context: LabContext) -> Iterator[Row]:
+    """Every row, measured in this process."""
+    for case in cases:
+        yield _row(case, lambda case: [sample(case, context.budget_s)], context)
+
+
+def _in_processes(experiment: Experiment, context: LabContext) -> Iterator[Row]:
+    """Every row, each in fresh processes."""
+    for index in itertools.count():
+        case, first = _in_process(experiment, context, index)
+        if case is None:
+            return
+        others = range(experiment.processes - 1)
+
+        def found(_: Case, first: Samples | None = first, index: int = index, others: Any = others) -> Any:
+            assert first is not None  # a Case comes with its samples
+            return [first, *(_in_process(experiment, context, index)[1] for _ in others)]
+
+        yield _row(case, found, context, experiment.processes)
+
+
+def _in_process(
+    experiment: Experiment, context: LabContext, index: int
+) -> tuple[Case | NotMeasured | None, Samples | None]:
+    return in_fresh_process(measure_one, replace(experiment, conclude=None), context.fresh(), index)
+
+
+def measure_one(
+    experiment: Experiment, context: LabContext, index: int
+) -> tuple[Case | NotMeasured | None, Samples | None]:
+    """In a process of its own: the case with this number, without its callables, and its samples.
+
+    None for a number behind the last. A case that cannot be measured is a NotMeasured. Raises what it raises.
+    """
+    blas = BlasThreads(context.threads)
+    cases: Iterator[Case | NotMeasured] = experiment.cases(context)
+    try:
+        case = next(itertools.islice(cases, index, None), None)
+        if not isinstance(case, Case):
+            return case, None
+        try:
+            samples = sample(case, context.budget_s, experiment.processes)
+        except (MemoryError, LlamaCoreError) as error:
+            return NotMeasured(case.name, str(error) or type(error).__name__), None
+        return replace(case, before=_gone, after=_gone, check=same, prepare=None), samples
+    finally:
+        blas.restore()
+        if isinstance(cases, Generator):
+            cases.close()
+
+
+def _gone() -> None:
+    """Stands for a case's callable that stayed in its process."""
+
+
+def _row(
+    case: Case | NotMeasured,
+    samples: Callable[[Case], list[Samples]],
+    context: LabContext,
+    processes: int = 0,
+) -> Row:
     if isinstance(case, NotMeasured):
         return Row(case.name, "not measured", "", note=case.reason)
     try:
-        return measure(case, budget_s)
+        row = row_of(case, samples(case), processes)
     except (MemoryError, LlamaCoreError) as error:
         return Row(case.name, "not measured", "", note=str(error) or type(error).__name__)
+    return replace(row, effect=effect_of(case, row, context)) if case.part else row

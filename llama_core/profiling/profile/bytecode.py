@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from llama_core.profiling.profile.executed import ExecutedStep, executed_steps
+
 ENGINE_MODULES = (
     "llama_core.backends.numpy.model",
     "llama_core.backends.numpy.attention",
@@ -27,7 +29,10 @@ ENGINE_MODULES = (
     "llama_core.tokenizers.byte_bpe",
     "llama_core.tokenizers.detokenizer",
 )
-BASELINE_MODULES = ("llama_core.profiling.lab.baseline", "llama_core.profiling.lab.baseline_tokenizer")
+BASELINE_MODULES = (
+    "llama_core.profiling.first_version.model",
+    "llama_core.profiling.first_version.tokenizer",
+)
 
 # A call with keywords is marked differently from version to version.
 _KEYWORD_CALLS = frozenset({"KW_NAMES", "CALL_KW", "CALL_FUNCTION_KW"})
@@ -48,11 +53,13 @@ class FunctionCode:
 
 @dataclass(frozen=True, slots=True)
 class BytecodeProfile:
-    """`engine` and `baseline`: their functions, the longest first."""
+    """`engine` and `baseline`: their functions as compiled, the longest first; `steps`: what is really
+    executed in a step of either."""
 
     python: str
     engine: tuple[FunctionCode, ...]
     baseline: tuple[FunctionCode, ...]
+    steps: tuple[ExecutedStep, ...] = ()
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -99,13 +106,15 @@ def profile_bytecode() -> BytecodeProfile:
 
     def counted(names: tuple[str, ...]) -> tuple[FunctionCode, ...]:
         found = [
-            count(f"{module.__name__.rsplit('.', 1)[-1]}.{name}", code)
+            count(f"{'.'.join(module.__name__.split('.')[-2:])}.{name}", code)
             for module in map(importlib.import_module, names)
             for name, code in functions_of(module)
         ]
         return tuple(sorted(found, key=lambda function: -function.instructions))
 
-    return BytecodeProfile(sys.version.split()[0], counted(ENGINE_MODULES), counted(BASELINE_MODULES))
+    return BytecodeProfile(
+        sys.version.split()[0], counted(ENGINE_MODULES), counted(BASELINE_MODULES), executed_steps()
+    )
 
 
 def totals(functions: tuple[FunctionCode, ...]) -> FunctionCode:

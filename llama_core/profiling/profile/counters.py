@@ -9,13 +9,15 @@ it knows no cycles.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from llama_core.own_module import module_command, module_environment
+from llama_core.profiling.machine import CacheLevel, cache_levels
 
 EVENTS = ("instructions", "cycles", "cache-misses", "branch-misses")
 PERF_TOKENS = (32, 96)
@@ -59,7 +61,9 @@ def profile_counters(
     if not counts:
         said = f"Hardware counters: not measured, because {reason}, and cachegrind failed."
         return CounterProfile("", said)
-    said = f"Simulated by cachegrind (no cycles, no AVX-512, one thread), because {reason}."
+    last = simulated_caches(cache_levels()).get("LL", "").partition(",")[0]
+    cache = f"a last-level cache of {int(last) / 2**20:g} MiB" if last else "caches of its own guess"
+    said = f"Simulated by cachegrind ({cache}, no cycles, no AVX-512, one thread), because {reason}."
     return CounterProfile("cachegrind", said, backend, "stories15M's shape", counts)
 
 
@@ -143,8 +147,26 @@ def parse_perf(report: str) -> dict[str, float]:
     return counts
 
 
+def simulated_caches(levels: Sequence[CacheLevel]) -> dict[str, str]:
+    """This machine's first and last caches as cachegrind takes them, "size,ways,line" by option; it would
+    guess otherwise, a last one of 256 MiB for instance. It knows only numbers of sets that are powers of two,
+    so that a size may be the nearest of these. Empty for what the system does not tell.
+    """
+    first = {cache.kind: cache for cache in levels if cache.level == 1}
+    last = levels[-1] if levels and levels[-1].level > 1 else None
+    wanted = {"I1": first.get("Instruction"), "D1": first.get("Data"), "LL": last}
+    options = {}
+    for name, cache in wanted.items():
+        if cache is not None and cache.ways and cache.line_bytes and cache.size_bytes:
+            sets = 1 << round(math.log2(cache.size_bytes / (cache.ways * cache.line_bytes)))
+            size = sets * cache.ways * cache.line_bytes
+            options[name] = f"{size},{cache.ways},{cache.line_bytes}"
+    return options
+
+
 def _run_cachegrind(command: list[str]) -> dict[str, float]:
     tool = ["valgrind", "--tool=cachegrind", "--cache-sim=yes", "--branch-sim=yes"]
+    tool += [f"--{name}={given}" for name, given in simulated_caches(cache_levels()).items()]
     report = _child([*tool, "--cachegrind-out-file=/dev/null", *command])
     return parse_cachegrind(report) if report is not None else {}
 

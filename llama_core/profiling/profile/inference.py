@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import cProfile
+import marshal
 import pstats
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from llama_core.backends.numpy.model import Llama
+from llama_core.backends.numpy.weights import load_weights
 from llama_core.engine.engine import Engine
 from llama_core.engine.load import load_engine
 from llama_core.engine.text import TextEngine
 from llama_core.events import Finished, LoadProgress, Timings
 from llama_core.profiling.machine import peak_bytes
-from llama_core.profiling.profile.operations import OperationTable, percent, profile_operations
+from llama_core.profiling.profile.operations import BETWEEN, OperationTable, percent, profile_operations
+from llama_core.profiling.synthetic import NoTokenizer, random_checkpoint
 from llama_core.profiling.texts import TEXT
 from llama_core.sampling import SamplingParams
 
@@ -55,6 +59,7 @@ class InferenceProfile:
     """One backend's profile. operations: of "prefill" and "decode", measured in a reply of their own.
 
     peak_bytes: the process's largest resident size up to the end of the plain reply. kv_bytes: reserved.
+    interpreter_share: of a decode step's time, 0 to 1. pstats: what `python -m pstats` reads.
     """
 
     backend: str
@@ -70,6 +75,8 @@ class InferenceProfile:
     peak_bytes: int
     operations: dict[str, OperationTable]
     functions: tuple[FunctionRow, ...]
+    interpreter_share: float
+    pstats: bytes = field(repr=False)
 
 
 @contextlib.contextmanager
@@ -82,9 +89,10 @@ def plain_steps(engine: Engine) -> Iterator[None]:
         engine.drafter = drafter
 
 
-def encode(engine: TextEngine, n: int) -> tuple[list[int], Phase, Phase]:
-    """At least n tokens of plain English; the first encoding, which builds tables, and the second."""
-    text = TEXT * (n // 32 + 2)
+def encode(engine: TextEngine, n: int, prompt: str | None = None) -> tuple[list[int], Phase, Phase]:
+    """`prompt`, else at least n tokens of plain English; the first encoding, which builds tables, and the
+    second."""
+    text = prompt or TEXT * (n // 32 + 2)
     seconds = []
     ids: list[int] = []
     for _ in range(2):
@@ -106,11 +114,11 @@ def generate(engine: Engine, ids: list[int], n: int) -> tuple[Timings, tuple[int
 
 
 def load_and_profile(
-    path: Path, options: Mapping[str, Any], prompt_n: int, generated_n: int
+    path: Path, options: Mapping[str, Any], prompt_n: int, generated_n: int, prompt: str | None = None
 ) -> InferenceProfile:
     """Load a file and profile it. To be called through `in_fresh_process`, for the peak to be this model's.
 
-    options: keywords of `load_engine`. Raises what it raises.
+    options: keywords of `load_engine`, whose errors it raises. prompt: a text instead of `prompt_n` tokens.
     """
     compiling: list[float] = []  # when the stage "kernels" began and ended, where there was one
 
@@ -123,7 +131,9 @@ def load_and_profile(
     compile_s = compiling[-1] - compiling[0] if compiling else 0.0
     load_s = time.perf_counter() - start - compile_s
     try:
-        return profile_inference(engine, load_s, compile_s, prompt_n=prompt_n, generated_n=generated_n)
+        return profile_inference(
+            engine, load_s, compile_s, prompt_n=prompt_n, generated_n=generated_n, prompt=prompt
+        )
     finally:
         engine.close()
 
@@ -136,21 +146,25 @@ def profile_inference(
     prompt_n: int = 128,
     generated_n: int = 64,
     top_functions: int = 20,
+    prompt: str | None = None,
 ) -> InferenceProfile:
     """Take one reply apart, in three runs: plain (phases, rates), with operation timers, and under cProfile,
     which slows what it counts. load_s: what loading took; compile_s: what the first use of the compiled
     backend adds once, while the kernels are built."""
     generated_n = max(2, min(generated_n, engine.ctx_size - 1))
-    prompt_n = max(1, min(prompt_n, engine.ctx_size - generated_n))
-    ids, encode_first, encode_again = encode(engine, prompt_n)
-    ids = ids[:prompt_n]
+    most = engine.ctx_size - generated_n
+    prompt_n = max(1, min(prompt_n, most))
+    ids, encode_first, encode_again = encode(engine, prompt_n, prompt)
+    ids = ids[: max(1, most) if prompt else prompt_n]
     with plain_steps(engine.engine):
         generate(engine.engine, ids, 2)  # the first pass pays for pages and caches
         timings, reply = generate(engine.engine, ids, generated_n)
         memory, peak = engine.memory(), peak_bytes()
         decode_text_s = _detokenise(engine, reply)
         operations = profile_operations(engine.engine, ids, generated_n)
-        functions = _functions(engine, ids, generated_n, top_functions)
+        profiler = cProfile.Profile()
+        profiler.runcall(generate, engine.engine, ids, generated_n)
+        functions, stats = function_rows(profiler, top_functions)
     return InferenceProfile(
         backend=engine.backend,
         threads=engine.model.threads,
@@ -173,6 +187,8 @@ def profile_inference(
         peak_bytes=peak,
         operations=operations,
         functions=functions,
+        interpreter_share=interpreter_share(engine.engine, operations["decode"], timings),
+        pstats=stats,
     )
 
 
@@ -186,13 +202,8 @@ def _detokenise(engine: TextEngine, ids: tuple[int, ...]) -> float:
     return time.perf_counter() - start
 
 
-def _functions(engine: TextEngine, ids: list[int], n: int, top: int) -> tuple[FunctionRow, ...]:
-    profiler = cProfile.Profile()
-    profiler.enable()
-    try:
-        generate(engine.engine, ids, n)
-    finally:
-        profiler.disable()
+def function_rows(profiler: cProfile.Profile, top: int) -> tuple[tuple[FunctionRow, ...], bytes]:
+    """The functions with the most time of their own, and everything as a .pstats file's bytes."""
     stats = pstats.Stats(profiler)
     entries: dict[tuple[str, int, str], tuple[int, int, float, float, object]] = stats.stats  # type: ignore[attr-defined]
     # The outermost function's: the own times add up to a little less, by what lies between them.
@@ -203,7 +214,35 @@ def _functions(engine: TextEngine, ids: list[int], n: int, top: int) -> tuple[Fu
         )
         for place, (_, calls, total, cumulative, _) in entries.items()
     ]
-    return tuple(sorted(rows, key=lambda row: -row.total_s)[:top])
+    # As `Stats.dump_stats` writes them.
+    return tuple(sorted(rows, key=lambda row: -row.total_s)[:top]), marshal.dumps(entries)
+
+
+def interpreter_share(engine: Engine, decode: OperationTable, timings: Timings) -> float:
+    """The part of a decode step that is Python and the calls it makes, not arithmetic, 0 to 1.
+
+    The compiled model computes in calls of its own: what the clock saw around them is Python's. NumPy's calls
+    are too many for that: a step over arrays of next to no size, with as many layers, takes the interpreter's
+    time alone.
+    """
+    if not isinstance(engine.model, Llama):
+        around = {BETWEEN, "rest of a pass", "sampler"}
+        return sum(row.seconds for row in decode.rows if row.name in around) / decode.total_s
+    config = replace(
+        engine.model.config,
+        dim=8,
+        hidden_dim=8,
+        n_heads=2,
+        n_kv_heads=1,
+        head_dim=4,
+        rope_dim=0,
+        vocab_size=32,
+    )
+    weights = load_weights(random_checkpoint(config, NoTokenizer()))
+    small = Engine(Llama(config, weights, 1), min(64, config.max_seq_len))
+    n = small.ctx_size // 2
+    seconds = [generate(small, [1, 2, 3], n)[0].predicted_s / (n - 1) for _ in range(5)]
+    return min(1.0, min(seconds) * (timings.predicted_n - 1) / timings.predicted_s)
 
 
 def _short(place: tuple[str, int, str]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -14,6 +16,7 @@ from llama_core.profiling.formatting import number
 from llama_core.profiling.machine import machine_lines
 from llama_core.profiling.profile.sections import Bars, Section
 
+FLAME_TIMEOUT_S = 300.0
 # Text stays text: it can be searched and read aloud, and a test can find it. No time, no random ids: the same
 # profile gives the same file.
 _STYLE: Any = {
@@ -61,7 +64,9 @@ def draw(charts: Sequence[Bars], folder: Path) -> list[Path]:
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, tuples and dicts with any keys as what JSON knows."""
+    """Dataclasses, tuples and dicts with any keys as what JSON knows; bytes, which are files, as a size."""
+    if isinstance(value, bytes):
+        return len(value)
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, Mapping):
@@ -130,6 +135,9 @@ def write_report(
     notes: sentences about the whole, such as what is missing. Raises OSError.
     """
     folder.mkdir(exist_ok=True)
+    stats = {section.stats_name: section.pstats for section in sections if section.pstats}
+    for name, dumped in stats.items():
+        (folder / name).write_bytes(dumped)
     charts = [chart for section in sections for chart in section.charts if chart.values]
     reason = charts_available()
     drawn = draw(charts, folder) if reason is None else []
@@ -148,4 +156,28 @@ def write_report(
                 lines += ["```", terminal_bars(chart).rstrip(), "```", ""]
     text = folder / "report.md"
     text.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-    return [data, text, *drawn]
+    return [data, text, *drawn, *(folder / name for name in stats)]
+
+
+def flame_graph(target: Path, command: Sequence[str], environment: Mapping[str, str]) -> str | None:
+    """Run `command` under py-spy and write its flame graph, an SVG, to `target`; None when it is there, else
+    the reason in a sentence.
+
+    Source: py-spy's README (`py-spy record`). It reads another process's memory, which a system may forbid.
+    """
+    tool = shutil.which("py-spy")
+    if tool is None:
+        return "py-spy is not installed; `pip install py-spy` brings it"
+    done = subprocess.run(
+        [tool, "record", "--format", "flamegraph", "--output", str(target), "--", *command],
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=FLAME_TIMEOUT_S,
+        check=False,
+    )
+    if target.is_file() and target.stat().st_size:
+        return None
+    words = done.stderr.strip().splitlines()
+    return f"py-spy wrote none: {words[-1] if words else f'exit code {done.returncode}'}"

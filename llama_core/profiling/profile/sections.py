@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llama_core.profiling.formatting import MIB, duration, markdown_table, mib, slug
+from llama_core.profiling.formatting import MIB, duration, markdown_table, mib, number, slug
 from llama_core.profiling.profile.bytecode import BytecodeProfile, FunctionCode, totals
 from llama_core.profiling.profile.counters import CounterProfile
-from llama_core.profiling.profile.inference import InferenceProfile, Phase
+from llama_core.profiling.profile.first_version import FirstVersionProfile
+from llama_core.profiling.profile.inference import FunctionRow, InferenceProfile, Phase
 from llama_core.profiling.profile.kernel_mix import KernelMix
 from llama_core.profiling.profile.memory import MemoryProfile, StepAllocation
 from llama_core.profiling.profile.op_timers import NO_LAYER
@@ -28,16 +29,22 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a report: its Markdown and its charts."""
+    """A part of a report: its Markdown, its charts, and the .pstats file that belongs to it."""
 
     title: str
     markdown: str
     charts: tuple[Bars, ...] = ()
+    stats_name: str = ""
+    pstats: bytes = b""
 
 
 def short_name(backend: str) -> str:
     """A backend for a title: "jit avx2" of "jit avx2 (Q4_1 as q4m, Q8_0 as q8)"."""
     return backend.partition(" (")[0]
+
+
+# Rows of a table of executed functions.
+EXECUTED = 8
 
 
 def bytecode_section(profile: BytecodeProfile, top: int = 20) -> Section:
@@ -55,6 +62,13 @@ def bytecode_section(profile: BytecodeProfile, top: int = 20) -> Section:
         rows = [_code_cells(function) for function in functions[:top]]
         said = f"Longest functions of the {name} (of {len(functions)}; report.json has them all):\n"
         parts += [said, markdown_table(("function", *header[1:], "commonest opcodes"), rows)]
+    for step in profile.steps:
+        most = [(one.name, f"{one.calls:,}", f"{one.instructions:,}") for one in step.functions[:EXECUTED]]
+        said = (
+            f"Executed in one step, {step.name} ({step.n_layers} layers): {step.instructions:,} instructions "
+            f"in {step.calls:,} calls. The most:\n"
+        )
+        parts += [said, markdown_table(("function", "calls", "instructions executed"), most)]
     charts = tuple(
         Bars(
             f"bytecode-{name}",
@@ -168,11 +182,11 @@ _COMPILED = (
 )
 
 
-def inference_section(profile: InferenceProfile) -> Section:
-    """The phases, what the reply came to, the operations by layer, the functions."""
+def inference_section(profile: InferenceProfile, *, layers: bool = False) -> Section:
+    """The phases, what the reply came to, the operations (layer by layer where asked for), the functions."""
     name = short_name(profile.backend)
     parts = [
-        markdown_table(("phase", "seconds", "amount", "rate"), [_phase_cells(p) for p in profile.phases]),
+        markdown_table(("phase", "time", "amount", "rate"), [_phase_cells(p) for p in profile.phases]),
         markdown_table(("reply", ""), _reply_rows(profile)),
     ]
     phases = tuple((phase.name, phase.seconds) for phase in profile.phases)
@@ -180,29 +194,38 @@ def inference_section(profile: InferenceProfile) -> Section:
     if name.startswith("jit"):
         parts.append(_COMPILED)
     for phase, table in profile.operations.items():
-        parts += _operation_parts(phase, table)
+        parts += _operation_parts(phase, table, layers)
         values = tuple((row.name, max(0.0, row.percent)) for row in table.rows)
         file = f"operations-{slug(phase)}-{slug(name)}"
         charts.append(Bars(file, f"Operations of {phase}, {name}", "% of the time", values))
-    parts += ["Functions (cProfile, which slows small calls most):\n", _function_table(profile)]
-    return Section(f"Inference, {profile.backend}", "\n".join(parts), tuple(charts))
+    parts += ["Functions (cProfile, which slows small calls most):\n", function_table(profile.functions)]
+    stats_name = f"inference-{slug(name)}.pstats"
+    return Section(
+        f"Inference, {profile.backend}", "\n".join(parts), tuple(charts), stats_name, profile.pstats
+    )
 
 
 def _phase_cells(phase: Phase) -> tuple[str, str, str, str]:
-    seconds = f"{phase.seconds:.6f}"
+    seconds = duration(phase.seconds)
     if phase.unit == "B":
         return phase.name, seconds, mib(phase.items), f"{mib(round(phase.per_second))}/s"
     if not phase.items:
         return phase.name, seconds, "", ""
-    return phase.name, seconds, f"{phase.items:,} {phase.unit}", f"{phase.per_second:,.1f} {phase.unit}/s"
+    return phase.name, seconds, f"{phase.items:,} {phase.unit}", f"{number(phase.per_second)} {phase.unit}/s"
+
+
+def _interpreter(profile: InferenceProfile) -> str:
+    """See `interpreter_share`."""
+    return f"{100 * profile.interpreter_share:.3g} %"
 
 
 def _reply_rows(profile: InferenceProfile) -> list[tuple[str, str]]:
     return [
         ("tokens of the prompt", f"{profile.prompt_n:,}"),
         ("tokens generated", f"{profile.generated_n:,}"),
-        ("tokens per second, after the first", f"{profile.timings.predicted_per_second:,.1f}"),
+        ("tokens per second, after the first", number(profile.timings.predicted_per_second)),
         ("first token after", duration(profile.timings.ttft_s)),
+        ("share of the interpreter in a decode step", _interpreter(profile)),
         ("threads", f"{profile.threads}"),
         ("model memory (weights)", mib(profile.weights_bytes)),
         ("KV cache, in use", f"{mib(profile.kv_used_bytes)} of {mib(profile.kv_bytes)} reserved"),
@@ -211,7 +234,7 @@ def _reply_rows(profile: InferenceProfile) -> list[tuple[str, str]]:
     ]
 
 
-def _operation_parts(phase: str, table: OperationTable) -> list[str]:
+def _operation_parts(phase: str, table: OperationTable, layers: bool) -> list[str]:
     rows = [
         (row.name, duration(row.seconds), f"{row.percent:.1f} %", f"{row.calls:,}" if row.calls else "")
         for row in table.rows
@@ -222,8 +245,7 @@ def _operation_parts(phase: str, table: OperationTable) -> list[str]:
     return [
         f"Operations of {phase}{clocks}:\n",
         markdown_table(("operation", "time", "share", "calls"), rows),
-        "The same by layer, in milliseconds:\n",
-        _layer_table(table),
+        *(("The same by layer, in milliseconds:\n", _layer_table(table)) if layers else ()),
     ]
 
 
@@ -235,8 +257,7 @@ def _layer_table(table: OperationTable) -> str:
     by_name = {row.name: row.by_layer for row in table.rows}
 
     def cells(title: str, seconds: list[float]) -> tuple[str, ...]:
-        numbers = (f"{1e3 * s:.3f}" if s else "" for s in seconds)
-        return (title, *numbers, f"{1e3 * sum(seconds):.3f}")
+        return (title, *(number(1e3 * s) if s else "" for s in seconds), number(1e3 * sum(seconds)))
 
     rows = [cells(str(layer), [by_name[name].get(layer, 0.0) for name in names]) for layer in layers]
     if any(unlayered.values()):
@@ -244,17 +265,32 @@ def _layer_table(table: OperationTable) -> str:
     return markdown_table(("layer", *names, "sum"), rows)
 
 
-def _function_table(profile: InferenceProfile) -> str:
+def function_table(functions: Sequence[FunctionRow]) -> str:
+    """cProfile's columns, and the shares of the whole."""
     rows = [
         (
             row.name,
             f"{row.calls:,}",
             duration(row.total_s),
-            f"{row.percent:.1f} %",
+            duration(row.total_s / max(1, row.calls)),
+            f"{row.percent:.3g} %",
             duration(row.cumulative_s),
-            f"{row.cumulative_percent:.1f} %",
+            f"{row.cumulative_percent:.3g} %",
         )
-        for row in profile.functions
+        for row in functions
     ]
-    header = ("function", "calls", "total time", "share", "cumulative time", "share")
+    header = ("function", "ncalls", "tottime", "percall", "share", "cumtime", "share")
     return markdown_table(header, rows)
+
+
+def first_version_section(profile: FirstVersionProfile) -> Section:
+    """Phases and functions of the first version."""
+    phases = tuple((phase.name, phase.seconds) for phase in profile.phases)
+    parts = [
+        markdown_table(("phase", "time", "amount", "rate"), [_phase_cells(p) for p in profile.phases]),
+        "Functions (cProfile, which slows small calls most):\n",
+        function_table(profile.functions),
+    ]
+    chart = Bars("phases-first-version", "Phases, first version", "seconds", phases)
+    stats_name = "inference-first-version.pstats"
+    return Section("Inference, first version", "\n".join(parts), (chart,), stats_name, profile.pstats)

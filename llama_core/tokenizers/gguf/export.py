@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.gguf.names import unique_names
-from llama_core.tokenizers.gguf.read import NO_ID, PREFIX, tokenizer_from_gguf
+from llama_core.tokenizers.gguf.read import END_LIST_KEY, NEVER, NO_ID, PREFIX, tokenizer_from_gguf
 from llama_core.tokenizers.gguf.rules import rule_for
 from llama_core.tokenizers.json_bpe import JsonBPE
 from llama_core.tokenizers.probes import probes
@@ -25,8 +25,6 @@ from llama_core.tokenizers.spm_bpe import SpmBPE
 from llama_core.tokenizers.tokenizer import VocabularyTokenizer
 from llama_core.tokenizers.vocabulary import TokenType
 
-# The score of a token that nothing is merged into: below that of any merge.
-NEVER = -1e9
 END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 # Readers of BPE by scores take 1, 2 and 0 for ids that are absent.
 NO_IDS = dict.fromkeys(("bos_token_id", "eos_token_id", "unknown_token_id"), NO_ID)
@@ -164,11 +162,19 @@ def _differs_beside_added(tokenizer: VocabularyTokenizer, again: Tokenizer) -> b
     return bool(_differing(tokenizer, again, [f"the {name}end{name}\tof" for name in names], special=True))
 
 
-def _ends(tokenizer: Tokenizer, again: Tokenizer) -> tuple[dict[str, int], list[str]]:
+def _ends(tokenizer: Tokenizer, again: Tokenizer) -> tuple[dict[str, Any], list[str]]:
     """Keys for the ids that end a reply and that a reader would not know by their names; a note about those
-    that no key is left for."""
+    that only the list holds, which llama.cpp does not read."""
     missing = sorted(tokenizer.stop_ids - again.stop_ids)
     free = END_KEYS[0 if again.eos_id is None else 1 :]
-    lost = ", ".join(ascii(tokenizer.token_text(i)) for i in missing[len(free) :])
-    note = f"GGUF has keys for {len(END_KEYS)} end tokens; these no longer end a reply: {lost}."
-    return dict(zip(free, missing, strict=False)), [note] if lost else []
+    keys: dict[str, Any] = dict(zip(free, missing, strict=False))
+    rest = missing[len(free) :]
+    if not rest:
+        return keys, []
+    keys[END_LIST_KEY] = np.array(rest, np.int32)
+    names = ", ".join(ascii(tokenizer.token_text(i)) for i in rest)
+    note = (
+        f"GGUF has keys for {len(END_KEYS)} end tokens. The others are listed under {PREFIX}{END_LIST_KEY}, "
+        f"which llama.cpp does not read, so that these do not end its replies: {names}."
+    )
+    return keys, [note]

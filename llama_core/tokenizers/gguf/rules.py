@@ -51,7 +51,7 @@ def _cuts_so(rule: Rule, probes: Sequence[str], cuts: Sequence[Sequence[str]]) -
 
 def _merging_makes_every_token(tokenizer: JsonBPE) -> bool:
     """Whether `ignore_merges` changes nothing: each token that a word could be is also merged together."""
-    for text, token_id in tokenizer._vocabulary.text_to_id.items():
+    for text, token_id in tokenizer._table.items():
         try:
             bytes([CHAR_TO_BYTE[char] for char in text]).decode()
         except (KeyError, UnicodeDecodeError):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from llama_core.config import MAX_VOCAB
+from llama_core.tokenizers.endings import is_marker, unmarked_markers
+from llama_core.tokenizers.huggingface.added import AddedToken, added_token, numbered, token_id_of
 from llama_core.tokenizers.huggingface.steps import (
     Malformed,
     Normalizer,
@@ -21,7 +23,7 @@ from llama_core.tokenizers.huggingface.steps import (
 )
 from llama_core.tokenizers.json_bpe import AddedTokens, BpeModel, JsonBPE
 from llama_core.tokenizers.spm_bpe import BYTE_NAME
-from llama_core.tokenizers.vocabulary import TokenType, Vocabulary
+from llama_core.tokenizers.vocabulary import TokenType, Vocabulary, fit_to_rows
 
 # Published vocabularies have at most a few hundred ids that nothing uses.
 MAX_HOLES = 65_536
@@ -31,16 +33,29 @@ _SEPARATORS = (" ", "\x00", "\ufdd0", "\ufdd1", "\ufdd2")
 
 @dataclass(frozen=True)
 class Roles:
-    """What the files beside `tokenizer.json` say; None where they say nothing."""
+    """What the files beside `tokenizer.json` say; None where they say nothing.
+
+    end_ids, end_tokens: what ends a reply. added: tokens with ids that `tokenizer.json` may lack; named:
+    those that a role names.
+    """
 
     bos_token: str | None = None
     eos_token: str | None = None
     add_bos: bool | None = None
     end_ids: tuple[int, ...] = ()
+    end_tokens: tuple[str, ...] = ()
+    added: tuple[AddedToken, ...] = ()
+    named: tuple[AddedToken, ...] = ()
 
 
-def tokenizer_from_parts(data: object, roles: Roles) -> JsonBPE:
-    """The tokenizer that the JSON value describes. Raises Malformed or Unsupported, both with a sentence."""
+def tokenizer_from_parts(
+    data: object, roles: Roles, *, n_rows: int | None = None, template: str | None = None
+) -> JsonBPE:
+    """The tokenizer that the JSON value describes. Raises Malformed or Unsupported, both with a sentence.
+
+    n_rows: how many ids the model knows; None for as many as there are tokens. template: the chat template,
+    which tells what is a marker (`endings.py`).
+    """
     if not isinstance(data, dict):
         raise Malformed("an object expected")
     model = data.get("model")
@@ -54,9 +69,12 @@ def tokenizer_from_parts(data: object, roles: Roles) -> JsonBPE:
             raise Unsupported(f"the model's {name}")
     normalize = normalizer(data.get("normalizer"))
     steps, byte_level = pre_tokenizer(data.get("pre_tokenizer"))
-    tokens, types, added = _vocabulary(data, model, normalize)
+    tokens, types, added = _vocabulary(data, model, roles, n_rows)
     used = (types != TokenType.UNUSED).tolist()
     table = dict(compress(zip(tokens, range(len(tokens)), strict=True), used))
+    by_text = [table[text] for text in roles.end_tokens if text in table]
+    ends = [i for i in (*roles.end_ids, *by_text) if 0 <= i < len(tokens)]
+    types[list(unmarked_markers(tokens, types == TokenType.NORMAL, ends, template))] = TokenType.CONTROL
     bpe = _model(model, table, byte_level)
     if bpe.unknown_id is not None:
         types[bpe.unknown_id] = TokenType.UNKNOWN
@@ -69,13 +87,13 @@ def tokenizer_from_parts(data: object, roles: Roles) -> JsonBPE:
         types,
         bos_id=bos_id,
         eos_id=table.get(roles.eos_token or ""),
-        ends=[i for i in roles.end_ids if 0 <= i < len(tokens)],
+        ends=ends,
         add_bos=begins if roles.add_bos is None else roles.add_bos,
     )
     return JsonBPE(
         vocabulary,
         replace(bpe, space=space, strip_space=strip),
-        added,
+        _places(added, normalize, field(model, "vocab", dict, {})),
         normalize,
         steps,
         "byte-level BPE (tokenizer.json)" if byte_level else "BPE (tokenizer.json)",
@@ -83,57 +101,53 @@ def tokenizer_from_parts(data: object, roles: Roles) -> JsonBPE:
 
 
 def _vocabulary(
-    data: Mapping[str, Any], model: Mapping[str, Any], normalize: Normalizer
-) -> tuple[list[str], np.ndarray[Any, np.dtype[np.int32]], AddedTokens]:
-    vocab = field(model, "vocab", dict, {})
-    entries = field(data, "added_tokens", list, [])
-    texts: dict[int, str] = {}
-    for text, token_id in vocab.items():
-        texts[_id(token_id)] = text
-    for entry in entries:
-        if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
+    data: Mapping[str, Any], model: Mapping[str, Any], roles: Roles, n_rows: int | None
+) -> tuple[Sequence[str], NDArray[np.int32], list[AddedToken]]:
+    """(tokens by id, their types, those among them that are looked for whole)."""
+    texts = {token_id_of(i): text for text, i in field(model, "vocab", dict, {}).items()}
+    entries = []
+    for entry in field(data, "added_tokens", list, []):
+        if not isinstance(entry, dict):
             raise Malformed("an added token is an object with content")
-        texts[_id(entry.get("id"))] = entry["content"]
+        entries.append(added_token(entry, token_id_of(entry.get("id"))))
+    added = numbered([*entries, *roles.added, *roles.named], texts)
     if not texts:
         raise Malformed("the vocabulary is empty")
     size = max(texts) + 1
     if size > len(texts) + MAX_HOLES:
         raise Malformed(f"token id {size - 1:,} in a vocabulary of {len(texts):,}")
-    tokens = [texts.get(i, "") for i in range(size)]
     types = np.full(size, TokenType.UNUSED, dtype=np.int32)
     types[list(texts)] = TokenType.NORMAL
     if field(model, "byte_fallback", bool, False):
         types[[i for i, text in texts.items() if BYTE_NAME.fullmatch(text)]] = TokenType.BYTE
-    return tokens, types, _added(entries, types, normalize)
+    for token_id, token in added.items():
+        types[token_id] = TokenType.CONTROL if token.special else TokenType.USER_DEFINED
+    tokens, types = fit_to_rows([texts.get(i, "") for i in range(size)], types, n_rows)
+    return tokens, types, [token for i, token in added.items() if i < len(tokens)]
 
 
-def _id(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MAX_VOCAB:
-        raise Malformed(f"token id {str(value)[:40]}, expected 0 to {MAX_VOCAB - 1}")
-    return value
-
-
-def _added(
-    entries: list[dict[str, Any]], types: np.ndarray[Any, np.dtype[np.int32]], normalize: Normalizer
-) -> AddedTokens:
-    in_text: dict[str, int] = {}
-    in_normalized: dict[str, int] = {}
-    strips: dict[str, set[int]] = {"lstrip": set(), "rstrip": set()}
-    for entry in entries:
-        text, token_id = entry["content"], entry["id"]
-        if field(entry, "single_word", bool, False):
-            raise Unsupported("added tokens with single_word")
-        special = field(entry, "special", bool, False)
-        types[token_id] = TokenType.CONTROL if special else TokenType.USER_DEFINED
-        if not special and not (text.startswith(("<|", "<｜")) and text.endswith(("|>", "｜>"))):
-            if field(entry, "normalized", bool, True):
-                in_normalized[normalize(text)] = token_id
-            else:
-                in_text[text] = token_id
-        for name, found in strips.items():
-            if field(entry, name, bool, False):
-                found.add(token_id)
-    return AddedTokens(in_text, in_normalized, frozenset(strips["lstrip"]), frozenset(strips["rstrip"]))
+def _places(added: Sequence[AddedToken], normalize: Normalizer, vocab: Mapping[str, int]) -> AddedTokens:
+    """The added tokens by where they are looked for. vocab: the model's own tokens."""
+    places: dict[tuple[bool, bool], dict[str, int]] = {
+        (a, b): {} for a in (True, False) for b in (True, False)
+    }
+    flags: dict[str, set[int]] = {"lstrip": set(), "rstrip": set(), "single_word": set()}
+    for token in added:
+        token_id = token_id_of(token.id)
+        text = normalize(token.content) if token.normalized else token.content
+        places[token.special or is_marker(token.content), token.normalized][text] = token_id
+        for name, ids in flags.items():
+            if getattr(token, name):
+                ids.add(token_id)
+    return AddedTokens(
+        in_text=places[False, False],
+        in_normalized=places[False, True],
+        special_in_normalized=places[True, True],
+        lstrip=frozenset(flags["lstrip"]),
+        rstrip=frozenset(flags["rstrip"]),
+        single_word=frozenset(flags["single_word"]),
+        beyond=frozenset(token_id_of(token.id) for token in added if token.content not in vocab),
+    )
 
 
 def _model(model: Mapping[str, Any], table: Mapping[str, int], byte_level: bool) -> BpeModel:

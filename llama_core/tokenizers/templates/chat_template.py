@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llama_core.tokenizers.added_tokens import TokenMatcher
+from llama_core.errors import ConversationRefusedError, TemplateError
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.templates.guard import Guard, unused_character
 from llama_core.tokenizers.templates.worker import SHARED, TemplateWorker
 
 # What a template may write beyond the messages: encoding has no clock, so its input is bounded.
 MAX_ADDED = 100_000
+
+SYSTEM_FOLDED = (
+    "The model's chat template takes no system prompt: its text is put before the first question instead."
+)
+
+_log = logging.getLogger(__name__)
+
+
+def fold_system(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]] | None:
+    """The conversation with the system prompt at its begin moved into the first question; None where there is
+    no such prompt, or no question behind it."""
+    n = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
+    if n == 0 or n == len(messages) or messages[n]["role"] != "user":
+        return None
+    texts = [message["content"] for message in messages[: n + 1]]
+    return [{**messages[n], "content": "\n".join(filter(None, texts))}, *map(dict, messages[n + 1 :])]
 
 
 class ChatTemplate:
@@ -29,6 +46,8 @@ class ChatTemplate:
         self.bos_token = bos_token
         self.eos_token = eos_token
         self._worker = worker
+        # Whether a system prompt was put before the first question, for want of a place.
+        self.folds_system = False
         worker.start()
 
     def render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
@@ -45,6 +64,34 @@ class ChatTemplate:
         size = sum(len(text) for message in variables["messages"] for text in message.values())
         return self._worker.render(self.source, variables, size + MAX_ADDED)
 
+    def _with_system(self, messages: list[dict[str, str]], mark: str, add_generation_prompt: bool) -> str:
+        """The conversation as text, with the system prompt in it wherever the template takes one: in its
+        own role or, where that is refused or passed over, before the first question."""
+        folded = fold_system(messages)
+        refusal: ConversationRefusedError | None = None
+        text = ""
+        try:
+            text = self.render(messages, add_generation_prompt=add_generation_prompt)
+        except ConversationRefusedError as error:
+            if folded is None:
+                raise
+            refusal = error
+        said = messages[0]["content"].replace(mark, "").strip() if folded else ""
+        if folded is None or (refusal is None and said in text.replace(mark, "")):
+            return text
+        try:
+            instead = self.render(folded, add_generation_prompt=add_generation_prompt)
+        except TemplateError:
+            instead = ""
+        if said not in instead.replace(mark, "") or not instead:
+            if refusal is not None:
+                raise refusal
+            return text
+        if not self.folds_system:
+            self.folds_system = True
+            _log.warning("%s", SYSTEM_FOLDED)
+        return instead
+
     def encode(
         self,
         messages: Sequence[Mapping[str, str]],
@@ -54,16 +101,16 @@ class ChatTemplate:
     ) -> list[int]:
         """Token ids of the conversation. Special tokens are those of the template's own text: a message that
         spells one keeps it as text. The begin token is added where the tokenizer asks for it and the
-        template has not written it. Raises TemplateError like `render`."""
-        # A token of one character cannot be broken by a mark, so a template cannot have it either.
-        special = {text: i for text, i in tokenizer.special_tokens.items() if len(text) > 1}
+        template has not written it. A system prompt that the template has no place for goes before the first
+        question, as in llama.cpp. Raises TemplateError like `render`."""
+        special = [text for text in tokenizer.special_tokens if len(text) > 1]
         texts = [text for message in messages for text in message.values()]
         mark = unused_character([self.source, self.bos_token, self.eos_token, *special, *texts])
         marked = Guard(special).mark_messages(messages, mark)
-        rendered = self.render(marked, add_generation_prompt=add_generation_prompt)
+        rendered = self._with_system(marked, mark, add_generation_prompt)
         parts = [
             part if isinstance(part, int) else part.replace(mark, "")
-            for part in TokenMatcher(special).split(rendered)
+            for part in tokenizer.split_special(rendered)
         ]
         ids = tokenizer.encode_parts([part for part in parts if part != ""])
         bos_id = tokenizer.bos_id

@@ -2,7 +2,8 @@
 
 It reads requests from its standard input and writes answers to its standard output, a JSON object a line:
 
-    {"source": "...", "variables": {...}, "max_chars": 1000}  ->  {"text": "..."} or {"error": "..."}
+    {"source": "...", "variables": {...}, "max_chars": 1000}
+        ->  {"text": "..."}, {"refused": "..."} by the template's own words, or {"error": "..."}
 
 Each request has as much processor time as the argument says, in seconds; the system ends the process that
 takes more. A process that ran out of memory ends itself behind its answer. It ends too when its input does:
@@ -18,7 +19,11 @@ import time
 from functools import lru_cache
 from typing import Any
 
-from llama_core.tokenizers.templates.environment import chat_environment, explain
+from llama_core.tokenizers.templates.environment import (
+    RefusedByTemplateError,
+    chat_environment,
+    explain,
+)
 
 MEMORY_BYTES = 512 * 1024 * 1024
 # Compiling takes 20 ms for a long template; a process meets few.
@@ -36,7 +41,8 @@ def main(cpu_s: float) -> None:
             request = json.loads(line)
             answer = _render(compiled(request["source"]), request["variables"], request["max_chars"])
         except Exception as error:  # noqa: BLE001 - a template can raise anything; the parent wants a sentence
-            answer = {"error": explain(error)}
+            kind = "refused" if isinstance(error, RefusedByTemplateError) else "error"
+            answer = {kind: explain(error)}
             out_of_memory = isinstance(error, MemoryError)
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
         sys.stdout.buffer.flush()

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Mapping
 from typing import IO, Any
 
-from llama_core.errors import TemplateError
+from llama_core.errors import ConversationRefusedError, TemplateError
 from llama_core.own_module import module_command, module_environment
 
 # Processor time, so that a busy machine fails no template: published ones take a millisecond of it.
@@ -55,8 +55,9 @@ class TemplateWorker:
     def render(self, source: str, variables: Mapping[str, Any], max_chars: int) -> str:
         """The text of a template. variables: str, list, dict, bool and None only.
 
-        Raises TemplateError where the template fails, gives more than `max_chars` characters, or exceeds the
-        limits of `program.py`. A process that somebody else ended is replaced, once, and asked again.
+        Raises ConversationRefusedError where the template refuses; TemplateError where it fails, gives more
+        than `max_chars` characters, or exceeds the limits of `program.py`. A process that somebody else ended
+        is replaced, once, and asked again.
         """
         request = {"source": source, "variables": dict(variables), "max_chars": max_chars}
         line = json.dumps(request).encode() + b"\n"
@@ -66,7 +67,9 @@ class TemplateWorker:
         if answer is None:
             raise TemplateError("The helper process for chat templates ended twice before it answered.")
         found = json.loads(answer)
-        if "text" not in found:
+        if "refused" in found:
+            raise ConversationRefusedError(found["refused"])
+        if "error" in found:
             raise TemplateError(found["error"])
         return str(found["text"])
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import model_files
+
 
 def test_bench_json(main: Callable[..., Any], tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llama_core.profiling.bench.run.last_level_cache_bytes", lambda: 0)
@@ -45,6 +47,22 @@ def test_bench_start_runs_in_its_own_process(main: Callable[..., Any], tiny_mode
     assert len(account) == 3
 
 
+@pytest.mark.parametrize("context", [5, 100, 128])
+def test_bench_of_a_model_with_a_small_context(
+    main: Callable[..., Any], tmp_path: Path, context: int
+) -> None:
+    path = model_files.write_gguf(tmp_path / "m.gguf", model_files.TinyModel(max_seq_len=context))
+    options = ["-m", str(path), "--backend", "numpy", "--threads", "1", "--repeat", "1", "--no-start"]
+    ran = main("bench", *options, "--output", "json")
+    assert ran.code == 0, ran.err
+    rows = {row["row"] for row in json.loads(ran.out)["rows"]}
+    assert rows == {f"pp{context // 2}", f"tg{context // 2}"}
+    asked = main("bench", *options, "--rows", "pp512")
+    assert asked.code == 2
+    half = context // 2
+    assert f"context of {context} tokens; --rows pp{half} tg{half} would work" in asked.err
+
+
 def test_bench_usage(main: Callable[..., Any], tiny_model: Path) -> None:
     assert main("bench", "--repeat", "0").code == 2
     assert main("bench", "--shape", "stories15M", "-m", "x").code == 2
@@ -75,7 +93,7 @@ def test_a_missing_file_is_found_before_anything_is_measured(
 def test_the_commands_names_are_the_cores() -> None:
     """They stand there a second time, because --help imports no NumPy."""
     from chat_app.commands.bench import IN_MEMORY, SHAPES, TYPES
-    from llama_core.profiling.bench.random_gguf import MIXES
+    from llama_core.profiling.random_gguf import MIXES
     from llama_core.profiling.synthetic import SHAPES as CONFIGS
 
     assert (IN_MEMORY, *CONFIGS) == SHAPES

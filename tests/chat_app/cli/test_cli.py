@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from chat_app import cli
+from llama_core.engine.load import load_engine
+from tests.support import model_files
 from tests.support.chats import stored_messages
 
 
@@ -67,7 +69,8 @@ def test_every_command_has_a_module_with_help(main: Callable[..., Any]) -> None:
         assert ran.out.startswith(f"usage: llama-chat {name}")
 
 
-def test_paths(main: Callable[..., Any], llama_chat_home: Path) -> None:
+def test_paths(main: Callable[..., Any], llama_chat_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLAMA_CHAT_KERNELS")
     shown = json.loads(main("paths", "--output", "json").out)
     assert shown["config_file"] == str(llama_chat_home / "config" / "config.toml")
     assert all(str(llama_chat_home) in line for line in main("paths").out.splitlines())
@@ -104,6 +107,31 @@ def test_perplexity(main: Callable[..., Any], tiny_model: Path, tmp_path: Path) 
     assert short["mean_nll"] != result["mean_nll"]
     piped = main("perplexity", "-", *options, stdin=file.read_text())
     assert piped.out == ran.out
+
+
+def test_perplexity_begins_where_the_model_begins(main: Callable[..., Any], tmp_path: Path) -> None:
+    """With the begin token, before each piece, where the file asks for it: then every token is predicted."""
+    model = model_files.TinyModel(max_seq_len=64)
+    file = tmp_path / "text.txt"
+    file.write_text("the cat and the dog " * 3)
+    found = {}
+    for add in (True, False):
+        path = model_files.write_gguf(
+            tmp_path / f"{add}.gguf", model, extra={"tokenizer.ggml.add_bos_token": add}
+        )
+        options = ["-m", str(path), "--backend", "numpy", "--output", "json"]
+        for ctx in ("64", "16"):
+            found[add, ctx] = json.loads(main("perplexity", str(file), "--ctx-size", ctx, *options).out)
+        if add:  # one token is enough
+            assert json.loads(main("perplexity", "-", *options, stdin="a").out)["predicted"] == 1
+    n = found[True, "64"]["tokens"]
+    assert found[True, "64"]["predicted"] == found[True, "16"]["predicted"] == n
+    assert found[False, "64"]["predicted"] == n - 1
+    # By definition: the engine's own figure for the ids with the begin token.
+    engine = load_engine(tmp_path / "True.gguf", backend="numpy", ctx_size=64)
+    ids = engine.tokenizer.encode(file.read_text())
+    assert found[True, "64"]["mean_nll"] == pytest.approx(engine.perplexity([1, *ids]))
+    engine.close()
 
 
 def test_perplexity_of_too_little_is_a_usage_error(main: Callable[..., Any], tiny_model: Path) -> None:

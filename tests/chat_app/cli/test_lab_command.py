@@ -18,7 +18,7 @@ RunCli = Callable[..., Any]
 def test_all_experiments_are_listed_with_what_would_refute_them(main: RunCli) -> None:
     ran = main("lab", "list")
     assert ran.code == 0
-    assert [experiment.number for experiment in commands_lab.registry()] == list(range(1, 14))
+    assert [experiment.number for experiment in commands_lab.registry()] == list(range(1, 15))
     for experiment in commands_lab.registry():
         assert f"{experiment.number:>2}  {experiment.name}" in ran.out
         assert experiment.refuted_if in ran.out

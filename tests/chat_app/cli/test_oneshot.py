@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.chats import chat_ids
+from tests.support.chats import chat_ids, store_of
 
 KEYS = ["model", "prompt_ids", "ids", "text", "finish_reason", "timings", "backend", "seed"]
 TIMINGS = {
@@ -136,3 +136,21 @@ def test_the_transcript_and_continue(
 def test_no_save(main: Callable[..., Any], quick: list[str], llama_chat_home: Path) -> None:
     assert main("-p", "one", "--no-save", *quick).code == 0
     assert not (llama_chat_home / "data").exists()
+
+
+def test_one_shot_runs_are_kept_apart_from_the_chats(
+    main: Callable[..., Any], quick: list[str], llama_chat_home: Path
+) -> None:
+    store = store_of(llama_chat_home)
+    talk = store.create(model="toy")
+    talk.append(talk.conversation.add("user", "a chat"))
+    talk.close()
+    assert main("-p", "one", *quick).code == 0
+    assert [chat.id for chat in store.list()] == [talk.id]
+    assert store.latest() == store.list()[0], "what -c goes on with in the app"
+    assert main("-c", "-p", "two", *quick).code == 0
+    (run,) = store.list("oneshot")
+    asked = [message.content for message in store.read(run.id) if message.role == "user"]
+    assert asked == ["one", "two"]
+    assert main("--resume", talk.id, "-p", "three", *quick).code == 0
+    assert store.list()[0].message_count == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pstats
 import re
 import signal
 import subprocess
@@ -64,6 +65,42 @@ def test_one_profile_prints_json_and_leaves_no_folder(
     assert set(json.loads(ran.out)["profiles"]) == {"bytecode"}
     assert list(tmp_path.glob("profile-*")) == []
     assert run_cli("profile", "inference", "--tokens", "0").code == 2
+
+
+def test_a_prompt_layers_and_the_first_version(run_cli: RunCli, tiny_model: Path, tmp_path: Path) -> None:
+    options = ["-m", str(tiny_model), "--backend", "numpy", "--threads", "1", "--tokens", "3"]
+    own = run_cli(
+        "profile", "inference", *options, "--prompt", "the the", "--layers", "--report", str(tmp_path / "own")
+    )
+    assert own.code == 0, own.err
+    assert "| tokens of the prompt | 2 |" in own.out
+    assert "The same by layer" in own.out
+    assert "flame graph" in own.err.lower()
+    [dumped] = (tmp_path / "own").glob("inference-*.pstats")
+    assert pstats.Stats(str(dumped)).total_calls > 10  # type: ignore[attr-defined]
+    first = run_cli("profile", "inference", *options, "--prompt", "the the", "--baseline")
+    assert first.code == 0, first.err
+    assert "Inference, first version" in first.out
+    assert "| ncalls | tottime | percall |" in first.out
+    assert run_cli("profile", "memory", *options, "--layers").code == 2
+
+
+def test_counts_of_one_backend_outlive_the_interruption_of_the_other(
+    main: RunCli, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llama_core.profiling.profile import counters
+
+    def counted(path: Path, backend: str, cache: Path, *, simulate: bool) -> counters.CounterProfile:
+        if backend == "numpy":
+            raise KeyboardInterrupt
+        return counters.CounterProfile("perf stat", "counted", backend, "tiny", {"instructions": 1234.0})
+
+    monkeypatch.setattr(counters, "profile_counters", counted)
+    monkeypatch.setattr(commands_profile, "backends", lambda settings: ("jit", "numpy"))
+    ran = main("profile", "counters", "-m", str(tiny_model))
+    assert ran.code == 130
+    assert "| instructions | 1,234 |" in ran.out
+    assert "while profiling counters; measured before that and kept: Counters" in ran.err
 
 
 @pytest.fixture

@@ -188,6 +188,47 @@ async def test_a_chat_is_deleted_only_after_yes(store: ChatStore, chats: list[st
         assert sorted(one.id for one in store.list()) == sorted([chats[0], chats[2]])
 
 
+async def test_a_deleted_chat_comes_back_by_one_key(store: ChatStore, chats: list[str]) -> None:
+    app = HistoryApp(store)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(rows(app)) == 3)
+        for left in (2, 1):
+            await pilot.press("tab" if left == 2 else "home", "d")
+            await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+            await pilot.press("y")
+            await until(pilot, lambda left=left: len(rows(app)) == left)
+        for back in (2, 3):
+            await pilot.press("u")
+            await until(pilot, lambda back=back: len(rows(app)) == back)
+        await pilot.press("u")
+        assert sorted(one.id for one in store.list()) == sorted(chats)
+
+
+async def test_a_store_that_cannot_be_read_is_said_and_the_screen_stays(
+    store: ChatStore, chats: list[str]
+) -> None:
+    with sqlite3.connect(store.database.path) as connection:
+        connection.execute("PRAGMA user_version = 999")
+    connection.close()
+    app = HistoryApp(store)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "newer llama-chat" in shown(app, "#history-note"))
+        await pilot.press(*"pear")
+        await until(pilot, lambda: "newer llama-chat" in shown(app, "#history-note"))
+        assert isinstance(app.screen, HistoryScreen)
+
+
+async def test_damage_that_the_list_finds_is_said(store: ChatStore, chats: list[str]) -> None:
+    store.close()
+    data = store.database.path.read_bytes()
+    store.database.path.write_bytes(bytes(100) + data[100:])
+    app = HistoryApp(store)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(rows(app)) == 3)
+        await until(pilot, lambda: bool(app._notifications))
+        assert "was damaged" in next(iter(app._notifications)).message
+
+
 async def test_a_chat_is_exported_and_a_file_there_is_kept(
     store: ChatStore, chats: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

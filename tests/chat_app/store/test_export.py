@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from chat_app.chat.conversation import Conversation
-from chat_app.store.export import ExportError, export_chat, to_json, to_markdown, to_openai_jsonl
+from chat_app.store.export import ExportError, export_chat, to_html, to_json, to_markdown, to_openai_jsonl
 from chat_app.store.records import build_conversation, from_json
 
 
@@ -37,7 +38,9 @@ def test_markdown_holds_no_control_codes() -> None:
 
 
 def test_openai_lines_hold_the_branch_shown() -> None:
-    lines = to_openai_jsonl(chat(), system="Be brief.").splitlines()
+    talk = chat()
+    talk.update(replace(talk.path()[-1], x={"system": "Be brief."}))
+    lines = to_openai_jsonl(talk).splitlines()
     assert [json.loads(line) for line in lines] == [
         {
             "messages": [
@@ -58,7 +61,7 @@ def test_json_holds_every_branch_so_that_the_tree_can_be_built_again() -> None:
     assert (whole["title"], whole["model"], whole["tip"]) == (talk.title, "toy", talk.tip)
 
 
-@pytest.mark.parametrize("ending", [".md", ".jsonl", ".json", ".MD"])
+@pytest.mark.parametrize("ending", [".md", ".jsonl", ".json", ".html", ".MD"])
 def test_a_file_is_written_once_and_never_overwritten_unasked(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"chat{ending}"
     assert export_chat(chat(), path) == path
@@ -73,7 +76,7 @@ def test_a_file_is_written_once_and_never_overwritten_unasked(tmp_path: Path, en
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"use \.md, \.jsonl or \.json"):
+    with pytest.raises(ExportError, match=r"use \.md, \.jsonl, \.json or \.html"):
         export_chat(chat(), tmp_path / "chat.docx")
     with pytest.raises(ExportError, match="could not be written"):
         export_chat(chat(), tmp_path / "missing" / "chat.md")
@@ -86,3 +89,22 @@ def test_half_a_surrogate_pair_does_not_stop_an_export(tmp_path: Path) -> None:
         export_chat(talk, tmp_path / f"c{ending}")
     (message,) = json.loads((tmp_path / "c.json").read_bytes())["messages"]
     assert message["content"] == "lone \ud800 half"
+
+
+def test_a_page_shows_the_branch_and_runs_or_fetches_nothing() -> None:
+    talk = Conversation("c", "<script>alert(1)</script>")
+    talk.add("user", "<b>bold</b> & [a](javascript:alert(1)) ![x](http://example.org/x.png)")
+    talk.add(
+        "assistant",
+        "# Heading\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```\n<code>\x1b[31m\n```",
+        status="stopped",
+    )
+    page = to_html(talk, model="toy")
+    assert page.count("<script") == page.count("<b>") == page.count("<img") == 0
+    assert "href" not in page
+    assert "&lt;b&gt;bold&lt;/b&gt; &amp; [a](javascript:alert(1)) [x]" in page
+    assert "<h1>Heading</h1>" in page
+    assert "<td>1</td>" in page
+    assert "&lt;code&gt;[31m" in page
+    assert "(stopped)" in page
+    assert "default-src 'none'" in page

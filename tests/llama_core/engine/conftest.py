@@ -10,6 +10,7 @@ import pytest
 
 from llama_core.config import ModelConfig
 from llama_core.errors import Cancelled, ContextFullError
+from llama_core.tokenizers.added_tokens import TokenMatcher
 
 BOS, EOS, END = 256, 257, 258
 VOCAB = 260
@@ -121,6 +122,9 @@ class ByteTokenizer:
                     before, after = text.split(name, 1)
                     return [*self.encode(before, special=True), token, *self.encode(after, special=True)]
         return list(text.encode())
+
+    def split_special(self, text: str) -> list[str | int]:
+        return TokenMatcher(self.special_tokens).split(text)
 
     def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
         return [i for part in parts for i in ([part] if isinstance(part, int) else self.encode(part))]

@@ -112,6 +112,19 @@ def test_each_request_gets_what_it_gets_alone(model: Llama, wrap: Callable[[Llam
     assert batch.kv_bytes == 0
 
 
+def test_penalties_of_the_reply_are_those_that_it_gets_alone(model: Llama) -> None:
+    greedy = SamplingParams(temperature=0.0, max_tokens=12)
+    params = replace(greedy, presence_penalty=2.0, frequency_penalty=1.0)
+    prompt = tuple(range(1, CONFIG.vocab_size))  # every token but one: none is held against the reply
+    prompt = prompt[-(CONFIG.max_seq_len - 20) :]
+    request = BatchRequest("a", prompt, params)
+    (result,) = BatchEngine(model, kv_budget_bytes=64 * MIB).run([request])
+    assert outcome(result) == alone(model, request)
+    (plain,) = BatchEngine(model, kv_budget_bytes=64 * MIB).run([replace(request, params=greedy)])
+    assert plain.ids[0] == result.ids[0]
+    assert len(set(result.ids)) > len(set(plain.ids)) or plain.ids == result.ids
+
+
 def test_on_the_compiled_backend_the_logits_are_the_same_bits(kernel_cache: Path) -> None:
     reason = jit_available()
     if reason is not None:

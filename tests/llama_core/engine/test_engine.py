@@ -239,3 +239,12 @@ def test_reuse_gives_what_a_fresh_engine_gives(make_toy: Callable[..., Any], spl
     events = list(used.generate(ids, params))
     assert events[0].cached_n >= split - 1
     assert events[-1].ids == list(fresh.generate(ids, params))[-1].ids
+
+
+def test_penalties_of_the_reply_pass_over_the_prompt(scripted: Callable[..., Any]) -> None:
+    row = np.zeros(260, np.float32)
+    row[[7, 9]] = 1.5, 1.0
+    params = SamplingParams(temperature=0.0, presence_penalty=2.0, max_tokens=3)
+    *_, finished = Engine(scripted(lambda ids: row)).generate([7, 7], params)
+    assert isinstance(finished, Finished)
+    assert finished.ids == (7, 9, 0)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llama_core.checkpoint import Checkpoint
 from llama_core.engine.stops import StopScanner
 from llama_core.engine.text import TextEngine
-from llama_core.errors import ContextFullError, ModelFormatError
+from llama_core.errors import ContextFullError
 from llama_core.events import Finished, TextDelta, TokenEvent
 from llama_core.sampling import SamplingParams
 
@@ -248,13 +248,3 @@ def test_the_engine_lets_go_of_the_file_and_closes_its_model(make_text: Callable
     assert engine.model.closed == 1
     assert engine.memory().weights_bytes == 1000
     engine.reset()
-
-
-def test_a_tokenizer_larger_than_the_model_is_refused(
-    byte_tokenizer: Any, saying: Callable[..., Any]
-) -> None:
-    model = saying("x")
-    byte_tokenizer.vocab_size = 300
-    checkpoint = Checkpoint(Path("toy.gguf"), "gguf", 0, model.config, {}, byte_tokenizer, None)
-    with pytest.raises(ModelFormatError, match="it knows 300 tokens but the model 260"):
-        TextEngine(checkpoint, model)

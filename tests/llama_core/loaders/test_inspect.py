@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llama_core.backends.jit import load_jit_model
-from llama_core.backends.jit.weights import PackedWeights
+from llama_core.backends.jit.weights import PackedWeights, checked_plan
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders import open_checkpoint
@@ -55,7 +55,7 @@ def test_inspect_reports_a_model_that_does_not_run(tmp_path: Path) -> None:
 def test_what_it_tells_of_the_tokenizer(tmp_path: Path) -> None:
     """As a start would find it, in whatever file it stands."""
     model = model_files.TinyModel(tied=False)
-    ids = {"add_bos_token": True, "bos_token_id": 1, "eos_token_id": 2, "end_token_ids": [2]}
+    ids = {"add_bos_token": True, "bos_token_id": 1, "eos_token_id": 2, "end_token_ids": [1, 2]}
     by_scores = {"present": True, "tokens": 300, **ids}
     for path, expected in (
         (
@@ -107,12 +107,12 @@ def test_the_template_is_the_one_that_a_chat_uses(tmp_path: Path) -> None:
     assert inspect(folder)["chat_template"] == "its own file"
 
 
-# Tensor types by which the packed size is decided: kept, repacked, and both in one matrix.
+# Tensor types by which the packed size is decided: one for all, several, in one matrix too.
 TYPES: dict[str, dict[str, str]] = {
     "kept": {},
     "a head of its own": {"lm_head": "Q8_0"},
     "q, k and v of two types": {"v_proj": "Q8_0"},
-    "repacked": {"down_proj": "BF16", "gate_proj": "F32"},
+    "floats": {"down_proj": "BF16", "gate_proj": "F32"},
 }
 
 
@@ -123,7 +123,7 @@ def test_the_memory_is_what_the_backends_take(tmp_path: Path, name: str) -> None
     path = model_files.write_gguf(tmp_path / "m.gguf", model, "Q4_0", TYPES[name])
     checkpoint = open_checkpoint(path)
     memory = inspect(path, memory_needed)["memory"]
-    packed = PackedWeights(checkpoint, 1)
+    packed = PackedWeights(checked_plan(checkpoint), lambda *_: None, 1)
     assert memory["jit"]["weights_bytes"] == packed.nbytes
     assert memory["jit"]["mapped_bytes"] == packed.embedding.nbytes > 0
     assert memory["jit"]["bytes"] == packed.nbytes + memory["jit"]["kv_bytes"]

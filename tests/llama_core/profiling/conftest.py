@@ -12,6 +12,7 @@ from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
 from llama_core.engine.text import TextEngine
 from llama_core.profiling.synthetic import TOY, random_checkpoint
+from llama_core.tokenizers.added_tokens import TokenMatcher
 
 
 class ByteTokenizer:
@@ -27,6 +28,9 @@ class ByteTokenizer:
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         return list(text.encode())
+
+    def split_special(self, text: str) -> list[str | int]:
+        return TokenMatcher(self.special_tokens).split(text)
 
     def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
         return [i for part in parts for i in ([part] if isinstance(part, int) else self.encode(part))]

@@ -16,7 +16,7 @@ from llama_core.engine.engine import Engine
 from llama_core.errors import UnsupportedModelError
 from llama_core.events import TokenEvent
 from llama_core.loaders import open_checkpoint
-from llama_core.profiling.lab.baseline import BaselineLlama, Leaks, apply_rope, rope_tables
+from llama_core.profiling.first_version.model import BaselineLlama, Leaks, apply_rope, rope_tables
 from llama_core.sampling import SamplingParams
 
 PROMPT = [3, 141, 59, 26, 53, 58, 97, 93]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from llama_core.checkpoint import Checkpoint
-from llama_core.profiling.lab.baseline import BaselineLlama
+from llama_core.profiling.first_version.model import BaselineLlama
 from llama_core.profiling.lab.experiments.position_slip import greedy, perplexity, slip_sentence
 
 PROMPT = [3, 141, 59, 26, 53, 58, 97, 93]

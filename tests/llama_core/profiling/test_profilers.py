@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import random
 from pathlib import Path
 
@@ -13,9 +14,13 @@ from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
 from llama_core.engine.lookup import PromptLookup
 from llama_core.engine.text import TextEngine
+from llama_core.profiling.machine import cache_levels
 from llama_core.profiling.profile import bytecode, counters, counters_worker, kernel_mix, sections
 from llama_core.profiling.profile import inference as inference_profile
+from llama_core.profiling.profile.executed import executed, executed_steps
+from llama_core.profiling.profile.first_version import profile_first_version
 from llama_core.profiling.profile.operations import percent
+from llama_core.profiling.profile.report import flame_graph
 from llama_core.profiling.profile.sections import bytecode_section, counters_section
 
 
@@ -45,8 +50,96 @@ def test_a_profile_holds_every_phase_and_adds_up(engine: TextEngine) -> None:
     text = sections.inference_section(profile).markdown
     for said in ("tokens generated | 6 |", "tokens per second", "model memory", "peak memory", "| RoPE |"):
         assert said in text
-    assert "| 0 | " in text
-    assert "| 1 | " in text
+    assert "The same by layer" not in text
+    by_layer = sections.inference_section(profile, layers=True).markdown
+    assert "| 0 | " in by_layer
+    assert "| 1 | " in by_layer
+    assert 0 < profile.interpreter_share <= 1
+    stats = marshal.loads(profile.pstats)
+    assert any(name == "generate" for _, _, name in stats)
+
+
+def test_what_python_executes_is_counted_instruction_by_instruction() -> None:
+    def inner(n: int) -> int:
+        return n + 1
+
+    def outer(n: int) -> int:
+        total = 0
+        for i in range(n):
+            total += inner(i)
+        return total
+
+    def run(n: int) -> dict[str, tuple[int, int]]:
+        found, result = executed(lambda: outer(n))
+        assert result == n * (n + 1) // 2
+        return {one.name.rpartition(".")[2]: (one.calls, one.instructions) for one in found}
+
+    three, five = run(3), run(5)
+    assert (three["inner"][0], five["inner"][0], three["outer"][0]) == (3, 5, 1)
+    each = three["inner"][1] / 3
+    assert each == five["inner"][1] / 5 >= 4  # load, load, add, return
+    assert five["outer"][1] > three["outer"][1]
+
+
+def test_a_step_executes_less_than_a_first_versions() -> None:
+    steps = {step.name: step for step in executed_steps()}
+    decode, first = steps["engine, decode"], steps["first version, decode"]
+    assert decode.n_layers == 6
+    # Every layer: two norms, and the engine's own calls stay below the first version's.
+    norms = next(one for one in decode.functions if one.name == "ops.rms_norm")
+    assert norms.calls == 2 * 6 + 1
+    assert 1000 < decode.instructions < first.instructions
+    assert decode.calls < first.calls
+
+
+@pytest.mark.model
+def test_a_first_version_is_profiled_with_its_list_index(default_model: Path) -> None:
+    profile = profile_first_version(default_model, None, 8, 3, prompt="A short prompt, twice: prompt")
+    assert [phase.name for phase in profile.phases] == ["model loading", "tokenisation", "prefill", "decode"]
+    assert profile.generated_n == 3
+    assert profile.phases[1].items == profile.prompt_n > 4
+    names = [row.name for row in profile.functions]
+    assert "<method 'index' of 'list' objects>" in names
+    text = sections.first_version_section(profile).markdown
+    assert "| ncalls | tottime | percall |" in text
+
+
+def test_cachegrind_is_told_the_machines_caches(tmp_path: Path) -> None:
+    entries = (
+        ("index0", "1", "Data", "48K", "12", "64"),
+        ("index1", "1", "Instruction", "32K", "8", "64"),
+        ("index2", "2", "Unified", "1024K", "8", "64"),
+        ("index3", "3", "Unified", "36M", "12", "64"),
+        ("index4", "x", "Unified", "?", "12", "64"),
+    )
+    names = ("level", "type", "size", "ways_of_associativity", "coherency_line_size")
+    for index, *values in entries:
+        (tmp_path / index).mkdir()
+        for name, value in zip(names, values, strict=True):
+            (tmp_path / index / name).write_text(value + "\n")
+    levels = cache_levels(tmp_path)
+    assert [cache.size_bytes for cache in levels] == [48 << 10, 32 << 10, 1 << 20, 36 << 20]
+    # 36 MiB in 12 ways are 49,152 sets; the nearest power of two is 65,536.
+    assert counters.simulated_caches(levels) == {
+        "I1": "32768,8,64",
+        "D1": "49152,12,64",
+        "LL": f"{65536 * 12 * 64},12,64",
+    }
+    assert counters.simulated_caches([]) == {}
+
+
+def test_a_flame_graph_is_py_spys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, tool = tmp_path / "flame.svg", tmp_path / "py-spy"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "py-spy is not installed" in (flame_graph(target, ["x"], {}) or "")
+    tool.write_text("#!/bin/sh\necho 'Permission denied' >&2\nexit 1\n")
+    tool.chmod(0o755)
+    assert flame_graph(target, ["x"], {}) == "py-spy wrote none: Permission denied"
+    tool.write_text('#!/bin/sh\necho "$@" > "$5"\n')
+    assert flame_graph(target, ["worker", "{}"], {}) is None
+    assert target.read_text().split() == [
+        *("record", "--format", "flamegraph", "--output", str(target), "--", "worker", "{}")
+    ]
 
 
 def test_all_of_a_time_is_100_percent_of_it_whatever_its_length() -> None:
@@ -62,9 +155,9 @@ def test_a_prompt_that_no_context_holds_is_not_even_written(
     asked: list[int] = []
     encode = inference_profile.encode
 
-    def noting(engine: TextEngine, n: int) -> object:
+    def noting(engine: TextEngine, n: int, prompt: str | None = None) -> object:
         asked.append(n)
-        return encode(engine, n)
+        return encode(engine, n, prompt)
 
     monkeypatch.setattr(inference_profile, "encode", noting)
     profile = inference_profile.profile_inference(engine, 0.5, prompt_n=10**12, generated_n=6)
@@ -99,13 +192,15 @@ def test_bytecode_is_counted_as_python_compiles_it() -> None:
     assert found.instructions == sum(found.opcodes.values())
     profile = bytecode.profile_bytecode()
     names = {function.name for function in profile.engine}
-    assert {"model.Llama.forward", "ops.rms_norm", "sampling.Sampler.draw"} <= names
-    assert {"baseline.apply_rope", "baseline.Attention.__call__"} <= {f.name for f in profile.baseline}
+    assert {"numpy.model.Llama.forward", "numpy.ops.rms_norm", "llama_core.sampling.Sampler.draw"} <= names
+    assert {"first_version.model.apply_rope", "first_version.model.Attention.__call__"} <= {
+        f.name for f in profile.baseline
+    }
     section = bytecode_section(profile)
     assert "| LOAD_FAST | " in section.markdown
-    assert "| ops.rms_norm | " in section.markdown
+    assert "| numpy.ops.rms_norm | " in section.markdown
     # Several modules of each side, so that none is compared with a part of the other.
-    assert {"heads", "merge"} <= {function.name.partition(".")[0] for function in profile.engine}
+    assert {"numpy", "tokenizers"} <= {function.name.partition(".")[0] for function in profile.engine}
     assert all(chart.values for chart in section.charts)
 
 

@@ -12,8 +12,8 @@ from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.config import ModelConfig
 from llama_core.loaders import open_checkpoint
-from llama_core.profiling.bench import random_gguf as made
-from llama_core.profiling.bench.random_gguf import MIXES, random_blocks, vocabulary_keys
+from llama_core.profiling import random_gguf as made
+from llama_core.profiling.random_gguf import MIXES, random_blocks, vocabulary_keys
 from llama_core.profiling.synthetic import SHAPES, tensor_shapes
 from llama_core.quant.dequantize import dequantize
 from llama_core.quant.table import BY_NAME

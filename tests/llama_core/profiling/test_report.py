@@ -121,7 +121,9 @@ def test_without_a_mark_the_widest_effect_stands_for_the_experiment() -> None:
 
 def test_the_full_table_shows_the_spread_beside_the_medians() -> None:
     text = report.full([record(row("a call"), row("a rate", work=10, unit="tok"))])
-    assert "| a call | 2 ms (1 ms to 4 ms) | 500 us (250 us to 1 ms) | 2x (1.8 to 2.2) | 7 | faster |" in text
+    assert (
+        "| a call | 2 ms (1 ms to 4 ms) | 500 us (250 us to 1 ms) | 2x (1.8 to 2.2) | 7 |  | faster |" in text
+    )
     assert "| a rate | 5,000 tok/s (2,500 to 10,000) | 20,000 tok/s (10,000 to 40,000) |" in text
 
 

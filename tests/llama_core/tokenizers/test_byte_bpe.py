@@ -207,7 +207,7 @@ def test_default_model_drops_bytes_it_has_no_token_for(default_checkpoint: Any) 
 @pytest.mark.model
 def test_default_model_ends_replies_at_its_end_tokens(default_checkpoint: Any) -> None:
     tokenizer = default_checkpoint.tokenizer
-    assert tokenizer.stop_ids == {0, 2}
+    assert tokenizer.stop_ids == {0, 2, 4}  # 4 is <reponame>, as llama.cpp has it
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.add_bos) == (1, 2, False)
     assert tokenizer.special_tokens["<|im_start|>"] == 1
 

@@ -138,7 +138,7 @@ def test_the_probes_tell_all_rules_apart() -> None:
     assert len(texts) > 500
     cuts = {r.patterns: [list(splitter(r.patterns)(text)) for text in texts] for r in RULES.values()}
     for one, other in combinations(cuts.values(), 2):
-        assert sum(a != b for a, b in zip(one, other, strict=True)) > 50
+        assert sum(a != b for a, b in zip(one, other, strict=True)) > 20
 
 
 def test_words_that_only_ignore_merges_finds(tmp_path: Path) -> None:
@@ -292,11 +292,13 @@ def test_texts_that_a_vocabulary_holds_twice(tmp_path: Path) -> None:
 def test_a_repeated_text_that_would_change_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A special token with the text of an ordinary one that texts become: GGUF cannot keep both."""
     monkeypatch.setattr(gguf_export, "MAX_WORDS", 3)  # a large vocabulary's words are not all tried
-    model = {"vocab": {char: i for i, char in enumerate([*BYTE_TO_CHAR, "qz"])}, "merges": ["q z"]}
-    added = [{"id": 257, "content": "qz", "special": True}]
-    before = read(tmp_path, byte_level(split(QWEN2), model=model, added_tokens=added))
-    assert (before.encode("qz"), before.encode("qz", special=True)) == ([256], [257])
-    with pytest.raises(ValueError, match="'qz' would become other tokens"):
+    pieces = [b"<unk>", b"<s>", b"</s>", *(f"<0x{b:02X}>".encode() for b in range(256))]
+    pieces += [b" ", b"<", b"s", b">", b"<s", b"<s>"]
+    body = b"".join(struct.pack("<fi", -i, len(p)) + p for i, p in enumerate(pieces))
+    (tmp_path / "tokenizer.bin").write_bytes(struct.pack("<i", 6) + body)
+    before = tokenizer_from_llama2c(tmp_path / "tokenizer.bin", len(pieces))
+    assert (before.encode("<s>")[-1], before.encode("<s>", special=True)) == (264, [1])
+    with pytest.raises(ValueError, match=r"<s>.* would become other tokens"):
         export(before)
 
 
@@ -325,8 +327,9 @@ def test_end_tokens(tmp_path: Path) -> None:
     assert after.stop_ids == before.stop_ids
     assert (keys["eot_token_id"], keys["eom_token_id"], notes) == (258, 260, "")
     before, keys, after, notes = ends_of(tmp_path, [256, 257, 258, 259, 260], named)
-    assert before.stop_ids - after.stop_ids == {259, 260}
-    assert "'<end3>', '<end4>'" in notes
+    assert after.stop_ids == before.stop_ids
+    assert keys["eos_token_ids"].tolist() == [259, 260]
+    assert "llama.cpp does not read, so that these do not end its replies: '<end3>', '<end4>'" in notes
     # No name for the end of a text: the first of the others takes its key.
     before, keys, after, notes = ends_of(tmp_path, [257, 258, 259], {})
     assert after.stop_ids == before.stop_ids

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from llama_core.tokenizers.from_files import tokenizer_from_json
+from llama_core.tokenizers.templates.chat_template import ChatTemplate
 
 TOKENIZER: dict[str, Any] = {
     "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []},
@@ -82,6 +83,85 @@ def test_end_tokens_of_the_model_s_config_alone(tmp_path: Path) -> None:
     assert tokenizer_from_json(folder(tmp_path, config={"eos_token_id": None}))[0].stop_ids == {3}
 
 
+CHATML = "{% for m in messages %}{{ '<|im_start|>' + m.content + '<|im_end|>' }}{% endfor %}"
+PLACES: dict[str, dict[str, Any]] = {
+    "added_tokens_decoder": {
+        "tokenizer_config": {
+            "eos_token": "<|im_end|>",
+            "added_tokens_decoder": {
+                "6": {"content": "<|im_end|>", "special": True},
+                "5": {"content": "<|im_start|>", "special": True},
+            },
+        }
+    },
+    "added_tokens.json": {
+        "added_tokens": {"<|im_start|>": 5, "<|im_end|>": 6},
+        "tokenizer_config": {"eos_token": "<|im_end|>"},
+    },
+    "additional_special_tokens": {
+        "tokenizer_config": {
+            "eos_token": {"content": "</s>"},
+            "additional_special_tokens": ["<|im_start|>", {"content": "<|im_end|>"}],
+        }
+    },
+    "special_tokens_map.json": {
+        "special_tokens_map": {"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]},
+    },
+    "extra_special_tokens": {
+        "tokenizer_config": {"extra_special_tokens": {"begin": "<|im_start|>", "end": "<|im_end|>"}},
+    },
+    "the vocabulary, and the template spells it": {
+        "tokenizer": {
+            **TOKENIZER,
+            "model": TOKENIZER["model"] | {"vocab": {"a": 0, "b": 1, "<|im_start|>": 5, "<|im_end|>": 6}},
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("files", PLACES.values(), ids=PLACES)
+def test_a_marker_is_one_wherever_the_folder_defines_it(files: dict[str, Any], tmp_path: Path) -> None:
+    tokenizer, template = tokenizer_from_json(folder(tmp_path, chat_template=CHATML, **files))
+    ids = ChatTemplate(template or "").encode([{"role": "user", "content": "ab"}], tokenizer)
+    assert ids == [5, 0, 1, 6]
+    assert tokenizer.encode("<|im_start|>a", special=True) == [5, 0]
+    assert not {5, 6} & set(tokenizer.encode("<|im_start|>a<|im_end|>"))
+    assert 6 in tokenizer.stop_ids
+    assert (tokenizer.token_bytes(5), tokenizer.token_text(5)) == (b"", "<|im_start|>")
+
+
+def test_the_places_complete_each_other(tmp_path: Path) -> None:
+    config = {
+        # The same token under another id: its text has one. One whose id is taken gets the next.
+        "added_tokens_decoder": {"9": {"content": "<end>"}, "0": {"content": "<new>", "lstrip": True}},
+        "pad_token": "<pad>",
+        "eos_token": ["</s>", "b"],
+        "eos_token_ids": [0],
+    }
+    files = {"tokenizer_config": config, "special_tokens_map": {"eos_token": "<pad>", "unk_token": "a"}}
+    tokenizer, _ = tokenizer_from_json(folder(tmp_path, **files))
+    assert tokenizer.encode("<end>a <new><pad>b", special=True) == [4, 0, 5, 6, 1]
+    assert tokenizer.stop_ids == {0, 1, 3}
+    assert tokenizer.eos_id == 3
+    assert "<end>" in tokenizer.special_tokens  # tokenizer.json has it as one
+
+
+def test_a_template_s_markers_keep_their_rules_about_white_space(tmp_path: Path) -> None:
+    token = {"content": "<|im_start|>", "rstrip": True, "lstrip": True, "special": True}
+    config = {"added_tokens_decoder": {"5": token, "6": {"content": "<|im_end|>", "single_word": True}}}
+    tokenizer, _ = tokenizer_from_json(folder(tmp_path, tokenizer_config=config))
+    template = ChatTemplate("a <|im_start|> \nb<|im_end|>{{ messages[0].content }}<|im_end|>")
+    assert template.encode([{"role": "user", "content": "a-"}], tokenizer) == [0, 5, 1, 0, 6]
+
+
+def test_a_spelling_that_is_an_ordinary_word_stays_one(tmp_path: Path) -> None:
+    vocab = {"a": 0, "b": 1, "</s>": 5, "<|x|>": 6}
+    data = {"model": {"type": "BPE", "vocab": vocab, "merges": [], "ignore_merges": True}}
+    tokenizer, _ = tokenizer_from_json(folder(tmp_path, tokenizer=data, chat_template=CHATML))
+    assert (tokenizer.stop_ids, tokenizer.special_tokens) == (frozenset(), {})
+    assert tokenizer.encode("</s>") == [5]
+
+
 def test_where_the_template_comes_from(tmp_path: Path) -> None:
     named = [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]
     assert tokenizer_from_json(folder(tmp_path, tokenizer_config={"chat_template": "S"}))[1] == "S"
@@ -94,6 +174,13 @@ def test_where_the_template_comes_from(tmp_path: Path) -> None:
     [
         ("tokenizer_config", []),
         ("tokenizer_config", {"bos_token": 1}),
+        ("tokenizer_config", {"additional_special_tokens": [1]}),
+        ("tokenizer_config", {"added_tokens_decoder": [1]}),
+        ("tokenizer_config", {"added_tokens_decoder": {"x": "a"}}),
+        ("tokenizer_config", {"added_tokens_decoder": {"-1": "a"}}),
+        ("tokenizer_config", {"added_tokens_decoder": {"5": 5}}),
+        ("tokenizer_config", {"eos_token_ids": "a"}),
+        ("added_tokens", []),
         ("tokenizer_config", {"add_bos_token": "yes"}),
         ("tokenizer_config", {"chat_template": 5}),
         ("generation_config", {"eos_token_id": "x"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +22,11 @@ from llama_core.tokenizers.huggingface import steps as hf_steps
 
 TEXT = st.text(st.characters(exclude_categories=["Cn", "Cs"]), max_size=50)
 DENSE = st.text(st.sampled_from("aetnsorth  The▁'\n\t0123é中<t>|s/[]"), max_size=60)
-MIXED = st.lists(
-    st.sampled_from(["<s>", "</s>", "<tool>", "[X]", "[Y]", "<|m|>", " ", "  ", "the", "▁", "a1"]),
-    max_size=10,
-).map("".join)
+PIECES = [
+    *("<s>", "</s>", "<tool>", "[X]", "[Y]", "<|m|>", "yes", "qno", "<n>", "<n> r", "the e"),
+    *(" ", "  ", "\n", "the", "▁", "a1", "_", "é", "\u0301", "9", "-"),
+]
+MIXED = st.lists(st.sampled_from(PIECES), max_size=10).map("".join)
 
 TIKTOKEN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -113,6 +115,11 @@ ADDED = [
     ("[X]", {"special": False, "normalized": False, "rstrip": True}),
     ("[Y]", {"special": False, "normalized": True}),
     ("<tool>", {"special": False, "normalized": False}),
+    ("yes", {"special": False, "normalized": False, "single_word": True}),
+    ("the e", {"special": False, "normalized": True, "single_word": True, "lstrip": True}),
+    ("qno", {"special": True, "normalized": False, "single_word": True, "rstrip": True}),
+    ("<n>", {"special": True, "normalized": True}),
+    ("<n> r", {"special": True, "normalized": True, "rstrip": True, "lstrip": True}),
 ]
 
 
@@ -152,16 +159,18 @@ def file_of(options: dict[str, Any], vocabularies: dict[bool, dict[str, Any]]) -
     model = dict(vocabularies[over_bytes])
     for name in ("byte_fallback", "fuse_unk", "ignore_merges", "unk_token"):
         model[name] = options.get(name, None if name == "unk_token" else False)
+    vocab = model["vocab"]
+    new = itertools.count(len(vocab))
     added = [
         {
-            "id": len(model["vocab"]) + i,
+            "id": vocab[text] if text in vocab else next(new),
             "content": text,
             "single_word": False,
             "lstrip": False,
             "rstrip": False,
         }
         | flags
-        for i, (text, flags) in enumerate(ADDED)
+        for text, flags in ADDED
     ]
     parts = {name: options.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")}
     return (
@@ -255,7 +264,6 @@ def test_merges_of_tokens_with_spaces(tmp_path: Path) -> None:
         ({"decoder": {"type": "WordPiece"}}, "the decoder WordPiece"),
         ({"model": {"type": "Unigram", "vocab": []}}, "the model type Unigram"),
         ({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "dropout": 0.1}}, "dropout"),
-        ({"added_tokens": [{"id": 0, "content": "a", "single_word": True}]}, "single_word"),
     ],
 )
 def test_what_cannot_be_expressed_is_named(

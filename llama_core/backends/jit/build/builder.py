@@ -148,15 +148,15 @@ def build_here(isa: Isa, kernels: Callable[[], bytes] | None = None) -> Built:
     """
     if sources_digest() != SOURCES:
         raise OSError("the program was changed while it ran; start it again")
-    from llama_core.backends.jit.build.link import CannotFlatten, flatten
+    from llama_core.backends.jit.build.link import CannotLink, link
     from llama_core.backends.jit.build.objects import control_object, kernels_object
 
     control, symbols = control_object(isa)
     objects = (control, kernels() if kernels is not None else kernels_object(isa))
     symbols |= {name: name for name in KERNEL_ENTRIES}
     try:
-        code, entries = flatten(objects, symbols)
-    except CannotFlatten:
+        code, entries = link(objects, symbols)
+    except CannotLink:
         return Built(objects, symbols)
     return Built((code,), entries)
 

@@ -66,14 +66,13 @@ class _Compiler:
         """What stands for `used`, a function's global, in compiled code. TypeError: nothing does."""
         if isinstance(used, int) or used is None:
             return used
-        try:
-            if used not in self._compiled:
-                self._compiled[used] = self._bind(used)
-            return self._compiled[used]
-        except TypeError as error:
-            raise TypeError(f"{name}: {error}") from error
+        if not isinstance(used, Kernel | Pointer | Switch | FunctionType):
+            raise TypeError(f"{name}: compiled code cannot use {used!r}")
+        if used not in self._compiled:
+            self._compiled[used] = self._bind(used)
+        return self._compiled[used]
 
-    def _bind(self, used: object) -> Any:
+    def _bind(self, used: Kernel | Pointer[Any] | Switch | FunctionType) -> Any:
         if isinstance(used, Kernel):
             llvm.add_symbol(used.name, self._nowhere)
             returns = types.none if used.returns is None else types.int64
@@ -82,9 +81,7 @@ class _Compiler:
             return _cast(used.kind)
         if isinstance(used, Switch):
             return self._switch(used)
-        if isinstance(used, FunctionType):
-            return self._function(used)
-        raise TypeError(f"compiled code cannot use {used!r}")
+        return self._function(used)
 
     def _function(self, function: FunctionType) -> Any:
         used = {x.argval for x in dis.get_instructions(function) if x.opname == "LOAD_GLOBAL"}
@@ -93,14 +90,16 @@ class _Compiler:
         return self._njit(function.__code__, namespace, _signature(function))
 
     def _switch(self, switch: Switch) -> Any:
-        """Its number first; each function with as many arguments as it takes."""
+        """Its number first, then the functions' arguments. Raises TypeError where these differ."""
         functions = list(switch.functions.values())
-        signature = _signature(max(functions, key=lambda f: f.__code__.co_argcount))
+        signature = _signature(functions[0])
+        if any(_signature(function) != signature for function in functions):
+            raise TypeError(f"the functions of {switch.name} have different arguments")
         arguments = [f"a{i}" for i in range(len(signature))]
         returns = inspect.signature(functions[0]).return_annotation != "None"
         lines = [f"def {switch.name}({', '.join(['number', *arguments])}):"]
-        for number, function in switch.functions.items():
-            call = f"f{number}({', '.join(arguments[: function.__code__.co_argcount])})"
+        for number in switch.functions:
+            call = f"f{number}({', '.join(arguments)})"
             lines.append(f"    if number == {number}: {'return ' if returns else ''}{call}")
         lines.append(f"    return {0 if returns else ''}")
         made: dict[str, Any] = {}

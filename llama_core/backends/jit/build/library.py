@@ -48,14 +48,14 @@ KERNEL_ENTRIES = ("pack",)
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What the builder made: one piece of flat code with the entries' offsets in it (`flatten.py`), or, where
+    """What the builder made: one piece of linked code with the entries' offsets in it (`link.py`), or, where
     that cannot be, object files with their symbols."""
 
     pieces: tuple[bytes, ...]
     entries: dict[str, int] | dict[str, str]
 
     @property
-    def is_flat(self) -> bool:
+    def is_linked(self) -> bool:
         return all(isinstance(place, int) for place in self.entries.values())
 
 
@@ -63,7 +63,7 @@ class Library:
     """Machine code in this process. Calls go through ctypes, which holds no interpreter lock meanwhile."""
 
     def __init__(self, built: Built) -> None:
-        self._memory, addresses = _place_flat(built) if built.is_flat else _place_objects(built)
+        self._memory, addresses = _place_linked(built) if built.is_linked else _place_objects(built)
         self._result = ctypes.c_void_p()
         self.run = self._function(addresses["run"], 1)
         self.helper = self._function(addresses["helper"], 2)
@@ -84,8 +84,8 @@ class Library:
         return call
 
 
-def _place_flat(built: Built) -> tuple[object, dict[str, int]]:
-    """Copy flat code into memory of its own; returns its owner and the entries' addresses."""
+def _place_linked(built: Built) -> tuple[object, dict[str, int]]:
+    """Copy linked code into memory of its own; returns its owner and the entries' addresses."""
     (code,) = built.pieces
     memory = mmap.mmap(-1, len(code))
     memory.write(code)

@@ -18,7 +18,7 @@ _UNDEFINED = 0  # SHN_UNDEF
 _LOCAL = 0  # STB_LOCAL
 
 
-class CannotFlatten(Exception):  # noqa: N818 - it is no fault, only a kind of object file
+class CannotLink(Exception):  # noqa: N818 - it is no fault, only a kind of object file
     """The object file is of another platform, or refers to something outside."""
 
 
@@ -36,26 +36,26 @@ class _Section:
     entry_size: int
 
 
-def flatten(objects: Sequence[bytes], symbols: dict[str, str]) -> tuple[bytes, dict[str, int]]:
+def link(objects: Sequence[bytes], symbols: dict[str, str]) -> tuple[bytes, dict[str, int]]:
     """The code of object files that refer to each other, and the offset in it of each of `symbols` (our name
     to the objects' name).
 
-    Raises CannotFlatten.
+    Raises CannotLink.
     """
-    flat = bytearray()
-    parts = [_Part.placed(one, flat) for one in objects]
+    linked = bytearray()
+    parts = [_Part.placed(one, linked) for one in objects]
     offsets = {name: offset for part in parts for name, offset in part.offsets()}
     for part in parts:
-        part.relocate(flat, offsets)
+        part.relocate(linked, offsets)
     try:
-        return bytes(flat), {ours: offsets[theirs] for ours, theirs in symbols.items()}
+        return bytes(linked), {ours: offsets[theirs] for ours, theirs in symbols.items()}
     except KeyError as missing:
-        raise CannotFlatten(f"there is no {missing}") from None
+        raise CannotLink(f"there is no {missing}") from None
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """An object file whose sections have their places in the flat code: section number to offset. entries:
+    """An object file whose sections have their places in the linked code: section number to offset. entries:
     its symbol table (name, info, other, section, value, size)."""
 
     code: bytes
@@ -65,10 +65,10 @@ class _Part:
     names_at: int
 
     @classmethod
-    def placed(cls, code: bytes, flat: bytearray) -> _Part:
-        """Read an object file and put what is to be loaded of it behind what `flat` holds."""
+    def placed(cls, code: bytes, linked: bytearray) -> _Part:
+        """Read an object file and put what is to be loaded of it behind what `linked` holds."""
         if len(code) < 64 or code[:6] != b"\x7fELF\x02\x01" or struct.unpack_from("<HH", code, 16) != (1, 62):
-            raise CannotFlatten("not a relocatable ELF file for x86-64")
+            raise CannotLink("not a relocatable ELF file for x86-64")
         (table,) = struct.unpack_from("<Q", code, 40)
         size, count = struct.unpack_from("<HH", code, 58)
         sections = [
@@ -77,9 +77,9 @@ class _Part:
         places = {}
         for i, section in enumerate(sections):
             if section.kind == _PROGRAM and section.flags & _ALLOCATED and section.size:
-                flat += bytes(-len(flat) % max(64, section.align))
-                places[i] = len(flat)
-                flat += code[section.offset : section.offset + section.size]
+                linked += bytes(-len(linked) % max(64, section.align))
+                places[i] = len(linked)
+                linked += code[section.offset : section.offset + section.size]
         symbols = next(s for s in sections if s.kind == _SYMBOLS)
         held = code[symbols.offset : symbols.offset + symbols.size]
         names_at = sections[symbols.link].offset
@@ -90,12 +90,12 @@ class _Part:
         return self.code[start : self.code.index(b"\0", start)].decode()
 
     def offsets(self) -> Iterator[tuple[str, int]]:
-        """The symbols defined here for all to see, and where in the flat code they are."""
+        """The symbols defined here for all to see, and where in the linked code they are."""
         for entry in self.entries:
             if entry[3] in self.places and entry[1] >> 4 != _LOCAL:
                 yield self.name(entry), self.places[entry[3]] + entry[4]
 
-    def relocate(self, flat: bytearray, others: Mapping[str, int]) -> None:
+    def relocate(self, linked: bytearray, others: Mapping[str, int]) -> None:
         """Fill in the references; what is not defined here is looked up in `others`."""
         for section in self.sections:
             if section.kind != _RELOCATIONS or section.info not in self.places:
@@ -109,16 +109,16 @@ class _Part:
                 elif entry[3] == _UNDEFINED:
                     target = others.get(self.name(entry))
                 if target is None:
-                    raise CannotFlatten("a reference leads outside")
+                    raise CannotLink("a reference leads outside")
                 at = self.places[section.info] + offset
-                _relocate(flat, at, target + addend - at, info & 0xFFFFFFFF)
+                _relocate(linked, at, target + addend - at, info & 0xFFFFFFFF)
 
 
-def _relocate(flat: bytearray, at: int, distance: int, kind: int) -> None:
+def _relocate(linked: bytearray, at: int, distance: int, kind: int) -> None:
     """Write how far it is from `at` to what is referred to."""
     if kind in (_PC32, _PLT32):
-        struct.pack_into("<i", flat, at, distance)
+        struct.pack_into("<i", linked, at, distance)
     elif kind == _PC64:
-        struct.pack_into("<q", flat, at, distance)
+        struct.pack_into("<q", linked, at, distance)
     else:
-        raise CannotFlatten(f"a relocation of type {kind}")
+        raise CannotLink(f"a relocation of type {kind}")

@@ -32,12 +32,13 @@ from llama_core.backends.jit.kernels.vector import (
     add_row,
     cap_row,
     geglu,
+    place_floats,
     quantize,
     rms_norm,
     scale_row,
     swiglu,
 )
-from llama_core.backends.jit.layout import ACTIVATION_BLOCK_BYTES as BLOCK_BYTES
+from llama_core.backends.jit.layout import FIRST_FLOAT, FLOAT_BLOCK_BYTES
 
 ROW_BYTES = 64  # sixteen float32: one panel's results for one token
 FETCH_LINES = 128  # enough to go on with until reading is under way
@@ -77,7 +78,7 @@ def multiply_panels(plan: Plan, worker: Worker, phase: Phase, first: int, count:
 def multiply_run(plan: Plan, worker: Worker, operation: Operation, run: Run, begin: int, end: int) -> None:
     """PRODUCT: the whole matrix times rows begin .. end, packed in the thread's own memory."""
     product = product_at(operation.operand)
-    activations = worker.activations - begin * product.matrix.blocks * BLOCK_BYTES
+    activations = worker.activations - begin * product.matrix.blocks * product.matrix.activation_bytes
     for row in range(begin, end):
         prepare(plan, worker, product, row, activations)
     multiply(plan, worker, product, 0, items_of(product), activations, begin, end)
@@ -123,8 +124,18 @@ def prepare(plan: Plan, worker: Worker, product: Product, row: int, activations:
         rms_norm(source, product.norm, worker.row, product.width, product.numbers)
         source = worker.row
     tile = tile_of(plan, product, row)
-    at = activations + tile.first * (product.width // 32) * BLOCK_BYTES
-    quantize(source, product.width, at, tile.size, row - tile.first, product.numbers)
+    block_bytes = product.matrix.activation_bytes
+    at = activations + tile.first * (product.width // 32) * block_bytes
+    if block_bytes != FLOAT_BLOCK_BYTES:
+        quantize(source, product.width, at, tile.size, row - tile.first, product.numbers)
+    if block_bytes >= FLOAT_BLOCK_BYTES:
+        at += floats_behind(product.matrix, tile.size)
+        place_floats(source, product.width, at, tile.size, row - tile.first)
+
+
+def floats_behind(matrix: Matrix, size: int) -> int:
+    """How many bytes of int8 stand before the float32 of a tile of `size` rows."""
+    return size * matrix.blocks * (matrix.activation_bytes - FLOAT_BLOCK_BYTES)
 
 
 def multiply(
@@ -198,13 +209,16 @@ def multiply_rows(
         row = begin
         while row < end:
             size = tile_of(plan, product, row).size
+            inputs = activations + row * matrix.blocks * matrix.activation_bytes
+            if alike.kind >= FIRST_FLOAT:
+                inputs += floats_behind(matrix, size)
             matmul(
                 alike.kind,
                 size,
                 alike.weights,
                 panels,
                 matrix.blocks,
-                activations + row * matrix.blocks * BLOCK_BYTES,
+                inputs,
                 out + row * stride + panel * ROW_BYTES,
                 stride,
                 adds,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 class Switch:
     """`SWITCH(number, *arguments)` calls the function of that number; 0 where it has none.
 
-    functions: all with the same arguments; a function may take fewer, the first ones.
+    functions: all with the same arguments.
     """
 
     def __init__(self, name: str, functions: Mapping[int, Callable[..., int | None]]) -> None:

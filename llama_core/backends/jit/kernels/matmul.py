@@ -7,8 +7,8 @@ group of columns that share a scale, then
     acc = fma(float(sum), scale_w * scale_x, acc)        acc = fma(minimum, scale_x * sum_x, acc)
 
 first for all groups, then for all minima, and, where one number of the 32 stands apart, the first line again
-for that number and its weight. So one token alone, in a batch, or as a draft to be verified gives the same
-bits.
+for that number and its weight. Weights that are floats are multiplied column by column. So one token alone,
+in a batch, or as a draft to be verified gives the same bits.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from llvmlite import ir
 from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.kernels.declare import kernel
 from llama_core.backends.jit.kernels.dots import dots_of, float16, look_up
-from llama_core.backends.jit.kernels.emit import F32, I8, I32, I64, Code, Value, Variable, vector
+from llama_core.backends.jit.kernels.emit import F32, I8, I16, I32, I64, Code, Value, Variable, vector
 from llama_core.backends.jit.kernels.operations import fma, select
 from llama_core.backends.jit.layout import (
     ABOUT_BYTES,
     ACTIVATION_BLOCK_BYTES,
     APART_BYTES,
     BLOCK_COLUMNS,
+    FLOAT_BLOCK_BYTES,
     HALVES_32_AT,
     KINDS,
     PANEL_ROWS,
@@ -78,15 +79,13 @@ def matmul(
         start = weights + panel * panel_bytes
         sums = {first: [code.var(zeros) for _ in range(tile)] for first in groups}
         with code.loop(0, blocks / parts) as i:
-            block = _Block(code, isa, kind, start + i * kind.block_bytes, groups)
-            block.prefetch_header(ahead)
-            x = activations + i * (tile * parts * ACTIVATION_BLOCK_BYTES)
-            if parts == 1:
-                _multiply(_Part(block, code.splat(I64, 0)), _Tile(code, isa, tile, x), sums, ahead)
+            if kind.floats:
+                floats = activations + i * (tile * FLOAT_BLOCK_BYTES)
+                _multiply_floats(code, isa, kind, start + i * kind.block_bytes, floats, sums, ahead)
             else:
-                with code.loop(0, parts) as j:
-                    here = x + j * (tile * ACTIVATION_BLOCK_BYTES)
-                    _multiply(_Part(block, j), _Tile(code, isa, tile, here), sums, ahead)
+                numbers = activations + i * (tile * parts * ACTIVATION_BLOCK_BYTES)
+                block = _Block(code, isa, kind, start + i * kind.block_bytes, groups)
+                _multiply_block(block, tile, numbers, sums, ahead)
         row_at = out + panel * 64
         places = [
             (total, row_at + out_stride * t + 4 * first)
@@ -98,6 +97,19 @@ def matmul(
                 total.set(total.get() + code.load(zeros.type, place))
         for total, place in places:
             code.store(total.get(), place)
+
+
+def _multiply_block(block: _Block, tile: int, x: Value, sums: Sums, ahead: Value) -> None:
+    """Add the products of a block's columns to `sums`, 32 at a time. x: the tile's activations."""
+    code, isa = block.code, block.isa
+    block.prefetch_header(ahead)
+    parts = block.kind.columns // BLOCK_COLUMNS
+    if parts == 1:
+        _multiply(_Part(block, code.splat(I64, 0)), _Tile(code, isa, tile, x), sums, ahead)
+        return
+    with code.loop(0, parts) as j:
+        here = x + j * (tile * ACTIVATION_BLOCK_BYTES)
+        _multiply(_Part(block, j), _Tile(code, isa, tile, here), sums, ahead)
 
 
 class _Block:
@@ -307,6 +319,36 @@ def _add_apart(part: _Part, apart: Value, totals: dict[int, Variable]) -> None:
     for first, total in totals.items():
         factor = part.scale(first, group) * code.load_splat(F32, apart, lanes)
         total.set(fma(part.weight(first, column).to(factor.type), factor, total.get()))
+
+
+def _multiply_floats(
+    code: Code, isa: Isa, kind: PackedKind, at: Value, x: Value, sums: Sums, ahead: Value
+) -> None:
+    """Add the products of 32 columns of floats to `sums`, column by column: acc = fma(w, x, acc)."""
+    for line in range(0, kind.block_bytes, LINE_BYTES):
+        code.prefetch(at + ahead + line)
+    number_bytes = kind.bits // 8
+    for column in range(BLOCK_COLUMNS):
+        weights_at = at + column * PANEL_ROWS * number_bytes
+        weights = {first: _floats(code, isa, kind, weights_at + number_bytes * first) for first in sums}
+        tile = len(sums[0])
+        for t in range(tile):
+            number = code.load_splat(F32, x + (t * FLOAT_BLOCK_BYTES + 4 * column), isa.lanes)
+            for first, totals in sums.items():
+                totals[t].set(fma(weights[first], number, totals[t].get()))
+        if tile > 1:
+            code.keep_order()
+
+
+def _floats(code: Code, isa: Isa, kind: PackedKind, at: Value) -> Value:
+    """One column's weights as float32."""
+    wide = vector(F32, isa.lanes)
+    if kind.floats == "f16":
+        return float16(isa, code, at, isa.lanes)
+    if kind.floats == "bf16":
+        halves = code.load(vector(I16, isa.lanes), at).zero_extend(vector(I32, isa.lanes))
+        return (halves << 16).bits(wide)
+    return code.load(wide, at)
 
 
 def _power_of_two(exponents: Value) -> Value:

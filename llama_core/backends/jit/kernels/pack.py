@@ -19,6 +19,7 @@ from llama_core.backends.jit.layout import (
     FP4,
     IQ4,
     IQ4K,
+    KINDS,
     PANEL_ROWS,
     Q2K,
     Q3K,
@@ -158,7 +159,7 @@ FILE_BLOCKS: dict[PackedKind, FileBlock] = {
 }
 
 
-@kernel(kind=lambda isa: {kind.code: kind for kind in FILE_BLOCKS})
+@kernel(kind=lambda isa: {kind.code: kind for kind in KINDS})
 def pack(
     code: Code, kind: PackedKind, rows: Value, panels: Value, blocks: Value, out: Value, stride: Value
 ) -> None:
@@ -167,6 +168,9 @@ def pack(
     rows: address of sixteen words for each panel, the addresses of its rows in the file; blocks: of a row;
     out: where the first panel is to be, the others following `stride` bytes apart.
     """
+    if kind.floats:
+        _pack_floats(code, kind, rows, panels, blocks, out, stride)
+        return
     file = FILE_BLOCKS[kind]
     with code.loop(0, panels) as panel, code.loop(0, blocks) as i, code.loop(0, PANEL_ROWS) as row:
         source = code.load(I64, rows + (panel * PANEL_ROWS + row) * 8) + i * file.nbytes
@@ -181,6 +185,20 @@ def pack(
             halves = [file.quants(code, source, first + 16 * h) for h in range(2)]
             place = target + row * 4 + (kind.header_bytes + part * kind.quant_bytes)
             _store_planes(code, kind, halves, place)
+
+
+def _pack_floats(
+    code: Code, kind: PackedKind, rows: Value, panels: Value, blocks: Value, out: Value, stride: Value
+) -> None:
+    """The same of floats, which only change places; a block is 32 of them."""
+    type_ = I16 if kind.bits == 16 else I32
+    number_bytes = kind.bits // 8
+    with code.loop(0, panels) as panel, code.loop(0, blocks) as i, code.loop(0, PANEL_ROWS) as row:
+        source = code.load(I64, rows + (panel * PANEL_ROWS + row) * 8) + i * (BLOCK_COLUMNS * number_bytes)
+        target = out + panel * stride + i * kind.block_bytes + row * number_bytes
+        for column in range(BLOCK_COLUMNS):
+            number = code.load(type_, source + column * number_bytes, align=1)
+            code.store(number, target + column * PANEL_ROWS * number_bytes)
 
 
 def _store_planes(code: Code, kind: PackedKind, halves: Sequence[Value], place: Value) -> None:

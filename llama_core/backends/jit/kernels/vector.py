@@ -37,6 +37,7 @@ from llama_core.backends.jit.layout import (
     ACTIVATION_BLOCK_BYTES,
     APART_BYTES,
     BLOCK_COLUMNS,
+    FLOAT_BLOCK_BYTES,
     HALVES_32_AT,
     SCALE_AT,
     SCALED_HALVES_AT,
@@ -129,6 +130,15 @@ def quantize(
         for k, (part, own) in enumerate(zip(sums, apart_halves, strict=True)):
             code.store(part * -32, about + (HALVES_32_AT + 4 * k))
             code.store(scale * part.to(F32) + own.get(), about + (SCALED_HALVES_AT + 4 * k))
+
+
+@kernel()
+def place_floats(code: Code, x: Value, padded: Value, out: Value, tile: Value, token: Value) -> None:
+    """A row as one token's float32 activations in a tile (drawn in `layout.py`). x: (padded,) float32."""
+    with code.loop(0, padded, BLOCK_COLUMNS) as i:
+        block = out + ((i >> 5) * tile + token) * FLOAT_BLOCK_BYTES
+        for k in range(2):
+            code.store(code.load(F32x16, x + (i * 4 + 64 * k)), block + 64 * k)
 
 
 def _largest(halves: list[Variable]) -> Value:

@@ -105,7 +105,7 @@ def _looking_ahead(model: JitLlama, ids: NDArray[np.int32]) -> Case:
     decode = Decoding(model, ids, CONTEXT)
 
     def run(distance: int) -> Timed:
-        model.fix_look_ahead(distance)
+        model.fix_prefetch_distance(distance)
         return decode()
 
     return Case(

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.profiling.lab.experiment import Case, Claim, Experiment, LabContext, arrays_match
+from llama_core.profiling.lab.experiment import Case, Claim, Experiment, LabContext, Part, arrays_match
 from llama_core.profiling.synthetic import SMOLLM2_135M as SHAPE
 
 F32 = NDArray[np.float32]
@@ -107,6 +107,8 @@ def cases(context: LabContext) -> Iterator[Case]:
             after=grouped,
             headline=n == CONTEXTS[-1],
             budget_s=budget_s,
+            why="each key and value head is copied for its group of queries before it is read once",
+            part=Part(("attention",), SHAPE.n_layers / N_LAYERS, "decode", "default", n),
         )
         yield Case(
             name=f"context {n:,}: head-major instead of position-major",
@@ -114,6 +116,8 @@ def cases(context: LabContext) -> Iterator[Case]:
             after=grouped,
             headline=n == CONTEXTS[-1],
             budget_s=budget_s,
+            why="a head's keys lie a row of all heads apart: more pages and cache lines for the same bytes",
+            part=Part(("attention",), SHAPE.n_layers / N_LAYERS, "decode", "default", n),
         )
         yield Case(
             name=f"context {n:,}: preallocated instead of concatenated cache",
@@ -124,6 +128,7 @@ def cases(context: LabContext) -> Iterator[Case]:
             check=arrays_match(0.0),
             headline=n == CONTEXTS[-1],
             budget_s=budget_s,
+            why="all keys and values of all layers are copied for one new position",
         )
 
 
@@ -137,4 +142,5 @@ EXPERIMENT = Experiment(
     refuted_if="repeat or position-major is faster at any context, preallocation brings less than 2x, or "
     "the outputs differ (of the grown caches in a single bit)",
     cases=cases,
+    processes=3,
 )

@@ -11,7 +11,7 @@ from llama_core.backends.base import Cache, Model
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
-from llama_core.choices import KvType
+from llama_core.choices import KvType, WeightForm
 from llama_core.loaders import open_checkpoint
 from llama_core.profiling.lab.experiment import LabContext
 from llama_core.profiling.synthetic import STORIES15M, NoTokenizer, random_checkpoint
@@ -50,14 +50,15 @@ def compiled_model(
     checkpoint: Checkpoint,
     kv: KvType = "f32",
     *,
+    weights: WeightForm = "file",
     isa: str | None = None,
     threads: int | None = None,
     owner: str = "",
 ) -> JitLlama | str:
     """The compiled model of a checkpoint, or why there is none.
 
-    kv: how its cache keeps numbers; isa, threads: None for the best, and for the run's. An experiment that
-    changes a model's settings has its own: `owner` is its name.
+    kv: how its cache keeps numbers; weights: "8bit" makes 8 bits of floats; isa, threads: None for the best,
+    and for the run's. An experiment that changes a model's settings has its own: `owner` is its name.
     """
     from llama_core.backends import jit
 
@@ -71,13 +72,14 @@ def compiled_model(
                 checkpoint,
                 threads=threads or context.threads,
                 kv=kv,
+                weights=weights,
                 kernel_cache=context.kernel_cache,
                 isa=isa,
             )
         except Exception as error:  # noqa: BLE001 - a compiler's errors have no common base; NumPy's rows stay
             return f"{type(error).__name__}: {error}"
 
-    key = f"jit {checkpoint.path} {kv} {isa} {threads} {owner}"
+    key = f"jit {checkpoint.path} {kv} {weights} {isa} {threads} {owner}"
     model: JitLlama | str = context.share(key, load)
     return model
 

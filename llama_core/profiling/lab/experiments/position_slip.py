@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from llama_core.checkpoint import Checkpoint
-from llama_core.profiling.lab.baseline import BaselineLlama, Leaks
+from llama_core.profiling.first_version.model import BaselineLlama, Leaks
 from llama_core.profiling.statistics import ratio_interval
 from llama_core.profiling.texts import language_reference
 

@@ -110,6 +110,15 @@ def matvec(x: F32, weight: F32) -> F32:
     return row[None]
 
 
+WHY: dict[Callable[..., Any], str] = {
+    into: "the result is small beside the weights, and malloc gives its pages back again and again",
+    transposed: "gemv over (in, out) reads and writes the result once for each column; a gemm packs either",
+    by_columns: "the BLAS counts columns: in this order it packs the few numbers of x, not the weights",
+    reversed_order: "the BLAS packs the second matrix: x, which is small, instead of the weights",
+    matvec: "gemv reads each weight once; a gemm packs it first, and multiplies a row of zeros",
+}
+
+
 def rows_of(n: int) -> str:
     return "1 row" if n == 1 else f"{n} rows"
 
@@ -131,6 +140,7 @@ def fusion_cases(rng: np.random.Generator, n: int, budget_s: float) -> Iterator[
             unit="row",
             headline=n == 1,
             budget_s=budget_s,
+            why="x is packed once and a call made once; the weights' bytes are the same",
         )
 
 
@@ -168,6 +178,7 @@ def form_cases(rng: np.random.Generator, n: int, budget_s: float) -> Iterator[Ca
             unit="row",
             headline=n == 16 and after.product is reversed_order,
             budget_s=budget_s,
+            why=WHY[after.product],
         )
 
 
@@ -195,6 +206,7 @@ def thread_cases(rng: np.random.Generator, budget_s: float) -> Iterator[Case]:
             unit="row",
             headline=n == 128,
             budget_s=budget_s,
+            why="rows are shared out between the threads; a small product waits for the second one to wake",
         )
 
 
@@ -241,4 +253,5 @@ EXPERIMENT = Experiment(
     "128 rows or more than 1.1x to a small matrix, or outputs differ by more than 1e-4 of the largest value",
     cases=cases,
     conclude=conclude,
+    processes=3,
 )

@@ -11,6 +11,7 @@ from llama_core.profiling.lab.experiments import (
     kernels,
     kv_types,
     memory,
+    packed_types,
     products,
     rope,
     scaling,
@@ -34,5 +35,6 @@ def experiments() -> list[Experiment]:
         scaling,
         kv_types,
         kernels,
+        packed_types,
     )
     return sorted((module.EXPERIMENT for module in modules), key=lambda experiment: experiment.number)

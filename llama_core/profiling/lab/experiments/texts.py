@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from llama_core.profiling.lab.baseline_tokenizer import DictScoreTokenizer, ScoreTokenizer
+from llama_core.profiling.first_version.tokenizer import DictScoreTokenizer, ScoreTokenizer
 from llama_core.profiling.texts import TEXT
 from llama_core.tokenizers.spm_bpe import SPACE, SpaceRules, SpmBPE
 from llama_core.tokenizers.vocabulary import TokenType, Vocabulary

@@ -93,7 +93,30 @@ BAD_LINES = [
     (line("eos", ignore_eos=1), "invalid_type", "body.ignore_eos"),
     (line("s", stop=[""]), "invalid_value", "body"),
     (line("s2", stop=False), "invalid_type", "body.stop"),
-    (line("seed", seed=-1), "invalid_value", "body"),
+    (line("seed", seed=1 << 64), "invalid_value", "body"),
+    (line("top_p", top_p=1.1), "invalid_value", "body"),
+    (line("presence", presence_penalty=3), "invalid_value", "body"),
+    (line("frequency", frequency_penalty="no"), "invalid_type", "body.frequency_penalty"),
+    (
+        line("calls", messages=[{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}]),
+        "unsupported_value",
+        "body.messages[0].tool_calls",
+    ),
+    (
+        line("call", messages=[{"role": "assistant", "content": None, "function_call": {"name": "f"}}]),
+        "unsupported_value",
+        "body.messages[0].function_call",
+    ),
+    (
+        line("audio", messages=[{"role": "user", "content": "x", "audio": {"id": "1"}}]),
+        "unsupported_value",
+        "body.messages[0].audio",
+    ),
+    (
+        line("name", messages=[{"role": "user", "content": "x", "name": 1}]),
+        "invalid_type",
+        "body.messages[0].name",
+    ),
     (line("n", n=2), "unsupported_value", "body.n"),
     (line("tools", tools=[{"type": "function"}]), "unsupported_value", "body.tools"),
     (line("x", surprise=1), "unknown_parameter", "body"),
@@ -159,6 +182,29 @@ def test_null_stands_for_the_default() -> None:
         plain["body"].pop(name, None)
     nulls = plain | {"body": plain["body"] | dict.fromkeys(names)}
     assert parsed(nulls).params == parsed(plain).params
+
+
+def test_null_asks_for_nothing_under_any_name() -> None:
+    nulls = dict.fromkeys(["audio", "reasoning_effort", "logit_bias", "tools", "a name of tomorrow"])
+    empty = dict.fromkeys(["tool_calls", "refusal", "function_call"]) | {"annotations": []}
+    messages = [{"role": "user", "content": "Say hi"} | empty, {"role": "assistant", "content": "hi"}]
+    given = parsed(line("a", messages=messages, **nulls))
+    assert given.params == parsed(line("a")).params
+    assert given.messages == tuple({"role": m["role"], "content": m["content"]} for m in messages)
+
+
+def test_openai_s_ranges_are_taken() -> None:
+    given = parsed(
+        line("a", top_p=0, seed=-1, presence_penalty=-2, frequency_penalty=2, temperature=2)
+    ).params
+    assert (given.top_p, given.seed, given.temperature) == (0.0, -1, 2.0)
+    assert (given.presence_penalty, given.frequency_penalty) == (-2.0, 2.0)
+    assert parsed(line("a", seed=-(1 << 63))).params.seed == -(1 << 63)
+
+
+def test_a_name_of_a_speaker_reaches_the_template() -> None:
+    messages = [{"role": "user", "content": "x", "name": "Ann"}]
+    assert parsed(line("a", messages=messages)).messages == tuple(messages)
 
 
 def test_two_ways_to_write_a_request_are_one_request() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.kernels.matmul import matmul
-from llama_core.backends.jit.layout import KINDS, PackedKind
+from llama_core.backends.jit.layout import FLOAT_KINDS, INTEGER_KINDS, PackedKind
 from tests.support.packed import unpack
 
 
@@ -74,7 +74,7 @@ def random_matrix(kind: PackedKind, rng: np.random.Generator, panels: int, colum
     return packed
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
+@pytest.mark.parametrize("kind", INTEGER_KINDS, ids=lambda k: k.name)
 def test_matmul_of_every_kind_and_tile(kernels: Any, isa: Isa, kind: PackedKind) -> None:
     """Against float64 on the very integers; the bound is float32's own rounding over the sums."""
     rng = np.random.default_rng(3)
@@ -107,7 +107,7 @@ def test_every_instruction_set_gives_the_same_bits(
     reference = kernels_of("portable")
     x = floats(rng, 1, 512)
     x[0, [70, 300]] = 60.0, -50.0
-    for kind in KINDS:
+    for kind in INTEGER_KINDS:
         packed = random_matrix(kind, rng, 2, 512)
         # The extremes of an integer dot: nothing may saturate.
         packed[0, 0, kind.header_bytes :] = 255
@@ -119,6 +119,37 @@ def test_every_instruction_set_gives_the_same_bits(
             results.append((activations.copy(), out.copy()))
         np.testing.assert_array_equal(results[0][0], results[1][0])
         np.testing.assert_array_equal(results[0][1].view(np.int32), results[1][1].view(np.int32))
+
+
+@pytest.mark.parametrize("kind", FLOAT_KINDS, ids=lambda k: k.name)
+def test_matmul_of_floats(isa: Isa, kernels: Any, kernels_of: Callable[[str], Any], kind: PackedKind) -> None:
+    """Against float64, bit for bit alike for every tile and instruction set."""
+    rng = np.random.default_rng(13)
+    packed = aligned((3, 5, kind.block_bytes), np.uint8)
+    dtype = {"f16": np.float16, "bf16": np.uint16, "f32": np.float32}[str(kind.floats)]
+    numbers = rng.standard_normal(3 * 5 * 512).astype(np.float32)
+    numbers[:4] = 0.0, 1e-7, -6e-8, 1e4
+    bits = numbers.view(np.uint32) >> 16 if kind.floats == "bf16" else numbers
+    packed.reshape(-1).view(dtype)[:] = bits.astype(dtype)
+    weights = unpack(packed, kind, 48, 160).astype(np.float64)
+    x = floats(rng, max(isa.tiles), 160)
+    alone: np.ndarray | None = None
+    for library, tile in ((kernels_of("portable"), 1), *((kernels, tile) for tile in isa.tiles)):
+        inputs = aligned((5, tile, 32), np.float32)
+        for token in range(tile):
+            library.place_floats(at(x[token]), 160, at(inputs), tile, token)
+        np.testing.assert_array_equal(inputs, x[:tile].reshape(tile, 5, 32).transpose(1, 0, 2))
+        out = floats(rng, tile, 48)
+        before = out.copy()
+        kernel = getattr(library, matmul.variant(kind, tile))
+        for add in (0, 1):
+            out[...] = before
+            kernel(at(packed), 3, 5, at(inputs), at(out), 192, add, 8192 * add)
+            wanted = x[:tile].astype(np.float64) @ weights.T + add * before
+            np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-4)
+        kernel(at(packed), 3, 5, at(inputs), at(out), 192, 0, 0)
+        alone = out[0].copy() if alone is None else alone
+        np.testing.assert_array_equal(out[0], alone)
 
 
 def every_quant(kind: PackedKind, quant: int) -> np.ndarray:
@@ -139,7 +170,7 @@ def every_quant(kind: PackedKind, quant: int) -> np.ndarray:
 
 def test_integer_dots_are_exact_at_their_extremes(kernels: Any, isa: Isa) -> None:
     """The largest and the smallest weights times the largest activations: nothing saturates, in any kind."""
-    for kind in KINDS:
+    for kind in INTEGER_KINDS:
         for quant in range(1 << kind.bits) if kind.levels else (0, (1 << kind.bits) - 1):
             packed = every_quant(kind, quant)
             number = unpack(packed, kind, 16, kind.columns)
@@ -179,7 +210,7 @@ def test_a_broken_number_reaches_the_results(kernels: Any, bad: float) -> None:
     rng = np.random.default_rng(6)
     x = floats(rng, 1, 64)
     x[0, 40] = bad
-    kind = KINDS[0]
+    kind = INTEGER_KINDS[0]
     packed = random_matrix(kind, rng, 1, 64)
     numbers = np.array([1 / 64, 0.0, 36.0], dtype=np.float32)
     activations = aligned(2 * 80, np.uint8)

@@ -20,8 +20,8 @@ import pytest
 
 from llama_core.backends.jit.build import builder as kernel_build
 from llama_core.backends.jit.build import library
-from llama_core.backends.jit.build import link as flatten_module
-from llama_core.backends.jit.build.link import CannotFlatten
+from llama_core.backends.jit.build import link as link_module
+from llama_core.backends.jit.build.link import CannotLink
 from llama_core.backends.jit.build.objects import target_machine
 from llama_core.backends.jit.build.variants import AVX512_VNNI, PORTABLE, choose, host_features
 from llama_core.errors import KernelsUnavailableError, ModelFormatError
@@ -129,7 +129,7 @@ def test_a_system_that_forbids_machine_code_is_no_fault_of_the_model(
     def refuse(built: library.Built) -> None:
         raise error
 
-    monkeypatch.setattr(library, "_place_flat", refuse)
+    monkeypatch.setattr(library, "_place_linked", refuse)
     monkeypatch.setattr(library, "_place_objects", refuse)
     with pytest.raises(KernelsUnavailableError, match=r"cannot run here: .*(not executable|no page)"):
         toys.load(toys.checkpoint())
@@ -147,20 +147,20 @@ def test_the_key_names_variant_sources_and_compilers(monkeypatch: pytest.MonkeyP
 def test_an_object_file_does_as_well_as_flat_code(
     toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The way of platforms whose object files are not flattened."""
+    """The way of platforms whose object files are not linked."""
 
     def refuse(*_: object) -> None:
-        raise CannotFlatten("for this test")
+        raise CannotLink("for this test")
 
     checkpoint = toys.checkpoint("Q4_1")
     model = toys.load(checkpoint)
     wanted = model.forward(IDS, model.new_cache(8)).copy()
-    monkeypatch.setattr(flatten_module, "flatten", refuse)
+    monkeypatch.setattr(link_module, "link", refuse)
     monkeypatch.setattr(kernel_build, "_built", {})
     monkeypatch.setattr(kernel_build, "start_builder", lambda *_: None)  # in this process, then
     other = toys.load(checkpoint, kernel_cache=None)
     (built,) = kernel_build._built.values()
-    assert not built.is_flat
+    assert not built.is_linked
     np.testing.assert_array_equal(other.forward(IDS, other.new_cache(8)), wanted)
 
 
@@ -202,9 +202,9 @@ def test_a_load_that_fails_ends_the_builder(toys: SimpleNamespace, monkeypatch: 
 
 
 @pytest.mark.parametrize("code", [b"", b"MZ not ELF" * 20, b"\x7fELF\x02\x01" + bytes(200)])
-def test_what_is_no_object_file_of_ours_is_not_flattened(code: bytes) -> None:
-    with pytest.raises(CannotFlatten):
-        flatten_module.flatten([code], {"run": "f"})
+def test_what_is_no_object_file_of_ours_is_not_linked(code: bytes) -> None:
+    with pytest.raises(CannotLink):
+        link_module.link([code], {"run": "f"})
 
 
 # A function that calls another, and that one, which reads a table and calls a function of its own.
@@ -232,20 +232,20 @@ define i64 @answer(i64 %x) {
 
 
 @pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() != "x86_64", reason="objects are flattened there only"
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="objects are linked there only"
 )
 def test_objects_that_call_each_other_become_one_piece() -> None:
     machine = target_machine(PORTABLE)
     asks, answers = (bytes(machine.emit_object(llvm.parse_assembly(text))) for text in (ASKS, ANSWERS))
     for objects in ([asks, answers], [answers, asks]):
-        code, entries = flatten_module.flatten(objects, {"run": "ask"})
-        memory, addresses = library._place_flat(library.Built((code,), entries))
+        code, entries = link_module.link(objects, {"run": "ask"})
+        memory, addresses = library._place_linked(library.Built((code,), entries))
         assert ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(addresses["run"])(2) == 41
         del memory
-    with pytest.raises(CannotFlatten, match="outside"):
-        flatten_module.flatten([asks], {"run": "ask"})
-    with pytest.raises(CannotFlatten, match="run"):
-        flatten_module.flatten([answers], {"run": "run"})
+    with pytest.raises(CannotLink, match="outside"):
+        link_module.link([asks], {"run": "ask"})
+    with pytest.raises(CannotLink, match="run"):
+        link_module.link([answers], {"run": "run"})
 
 
 def test_a_builder_that_is_done_ends_well_while_its_parent_waits() -> None:

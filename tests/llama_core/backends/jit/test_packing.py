@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,14 +22,16 @@ from llama_core.backends.jit.plan import NATIVE, PackedMatrix, kind_of
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint, Tensor
-from llama_core.errors import Cancelled
+from llama_core.errors import Cancelled, UnsupportedModelError
 from llama_core.events import LoadProgress
+from llama_core.profiling.random_gguf import random_gguf
+from llama_core.profiling.synthetic import SMOLLM2_135M
 from llama_core.quant.dequantize import dequantize
 from llama_core.quant.table import BY_NAME, F32
 from tests.llama_core.backends.jit.conftest import aligned
 from tests.support.packed import unpack
 
-Repacked = Callable[[Tensor], NDArray[np.float32]]
+Repacked = Callable[..., NDArray[np.float32]]
 
 # Where a block's float16 scale stands, where that of its minima, and how many times the scale the latter must
 # be for numbers around zero, when all other bytes are random.
@@ -53,9 +58,11 @@ def random_tensor(fmt: str, rows: int, columns: int, seed: int) -> Tensor:
     """Random blocks whose numbers are as large as a layer's weights, around 1 / sqrt(columns)."""
     rng = np.random.default_rng(seed)
     spread = columns**-0.5
-    if fmt == "F32":
+    if fmt in ("F32", "F16", "BF16"):
         values = rng.normal(0, spread, (rows, columns)).astype(np.float32)
-        return Tensor(fmt, values.shape, F32, values.view(np.uint8))
+        halves = {"F32": values, "F16": values.astype(np.float16), "BF16": values.view(np.uint16)[:, 1::2]}
+        raw = np.ascontiguousarray(halves[fmt]).view(np.uint8)
+        return Tensor(fmt, values.shape, BY_NAME[fmt], raw)
     block = BY_NAME[fmt]
     blocks = rng.integers(0, 256, (rows * columns // block.block_size, block.block_bytes), dtype=np.uint8)
     if fmt == "MXFP4":
@@ -83,11 +90,11 @@ def repacked(
     kernels = kernels_of(request.param)
     monkeypatch.setattr(packing, "CHUNK_BYTES", 9000)
 
-    def numbers(tensor: Tensor) -> NDArray[np.float32]:
-        matrix = PackedMatrix((tensor,))
+    def numbers(tensor: Tensor, eight_bit: bool = False) -> NDArray[np.float32]:
+        matrix = PackedMatrix((tensor,), eight_bit=eight_bit)
         memory = aligned(matrix.nbytes, np.uint8)
         pack_matrices([matrix], [memory], kernels.pack, 2)
-        kind = kind_of(tensor)
+        (kind,) = matrix.kinds
         return unpack(memory.reshape(matrix.panels, -1, kind.block_bytes), kind, *tensor.shape)
 
     return numbers
@@ -136,8 +143,8 @@ def test_packing_stops_where_the_caller_does(
 def test_what_repacking_loses(repacked: Repacked, fmt: str) -> None:
     tensor = random_tensor(fmt, 64, 1024, seed=3)
     values = tensor.to_float32()
-    assert kind_of(tensor) is Q8
-    difference = repacked(tensor) - values
+    assert kind_of(tensor, eight_bit=True) is Q8
+    difference = repacked(tensor, eight_bit=True) - values
     error = np.sqrt((difference**2).mean() / (values**2).mean())
     assert 0 < error < REPACKING_ERROR[fmt], error
     largest = np.abs(values.reshape(64, -1, 32)).max(axis=2)
@@ -150,7 +157,7 @@ def test_no_number_is_off_by_more_than_half_a_step(repacked: Repacked, size: flo
     rng = np.random.default_rng(5)
     values = (rng.uniform(-size, size, (160, 320)) * rng.uniform(0, 1, (160, 1))).astype(np.float32)
     values[7] = 0.0
-    found = repacked(Tensor("x", values.shape, F32, values.view(np.uint8)))
+    found = repacked(Tensor("x", values.shape, F32, values.view(np.uint8)), eight_bit=True)
     largest = np.abs(values.reshape(160, -1, 32)).max(axis=2)
     worst = np.abs(found - values).reshape(160, -1, 32).max(axis=2)
     allowed = largest / 253 + (3e-8 if size < 1 else 0.0)
@@ -194,9 +201,37 @@ def test_logits_of_every_type(toys: SimpleNamespace, fmt: str) -> None:
     np.testing.assert_array_equal(logits(compiled, 1), ours)
 
 
+def test_floats_are_far_nearer_than_8_bits(toys: SimpleNamespace) -> None:
+    """By the setting they become 8 bits, which the backend's name says."""
+    checkpoint = blocks_everywhere(toys, lambda name: "BF16")
+    exact = logits(Llama(checkpoint.config, load_weights(checkpoint)))
+    errors = {}
+    for form, kept in (("file", "BF16 as bf16"), ("8bit", "BF16 as q8")):
+        model = toys.load(checkpoint, weights=form)
+        assert f"({kept})" in model.backend
+        errors[form] = float(np.abs(logits(model) - exact).max() / exact.std())
+    assert errors["file"] < 1e-4 < 1e-3 < errors["8bit"]
+
+
+@pytest.mark.parametrize("form", ["file", "8bit"])
+def test_large_numbers_are_kept_or_refused(toys: SimpleNamespace, form: str) -> None:
+    """Beyond 8.3e6 there is no float16 scale for 8 bits: as floats they compute, else the load says so."""
+    checkpoint = toys.checkpoint("F32")
+    name = "layers.1.down_proj"
+    values = checkpoint.tensors[name].to_float32()
+    values[3, 5] = 3e7
+    checkpoint = replace(checkpoint, tensors={**checkpoint.tensors, name: toys.tensor(name, values, "F32")})
+    if form == "8bit":
+        with pytest.raises(UnsupportedModelError, match=r"layers\.1\.down_proj: its numbers are too large"):
+            toys.load(checkpoint, weights=form)
+    else:
+        exact = logits(Llama(checkpoint.config, load_weights(checkpoint)))
+        np.testing.assert_allclose(logits(toys.load(checkpoint)), exact, rtol=1e-3, atol=1e-3)
+
+
 def test_types_mixed_within_a_matrix(toys: SimpleNamespace) -> None:
     """As files have them: v is of another type than q and k, up than gate; down is smaller by a type."""
-    types = {"v_proj": "Q6_K", "k_proj": "Q5_0", "up_proj": "Q5_K", "down_proj": "Q3_K"}
+    types = {"v_proj": "Q6_K", "k_proj": "F16", "up_proj": "Q5_K", "down_proj": "Q3_K", "o_proj": "BF16"}
     checkpoint = blocks_everywhere(toys, lambda name: types.get(name.rpartition(".")[2], "Q4_K"))
     compiled = toys.load(checkpoint)
     ours = logits(compiled)
@@ -204,3 +239,34 @@ def test_types_mixed_within_a_matrix(toys: SimpleNamespace) -> None:
     for chunk in (1, 2, 3, 7, 16):
         np.testing.assert_array_equal(logits(compiled, chunk), ours)
     np.testing.assert_array_equal(logits(toys.load(checkpoint, threads=1)), ours)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from llama_core.backends.jit import load_jit_model
+from llama_core.loaders import open_checkpoint
+
+def peak_bytes():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(x for x in lines if x.startswith("VmHWM")).split()[1])
+
+checkpoint = open_checkpoint(Path(sys.argv[1]))
+before = peak_bytes()
+model = load_jit_model(checkpoint, threads=2, kernel_cache=Path(sys.argv[2]))
+print(peak_bytes() - before, model.weights_bytes)
+model.close()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc")
+def test_loading_takes_little_more_than_the_packed_weights(tmp_path: Path, kernel_cache: Path) -> None:
+    """Of the file, little is held at a time."""
+    shape = replace(SMOLLM2_135M, n_layers=12)
+    path = random_gguf(tmp_path / "model.gguf", shape, "Q4_K_M")
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(path), str(kernel_cache)], capture_output=True, text=True, check=True
+    )
+    more, weights = map(int, done.stdout.split())
+    assert weights > 40 << 20
+    assert more - weights < 30 << 20, (more, weights)

@@ -189,8 +189,10 @@ class Steps:
             table = TABLES + number * 100 * PHASE_BYTES
             for i in range(phases):
                 self.phases[table + i * PHASE_BYTES] = SimpleNamespace(kind=0, least=1, index=i)
-            plan.step.n_tokens, plan.step.n_spans = size, number
-            plan.step.phases, plan.step.n_phases = table, phases
+            plan.step.phases = table
+            for _ in range(12):  # the other words of a plan, while a late helper may read a mixed one
+                machine.turn()
+            plan.step.n_tokens, plan.step.n_spans, plan.step.n_phases = size, number, phases
             schedule.atomic_store(SHARED + ALONE, 0)
             step_module.run(plan)
             wanted = {(number, i, item): 1 for i in range(phases) for item in range(size)}

@@ -17,7 +17,7 @@ from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from llama_core.errors import TemplateError
+from llama_core.errors import ConversationRefusedError, TemplateError
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.byte_bpe import BYTE_TO_CHAR
 from llama_core.tokenizers.gguf.read import tokenizer_from_gguf
@@ -240,6 +240,54 @@ def test_special_strings_stay_text_as_a_role(role: str, toy: Tokenizer) -> None:
         ids = template.encode([{"role": role, "content": "x"}], toy)
         assert len(controls(ids)) <= len(controls(template.encode([{"role": "user", "content": "x"}], toy)))
         assert spelled(toy, ids) == template.render([{"role": role, "content": "x"}])
+
+
+REFUSALS = {
+    "turns": "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must take turns') }}{% endif %}[INST] {{ m.content }} [/INST]{% endfor %}",
+    "by name": "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}{% for m in messages %}[INST] {{ m.content | trim }} [/INST]{% endfor %}",
+    "passed over": "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% endif %}"
+    "{% endfor %}",
+    "unknown role": "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}[INST] {{ m.content }} "
+    "[/INST]{% else %}{{ raise_exception('Unknown role: ' ~ m.role) }}{% endif %}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("source", REFUSALS.values(), ids=REFUSALS)
+def test_a_system_prompt_without_a_place_goes_before_the_first_question(
+    source: str, toy: Tokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    template = ChatTemplate(source)
+    question = {"role": "user", "content": "Hi"}
+    ids = template.encode([SYSTEM, question], toy)
+    assert spelled(toy, ids) == "[INST] Be brief.\nHi [/INST]"
+    assert len(controls(ids)) == 2
+    assert template.folds_system
+    assert caplog.text.count("takes no system prompt: its text is put before the first question") == 1
+    template.encode([SYSTEM, question], toy)
+    assert caplog.text.count("takes no system prompt") == 1
+    # Nor does it forge anything there.
+    ids = template.encode([{"role": "system", "content": "[/INST]"}, question], toy)
+    assert len(controls(ids)) == 2
+
+
+def test_a_refusal_that_no_system_prompt_causes_stays(toy: Tokenizer) -> None:
+    question = {"role": "user", "content": "Hi"}
+    turns = ChatTemplate(REFUSALS["turns"])
+    for messages in ([question, question], [SYSTEM, question, question], [SYSTEM], [SYSTEM, SYSTEM]):
+        with pytest.raises(ConversationRefusedError, match="roles must take turns"):
+            turns.encode(messages, toy)
+    assert not turns.folds_system
+    # A template that passes over everything is what it is.
+    assert spelled(toy, ChatTemplate("nothing").encode([SYSTEM, question], toy)) == "nothing"
+
+
+def test_a_system_prompt_with_a_place_stays_there(toy: Tokenizer) -> None:
+    template = ChatTemplate(FAMILIES["chatml"])
+    messages = [{"role": "system", "content": "  Be <|im_end|> brief. "}, {"role": "user", "content": "Hi"}]
+    assert spelled(toy, template.encode(messages, toy)) == template.render(messages)
+    assert not template.folds_system
 
 
 def test_the_begin_token_comes_once(toy: Tokenizer) -> None:

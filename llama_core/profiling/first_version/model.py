@@ -11,13 +11,14 @@ The algorithm is that of llama3.np, told in our own words, with its habits kept 
 - the published loop feeds decode step k at position L + k + 1, which leaves a hole of zeros in the cache
   at L. `position_slip` brings that back; it is off when outputs are compared.
 
-Nothing here is used by the engine. `Leaks` closes each leak by itself, for the dtype experiment.
+Nothing here is used by the engine. `Leaks` closes each leak by itself, and `rope` gives another form of RoPE,
+for experiments in an otherwise unchanged program.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +77,10 @@ def apply_rope(xq: Array, xk: Array, cos: Array, sin: Array) -> tuple[Array, Arr
     return q_out.reshape(xq.shape), k_out.reshape(xk.shape)
 
 
+# (xq, xk, cos, sin) to the turned xq and xk, shapes as `apply_rope`.
+Rope = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
+
+
 def repeat_kv(x: Array, n_rep: int) -> Array:
     if n_rep == 1:
         return x
@@ -108,8 +113,16 @@ class FeedForward:
 
 class Attention:
     def __init__(
-        self, q: Array, k: Array, v: Array, o: Array, cache_shape: tuple[int, ...], dtype: Any
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        o: Array,
+        cache_shape: tuple[int, ...],
+        dtype: Any,
+        rope: Rope = apply_rope,
     ) -> None:
+        self.rope = rope
         self.q_weight = q.T
         self.k_weight = k.T
         self.v_weight = v.T
@@ -127,7 +140,7 @@ class Attention:
         xq = xq.reshape(batch, seq, -1, self.head_dim)
         xk = xk.reshape(batch, seq, -1, self.head_dim)
         xv = xv.reshape(batch, seq, -1, self.head_dim)
-        xq, xk = apply_rope(xq, xk, cos, sin)
+        xq, xk = self.rope(xq, xk, cos, sin)
         self.cache_k[:batch, start : start + seq] = xk
         self.cache_v[:batch, start : start + seq] = xv
         n_rep: int = xq.shape[2] // self.n_kv_heads
@@ -179,6 +192,7 @@ class BaselineLlama:
         batch: int = 1,
         leaks: Leaks | None = None,
         position_slip: bool = False,
+        rope: Rope = apply_rope,
     ) -> None:
         config = checkpoint.config
         if config.attention_bias or config.qk_norm or config.sliding_window or config.rope_scaling:
@@ -190,6 +204,7 @@ class BaselineLlama:
         self.config = config
         self.leaks = leaks or Leaks()
         self.position_slip = position_slip
+        self.rope = rope
         self.max_seq_len = max_seq_len or config.max_seq_len
         weight = {name: tensor.to_float32() for name, tensor in checkpoint.tensors.items()}
         self.embed_tokens: Array = weight["embed_tokens"]
@@ -210,6 +225,7 @@ class BaselineLlama:
             weight[prefix + "o_proj"],
             self.cache_shape,
             np.float64 if self.leaks.cache else np.float32,
+            self.rope,
         )
         feed_forward = FeedForward(*(weight[prefix + name] for name in ("gate_proj", "up_proj", "down_proj")))
         norms = (

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from llama_core.backends.jit.prefetch import DISTANCES, PAIRS, LookAhead
+from llama_core.backends.jit.prefetch import DISTANCES, PAIRS, PrefetchDistance
 
 
 @pytest.mark.parametrize("faster", DISTANCES)
 def test_the_faster_distance_stays(faster: int) -> None:
     """Six per cent, on a machine whose speed drifts and of which others take a third now and then."""
     rng = random.Random(2)
-    choice = LookAhead()
+    choice = PrefetchDistance()
     tried = []
     for step in range(4 * PAIRS):
         tried.append(choice.distance)
@@ -29,11 +29,11 @@ def test_a_fixed_distance_stays_whatever_is_faster(toys: SimpleNamespace) -> Non
     model = toys.load(toys.checkpoint("Q4_1"))
     cache = model.new_cache(2 * PAIRS + 8)
     for distance in DISTANCES:
-        model.fix_look_ahead(distance)
+        model.fix_prefetch_distance(distance)
         cache.truncate(0)
         for _ in range(cache.capacity):
             model.forward(np.array([1], np.int32), cache)
-            assert model._look_ahead.distance == distance
+            assert model._prefetch.distance == distance
 
 
 def test_logits_are_the_same_while_distances_are_tried(toys: SimpleNamespace) -> None:
@@ -44,7 +44,7 @@ def test_logits_are_the_same_while_distances_are_tried(toys: SimpleNamespace) ->
     distances = set()
     rows = []
     for i in range(len(ids)):
-        distances.add(model._look_ahead.distance)
+        distances.add(model._prefetch.distance)
         rows.append(model.forward(ids[i : i + 1], cache).copy())
     assert distances == set(DISTANCES)
     whole = toys.load(checkpoint)

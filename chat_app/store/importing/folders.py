@@ -16,29 +16,19 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from chat_app.chat.conversation import Conversation
 from chat_app.config.paths import Paths
+from chat_app.store.importing.chat import ImportedChat, put_imported
 from chat_app.store.prompts import put_draft, put_prompt
 from chat_app.store.records import Record, build_conversation, from_json
-from chat_app.store.transcript import ChatDetails, put_chat, put_message
+from chat_app.store.transcript import ChatDetails
 
 CHAT_ID: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6,32}")
 DRAFTS_KEPT: Final = 100
 # Not strict: a flipped bit can put a raw control character into a text that is otherwise readable.
 _DECODER: Final = json.JSONDecoder(strict=False)
-
-
-@dataclass(frozen=True, slots=True)
-class OldChat:
-    """A chat of 0.1. `updated` is the time of its last message."""
-
-    conversation: Conversation
-    details: ChatDetails
-    updated: str
 
 
 def there_are_any(paths: Paths) -> bool:
@@ -49,22 +39,14 @@ def there_are_any(paths: Paths) -> bool:
 def take_over(connection: sqlite3.Connection, paths: Paths) -> None:
     """Put all of it into a new database. sqlite3.Error."""
     for chat in old_chats(paths.old_chats):
-        put_old_chat(connection, chat)
+        put_imported(connection, chat)
     for text, time in _old_prompts(paths.old_prompts):
         put_prompt(connection, text, time)
     for chat_id, text in _old_drafts(paths.old_drafts):
         put_draft(connection, chat_id, text, DRAFTS_KEPT)
 
 
-def put_old_chat(connection: sqlite3.Connection, chat: OldChat) -> None:
-    """sqlite3.Error."""
-    put_chat(connection, chat.conversation, chat.details)
-    for message in chat.conversation:
-        put_message(connection, chat.conversation.id, message)
-    connection.execute("UPDATE chat SET updated = ? WHERE id = ?", (chat.updated, chat.conversation.id))
-
-
-def old_chats(root: Path) -> Iterator[OldChat]:
+def old_chats(root: Path) -> Iterator[ImportedChat]:
     """The chats of a folder of chats that hold a message, oldest first."""
     try:
         names = sorted(name for name in os.listdir(root) if CHAT_ID.fullmatch(name))
@@ -76,7 +58,7 @@ def old_chats(root: Path) -> Iterator[OldChat]:
             yield chat
 
 
-def read_old_chat(folder: Path) -> OldChat | None:
+def read_old_chat(folder: Path) -> ImportedChat | None:
     """One chat; None where the folder holds no message that can be read."""
     records = list(_records(_lines(folder / "messages.jsonl")))
     if not records:
@@ -92,7 +74,7 @@ def read_old_chat(folder: Path) -> OldChat | None:
         conversation.select(tip)
     times = [message.time for message in conversation if message.time]
     created = known.get("created")
-    return OldChat(
+    return ImportedChat(
         conversation,
         ChatDetails(
             model=str(known.get("model") or ""),

@@ -7,7 +7,14 @@ and llama3.np write it); `RankTokenizer` does the same to a list of merges, for 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from llama_core.checkpoint import Checkpoint
+from llama_core.tokenizers.pretokenizers import splitter
+from llama_core.tokenizers.spm_bpe import SPACE
+
+# How GPT-2's family cuts a text into pieces, with single digits.
+PIECES = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
 class ScoreTokenizer:
@@ -19,8 +26,11 @@ class ScoreTokenizer:
         self.scores = list(scores)
 
     def lookup(self, text: str) -> int:
-        """The id of a text, or -1."""
-        return self.vocab.index(text) if text in self.vocab else -1
+        """The id of a text, or -1: one scan, as published."""
+        try:
+            return self.vocab.index(text)
+        except ValueError:
+            return -1
 
     def encode(self, text: str, most_merges: int = sys.maxsize) -> list[int]:
         """Ids of `text`; characters that the vocabulary lacks are left out.
@@ -70,7 +80,10 @@ class RankTokenizer:
 
     def rank(self, pair: str) -> int:
         """The rank of a pair, or -1."""
-        return self.merges.index(pair) if pair in self.merges else -1
+        try:
+            return self.merges.index(pair)
+        except ValueError:
+            return -1
 
     def encode(self, piece: str) -> list[int]:
         """Ids of a piece."""
@@ -85,3 +98,25 @@ class RankTokenizer:
             if best_at == -1:
                 return [self.vocab.index(part) for part in parts if part in self.vocab]
             parts[best_at : best_at + 2] = [parts[best_at] + parts[best_at + 1]]
+
+
+def first_encode(checkpoint: Checkpoint) -> Callable[[str], list[int]] | None:
+    """How a first version encodes text with a checkpoint's own vocabulary: by scores, or by the ranks of
+    merges, piece by piece; None for any other kind of tokenizer."""
+    tokens = checkpoint.metadata.get("tokenizer.ggml.tokens")
+    merges = checkpoint.metadata.get("tokenizer.ggml.merges")
+    scores = checkpoint.metadata.get("tokenizer.ggml.scores")
+    if tokens is None:
+        return None
+    if merges is None:
+        if scores is None:
+            return None
+        by_score = ScoreTokenizer(list(tokens), [float(score) for score in scores])
+        return lambda text: by_score.encode(text.replace(" ", SPACE))
+    by_rank, split = RankTokenizer(list(tokens), list(merges)), splitter((PIECES,))
+
+    def encode(text: str) -> list[int]:
+        # ASCII text: the byte alphabet writes a space as "\u0120" and everything else as it is.
+        return [token for piece in split(text) for token in by_rank.encode(piece.replace(" ", "\u0120"))]
+
+    return encode

@@ -1,0 +1,1 @@
+"""A first version of a Llama in NumPy, with its habits: what experiments and profiles start from."""
