@@ -6,10 +6,11 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.options import (
+    CommandParser,
     add_model_options,
     add_output_option,
     add_sampling_options,
@@ -46,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of `llama-chat [options] [PROMPT]`; commands have parsers of their own."""
     width = max(len(name) for name in COMMANDS)
     listing = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=PROGRAM,
         usage=f"{PROGRAM} [options] [PROMPT]\n       {PROGRAM} COMMAND [options]",
         description="Chat with a Llama-family model on your own machine.",
@@ -54,7 +55,6 @@ def build_parser() -> argparse.ArgumentParser:
         "Text on stdin is added to the prompt. Where stdout is no terminal the reply is printed and the "
         "program ends.\nexit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("prompt", nargs="*", metavar="PROMPT", help="what to say first")
     parser.add_argument(
@@ -111,18 +111,40 @@ def find_command(argv: Sequence[str], parser: argparse.ArgumentParser) -> int | 
     return None
 
 
+def joined_prompt(argv: Sequence[str], flags: Mapping[str, Any]) -> list[str]:
+    """`argv` with a prompt that begins with a dash joined to the `-p` before it: `-p '-s is a flag'`.
+
+    What holds white space and follows `-p` is a prompt, not an option; one word could be either and is an
+    option, unless it is given as `--print=-word`.
+    """
+    words: list[str] = []
+    for index, word in enumerate(argv):
+        if word == "--":
+            return [*words, *argv[index:]]
+        is_text = len(word.split()) > 1 and word.partition("=")[0] not in flags
+        if words[-1:] in (["-p"], ["--print"]) and word.startswith("-") and is_text:
+            words[-1] = f"--print={word}"
+        else:
+            words.append(word)
+    return words
+
+
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Import the command's module, parse `arguments`, run it."""
     module = importlib.import_module(COMMANDS[name][0])
-    parser = argparse.ArgumentParser(prog=PROGRAM)
+    parser = CommandParser(prog=PROGRAM)
     # The command's own parser, so that what it says about wrong usage shows its own options.
     command_parser = module.add_parser(parser.add_subparsers())
-    return int(module.run(command_parser.parse_args(arguments)))
+    args = command_parser.parse_args(arguments)
+    start_log()
+    return int(module.run(args))
 
 
 def run_chat(args: argparse.Namespace) -> int:
     """One reply, the line mode, or the app."""
+    start_log()
     settings = settings_from(args)
+    chosen = {*getattr(args, "chosen", ()), *(("parameters",) if args.parameters else ())}
     words = " ".join(args.prompt)
     if args.print_prompt is not None:
         words = " ".join(part for part in (args.print_prompt, words) if part)
@@ -134,7 +156,7 @@ def run_chat(args: argparse.Namespace) -> int:
         raise UsageError(f"--logits takes a number from 0 to {1 << 20:,}.")
     one_shot = args.print_prompt is not None or args.output != "text" or args.raw
     if not one_shot and args.plain:
-        return _plain(args, settings, words)
+        return _plain(args, settings, words, chosen)
     if one_shot or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         from chat_app.console.oneshot import Request, run_oneshot
 
@@ -146,16 +168,23 @@ def run_chat(args: argparse.Namespace) -> int:
             verbose=args.verbose,
             continue_latest=args.continue_latest,
             resume=args.resume,
+            chosen=chosen,
         )
         return run_oneshot(request, settings)
     if os.environ.get("TERM") == "dumb":
-        return _plain(args, settings, words)
+        return _plain(args, settings, words, chosen)
     from chat_app.tui.app import run_app
 
-    return run_app(settings, prompt=words or None, resume=args.resume, continue_latest=args.continue_latest)
+    return run_app(
+        settings,
+        prompt=words or None,
+        resume=args.resume,
+        continue_latest=args.continue_latest,
+        chosen=chosen,
+    )
 
 
-def _plain(args: argparse.Namespace, settings: Settings, words: str) -> int:
+def _plain(args: argparse.Namespace, settings: Settings, words: str, chosen: set[str]) -> int:
     from chat_app.console.plain import run_plain
 
     return run_plain(
@@ -164,6 +193,7 @@ def _plain(args: argparse.Namespace, settings: Settings, words: str) -> int:
         resume=args.resume,
         continue_latest=args.continue_latest,
         verbose=args.verbose,
+        chosen=chosen,
     )
 
 
@@ -177,9 +207,18 @@ def show_version() -> int:
     return EXIT_OK
 
 
+def start_log() -> None:
+    """What goes wrong from here on is in the log file."""
+    from chat_app.config.log import log_to
+    from chat_app.config.paths import get_paths
+
+    log_to(get_paths().log_file)
+
+
 def dispatch(argv: Sequence[str]) -> int:
     """Run what `argv` means; returns the exit code. Raises SystemExit from argparse (0 or 2)."""
     parser = build_parser()
+    argv = joined_prompt(argv, parser._option_string_actions)
     at = find_command(argv, parser)
     if at is not None:
         return run_command(argv[at], [*argv[:at], *argv[at + 1 :]])
@@ -202,6 +241,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # a person gets a sentence; LLAMA_CHAT_DEBUG shows the rest
         if os.environ.get("LLAMA_CHAT_DEBUG"):
             raise
+        import logging
+
+        logging.getLogger(__name__).info("the command ended with an error", exc_info=error)
         say(f"{PROGRAM}: {describe_error(error)}")
         return EXIT_ERROR
     return code

@@ -26,10 +26,11 @@ class RopeScaling:
     """How rotary angles are stretched beyond the trained context.
 
     kind "llama3": Llama 3.1's smooth scaling; "linear": position interpolation (arXiv:2306.15595);
-    "yarn": arXiv:2309.00071. Fields that a kind does not use keep their defaults.
+    "yarn": arXiv:2309.00071; "longrope": arXiv:2402.13753. Fields that a kind does not use keep their
+    defaults.
     """
 
-    kind: Literal["linear", "llama3", "yarn"]
+    kind: Literal["linear", "llama3", "yarn", "longrope"]
     factor: float = 1.0
     original_max_seq_len: int = 0
     low_freq_factor: float = 1.0
@@ -38,6 +39,10 @@ class RopeScaling:
     beta_slow: float = 1.0
     attention_factor: float | None = None
     truncate: bool = True  # yarn: the ramp begins and ends at whole pairs
+    short_factors: tuple[
+        float, ...
+    ] = ()  # longrope: divisors of each pair's frequency, in caches of up to the
+    long_factors: tuple[float, ...] = ()  # original length, and in longer ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,9 @@ class ModelConfig:
     attention_softcap: float = 0.0  # 0: none
     temperature_beta: float = 0.0  # queries times 1 + beta * log(1 + floor(position / length)); 0: none
     temperature_length: int = 0
+    n_experts: int = 0  # feed-forwards of hidden_dim each, of which a token takes n_experts_used; 0: one
+    n_experts_used: int = 0
+    experts_normalised: bool = True  # the weights of those that a token takes sum to 1
     logit_divisor: float = 1.0
     logit_softcap: float = 0.0  # 0: none
     architecture: str = "llama"
@@ -110,6 +118,14 @@ class ModelConfig:
                 raise ValueError(
                     f"{field} has {len(getattr(self, field))} entries for {self.n_layers} layers"
                 )
+        if self.n_experts < 0 or (self.n_experts and not 1 <= self.n_experts_used <= self.n_experts):
+            raise ValueError(f"n_experts_used is {self.n_experts_used} of n_experts {self.n_experts}")
+        if self.rope_scaling is not None and self.rope_scaling.kind == "longrope":
+            for factors in (self.rope_scaling.short_factors, self.rope_scaling.long_factors):
+                if len(factors) != self.n_rotated // 2:
+                    raise ValueError(
+                        f"rope_scaling has {len(factors)} factors for {self.n_rotated // 2} pairs"
+                    )
         if self.temperature_beta and self.temperature_length < 1:
             raise ValueError(f"temperature_length is {self.temperature_length}, expected 1 or more")
 

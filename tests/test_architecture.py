@@ -32,9 +32,10 @@ FORBIDDEN = [
         ),
     ),
     (
-        "llama_core/loaders",
-        ("llama_core.engine", "llama_core.backends.numpy.model", "llama_core.backends.jit"),
+        "llama_core/architectures",
+        ("llama_core.engine", "llama_core.backends", "llama_core.loaders", "llama_core.checkpoint"),
     ),
+    ("llama_core/loaders", ("llama_core.engine", "llama_core.backends")),
     ("llama_core/backends/jit", ("llama_core.engine.engine", "llama_core.engine.text", "llama_core.loaders")),
     (
         "llama_core/backends/numpy/model.py",

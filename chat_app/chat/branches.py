@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from chat_app.chat.conversation import Status, token_ids
 from chat_app.chat.inspection import TokenLook, look
+from chat_app.chat.reply import reply_details
 from chat_app.engines.base import Engine, NotCapableError, Prompt, PromptRequest, Token, TokenAccess
+from llama_core.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
     from chat_app.chat.controller import ChatController
@@ -46,9 +48,31 @@ class Branches:
             return
         prompt = await chat.prepare(attempt, question)
         if prompt is not None:
+            params = self._other_than(question, prompt)
             sibling = chat.conversation.regenerate(message_id)
             chat.view.show_chat()
-            chat.start(attempt, sibling, prompt)
+            chat.start(attempt, sibling, prompt, params=params)
+
+    def _other_than(self, question: str | None, prompt: Prompt) -> SamplingParams:
+        """Parameters that can give another reply than those there are. Greedy or with a fixed seed, the same
+        prompt gives the same reply: this one is then drawn, with a seed of its own, and the user is told."""
+        chat, params = self._chat, self._chat.settings.params
+        details = reply_details(chat.settings, params, chat.info, "", prompt, question)
+        made_so = any(
+            all(one.x.get(name) == details.get(name) for name in ("parameters", "model", "system"))
+            and one.status == "complete"
+            for one in chat.conversation.children(question)
+            if one.role == "assistant"
+        )
+        if not made_so or (params.temperature > 0 and params.seed is None):
+            return params
+        why = "at temperature 0" if params.temperature == 0 else f"with seed {params.seed}"
+        temperature = params.temperature or SamplingParams().temperature
+        chat.view.note(
+            f"The same prompt gives the same reply {why}. This one is drawn at temperature {temperature:g} "
+            "with a seed of its own."
+        )
+        return replace(params, temperature=temperature, seed=None)
 
     async def edit(self, message_id: str, text: str) -> None:
         """Other words in a message's place; the old branch stays. A question is asked anew."""

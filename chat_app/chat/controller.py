@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from chat_app.chat.files import ChatFiles
 from chat_app.chat.metrics import PanelMetrics
 from chat_app.chat.outbox import Outbox, Pending
 from chat_app.chat.prompts import Prompter, with_user_turn
+from chat_app.chat.recall import recall
 from chat_app.chat.reply import GrowingReply, reply_details
 from chat_app.chat.saver import ChatFile, Saver
 from chat_app.chat.view import ChatView
@@ -33,6 +34,7 @@ from chat_app.store.chats import ChatStore
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean_line
 from llama_core.events import Finished, PrefillProgress
+from llama_core.sampling_params import SamplingParams
 
 CHECKPOINT_PERIOD_S = 1.0
 TITLE_LENGTH = 60
@@ -81,6 +83,7 @@ class ChatController:
         self._attempt: Attempt | None = None
         self._writing = asyncio.Lock()  # a prompt and the beginning of its reply, or a change of chats
         self._leaving = 0
+        self._ended = False
         self._news_turn = asyncio.Lock()
         self._reload_due = False  # another context size was chosen while a reply was written
         self._tell_context = False
@@ -105,7 +108,7 @@ class ChatController:
     @property
     def busy(self) -> bool:
         """Whether a prompt sent now would have to wait."""
-        return self.info is None or self.generating or self._leaving > 0
+        return self.info is None or self.generating or self._leaving > 0 or self._ended
 
     @property
     def idle(self) -> bool:
@@ -116,6 +119,13 @@ class ChatController:
     def queue(self) -> list[str]:
         """Prompts that wait, oldest first."""
         return self._outbox.waiting
+
+    @property
+    def cut(self) -> str | None:
+        """The first message that the last reply's prompt held, where those above it were left out."""
+        reply = next((one for one in reversed(self.path()) if one.role == "assistant"), None)
+        first = reply.x.get("sees_from") if reply is not None else None
+        return first if isinstance(first, str) and first else None
 
     @property
     def unsent(self) -> list[str]:
@@ -233,16 +243,24 @@ class ChatController:
         return True
 
     def start(
-        self, attempt: Attempt, message: Message, prompt: Prompt, *, start_ids: Iterable[int] = ()
+        self,
+        attempt: Attempt,
+        message: Message,
+        prompt: Prompt,
+        *,
+        start_ids: Iterable[int] = (),
+        params: SamplingParams | None = None,
     ) -> None:
-        """Let the engine answer. `start_ids`: the reply's tokens that stand there already."""
+        """Let the engine answer. `start_ids`: the reply's tokens that stand there already; `params`: for this
+        reply, in place of the settings'."""
+        params = params or self.settings.params
         if attempt.abandoned:
             return
         self._attempt = None
         self.metrics.started()
         self._checkpoint_due = self._clock() + CHECKPOINT_PERIOD_S
-        request_id = self.host.reply(prompt, self.settings.params)
-        details = reply_details(self.settings, self.info, self._model_sha256, prompt)
+        request_id = self.host.reply(prompt, params)
+        details = reply_details(self.settings, params, self.info, self._model_sha256, prompt, message.parent)
         message = replace(message, x={**message.x, **details})
         self.reply = GrowingReply(request_id, message, details, tuple(start_ids), prompt=prompt)
         self.view.show_message(message)
@@ -283,7 +301,9 @@ class ChatController:
         await self._keep(reply.stopped())
 
     def save_now(self) -> None:
-        """The process ends: keep the partial reply from this thread, and let go of the file."""
+        """The process ends: keep the partial reply from this thread, and let go of the file. A prompt that
+        comes from now on stays in the outbox."""
+        self._ended = True
         if self.reply is not None:
             reply, self.reply = self.reply, None
             self.host.cancel()
@@ -295,13 +315,27 @@ class ChatController:
     async def new_chat(self) -> None:
         await self._leave(lambda: self._files.new(Path(self.settings.model).name))
 
-    async def open_chat(self, chat_id: str) -> None:
-        """Continue a stored chat. Raises StoreError, the present chat then untouched."""
+    async def open_chat(self, chat_id: str, *, chosen: Collection[str] = ()) -> None:
+        """Continue a stored chat, with the model and the parameters that it was held with, but for what was
+        `chosen` (see `recall`). Raises StoreError, the present chat then untouched."""
         if chat_id == self.chat.id:
             return
         await self._leave(lambda: self._files.open(chat_id))
         for warning in self.chat.warnings:
             self.view.note(warning, "warning")
+        self._recall(chosen)
+
+    def _recall(self, chosen: Collection[str]) -> None:
+        before = self.settings
+        self.settings = recall(self.conversation, before, chosen)
+        for notice in self.settings.notices[len(before.notices) :]:
+            self.view.note(notice, "warning")
+        if self.settings.model == before.model:
+            return
+        path = Path(self.settings.model)
+        if path != self.loading and (self.info is None or path != self.info.path):
+            self.view.note(f"This chat was held with {path.name}, which is loaded for it.")
+            self.load_model(path)
 
     async def _leave(self, open_next: Callable[[], ChatFile]) -> None:
         """Go to another chat. Prompts typed meanwhile wait for it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
@@ -231,3 +231,19 @@ def as_role(text: object) -> Role | None:
 def as_status(text: object) -> Status | None:
     """`text` as a Status where it is one, else None."""
     return next((status for status in STATUSES if status == text), None)
+
+
+def segments(path: Iterable[Message]) -> list[tuple[str, int]]:
+    """Who holds how many positions of the context, from what the replies recorded: (role, tokens)."""
+    found: list[tuple[str, int]] = []
+    end = 0
+    for message in path:
+        span = message.x.get("context")
+        if message.role != "assistant" or not isinstance(span, (list, tuple)) or len(span) != 2:
+            continue
+        start, stop = span
+        if not (isinstance(start, int) and isinstance(stop, int) and end <= start <= stop):
+            continue
+        found += [("user", start - end), ("assistant", stop - start)]
+        end = stop
+    return found

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from chat_app.chat.conversation import Conversation, Message, token_ids
+from chat_app.chat.recall import sampling_of
 from chat_app.engines.base import Engine, NotCapableError, Prompt, PromptRequest, TokenAccess, Turn
 from llama_core.errors import LlamaCoreError
 from llama_core.events import TokenEvent
@@ -203,22 +204,8 @@ def _ended_by_itself(x: Mapping[str, Any]) -> bool:
 
 
 def _parameters(x: Mapping[str, Any]) -> SamplingParams:
-    """The parameters under ollama's names, and the seed. ValueError where a reply cannot be drawn again."""
-    stored, seed = x.get("parameters"), x.get("seed")
-    if not isinstance(stored, Mapping):
-        raise ValueError("its parameters were not saved")
-    known = {
-        name: stored[name]
-        for name in ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n")
-        if isinstance(stored.get(name), int | float)
-    }
-    limit, stop = stored.get("num_predict"), stored.get("stop")
-    params = SamplingParams(
-        **known,
-        max_tokens=limit if isinstance(limit, int) and limit >= 0 else None,
-        stop=tuple(map(str, stop)) if isinstance(stop, list | tuple) else (),
-        ignore_eos=stored.get("ignore_eos") is True,
-    )
+    """The parameters and the seed. ValueError where a reply cannot be drawn again."""
+    params, seed = sampling_of(x), x.get("seed")
     if isinstance(seed, int):
         return replace(params, seed=seed)
     if params.temperature > 0:

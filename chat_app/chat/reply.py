@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chat_app.chat.conversation import Message, Status
 from chat_app.chat.prompts import sees_from
+from chat_app.chat.recall import sampling_json
 from chat_app.engines.base import EngineInfo, Prompt
 from llama_core.events import Event, Finished, PrefillProgress, TextDelta, TokenEvent
 from llama_core.sampling_params import SamplingParams
@@ -119,34 +120,27 @@ def _with_earlier(timings: dict[str, Any], earlier: object) -> dict[str, Any]:
 
 
 def reply_details(
-    settings: Settings, info: EngineInfo | None, model_sha256: str, prompt: Prompt
+    settings: Settings,
+    params: SamplingParams,
+    info: EngineInfo | None,
+    model_sha256: str,
+    prompt: Prompt,
+    question: str | None,
 ) -> dict[str, Any]:
     """What a transcript says of how a reply was made, known before its first token.
 
-    `sees_from` stands there where turns were left out: the first message that the model saw.
+    `sees_from` stands there where turns were left out: the first message that the model saw, if need be the
+    `question` that is answered.
     """
-    details: dict[str, Any] = {"parameters": sampling_json(settings.params)}
+    details: dict[str, Any] = {"parameters": sampling_json(params)}
     if info is not None:
         details |= {"model": info.name, "backend": info.backend}
+        if info.path is not None:
+            details["model_file"] = str(info.path)
     if model_sha256:
         details["model_sha256"] = model_sha256
     if settings.system:
         details["system"] = settings.system
     if prompt.shortened:
-        details["sees_from"] = sees_from(prompt.turns)
+        details["sees_from"] = sees_from(prompt.turns) or question
     return details
-
-
-def sampling_json(params: SamplingParams) -> dict[str, Any]:
-    """The parameters under ollama's names, for the transcript."""
-    return {
-        "temperature": params.temperature,
-        "top_k": params.top_k,
-        "top_p": params.top_p,
-        "min_p": params.min_p,
-        "repeat_penalty": params.repeat_penalty,
-        "repeat_last_n": params.repeat_last_n,
-        "num_predict": params.max_tokens,
-        "stop": list(params.stop),
-        "ignore_eos": params.ignore_eos,
-    }

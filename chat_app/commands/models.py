@@ -23,12 +23,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add_output_option(commands.add_parser("list", help="models here, and those that can be fetched"))
     pull = commands.add_parser("pull", help="fetch a model")
     pull.add_argument("name", metavar="NAME|hf:OWNER/REPO[/FILE]")
-    commands.add_parser("path", help="print where a model's file is").add_argument("name", metavar="NAME")
+    path = commands.add_parser("path", help="print where a model's file is")
+    path.add_argument("name", metavar="NAME")
     remove = commands.add_parser("remove", help="delete a downloaded model")
     remove.add_argument("name", metavar="NAME")
     inspect = commands.add_parser("inspect", help="print what a model file holds")
     inspect.add_argument("file", metavar="NAME|FILE")
-    add_output_option(inspect)
     convert = commands.add_parser("convert", help="write a model as GGUF with other tensor types")
     convert.add_argument("source", metavar="SRC")
     convert.add_argument("target", metavar="DST.gguf", type=Path)
@@ -36,14 +36,21 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     convert.add_argument(
         "--tokenizer", type=Path, metavar="FILE", help="a tokenizer file that is not beside the model"
     )
+    for one in (pull, path, remove, inspect, convert):
+        add_output_option(one)
     return parser
+
+
+def write_path(path: Path, output: str) -> None:
+    """A model's file or folder as the result of a command."""
+    write(json.dumps({"path": str(path)}) if output == "json" else str(path), end="\n")
 
 
 def run(args: argparse.Namespace) -> int:
     commands: dict[str, Callable[[argparse.Namespace], None]] = {
         "list": list_models,
         "pull": pull_model,
-        "path": lambda args: write(str(resolve_model(args.name)), end="\n"),
+        "path": lambda args: write_path(resolve_model(args.name), args.output),
         "remove": remove,
         "inspect": inspect_model,
         "convert": convert_model,
@@ -88,12 +95,15 @@ def pull_model(args: argparse.Namespace) -> None:
         path = pull(args.name, line.show)
     finally:
         line.close()
-    write(str(path), end="\n")
+    write_path(path, args.output)
 
 
 def remove(args: argparse.Namespace) -> None:
-    for path in remove_model(args.name):
+    removed = remove_model(args.name)
+    for path in removed:
         say(f"Removed {path}")
+    if args.output == "json":
+        write(json.dumps({"removed": [str(path) for path in removed]}), end="\n")
 
 
 def inspect_model(args: argparse.Namespace) -> None:
@@ -147,4 +157,4 @@ def convert_model(args: argparse.Namespace) -> None:
         )
     finally:
         progress.close()
-    write(str(args.target), end="\n")
+    write_path(args.target, args.output)

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 OUTPUTS = ("text", "json")
 
 
+class CommandParser(argparse.ArgumentParser):
+    """A parser that takes no option by its beginning, and neither do those of the commands below it: where
+    there is no `--output`, it must not become `--output-file`."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **keywords})
+
+
 class _Choose(argparse.Action):
     """Keeps what was given apart from what was not, so that `--threads auto` beats a number in the file."""
 

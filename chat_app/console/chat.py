@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
+from chat_app.chat.recall import EVERYTHING
 from chat_app.chat.view import Severity
-from chat_app.config.paths import get_paths
 from chat_app.config.settings import Settings
 from chat_app.console.interrupt import stop_on_signals
 from chat_app.console.reply_writer import ReplyWriter
@@ -24,25 +24,13 @@ from chat_app.engines.base import Engine, Prompt
 from chat_app.engines.host import EngineHost
 from chat_app.engines.runners import InlineRunner
 from chat_app.models.catalogue import known_sha256
-from chat_app.store.chats import open_store
+from chat_app.store.chats import ChatStore
 from llama_core.errors import ContextFullError
 from llama_core.events import Event
 
 T = TypeVar("T")
 
 REST_S = 0.001  # while nothing but the disk works
-
-
-def chat_named(*, resume: str | None, continue_latest: bool, kind: str | None = "chat") -> str | None:
-    """The id of the chat to go on with: the one named by a part of its id, or the latest if there is one.
-
-    `kind` None: the latest may be a one-shot run. Raises StoreError when the named chat does not exist.
-    """
-    store = open_store(get_paths())
-    if resume:
-        return store.find(resume)
-    latest = store.latest(kind) if continue_latest else None
-    return latest.id if latest else None
 
 
 class LineView:
@@ -90,7 +78,14 @@ class ConsoleChat:
     """The present chat and its engine, which the caller closes. Use it in a `with` block."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, path: Path, writer: ReplyWriter, *, kind: str = "chat"
+        self,
+        settings: Settings,
+        engine: Engine,
+        path: Path,
+        writer: ReplyWriter,
+        store: ChatStore,
+        *,
+        kind: str = "chat",
     ) -> None:
         """`kind`: see `ChatFiles`."""
         self.view = LineView(writer)
@@ -101,7 +96,7 @@ class ConsoleChat:
             self.view,
             self._host,
             settings,
-            open_store(get_paths()),
+            store,
             self.spawn,
             model_hash=known_sha256,
             kind=kind,
@@ -121,7 +116,7 @@ class ConsoleChat:
     def open(self, chat_id: str | None) -> None:
         """Go on with a stored chat, if one is named. Raises StoreError."""
         if chat_id is not None:
-            self.run(self.controller.open_chat(chat_id))
+            self.run(self.controller.open_chat(chat_id, chosen=EVERYTHING))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something with the controller, and wait for all that follows from it."""

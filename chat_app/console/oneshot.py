@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ CONTEXT_HINT = "; --ctx-size makes it larger where the model allows it"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the command line asks for. `logits`: how many of the likeliest next tokens to report."""
+    """What the command line asks for. `logits`: how many of the likeliest next tokens to report; `chosen`:
+    the settings that were given there, which a chat that goes on does not change."""
 
     prompt: str
     output: str = "text"
@@ -25,10 +27,12 @@ class Request:
     verbose: bool = False
     continue_latest: bool = False
     resume: str | None = None
+    chosen: Collection[str] = ()
 
 
 def full_prompt(request: Request) -> str:
-    """The prompt with what stands on stdin below it. A raw prompt keeps stdin to the byte.
+    """The prompt with what stands on stdin below it. A raw prompt keeps stdin as it is, and may be empty: the
+    model then begins with its begin token alone.
 
     Raises UsageError when there is nothing to say.
     """
@@ -36,7 +40,7 @@ def full_prompt(request: Request) -> str:
     if piped is not None and not request.raw:
         piped = piped.rstrip("\n")
     prompt = "\n\n".join(part for part in (request.prompt, piped) if part)
-    if not prompt.strip() and not (request.raw and prompt):
+    if not prompt.strip() and not request.raw:
         raise UsageError("there is no prompt. Give one (llama-chat -p TEXT), or pipe one in.")
     return prompt
 
@@ -48,18 +52,29 @@ def run_oneshot(request: Request, settings: Settings) -> int:
     one-shot run goes on with them. A raw prompt is no conversation, so it leaves no transcript. Raises what
     loading raises.
     """
-    from chat_app.console.chat import ConsoleChat, chat_named
+    from chat_app.chat.recall import resumed
+    from chat_app.config.paths import get_paths
+    from chat_app.console.chat import ConsoleChat
     from chat_app.console.engine_start import started_engine
     from chat_app.console.reply_writer import ReplyWriter, top_logits, write_json
     from chat_app.engines.local import LocalEngine
+    from chat_app.store.chats import open_store
 
     prompt = full_prompt(request)
-    chat_id = chat_named(resume=request.resume, continue_latest=request.continue_latest, kind=None)
+    store = open_store(get_paths())
+    chat_id, settings = resumed(
+        store,
+        settings,
+        resume=request.resume,
+        continue_latest=request.continue_latest,
+        chosen=request.chosen,
+        kind=None,
+    )
     if request.raw:
         settings = replace(settings, save=False)
     with started_engine(settings) as (engine, path, load_s):
         writer = ReplyWriter(request.output, hint=CONTEXT_HINT, verbose=request.verbose, load_s=load_s)
-        with ConsoleChat(settings, LocalEngine(engine, path), path, writer, kind="oneshot") as chat:
+        with ConsoleChat(settings, LocalEngine(engine, path), path, writer, store, kind="oneshot") as chat:
             chat.open(chat_id)
             code = chat.answer(prompt, raw=request.raw)
             if writer.result is not None:

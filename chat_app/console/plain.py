@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Collection
 
+from chat_app.chat.recall import resumed
 from chat_app.chat.slash import is_command
+from chat_app.config.paths import get_paths
 from chat_app.config.settings import Settings
-from chat_app.console.chat import ConsoleChat, chat_named
+from chat_app.console.chat import ConsoleChat
 from chat_app.console.engine_start import started_engine
 from chat_app.console.plain_commands import run_line_command
 from chat_app.console.reply_writer import ReplyWriter
-from chat_app.console.streams import is_terminal, say, write
+from chat_app.console.streams import is_terminal, read_piped_line, say, write
 from chat_app.engines.local import LocalEngine
+from chat_app.store.chats import open_store
 
 PROMPT = ">>> "
 QUOTES = '"""'
@@ -26,12 +30,20 @@ def run_plain(
     resume: str | None = None,
     continue_latest: bool = False,
     verbose: bool = False,
+    chosen: Collection[str] = (),
 ) -> int:
     """Talk until /bye or the end of the input. Returns 0, or 128 + the signal that ended it."""
-    chat_id = chat_named(resume=resume, continue_latest=continue_latest)
+    store = open_store(get_paths())
+    chat_id, settings = resumed(
+        store,
+        settings,
+        resume=resume,
+        continue_latest=continue_latest,
+        chosen=chosen,
+    )
     with started_engine(settings) as (engine, path, _):
         writer = ReplyWriter(hint=CONTEXT_HINT, verbose=verbose)
-        with ConsoleChat(settings, LocalEngine(engine, path), path, writer) as chat:
+        with ConsoleChat(settings, LocalEngine(engine, path), path, writer, store) as chat:
             chat.open(chat_id)
             say(f"{path.name} on {engine.backend}. /help lists the commands, /bye ends.")
             return _talk(chat, prompt)
@@ -76,8 +88,7 @@ def read_message() -> str | None:
 def _read_line(prompt: str) -> str | None:
     """A line without its end. The prompt is shown to people only; Ctrl+C at an empty prompt ends."""
     if not is_terminal(sys.stdin):
-        line = sys.stdin.readline()
-        return line.rstrip("\r\n") if line else None
+        return read_piped_line()
     try:
         return input(prompt)
     except (EOFError, KeyboardInterrupt):

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
+from chat_app.text.decode import decode_text
+from chat_app.text.errors import UsageError
 from chat_app.text.sanitize import clean
 
 
@@ -47,13 +49,36 @@ def use_utf8() -> None:
 
 
 def read_stdin() -> str | None:
-    """All of stdin where it is no terminal, else None. Bytes that are no UTF-8 become U+FFFD."""
+    """All of stdin where it is no terminal, else None. Another encoding than UTF-8 is told on stderr.
+
+    Raises UsageError for what is no text.
+    """
     if sys.stdin is None or is_terminal(sys.stdin):
         return None
     try:
-        return sys.stdin.buffer.read().decode("utf-8", "replace")
+        data = sys.stdin.buffer.read()
     except (OSError, ValueError):
         return None  # closed, as under some schedulers
+    return _decode_stdin(data)
+
+
+def read_piped_line() -> str | None:
+    """The next line of a stdin that is no terminal; None at its end. Raises as `read_stdin` does."""
+    try:
+        data = sys.stdin.buffer.readline()
+    except (OSError, ValueError):
+        return None
+    return _decode_stdin(data).rstrip("\r\n") if data else None
+
+
+def _decode_stdin(data: bytes) -> str:
+    try:
+        text, encoding = decode_text(data)
+    except ValueError as error:
+        raise UsageError(f"stdin cannot be read as text: {error}.") from None
+    if encoding != "UTF-8":
+        say(f"stdin is not in UTF-8; it is read as {encoding}.")
+    return text
 
 
 @contextlib.contextmanager

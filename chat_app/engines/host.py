@@ -8,6 +8,7 @@ each chunk of a prompt, every end) also calls `wake`, on the engine's thread.
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from collections import deque
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from llama_core.sampling_params import SamplingParams
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 MEMORY_PERIOD_S = 1.0
 LOAD_NEWS_PERIOD_S = 0.03
@@ -115,6 +118,7 @@ class EngineHost:
         try:
             yield from job
         except Exception as error:  # noqa: BLE001 - whatever a job did not expect: the next one runs
+            _log.error("a job of the engine failed", exc_info=error)
             self._tell(news.EngineTrouble(describe_error(error)))
 
     def _tell(self, item: news.News, *, wake: bool = True) -> None:
@@ -144,6 +148,7 @@ class EngineHost:
             self._close_engine()  # the old model goes first: two at once may not fit into memory
             self._engine = self._open(path, settings, on_progress)
         except Exception as error:  # noqa: BLE001 - whatever a file can provoke belongs on the screen
+            _log.info("a model could not be loaded", exc_info=error)
             self._tell(news.LoadFailed(path, describe_error(error)))
             return
         self._tell(news.EngineReady(self._engine.info, self._clock() - started))
@@ -168,6 +173,7 @@ class EngineHost:
             if not finished:
                 raise RuntimeError("The engine's stream ended without its last record.")
         except Exception as error:  # noqa: BLE001 - a failed reply is shown; the next one is answered
+            _log.info("a reply failed", exc_info=error)
             if not finished:
                 self._tell(news.ReplyFailed(request.id, describe_error(error)))
         finally:

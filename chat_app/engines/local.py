@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat_app.engines.base import EngineInfo, OnProgress, Prompt, PromptRequest, Token, Turn
+from chat_app.engines.reply_ids import ReplyIds
+from llama_core.errors import TemplateError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +21,12 @@ if TYPE_CHECKING:
     from llama_core.engine.text import TextEngine
     from llama_core.events import Event
     from llama_core.sampling_params import SamplingParams
+
+
+SYSTEM_NOTE = (
+    "This model's chat template has no system role: the system prompt is put before the first question."
+)
+PROBE = "a system prompt that is looked for"
 
 
 def open_text_engine(path: Path, settings: Settings, on_progress: OnProgress) -> TextEngine:
@@ -43,6 +53,17 @@ def open_text_engine(path: Path, settings: Settings, on_progress: OnProgress) ->
 def open_local_engine(path: Path, settings: Settings, on_progress: OnProgress) -> LocalEngine:
     """An `OpenEngine`. Raises as `open_text_engine` does."""
     return LocalEngine(open_text_engine(path, settings, on_progress), path)
+
+
+def system_before_question(turns: Sequence[Turn]) -> list[Turn]:
+    """The turns with the text of the system prompt before the first question, as llama.cpp puts it."""
+    system = "\n\n".join(turn.content for turn in turns if turn.role == "system")
+    others = [turn for turn in turns if turn.role != "system"]
+    for at, turn in enumerate(others):
+        if turn.role == "user":
+            others[at] = replace(turn, content=f"{system}\n\n{turn.content}")
+            break
+    return others
 
 
 class LocalTokens:
@@ -77,6 +98,9 @@ class LocalEngine:
     def __init__(self, engine: TextEngine, path: Path) -> None:
         self._engine = engine
         self.tokens = LocalTokens(engine)
+        special = engine.tokenizer.special_tokens.values()
+        self._reply_ids = ReplyIds(self.tokens, self._render, special)
+        self._has_system_role: bool | None = None  # not known before it is asked
         checkpoint = engine.checkpoint
         self.info = EngineInfo(
             name=path.stem if path.is_file() else path.name,
@@ -92,29 +116,55 @@ class LocalEngine:
         )
 
     def prepare(self, request: PromptRequest) -> Prompt:
-        engine, turns = self._engine, request.turns
-        if request.raw:
-            ids = engine.encode_raw(turns[-1].content)
-        elif request.continue_last:
-            # What the reply said stays as it is: only what stands before it is rendered.
-            ids = engine.encode_chat([turn.to_message() for turn in turns[:-1]])
-            ids += self._said(turns[-1])
-        else:
-            ids = engine.encode_chat([turn.to_message() for turn in turns])
-        plan = engine.plan(ids, request.params)
+        turns = request.turns
+        ids = self._encode(request)
+        plan = self._engine.plan(ids, request.params)
         drop: tuple[int, ...] = ()
         if not plan.fits and not request.raw:
-            drop = engine.plan([turn.to_message() for turn in turns], request.params).drop
-        return Prompt(turns, tuple(ids), plan.prompt_n, plan.reply_n, plan.limit, plan.fits, drop)
+            drop = self._to_drop(request, plan.limit - plan.reply_n)
+        notes = (SYSTEM_NOTE,) if self._merges_system(turns) and not request.raw else ()
+        return Prompt(turns, tuple(ids), plan.prompt_n, plan.reply_n, plan.limit, plan.fits, drop, notes)
 
-    def _said(self, turn: Turn) -> list[int]:
-        """The ids that a turn was written with, where they still spell it with this tokenizer."""
-        try:
-            if turn.ids and self.tokens.decode(turn.ids) == turn.content:
-                return list(turn.ids)
-        except IndexError:
-            pass  # the ids of another model
-        return self.tokens.encode(turn.content)
+    def _encode(self, request: PromptRequest) -> list[int]:
+        """The ids of a request. Of a reply that goes on, only what stands before it is rendered."""
+        turns = request.turns
+        if request.raw:
+            return self._engine.encode_raw(turns[-1].content)
+        if self._merges_system(turns):
+            turns = tuple(system_before_question(turns))
+        if request.continue_last:
+            return self._rendered(turns[:-1]) + self._reply_ids.of(turns[-1])
+        return self._rendered(turns)
+
+    def _rendered(self, turns: Sequence[Turn]) -> list[int]:
+        return self._reply_ids.put_into(turns, self._render(turns))
+
+    def _render(self, turns: Sequence[Turn]) -> list[int]:
+        return self._engine.encode_chat([turn.to_message() for turn in turns])
+
+    def _to_drop(self, request: PromptRequest, room: int) -> tuple[int, ...]:
+        """The places of the oldest turns without which the request is encoded in `room` tokens: whole
+        questions with their replies, never the system prompt or the last question. None where nothing helps.
+        """
+        turns = request.turns
+        ends = [at for at, turn in enumerate(turns) if turn.role == "user"][1:]
+        choices = [tuple(at for at in range(end) if turns[at].role != "system") for end in ends]
+        fewest = bisect_left(choices, True, key=lambda one: len(self._encode(request.without(one))) <= room)
+        return choices[fewest] if fewest < len(choices) else ()
+
+    def _merges_system(self, turns: Sequence[Turn]) -> bool:
+        """Whether there is a system prompt and the model's template has no place for one: it refuses such a
+        turn, or leaves its text out. Found out once, by a probe."""
+        template = self._engine.template
+        if template is None or not any(turn.role == "system" for turn in turns):
+            return False
+        if self._has_system_role is None:
+            probe = [Turn("system", PROBE).to_message(), Turn("user", "?").to_message()]
+            try:
+                self._has_system_role = PROBE in template.render(probe)
+            except TemplateError:
+                self._has_system_role = False
+        return not self._has_system_role
 
     def stream(
         self, prompt: Prompt, params: SamplingParams, *, cancelled: Callable[[], bool]

@@ -15,7 +15,7 @@ from typing import Any, Final
 from chat_app.files.durable import sync_folder, write_new
 from chat_app.store.records import from_row
 from chat_app.store.schema import is_intact, migrate
-from chat_app.store.search import index_message
+from chat_app.store.text_index import index_message
 
 _TABLES: Final = ("chat", "message", "prompt", "draft")
 # Python cannot decode SQLite's own message where it quotes what is damaged.

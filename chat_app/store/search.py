@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chat_app.chat.conversation import Message
 from chat_app.store.database import Database
 from chat_app.store.records import unpack_text
 from chat_app.store.summary import ChatSummary
+from chat_app.store.text_index import index_text
 
 _TRIGRAM: Final = 3
 SNIPPET_LENGTH = 160
@@ -128,24 +128,9 @@ def _hits(
     return []
 
 
-def index_message(connection: sqlite3.Connection, chat_id: str, message: Message) -> None:
-    """Make a stored message's text findable by the index. sqlite3.Error."""
-    key = (chat_id, message.id)
-    (seq,) = connection.execute("SELECT seq FROM message WHERE chat_id = ? AND id = ?", key).fetchone()
-    connection.execute(
-        "INSERT OR REPLACE INTO search (rowid, text) VALUES (?, ?)", (seq, _index_text(message.content))
-    )
-    connection.execute("UPDATE message SET indexed = 1 WHERE seq = ?", (seq,))
-
-
-def _index_text(text: str) -> str:
-    """Folded, without what ends a text for FTS5 (NUL) and what UTF-8 has no form for (half surrogates)."""
-    return text.casefold().replace("\0", " ").encode("utf-8", "replace").decode()
-
-
 def _has_trigram(term: str) -> bool:
     """Whether the index can find this folded term."""
-    return len(term) >= _TRIGRAM and term == _index_text(term)
+    return len(term) >= _TRIGRAM and term == index_text(term)
 
 
 def _fits(text: str, terms: Sequence[str]) -> bool:

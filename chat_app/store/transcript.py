@@ -23,7 +23,7 @@ from chat_app.store.records import (
     unpack_json,
     unpack_text,
 )
-from chat_app.store.search import index_message
+from chat_app.store.text_index import index_message
 
 TRASH_DAYS: Final = 30
 

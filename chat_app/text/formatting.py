@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from chat_app.chat.conversation import Message
+from typing import Any
 
 MIB = 1024 * 1024
 UNKNOWN = "–"
@@ -128,19 +125,3 @@ def verbose_timings(timings: dict[str, Any], load_s: float | None) -> str:
         ("time to first token", duration(seconds("ttft_ms"))),
     ]
     return "\n".join(f"{name + ':':<22}{value}" for name, value in lines)
-
-
-def segments(path: Iterable[Message]) -> list[tuple[str, int]]:
-    """Who holds how many positions of the context, from what the replies recorded: (role, tokens)."""
-    found: list[tuple[str, int]] = []
-    end = 0
-    for message in path:
-        span = message.x.get("context")
-        if message.role != "assistant" or not isinstance(span, (list, tuple)) or len(span) != 2:
-            continue
-        start, stop = span
-        if not (isinstance(start, int) and isinstance(stop, int) and end <= start <= stop):
-            continue
-        found += [("user", start - end), ("assistant", stop - start)]
-        end = stop
-    return found

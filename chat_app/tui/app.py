@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,13 +16,14 @@ from textual.screen import Screen
 
 from chat_app.chat.commands import ScreenHost
 from chat_app.chat.controller import ChatController
+from chat_app.chat.recall import EVERYTHING, resumed
 from chat_app.config.key_names import BINDING_IDS
 from chat_app.config.paths import Paths, get_paths
 from chat_app.config.settings import Settings
 from chat_app.engines.base import OpenEngine
 from chat_app.engines.host import EngineHost
 from chat_app.engines.local import open_local_engine
-from chat_app.store.chats import ChatStore, StoreError, open_store
+from chat_app.store.chats import ChatStore, ChatSummary, StoreError, open_store
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.sanitize import clean_line
 from chat_app.tui.command_host import CommandHost
@@ -130,7 +131,7 @@ class LlamaChatApp(TerminalApp):
     async def _open_first(self) -> None:
         if self.first_chat is not None:
             try:
-                await self.chat.session.open_chat(self.first_chat)
+                await self.chat.session.open_chat(self.first_chat, chosen=EVERYTHING)
             except StoreError as error:
                 self.chat.note(str(error), "error")
         if self.first_prompt:
@@ -166,11 +167,18 @@ class LlamaChatApp(TerminalApp):
 
     # The end.
 
+    def after_typing(self, act: Callable[[], object]) -> None:
+        """Do something once the prompt has taken in the keys that were pressed before."""
+        if self.chat.is_mounted:
+            self.chat.prompt.call_later(act)
+        else:
+            act()
+
     def action_leave(self) -> None:
-        self.leave()
+        self.after_typing(self.leave)
 
     async def action_quit(self) -> None:
-        self.leave()
+        self.action_leave()
 
     def action_help_quit(self) -> None:
         """Ctrl+C on a screen other than the chat."""
@@ -250,7 +258,15 @@ class LlamaChatApp(TerminalApp):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         from chat_app.tui.screens.palette import system_commands
 
-        yield from system_commands(self)
+        yield from system_commands(self.chat.run_command, self.chat.action_panel, self.action_suspend_process)
+
+    def past_chats(self) -> list[ChatSummary]:
+        """All chats, for the palette. Raises StoreError."""
+        return self.store.list()
+
+    def use_model(self, name: str) -> None:
+        """Another model in this one's place."""
+        self.models.find(name)
 
 
 def key_groups() -> KeyGroups:
@@ -271,22 +287,22 @@ def run_app(
     prompt: str | None = None,
     continue_latest: bool = False,
     resume: str | None = None,
+    chosen: Collection[str] = (),
     open_engine: OpenEngine = open_local_engine,
 ) -> int:
     """Open the app and come back when it is closed; returns the exit code.
 
     `resume` is a chat's id or an unambiguous part of it. Raises StoreError where there is no such chat.
     """
-    from chat_app.console.signals import GracefulEnd
+    from chat_app.tui.signals import GracefulEnd
 
     store = open_store(get_paths())
-    chat_id = store.find(resume) if resume else None
-    if continue_latest and chat_id is None:
-        latest = store.latest()
-        chat_id = latest.id if latest else None
+    chat_id, settings = resumed(
+        store, settings, resume=resume, continue_latest=continue_latest, chosen=chosen
+    )
     app = LlamaChatApp(settings, store=store, open_engine=open_engine, prompt=prompt, chat_id=chat_id)
     gc.disable()  # until the first paint: collecting costs a quarter of the time to it
-    with GracefulEnd(app):
+    with GracefulEnd(app, app.save_all, app.after_typing):
         app.run()
     app.host.close(timeout=0.5)
     if settings.save and len(app.chat.session.conversation):

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chat_app.chat.view import Severity
 
 if TYPE_CHECKING:
     from chat_app.chat.controller import ChatController
-    from chat_app.tui.app import LlamaChatApp
+    from chat_app.tui.model_choice import ModelChoice
     from chat_app.tui.screens.chat import ChatScreen
+
+
+class CommandApp(Protocol):
+    """What the commands ask of the app."""
+
+    theme: str
+
+    @property
+    def available_themes(self) -> Mapping[str, object]: ...
+    @property
+    def models(self) -> ModelChoice: ...
+    def show_text(self, title: str, text: str) -> None: ...
+    def action_help(self) -> None: ...
+    def leave(self) -> None: ...
+    def export_chat(self, target: str) -> None: ...
+    def inspect(self, message_id: str) -> None: ...
+    async def show_tokens(self, text: str) -> None: ...
+    def show_history(self, query: str) -> None: ...
+    def action_settings(self) -> None: ...
+    def search_themes(self) -> None: ...
 
 
 class CommandHost:
@@ -18,7 +38,7 @@ class CommandHost:
 
     fixed: frozenset[str] = frozenset()  # another size of the context loads the model anew
 
-    def __init__(self, app: LlamaChatApp, screen: ChatScreen) -> None:
+    def __init__(self, app: CommandApp, screen: ChatScreen) -> None:
         self._app = app
         self._screen = screen
 

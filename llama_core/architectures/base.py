@@ -17,7 +17,7 @@ A family's file builds both from a `ModelConfig`; nothing else in the engine com
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from llama_core.config import ModelConfig, RopeScaling
@@ -35,7 +35,8 @@ class TensorSpec:
     the order of the table (a fused qkv_proj, the experts of a layer). stacked: in GGUF they do so along a new
     first axis. optional: the name of a group that a file has whole and in every layer, or not at all.
     rotated_heads: the rows are so many heads that RoPE turns, for files that pair rows 2j and 2j + 1.
-    plus_one: Hugging Face's file holds the weight less 1.
+    plus_one: Hugging Face's file holds the weight less 1. by_columns: it holds matrices the other way round,
+    and specs with the same name take their columns by turns.
     """
 
     name: str
@@ -46,6 +47,7 @@ class TensorSpec:
     optional: str = ""
     rotated_heads: int = 0
     plus_one: bool = False
+    by_columns: bool = False
 
     def foreign(self, kind: FileKind) -> str:
         """The name in files of `kind`."""
@@ -165,12 +167,18 @@ class Keys(Protocol):
     """
 
     def has(self, key: str) -> bool: ...
+    def states(self, key: str) -> bool:
+        """Whether the key is there, if only with null."""
+
     def integer(self, key: str, default: int | None = None) -> int: ...
     def number(self, key: str, default: float | None = None) -> float: ...
     def boolean(self, key: str, default: bool) -> bool: ...
     def text(self, key: str, default: str | None = None) -> str: ...
     def items(self, key: str) -> list[Any]:
         """A list of numbers, truths or strings."""
+
+    def is_array(self, key: str) -> bool:
+        """Whether the key is there with a list."""
 
     def error(self, key: str, problem: str) -> Exception:
         """The error that says what is wrong with a key."""
@@ -208,8 +216,8 @@ class Architecture:
     `model_type`s. interleaved: formats whose q and k pair rows 2j and 2j + 1 in RoPE. keys: its numbers
     beyond those that all families share; from_gguf, from_huggingface and to_gguf: what it reads and writes
     beyond these. gguf_name: the `general.architecture` to write, by default the first of `gguf`. activations:
-    names that config.json may give to the one it has, the usual one first. ties_embeddings: whether it does
-    so where config.json does not say.
+    names that config.json may give to the one it has, the usual one first. defaults: fields of which a
+    config.json without the key means something else than most families' do.
     """
 
     name: str
@@ -224,4 +232,4 @@ class Architecture:
     to_gguf: Callable[[ModelConfig], Mapping[str, Any]] = lambda _config: {}
     gguf_name: Callable[[ModelConfig], str] | None = None
     activations: tuple[str, ...] = ("silu", "swish")
-    ties_embeddings: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)

@@ -6,11 +6,15 @@ Names of tensors (shapes are NumPy's, rows first; `i` is the layer, `e` an exper
     layers.{i}.input_layernorm          (dim,)                      before attention
     layers.{i}.q_proj                   (n_heads * head_dim, dim)
     layers.{i}.k_proj, v_proj           (n_kv_heads * head_dim, dim)
-    layers.{i}.q_norm, k_norm           (head_dim,) or the rows of q_proj, k_proj
+    layers.{i}.q_norm, k_norm           (head_dim,), or the rows of q_proj and k_proj
+    layers.{i}.sinks                    (n_heads,)
     layers.{i}.o_proj                   (dim, n_heads * head_dim)
+    layers.{i}.attention_out_norm       (dim,)                      behind o_proj
     layers.{i}.post_attention_layernorm (dim,)                      before the feed-forward
+    layers.{i}.router                   (n_experts, dim)
     layers.{i}.gate_proj, up_proj       (hidden_dim, dim)
-    layers.{i}.down_proj                (dim, hidden_dim)
+    layers.{i}.down_proj                (dim, hidden_dim)           or layers.{i}.experts.{e}.gate_proj, ...
+    layers.{i}.feed_forward_out_norm    (dim,)                      behind down_proj
     norm                                (dim,)                      before the head
     lm_head                             (vocab_size, dim)           absent where the embedding serves
     rope_freqs                          (n_rotated / 2,)            optional divisors of RoPE's frequencies
@@ -21,13 +25,17 @@ Each projection may have a bias, such as layers.{i}.q_proj.bias, (rows,).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
 
 from llama_core.architectures.base import (
     Attention,
     Description,
+    Experts,
     FeedForward,
+    Key,
     Keys,
     Layer,
     QueryTemperature,
@@ -35,6 +43,22 @@ from llama_core.architectures.base import (
     TensorSpec,
 )
 from llama_core.config import ModelConfig
+
+WINDOW_KEY, PATTERN_KEY = "attention.sliding_window", "attention.sliding_window_pattern"
+NO_WINDOW: dict[str, Any] = {"sliding_window": 0}
+EXPERT_KEYS = (
+    Key("n_experts", "expert_count", "num_local_experts", whole=True),
+    Key("n_experts_used", "expert_used_count", "num_experts_per_tok", whole=True),
+)
+# Norms of a layer by our names, with GGUF's and Hugging Face's: before the sub-layers, and after them.
+BEFORE: Mapping[str, tuple[str, str]] = {
+    "input_layernorm": ("attn_norm", "input_layernorm"),
+    "post_attention_layernorm": ("ffn_norm", "post_attention_layernorm"),
+}
+AFTER: Mapping[str, tuple[str, str]] = {
+    "attention_out_norm": ("post_attention_norm", "post_attention_layernorm"),
+    "feed_forward_out_norm": ("post_ffw_norm", "post_feedforward_layernorm"),
+}
 
 
 def describe(config: ModelConfig) -> Description:
@@ -56,7 +80,12 @@ def with_layers(config: ModelConfig, make: Callable[[int], Layer]) -> Descriptio
 
 def layer(config: ModelConfig, i: int) -> Layer:
     """Layer i as the config's numbers have it: norms before both sub-layers, SwiGLU."""
-    return Layer(attention(config, i), FeedForward(config.hidden_dim), residual_scale=config.residual_scale)
+    experts = None
+    if config.n_experts:
+        weights: Literal["normalised", "softmax"] = "normalised" if config.experts_normalised else "softmax"
+        experts = Experts(config.n_experts, config.n_experts_used, weights)
+    feed_forward = FeedForward(config.hidden_dim, experts=experts)
+    return Layer(attention(config, i), feed_forward, residual_scale=config.residual_scale)
 
 
 def attention(config: ModelConfig, i: int) -> Attention:
@@ -85,24 +114,84 @@ def attention(config: ModelConfig, i: int) -> Attention:
     )
 
 
-def tensors(config: ModelConfig) -> Iterator[TensorSpec]:
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What differs from family to family in a layer's tensors. norms: as BEFORE; qk_norm: over what q and k
+    are normed; attention, feed_forward, experts: what makes the tensors of each."""
+
+    norms: Mapping[str, tuple[str, str]] = field(default_factory=lambda: BEFORE)
+    qk_norm: Literal["head", "width"] = "head"
+    q_norm: str = "self_attn.q_norm"
+    k_norm: str = "self_attn.k_norm"
+    attention: Callable[[ModelConfig, int, Names], Iterator[TensorSpec]] = lambda *of: attention_tensors(*of)
+    feed_forward: Callable[[ModelConfig, int], Iterator[TensorSpec]] = lambda *of: dense_tensors(*of)
+    experts: Callable[[ModelConfig, int], Iterator[TensorSpec]] = lambda *of: expert_tensors(*of)
+
+
+PLAIN = Names()
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertNames:
+    """Hugging Face's names, within a layer, of the router and of expert {e}'s projections: Mixtral's."""
+
+    router: str = "block_sparse_moe.gate"
+    gate: str = "block_sparse_moe.experts.{e}.w1"
+    up: str = "block_sparse_moe.experts.{e}.w3"
+    down: str = "block_sparse_moe.experts.{e}.w2"
+
+
+def tensors(config: ModelConfig, names: Names = PLAIN) -> Iterator[TensorSpec]:
     """Every tensor that a model of this config may have, in the order in which a token reads them."""
     vocabulary = (config.vocab_size, config.dim)
     yield TensorSpec("embed_tokens", vocabulary, "token_embd.weight", "model.embed_tokens.weight")
     for i in range(config.n_layers):
-        yield from layer_tensors(config, i)
+        yield from layer_tensors(config, i, names)
     yield TensorSpec("norm", (config.dim,), "output_norm.weight", "model.norm.weight")
     if not config.tie_embeddings:
         yield TensorSpec("lm_head", vocabulary, "output.weight", "lm_head.weight")
-    yield TensorSpec("rope_freqs", (config.n_rotated // 2,), "rope_freqs.weight", "", optional="rope_freqs")
+    for name, group in (("freqs", "freqs"), ("factors_long", "factors"), ("factors_short", "factors")):
+        spec = TensorSpec(f"rope_{name}", (config.n_rotated // 2,), f"rope_{name}.weight", "")
+        yield replace(spec, optional=f"rope_{group}")
 
 
-def layer_tensors(config: ModelConfig, i: int) -> Iterator[TensorSpec]:
-    """Layer i's: the norms before, attention, feed-forward."""
+def layer_tensors(config: ModelConfig, i: int, names: Names) -> Iterator[TensorSpec]:
+    """Layer i's: attention and feed-forward, each between its norms."""
+
+    def norm(name: str) -> Iterator[TensorSpec]:
+        if name in names.norms:
+            yield weight(i, name, (config.dim,), *names.norms[name])
+
+    yield from norm("input_layernorm")
+    yield from names.attention(config, i, names)
+    yield from norm("attention_out_norm")
+    yield from norm("post_attention_layernorm")
+    yield from (names.experts if config.n_experts else names.feed_forward)(config, i)
+    yield from norm("feed_forward_out_norm")
+
+
+def attention_tensors(config: ModelConfig, i: int, names: Names) -> Iterator[TensorSpec]:
+    """q, k and v with what belongs to them, and o."""
+    dim, heads, kv_heads = config.dim, config.n_heads, config.n_kv_heads
+    for part, n_heads, rotated in (("q", heads, heads), ("k", kv_heads, kv_heads), ("v", kv_heads, 0)):
+        name, gguf, rows = f"{part}_proj", f"attn_{part}", n_heads * config.head_dim
+        yield weight(i, name, (rows, dim), gguf, f"self_attn.{name}", rotated_heads=rotated)
+        if config.attention_bias:
+            yield bias(i, name, rows, gguf, f"self_attn.{name}", rotated_heads=rotated)
+    if config.qk_norm:
+        whole = names.qk_norm == "width"
+        for name, gguf, foreign, rows in (
+            ("q_norm", "attn_q_norm", names.q_norm, config.q_dim),
+            ("k_norm", "attn_k_norm", names.k_norm, config.kv_dim),
+        ):
+            yield weight(i, name, (rows if whole else config.head_dim,), gguf, foreign)
+    yield weight(i, "o_proj", (dim, config.q_dim), "attn_output", "self_attn.o_proj")
+    yield bias(i, "o_proj", dim, "attn_output", "self_attn.o_proj", optional="o")
+
+
+def dense_tensors(config: ModelConfig, i: int) -> Iterator[TensorSpec]:
+    """gate, up and down with the biases that some files have."""
     dim, hidden = config.dim, config.hidden_dim
-    yield weight(i, "input_layernorm", (dim,), "attn_norm", "input_layernorm")
-    yield from attention_tensors(config, i)
-    yield weight(i, "post_attention_layernorm", (dim,), "ffn_norm", "post_attention_layernorm")
     for name, gguf, shape, group in (
         ("gate_proj", "ffn_gate", (hidden, dim), "gate_up"),
         ("up_proj", "ffn_up", (hidden, dim), "gate_up"),
@@ -112,19 +201,20 @@ def layer_tensors(config: ModelConfig, i: int) -> Iterator[TensorSpec]:
         yield bias(i, name, shape[0], gguf, f"mlp.{name}", optional=group)
 
 
-def attention_tensors(config: ModelConfig, i: int) -> Iterator[TensorSpec]:
-    """q, k and v with what belongs to them, and o."""
-    dim, heads, kv_heads = config.dim, config.n_heads, config.n_kv_heads
-    for part, n_heads, rotated in (("q", heads, heads), ("k", kv_heads, kv_heads), ("v", kv_heads, 0)):
-        name, gguf, rows = f"{part}_proj", f"attn_{part}", n_heads * config.head_dim
-        yield weight(i, name, (rows, dim), gguf, f"self_attn.{name}", rotated_heads=rotated)
-        if config.attention_bias:
-            yield bias(i, name, rows, gguf, f"self_attn.{name}", rotated_heads=rotated)
-    if config.qk_norm:
-        yield weight(i, "q_norm", (config.head_dim,), "attn_q_norm", "self_attn.q_norm")
-        yield weight(i, "k_norm", (config.head_dim,), "attn_k_norm", "self_attn.k_norm")
-    yield weight(i, "o_proj", (dim, config.q_dim), "attn_output", "self_attn.o_proj")
-    yield bias(i, "o_proj", dim, "attn_output", "self_attn.o_proj", optional="o")
+def expert_tensors(config: ModelConfig, i: int, names: ExpertNames | None = None) -> Iterator[TensorSpec]:
+    """The router and each expert's gate, up and down: in GGUF all experts' in one tensor, in Hugging Face's
+    files one by one or, where the names have no {e}, together too."""
+    names = names or ExpertNames()
+    dim, hidden = config.dim, config.hidden_dim
+    yield weight(i, "router", (config.n_experts, dim), "ffn_gate_inp", names.router)
+    for e in range(config.n_experts):
+        for name, gguf, shape, foreign in (
+            ("gate_proj", "ffn_gate_exps", (hidden, dim), names.gate),
+            ("up_proj", "ffn_up_exps", (hidden, dim), names.up),
+            ("down_proj", "ffn_down_exps", (dim, hidden), names.down),
+        ):
+            spec = weight(i, f"experts.{e}.{name}", shape, gguf, foreign.format(e=e))
+            yield replace(spec, stacked=True)
 
 
 def weight(
@@ -156,12 +246,10 @@ def bias(
 
 def window(keys: Keys, key: str, fields: Mapping[str, Any]) -> dict[str, int]:
     """The field sliding_window; one as long as the context is none."""
-    if not keys.has(key):
-        return {}
-    length = keys.integer(key)
+    length = keys.integer(key, 0 if keys.states(key) else fields.get("sliding_window", 0))
     if length < 0:
         raise keys.error(key, f"is {length}, expected 0 or more")
-    return {"sliding_window": length} if length < fields["max_seq_len"] else {}
+    return {"sliding_window": length if length < fields["max_seq_len"] else 0}
 
 
 def window_layers(keys: Keys, fields: Mapping[str, Any]) -> tuple[bool, ...]:
@@ -176,3 +264,35 @@ def window_layers(keys: Keys, fields: Mapping[str, Any]) -> tuple[bool, ...]:
         if kind not in kinds:
             raise keys.error("layer_types", f"has {str(kind)[:80]!a}; {' and '.join(kinds)} would work")
     return tuple(kinds[kind] for kind in found)
+
+
+def all_but_every(n_layers: int, period: int) -> tuple[bool, ...]:
+    """True for all layers but each `period`th."""
+    return tuple((i + 1) % period != 0 for i in range(n_layers))
+
+
+def windows(keys: Keys, fields: Mapping[str, Any], period: int) -> dict[str, Any]:
+    """config.json's window and the layers that have it, by default all but each `period`th."""
+    found: dict[str, Any] = window(keys, "sliding_window", fields)
+    layers = window_layers(keys, fields) or all_but_every(fields["n_layers"], period)
+    return found | {"window_layers": layers} if found["sliding_window"] and any(layers) else NO_WINDOW
+
+
+def gguf_windows(keys: Keys, fields: Mapping[str, Any], period: int) -> dict[str, Any]:
+    """GGUF's window and the layers that have it: an array of truths, a period, or by default each
+    family's."""
+    found: dict[str, Any] = window(keys, WINDOW_KEY, fields)
+    n_layers = fields["n_layers"]
+    if keys.has(PATTERN_KEY) and keys.is_array(PATTERN_KEY):
+        layers = tuple(bool(one) for one in keys.items(PATTERN_KEY))
+    else:
+        layers = all_but_every(n_layers, max(1, keys.integer(PATTERN_KEY, period)))
+    return found | {"window_layers": layers} if found["sliding_window"] else NO_WINDOW
+
+
+def to_gguf_windows(config: ModelConfig) -> dict[str, Any]:
+    """The reverse of `gguf_windows`."""
+    if not config.sliding_window:
+        return {}
+    layers = config.window_layers or (True,) * config.n_layers
+    return {WINDOW_KEY: config.sliding_window, PATTERN_KEY: np.array(layers, dtype=np.bool_)}

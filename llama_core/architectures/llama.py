@@ -5,7 +5,8 @@ from __future__ import annotations
 from llama_core.architectures import decoder
 from llama_core.architectures.base import Architecture
 
-# llama.cpp gives these files no window, whatever their keys say; a Llama has none in config.json either.
+# With experts it is a Mixtral. llama.cpp gives these files no window, whatever their keys say; a Llama has
+# none in config.json either.
 LLAMA = Architecture(
     name="llama",
     gguf=("llama",),
@@ -13,4 +14,5 @@ LLAMA = Architecture(
     describe=decoder.describe,
     tensors=decoder.tensors,
     interleaved=frozenset({"gguf"}),
+    keys=decoder.EXPERT_KEYS,
 )

@@ -1,4 +1,5 @@
-"""Mistral 7B (arXiv:2310.06825): Llama with a window of attention."""
+"""Mistral 7B (arXiv:2310.06825): Llama with a window of attention. Ministral 3: without, and with queries
+that grow behind the trained context."""
 
 from __future__ import annotations
 
@@ -38,4 +39,39 @@ MISTRAL = Architecture(
     from_huggingface=_from_huggingface,
     to_gguf=_to_gguf,
     gguf_name=_gguf_name,
+    defaults={"sliding_window": 4096},
+)
+
+
+def _temperature_from_gguf(keys: Keys, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    beta = keys.number("attention.temperature_scale", 0.0)
+    return _temperature(beta, fields)
+
+
+def _temperature_from_huggingface(keys: Keys, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    beta = keys.number("rope_parameters.llama_4_scaling_beta", 0.0)
+    return decoder.window(keys, "sliding_window", fields) | _temperature(beta, fields)
+
+
+def _temperature(beta: float, fields: Mapping[str, Any]) -> dict[str, Any]:
+    scaling = fields["rope_scaling"]
+    length = fields["max_seq_len"] if scaling is None else scaling.original_max_seq_len
+    return {"temperature_beta": beta, "temperature_length": length} if beta else {}
+
+
+def _temperature_to_gguf(config: ModelConfig) -> Mapping[str, Any]:
+    return {"attention.temperature_scale": config.temperature_beta} if config.temperature_beta else {}
+
+
+MINISTRAL3 = Architecture(
+    name="mistral3",
+    gguf=("mistral3",),
+    huggingface=("ministral3",),
+    describe=decoder.describe,
+    tensors=decoder.tensors,
+    interleaved=frozenset({"gguf"}),
+    from_gguf=_temperature_from_gguf,
+    from_huggingface=_temperature_from_huggingface,
+    to_gguf=_temperature_to_gguf,
+    defaults={"norm_eps": 1e-5, "head_dim": 128},
 )

@@ -14,11 +14,14 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 
-def rope_frequencies(rope: Rope, freq_divisors: F32 | None = None) -> tuple[F64, float]:
+def rope_frequencies(rope: Rope, freq_divisors: F32 | None = None, capacity: int = 0) -> tuple[F64, float]:
     """The angle per position of each pair, and the factor on cos and sin (1 but for yarn).
 
     Returns ((n_rotated / 2,) float64, float). freq_divisors: a file's own divisors, (n_rotated / 2,); files
-    that carry them have worked llama3 scaling into them, so that it is not applied twice.
+    that carry them have worked llama3 scaling into them, so that it is not applied twice. capacity: positions
+    that the cache has room for, by which LongRoPE chooses its factors: all keys of a cache are then turned
+    alike, however long the text in it is (as llama.cpp does; transformers chooses anew when a text outgrows
+    the original length, which leaves the keys before in another measure).
     """
     half, scaling = rope.n_rotated // 2, rope.scaling
     frequencies: F64 = rope.theta ** (-np.arange(half, dtype=np.float64) / half)
@@ -30,6 +33,9 @@ def rope_frequencies(rope: Rope, freq_divisors: F32 | None = None) -> tuple[F64,
         return frequencies, 1.0
     if scaling.kind == "linear":
         return frequencies / scaling.factor, 1.0
+    if scaling.kind == "longrope":
+        factors = scaling.long_factors if takes_long_factors(rope, capacity) else scaling.short_factors
+        return frequencies / np.array(factors), scaling.attention_factor or 1.0
     if scaling.kind == "llama3":
         return _llama3(frequencies, scaling), 1.0
     return _yarn(frequencies, scaling, rope.theta)
@@ -46,6 +52,12 @@ def _llama3(frequencies: F64, scaling: RopeScaling) -> F64:
     keep = np.clip((waves - scaling.low_freq_factor) / width, 0.0, 1.0)
     blended: F64 = frequencies * (keep + (1.0 - keep) / scaling.factor)
     return blended
+
+
+def takes_long_factors(rope: Rope, capacity: int) -> bool:
+    """Whether a cache of `capacity` positions is turned by LongRoPE's long factors."""
+    scaling = rope.scaling
+    return scaling is not None and scaling.kind == "longrope" and capacity > scaling.original_max_seq_len
 
 
 def _yarn(frequencies: F64, scaling: RopeScaling, theta: float) -> tuple[F64, float]:

@@ -96,8 +96,11 @@ class TextEngine:
         return ids + self.tokenizer.encode(partial) if partial else ids
 
     def encode_raw(self, prompt: str) -> list[int]:
-        """The prompt as it stands: control tokens in it are parsed, BOS is put first where the file asks."""
-        return self._with_bos(self.tokenizer.encode(prompt, special=True))
+        """The prompt as it stands: control tokens in it are parsed, BOS is put first where the file asks. An
+        empty prompt is BOS alone where the model has one."""
+        ids = self._with_bos(self.tokenizer.encode(prompt, special=True))
+        bos = self.tokenizer.bos_id
+        return ids if ids or bos is None else [bos]
 
     def plan(self, prompt: Sequence[int] | Messages, params: SamplingParams) -> ContextPlan:
         """Whether a prompt (ids, or the messages of a chat) and its reply fit, and what to drop if not."""

@@ -20,7 +20,7 @@ from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders import read_model
 from llama_core.loaders.gguf.config import read_config
 from llama_core.loaders.gguf.file import TEMPLATE_KEY
-from llama_core.loaders.gguf.keys import config_keys, frequency_divisors
+from llama_core.loaders.gguf.keys import config_keys, rope_vectors
 from llama_core.loaders.gguf.writer import OutTensor, Pieces, write_gguf
 from llama_core.loaders.parts import ModelParts
 from llama_core.loaders.tensors import places, rope_row_orders
@@ -97,7 +97,7 @@ def _check_expressible(
     has no key for everything that a config.json can say."""
     after = asdict(read_config(model.path, metadata, shapes))
     for field, value in asdict(model.config).items():
-        by_tensor = field == "rope_scaling" and frequency_divisors(model.config) is not None
+        by_tensor = field == "rope_scaling" and bool(rope_vectors(model.config))
         if field in ("architecture", "name") or by_tensor:
             continue
         if _as_written(value) != _as_written(after[field]):
@@ -116,12 +116,13 @@ def _as_written(value: Any) -> Any:
 
 
 def _with_divisors(model: ModelParts) -> Mapping[str, Tensor]:
-    """The model's tensors; llama3 scaling, which GGUF has no keys for, becomes the tensor rope_freqs."""
-    divisors = frequency_divisors(model.config)
-    if divisors is None or "rope_freqs" in model.tensors:
-        return model.tensors
-    raw = divisors.astype("<f4").view(np.uint8)[None, :]
-    return {**model.tensors, "rope_freqs": Tensor("rope_freqs", divisors.shape, F32, raw)}
+    """The model's tensors, with the scaling of RoPE that GGUF keeps in tensors."""
+    vectors = {
+        name: Tensor(name, values.shape, F32, values.astype("<f4").view(np.uint8)[None, :])
+        for name, values in rope_vectors(model.config).items()
+        if name not in model.tensors
+    }
+    return {**model.tensors, **vectors}
 
 
 def _files_of(model: ModelParts) -> list[Path]:

@@ -50,7 +50,8 @@ def read_object(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]
 
 
 class Fields:
-    """Typed look-ups in a JSON object; a field that is null counts as absent.
+    """Typed look-ups in a JSON object; a field that is null counts as absent. "a.b" is the field b of the
+    object under a.
 
     asked: the keys that were looked up so far, so that a reader can tell which it left out.
     """
@@ -65,8 +66,11 @@ class Fields:
         return ModelFormatError(self.path, f"field {self.where}{key}", problem)
 
     def has(self, key: str) -> bool:
-        self.asked.add(key)
-        return self.values.get(key) is not None
+        return self._find(key) is not None
+
+    def states(self, key: str) -> bool:
+        """Whether the field is there, if only with null."""
+        return key in self.values
 
     def integer(self, key: str, default: int | None = None) -> int:
         value = self._get(key, default)
@@ -107,6 +111,10 @@ class Fields:
             raise self.error(key, "is no list")
         return value
 
+    def is_array(self, key: str) -> bool:
+        """Whether the field is there with a list."""
+        return isinstance(self._find(key), list)
+
     def table(self, key: str) -> Fields | None:
         """The object under `key`, or None where there is none."""
         if not self.has(key):
@@ -116,9 +124,16 @@ class Fields:
             raise self.error(key, "is no object")
         return Fields(self.path, value, f"{self.where}{key}.")
 
+    def _find(self, key: str) -> Any:
+        first, *inner = key.split(".")
+        self.asked.add(first)
+        value = self.values.get(first)
+        for name in inner:
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
+
     def _get(self, key: str, default: Any) -> Any:
-        self.asked.add(key)
-        value = self.values.get(key)
+        value = self._find(key)
         if value is None:
             value = default
         if value is None:

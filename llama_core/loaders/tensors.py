@@ -16,6 +16,7 @@ from llama_core.architectures.base import FileKind, TensorSpec
 from llama_core.checkpoint import Tensor
 from llama_core.config import ModelConfig
 from llama_core.errors import ModelFormatError, UnsupportedModelError
+from llama_core.file_rows import read_rows
 from llama_core.loaders.cursor import quoted
 
 # Of a tensor of a family: the specs of ours that stand in it, one after the other.
@@ -50,7 +51,8 @@ def translate(
     for name, tensor in theirs.items():
         specs = by_name.get(name)
         if specs is not None:
-            ours |= _parts(path, tensor, specs)
+            by_columns = kind == "huggingface" and specs[0].by_columns
+            ours |= (_by_columns if by_columns else _parts)(path, tensor, specs)
         elif not name.endswith(ignored):
             refuse_tensor(path, name, config)
     check_tensors(path, config, ours)
@@ -83,6 +85,26 @@ def _parts(path: Path, tensor: Tensor, specs: Sequence[TensorSpec]) -> dict[str,
             raw = tensor.raw[start:stop]
         parts[spec.name] = Tensor(tensor.name, spec.shape, tensor.fmt, raw)
         start = stop
+    return parts
+
+
+def _by_columns(path: Path, tensor: Tensor, specs: Sequence[TensorSpec]) -> dict[str, Tensor]:
+    """Our tensors out of a foreign one that holds (matrices, in, out), or (matrices, out) of vectors: copies.
+
+    Where several specs share a matrix they take its columns by turns.
+    """
+    n, together = tensor.shape[0], max(1, len(specs) // tensor.shape[0])
+    wanted = (n, *reversed(specs[0].shape[1:]), together * specs[0].shape[0])
+    if len(specs) != n * together or tensor.shape != wanted or tensor.fmt.block_size != 1:
+        raise ModelFormatError(
+            path, f"tensor {quoted(tensor.name)}", f"has shape {tensor.shape}, the config asks for {wanted}"
+        )
+    numbers = read_rows(tensor.raw).view(f"u{tensor.fmt.block_bytes}").reshape(tensor.shape)
+    parts = {}
+    for index, spec in enumerate(specs):
+        own = np.ascontiguousarray(numbers[index // together][..., index % together :: together].T)
+        raw = own.view(np.uint8).reshape(1 if own.ndim == 1 else len(own), -1)
+        parts[spec.name] = Tensor(tensor.name, spec.shape, tensor.fmt, raw)
     return parts
 
 

@@ -18,7 +18,7 @@ from textual.widgets import Static
 
 from chat_app.chat.commands import SLASH, ScreenHost
 from chat_app.chat.controller import ChatController
-from chat_app.chat.conversation import Message
+from chat_app.chat.conversation import Message, segments
 from chat_app.chat.view import ChatView, Severity
 from chat_app.engines.base import Prompt
 from chat_app.store.prompts import Drafts, PromptHistory
@@ -131,6 +131,8 @@ class ChatScreen(Screen[None]):
         self.messages = MessageList(self._make_view, id="messages")
         self.status = StatusRow(id="status")
         self.composer = Composer(
+            submit=self.submit,
+            command=self.run_command,
             history=history,
             drafts=DraftKeeper(drafts),
             work=self.work,
@@ -343,7 +345,9 @@ class ChatScreen(Screen[None]):
 
         async def refresh() -> None:
             unsaved = {one.id for one in self.session.chat.unsaved}
+            cut = self.session.cut
             for view in self.messages.views():
+                view.set_cut(view.message.id == cut)
                 view.set_place(self._place(view.message.id))
                 view.set_saved(view.message.id not in unsaved)
 
@@ -369,8 +373,8 @@ class ChatScreen(Screen[None]):
         """Whose tokens the context holds, the growing reply included."""
         path, reply = self.session.path(), self.session.reply
         if reply is None:
-            return formatting.segments(path)
-        found = formatting.segments(one for one in path if one.id != reply.message.id)
+            return segments(path)
+        found = segments(one for one in path if one.id != reply.message.id)
         before, own = reply.segment()
         known = sum(count for _, count in found)
         return [*found, ("user", before - known), ("assistant", own)] if before >= known else found
@@ -390,14 +394,12 @@ class ChatScreen(Screen[None]):
 
     # The prompt.
 
-    def on_composer_submitted(self, event: Composer.Submitted) -> None:
-        if event.edits is not None:
-            self.work.spawn(self.session.branches.edit(event.edits, event.text))
+    def submit(self, text: str, edits: str | None) -> None:
+        """Send a prompt, or another wording of a message."""
+        if edits is None or self.session.conversation.get(edits).role == "user":
+            self.session.submit(text, edits=edits)
         else:
-            self.session.submit(event.text)
-
-    def on_composer_command_given(self, event: Composer.CommandGiven) -> None:
-        self.run_command(event.line)
+            self.work.spawn(self.session.branches.edit(edits, text))
 
     def on_prompt_area_leave(self) -> None:
         self._home.leave()
@@ -444,7 +446,7 @@ class ChatScreen(Screen[None]):
     async def _edit(self) -> None:
         self._editor_open = True
         try:
-            edited = await edit_outside(self.app, self.prompt.text)
+            edited = await edit_outside(self.app, self.prompt.text, in_memory=not self.session.settings.save)
         except EditorError as error:
             self.note(str(error), "error")
             return
@@ -487,7 +489,8 @@ class ChatScreen(Screen[None]):
         self.note("Press Ctrl+C again to quit.")
 
     def action_new_chat(self) -> None:
-        self.work.spawn(self.session.new_chat())
+        # What was sent before belongs to this chat, so it is sent first.
+        self.prompt.call_later(lambda: self.work.spawn(self.session.new_chat()))
         self.prompt.focus()
 
     def action_history(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol, cast
 
 from textual.app import SystemCommand
 from textual.command import DiscoveryHit, Hit, Hits, Provider
@@ -16,20 +16,29 @@ from chat_app.chat.commands import SLASH
 from chat_app.store.chats import ChatSummary, StoreError
 from chat_app.text.sanitize import clean_line
 
-if TYPE_CHECKING:
-    from chat_app.tui.app import LlamaChatApp
-
 DISCOVERED = 5
 
 
-def system_commands(app: LlamaChatApp) -> Iterable[SystemCommand]:
-    """The slash commands that have a title here, and what has no command."""
+class PaletteHost(Protocol):
+    """What the palette asks of the app."""
+
+    def past_chats(self) -> list[ChatSummary]:
+        """Raises StoreError."""
+
+    def resume(self, chat_id: str) -> None: ...
+    def use_model(self, name: str) -> None: ...
+
+
+def system_commands(
+    run: Callable[[str], object], panel: Callable[[], object], suspend: Callable[[], object]
+) -> Iterable[SystemCommand]:
+    """The slash commands that have a title here, and what has no command. run: takes a line as typed."""
     for command in SLASH:
         if command.palette:
-            yield SystemCommand(command.palette, command.help, partial(app.chat.run_command, command.name))
-    yield SystemCommand("Panel", "Full, one line, or hidden", app.chat.action_panel)
-    yield SystemCommand("Screenshot", "Save the screen as SVG", partial(app.chat.run_command, "/export .svg"))
-    yield SystemCommand("Suspend", "Back to the shell; fg returns", app.action_suspend_process)
+            yield SystemCommand(command.palette, command.help, partial(run, command.name))
+    yield SystemCommand("Panel", "Full, one line, or hidden", panel)
+    yield SystemCommand("Screenshot", "Save the screen as SVG", partial(run, "/export .svg"))
+    yield SystemCommand("Suspend", "Back to the shell; fg returns", suspend)
 
 
 class ChatProvider(Provider):
@@ -38,18 +47,18 @@ class ChatProvider(Provider):
     async def startup(self) -> None:
         from chat_app.models.catalogue import local_models
 
-        app: LlamaChatApp = self.app  # type: ignore[assignment]
+        host = cast(PaletteHost, self.app)
         found: list[tuple[str, str, Callable[[], object]]] = []
         chats: list[ChatSummary] = []
         with contextlib.suppress(StoreError):  # the list of chats says what is wrong
-            chats = await asyncio.to_thread(app.store.list)
+            chats = await asyncio.to_thread(host.past_chats)
         for chat in chats:
             title = clean_line(chat.title, 60) or chat.id
-            found.append((f"Chat: {title}", f"{chat.message_count} messages", partial(app.resume, chat.id)))
+            found.append((f"Chat: {title}", f"{chat.message_count} messages", partial(host.resume, chat.id)))
         self._n_chats = len(found)
         for model in await asyncio.to_thread(local_models):
             name = clean_line(model.name, 60)
-            found.append((f"Model: {name}", "Switch to this model", partial(app.models.find, model.name)))
+            found.append((f"Model: {name}", "Switch to this model", partial(host.use_model, model.name)))
         self._entries = found
 
     async def discover(self) -> Hits:

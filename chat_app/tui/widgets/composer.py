@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.message import Message
 from textual.widgets import TextArea
 
 from chat_app.chat.slash import Offer, is_command
@@ -22,26 +21,16 @@ EDITING = "Editing · Enter makes a branch · Esc leaves"
 
 
 class Composer(Vertical):
-    """offers: what a typed line may become. draft: the name under which the box is kept, and what waits to be
-    sent beside it. may_edit: whether another wording can be sent now."""
-
-    class Submitted(Message):
-        """Enter was pressed on a prompt; `edits` is the message of which it is another wording."""
-
-        def __init__(self, text: str, edits: str | None) -> None:
-            self.text, self.edits = text, edits
-            super().__init__()
-
-    class CommandGiven(Message):
-        """Enter was pressed on a slash command."""
-
-        def __init__(self, line: str) -> None:
-            self.line = line
-            super().__init__()
+    """submit: takes a prompt, and the message of which it is another wording if there is one, in the step in
+    which it leaves the box. command: takes a slash command. offers: what a typed line may become. draft: the
+    name under which the box is kept, and what waits to be sent beside it. may_edit: whether another wording
+    can be sent now."""
 
     def __init__(
         self,
         *,
+        submit: Callable[[str, str | None], object],
+        command: Callable[[str], object],
         history: PromptHistory,
         drafts: DraftKeeper,
         work: Work,
@@ -54,7 +43,8 @@ class Composer(Vertical):
         self.editing: str | None = None  # the message that Enter sends in other words
         self._queue = QueueLine(id="queue")
         self._offers = Offers(id="offers")
-        self.prompt = PromptArea(id="prompt", offers=self._offers, keymap=keymap)
+        self.prompt = PromptArea(self._send, id="prompt", offers=self._offers, keymap=keymap)
+        self._submit, self._command = submit, command
         self._history, self._drafts, self._work = history, drafts, work
         self._offered, self._draft, self._may_edit = offers, draft, may_edit
 
@@ -68,18 +58,17 @@ class Composer(Vertical):
 
     # Sending and recalling.
 
-    def on_prompt_area_sent(self, event: PromptArea.Sent) -> None:
-        event.stop()
-        self._work.spawn(self._remember(event.text))
-        if is_command(event.text):
-            self.post_message(self.CommandGiven(event.text))
+    def _send(self, text: str) -> None:
+        self._work.spawn(self._remember(text))
+        if is_command(text):
+            self._command(text)
             return
         if self.editing is not None and not self._may_edit():
-            self.prompt.set_text(event.text)
+            self.prompt.set_text(text)
             return
         edits, self.editing = self.editing, None
         self.prompt.border_title = ""
-        self.post_message(self.Submitted(event.text, edits))
+        self._submit(text, edits)
 
     async def _remember(self, text: str) -> None:
         """Into the history, on another thread: the disk must not hold up the screen."""

@@ -20,6 +20,7 @@ from chat_app.text.sanitize import clean, clean_line
 if TYPE_CHECKING:
     from chat_app.tui.markdown.widget import ReplyMarkdown
 
+CUT = "── the model no longer sees what is above ──"
 _STATUS = {
     "stopped": ("stopped", "$text-warning"),
     "failed": ("failed", "$text-error"),
@@ -81,6 +82,7 @@ class MessageView(Vertical, can_focus=True):
         self.place = place
         self.growing = growing
         self.saved = saved
+        self.cut = False
         # Kept, not looked up: a message that comes as the app ends is mounted without its parts.
         self._head_line = Static(self._head(), classes="message-head")
         self._foot_line = Static(self._foot(), classes="message-foot")
@@ -145,6 +147,12 @@ class MessageView(Vertical, can_focus=True):
             self.place = place
             self._show_head()
 
+    def set_cut(self, cut: bool) -> None:
+        """Whether the model no longer sees what stands above this message."""
+        if cut != self.cut:
+            self.cut = cut
+            self._show_head()
+
     def set_saved(self, saved: bool) -> None:
         if saved != self.saved:
             self.saved = saved
@@ -168,6 +176,8 @@ class MessageView(Vertical, can_focus=True):
             who = (clean_line(str(message.x.get("model") or "Assistant"), 48), "bold $text-primary")
         which, of = self.place
         branch = (f"   ‹ {which}/{of} ›", "$text-accent") if of > 1 else ""
+        if self.cut:
+            return Content.assemble((CUT, "$text-warning"), "\n", who, branch)
         return Content.assemble(who, branch)
 
     def _foot(self) -> Content:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -33,13 +33,6 @@ class PromptArea(TextArea):
         Binding("ctrl+d", "delete_or_leave", "Quit, when empty", id="prompt.leave"),
     ]
 
-    class Sent(Message):
-        """The user pressed Enter on a text."""
-
-        def __init__(self, text: str) -> None:
-            self.text = text
-            super().__init__()
-
     class Recall(Message):
         """Up (-1) or Down (+1) was pressed at the edge."""
 
@@ -51,10 +44,17 @@ class PromptArea(TextArea):
         """Ctrl+D was pressed on an empty prompt."""
 
     def __init__(
-        self, *, id: str, offers: Offers | None = None, keymap: Mapping[str, str] | None = None
+        self,
+        send: Callable[[str], object],
+        *,
+        id: str,
+        offers: Offers | None = None,
+        keymap: Mapping[str, str] | None = None,
     ) -> None:
-        """offers: where commands are offered. keymap: binding ids and their keys, where the user has changed
+        """send: takes a text in the step in which it leaves the box, so that nothing can come between.
+        offers: where commands are offered. keymap: binding ids and their keys, where the user has changed
         them."""
+        self._send = send
         self._shown_offers = offers
         own = {"prompt.send": self.action_send, "prompt.newline": self.action_newline}
         self._own_keys = {
@@ -82,8 +82,8 @@ class PromptArea(TextArea):
                 return
         text = to_send(self.text)
         if text.strip():
-            self.clear()  # here and now: what is typed next must not be taken away by a slower handler
-            self.post_message(self.Sent(text))
+            self.clear()
+            self._send(text)
 
     def action_newline(self) -> None:
         self.insert("\n")

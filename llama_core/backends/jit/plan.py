@@ -62,6 +62,8 @@ LINE_BYTES = 64
 def shape_problem(config: ModelConfig) -> str | None:
     """Why the kernels cannot run a model of this shape, or None where they can."""
     model = describe(config)
+    if config.rope_scaling is not None and config.rope_scaling.kind == "longrope":
+        return "its RoPE is scaled by LongRoPE; the compiled backend has none"
     for layer in model.layers:
         spec = layer.attention
         sizes = [("head_dim", spec.head_dim, 16)]

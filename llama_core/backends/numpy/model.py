@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from llama_core.architectures import describe
 from llama_core.architectures.base import Activation, Experts, Rope
+from llama_core.architectures.rope import takes_long_factors
 from llama_core.backends.base import Cache, Logits, require_tokens
 from llama_core.backends.numpy.attention import TILE, attend
 from llama_core.backends.numpy.kv_cache import KVCache
@@ -89,8 +90,7 @@ class Llama:
         self.weights = weights
         self._blas = BlasThreads(threads)
         self._max_rows = min(PREFILL_CHUNK, config.max_seq_len)
-        ropes = {layer.attention.rope for layer in self._model.layers} - {None}
-        self._ropes = {rope: RopeTable(rope, weights.rope_freqs) for rope in ropes if rope is not None}
+        self._angles: dict[tuple[Rope, bool], RopeTable] = {}  # the second: by LongRoPE's long factors
         self._scratch = Scratch()
         self._rows(self._max_rows)
         self._logits: F32 = np.empty((1, config.vocab_size), dtype=np.float32)
@@ -121,7 +121,9 @@ class Llama:
     @property
     def scratch_bytes(self) -> int:
         """Activations, scores, logits and the RoPE tables."""
-        return self._scratch.nbytes + self._logits.nbytes + sum(t.nbytes for t in self._ropes.values())
+        return (
+            self._scratch.nbytes + self._logits.nbytes + sum(table.nbytes for table in self._angles.values())
+        )
 
     @property
     def mapped_bytes(self) -> int:
@@ -133,8 +135,12 @@ class Llama:
         cache = KVCache(self._config, capacity)
         rows = self._config.n_heads * min(TILE, self._max_rows)
         self._scratch.flat("scores", rows * cache.keys.shape[2])
-        for table in self._ropes.values():
-            table.grow(capacity)
+        for rope in {layer.attention.rope for layer in self._model.layers}:
+            if rope is None:
+                continue
+            key = (rope, takes_long_factors(rope, capacity))
+            if key not in self._angles or capacity > len(self._angles[key].cos):
+                self._angles[key] = RopeTable(rope, self.weights.rope_freqs, capacity)
         return cache
 
     def close(self) -> None:
@@ -185,7 +191,11 @@ class Llama:
             if ids.min() < 0 or ids.max() >= self._config.vocab_size:
                 raise ValueError(f"token ids must be 0 to {self._config.vocab_size - 1}")
             x[own_rows] = self.weights.embed_tokens[ids]
-            angles = {rope: table.rows(start, start + len(ids)) for rope, table in self._ropes.items()}
+            angles = {
+                rope: table.rows(start, start + len(ids))
+                for (rope, long), table in self._angles.items()
+                if long == takes_long_factors(rope, own.capacity)
+            }
             parts.append(_Part(own, own_rows, angles))
             row = own_rows.stop
         if self._model.embedding_scale != 1.0:

@@ -27,36 +27,26 @@ F32 = NDArray[np.float32]
 
 
 class RopeTable:
-    """cos and sin of every position up to a capacity, computed in float64 and kept as float32.
+    """cos and sin of every position of a cache, computed in float64 and kept as float32.
 
     cos: (capacity, 1, 1, n_rotated / 2); sin: (capacity, 1, 2, n_rotated / 2), which holds -sin for the first
     half of a head and +sin for the second. The axis of size 1 stands for the heads.
     """
 
-    def __init__(self, rope: Rope, freq_divisors: F32 | None = None) -> None:
-        self._frequencies, self._factor = rope_frequencies(rope, freq_divisors)
-        self.cos: F32
-        self.sin: F32
-        self._build(0)
+    def __init__(self, rope: Rope, freq_divisors: F32 | None, capacity: int) -> None:
+        frequencies, factor = rope_frequencies(rope, freq_divisors, capacity)
+        angles = np.outer(np.arange(capacity, dtype=np.float64), frequencies)
+        self.cos: F32 = (np.cos(angles) * factor).astype(np.float32)[:, None, None]
+        sin = (np.sin(angles) * factor).astype(np.float32)
+        self.sin: F32 = np.stack((-sin, sin), axis=1)[:, None]
 
     @property
     def nbytes(self) -> int:
         return self.cos.nbytes + self.sin.nbytes
 
-    def grow(self, capacity: int) -> None:
-        """Make the table reach `capacity` positions."""
-        if capacity > len(self.cos):
-            self._build(capacity)
-
     def rows(self, start: int, stop: int) -> tuple[F32, F32]:
         """cos and sin of positions start..stop, in the memory order of `ops.feature_major`."""
         return np.asarray(self.cos[start:stop], order="F"), np.asarray(self.sin[start:stop], order="F")
-
-    def _build(self, capacity: int) -> None:
-        angles = np.outer(np.arange(capacity, dtype=np.float64), self._frequencies)
-        self.cos = (np.cos(angles) * self._factor).astype(np.float32)[:, None, None]
-        sin = (np.sin(angles) * self._factor).astype(np.float32)
-        self.sin = np.stack((-sin, sin), axis=1)[:, None]
 
 
 def rotate(x: F32, cos: F32, sin: F32) -> None:

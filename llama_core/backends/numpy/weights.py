@@ -254,7 +254,8 @@ def random_weights(config: ModelConfig, seed: int = 0, present: Collection[str] 
     """
     rng = np.random.default_rng(seed)
     weights = empty_weights(config, present)
-    for name, slot in weights.slots.items():
+    for name in sorted(weights.slots, key=lambda name: name.startswith("layers.")):
+        slot = weights.slots[name]
         rng.standard_normal(out=slot, dtype=np.float32)
         if slot.ndim == 2:
             slot *= 1.0 / np.sqrt(np.float32(slot.shape[1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,11 @@ from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders.cursor import quoted
 from llama_core.loaders.gguf.keys import KEYS
 from llama_core.loaders.gguf.metadata import Metadata
-from llama_core.loaders.rope_scaling import check_kind, checked_scaling
+from llama_core.loaders.rope_scaling import check_kind, checked_scaling, yarn_temperature
 from llama_core.loaders.unread import tell
 
+# Tensors with LongRoPE's divisors.
+SHORT_FACTORS, LONG_FACTORS = "rope_factors_short.weight", "rope_factors_long.weight"
 # Keys that change no number here: sizes that tensors tell, and what readers of this format leave out too.
 WITHOUT_EFFECT = {
     "vocab_size",
@@ -40,11 +41,15 @@ def architecture_of(path: Path, metadata: Mapping[str, Any]) -> Architecture:
 
 
 def read_config(
-    path: Path, metadata: Mapping[str, Any], tensor_shapes: Mapping[str, tuple[int, ...]]
+    path: Path,
+    metadata: Mapping[str, Any],
+    tensor_shapes: Mapping[str, tuple[int, ...]],
+    vectors: Mapping[str, tuple[float, ...]] | None = None,
 ) -> ModelConfig:
     """The config of the model in a GGUF file.
 
     tensor_shapes: NumPy's order, by GGUF's names; they tell the vocabulary's size, the tied head and biases.
+    vectors: LongRoPE's factors, by GGUF's names, where the file has them.
     Raises ModelFormatError for missing or impossible numbers, UnsupportedModelError for other models.
     """
     architecture = architecture_of(path, metadata)
@@ -70,9 +75,9 @@ def read_config(
         "norm_eps": meta.number(KEYS["norm_eps"], 1e-5),
         "rope_theta": meta.number(KEYS["rope_theta"], 10000.0),
         "rope_dim": 0 if rope_dim == head_dim else rope_dim,
-        "rope_scaling": _rope_scaling(path, meta, max_seq_len),
+        "rope_scaling": _rope_scaling(path, meta, max_seq_len, vectors or {}),
         "tie_embeddings": "output.weight" not in tensor_shapes,
-        "attention_bias": "blk.0.attn_q.bias" in tensor_shapes or "blk.0.attn_qkv.bias" in tensor_shapes,
+        "attention_bias": "blk.0.attn_q.bias" in tensor_shapes,
         "architecture": architecture.name,
         "name": Metadata(path, metadata).text("general.name", ""),
     }
@@ -100,27 +105,48 @@ def _tell_of_the_rest(meta: Metadata) -> None:
             tell(meta.path, "metadata key", name)
 
 
-def _rope_scaling(path: Path, meta: Metadata, max_seq_len: int) -> RopeScaling | None:
+def _rope_scaling(
+    path: Path, meta: Metadata, max_seq_len: int, vectors: Mapping[str, tuple[float, ...]]
+) -> RopeScaling | None:
+    where = f"metadata key {quoted(meta.prefix + 'rope.scaling')}"
+    trained = meta.integer("rope.scaling.original_context_length", max_seq_len)
+    if vectors:
+        return checked_scaling(
+            path,
+            where,
+            "longrope",
+            factor=max_seq_len / max(trained, 1),
+            original_max_seq_len=trained,
+            short_factors=vectors.get(SHORT_FACTORS, ()),
+            long_factors=vectors.get(LONG_FACTORS, ()),
+            attention_factor=meta.number("rope.scaling.attn_factor", 1.0),
+        )
     kind = meta.text("rope.scaling.type", "linear")
     if kind == "none":
         return None
-    where = f"metadata key {quoted(meta.prefix + 'rope.scaling')}"
     check_kind(path, where, kind)
     # Old files say rope.scale_linear; 0 and 1 both mean "not scaled".
     factor = meta.number("rope.scaling.factor", meta.number("rope.scale_linear", 0.0))
     if factor in (0.0, 1.0):
         return None
-    attention_factor = None
-    if kind == "yarn" and meta.has("rope.scaling.attn_factor"):
-        # In GGUF this multiplies YaRN's own temperature instead of replacing it.
-        attention_factor = meta.number("rope.scaling.attn_factor") * (0.1 * math.log(max(factor, 1.0)) + 1.0)
     return checked_scaling(
         path,
         where,
         kind,
         factor=factor,
-        original_max_seq_len=meta.integer("rope.scaling.original_context_length", max_seq_len),
+        original_max_seq_len=trained,
         beta_fast=meta.number("rope.scaling.yarn_beta_fast", 32.0),
         beta_slow=meta.number("rope.scaling.yarn_beta_slow", 1.0),
-        attention_factor=attention_factor,
+        attention_factor=_attention_factor(meta, factor) if kind == "yarn" else None,
     )
+
+
+def _attention_factor(meta: Metadata, factor: float) -> float | None:
+    """YaRN's factor on cos and sin where it is not the usual one. In GGUF a key multiplies the usual one
+    instead of replacing it, and another divides by that of another scale (DeepSeek's `mscale_all_dim`)."""
+    usual, found = yarn_temperature(factor), 1.0
+    scale = meta.number("rope.scaling.yarn_log_multiplier", 0.0)
+    if scale:
+        found /= yarn_temperature(factor, scale)
+    found *= meta.number("rope.scaling.attn_factor", 1.0)
+    return None if found == 1.0 else found * usual

@@ -9,7 +9,7 @@ from typing import Any
 from llama_core.checkpoint import Tensor
 from llama_core.config import ModelConfig
 from llama_core.errors import ModelFormatError
-from llama_core.loaders.gguf.config import read_config
+from llama_core.loaders.gguf.config import LONG_FACTORS, SHORT_FACTORS, read_config
 from llama_core.loaders.gguf.header import GGUFHeader
 from llama_core.loaders.gguf.split import read_shards
 from llama_core.loaders.parts import ModelParts
@@ -52,4 +52,10 @@ def chat_template_of(path: Path, metadata: Mapping[str, Any]) -> str | None:
 def config_of(headers: Sequence[GGUFHeader]) -> ModelConfig:
     """The config that the first part's metadata and all parts' tensors tell."""
     shapes = {info.name: info.shape for header in headers for info in header.tensors.values()}
-    return read_config(headers[0].path, headers[0].metadata, shapes)
+    vectors = {
+        info.name: tuple(Tensor(info.name, info.shape, info.fmt, header.raw(info)).to_float32().tolist())
+        for header in headers
+        for info in header.tensors.values()
+        if info.name in (SHORT_FACTORS, LONG_FACTORS) and len(info.shape) == 1
+    }
+    return read_config(headers[0].path, headers[0].metadata, shapes, vectors)

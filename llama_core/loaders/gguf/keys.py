@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from llama_core.architectures import architecture_of, describe
 from llama_core.architectures.rope import rope_frequencies
 from llama_core.config import ModelConfig, RopeScaling
+from llama_core.loaders.rope_scaling import yarn_temperature
 
 # Field -> key below the architecture's prefix; the families' own are in their files.
 KEYS = {
@@ -44,7 +43,8 @@ def config_keys(config: ModelConfig) -> dict[str, Any]:
         "rope.dimension_count": config.n_rotated,
         "attention.value_length": config.head_dim,
     }
-    found |= {key.gguf: getattr(config, key.field) for key in architecture.keys if key.gguf}
+    numbers = {key.gguf: getattr(config, key.field) for key in architecture.keys if key.gguf}
+    found |= {key: value for key, value in numbers.items() if value}
     found |= architecture.to_gguf(config)
     if config.rope_scaling is not None and config.rope_scaling.kind != "llama3":
         found |= _scaling_keys(config.rope_scaling)
@@ -52,25 +52,32 @@ def config_keys(config: ModelConfig) -> dict[str, Any]:
     return general | {f"{name}.{key}": value for key, value in found.items()}
 
 
-def _scaling_keys(scaling: RopeScaling) -> Iterator[tuple[str, Any]]:
-    prefix = "rope.scaling."
-    yield f"{prefix}type", scaling.kind
-    yield f"{prefix}factor", float(scaling.factor)
-    if scaling.original_max_seq_len:
-        yield f"{prefix}original_context_length", scaling.original_max_seq_len
+def _scaling_keys(scaling: RopeScaling) -> dict[str, Any]:
+    factor = 1.0 if scaling.attention_factor is None else scaling.attention_factor
+    found: dict[str, Any] = {"original_context_length": scaling.original_max_seq_len}
+    if scaling.kind == "longrope":  # which its tensors tell
+        found |= {"attn_factor": float(factor)}
+    else:
+        found |= {"type": scaling.kind, "factor": float(scaling.factor)}
     if scaling.kind == "yarn":
-        yield f"{prefix}yarn_beta_fast", float(scaling.beta_fast)
-        yield f"{prefix}yarn_beta_slow", float(scaling.beta_slow)
-        if scaling.attention_factor is not None:
-            own = 0.1 * math.log(max(scaling.factor, 1.0)) + 1.0
-            yield f"{prefix}attn_factor", float(scaling.attention_factor) / own
+        found |= {"yarn_beta_fast": float(scaling.beta_fast), "yarn_beta_slow": float(scaling.beta_slow)}
+        if scaling.attention_factor is not None:  # the key multiplies the usual one
+            found |= {"attn_factor": float(factor) / yarn_temperature(scaling.factor)}
+    return {f"rope.scaling.{key}": value for key, value in found.items() if value}
 
 
-def frequency_divisors(config: ModelConfig) -> NDArray[np.float32] | None:
-    """llama3 scaling as the tensor rope_freqs of a GGUF file: (n_rotated / 2,) divisors; else None."""
-    if config.rope_scaling is None or config.rope_scaling.kind != "llama3":
-        return None
+def rope_vectors(config: ModelConfig) -> dict[str, NDArray[np.float32]]:
+    """Scaling that a GGUF file keeps in tensors, by our names: (n_rotated / 2,) divisors each.
+
+    llama3's are worked into rope_freqs; LongRoPE's stand as they are.
+    """
+    scaling = config.rope_scaling
+    if scaling is None or scaling.kind not in ("llama3", "longrope"):
+        return {}
+    if scaling.kind == "longrope":
+        short, long = (np.array(f, dtype=np.float32) for f in (scaling.short_factors, scaling.long_factors))
+        return {"rope_factors_short": short, "rope_factors_long": long}
     rope = next(layer.attention.rope for layer in describe(config).layers if layer.attention.rope)
     scaled, _ = rope_frequencies(rope)
     plain, _ = rope_frequencies(replace(rope, scaling=None))
-    return (plain / scaled).astype(np.float32)
+    return {"rope_freqs": (plain / scaled).astype(np.float32)}

@@ -65,7 +65,12 @@ class Metadata:
 
     def is_array(self, key: str) -> bool:
         """Whether the key is there and has a value for each layer."""
+        self.asked.add(self.prefix + key)
         return isinstance(self.values.get(self.prefix + key), np.ndarray | list)
+
+    def states(self, key: str) -> bool:
+        """Whether the key is there: metadata knows no null."""
+        return self.has(key)
 
     def has(self, key: str) -> bool:
         self.asked.add(self.prefix + key)

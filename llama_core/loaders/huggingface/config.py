@@ -11,7 +11,12 @@ from llama_core.config import ModelConfig, RopeScaling
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders.cursor import quoted
 from llama_core.loaders.json_files import Fields
-from llama_core.loaders.rope_scaling import check_kind, checked_scaling
+from llama_core.loaders.rope_scaling import (
+    check_kind,
+    checked_scaling,
+    longrope_temperature,
+    yarn_temperature,
+)
 from llama_core.loaders.unread import tell
 
 # Keys that change no logit: about training, other programs, tokens, and what the weights tell by themselves.
@@ -19,13 +24,16 @@ from llama_core.loaders.unread import tell
 # fmt: off
 WITHOUT_EFFECT = frozenset((
     "_attn_implementation", "_name_or_path", "architectures", "attention_bias", "attention_dropout",
-    "attn_implementation", "attn_pdrop", "auto_map", "bos_token_id", "dtype", "embd_pdrop",
-    "eos_token_id", "head_dim", "hidden_dropout_prob", "id2label", "initializer_range",
-    "is_llama_config", "label2id", "layer_types", "max_window_layers", "mlp_bias", "model_type", "name",
-    "output_attentions", "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type",
-    "resid_pdrop", "return_dict", "rope_interleaved", "router_aux_loss_coef", "router_jitter_noise",
-    "sliding_window", "sliding_window_pattern", "task", "torch_dtype", "transformers_version",
-    "unk_token_id", "use_cache", "use_sliding_window",
+    "attn_implementation", "attn_pdrop", "auto_map", "bos_token_id", "cache_implementation",
+    "chunk_size_feed_forward", "cls_token_id", "dtype", "embd_pdrop", "eod_token_id", "eos_token_id",
+    "head_dim", "hidden_dropout_prob", "id2label", "initializer_range", "is_llama_config", "label2id",
+    "layer_types", "max_window_layers", "mlp_bias", "model_type", "name",
+    "original_max_position_embeddings", "output_attentions", "output_hidden_states",
+    "output_router_logits", "pad_token_id", "pretraining_tp", "problem_type", "resid_pdrop",
+    "return_dict", "rope_interleaved", "router_aux_loss_coef", "router_jitter_noise", "sep_token_id",
+    "sliding_window", "sliding_window_pattern", "task", "tokenizer_class", "torch_dtype",
+    "transformers_version", "unk_token_id", "unsloth_fixed", "unsloth_version", "use_cache",
+    "use_flash_attn", "use_sliding_window",
 ))
 # fmt: on
 # A key that no reader asked for says nothing either when it has one of these values.
@@ -41,9 +49,12 @@ def read_config(path: Path, values: dict[str, Any], *, attention_bias: bool) -> 
     fields = Fields(path, values)
     architecture = _architecture(fields)
     dim, n_heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-    head_dim = fields.integer("head_dim", dim // max(n_heads, 1))
+    usual: dict[str, Any] = {"head_dim": dim // max(n_heads, 1), "norm_eps": 1e-6, "tie_embeddings": False}
+    usual |= architecture.defaults
+    head_dim = fields.integer("head_dim", usual["head_dim"])
     max_seq_len = fields.integer("max_position_embeddings", 2048)
     found: dict[str, Any] = {
+        **usual,
         "dim": dim,
         "hidden_dim": fields.integer("intermediate_size"),
         "n_layers": fields.integer("num_hidden_layers"),
@@ -52,16 +63,18 @@ def read_config(path: Path, values: dict[str, Any], *, attention_bias: bool) -> 
         "head_dim": head_dim,
         "vocab_size": fields.integer("vocab_size"),
         "max_seq_len": max_seq_len,
-        "norm_eps": fields.number("rms_norm_eps", 1e-6),
-        "tie_embeddings": fields.boolean("tie_word_embeddings", architecture.ties_embeddings),
+        "norm_eps": fields.number("rms_norm_eps", usual["norm_eps"]),
+        "tie_embeddings": fields.boolean("tie_word_embeddings", usual["tie_embeddings"]),
         "attention_bias": attention_bias,
         "architecture": architecture.name,
         "name": path.parent.name,
     }
-    found |= _rope(path, fields, head_dim, max_seq_len)
+    found |= _rope(path, fields, head_dim, max_seq_len, usual.get("rope_theta", 10000.0))
     for key in architecture.keys:
         if key.huggingface and fields.has(key.huggingface):
             found[key.field] = key.read(fields, key.huggingface)
+        elif key.huggingface and fields.states(key.huggingface):  # null: none of it
+            found.pop(key.field, None)
     found |= architecture.from_huggingface(fields, found)
     _tell_of_the_rest(fields)
     try:
@@ -106,7 +119,7 @@ def _tell_of_the_rest(fields: Fields) -> None:
             )
 
 
-def _rope(path: Path, fields: Fields, head_dim: int, max_seq_len: int) -> dict[str, Any]:
+def _rope(path: Path, fields: Fields, head_dim: int, max_seq_len: int, usual_theta: float) -> dict[str, Any]:
     """What config.json says of RoPE. Newer files gather it in one table, or in one table a kind of layer;
     what that does not say may stand where it used to."""
     rope = fields.table("rope_parameters") or Fields(path, {})
@@ -115,7 +128,7 @@ def _rope(path: Path, fields: Fields, head_dim: int, max_seq_len: int) -> dict[s
     rotated = head_dim * rope.number("partial_rotary_factor", fields.number("partial_rotary_factor", 1.0))
     scaling = rope if rope.has("rope_type") or rope.has("type") else fields.table("rope_scaling")
     found: dict[str, Any] = {
-        "rope_theta": rope.number("rope_theta", fields.number("rope_theta", 10000.0)),
+        "rope_theta": rope.number("rope_theta", fields.number("rope_theta", usual_theta)),
         "rope_dim": 0 if rotated == head_dim else int(rotated),
         "rope_scaling": _rope_scaling(path, scaling, fields, max_seq_len),
     }
@@ -134,24 +147,43 @@ def _rope_scaling(path: Path, scaling: Fields | None, fields: Fields, max_seq_le
     kind = scaling.text("rope_type", scaling.text("type", "default"))
     if kind == "default":
         return None
-    check_kind(path, f"field {scaling.where[:-1]}", kind)
-    for key in ("mscale", "mscale_all_dim"):
-        if scaling.has(key):
-            raise UnsupportedModelError(
-                path, f"field {scaling.where}{key}", "is not supported; plain YaRN would work"
-            )
+    where = f"field {scaling.where[:-1]}"
+    check_kind(path, where, kind)
+    own = scaling.integer("original_max_position_embeddings", 0)
+    trained = own or fields.integer("original_max_position_embeddings", max_seq_len)
+    if kind == "longrope":
+        factors = {
+            key: tuple(float(one) for one in scaling.items(key)) for key in ("short_factor", "long_factor")
+        }
+        usual = longrope_temperature(max_seq_len / max(trained, 1), trained)
+        return checked_scaling(
+            path, where, kind, factor=max_seq_len / max(trained, 1), original_max_seq_len=trained,
+            short_factors=factors["short_factor"], long_factors=factors["long_factor"],
+            attention_factor=scaling.number("attention_factor", usual),
+        )  # fmt: skip
+    factor = scaling.number("factor")
     return checked_scaling(
         path,
-        f"field {scaling.where[:-1]}",
+        where,
         kind,
-        factor=scaling.number("factor"),
-        original_max_seq_len=scaling.integer(
-            "original_max_position_embeddings",
-            fields.integer("original_max_position_embeddings", max_seq_len),
-        ),
+        factor=factor,
+        original_max_seq_len=trained,
         low_freq_factor=scaling.number("low_freq_factor", 1.0),
         high_freq_factor=scaling.number("high_freq_factor", 4.0),
         beta_fast=scaling.number("beta_fast", 32.0),
         beta_slow=scaling.number("beta_slow", 1.0),
-        attention_factor=scaling.number("attention_factor") if scaling.has("attention_factor") else None,
+        attention_factor=_attention_factor(scaling, factor),
+        truncate=scaling.boolean("truncate", True),
     )
+
+
+def _attention_factor(scaling: Fields, factor: float) -> float | None:
+    """YaRN's factor on cos and sin where it is not the usual one: as it stands, or as DeepSeek's two
+    scales."""
+    if scaling.has("attention_factor"):
+        return scaling.number("attention_factor")
+    if scaling.has("mscale") and scaling.has("mscale_all_dim"):
+        own, over = scaling.number("mscale"), scaling.number("mscale_all_dim")
+        if own and over:
+            return yarn_temperature(factor, own) / yarn_temperature(factor, over)
+    return None

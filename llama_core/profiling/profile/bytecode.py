@@ -16,7 +16,6 @@ from llama_core.profiling.profile.executed import ExecutedStep, executed_steps
 ENGINE_MODULES = (
     "llama_core.backends.numpy.model",
     "llama_core.backends.numpy.attention",
-    "llama_core.backends.numpy.heads",
     "llama_core.backends.numpy.ops",
     "llama_core.backends.numpy.rope",
     "llama_core.backends.numpy.kv_cache",

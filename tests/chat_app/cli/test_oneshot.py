@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.chats import chat_ids, store_of
 
 KEYS = ["model", "prompt_ids", "ids", "text", "finish_reason", "timings", "backend", "seed"]
@@ -136,6 +138,45 @@ def test_the_transcript_and_continue(
 def test_no_save(main: Callable[..., Any], quick: list[str], llama_chat_home: Path) -> None:
     assert main("-p", "one", "--no-save", *quick).code == 0
     assert not (llama_chat_home / "data").exists()
+
+
+@pytest.mark.parametrize("text", ["-s is a flag", "-o of what?\nAnd --seed?", "--output is an option"])
+def test_a_prompt_may_begin_with_a_dash(
+    main: Callable[..., Any],
+    quick: list[str],
+    text: str,
+    transcript: Callable[[], list[dict[str, Any]]],
+) -> None:
+    for prompt in (["-p", text], ["--print", text], [f"--print={text}"]):
+        ran = main(*quick, *prompt)
+        assert ran.code == 0, ran.err
+        assert [m["content"] for m in transcript() if m["role"] == "user"][-1] == text
+    assert main("-p", "--verbose", *quick, stdin="hi").code == 0  # an option stays one
+
+
+@pytest.mark.parametrize(("codec", "name"), [("latin-1", "Windows-1252"), ("utf-16", "UTF-16")])
+def test_stdin_of_another_encoding_is_told_and_read(
+    main: Callable[..., Any],
+    quick: list[str],
+    codec: str,
+    name: str,
+    transcript: Callable[[], list[dict[str, Any]]],
+) -> None:
+    ran = main(*quick, stdin="Grüße".encode(codec))
+    assert f"it is read as {name}" in ran.err
+    assert next(m["content"] for m in transcript() if m["role"] == "user") == "Grüße"
+
+
+def test_stdin_that_is_no_text_is_refused(main: Callable[..., Any], quick: list[str]) -> None:
+    ran = main(*quick, stdin=b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xff")
+    assert ran.code == 2
+    assert "stdin cannot be read as text" in ran.err
+
+
+def test_an_empty_raw_prompt_begins_with_the_begin_token(main: Callable[..., Any], quick: list[str]) -> None:
+    result = json.loads(main("--raw", "-p", "", "--output", "json", *quick).out)
+    assert result["prompt_ids"] == [1]
+    assert result["text"]
 
 
 def test_one_shot_runs_are_kept_apart_from_the_chats(

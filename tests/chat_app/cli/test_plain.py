@@ -140,3 +140,30 @@ def test_a_dumb_terminal_gets_lines(tiny_model: Path, llama_chat_home: Path) -> 
     assert b"\x1b[?1049h" not in shown  # no full screen
     assert b">>> " in shown
     assert users(llama_chat_home) == [["hello"]]
+
+
+def test_one_shot_runs_are_chats_apart(
+    plain: Callable[..., Any], main: Callable[..., Any], tiny_model: Path, llama_chat_home: Path
+) -> None:
+    """They fill no history and are not what -c goes on with; another one-shot run may."""
+    quick = ["-m", str(tiny_model), "--backend", "numpy", "--threads", "1", "-o", "num_predict", "3"]
+    plain("talked")
+    assert main("-p", "asked", *quick).code == 0
+    plain("more", extra=("-c",))
+    assert sorted(users(llama_chat_home)) == [["asked"], ["talked", "more"]]
+    assert [chat.message_count for chat in store_of(llama_chat_home).list()] == [4]
+    assert main("-c", "-p", "asked on", *quick).code == 0
+    assert sorted(users(llama_chat_home)) == [["asked"], ["talked", "more", "asked on"]]
+
+
+def test_a_chat_goes_on_with_its_model_and_parameters(
+    plain: Callable[..., Any], main: Callable[..., Any], llama_chat_home: Path, tiny_model: Path
+) -> None:
+    plain("one", "/set parameter top_k 7", "/set system Be brief.", "two")
+    said = main("--plain", "-c", "--threads", "1", stdin="/show parameters\n/show system\n/bye\n").err
+    assert tiny_model.name in said
+    assert "Be brief." in said
+    assert [line.split()[-1] for line in said.splitlines() if line.startswith("top_k")] == ["7"]
+    given = ("-c", "-o", "top_k", "9", "-m", str(tiny_model))
+    said = main("--plain", *given, "--threads", "1", stdin="/show parameters\n").err
+    assert [line.split()[-1] for line in said.splitlines() if line.startswith("top_k")] == ["9"]

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-
-@pytest.fixture
-def engine() -> Any:
-    from tests.support.fake_engine import FakeEngine
-
-    return FakeEngine()
 
 
 @pytest.fixture
@@ -90,17 +83,3 @@ def drive(ready: Any, until: Any) -> Callable[[Any], Any]:
     from tests.support.driver import Driver
 
     return lambda pilot: Driver(pilot, ready, until)
-
-
-@pytest.fixture
-async def stage(tmp_path: Path, engine: Any) -> AsyncIterator[Any]:
-    """A session with a loaded fake model."""
-    from chat_app.config.settings import Settings
-    from tests.support.stage import Stage
-
-    found = Stage(tmp_path, engine, Settings())
-    await found.load()
-    yield found
-    engine.gate.set()
-    await asyncio.to_thread(found.host.close, 20)
-    found.session.chat.close()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_app.chat.conversation import Conversation
+from chat_app.chat.conversation import Conversation, segments
 from chat_app.chat.prompts import with_user_turn
 from chat_app.config.key_names import long_keys, short_key
 from chat_app.engines.base import Turn
@@ -55,7 +55,7 @@ def test_segments_follow_what_replies_recorded() -> None:
     chat.add("user", "q")
     chat.add("assistant", "c", x={"context": [22, 30]})
     expected = [("user", 10), ("assistant", 5), ("user", 7), ("assistant", 8)]
-    assert formatting.segments(chat.path()) == expected
+    assert segments(chat.path()) == expected
 
 
 def test_keys_as_people_write_them() -> None:

@@ -10,10 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import psutil
 import pytest
+
+from tests.support.luck import SEED
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 Start = Callable[..., Any]
@@ -58,6 +61,39 @@ def reply_begun(home: Path) -> bool:
         return len(saved(home)) == 2
     except ValueError:  # there is no chat yet
         return False
+
+
+def words_on_disk(home: Path) -> list[str]:
+    """The messages of every chat and every draft, as the next start of the app finds them."""
+    from chat_app.config.settings import Settings
+    from chat_app.tui.app import LlamaChatApp
+
+    app = LlamaChatApp(Settings())
+    chats = [one.id for one in app.store.list()]
+    said = [message.content for chat in chats for message in app.store.read(chat)]
+    return [*said, *(app.drafts.load(name) for name in ("new", *chats))]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL, None])
+@pytest.mark.parametrize("moment", range(3))
+def test_a_prompt_that_was_sent_outlives_the_app(
+    start: Start, llama_chat_home: Path, number: signal.Signals | None, moment: int
+) -> None:
+    """Enter, and at a random moment later the end (None: Ctrl+Q), which may be in the middle of anything."""
+    rng = Random(f"{SEED} {number} {moment}")
+    terminal = start("word " * 1000, "--slow")
+    terminal.send("hello there")
+    terminal.until(lambda out: b"hello there" in out)
+    if number == signal.SIGKILL:
+        terminal.pump(1.5)  # nobody can keep what was typed a moment before; the draft is written each second
+    terminal.send("\r")
+    terminal.pump(rng.choice([0.0, 0.005, 0.02, 0.05, 0.2]))
+    if number is None:
+        terminal.send("\x11")
+    else:
+        terminal.signal(number)
+    terminal.wait()
+    assert "hello there" in words_on_disk(llama_chat_home)
 
 
 def say_and_wait(terminal: Any, wanted: bytes) -> None:

@@ -14,7 +14,7 @@ from tests.support import model_files
 
 METADATA_CASES: dict[str, tuple[dict[str, Any], str]] = {
     "no architecture": ({"general.architecture": 3}, "general.architecture': is no string"),
-    "another architecture": ({"general.architecture": "gemma2"}, "'gemma2'; llama, mistral, qwen2, qwen3"),
+    "another architecture": ({"general.architecture": "bloom"}, "'bloom'; llama, mistral, mistral3, qwen2"),
     "block_count 10^6": ({"llama.block_count": 10**6}, "n_layers is 1000000, expected 1 to 1024"),
     "block_count 0": ({"llama.block_count": 0}, "n_layers is 0"),
     "block_count missing": ({"llama.block_count": None}, "llama.block_count': is missing"),
@@ -38,18 +38,22 @@ METADATA_CASES: dict[str, tuple[dict[str, Any], str]] = {
     "epsilon 0": ({"llama.attention.layer_norm_rms_epsilon": 0.0}, "norm_eps is 0.0"),
     "epsilon NaN": ({"llama.attention.layer_norm_rms_epsilon": float("nan")}, "expected a finite number"),
     "scaling of an unknown kind": (
-        {"llama.rope.scaling.type": "longrope", "llama.rope.scaling.factor": 4.0},
-        "'longrope' scaling; linear, llama3, yarn would work",
+        {"llama.rope.scaling.type": "dynamic", "llama.rope.scaling.factor": 4.0},
+        "'dynamic' scaling; linear, llama3, yarn, longrope would work",
     ),
     "scaling of an unknown kind, without a factor": (
-        {"llama.rope.scaling.type": "longrope"},
-        "metadata key 'llama.rope.scaling': asks for 'longrope' scaling",
+        {"llama.rope.scaling.type": "dynamic"},
+        "metadata key 'llama.rope.scaling': asks for 'dynamic' scaling",
+    ),
+    "longrope without its tensors": (
+        {"llama.rope.scaling.type": "longrope", "llama.rope.scaling.factor": 4.0},
+        "rope_scaling has 0 factors for 4 pairs",
     ),
     "scaling by a negative factor": (
         {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": -1.0},
         "factor is -1.0",
     ),
-    "experts": ({"llama.expert_count": 8}, "mixture of experts"),
+    "experts of which none is used": ({"llama.expert_count": 8}, "n_experts_used is 0 of n_experts 8"),
     "another value length": ({"llama.attention.value_length": 16}, "differs from the key length 8"),
     "heads by layer": ({"llama.attention.head_count": [8, 4]}, "differs from layer to layer"),
     "heads in words": ({"llama.attention.head_count_kv": "x"}, "expected a whole number"),

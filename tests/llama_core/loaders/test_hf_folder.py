@@ -50,7 +50,7 @@ FOLDERS: dict[str, tuple[Change, str]] = {
     "config without a type": (edit_json("config.json", model_type=...), "model_type: is missing"),
     "another model": (
         edit_json("config.json", model_type="gpt_neox"),
-        "'gpt_neox'; llama, mistral, qwen2, qwen3",
+        "'gpt_neox'; llama, mistral, mixtral",
     ),
     "config of the wrong kind": (edit_json("config.json", hidden_size="64"), "hidden_size: is '64'"),
     "config with a huge number": (edit_json("config.json", rms_norm_eps=10**400), "no finite number"),
@@ -82,14 +82,13 @@ FOLDERS: dict[str, tuple[Change, str]] = {
     "vocabulary": (edit_json("config.json", vocab_size=301), r"\(300, 64\), the config asks for \(301, 64\)"),
     "scaling of an unknown kind": (
         edit_json("config.json", rope_scaling={"rope_type": "dynamic", "factor": 2.0}),
-        "'dynamic' scaling; linear, llama3, yarn would work",
+        "'dynamic' scaling; linear, llama3, yarn, longrope would work",
     ),
-    # Its numbers are others: what is missing of ours says nothing.
-    "scaling of an unknown kind, without a factor": (
+    "longrope with too few factors": (
         edit_json(
             "config.json", rope_scaling={"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}
         ),
-        "field rope_scaling: asks for 'longrope' scaling; linear, llama3, yarn would work",
+        "rope_scaling has 1 factors for 4 pairs",
     ),
     "scaling without a factor": (
         edit_json("config.json", rope_scaling={"type": "linear"}),

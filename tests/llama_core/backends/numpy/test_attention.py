@@ -29,8 +29,7 @@ def test_one_layer_equals_the_loop(
     toy = make_toy(n_kv_heads=kv_heads, sliding_window=window)
     config, spec = toy.config, describe(toy.config).layers[1].attention
     rng = np.random.default_rng(cached + new)
-    table, cache, scratch = RopeTable(spec.rope), KVCache(config, 128), Scratch()
-    table.grow(128)
+    table, cache, scratch = RopeTable(spec.rope, None, 128), KVCache(config, 128), Scratch()
     layer = 1
     cache.keys[layer, :, :cached] = rng.standard_normal((kv_heads, cached, 8))
     cache.values[layer, :, :cached] = rng.standard_normal((kv_heads, cached, 8))

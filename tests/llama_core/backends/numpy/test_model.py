@@ -158,8 +158,7 @@ def test_everything_stays_float32(make_toy: Callable[..., Any]) -> None:
 
     found = arrays(toy.model, set()) + arrays(cache, set())
     assert len(found) > 40
-    wide = [a.shape for a in found if a.dtype != np.float32]
-    assert wide == [(4,)], "only the frequencies, of which the tables are made, are float64"
+    assert {a.dtype for a in found} == {np.dtype(np.float32)}
 
 
 def test_a_decode_step_allocates_next_to_nothing(make_toy: Callable[..., Any]) -> None:

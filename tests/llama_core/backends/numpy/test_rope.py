@@ -61,8 +61,7 @@ def test_frequencies(name: str, divided: bool) -> None:
 @pytest.mark.parametrize("rope_dim", [0, 16])
 def test_rotate(name: str, rope_dim: int) -> None:
     shape = config(rope_scaling=SCALINGS[name], rope_dim=rope_dim)
-    table = RopeTable(rope_of(shape))
-    table.grow(3000)
+    table = RopeTable(rope_of(shape), None, 3000)
     rng = np.random.default_rng(5)
     positions = [0, 1, 77, 2999]
     rotated = shape.n_rotated
@@ -76,13 +75,25 @@ def test_rotate(name: str, rope_dim: int) -> None:
     np.testing.assert_array_equal(result[..., rotated:], x[..., rotated:])
 
 
-def test_the_tables_are_float32_and_grow_only() -> None:
-    table = RopeTable(rope_of(config()))
-    table.grow(100)
-    table.grow(50)
-    assert len(table.cos) == 100
+def test_the_tables_are_float32() -> None:
+    table = RopeTable(rope_of(config()), None, 100)
     assert table.cos.dtype == table.sin.dtype == np.float32
-    assert table.nbytes == 100 * (16 + 32) * 4
+    assert (len(table.cos), table.nbytes) == (100, 100 * (16 + 32) * 4)
+
+
+def test_longrope_takes_its_long_factors_in_caches_beyond_the_original_length() -> None:
+    scaling = RopeScaling(
+        "longrope",
+        original_max_seq_len=64,
+        short_factors=(1.0, 2.0),
+        long_factors=(4.0, 8.0),
+        attention_factor=1.5,
+    )
+    rope = Rope(100.0, 4, scaling)
+    for capacity, divisors in ((64, (1.0, 2.0)), (65, (4.0, 8.0))):
+        frequencies, factor = rope_frequencies(rope, None, capacity)
+        np.testing.assert_allclose(frequencies, np.array([1.0, 0.1]) / divisors)
+        assert factor == 1.5
 
 
 def test_rotation_keeps_lengths_and_depends_on_distance_alone() -> None:

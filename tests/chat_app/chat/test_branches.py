@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
+from tests.support.fake_engine import FakeEngine
 from tests.support.stage import Stage
 
 
@@ -60,3 +65,51 @@ async def test_branching_goes_back(stage: Stage) -> None:
     await stage.say("other")
     assert stage.words()[2:] == ["other", "You said: other"]
     assert len(stage.session.conversation) == 6
+
+
+def parameters(stage: Stage, **given: object) -> None:
+    settings = stage.session.settings
+    stage.session.change_settings(replace(settings, params=replace(settings.params, **given)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("given", "why"), [({"temperature": 0.0}, "temperature 0"), ({"seed": 5}, "seed 5")])
+async def test_another_reply_is_not_the_same_one(stage: Stage, given: dict[str, object], why: str) -> None:
+    """Greedy, or with a fixed seed, the same prompt gives the same reply: another one is drawn, and told."""
+    parameters(stage, **given)
+    first = await stage.say("question")
+    stage.spawn(stage.session.branches.regenerate(first.id))
+    await stage.until(lambda: stage.path()[-1].id != first.id and stage.idle())
+    assert stage.path()[-1].x["parameters"]["temperature"] > 0
+    assert any(why in note for note in stage.view.notes)
+    assert stage.session.settings.params.temperature == first.x["parameters"]["temperature"]
+
+
+async def test_other_parameters_are_another_reply_already(stage: Stage) -> None:
+    first = await stage.say("question")
+    parameters(stage, temperature=0.0)
+    stage.spawn(stage.session.branches.regenerate(first.id))
+    await stage.until(lambda: stage.path()[-1].id != first.id and stage.idle())
+    assert stage.path()[-1].x["parameters"]["temperature"] == 0.0
+    assert stage.view.notes == []
+
+
+async def test_the_inspector_sees_the_prompt_that_the_reply_had(stage: Stage) -> None:
+    """Also after the oldest turns were left out: it never asks for more than the context held."""
+    await stage.say("one two three")
+    stage.engine.ctx_size = 30
+    second = await stage.say("four five six seven eight nine ten eleven")
+    assert second.x["sees_from"] == stage.path()[2].id == stage.session.cut
+    reply = await stage.session.branches.reply_tokens(second.id)
+    assert [turn.content for turn in reply.prompt.turns] == ["four five six seven eight nine ten eleven"]
+    assert reply.ids == list(second.x["ids"])
+    look = await stage.session.branches.look_at(reply, 1)
+    assert look.chosen.id == reply.ids[1]
+
+
+async def test_an_engine_without_tokens_says_so(stage: Stage) -> None:
+    reply = await stage.say("question")
+    stage.engine.tokens = None  # type: ignore[assignment]
+    with pytest.raises(LookupError, match="shows no tokens"):
+        await stage.session.branches.split("text")
+    stage.engine.tokens = FakeEngine().tokens
+    assert (await stage.session.branches.reply_tokens(reply.id)).ids == list(reply.x["ids"])

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from chat_app.chat.conversation import Conversation, Message
+from chat_app.chat.recall import sampling_json
 from chat_app.chat.replay import ReplayedReply, replay_chat
-from chat_app.chat.reply import GrowingReply, sampling_json
+from chat_app.chat.reply import GrowingReply
 from chat_app.engines.base import Capabilities, EngineInfo, Prompt, PromptRequest, Token
 from llama_core.events import Event, Finished, PrefillProgress, TextDelta, Timings, TokenEvent
 from llama_core.sampling_params import SamplingParams

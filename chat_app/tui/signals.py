@@ -6,14 +6,18 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from chat_app.tui.app import LlamaChatApp
+from textual.app import App
 
 DEADLINE_S = 1.7
 NAMES = ("SIGTERM", "SIGHUP")
+
+
+# Calls what it is given once the keys pressed before are taken in.
+AfterTyping = Callable[[Callable[[], object]], object]
 
 
 class GracefulEnd:
@@ -21,8 +25,8 @@ class GracefulEnd:
     may be waiting for a terminal that reads nothing), another thread saves, puts the terminal's modes back
     and ends the process."""
 
-    def __init__(self, app: LlamaChatApp) -> None:
-        self._app = app
+    def __init__(self, app: App[Any], save: Callable[[], object], after_typing: AfterTyping) -> None:
+        self._app, self._save, self._after_typing = app, save, after_typing
         self._old: dict[int, Any] = {}
         self.received: int | None = None
 
@@ -49,19 +53,19 @@ class GracefulEnd:
         app = self._app
         loop = app._loop
         if loop is not None and loop.is_running():
-            loop.call_soon_threadsafe(self._leave)
+            loop.call_soon_threadsafe(self._after_typing, self._leave)
         else:
             self._force()
 
     def _leave(self) -> None:
         assert self.received is not None
-        self._app.save_all()
+        self._save()
         self._app.exit(128 + self.received, return_code=128 + self.received)
 
     def _force(self) -> None:
         assert self.received is not None
         try:
-            self._app.save_all()
+            self._save()
             self._restore_terminal()
         finally:
             os._exit(128 + self.received)

@@ -1,0 +1,93 @@
+"""What a stored chat was held with: its model, parameters and system prompt come back with it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from chat_app.chat.conversation import Conversation, Message
+from chat_app.config.settings import Settings
+from chat_app.store.chats import ChatStore
+from llama_core.sampling_params import SamplingParams
+
+EVERYTHING = ("model", "parameters", "system")
+NUMBERS = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n")
+
+
+def sampling_json(params: SamplingParams) -> dict[str, Any]:
+    """The parameters of a reply under ollama's names, for the transcript."""
+    return {
+        **{name: getattr(params, name) for name in NUMBERS},
+        "num_predict": params.max_tokens,
+        "stop": list(params.stop),
+        "ignore_eos": params.ignore_eos,
+    }
+
+
+def sampling_of(x: Mapping[str, Any]) -> SamplingParams:
+    """The parameters that a reply was drawn with, the seed aside. Raises ValueError where none are known."""
+    stored = x.get("parameters")
+    if not isinstance(stored, Mapping):
+        raise ValueError("its parameters were not saved")
+    known = {name: stored[name] for name in NUMBERS if isinstance(stored.get(name), int | float)}
+    limit, stop = stored.get("num_predict"), stored.get("stop")
+    return SamplingParams(
+        **known,
+        max_tokens=limit if isinstance(limit, int) and limit >= 0 else None,
+        stop=tuple(map(str, stop)) if isinstance(stop, list | tuple) else (),
+        ignore_eos=stored.get("ignore_eos") is True,
+    )
+
+
+def recall(conversation: Conversation, settings: Settings, chosen: Collection[str] = ()) -> Settings:
+    """`settings` with what the chat's last reply was made with, but for what was `chosen` by name ("model",
+    "parameters", "system"). A model that is no longer there is told as a notice."""
+    reply = next((one for one in reversed(conversation.path()) if "model" in one.x), None)
+    if reply is None:
+        return settings
+    if "parameters" not in chosen:
+        settings = _with_parameters(settings, reply)
+    system = reply.x.get("system")
+    if "system" not in chosen and isinstance(system, str):
+        settings = replace(settings, system=system)
+    return settings if "model" in chosen else _with_model(settings, reply)
+
+
+def resumed(
+    store: ChatStore,
+    settings: Settings,
+    *,
+    resume: str | None,
+    continue_latest: bool,
+    chosen: Collection[str],
+    kind: str | None = "chat",
+) -> tuple[str | None, Settings]:
+    """(the id of the chat to begin with, the settings for it): the chat named by a part of its id, or the
+    latest of its kind if there is one; None for a new chat. `kind` None: it may be a one-shot run. Raises
+    StoreError where the named one does not exist."""
+    if resume:
+        chat_id = store.find(resume)
+    elif continue_latest and (latest := store.latest(kind)) is not None:
+        chat_id = latest.id
+    else:
+        return None, settings
+    return chat_id, recall(store.read(chat_id), settings, chosen)
+
+
+def _with_parameters(settings: Settings, reply: Message) -> Settings:
+    try:
+        return replace(settings, params=replace(sampling_of(reply.x), seed=settings.params.seed))
+    except ValueError:  # damaged, or never written
+        return settings
+
+
+def _with_model(settings: Settings, reply: Message) -> Settings:
+    name, file = reply.x.get("model"), reply.x.get("model_file")
+    if not isinstance(file, str):  # of version 0.1, or of an engine elsewhere
+        return settings
+    if Path(file).exists():
+        return replace(settings, model=file)
+    notice = f"This chat was held with {name}, which is no longer at {file}. It goes on with another model."
+    return replace(settings, notices=(*settings.notices, notice))

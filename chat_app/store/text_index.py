@@ -1,0 +1,22 @@
+"""What the full-text index holds of a message: its folded text, under the message's row."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from chat_app.chat.conversation import Message
+
+
+def index_message(connection: sqlite3.Connection, chat_id: str, message: Message) -> None:
+    """Make a stored message's text findable by the index. sqlite3.Error."""
+    key = (chat_id, message.id)
+    (seq,) = connection.execute("SELECT seq FROM message WHERE chat_id = ? AND id = ?", key).fetchone()
+    connection.execute(
+        "INSERT OR REPLACE INTO search (rowid, text) VALUES (?, ?)", (seq, index_text(message.content))
+    )
+    connection.execute("UPDATE message SET indexed = 1 WHERE seq = ?", (seq,))
+
+
+def index_text(text: str) -> str:
+    """Folded, without what ends a text for FTS5 (NUL) and what UTF-8 has no form for (half surrogates)."""
+    return text.casefold().replace("\0", " ").encode("utf-8", "replace").decode()

@@ -1,0 +1,102 @@
+"""Each family against Hugging Face transformers: logits and greedy ids of tiny random models.
+
+The references lie outside the repository (../shared/reference/architectures, see its README).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from llama_core.backends.jit.plan import shape_problem
+from llama_core.backends.numpy.model import Llama
+from llama_core.backends.numpy.weights import load_weights
+from llama_core.checkpoint import Checkpoint
+from llama_core.loaders import open_checkpoint
+from llama_core.loaders.convert import convert
+from tests.support import oracle_gguf
+
+FAMILIES = [
+    "ernie4_5", "exaone4", "gemma2", "gemma3", "gpt-oss", "granite", "granite-moe", "hunyuan-dense", "llama",
+    "llama-3.1-rope", "ministral3", "mistral-window", "mixtral", "olmo2", "olmo3", "phi3",
+    "phi4-mini-longrope", "qwen2", "qwen3", "qwen3-moe", "smollm3",
+]  # fmt: skip
+# llama.cpp computes the file that its converter writes of a Mistral as a llama, without the window.
+NO_GGUF = {"mistral-window"}
+POSITIONS = [0, 31, 32, 33, 63, 64, 100, 149]
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest, shared_reference: Path) -> Path:
+    folder = shared_reference / "architectures" / request.param
+    if not folder.is_dir():
+        pytest.skip(f"no reference {folder}")
+    return folder
+
+
+def assert_equals_the_oracle(checkpoint: Checkpoint, folder: Path) -> None:
+    oracle = np.load(folder / "oracle.npz")
+    model = Llama(checkpoint.config, load_weights(checkpoint), threads=1)
+    for n in (7, 40, 150):
+        ids: NDArray[np.int32] = oracle[f"ids_{n}"].astype(np.int32)
+        # LongRoPE's factors are chosen by the room in the cache, transformers' by the length of the text.
+        cache = model.new_cache(n + 16)
+        wanted = oracle[f"logits_{n}"]
+        got = model.forward(ids, cache, logits="all").copy()
+        got = got if n < 150 else got[POSITIONS]
+        assert np.abs(wanted).max() > 0.1
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=TOLERANCE)
+        greedy: list[int] = []
+        step = ids[:0]
+        cache.truncate(n - 1)
+        step = ids[n - 1 :]
+        for _ in range(16):
+            step = np.array([np.argmax(model.forward(step, cache))], np.int32)
+            greedy.append(int(step[0]))
+        assert greedy == oracle[f"greedy_{n}"].tolist()
+
+
+def test_the_folder(family: Path) -> None:
+    assert_equals_the_oracle(open_checkpoint(family), family)
+
+
+def test_the_gguf_file_that_llama_cpp_would_make(family: Path, tmp_path: Path) -> None:
+    if family.name in NO_GGUF:
+        pytest.skip("GGUF has no such model")
+    path = oracle_gguf.write(family, tmp_path / "m.gguf")
+    assert_equals_the_oracle(open_checkpoint(path), family)
+
+
+def test_our_own_conversion(family: Path, tmp_path: Path) -> None:
+    path = convert(family, tmp_path / "m.gguf", "f32")
+    assert_equals_the_oracle(open_checkpoint(path), family)
+
+
+def test_in_pieces_and_together(family: Path) -> None:
+    """A text cut into passes, and two texts in one pass, give what one pass gives."""
+    checkpoint = open_checkpoint(family)
+    model: Any = Llama(checkpoint.config, load_weights(checkpoint), threads=1)
+    ids = np.load(family / "oracle.npz")["ids_150"].astype(np.int32)
+    whole, cut, other = (model.new_cache(160) for _ in range(3))
+    expected = model.forward(ids, whole, logits="all").copy()
+    for start, stop in ((0, 1), (1, 66), (66, 149)):
+        rows = model.forward(ids[start:stop], cut, logits="all")
+        np.testing.assert_allclose(rows, expected[start:stop], rtol=0, atol=TOLERANCE)
+    model.forward(ids[:64], other)
+    both = model.forward_batch([(ids[149:], cut), (ids[64:80], other)])
+    np.testing.assert_allclose(both, expected[[149, 79]], rtol=0, atol=TOLERANCE)
+
+
+# What the compiled backend leaves to NumPy so far.
+DECLINED = {"gpt-oss", "granite-moe", "mixtral", "qwen3-moe", "phi4-mini-longrope"}
+
+
+def test_the_compiled_backend_runs_it_or_declines_with_a_sentence(family: Path) -> None:
+    problem = shape_problem(open_checkpoint(family).config)
+    assert (problem is not None) == (family.name in DECLINED), problem
+    assert problem is None or "the compiled backend" in problem
