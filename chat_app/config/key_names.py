@@ -29,7 +29,7 @@ BINDING_IDS = tuple(
         "confirm": "no yes",
         "dialog": "close",
         "export": "close",
-        "history": "delete export search",
+        "history": "delete export search undo",
         "inspector": "branch down first last next previous up",
         "message": "branch continue copy edit inspect menu next previous regenerate",
         "overflow": "drop stop",
