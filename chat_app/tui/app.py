@@ -305,6 +305,9 @@ def run_app(
     with GracefulEnd(app, app.save_all, app.after_typing):
         app.run()
     app.host.close(timeout=0.5)
-    if settings.save and len(app.chat.session.conversation):
-        print(f"Resume this chat with: llama-chat --resume {clean_line(app.chat.session.chat.id)}")
+    chat = app.chat.session.chat
+    if chat.unsaved:
+        print(f"Not saved, and lost with this window: {len(chat.unsaved):,} message(s) of this chat.")
+    elif settings.save and len(chat.conversation):
+        print(f"Resume this chat with: llama-chat --resume {clean_line(chat.id)}")
     return app.return_code or 0

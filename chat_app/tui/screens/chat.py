@@ -469,7 +469,11 @@ class ChatScreen(Screen[None]):
         self.prompt.focus()
 
     def action_interrupt(self) -> None:
-        """Ctrl+C: copies a selection, else stops, else clears the prompt, else quits on the second press."""
+        """Ctrl+C, once the prompt has taken in the keys that were pressed before."""
+        self.prompt.call_later(self._interrupt)
+
+    def _interrupt(self) -> None:
+        """Copies a selection, else stops, else clears the prompt, else quits on the second press."""
         selected = self.prompt.selected_text or self.get_selected_text()
         if selected:
             self.copy(selected)
