@@ -11,14 +11,6 @@ from chat_app.tui import textual_private
 
 # Of named tuples, of Python and of its `os` module.
 PUBLIC = ("_replace", "_exit", "__slots__", "__init__", "__name__", "__stdin__", "__stdout__", "__dict__")
-    "_replace",
-    "__slots__",
-    "__init__",
-    "__name__",
-    "__stdin__",
-    "__stdout__",
-    "__dict__",
-)  # of a named tuple, and Python's own
 SOURCES = Path(chat_app.tui.__file__).parent
 
 
