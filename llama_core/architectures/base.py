@@ -17,7 +17,7 @@ A family's file builds both from a `ModelConfig`; nothing else in the engine com
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from llama_core.config import ModelConfig, RopeScaling
@@ -167,6 +167,9 @@ class Keys(Protocol):
     """
 
     def has(self, key: str) -> bool: ...
+    def states(self, key: str) -> bool:
+        """Whether the key is there, if only with null."""
+
     def integer(self, key: str, default: int | None = None) -> int: ...
     def number(self, key: str, default: float | None = None) -> float: ...
     def boolean(self, key: str, default: bool) -> bool: ...
@@ -213,8 +216,8 @@ class Architecture:
     `model_type`s. interleaved: formats whose q and k pair rows 2j and 2j + 1 in RoPE. keys: its numbers
     beyond those that all families share; from_gguf, from_huggingface and to_gguf: what it reads and writes
     beyond these. gguf_name: the `general.architecture` to write, by default the first of `gguf`. activations:
-    names that config.json may give to the one it has, the usual one first. ties_embeddings: whether it does
-    so where config.json does not say.
+    names that config.json may give to the one it has, the usual one first. defaults: fields of which a
+    config.json without the key means something else than most families' do.
     """
 
     name: str
@@ -229,4 +232,4 @@ class Architecture:
     to_gguf: Callable[[ModelConfig], Mapping[str, Any]] = lambda _config: {}
     gguf_name: Callable[[ModelConfig], str] | None = None
     activations: tuple[str, ...] = ("silu", "swish")
-    ties_embeddings: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)

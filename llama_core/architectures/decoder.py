@@ -45,6 +45,7 @@ from llama_core.architectures.base import (
 from llama_core.config import ModelConfig
 
 WINDOW_KEY, PATTERN_KEY = "attention.sliding_window", "attention.sliding_window_pattern"
+NO_WINDOW: dict[str, Any] = {"sliding_window": 0}
 EXPERT_KEYS = (
     Key("n_experts", "expert_count", "num_local_experts", whole=True),
     Key("n_experts_used", "expert_used_count", "num_experts_per_tok", whole=True),
@@ -245,12 +246,10 @@ def bias(
 
 def window(keys: Keys, key: str, fields: Mapping[str, Any]) -> dict[str, int]:
     """The field sliding_window; one as long as the context is none."""
-    if not keys.has(key):
-        return {}
-    length = keys.integer(key)
+    length = keys.integer(key, 0 if keys.states(key) else fields.get("sliding_window", 0))
     if length < 0:
         raise keys.error(key, f"is {length}, expected 0 or more")
-    return {"sliding_window": length} if length < fields["max_seq_len"] else {}
+    return {"sliding_window": length if length < fields["max_seq_len"] else 0}
 
 
 def window_layers(keys: Keys, fields: Mapping[str, Any]) -> tuple[bool, ...]:
@@ -276,7 +275,7 @@ def windows(keys: Keys, fields: Mapping[str, Any], period: int) -> dict[str, Any
     """config.json's window and the layers that have it, by default all but each `period`th."""
     found: dict[str, Any] = window(keys, "sliding_window", fields)
     layers = window_layers(keys, fields) or all_but_every(fields["n_layers"], period)
-    return found | {"window_layers": layers} if found and any(layers) else {}
+    return found | {"window_layers": layers} if found["sliding_window"] and any(layers) else NO_WINDOW
 
 
 def gguf_windows(keys: Keys, fields: Mapping[str, Any], period: int) -> dict[str, Any]:
@@ -288,7 +287,7 @@ def gguf_windows(keys: Keys, fields: Mapping[str, Any], period: int) -> dict[str
         layers = tuple(bool(one) for one in keys.items(PATTERN_KEY))
     else:
         layers = all_but_every(n_layers, max(1, keys.integer(PATTERN_KEY, period)))
-    return found | {"window_layers": layers} if found.get("sliding_window") else {}
+    return found | {"window_layers": layers} if found["sliding_window"] else NO_WINDOW
 
 
 def to_gguf_windows(config: ModelConfig) -> dict[str, Any]:

@@ -12,5 +12,5 @@ ERNIE4_5 = Architecture(
     describe=decoder.describe,
     tensors=decoder.tensors,
     interleaved=frozenset({"gguf", "huggingface"}),
-    ties_embeddings=True,
+    defaults={"norm_eps": 1e-5, "rope_theta": 5e5, "head_dim": 128, "tie_embeddings": True},
 )

@@ -22,7 +22,7 @@ def _describe(config: ModelConfig) -> Description:
 
 
 def _fields(windows: Mapping[str, Any]) -> Mapping[str, Any]:
-    positions = {"rope_layers": windows["window_layers"]} if windows else {}
+    positions = {"rope_layers": windows["window_layers"]} if windows["sliding_window"] else {}
     return {"qk_norm": True, **windows, **positions}
 
 
@@ -31,7 +31,7 @@ def _from_gguf(keys: Keys, fields: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _from_huggingface(keys: Keys, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    period = keys.integer("sliding_window_pattern", PERIOD) if keys.has("sliding_window") else PERIOD
+    period = keys.integer("sliding_window_pattern", PERIOD) or PERIOD
     return _fields(decoder.windows(keys, fields, period))
 
 
@@ -44,4 +44,5 @@ EXAONE4 = Architecture(
     from_gguf=_from_gguf,
     from_huggingface=_from_huggingface,
     to_gguf=decoder.to_gguf_windows,
+    defaults={"norm_eps": 1e-5, "sliding_window": 4096},
 )

@@ -56,7 +56,7 @@ def _from_gguf(keys: Keys, fields: Mapping[str, Any]) -> Mapping[str, Any]:
     found = _shared(fields) | decoder.gguf_windows(keys, fields, PERIODS[name])
     if fields["n_layers"] == LARGEST[name]:
         found["attention_scale"] = (fields["dim"] / fields["n_heads"]) ** -0.5
-    if name == "gemma3" and "sliding_window" in found:
+    if name == "gemma3" and found["sliding_window"]:
         found["window_rope_theta"] = keys.number("rope.freq_base_swa", WINDOW_THETA)
     return found
 
@@ -70,7 +70,7 @@ def _from_huggingface(keys: Keys, fields: Mapping[str, Any]) -> Mapping[str, Any
     scale = keys.number("query_pre_attn_scalar", 256.0) ** -0.5
     if scale != fields["head_dim"] ** -0.5:
         found["attention_scale"] = scale
-    if name == "gemma3" and "sliding_window" in found and "window_rope_theta" not in fields:
+    if name == "gemma3" and found["sliding_window"] and "window_rope_theta" not in fields:
         found["window_rope_theta"] = keys.number("rope_local_base_freq", WINDOW_THETA)
     return found
 
@@ -85,6 +85,8 @@ CAPS = (
     Key("logit_softcap", "final_logit_softcapping", "final_logit_softcapping"),
 )
 
+DEFAULTS = {"head_dim": 256, "tie_embeddings": True, "sliding_window": 4096}
+
 GEMMA2, GEMMA3 = (
     Architecture(
         name=name,
@@ -97,7 +99,10 @@ GEMMA2, GEMMA3 = (
         from_huggingface=_from_huggingface,
         to_gguf=_to_gguf,
         activations=("gelu_pytorch_tanh",),
-        ties_embeddings=True,
+        defaults=DEFAULTS | own,
     )
-    for name, model_type in (("gemma2", "gemma2"), ("gemma3", "gemma3_text"))
+    for name, model_type, own in (
+        ("gemma2", "gemma2", {"attention_softcap": 50.0, "logit_softcap": 30.0}),
+        ("gemma3", "gemma3_text", {"rope_theta": 1e6}),
+    )
 )

@@ -91,4 +91,5 @@ GPT_OSS = Architecture(
     from_gguf=_from_gguf,
     from_huggingface=_from_huggingface,
     to_gguf=decoder.to_gguf_windows,
+    defaults={"norm_eps": 1e-5, "rope_theta": 1.5e5, "head_dim": 64, "sliding_window": 128},
 )

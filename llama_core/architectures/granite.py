@@ -13,6 +13,7 @@ SCALARS = (
     Key("attention_scale", "attention.scale", "attention_multiplier"),
     Key("logit_divisor", "logit_scale", "logits_scaling"),
 )
+DEFAULTS = {"attention_scale": 1.0}
 
 GRANITE = Architecture(
     name="granite",
@@ -22,6 +23,7 @@ GRANITE = Architecture(
     tensors=decoder.tensors,
     interleaved=frozenset({"gguf"}),
     keys=SCALARS,
+    defaults=DEFAULTS,
 )
 
 # An expert's gate and up stand in one tensor, those of all experts one after the other.
@@ -42,4 +44,5 @@ GRANITE_MOE = Architecture(
     ),
     interleaved=frozenset({"gguf"}),
     keys=(*SCALARS, *decoder.EXPERT_KEYS),
+    defaults=DEFAULTS,
 )

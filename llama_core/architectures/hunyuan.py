@@ -35,4 +35,5 @@ HUNYUAN_DENSE = Architecture(
     ),
     from_gguf=_with_norms,
     from_huggingface=_with_norms,
+    defaults={"norm_eps": 1e-5},
 )

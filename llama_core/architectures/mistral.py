@@ -39,6 +39,7 @@ MISTRAL = Architecture(
     from_huggingface=_from_huggingface,
     to_gguf=_to_gguf,
     gguf_name=_gguf_name,
+    defaults={"sliding_window": 4096},
 )
 
 
@@ -72,4 +73,5 @@ MINISTRAL3 = Architecture(
     from_gguf=_temperature_from_gguf,
     from_huggingface=_temperature_from_huggingface,
     to_gguf=_temperature_to_gguf,
+    defaults={"norm_eps": 1e-5, "head_dim": 128},
 )

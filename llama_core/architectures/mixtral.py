@@ -21,6 +21,7 @@ MIXTRAL = Architecture(
     tensors=decoder.tensors,
     interleaved=frozenset({"gguf"}),
     keys=decoder.EXPERT_KEYS,
+    defaults={"norm_eps": 1e-5, "rope_theta": 1e6},
     from_huggingface=_from_huggingface,
     gguf_name=lambda _config: "llama",
 )

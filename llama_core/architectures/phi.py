@@ -43,4 +43,5 @@ PHI3 = Architecture(
     describe=decoder.describe,
     tensors=_tensors,
     from_huggingface=_from_huggingface,
+    defaults={"norm_eps": 1e-5},
 )

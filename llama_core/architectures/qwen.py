@@ -11,19 +11,20 @@ from llama_core.architectures import decoder
 from llama_core.architectures.base import Architecture, Keys
 from llama_core.config import ModelConfig
 
-# config.json need not name these; the defaults of the published configurations.
-DEFAULT_WINDOW, DEFAULT_FULL_LAYERS = 4096, 28
+# What config.json need not say.
+DEFAULT_FULL_LAYERS = 28
+DEFAULTS = {"sliding_window": 4096}
 
 
 def _window(keys: Keys, fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """The window of config.json: off unless asked for, and then in the layers from max_window_layers on. No
     GGUF file has one."""
     if not keys.boolean("use_sliding_window", False):
-        return {}
-    found = decoder.window(keys, "sliding_window", fields) or {"sliding_window": DEFAULT_WINDOW}
+        return decoder.NO_WINDOW
+    found: dict[str, Any] = decoder.window(keys, "sliding_window", fields)
     full = keys.integer("max_window_layers", DEFAULT_FULL_LAYERS)
     layers = decoder.window_layers(keys, fields) or tuple(i >= full for i in range(fields["n_layers"]))
-    return found | {"window_layers": layers} if any(layers) else {}
+    return found | {"window_layers": layers} if found["sliding_window"] and any(layers) else decoder.NO_WINDOW
 
 
 def _with_norms(_keys: Keys, _fields: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -66,6 +67,7 @@ QWEN2 = Architecture(
     describe=decoder.describe,
     tensors=decoder.tensors,
     from_huggingface=_window,
+    defaults=DEFAULTS,
 )
 
 QWEN3 = Architecture(
@@ -76,6 +78,7 @@ QWEN3 = Architecture(
     tensors=decoder.tensors,
     from_gguf=_with_norms,
     from_huggingface=_with_norms_and_window,
+    defaults={"head_dim": 128, **DEFAULTS},
 )
 
 _EXPERTS = decoder.ExpertNames(
@@ -97,4 +100,5 @@ QWEN3_MOE = Architecture(
     from_gguf=_moe_from_gguf,
     from_huggingface=_moe_from_huggingface,
     to_gguf=_moe_to_gguf,
+    defaults=DEFAULTS,
 )

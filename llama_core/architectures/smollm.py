@@ -46,5 +46,5 @@ SMOLLM3 = Architecture(
     interleaved=frozenset({"gguf"}),
     from_gguf=_from_gguf,
     from_huggingface=_from_huggingface,
-    ties_embeddings=True,
+    defaults={"rope_theta": 2e6, "tie_embeddings": True},
 )

@@ -68,6 +68,10 @@ class Fields:
     def has(self, key: str) -> bool:
         return self._find(key) is not None
 
+    def states(self, key: str) -> bool:
+        """Whether the field is there, if only with null."""
+        return key in self.values
+
     def integer(self, key: str, default: int | None = None) -> int:
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, int):

@@ -68,6 +68,10 @@ class Metadata:
         self.asked.add(self.prefix + key)
         return isinstance(self.values.get(self.prefix + key), np.ndarray | list)
 
+    def states(self, key: str) -> bool:
+        """Whether the key is there: metadata knows no null."""
+        return self.has(key)
+
     def has(self, key: str) -> bool:
         self.asked.add(self.prefix + key)
         return self.prefix + key in self.values

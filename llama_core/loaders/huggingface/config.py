@@ -49,9 +49,12 @@ def read_config(path: Path, values: dict[str, Any], *, attention_bias: bool) -> 
     fields = Fields(path, values)
     architecture = _architecture(fields)
     dim, n_heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-    head_dim = fields.integer("head_dim", dim // max(n_heads, 1))
+    usual: dict[str, Any] = {"head_dim": dim // max(n_heads, 1), "norm_eps": 1e-6, "tie_embeddings": False}
+    usual |= architecture.defaults
+    head_dim = fields.integer("head_dim", usual["head_dim"])
     max_seq_len = fields.integer("max_position_embeddings", 2048)
     found: dict[str, Any] = {
+        **usual,
         "dim": dim,
         "hidden_dim": fields.integer("intermediate_size"),
         "n_layers": fields.integer("num_hidden_layers"),
@@ -60,16 +63,18 @@ def read_config(path: Path, values: dict[str, Any], *, attention_bias: bool) -> 
         "head_dim": head_dim,
         "vocab_size": fields.integer("vocab_size"),
         "max_seq_len": max_seq_len,
-        "norm_eps": fields.number("rms_norm_eps", 1e-6),
-        "tie_embeddings": fields.boolean("tie_word_embeddings", architecture.ties_embeddings),
+        "norm_eps": fields.number("rms_norm_eps", usual["norm_eps"]),
+        "tie_embeddings": fields.boolean("tie_word_embeddings", usual["tie_embeddings"]),
         "attention_bias": attention_bias,
         "architecture": architecture.name,
         "name": path.parent.name,
     }
-    found |= _rope(path, fields, head_dim, max_seq_len)
+    found |= _rope(path, fields, head_dim, max_seq_len, usual.get("rope_theta", 10000.0))
     for key in architecture.keys:
         if key.huggingface and fields.has(key.huggingface):
             found[key.field] = key.read(fields, key.huggingface)
+        elif key.huggingface and fields.states(key.huggingface):  # null: none of it
+            found.pop(key.field, None)
     found |= architecture.from_huggingface(fields, found)
     _tell_of_the_rest(fields)
     try:
@@ -114,7 +119,7 @@ def _tell_of_the_rest(fields: Fields) -> None:
             )
 
 
-def _rope(path: Path, fields: Fields, head_dim: int, max_seq_len: int) -> dict[str, Any]:
+def _rope(path: Path, fields: Fields, head_dim: int, max_seq_len: int, usual_theta: float) -> dict[str, Any]:
     """What config.json says of RoPE. Newer files gather it in one table, or in one table a kind of layer;
     what that does not say may stand where it used to."""
     rope = fields.table("rope_parameters") or Fields(path, {})
@@ -123,7 +128,7 @@ def _rope(path: Path, fields: Fields, head_dim: int, max_seq_len: int) -> dict[s
     rotated = head_dim * rope.number("partial_rotary_factor", fields.number("partial_rotary_factor", 1.0))
     scaling = rope if rope.has("rope_type") or rope.has("type") else fields.table("rope_scaling")
     found: dict[str, Any] = {
-        "rope_theta": rope.number("rope_theta", fields.number("rope_theta", 10000.0)),
+        "rope_theta": rope.number("rope_theta", fields.number("rope_theta", usual_theta)),
         "rope_dim": 0 if rotated == head_dim else int(rotated),
         "rope_scaling": _rope_scaling(path, scaling, fields, max_seq_len),
     }

@@ -278,3 +278,20 @@ def test_a_new_title_is_kept(store: ChatStore) -> None:
     transcript.close()
     store.rename(transcript.id, "Newer")
     assert store.open(transcript.id).conversation.title == "Newer"
+
+
+async def test_what_befell_the_file_stays_on_the_screen_while_the_chat_goes_on(store: ChatStore) -> None:
+    from chat_app.chat.saver import Saver
+
+    told: list[str | None] = []
+    transcript = chat(store, "one")
+    saver = Saver(transcript, told.append)
+    assert await saver.append(transcript.conversation.add("assistant", "uno"))
+    assert told == []
+    store.close()
+    store.database.path.write_bytes(bytes(100) + store.database.path.read_bytes()[100:])
+    for text in ("two", "three"):
+        assert await saver.append(transcript.conversation.add("user", text))
+    assert len(told) == 1
+    assert "was damaged" in str(told[0])
+    assert texts(store.open(transcript.id)) == ["one", "uno", "two", "three"]

@@ -6,6 +6,7 @@ import random
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from chat_app.chat.conversation import Message
 from chat_app.store.chats import ChatStore, StoreError
 from chat_app.store.database import Database
 from chat_app.store.schema import SCHEMA_VERSION
+from chat_app.store.transcript import StoredChat, read_chat
 from tests.support.luck import SEED
 
 # A page of the table holds four messages of the sample, an inner page leads to all of them.
@@ -57,6 +59,10 @@ def same_but_place(one: Message, other: Message) -> bool:
     return replace(one, parent=None) == replace(other, parent=None)
 
 
+def read_stored(chat_id: str, connection: sqlite3.Connection) -> StoredChat | None:
+    return read_chat(connection, chat_id)
+
+
 def damage_and_go_on(path: Path, damaged: bytes, written: dict[str, Message]) -> int:
     """Open a damaged file, read all, go on. Returns how many messages are lost or changed; each was told."""
     for one in path.parent.iterdir():
@@ -79,6 +85,10 @@ def damage_and_go_on(path: Path, damaged: bytes, written: dict[str, Message]) ->
     again = ChatStore(Database(path))
     assert readable(again)[0].keys() == found.keys() | {added.id}
     assert again.database.notices == [], "a rebuilt file is sound"
+    for chat in again.list(None):
+        stored = again.database.read(partial(read_stored, chat.id))
+        assert stored is not None
+        assert not stored.has_gaps, "no message names one that is lost"
     return len(lost) + len(changed)
 
 
@@ -192,7 +202,7 @@ def test_an_older_schema_is_brought_up_to_date_in_one_step(
     for migrations in (failing, working):
         schema._expected.cache_clear()
         monkeypatch.setattr(schema, "MIGRATIONS", migrations)
-        store = ChatStore(Database(path))
+        store = ChatStore(Database(path, fill=lambda _: pytest.fail("what is there is not filled again")))
         if migrations is failing:
             with pytest.raises(StoreError, match="nothing_such"):
                 store.list()

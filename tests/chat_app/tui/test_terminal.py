@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -276,3 +277,22 @@ def test_a_terminal_that_reads_nothing_still_saves_at_the_end(start: Start, llam
     assert terminal.wait_unread() == 128 + signal.SIGTERM
     assert saved(llama_chat_home)[1].status == "stopped"
     assert terminal.attributes() == terminal.initial
+
+
+def test_where_nothing_can_be_saved_the_chat_goes_on_and_the_end_says_so(
+    start: Start, llama_chat_home: Path
+) -> None:
+    path = llama_chat_home / "data" / "chats.db"
+    path.parent.mkdir(parents=True)
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 999")
+    connection.close()
+    before = path.read_bytes()
+    terminal = start("some words")
+    terminal.send("hello\r")
+    terminal.until(lambda out: b"newer" in out)
+    terminal.until(lambda out: b"words" in out)
+    terminal.send("\x11")
+    assert terminal.wait() == 0
+    assert b"Not saved, and lost with this window: 2 message(s)" in bytes(terminal.output)
+    assert path.read_bytes() == before

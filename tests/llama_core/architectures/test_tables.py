@@ -63,7 +63,7 @@ def test_tensors_have_llama_cpps_names(architecture: Architecture) -> None:
         if name not in OURS_ALONE
         for tensor in MODEL_TENSORS[numbers[name]]
     }
-    config = config_of(architecture, tie_embeddings=architecture.ties_embeddings)
+    config = config_of(architecture, tie_embeddings=architecture.defaults.get("tie_embeddings", False))
     for spec in architecture.tensors(config):
         plain = re.sub(r"^blk\.\d+\.", "blk.{bid}.", re.sub(r"\.(weight|bias)$", "", spec.gguf))
         optional = plain.startswith("rope_") or spec.name.endswith(".bias")
