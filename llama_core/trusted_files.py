@@ -67,6 +67,14 @@ def require_trusted_folder(path: Path) -> None:
             pass
 
 
+def make_private_folder(path: Path) -> None:
+    """A folder of ours, and what is missing above it, each writable by us alone: what a umask of 002 would
+    leave to the group would not be trusted again. What is there stays as it is. Raises OSError."""
+    for missing in reversed([one for one in path.parents if not one.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)  # raises where a file stands in the way
+
+
 def _absolute(path: Path) -> Path:
     """From the root, with the system's own link at its beginning followed."""
     path = Path(os.path.abspath(path))

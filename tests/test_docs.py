@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llama_core.architectures import ALL
 from tests.support import command_docs
 
 ROOT = Path(__file__).parents[1]
@@ -16,6 +17,12 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "assets").rg
 def test_the_page_of_commands_is_what_the_parsers_say() -> None:
     """To mend it: `uv run python -m tests.support.command_docs`."""
     assert command_docs.PAGE.read_text(encoding="utf-8") == command_docs.page()
+
+
+def test_the_page_of_formats_names_every_family() -> None:
+    page = (ROOT / "assets" / "docs" / "formats.md").read_text(encoding="utf-8")
+    rows = [f"| {a.name} | {', '.join(a.gguf)} | {', '.join(a.huggingface)} |" for a in ALL]
+    assert [row for row in rows if row not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])

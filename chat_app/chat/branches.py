@@ -6,17 +6,26 @@ branch shares with the old one.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-from chat_app.chat.conversation import Status, token_ids
+from chat_app.chat.conversation import Conversation, Message, Status, token_ids
 from chat_app.chat.inspection import TokenLook, look
 from chat_app.chat.reply import reply_details
-from chat_app.engines.base import Engine, NotCapableError, Prompt, PromptRequest, Token, TokenAccess
+from chat_app.chat.saver import Saver
+from chat_app.chat.view import ChatView
+from chat_app.config.settings import Settings
+from chat_app.engines.base import (
+    Engine,
+    EngineInfo,
+    NotCapableError,
+    Prompt,
+    PromptRequest,
+    Token,
+    TokenAccess,
+)
 from llama_core.sampling_params import SamplingParams
-
-if TYPE_CHECKING:
-    from chat_app.chat.controller import ChatController
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +41,50 @@ class ReplyTokens:
         return [token.id for token in self.tokens]
 
 
-class Branches:
-    """Moves about in the tree of the controller's chat."""
+class Attempt:
+    """A try at a reply, from the key to the moment in which the engine has it. Whoever stops it sets
+    `abandoned`; what was begun for it is then dropped when it comes back."""
 
-    def __init__(self, controller: ChatController) -> None:
-        self._chat = controller
+    abandoned = False
+    stop_at_once = False  # stopped while its prompt went to disk: the reply ends where it begins
+
+
+class OpenChat(Protocol):
+    """What other ways to a reply ask of the controller, which says what each does."""
+
+    settings: Settings
+    info: EngineInfo | None
+    saver: Saver
+
+    @property
+    def view(self) -> ChatView: ...
+    @property
+    def conversation(self) -> Conversation: ...
+    @property
+    def generating(self) -> bool: ...
+    def begin(self) -> Attempt | None: ...
+    async def prepare(
+        self, attempt: Attempt, upto: str | None, *, continue_last: bool = False
+    ) -> Prompt | None: ...
+    def start(
+        self,
+        attempt: Attempt,
+        message: Message,
+        prompt: Prompt,
+        *,
+        start_ids: Iterable[int] = (),
+        params: SamplingParams | None = None,
+    ) -> None: ...
+    def finish_attempt(self, attempt: Attempt) -> None: ...
+    def submit(self, text: str, *, edits: str | None = None, raw: bool = False) -> None: ...
+    async def ask(self, question: Callable[[Any], Any]) -> Any: ...
+
+
+class Branches:
+    """Moves about in the tree of an open chat."""
+
+    def __init__(self, chat: OpenChat) -> None:
+        self._chat = chat
 
     async def regenerate(self, message_id: str) -> None:
         """Draw another reply beside the one named (or to the question named)."""

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chat_app.chat.branches import Branches
+from chat_app.chat.branches import Attempt, Branches
 from chat_app.chat.conversation import Conversation, Message
 from chat_app.chat.files import ChatFiles
 from chat_app.chat.metrics import PanelMetrics
@@ -39,14 +39,6 @@ from llama_core.sampling_params import SamplingParams
 CHECKPOINT_PERIOD_S = 1.0
 TITLE_LENGTH = 60
 LOGPROBS_KEPT = 64  # replies whose log-probabilities the inspector can still tint
-
-
-class Attempt:
-    """A try at a reply, from the key to the moment in which the engine has it. Whoever stops it sets
-    `abandoned`; what was begun for it is then dropped when it comes back."""
-
-    abandoned = False
-    stop_at_once = False  # stopped while its prompt went to disk: the reply ends where it begins
 
 
 class ChatController:
@@ -350,7 +342,7 @@ class ChatController:
                 self.logprobs.clear()
                 self.saver = Saver(chat, self.view.show_trouble)
                 self._prompter.forget()
-                self._clear_numbers()
+                self.metrics.new_chat()
                 self.view.show_trouble(None)
                 self.view.show_chat()
                 await left.close()
@@ -359,20 +351,6 @@ class ChatController:
             self.view.show_state()
             if not self.reload_if_due():
                 self.send_next()
-
-    def _clear_numbers(self) -> None:
-        """Another chat has computed nothing yet; the model's own numbers stay."""
-        info, shot = self.info, self.metrics.snapshot()
-        if info is None:
-            return
-        self.metrics.engine_ready(info.backend, info.threads, info.ctx_size)
-        if shot.kv_bytes is not None:
-            from llama_core.backends.base import (
-                MemoryReport,  # not before an engine is there: the start is quick
-            )
-
-            sizes = (shot.weights_bytes or 0, shot.kv_bytes, 0, shot.scratch_bytes or 0)
-            self.metrics.memory(MemoryReport(*sizes, 0, shot.resident_bytes or 0))
 
     # The model and the settings.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chat_app.chat.panel_snapshot import PanelSnapshot, Phase, percentile
@@ -72,6 +73,15 @@ class PanelMetrics:
         """A model is loaded: its numbers start from nothing."""
         self._forget()
         self._phase, self._backend, self._threads, self._limit = "idle", backend, threads, context_limit
+
+    def new_chat(self) -> None:
+        """Another chat has computed nothing yet; the model's own numbers stay."""
+        if not self._limit:
+            return  # no model is loaded
+        backend, threads, limit, memory = self._backend, self._threads, self._limit, self._memory
+        self._forget()
+        self._phase, self._backend, self._threads, self._limit = "idle", backend, threads, limit
+        self._memory = replace(memory, kv_used_bytes=0) if memory is not None else None
 
     def engine_gone(self) -> None:
         self._forget()

@@ -51,6 +51,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "threads",
         help="threads for all but the rows about threads; 1 gives steadier ratios on a busy machine",
     )
+    run.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="FILE",
+        help="a vocabulary with scores for the tokeniser's rows: llama2.c's .bin or llama3.np's .model.np",
+    )
     run.add_argument("--output-file", type=Path, metavar="FILE", help="also write the run's results here")
     report = actions.add_parser("report", help="results as Markdown")
     report.add_argument("file", nargs="?", type=Path, help="a results file (default: the data folder's)")

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from llama_core.trusted_files import make_private_folder
+
 APP = "llama-chat"
 HOME_VARIABLE = "LLAMA_CHAT_HOME"
 KERNELS_VARIABLE = "LLAMA_CHAT_KERNELS"
@@ -90,8 +92,5 @@ def get_paths() -> Paths:
 
 def ensure_dir(path: Path) -> Path:
     """Create `path` (and its parents) readable by this user alone; returns it. What is there stays so."""
-    missing = [one for one in (path, *path.parents) if not one.exists()]
-    for one in reversed(missing):  # `parents=True` would make the parents with the umask's mode
-        one.mkdir(mode=0o700, exist_ok=True)
-    path.mkdir(mode=0o700, exist_ok=True)  # raises where a file stands in the way
+    make_private_folder(path)
     return path

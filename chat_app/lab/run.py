@@ -157,7 +157,8 @@ def lab_context(args: argparse.Namespace) -> LabContext:
     except ModelNotFound as error:
         say(f"Rows on a real model are left out: {error}")
         path = None
-    return LabContext(path, get_paths().kernels, args.threads, args.budget)
+    tokenizer = args.tokenizer.expanduser() if args.tokenizer is not None else None
+    return LabContext(path, get_paths().kernels, args.threads, args.budget, tokenizer)
 
 
 def show_row(row: Row) -> None:

@@ -22,6 +22,11 @@ def duration(seconds: float | None) -> str:
     return f"{int(seconds // 60)}:{int(seconds % 60):02d} min"
 
 
+def time_left(seconds: float) -> str:
+    """A guess, so without a fraction: "26 s"."""
+    return f"{max(1, round(seconds))} s" if seconds < 60 else duration(seconds)
+
+
 def rate(per_second: float | None) -> str:
     if per_second is None:
         return UNKNOWN

@@ -17,6 +17,7 @@ from textual.screen import Screen
 from chat_app.chat.commands import ScreenHost
 from chat_app.chat.controller import ChatController
 from chat_app.chat.recall import EVERYTHING, resumed
+from chat_app.config.key_names import BINDING_IDS
 from chat_app.config.paths import Paths, get_paths
 from chat_app.config.settings import Settings
 from chat_app.engines.base import OpenEngine
@@ -26,11 +27,13 @@ from chat_app.store.chats import ChatStore, ChatSummary, StoreError, open_store
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.sanitize import clean_line
 from chat_app.tui.command_host import CommandHost
+from chat_app.tui.keymap import keymap_faults
 from chat_app.tui.model_choice import CheckModel, ModelChoice, check_file
 from chat_app.tui.screens.chat import ChatScreen, EngineNews
 from chat_app.tui.terminal import TerminalApp
 from chat_app.tui.themes import DARK, THEMES
 from chat_app.tui.ui_state import read_ui_state, write_ui_state
+from chat_app.tui.widgets.prompt import PromptArea
 
 if TYPE_CHECKING:
     from chat_app.tui.screens.help import KeyGroups
@@ -116,6 +119,9 @@ class LlamaChatApp(TerminalApp):
         gc.freeze()  # what the start made stays; later collections need not look at it
         for notice in self.settings.notices:
             self.chat.note(notice, "warning")
+        together = (self.BINDINGS, ChatScreen.BINDINGS, PromptArea.BINDINGS)
+        for fault in keymap_faults(self.settings.keymap, together, BINDING_IDS):
+            self.chat.note(fault, "warning")
         if self._unknown_theme:
             self.chat.note(f"There is no theme {self._unknown_theme!r}; using {self.theme}.", "warning")
         self.theme_changed_signal.subscribe(self, lambda theme: self.remember(theme=theme.name))
@@ -266,7 +272,6 @@ class LlamaChatApp(TerminalApp):
 def key_groups() -> KeyGroups:
     """All bindings under headlines, in the order of the help screen."""
     from chat_app.tui.widgets.message_view import MessageView
-    from chat_app.tui.widgets.prompt import PromptArea
 
     return [
         ("Anywhere", LlamaChatApp.BINDINGS),

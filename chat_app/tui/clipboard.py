@@ -56,4 +56,4 @@ def copy(text: str, to_terminal: Callable[[str], None]) -> str:
     size = f"{len(text):,} character{'s' if len(text) != 1 else ''}"
     if copy_native(text):
         return f"Copied {size}."
-    return f"Sent {size} to the terminal's clipboard (OSC 52)."
+    return f"Sent {size} to the clipboard, if the terminal allows it."

@@ -12,9 +12,10 @@ from typing import Any
 
 from textual.app import App
 
+from chat_app.tui.textual_private import driver_of, loop_of
+
 DEADLINE_S = 1.7
 NAMES = ("SIGTERM", "SIGHUP")
-
 
 # Calls what it is given once the keys pressed before are taken in.
 AfterTyping = Callable[[Callable[[], object]], object]
@@ -51,7 +52,7 @@ class GracefulEnd:
         killer.daemon = True
         killer.start()
         app = self._app
-        loop = app._loop
+        loop = loop_of(app)
         if loop is not None and loop.is_running():
             loop.call_soon_threadsafe(self._after_typing, self._leave)
         else:
@@ -72,7 +73,7 @@ class GracefulEnd:
 
     def _restore_terminal(self) -> None:
         """What can be had back without writing to it: its modes."""
-        before = getattr(self._app._driver, "attrs_before", None)  # LinuxDriver's
+        before = getattr(driver_of(self._app), "attrs_before", None)  # LinuxDriver's
         if before is not None:
             import termios
 

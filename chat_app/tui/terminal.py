@@ -8,13 +8,13 @@ import signal
 from collections.abc import Awaitable
 from typing import Any, TypeVar, cast
 
-from textual._dispatch_key import dispatch_key
 from textual.app import App
 from textual.driver import Driver
 from textual.events import Event, Key, Paste
 from textual.widgets import Input, TextArea
 
 from chat_app.text.sanitize import clean, clean_pasted
+from chat_app.tui.textual_private import can_suspend, dispatch_key, is_ending
 from chat_app.tui.widgets.prompt import PromptArea
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class TerminalApp(App[int]):
     def _handle_exception(self, error: Exception) -> None:
         """An app that is ending mounts nothing more: a screen that was just opened, Textual's own palette
         included, has none of its widgets when its handlers look for them. The user has left already."""
-        if self._exit:
+        if is_ending(self):
             logging.getLogger(__name__).info("an error while the app ended", exc_info=error)
         else:
             super()._handle_exception(error)
@@ -71,7 +71,7 @@ class TerminalApp(App[int]):
 
     def action_suspend_process(self) -> None:
         """Stop the whole job: a launcher (`uv run`) that stayed in the foreground would keep the terminal."""
-        if self._driver is not None and self._driver.can_suspend:
+        if can_suspend(self):
             self._suspend_signal()
             os.killpg(0, signal.SIGTSTP)
 

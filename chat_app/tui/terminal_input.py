@@ -13,12 +13,18 @@ import signal
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable
 
-from textual._parser import ParseError
-from textual._time import get_time
-from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
 from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Key
 from textual.message import Message
+
+from chat_app.tui.textual_private import (
+    BRACKETED_PASTE_END,
+    BRACKETED_PASTE_START,
+    ParseError,
+    XTermParser,
+    get_time,
+    timeout_of,
+)
 
 ESC = "\x1b"
 ALT_ENTER = "\x1b\r"  # what a terminal without the kitty protocol sends for Alt+Enter
@@ -81,8 +87,9 @@ class GuardedParser(XTermParser):
 
     def tick(self) -> Iterable[Message]:
         """Give up a sequence that does not go on; half a paste marker is waited for longer."""
-        if self._timeout_time is not None and not self.guard.pasting:
-            late = get_time() - self._timeout_time
+        timeout = timeout_of(self)
+        if timeout is not None and not self.guard.pasting:
+            late = get_time() - timeout
             if late < 0 or (len(self.guard.matched) > 1 and late < MARKER_WAIT_S):
                 return
             self.guard.matched = ""

@@ -41,7 +41,7 @@ def fit_to_rows(
     if spare < 0:
         first = ascii(tokens[n_rows] if n_rows is not None else "")
         _log.warning(
-            "the tokenizer has %d more tokens than the model, from %s on: they are text", -spare, first
+            "%d of the tokenizer's tokens, from %s on, have no row in the model: they are text", -spare, first
         )
         return tokens[:n_rows], types[:n_rows]
     return tokens, types

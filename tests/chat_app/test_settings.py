@@ -134,7 +134,7 @@ def test_an_unknown_variable_names_the_nearest(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_bad_flag_raises() -> None:
-    with pytest.raises(ValueError, match=r"Parameter top_p: top_p is 2\.0, expected above 0"):
+    with pytest.raises(ValueError, match=r"Parameter top_p: top_p is 2\.0, expected 0 "):
         load_settings(parameters=[("top_p", "2")])
 
 

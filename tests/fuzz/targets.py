@@ -76,7 +76,10 @@ def open_model(path: Path) -> None:
     with np.errstate(all="ignore"):
         for tensor in checkpoint.tensors.values():
             tensor.to_float32()
-    checkpoint.tokenizer.decode(checkpoint.tokenizer.encode("Once upon a time <|end|>", special=True))
+    tokenizer, ids = checkpoint.tokenizer, range(checkpoint.config.vocab_size)
+    assert max(tokenizer.encode("Once upon a time <|end|>", special=True), default=0) in ids
+    assert tokenizer.stop_ids <= set(ids)
+    tokenizer.decode(ids)  # the model can give each
     inspect(path)
 
 
@@ -180,6 +183,25 @@ def tokenizer_json_seeds(folder: Path) -> list[Seed]:
     ]
 
 
+def tokenizer_config_seeds(folder: Path) -> list[Seed]:
+    model_files.write_hf_folder(folder, tiny())
+    flags = {"lstrip": True, "rstrip": False, "single_word": True, "normalized": False, "special": True}
+    newer = {
+        "bos_token": "<|start|>",
+        "eos_token": {"content": "<|end|>"} | flags,
+        "additional_special_tokens": ["<|extra|>"],
+        "added_tokens_decoder": {"0": {"content": "<|end|>"} | flags, "288": {"content": "<|new|>"}},
+        "eos_token_ids": [0, 288],
+        "chat_template": "{{ messages }}<|end|>",
+    }
+    older = {"bos_token": "<|start|>", "eos_token": "e", "extra_special_tokens": {"x": "<|x|>"}}
+    found = []
+    for name, config in (("newer", newer), ("older", older)):
+        content = json.dumps(config).encode()
+        found.append(Seed(name, content, len(content), json_text=True))
+    return found
+
+
 def tokenizer_bin_seeds(folder: Path) -> list[Seed]:
     model_files.write_llama2c(folder / "model.bin", tiny())
     content = (folder / "tokenizer.bin").read_bytes()
@@ -200,6 +222,7 @@ TARGETS = [
     Target("npz", 25_000, npz_seeds, "model.npz", open_model),
     Target("npy", 25_000, npy_seeds, "array.npy", open_archive_with),
     Target("tokenizer.json", 25_000, tokenizer_json_seeds, "tokenizer.json", open_parent),
+    Target("tokenizer_config.json", 25_000, tokenizer_config_seeds, "tokenizer_config.json", open_parent),
     Target(
         "tokenizer.bin",
         25_000,

@@ -21,6 +21,7 @@ TARGETS = [
     "npz",
     "npy",
     "tokenizer.json",
+    "tokenizer_config.json",
     "tokenizer.bin",
     "tokenizer.np",
 ]

@@ -469,7 +469,11 @@ class ChatScreen(Screen[None]):
         self.prompt.focus()
 
     def action_interrupt(self) -> None:
-        """Ctrl+C: copies a selection, else stops, else clears the prompt, else quits on the second press."""
+        """Ctrl+C, once the prompt has taken in the keys that were pressed before."""
+        self.prompt.call_later(self._interrupt)
+
+    def _interrupt(self) -> None:
+        """Copies a selection, else stops, else clears the prompt, else quits on the second press."""
         selected = self.prompt.selected_text or self.get_selected_text()
         if selected:
             self.copy(selected)
@@ -542,27 +546,45 @@ class ChatScreen(Screen[None]):
     def on_message_view_selected(self) -> None:
         self.show_keys()
 
+    def on_message_view_menu_wanted(self, event: MessageView.MenuWanted) -> None:
+        from chat_app.tui.screens.message_menu import MessageMenu
+
+        rows: list[tuple[str, str, str]] = []
+        for binding in MessageView.BINDINGS:
+            if isinstance(binding, Binding) and binding.action.startswith("act(") and binding.show:
+                key = self.app.get_key_display(binding)
+                rows.append((binding.action[5:-2], binding.tooltip or binding.description, key))
+
+        def chosen(action: str | None) -> None:
+            if action:
+                self._act(action, event.message_id)
+
+        self.app.push_screen(MessageMenu(rows), chosen)
+
     def on_message_view_act(self, event: MessageView.Act) -> None:
-        branches, message_id = self.session.branches, event.message_id
+        self._act(event.action, event.message_id)
+
+    def _act(self, action: str, message_id: str) -> None:
+        branches = self.session.branches
         if message_id not in self.session.conversation:
             return
-        if event.action == "copy":
+        if action == "copy":
             self.copy(self.session.conversation.get(message_id).content)
-        elif event.action == "edit":
+        elif action == "edit":
             self.begin_edit(message_id)
-        elif event.action == "regenerate":
+        elif action == "regenerate":
             self.prompt.focus()
             self.work.spawn(branches.regenerate(message_id))
-        elif event.action == "continue":
+        elif action == "continue":
             self.prompt.focus()
             self.work.spawn(branches.continue_reply(message_id))
-        elif event.action == "branch":
+        elif action == "branch":
             branches.branch(message_id)
             self.prompt.focus()
-        elif event.action == "inspect":
+        elif action == "inspect":
             self._home.inspect(message_id)
         else:
-            shown = branches.switch_branch(message_id, -1 if event.action == "previous" else 1)
+            shown = branches.switch_branch(message_id, -1 if action == "previous" else 1)
             if shown is not None:
                 self.work.later(lambda: self._focus_view(shown))
 

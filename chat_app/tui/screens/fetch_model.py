@@ -109,7 +109,7 @@ class FetchScreen(Dialog[Path]):
         done, total, seconds = message.done, message.total, message.seconds
         self.query_one(ProgressBar).update(total=total or None, progress=done)
         rate = done / seconds if seconds > 0 else 0
-        left = f" · {fmt.duration((total - done) / rate)} left" if rate and total > done else ""
+        left = f" · {fmt.time_left((total - done) / rate)} left" if rate and total > done else ""
         self._say(f"{fmt.mib(done)} of {fmt.mib(total)} MiB · {fmt.mib(rate)} MiB/s{left}")
 
     def on_fetch_failed(self, message: FetchFailed) -> None:

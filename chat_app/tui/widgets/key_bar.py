@@ -14,10 +14,10 @@ from textual.widgets import Static
 PROMPT_KEYS = ("app.help", "app.palette", "chat.new", "chat.history", "chat.reset", "chat.panel")
 BUSY_KEYS = ("chat.stop", "app.help", "app.palette", "chat.history", "chat.select_previous", "chat.panel")
 MESSAGE_KEYS = (
+    "message.menu",
     "message.copy",
     "message.edit",
     "message.regenerate",
-    "message.continue",
     "message.branch",
     "message.inspect",
 )

@@ -35,12 +35,14 @@ class MessageView(Vertical, can_focus=True):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "act('copy')", "Copy", id="message.copy"),
-        Binding("e", "act('edit')", "Edit", id="message.edit"),
-        Binding("r", "act('regenerate')", "Regen", id="message.regenerate", tooltip="Another reply"),
-        Binding("c", "act('continue')", "Continue", id="message.continue"),
-        Binding("b", "act('branch')", "Branch", id="message.branch"),
-        Binding("i", "act('inspect')", "Inspect", id="message.inspect"),
+        # With a modifier: what is typed goes to the prompt, wherever the focus is.
+        Binding("enter", "menu", "Menu", id="message.menu", tooltip="What can be done with it"),
+        Binding("alt+y", "act('copy')", "Copy", id="message.copy"),
+        Binding("alt+e", "act('edit')", "Edit", id="message.edit", tooltip="Edit: a new branch"),
+        Binding("alt+r", "act('regenerate')", "Regen", id="message.regenerate", tooltip="Another reply"),
+        Binding("alt+c", "act('continue')", "Continue", id="message.continue", tooltip="Go on with it"),
+        Binding("alt+b", "act('branch')", "Branch", id="message.branch", tooltip="Branch here"),
+        Binding("alt+i", "act('inspect')", "Inspect", id="message.inspect", tooltip="Inspect its tokens"),
         Binding("left", "act('previous')", "Previous branch", id="message.previous", show=False),
         Binding("right", "act('next')", "Next branch", id="message.next", show=False),
     ]
@@ -50,6 +52,13 @@ class MessageView(Vertical, can_focus=True):
 
         def __init__(self, action: str, message_id: str) -> None:
             self.action = action
+            self.message_id = message_id
+            super().__init__()
+
+    class MenuWanted(TextualMessage):
+        """Enter was pressed on the message."""
+
+        def __init__(self, message_id: str) -> None:
             self.message_id = message_id
             super().__init__()
 
@@ -100,6 +109,9 @@ class MessageView(Vertical, can_focus=True):
 
     def on_focus(self, event: Focus) -> None:
         self.post_message(self.Selected(self.message.id))
+
+    def action_menu(self) -> None:
+        self.post_message(self.MenuWanted(self.message.id))
 
     def action_act(self, action: str) -> None:
         self.post_message(self.Act(action, self.message.id))

@@ -40,7 +40,7 @@ def phases(shot: PanelSnapshot, *, short: bool = False) -> Content:
     if running:
         parts += row("Prefill", f"{shot.prefill_done_n:,} of {shot.prefill_total_n:,}", "bold $text-warning")
         parts += meter(shot.prefill_done_n / shot.prefill_total_n, "$warning")
-        left = "" if shot.prefill_eta_s is None else f"{fmt.duration(shot.prefill_eta_s)} left"
+        left = "" if shot.prefill_eta_s is None else f"{fmt.time_left(shot.prefill_eta_s)} left"
         parts += row(f"  {fmt.rate(shot.prefill_rate)} tok/s", left)
     else:
         parts += _phase("Prefill", shot.prefill_total_n, shot.prefill_s, shot.prefill_rate, short)
@@ -128,7 +128,7 @@ def one_line(shot: PanelSnapshot, width: int) -> Content:
         return Content.assemble((fmt.load_label(shot.load_stage, shot.load_fraction), "$text-warning"))
     items: list[Part] = []
     if shot.phase == "prefill" and shot.prefill_total_n:
-        left = f", {fmt.duration(shot.prefill_eta_s)} left" if shot.prefill_eta_s else ""
+        left = f", {fmt.time_left(shot.prefill_eta_s)} left" if shot.prefill_eta_s else ""
         items.append((f"prefill {shot.prefill_done_n:,}/{shot.prefill_total_n:,}{left}", "$text-warning"))
     rate = shot.rate_now or shot.rate_mean
     if rate is not None:

@@ -13,6 +13,7 @@ from textual.strip import Strip
 from textual.widgets import TextArea
 
 from chat_app.text.sanitize import clean
+from chat_app.tui.textual_private import binding_chain
 from chat_app.tui.widgets.status import Offers
 
 FENCE = '"""'
@@ -156,7 +157,7 @@ class PromptArea(TextArea):
 
     async def _run_binding(self, key: str) -> bool:
         """Run what `key` does here, keymap included, before the next key is looked at."""
-        for node, bindings in self.screen._modal_binding_chain:
+        for node, bindings in binding_chain(self.screen):
             if node is self:
                 for binding in bindings.key_to_bindings.get(key, ()):
                     if not binding.priority and await self.app.run_action(binding.action, self):

@@ -35,6 +35,7 @@ from llama_core.errors import KernelsUnavailableError, LlamaCoreError, Unsupport
 
 if TYPE_CHECKING:
     from llama_core.backends.jit.model import JitLlama
+    from llama_core.backends.jit.workspace import Tuning
     from llama_core.checkpoint import Checkpoint
     from llama_core.events import LoadProgress
 
@@ -59,13 +60,14 @@ def load_jit_model(
     kernel_cache: Path | None = None,
     on_progress: Callable[[LoadProgress], None] | None = None,
     isa: str | None = None,
+    tuning: Tuning | None = None,
 ) -> JitLlama:
     """Pack a checkpoint's weights and load (or build) the kernels.
 
     threads: None for all cores. kv: how keys and values are kept. weights: "8bit" makes 8 bits of those that
     the file keeps as floats. kernel_cache: a folder for machine code; without one it is built anew in each
     process. isa: forces a variant (see `variants.py`); default: the environment's LLAMA_CORE_JIT_ISA, else
-    the best.
+    the best. tuning: other choices than the model's own.
 
     Raises UnsupportedModelError for a shape or for numbers that the kernels cannot take,
     KernelsUnavailableError where the system forbids them, ModelFormatError, NotEnoughMemoryError,
@@ -76,6 +78,7 @@ def load_jit_model(
     from llama_core.backends.jit.model import JitLlama
     from llama_core.backends.jit.packing import TooLargeError
     from llama_core.backends.jit.weights import PackedWeights, checked_plan
+    from llama_core.backends.jit.workspace import OWN_CHOICES
 
     if kv not in KV_KINDS:
         raise ValueError(f"the kv type is {kv!r}, expected {' or '.join(KV_KINDS)}")
@@ -102,7 +105,8 @@ def load_jit_model(
     except BaseException:  # Ctrl+C too: the build is a process of its own
         kernels.abandon()
         raise
-    return JitLlama(checkpoint, packed, library, variant, n_threads, kv=KV_KINDS[kv])
+    choices = tuning or OWN_CHOICES
+    return JitLlama(checkpoint, packed, library, variant, n_threads, kv=KV_KINDS[kv], tuning=choices)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from llama_core.backends.jit.program import PhaseName, Program, Schedule
 from llama_core.backends.jit.record import Table
 from llama_core.backends.jit.threads import ThreadPool
 from llama_core.backends.jit.weights import PackedWeights
-from llama_core.backends.jit.workspace import SMALL_TOKENS, WIDE_TOKENS, Workspace
+from llama_core.backends.jit.workspace import OWN_CHOICES, SMALL_TOKENS, WIDE_TOKENS, Tuning, Workspace
 from llama_core.checkpoint import Checkpoint
 from llama_core.config import ModelConfig
 from llama_core.errors import Cancelled
@@ -55,6 +55,7 @@ class JitLlama:
         threads: int,
         *,
         kv: KvKind = KV_KINDS["f32"],
+        tuning: Tuning = OWN_CHOICES,
     ) -> None:
         self._config = checkpoint.config
         self._isa = isa
@@ -66,7 +67,12 @@ class JitLlama:
         freqs = checkpoint.tensors.get("rope_freqs")
         self._freq_divisors = None if freqs is None else freqs.to_float32()
         self._work = Workspace(
-            self._config, threads, self._max_tokens, kv=kv, activation_bytes=weights.activation_bytes
+            self._config,
+            threads,
+            self._max_tokens,
+            kv=kv,
+            activation_bytes=weights.activation_bytes,
+            tuning=tuning,
         )
         self._plan = self._work.plan
         self._program = Program(self._config, weights, self._work)
@@ -74,8 +80,8 @@ class JitLlama:
         self._tiles = {count: _tiles(count, isa.tiles) for count in range(1, n + 1)}
         self._tokens, self._spans, self._runs = Table(Token, n), Table(Span, n), Table(Run, n)
         self._logit_rows = np.zeros(n, dtype=np.int64)
-        self._prefetch = PrefetchDistance()
-        self._finishes_all = False
+        self._prefetch = PrefetchDistance(tuning.prefetch_bytes)
+        self._finishes_all = tuning.finishes_all
         self._step = self._plan.step
         self._step.set(
             tokens=self._tokens.address(),
@@ -157,19 +163,6 @@ class JitLlama:
         """
         lasts = np.cumsum([len(ids) for ids, _ in sequences]) - 1
         return self._run(sequences, lasts.tolist(), cancelled)
-
-    def fix_prefetch_distance(self, distance: int) -> None:
-        """From now on ask for weights `distance` bytes ahead, for experiments: decoding then does not find
-        out what is best."""
-        self._prefetch.distance, self._prefetch.fixed = distance, True
-
-    def finish_all_tokens(self, all_tokens: bool) -> None:
-        """Whether the last layer finishes tokens, too, whose logits nobody asks for: for experiments."""
-        self._finishes_all = all_tokens
-
-    def set_outliers(self, outlier: float, hidden: float) -> None:
-        """Where a number of the activations stands apart (see `workspace.py`); `math.inf`: nowhere."""
-        self._work.set_outliers(outlier, hidden)
 
     def planned_phases(self) -> tuple[PhaseName, ...]:
         """What the phases of the planned call do, for profilers."""

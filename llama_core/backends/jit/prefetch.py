@@ -18,12 +18,12 @@ PAIRS = 24
 
 
 class PrefetchDistance:
-    """`distance` is for the next step; `took` tells how long a decoded token took with it. Whoever sets
-    `fixed` takes the choice away."""
+    """`distance` is for the next step; `took` tells how long a decoded token took with it. fixed: the
+    distance in bytes that stays whatever is faster; None: the choice is made here."""
 
-    def __init__(self) -> None:
-        self.distance = DISTANCES[0]
-        self.fixed = False
+    def __init__(self, fixed: int | None = None) -> None:
+        self.distance = DISTANCES[0] if fixed is None else fixed
+        self.fixed = fixed is not None
         self._seconds: list[float] = []
         self._ratios: list[float] = []  # the second distance's time to the first's
 

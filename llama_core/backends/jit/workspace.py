@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,6 +46,26 @@ OUTLIER = 4.0
 # The input of down_proj: its outliers stand elsewhere for every token, so that a branch per token and block
 # is often mispredicted.
 OUTLIER_HIDDEN = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What the compiled model chooses by itself, for who measures other choices.
+
+    prefetch_bytes: how far ahead weights are asked for; None: found out while decoding (`prefetch.py`).
+    finishes_all: the last layer also finishes tokens whose logits nobody asks for. outlier, outlier_hidden:
+    how many times its row's root mean square a number is to stand apart, the latter for the input of
+    down_proj; `math.inf`: none does.
+    """
+
+    prefetch_bytes: int | None = None
+    finishes_all: bool = False
+    outlier: float = OUTLIER
+    outlier_hidden: float = OUTLIER_HIDDEN
+
+
+OWN_CHOICES = Tuning()
+
 # The rows of `numbers`.
 _NUMBERS = ("dim", "q_dim", "hidden_dim", "head_dim", "kv_dim")
 _PAGE = 4096
@@ -67,7 +89,14 @@ class Workspace:
     """
 
     def __init__(
-        self, config: ModelConfig, threads: int, max_tokens: int, *, kv: KvKind, activation_bytes: int
+        self,
+        config: ModelConfig,
+        threads: int,
+        max_tokens: int,
+        *,
+        kv: KvKind,
+        activation_bytes: int,
+        tuning: Tuning = OWN_CHOICES,
     ) -> None:
         self.config = config
         self.max_tokens = max_tokens
@@ -84,7 +113,8 @@ class Workspace:
         self._numbers = self._new("numbers", 512).floats(20).reshape(5, 4)
         for record, name in zip(self._numbers, _NUMBERS, strict=True):
             record[:2] = 1.0 / getattr(config, name), config.norm_eps
-        self.set_outliers(OUTLIER, OUTLIER_HIDDEN)
+        outlier = tuning.outlier**2
+        self._numbers[:3, 2] = outlier, outlier, tuning.outlier_hidden**2
         # A line more than the row, so that a column of rows does not share one set of the cache.
         self.residual, self.x = self._rows("x", self.dim, max_tokens)
         _, self.qkv = self._rows("qkv", padded(config.q_dim + 2 * config.kv_dim), max_tokens)
@@ -150,11 +180,6 @@ class Workspace:
         if temperature is None:
             return 0
         return self._temperatures.setdefault(temperature, Temperature()).address
-
-    def set_outliers(self, outlier: float, hidden: float) -> None:
-        """How many times its row's root mean square a number must be to stand apart, and that for the input
-        of down_proj."""
-        self._numbers[:3, 2] = outlier**2, outlier**2, hidden**2
 
     def grow_positions(self, capacity: int, freq_divisors: NDArray[np.float32] | None) -> None:
         """Make the tables by position and the attention results reach `capacity` positions."""

@@ -122,10 +122,13 @@ def test_the_first_merges_are_those_of_the_whole_text() -> None:
     text = texts.text_of(40).replace(" ", SPACE)
     for merges in (0, 3, 10**6):
         by_list, by_dict = (
-            made().encode(text, merges) for made in (texts.list_tokenizer, texts.dict_tokenizer)
+            made(texts.vocabulary()).encode(text, merges)
+            for made in (texts.list_tokenizer, texts.dict_tokenizer)
         )
         assert by_list == by_dict
-        assert len(by_dict) == max(len(text) - merges, len(texts.dict_tokenizer().encode(text)))
+        assert len(by_dict) == max(
+            len(text) - merges, len(texts.dict_tokenizer(texts.vocabulary()).encode(text))
+        )
 
 
 def test_only_rows_that_say_so_read_words_seen_before(context: LabContext) -> None:

@@ -171,8 +171,8 @@ async def test_a_message_is_selected_and_regenerated(
         engine.script = lambda turns: "another answer"
         await user.press("alt+up")
         assert isinstance(user.chat.focused, MessageView)
-        assert "r Regen" in user.screen_text()
-        await user.press("r")
+        assert "Alt+R Regen" in user.screen_text()
+        await user.press("alt+r")
         await user.until(lambda: user.words()[-1] == "another answer")
         await user.until(lambda: "2/2" in user.screen_text())
         await user.press("alt+up", "left")
@@ -185,7 +185,7 @@ async def test_editing_makes_a_branch(make_app: MakeApp, drive: Any) -> None:
         user = drive(pilot)
         await user.ready()
         await user.say("old words")
-        await user.press("alt+up", "alt+up", "e")
+        await user.press("alt+up", "alt+up", "alt+e")
         await user.until(lambda: user.chat.prompt.text == "old words")
         user.chat.prompt.set_text("new words")
         await user.press("enter")
@@ -205,10 +205,9 @@ async def test_copy_says_what_happened(
         assert "no reply yet" in user.notices()[-1]
         user.chat.prompt.clear()
         await user.say("x")
-        await user.press("alt+up", "y")
+        await user.press("alt+up", "alt+y")
         await user.until(lambda: user.app.clipboard == "You said: x")
-        await user.until(lambda: "OSC 52" in user.notices()[-1])
-        assert not any(note.startswith("Copied") for note in user.notices())
+        await user.until(lambda: "if the terminal allows it" in user.notices()[-1])
         await user.press("escape")
         await user.command("/copy code")
         assert "0 code blocks" in user.notices()[-1]

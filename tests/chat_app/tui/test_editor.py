@@ -64,7 +64,7 @@ async def test_what_the_editor_wrote_is_the_prompt(
 ) -> None:
     program = tmp_path / "edit.py"
     program.write_text(
-        "import os, sys\npath = sys.argv[1]\nassert os.stat(path).st_mode & 0o77 == 0\n"
+        "import os, sys\npath = sys.argv[1]\nassert os.stat(os.path.dirname(path)).st_mode & 0o77 == 0\n"
         "text = open(path).read()\nopen(path, 'w').write(text + ' and more\\n')\n"
     )
     monkeypatch.setenv("EDITOR", f"{sys.executable} {program}")

@@ -60,7 +60,7 @@ async def test_the_cursor_and_a_branch(make_app: MakeApp, engine: FakeEngine, re
         await until(pilot, lambda: len(session.path()) == 2)
         await ready(pilot)
         reply = session.path()[-1]
-        await pilot.press("alt+up", "i")
+        await pilot.press("alt+up", "alt+i")
         await until(pilot, lambda: isinstance(app.screen, InspectorScreen) and app.screen._look)
         shown = lambda: str(app.screen.query_one("#inspector-look", Static).render())  # noqa: E731
         await until(pilot, lambda: "1, id 100" in shown())

@@ -150,3 +150,17 @@ def test_a_new_reply_forgets_the_last_ones_numbers(metrics: PanelMetrics) -> Non
     assert shot.rates == ()
     assert shot.decode_n == 0
     assert shot.ttft_s is None
+
+
+def test_another_chat_keeps_the_models_numbers_alone(metrics: PanelMetrics) -> None:
+    metrics.memory(MemoryReport(100, 50, 25, 7, 0, 300))
+    metrics.started()
+    decode(metrics, [0.1] * 5)
+    metrics.new_chat()
+    shot = metrics.snapshot()
+    assert (shot.phase, shot.backend, shot.threads, shot.context_limit) == ("idle", "numpy float32", 2, 1000)
+    assert (shot.weights_bytes, shot.kv_bytes, shot.scratch_bytes, shot.resident_bytes) == (100, 50, 7, 300)
+    assert (shot.kv_used_bytes, shot.context_n, shot.decode_n, shot.rates) == (0, 0, 0, ())
+    empty = PanelMetrics()
+    empty.new_chat()
+    assert empty.snapshot().phase == "empty"

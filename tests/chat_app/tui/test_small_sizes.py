@@ -27,7 +27,7 @@ async def test_six_whole_keys_at_sixty_columns(make_app: MakeApp, drive: Any) ->
         assert len(last_line(user).split("  ")) == 6
         await user.say("hello")
         await user.press("alt+up")
-        await user.until(lambda: last_line(user).endswith("i Inspect"))
+        await user.until(lambda: last_line(user).endswith("Alt+R Regen"))
 
 
 @pytest.mark.parametrize("width", range(1, 90))

@@ -134,15 +134,16 @@ async def test_tab_stays_in_the_prompt(make_app: MakeApp, drive: Any) -> None:
         assert d.app.focused is d.chat.prompt
 
 
-async def test_letters_on_a_message_that_mean_nothing_go_to_the_prompt(make_app: MakeApp, drive: Any) -> None:
+async def test_text_typed_on_a_message_goes_to_the_prompt(make_app: MakeApp, drive: Any) -> None:
     async with make_app().run_test(size=(100, 34)) as pilot:
         d = drive(pilot)
         await d.ready()
         await d.say("hello")
         await d.press("alt+up")
         assert isinstance(d.app.focused, MessageView)
-        await d.press("W", "o", "r")
-        assert d.chat.prompt.text == "Wor"
+        text = "regarding bicycle wheels"
+        await d.press(*("space" if one == " " else one for one in text))
+        assert d.chat.prompt.text == text
         assert d.app.focused is d.chat.prompt
         assert len(d.words()) == 2
 

@@ -136,7 +136,7 @@ def test_rows_without_a_token_and_tokens_without_a_row(kind: str, caplog: pytest
     assert (short.eos_id, 257 in short.stop_ids) == (None, False)
     assert max(short.encode("<|im_end|>", special=True)) < 256
     assert short.decode(short.encode("<|im_end|>", special=True)) == "<|im_end|>"
-    assert "1 more tokens than the model, from '<|im_end|>' on" in caplog.text
+    assert "1 of the tokenizer's tokens, from '<|im_end|>' on, have no row in the model" in caplog.text
     for tokenizer in (padded, short):
         for outside in (-1, tokenizer.vocab_size):
             with pytest.raises(IndexError):

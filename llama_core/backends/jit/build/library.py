@@ -23,7 +23,7 @@ from typing import Any
 
 from llama_core.backends.jit.build.variants import Isa, cpu_description, llvm_feature_list
 from llama_core.events import LoadProgress
-from llama_core.trusted_files import read_trusted
+from llama_core.trusted_files import make_private_folder, read_trusted
 
 OnProgress = Callable[[LoadProgress], None]
 
@@ -169,7 +169,7 @@ def read_built(path: Path) -> Built | None:
 def write_built(path: Path, built: Built) -> None:
     """Keep a library. A folder that cannot be written costs the next start its time, nothing else."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         # Written aside and renamed, so that no other process ever sees half a file.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
             try:

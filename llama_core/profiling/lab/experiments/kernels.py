@@ -15,7 +15,8 @@ from llama_core.backends.base import Model
 from llama_core.backends.jit.build.variants import PORTABLE, VARIANTS, host_features
 from llama_core.backends.jit.model import JitLlama
 from llama_core.backends.jit.prefetch import DISTANCES
-from llama_core.backends.jit.workspace import OUTLIER, OUTLIER_HIDDEN
+from llama_core.backends.jit.workspace import Tuning
+from llama_core.checkpoint import Checkpoint
 from llama_core.profiling.lab.experiment import (
     FASTER,
     Case,
@@ -24,9 +25,9 @@ from llama_core.profiling.lab.experiment import (
     LabContext,
     Match,
     NotMeasured,
-    Timed,
     arrays_match,
 )
+from llama_core.profiling.lab.experiments.divergence import distance as text_distance
 from llama_core.profiling.lab.experiments.models import (
     NO_MODEL,
     compiled_model,
@@ -39,7 +40,6 @@ from llama_core.profiling.texts import language_reference
 
 PROMPT = 256
 CONTEXT = 32
-AMONG, APART = (math.inf, math.inf), (OUTLIER, OUTLIER_HIDDEN)
 identical = arrays_match(0.0)
 EVERYTHING = "instructions, threads and tricks of the compiled kernels"
 
@@ -54,7 +54,7 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
     runnable = [isa for isa in VARIANTS.values() if all(host_features().get(f) for f in isa.needs)]
     models: list[tuple[str, JitLlama]] = []
     for isa, threads in [*((isa, None) for isa in runnable), (runnable[0], 1)]:
-        model = compiled_model(context, checkpoint, isa=isa.name, threads=threads, owner="kernels")
+        model = compiled_model(context, checkpoint, isa=isa.name, threads=threads)
         if isinstance(model, str):
             yield NotMeasured(EVERYTHING, model)
             return
@@ -68,10 +68,30 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
     _, best = models[0]
     if best.threads > 1:
         yield from _compared(f"{best.threads} threads instead of 1", single, best, ids, Claim(1.4))
-    yield _looking_ahead(best, ids)
-    yield _last_layer(best, ids)
+    yield from _tuned(context, checkpoint, best, ids)
     text = np.array(checkpoint.tokenizer.encode(language_reference())[:n], np.int32)
-    yield _apart(best, numpy_model(context, checkpoint), text)
+    among = compiled_model(context, checkpoint, tuning=Tuning(outlier=math.inf, outlier_hidden=math.inf))
+    if not isinstance(among, str):
+        yield _apart(among, best, numpy_model(context, checkpoint), text)
+
+
+def _tuned(
+    context: LabContext, checkpoint: Checkpoint, best: JitLlama, ids: NDArray[np.int32]
+) -> Iterator[Case]:
+    """One trick at a time, in models that do without it."""
+    far, none = DISTANCES
+    ahead, not_ahead, finishing = (
+        compiled_model(context, checkpoint, tuning=tuning)
+        for tuning in (
+            Tuning(prefetch_bytes=far),
+            Tuning(prefetch_bytes=none),
+            Tuning(finishes_all=True),
+        )
+    )
+    if isinstance(ahead, str) or isinstance(not_ahead, str) or isinstance(finishing, str):
+        return
+    yield _prefetching(not_ahead, ahead, ids, far)
+    yield _last_layer(finishing, best, ids)
 
 
 def _compared(
@@ -100,18 +120,11 @@ def _compared(
     )
 
 
-def _looking_ahead(model: JitLlama, ids: NDArray[np.int32]) -> Case:
-    far, none = DISTANCES
-    decode = Decoding(model, ids, CONTEXT)
-
-    def run(distance: int) -> Timed:
-        model.fix_prefetch_distance(distance)
-        return decode()
-
+def _prefetching(before: JitLlama, after: JitLlama, ids: NDArray[np.int32], distance: int) -> Case:
     return Case(
-        name=f"decode behind {CONTEXT}: weights asked for {far // 1024} KiB ahead instead of not",
-        before=partial(run, none),
-        after=partial(run, far),
+        name=f"decode behind {CONTEXT}: weights asked for {distance // 1024} KiB ahead instead of not",
+        before=Decoding(before, ids, CONTEXT),
+        after=Decoding(after, ids, CONTEXT),
         claim=FASTER,
         check=identical,
         work=1,
@@ -121,75 +134,38 @@ def _looking_ahead(model: JitLlama, ids: NDArray[np.int32]) -> Case:
     )
 
 
-def _last_layer(model: JitLlama, ids: NDArray[np.int32]) -> Case:
-    cache = model.new_cache(len(ids))
-
-    def run(all_tokens: bool) -> F32:
-        model.finish_all_tokens(all_tokens)
-        try:
-            return prefill(model, cache, ids, model.prefill_chunk)
-        finally:
-            model.finish_all_tokens(False)
-
+def _last_layer(before: JitLlama, after: JitLlama, ids: NDArray[np.int32]) -> Case:
+    caches = [model.new_cache(len(ids)) for model in (before, after)]
     return Case(
         name=f"prefill of {len(ids)}: the last layer for the last token only instead of for all",
-        before=partial(run, True),
-        after=partial(run, False),
+        before=partial(prefill, before, caches[0], ids, before.prefill_chunk),
+        after=partial(prefill, after, caches[1], ids, after.prefill_chunk),
         claim=FASTER,
         check=identical,
         work=len(ids),
         unit="tok",
-        note=f"one layer of {model.config.n_layers}; keys and values are needed of all tokens",
+        note=f"one layer of {after.config.n_layers}; keys and values are needed of all tokens",
         headline=True,
     )
 
 
-def _apart(model: JitLlama, oracle: Model, ids: NDArray[np.int32]) -> Case:
-    cache = model.new_cache(len(ids))
-
-    def run(outliers: tuple[float, float]) -> F32:
-        model.set_outliers(*outliers)
-        return prefill(model, cache, ids, model.prefill_chunk)
-
-    def distance(outliers: tuple[float, float]) -> float:
-        model.set_outliers(*outliers)
-        return divergence(all_logits(oracle, ids), all_logits(model, ids))
+def _apart(among: JitLlama, apart: JitLlama, oracle: Model, ids: NDArray[np.int32]) -> Case:
+    caches = [model.new_cache(len(ids)) for model in (among, apart)]
 
     def check(_before: Any, _after: Any) -> Match:
-        among, apart = distance(AMONG), distance(APART)
-        return Match(apart <= among, f"{apart:.4f} nats from float32 instead of {among:.4f}")
+        far, near = (text_distance(oracle, model, ids).kl_nats for model in (among, apart))
+        return Match(near <= far, f"{near:.4f} nats from float32 instead of {far:.4f}")
 
     return Case(
-        name=f"prefill of {len(ids)}: towering activations apart in float32 instead of among the int8",
-        before=partial(run, AMONG),
-        after=partial(run, APART),
+        name=f"prefill of {len(ids)}: outliers of the activations apart in float32 instead of among the int8",
+        before=partial(prefill, among, caches[0], ids, among.prefill_chunk),
+        after=partial(prefill, apart, caches[1], ids, apart.prefill_chunk),
         claim=Claim(0.9),
         check=check,
         work=len(ids),
         unit="tok",
         headline=True,
     )
-
-
-def all_logits(model: Model, ids: NDArray[np.int32]) -> F32:
-    """The logits after every token, (n, vocab_size)."""
-    cache = model.new_cache(len(ids))
-    chunk = model.prefill_chunk
-    return np.concatenate(
-        [model.forward(ids[i : i + chunk], cache, logits="all").copy() for i in range(0, len(ids), chunk)]
-    )
-
-
-def divergence(oracle: F32, logits: F32) -> float:
-    """The mean Kullback-Leibler divergence of the rows' distributions from the oracle's, in nats."""
-    p, q = (_log_probabilities(rows) for rows in (oracle, logits))
-    return float((np.exp(p) * (p - q)).sum(axis=1).mean())
-
-
-def _log_probabilities(rows: F32) -> NDArray[np.float64]:
-    shifted: NDArray[np.float64] = rows.astype(np.float64) - rows.max(axis=1, keepdims=True)
-    normalisers: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return shifted - normalisers
 
 
 EXPERIMENT = Experiment(

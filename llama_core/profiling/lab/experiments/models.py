@@ -18,6 +18,7 @@ from llama_core.profiling.synthetic import STORIES15M, NoTokenizer, random_check
 
 if TYPE_CHECKING:
     from llama_core.backends.jit.model import JitLlama
+    from llama_core.backends.jit.workspace import Tuning
 
 
 def stories_checkpoint(context: LabContext) -> Checkpoint:
@@ -53,12 +54,12 @@ def compiled_model(
     weights: WeightForm = "file",
     isa: str | None = None,
     threads: int | None = None,
-    owner: str = "",
+    tuning: Tuning | None = None,
 ) -> JitLlama | str:
     """The compiled model of a checkpoint, or why there is none.
 
     kv: how its cache keeps numbers; weights: "8bit" makes 8 bits of floats; isa, threads: None for the best,
-    and for the run's. An experiment that changes a model's settings has its own: `owner` is its name.
+    and for the run's. tuning: other choices than the model's own.
     """
     from llama_core.backends import jit
 
@@ -75,11 +76,12 @@ def compiled_model(
                 weights=weights,
                 kernel_cache=context.kernel_cache,
                 isa=isa,
+                tuning=tuning,
             )
         except Exception as error:  # noqa: BLE001 - a compiler's errors have no common base; NumPy's rows stay
             return f"{type(error).__name__}: {error}"
 
-    key = f"jit {checkpoint.path} {kv} {weights} {isa} {threads} {owner}"
+    key = f"jit {checkpoint.path} {kv} {weights} {isa} {threads} {tuning}"
     model: JitLlama | str = context.share(key, load)
     return model
 

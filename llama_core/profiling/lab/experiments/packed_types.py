@@ -15,7 +15,7 @@ from llama_core.backends.jit.model import JitLlama
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.config import ModelConfig
 from llama_core.profiling.lab.experiment import Case, Claim, Experiment, LabContext, Match, NotMeasured
-from llama_core.profiling.lab.experiments.kernels import all_logits, divergence
+from llama_core.profiling.lab.experiments.divergence import distance as text_distance
 from llama_core.profiling.lab.experiments.models import compiled_model, numpy_model, token_ids
 from llama_core.profiling.lab.experiments.scaling import Decoding, prefill
 from llama_core.profiling.random_gguf import random_blocks
@@ -106,8 +106,8 @@ def _nearer(
     _after: Any,
 ) -> Match:
     """Whether the file's own bits are no further from NumPy's float32 than 8 bits are."""
-    oracle = all_logits(numpy_model(context, floats), ids)
-    distances = [divergence(oracle, all_logits(model, ids)) for model in (eight, own)]
+    oracle = numpy_model(context, floats)
+    distances = [text_distance(oracle, model, ids).kl_nats for model in (eight, own)]
     return Match(
         distances[1] <= distances[0],
         f"{distances[1]:.6f} nats from float32 instead of {distances[0]:.6f}",

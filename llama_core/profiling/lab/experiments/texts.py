@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from llama_core.errors import ModelFormatError
 from llama_core.profiling.first_version.tokenizer import DictScoreTokenizer, ScoreTokenizer
 from llama_core.profiling.texts import TEXT
+from llama_core.tokenizers.from_files import tokenizer_from_llama2c, tokenizer_from_llama3np
 from llama_core.tokenizers.spm_bpe import SPACE, SpaceRules, SpmBPE
 from llama_core.tokenizers.vocabulary import TokenType, Vocabulary
 
 VOCAB_SIZE = 32000  # stories15M's
+# Texts by id, and their scores.
+Scored = tuple[tuple[str, ...], tuple[float, ...]]
 
 T = TypeVar("T")
 
@@ -37,7 +43,7 @@ def text_of(n_characters: int, seed: int = 3) -> str:
 
 
 @cache
-def vocabulary(duplicates: int = 0) -> tuple[tuple[str, ...], tuple[float, ...]]:
+def vocabulary(duplicates: int = 0) -> Scored:
     """VOCAB_SIZE texts with scores, as llama3.np's file holds them: three marks, 256 characters, the letters
     a second time, the beginnings of words, and filler. `duplicates`: how many words stand in it twice."""
     letters = [chr(code) for code in range(256)]
@@ -62,17 +68,45 @@ def uncached(tokenizer: T) -> T:
     return bare
 
 
-def list_tokenizer(duplicates: int = 0) -> ScoreTokenizer:
-    return ScoreTokenizer(*vocabulary(duplicates))
+def real_vocabulary(path: Path) -> Scored:
+    """The texts and scores of a tokenizer file of llama2.c's (`.bin`) or llama3.np's (`.model.np`) kind.
+
+    Raises ModelFormatError for a file that holds none, OSError.
+    """
+    made = (
+        tokenizer_from_llama2c(path, VOCAB_SIZE) if path.suffix == ".bin" else tokenizer_from_llama3np(path)
+    )
+    if not isinstance(made, SpmBPE):
+        raise ModelFormatError(
+            path, "tokenizer", "has no scores, which the published first version merges by"
+        )
+    return tuple(made._vocabulary.tokens), tuple(made._scores.tolist())
 
 
-def dict_tokenizer(duplicates: int = 0) -> DictScoreTokenizer:
-    return DictScoreTokenizer(*vocabulary(duplicates))
+def duplicates_sentence(name: str, texts: Sequence[str]) -> str:
+    """How many texts stand in a vocabulary more than once, with the places of one of them."""
+    places: dict[str, list[int]] = {}
+    for i, text in enumerate(texts):
+        places.setdefault(text, []).append(i)
+    twice = [text for text, found in places.items() if len(found) > 1]
+    shown = "a" if "a" in twice else twice[0] if twice else ""
+    example = f", {shown!a} at {places[shown]}" if twice else ""
+    return f"{name}: {len(texts):,} entries, {len(places):,} different{example}"
 
 
-def engine_tokenizer(duplicates: int = 0, *, cached: bool = True) -> SpmBPE:
-    """What the engine makes of the same vocabulary."""
-    texts, scores = vocabulary(duplicates)
+def list_tokenizer(scored: Scored) -> ScoreTokenizer:
+    """The published first version."""
+    return ScoreTokenizer(*scored)
+
+
+def dict_tokenizer(scored: Scored) -> DictScoreTokenizer:
+    """The same with a dict for the look-ups."""
+    return DictScoreTokenizer(*scored)
+
+
+def engine_tokenizer(scored: Scored | None = None, *, cached: bool = True) -> SpmBPE:
+    """What the engine makes of the same vocabulary (default: the made-up one)."""
+    texts, scores = scored or vocabulary()
     types = np.full(len(texts), TokenType.NORMAL, dtype=np.int32)
     types[:3] = (TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL)
     table = Vocabulary(texts, types, bos_id=1, eos_id=2, add_bos=True, first_wins=True)

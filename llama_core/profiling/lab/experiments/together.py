@@ -43,7 +43,8 @@ F32 = NDArray[np.float32]
 def stories_tokenisation() -> tuple[Callable[[], Any], Callable[[], Any]]:
     """Scores and list.index, and the engine on words that it has not seen."""
     text = texts.text_of(94)
-    before, after = texts.list_tokenizer(), texts.engine_tokenizer(cached=False)
+    before = texts.list_tokenizer(texts.vocabulary())
+    after = texts.engine_tokenizer(cached=False)
     return partial(before.encode, text.replace(" ", SPACE)), partial(after.encode, text)
 
 
@@ -70,7 +71,7 @@ def unchanged_cases(context: LabContext) -> Iterator[Case]:
     that win by themselves do to the whole program."""
     checkpoint = stories_checkpoint(context)
     before, after = (BaselineLlama(checkpoint, 128, rope=rope) for rope in (apply_rope, sliced_rope))
-    by_list, by_dict = texts.list_tokenizer(), texts.dict_tokenizer()
+    by_list, by_dict = (made(texts.vocabulary()) for made in (texts.list_tokenizer, texts.dict_tokenizer))
     spaced = texts.text_of(94).replace(" ", SPACE)
     name = "stories15M shape, first version with dict lookup and sliced RoPE"
     yield Case(

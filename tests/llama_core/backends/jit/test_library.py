@@ -107,6 +107,16 @@ def test_writing_leaves_whole_files_and_nothing_else(
     assert os.listdir(path.parent) == ["x.kernels"]
 
 
+def test_what_a_lax_umask_would_open_is_kept_and_found_again(trusted_folder: Path) -> None:
+    path, built = trusted_folder / "cache" / "app" / "x.kernels", library.Built((b"code",), {"run": 5})
+    before = os.umask(0)
+    try:
+        library.write_built(path, built)
+    finally:
+        os.umask(before)
+    assert library.read_built(path) == built
+
+
 def test_kernels_of_long_ago_make_way(tmp_path: Path) -> None:
     folder = tmp_path / "kernels"
     built = library.Built((b"code",), {"run": 5})

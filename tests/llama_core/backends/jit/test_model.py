@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from llama_core.backends.jit.build.variants import VARIANTS
+from llama_core.backends.jit.workspace import Tuning
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
@@ -178,10 +179,9 @@ def test_what_the_last_layer_leaves_is_what_nobody_asks_for(toys: SimpleNamespac
 def test_what_stands_apart_brings_the_model_nearer_to_float32(toys: SimpleNamespace) -> None:
     checkpoint = toys.checkpoint("Q8_0", 2)
     wanted = forward_all(Llama(checkpoint.config, load_weights(checkpoint)), IDS, 50)
-    model = toys.load(checkpoint)
     errors = []
     for outlier in (np.inf, 2.0, 0.0):  # none, some, one of every block
-        model.set_outliers(outlier, outlier)
+        model = toys.load(checkpoint, tuning=Tuning(outlier=outlier, outlier_hidden=outlier))
         errors.append(((forward_all(model, IDS, 50) - wanted) ** 2).mean())
     assert errors[0] > errors[1] > errors[2]
 

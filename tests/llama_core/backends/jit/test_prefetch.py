@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from llama_core.backends.jit.prefetch import DISTANCES, PAIRS, PrefetchDistance
+from llama_core.backends.jit.workspace import Tuning
 
 
 @pytest.mark.parametrize("faster", DISTANCES)
@@ -26,11 +27,9 @@ def test_the_faster_distance_stays(faster: int) -> None:
 
 
 def test_a_fixed_distance_stays_whatever_is_faster(toys: SimpleNamespace) -> None:
-    model = toys.load(toys.checkpoint("Q4_1"))
-    cache = model.new_cache(2 * PAIRS + 8)
     for distance in DISTANCES:
-        model.fix_prefetch_distance(distance)
-        cache.truncate(0)
+        model = toys.load(toys.checkpoint("Q4_1"), tuning=Tuning(prefetch_bytes=distance))
+        cache = model.new_cache(2 * PAIRS + 8)
         for _ in range(cache.capacity):
             model.forward(np.array([1], np.int32), cache)
             assert model._prefetch.distance == distance

@@ -1,0 +1,68 @@
+"""Keys that the user chose: what is wrong with them is said at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chat_app.config.key_names import BINDING_IDS
+from chat_app.tui.app import LlamaChatApp
+from chat_app.tui.keymap import is_key, keymap_faults
+from chat_app.tui.screens.chat import ChatScreen
+from chat_app.tui.widgets.prompt import PromptArea
+
+MakeApp = Callable[..., Any]
+TOGETHER = (LlamaChatApp.BINDINGS, ChatScreen.BINDINGS, PromptArea.BINDINGS)
+
+
+def faults(**keymap: str) -> list[str]:
+    named = {name.replace("_", ".", 1): keys for name, keys in keymap.items()}
+    return keymap_faults(named, TOGETHER, BINDING_IDS)
+
+
+@pytest.mark.parametrize(
+    "key", ["ctrl+t", "f12", "alt+up", "é", "ctrl+é", "slash", "question_mark", "x", "ctrl+@"]
+)
+def test_keys_there_are(key: str) -> None:
+    assert is_key(key)
+
+
+@pytest.mark.parametrize("key", ["", "ctrl+", "crtl+t", "ctrl+enterr", "control+x", "pgup"])
+def test_keys_there_are_not(key: str) -> None:
+    assert not is_key(key)
+
+
+def test_the_keys_there_are_by_themselves_have_no_fault() -> None:
+    assert faults() == []
+    assert faults(chat_new="ctrl+t", prompt_send="ctrl+j", prompt_newline="enter") == []
+
+
+def test_a_key_that_does_two_things_is_said() -> None:
+    assert faults(chat_new="ctrl+r") == [
+        "[keymap] Ctrl+R is the key of chat.new and of chat.history: give one another."
+    ]
+
+
+def test_a_name_that_no_key_has_is_said() -> None:
+    (fault,) = faults(chat_reset="ctrl+t,pagdown")
+    assert fault == "[keymap] chat.reset: there is no key 'pagdown'. Did you mean pagedown?"
+
+
+async def test_the_app_says_it(make_app: MakeApp, drive: Any) -> None:
+    async with make_app(keymap={"chat.new": "ctrl+r"}).run_test() as pilot:
+        user = drive(pilot)
+        await user.until(lambda: any("chat.history" in note for note in user.notices()))
+
+
+async def test_enter_on_a_message_opens_its_menu(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test(size=(100, 30)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("old words")
+        await user.press("alt+up", "alt+up", "enter")
+        await user.until(lambda: "Edit: a new branch  (Alt+E)" in user.screen_text())
+        await user.press("down", "enter")
+        await user.until(lambda: user.chat.composer.editing is not None)
+        assert user.chat.prompt.text == "old words"
