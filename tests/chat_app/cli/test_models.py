@@ -233,7 +233,8 @@ def test_the_commands(main: Callable[..., Any], llama_chat_home: Path, tiny_mode
     rows = json.loads(main("models", "list", "--output", "json").out)
     row = {"name": "tiny", "path": str(path), "bytes": len(MODEL), "source": "downloaded", "complete": True}
     assert [{key: found[key] for key in row} for found in rows] == [row]
-    assert not rows[0]["runs"] and "tiny.gguf" in rows[0]["problem"], "it is no GGUF file"
+    assert not rows[0]["runs"]
+    assert "tiny.gguf" in rows[0]["problem"], "it is no GGUF file"
     ran = main("models", "remove", "tiny")
     assert (ran.code, ran.err) == (0, f"Removed {path}\n")
     assert not path.exists()
