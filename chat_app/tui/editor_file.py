@@ -20,6 +20,7 @@ def editor_file(text: str, *, in_memory: bool) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="llama-chat-", dir=_memory() if in_memory else None) as folder:
         path = Path(folder) / "prompt.md"
+        path.touch(mode=0o600)
         path.write_text(text, encoding="utf-8")
         yield path
 

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llama_core.backends.jit.layout import KV_KINDS
+from llama_core.backends.jit.layout import KV_KINDS, kernel_set
 from llama_core.backends.jit.plan import shape_problem
 from llama_core.choices import MAX_THREADS, KvType, WeightForm
 from llama_core.cores import usable_cores
@@ -92,10 +92,11 @@ def load_jit_model(
             raise
         raise LlamaCoreError(f"{ISA_VARIABLE}: {error}") from error
     n_threads = threads or min(usable_cores(), MAX_THREADS)
+    plan = checked_plan(checkpoint, eight_bit=weights == "8bit")
+    wanted = kernel_set(kind for matrix in plan.matrices for kind in matrix.kinds)
     with _kernels_wanted():
-        kernels = KernelLoad(variant, kernel_cache, on_progress)
+        kernels = KernelLoad(variant, kernel_cache, on_progress, wanted)
     try:
-        plan = checked_plan(checkpoint, eight_bit=weights == "8bit")
         with _kernels_wanted():
             library = kernels.library()
         packed = PackedWeights(plan, library.pack, n_threads, on_progress)

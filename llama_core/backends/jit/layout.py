@@ -63,6 +63,7 @@ all of a tile's blocks of int8, then all its blocks of float32.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -169,6 +170,13 @@ BF16 = PackedKind(17, "bf16", (16,), floats="bf16")
 F32 = PackedKind(18, "f32", (32,), floats="f32")
 FLOAT_KINDS = (F16, BF16, F32)
 KINDS = INTEGER_KINDS + FLOAT_KINDS
+# Kernels are built for the first of these that holds all kinds of a model: fewer kinds are built sooner. The
+# first is what small models come in, the second what a Q4_K_M, Q5_K_M or Q6_K file holds.
+KERNEL_SETS = {
+    "simple": (Q4M, Q4, Q8),
+    "k": (Q4M, Q4, Q8, Q5, Q4K, Q5K, Q6K),
+    "all": KINDS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +194,12 @@ class KvKind:
 
 
 KV_KINDS = {kind.name: kind for kind in (KvKind("f32", 0, 4), KvKind("f16", 1, 2), KvKind("q8", 2, 1, True))}
+
+
+def kernel_set(kinds: Iterable[PackedKind]) -> str:
+    """The name of the smallest set of kernels that multiplies all of `kinds`."""
+    wanted = set(kinds)
+    return next(name for name, held in KERNEL_SETS.items() if wanted <= set(held))
 
 
 def ceil_div(a: int, b: int) -> int:

@@ -21,6 +21,7 @@ SECRET = "xyzzy-plugh"
 def test_the_editors_file_is_private_and_goes_with_what_lies_beside_it() -> None:
     with editor_file("words", in_memory=False) as path:
         assert path.read_text() == "words"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         path.with_name(".prompt.md.swp").write_text("a swap file")
         folder = path.parent

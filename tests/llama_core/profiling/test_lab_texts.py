@@ -18,8 +18,8 @@ from llama_core.engine.engine import Engine
 from llama_core.errors import ModelFormatError
 from llama_core.profiling.first_version.tokenizer import ScoreTokenizer
 from llama_core.profiling.lab.experiment import LabContext
-from llama_core.profiling.lab.experiments import texts, tokenizer
-from llama_core.profiling.lab.experiments.divergence import distance, distances
+from llama_core.profiling.lab.experiments import kv_types, texts, tokenizer
+from llama_core.profiling.lab.experiments.divergence import Distances, distance, distances
 from llama_core.profiling.texts import several_texts
 from llama_core.tokenizers.spm_bpe import SPACE
 
@@ -134,3 +134,16 @@ def test_the_first_version_scans_once_for_each_look_up() -> None:
     first = ScoreTokenizer(REAL, [0.0] * len(REAL))
     first.vocab = Counting(REAL)
     assert (first.lookup("ab"), first.lookup("zz"), Counting.scans) == (6, -1, 2)
+
+
+@pytest.mark.parametrize(
+    ("growth", "error", "ok"), [(0.0009, 0.0, True), (0.0019, 0.0005, True), (0.0021, 0.0005, False)]
+)
+def test_a_cache_costs_too_much_only_where_two_standard_errors_say_so(
+    growth: float, error: float, ok: bool, model: Llama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Distances(400, 4, growth, error, growth - error, growth + error, 0.002)
+    monkeypatch.setattr(kv_types, "distances", lambda *_: found)
+    match = kv_types.costs_at_most(0.001, model, model, [[1, 2]])(None, None)
+    assert match.ok == ok
+    assert "divergence 0.002 nats; at most +0.10%" in match.text

@@ -3,8 +3,10 @@
 Numba and LLVM hold the interpreter's lock for most of the seconds they need, and 150 MiB of memory ever
 after. In processes of their own they do neither: the caller's screen stays alive. Two of them halve the time:
 
-    python -m llama_core.backends.jit.build.builder VARIANT library    the builder: the control code, by Numba
-    python -m llama_core.backends.jit.build.builder VARIANT kernels    its own child: the kernels
+    python -m llama_core.backends.jit.build.builder VARIANT SET library    the builder: control code, by Numba
+    python -m llama_core.backends.jit.build.builder VARIANT SET kernels    its own child: the kernels
+
+SET names the kinds of weights that there are kernels for (`layout.KERNEL_SETS`).
 
 Each writes what it made to its stdout, a pipe, so that it is nowhere where others could exchange it. The
 stdin of each is a pipe that nobody writes to: its end means that the parent is gone, however it went, and
@@ -48,14 +50,20 @@ _built: dict[str, Built] = {}
 class KernelLoad:
     """The kernels of a variant on their way; `library` waits for them.
 
-    folder: the cache, None for none. Whatever is wrong with it, kernels are built instead, which takes some
-    seconds and is announced as the stage "kernels". Where someone else can write into it, nothing of it is
-    run, and a sentence says so.
+    kernel_set: the kinds of weights they multiply. folder: the cache, None for none. Whatever is wrong with
+    it, kernels are built instead, which takes some seconds and is announced as the stage "kernels". Where
+    someone else can write into it, nothing of it is run, and a sentence says so.
     """
 
-    def __init__(self, isa: Isa, folder: Path | None, on_progress: OnProgress | None = None) -> None:
-        self._isa = isa
-        self._key = cache_key(isa)
+    def __init__(
+        self,
+        isa: Isa,
+        folder: Path | None,
+        on_progress: OnProgress | None = None,
+        kernel_set: str = "all",
+    ) -> None:
+        self._isa, self._set = isa, kernel_set
+        self._key = cache_key(isa, kernel_set)
         self._path = None if folder is None else folder / f"{self._key}.kernels"
         self._note = ""
         self._on_progress = on_progress
@@ -69,13 +77,13 @@ class KernelLoad:
                 self._note = f"Kernels are built anew at each start, not kept: {error}."
                 _log.warning(self._note)
         if self._found is None:
-            self._child = start_builder(isa)
+            self._child = start_builder(isa, kernel_set)
 
     def library(self) -> Library:
         """The loaded kernels. Raises whatever the compiler does where it cannot build them."""
         if self._found is None:
             self._tell(0)
-            self._found = _built[self._key] = self._wait() or build_here(self._isa)
+            self._found = _built[self._key] = self._wait() or build_here(self._isa, self._set)
             if self._path is not None:
                 write_built(self._path, self._found)
             self._tell(1)
@@ -107,10 +115,10 @@ class KernelLoad:
             self._on_progress(LoadProgress("kernels", done, 1, self._note))
 
 
-def start_builder(isa: Isa) -> subprocess.Popen[bytes] | None:
+def start_builder(isa: Isa, kernel_set: str = "all") -> subprocess.Popen[bytes] | None:
     """A child that builds everything and writes it to its stdout; None where this program is no Python that
     could run one."""
-    return _start(isa.name, "library")
+    return _start(isa.name, kernel_set, "library")
 
 
 def _start(*arguments: str) -> subprocess.Popen[bytes] | None:
@@ -141,7 +149,7 @@ def _written_by(child: subprocess.Popen[bytes]) -> bytes:
     return written
 
 
-def build_here(isa: Isa, kernels: Callable[[], bytes] | None = None) -> Built:
+def build_here(isa: Isa, kernel_set: str = "all", kernels: Callable[[], bytes] | None = None) -> Built:
     """Build everything in this process, or all but the kernels, which `kernels` then gets at the end.
 
     Raises OSError where the sources are others than when this process began.
@@ -152,7 +160,7 @@ def build_here(isa: Isa, kernels: Callable[[], bytes] | None = None) -> Built:
     from llama_core.backends.jit.build.objects import control_object, kernels_object
 
     control, symbols = control_object(isa)
-    objects = (control, kernels() if kernels is not None else kernels_object(isa))
+    objects = (control, kernels() if kernels is not None else kernels_object(isa, kernel_set))
     symbols |= {name: name for name in KERNEL_ENTRIES}
     try:
         code, entries = link(objects, symbols)
@@ -161,23 +169,23 @@ def build_here(isa: Isa, kernels: Callable[[], bytes] | None = None) -> Built:
     return Built((code,), entries)
 
 
-def write_library(variant: str) -> None:
+def write_library(variant: str, kernel_set: str) -> None:
     """The builder: everything, to stdout."""
     # Numba optimises and loads its own copy of every function, which is never run; ours is optimised later.
     # It reads this when it is imported.
     os.environ["NUMBA_OPT"] = "0"
-    helper = _start(variant, "kernels")
+    helper = _start(variant, kernel_set, "kernels")
     _end_with_parent()
     kernels = None if helper is None else functools.partial(_written_by, helper)
-    _write(packed(build_here(VARIANTS[variant], kernels)))
+    _write(packed(build_here(VARIANTS[variant], kernel_set, kernels)))
 
 
-def write_kernels(variant: str) -> None:
+def write_kernels(variant: str, kernel_set: str) -> None:
     """The builder's child: the kernels' object file, to stdout."""
     _end_with_parent()
     from llama_core.backends.jit.build.objects import kernels_object
 
-    _write(kernels_object(VARIANTS[variant]))
+    _write(kernels_object(VARIANTS[variant], kernel_set))
 
 
 def _write(data: bytes) -> None:
@@ -197,4 +205,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    {"library": write_library, "kernels": write_kernels}[sys.argv[2]](sys.argv[1])
+    {"library": write_library, "kernels": write_kernels}[sys.argv[3]](*sys.argv[1:3])

@@ -112,12 +112,13 @@ def _place_objects(built: Built) -> tuple[object, dict[str, int]]:
     return engine, {name: engine.get_function_address(str(s)) for name, s in built.entries.items()}
 
 
-def cache_key(isa: Isa) -> str:
-    """Names everything the machine code depends on: our sources, the compilers, the processor."""
+def cache_key(isa: Isa, kernel_set: str = "all") -> str:
+    """Names everything the machine code depends on: our sources, the compilers, the processor, the kinds of
+    weights."""
     versions = [importlib.metadata.version(package) for package in ("numba", "llvmlite")]
     system = f"{platform.system()} {platform.machine()}"
     parts = "\0".join((SOURCES, isa.name, system, _processor(), *versions))
-    return f"{isa.name}-{hashlib.sha256(parts.encode()).hexdigest()[:24]}"
+    return f"{isa.name}-{kernel_set}-{hashlib.sha256(parts.encode()).hexdigest()[:24]}"
 
 
 def _processor() -> str:

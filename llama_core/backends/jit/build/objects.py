@@ -12,6 +12,7 @@ two objects know each other by names only, so that two processes make them at on
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -20,6 +21,7 @@ from llvmlite import ir
 from llama_core.backends.jit.build.variants import Isa, llvm_feature_list
 from llama_core.backends.jit.kernels import attention, kv_store, matmul, pack, primitives, vector
 from llama_core.backends.jit.kernels.declare import DECLARED
+from llama_core.backends.jit.layout import KERNEL_SETS, KINDS, PackedKind
 
 # Importing them declares what they hold.
 SOURCES = (attention, kv_store, matmul, pack, primitives, vector)
@@ -38,17 +40,18 @@ def target_machine(isa: Isa) -> Any:
     )
 
 
-def kernel_ir(isa: Isa) -> str:
-    """All kernels of a variant."""
-    return _written("kernels", isa, inline=False)
+def kernel_ir(isa: Isa, kernel_set: str = "all") -> str:
+    """All kernels of a variant; those of a kind of weights for the kinds of the set alone."""
+    left_out = [kind for kind in KINDS if kind not in KERNEL_SETS[kernel_set]]
+    return _written("kernels", isa, inline=False, left_out=left_out)
 
 
-def _written(name: str, isa: Isa, *, inline: bool) -> str:
+def _written(name: str, isa: Isa, *, inline: bool, left_out: Collection[PackedKind] = ()) -> str:
     """LLVM IR of what is declared: the primitives, which are inlined, or the kernels."""
     module = ir.Module(name)
     for declared in DECLARED.values():
         if declared.inline == inline:
-            declared.emit(module, isa)
+            declared.emit(module, isa, left_out)
     return str(module)
 
 
@@ -63,10 +66,10 @@ def optimise(module: Any, machine: Any) -> None:
     builder.getModulePassManager().run(module, builder)
 
 
-def kernels_object(isa: Isa) -> bytes:
-    """The kernels of a variant as an object file."""
+def kernels_object(isa: Isa, kernel_set: str = "all") -> bytes:
+    """The kernels of a variant for a set of kinds of weights, as an object file."""
     machine = target_machine(isa)
-    module = llvm.parse_assembly(kernel_ir(isa))
+    module = llvm.parse_assembly(kernel_ir(isa, kernel_set))
     optimise(module, machine)
     emitted: bytes = machine.emit_object(module)
     return emitted

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from llama_core.backends.jit.build.variants import Isa
@@ -57,10 +57,15 @@ class Kernel:
         """The name of the function for these values of its choices."""
         return "_".join([self.name, *(str(getattr(value, "name", value)) for value in values)])
 
-    def emit(self, module: Any, isa: Isa) -> None:
-        """Write it into an LLVM module: one function for each combination of choices, and what chooses."""
+    def emit(self, module: Any, isa: Isa, left_out: Collection[Any] = ()) -> None:
+        """Write it into an LLVM module: one function for each combination of choices, and what chooses.
+
+        left_out: values of choices that nobody will ask for; what chooses does nothing for them.
+        """
         functions = {}
         for number, values in self._combinations(isa):
+            if any(value in left_out for value in values):
+                continue
             self._emit(module, isa, self.variant(*values), dict(zip(self._choices, values, strict=True)))
             functions[number] = module.globals[self.variant(*values)]
         if self._choices:

@@ -19,11 +19,13 @@ import psutil
 import pytest
 
 from llama_core.backends.jit.build import builder as kernel_build
-from llama_core.backends.jit.build import library
+from llama_core.backends.jit.build import library, objects
 from llama_core.backends.jit.build import link as link_module
 from llama_core.backends.jit.build.link import CannotLink
 from llama_core.backends.jit.build.objects import target_machine
 from llama_core.backends.jit.build.variants import AVX512_VNNI, PORTABLE, choose, host_features
+from llama_core.backends.jit.layout import IQ4, Q4K, Q4M, Q5, Q6K, Q8, kernel_set
+from llama_core.backends.jit.weights import checked_plan
 from llama_core.errors import KernelsUnavailableError, ModelFormatError
 
 IDS = np.arange(5, dtype=np.int32)
@@ -32,8 +34,21 @@ IDS = np.arange(5, dtype=np.int32)
 @pytest.fixture
 def cached(kernel_cache: Path, trusted_folder: Path, toys: SimpleNamespace) -> Path:
     """This processor's kernels, in a file of the cache."""
-    toys.load(toys.checkpoint())
-    return kernel_cache / f"{library.cache_key(choose(host_features()))}.kernels"
+    checkpoint = toys.checkpoint()
+    toys.load(checkpoint)
+    kinds = {kind for matrix in checked_plan(checkpoint).matrices for kind in matrix.kinds}
+    return kernel_cache / f"{library.cache_key(choose(host_features()), kernel_set(kinds))}.kernels"
+
+
+def test_a_set_of_kernels_holds_what_its_models_need() -> None:
+    """Less is built for a file of few kinds; what a set lacks is never asked for."""
+    assert kernel_set({Q4M, Q8}) == "simple"
+    assert kernel_set({Q4K, Q6K}) == "k"
+    assert kernel_set({Q4K, Q8, Q5}) == "k"
+    assert kernel_set({Q4K, IQ4}) == "all"
+    sizes = [len(objects.kernels_object(PORTABLE, name)) for name in ("simple", "k", "all")]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[2] / 2
 
 
 def load_in_new_process(folder: Path) -> str:
@@ -180,7 +195,7 @@ def test_a_builder_that_fails_is_replaced(
     """A child that dies leaves the work to this process."""
     monkeypatch.setattr(kernel_build, "_built", {})
     built = library.read_built(cached)
-    monkeypatch.setattr(kernel_build, "build_here", lambda isa: built)
+    monkeypatch.setattr(kernel_build, "build_here", lambda isa, kernel_set: built)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     model = toys.load(toys.checkpoint(), kernel_cache=None)
     assert np.isfinite(model.forward(IDS, model.new_cache(8))).all()
@@ -208,6 +223,14 @@ def test_a_load_that_fails_ends_the_builder(toys: SimpleNamespace, monkeypatch: 
     tensors = {k: v for k, v in checkpoint.tensors.items() if k != "norm"}
     with pytest.raises(ModelFormatError):
         toys.load(replace(checkpoint, tensors=tensors), kernel_cache=None)
+    assert started == []  # nothing is built for a model that cannot be loaded
+
+    def interrupted(load: kernel_build.KernelLoad) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kernel_build.KernelLoad, "_wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        toys.load(checkpoint, kernel_cache=None)
     assert started[0].poll() is not None
 
 
@@ -247,8 +270,8 @@ define i64 @answer(i64 %x) {
 def test_objects_that_call_each_other_become_one_piece() -> None:
     machine = target_machine(PORTABLE)
     asks, answers = (bytes(machine.emit_object(llvm.parse_assembly(text))) for text in (ASKS, ANSWERS))
-    for objects in ([asks, answers], [answers, asks]):
-        code, entries = link_module.link(objects, {"run": "ask"})
+    for pair in ([asks, answers], [answers, asks]):
+        code, entries = link_module.link(pair, {"run": "ask"})
         memory, addresses = library._place_linked(library.Built((code,), entries))
         assert ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(addresses["run"])(2) == 41
         del memory
@@ -262,8 +285,8 @@ def test_a_builder_that_is_done_ends_well_while_its_parent_waits() -> None:
     """Else its work would be thrown away, and done again in the parent."""
     code = (
         "from llama_core.backends.jit.build import builder, library\n"
-        "builder.build_here = lambda isa, kernels: library.Built((b'code',), {'run': 5})\n"
-        "builder.write_library('portable')"
+        "builder.build_here = lambda isa, kernel_set, kernels: library.Built((b'code',), {'run': 5})\n"
+        "builder.write_library('portable', 'all')"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     written = kernel_build._written_by(child)
