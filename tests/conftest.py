@@ -14,6 +14,7 @@ from unittest import mock
 import hypothesis
 import pytest
 
+from chat_app.models.stores.machine import Machine
 from llama_core.trusted_files import UntrustedFileError, require_trusted_folder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -89,6 +90,9 @@ def llama_chat_home(tmp_path: Path, kernel_cache: Path, monkeypatch: pytest.Monk
     (home / "cache").mkdir(parents=True, mode=0o700)
     monkeypatch.setenv("LLAMA_CHAT_KERNELS", str(kernel_cache))
     monkeypatch.setenv("LLAMA_CHAT_HOME", str(home))
+    # What other programs keep for the person who runs the tests is no part of them.
+    nobody = Machine(tmp_path / "nobody", {}, "linux", tmp_path / "nobody")
+    monkeypatch.setattr("chat_app.models.catalogue.this_machine", lambda: nobody)
     return home
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 from chat_app.commands.options import add_output_option
 from chat_app.console.streams import ProgressLine, say, write
-from chat_app.models.catalogue import CATALOGUE, find_local, local_models, remove_model, resolve_model
+from chat_app.models.catalogue import CATALOGUE, local_models, remove_model, resolve_model
+from chat_app.text.sanitize import clean_line
 
+MAX_CELL = 1000
 TYPES = ("q8_0", "q4_0", "q4_1", "f16", "f32")
 
 
@@ -60,8 +62,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def list_models(args: argparse.Namespace) -> None:
+    from chat_app.models.facts import facts_of
+
     here = local_models()
-    missing = [entry for entry in CATALOGUE.values() if find_local(entry.name) is None]
+    facts = facts_of(here)
+    found = {model.name for model in here}
+    missing = [entry for entry in CATALOGUE.values() if entry.name not in found]
     if args.output == "json":
         rows: list[dict[str, Any]] = [
             {
@@ -69,7 +75,12 @@ def list_models(args: argparse.Namespace) -> None:
                 "path": str(m.path),
                 "bytes": m.nbytes,
                 "source": m.source,
-                "complete": not m.n_missing,
+                "complete": m.is_whole,
+                "family": facts[m.path].family,
+                "size": facts[m.path].size,
+                "type": facts[m.path].type,
+                "runs": facts[m.path].runs,
+                "problem": facts[m.path].problem,
             }
             for m in here
         ]
@@ -79,12 +90,26 @@ def list_models(args: argparse.Namespace) -> None:
         ]
         write(json.dumps(rows, indent=2), end="\n")
         return
-    width = max(len(name) for name in [m.name for m in here] + [e.name for e in missing])
-    for model in here:
-        write(f"{model.name:<{width}}  {model.nbytes / 2**20:>8,.0f} MiB  {model.source}  {model.path}\n")
-    for entry in missing:
-        size = f"{entry.model_bytes / 2**20:>8,.0f} MiB"
-        write(f"{entry.name:<{width}}  {size}  not here: llama-chat models pull {entry.name}\n")
+    table = [
+        [m.name, f.family, f.size, f.type, f"{m.nbytes / 2**20:,.0f} MiB", m.source, f.verdict, str(m.path)]
+        for m, f in ((model, facts[model.path]) for model in here)
+    ]
+    table += [
+        [
+            e.name,
+            "",
+            "",
+            "",
+            f"{e.model_bytes / 2**20:,.0f} MiB",
+            f"not here: llama-chat models pull {e.name}",
+        ]
+        for e in missing
+    ]
+    table = [[clean_line(cell, MAX_CELL) for cell in row] for row in table]
+    widths = [max(len(row[column]) for row in table) for column in range(5)]
+    for row in table:
+        cells = [f"{cell:<{width}}" for cell, width in zip(row[:4], widths, strict=False)]
+        write("  ".join([*cells, row[4].rjust(widths[4]), *filter(None, row[5:])]), end="\n")
 
 
 def pull_model(args: argparse.Namespace) -> None:

@@ -45,6 +45,11 @@ class Paths:
         return self.cache / "models"
 
     @property
+    def model_facts(self) -> Path:
+        """What the headers of the models on this machine said."""
+        return self.cache / "model-facts.json"
+
+    @property
     def old_chats(self) -> Path:
         """Version 0.1 kept a folder for each chat here."""
         return self.data / "chats"

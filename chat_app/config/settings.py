@@ -47,6 +47,7 @@ class Settings:
     system: str | None = None
     theme: str | None = None
     save: bool = True
+    model_folders: tuple[str, ...] = ()
     params: SamplingParams = field(default_factory=SamplingParams)
     keymap: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
@@ -185,6 +186,8 @@ SETTINGS: tuple[Setting, ...] = (
     _sampling("min_p", NUMBER, "drop tokens below this share of the likeliest; 0: off"),
     _sampling("repeat_penalty", NUMBER, "above 1 discourages repetition; 1: off"),
     _sampling("repeat_last_n", whole(), "tokens the penalty looks back; -1: all"),
+    _sampling("presence_penalty", NUMBER, "above 0 discourages what the reply has said already; 0: off"),
+    _sampling("frequency_penalty", NUMBER, "the same, by how often it was said; 0: off"),
     _sampling(
         "seed",
         whole(none=("random", "none", "-1")),
@@ -195,6 +198,7 @@ SETTINGS: tuple[Setting, ...] = (
     _sampling("ignore_eos", TRUTH, "go on past the end token (for measuring)", for_measuring=True),
     Setting("system", "app", "system", TEXT, "the system prompt", flags=("-s", "--system")),
     Setting("theme", "app", "theme", TEXT, "the colours; /theme lists them"),
+    Setting("model_folders", "app", "model_folders", TEXTS, "further folders of models; several as JSON"),
     Setting("save", "app", "save", TRUTH, "keep no transcript", flags=("--no-save",)),
 )
 BY_NAME: Mapping[str, Setting] = {

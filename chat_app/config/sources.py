@@ -16,6 +16,7 @@ from typing import Any
 from chat_app.config.key_names import BINDING_IDS
 from chat_app.config.paths import HOME_VARIABLE, KERNELS_VARIABLE, get_paths
 from chat_app.config.settings import BY_NAME, VARIABLE_PREFIX, Settings, set_parameter
+from chat_app.config.values import TEXTS
 from chat_app.text.errors import nearest
 from llama_core.sampling_params import SamplingParams
 
@@ -77,7 +78,7 @@ def _set(settings: Settings, where: str, name: str, value: Any) -> Settings:
         text = "true" if value else "false"
     elif isinstance(value, str | int | float):
         text = str(value)
-    elif isinstance(value, list) and name == "stop":
+    elif isinstance(value, list) and name in BY_NAME and BY_NAME[name].kind is TEXTS:
         import json
 
         text = json.dumps(value)

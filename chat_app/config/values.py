@@ -59,7 +59,7 @@ def read_texts(text: str) -> tuple[str, ...]:
         return (text,)
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str) for item in values):
-        raise ValueError("stop takes strings only")
+        raise ValueError("takes strings only")
     return tuple(values)
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from chat_app.config.paths import get_paths
 from chat_app.config.settings import DEFAULT_MODEL_NAME
+from chat_app.config.sources import load_settings
 from chat_app.models.installed import HUB_PREFIX as HUB_PREFIX
 from chat_app.models.installed import LocalModel, downloaded
+from chat_app.models.stores import in_stores, store_of
+from chat_app.models.stores.folders import chosen_folders
+from chat_app.models.stores.machine import Machine
 from chat_app.text.errors import SentenceError, nearest
 
 DEFAULT_MODEL = DEFAULT_MODEL_NAME
+MAX_LISTED = 20  # names in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,11 @@ _ENTRIES = (
     ),
 )
 CATALOGUE: dict[str, CatalogueEntry] = {entry.name: entry for entry in _ENTRIES}
+
+
+def this_machine() -> Machine:
+    """Where the other programs of this user keep their models."""
+    return Machine()
 
 
 class ModelNotFound(SentenceError):  # noqa: N818 - it reads as what it is
@@ -142,8 +152,8 @@ def find_local(name: str) -> Path | None:
         except OSError:
             pass  # not there, or not readable: the package may still hold it
         return installed_package_file(entry)
-    model = _find_downloaded(name)
-    return None if model is None or model.n_missing else model.path
+    model = _find(name)
+    return model.path if model is not None and model.is_whole else None
 
 
 def resolve_model(name_or_path: str) -> Path:
@@ -163,8 +173,8 @@ def resolve_model(name_or_path: str) -> Path:
             "A model file you already have opens with: llama-chat -m FILE",
             can_pull=True,
         )
-    model = _find_downloaded(name_or_path)
-    if model is not None or name_or_path.startswith(HUB_PREFIX):
+    model = _find(name_or_path)
+    if model is not None or store_of(name_or_path) is not None:
         raise _not_usable(name_or_path, model)
     try:
         path = Path(name_or_path).expanduser()
@@ -172,7 +182,7 @@ def resolve_model(name_or_path: str) -> Path:
             return path
     except (OSError, ValueError, RuntimeError):
         pass  # a text that can be no path is simply not found
-    known = [*CATALOGUE, *(model.name for model in _downloaded())]
+    known = [*CATALOGUE, *(model.name for model in _candidates(name_or_path))]
     raise ModelNotFound(
         name_or_path,
         f"{name_or_path!r} is neither a file nor a known model.{nearest(name_or_path, known)} "
@@ -181,17 +191,23 @@ def resolve_model(name_or_path: str) -> Path:
 
 
 def _not_usable(name: str, model: LocalModel | None) -> ModelNotFound:
-    """For a hub model that is not here, or for any of which files are missing."""
-    others = [other.name for other in _downloaded() if other.name.startswith(name + "/")]
-    if model is None and others:
-        problem = f"{name} holds several models on this machine; name one of: {', '.join(others)}."
+    """For a model of a store that is not here, or for any of which files are missing."""
+    names = [other.name for other in _candidates(name)]
+    several = [other for other in names if other.startswith(name + "/")]
+    if model is None and several:
+        problem = f"{name} holds several models on this machine; name one of: {', '.join(several)}."
         return ModelNotFound(name, problem)
     problem = f"{name} is not on this machine yet."
     if model is not None:
         problem = f"{name} is on this machine only in part ({model.source})."
-    if not name.startswith(HUB_PREFIX):
-        return ModelNotFound(name, problem)
-    return ModelNotFound(name, f"{problem} Fetch it with: llama-chat models pull {name}", can_pull=True)
+    if name.startswith(HUB_PREFIX):
+        return ModelNotFound(name, f"{problem} Fetch it with: llama-chat models pull {name}", can_pull=True)
+    store = store_of(name)
+    if model is None and store is not None:
+        here = [other for other in names if other.startswith(store.prefix)]
+        holds = f"It holds: {', '.join(here[:MAX_LISTED])}." if here else "It holds none."
+        problem = f"There is no model {name!r} in {store.title} on this machine.{nearest(name, here)} {holds}"
+    return ModelNotFound(name, problem)
 
 
 def _downloaded() -> list[LocalModel]:
@@ -199,8 +215,22 @@ def _downloaded() -> list[LocalModel]:
     return list(downloaded(get_paths().models, names))
 
 
-def _find_downloaded(name: str) -> LocalModel | None:
-    return next((model for model in _downloaded() if model.is_called(name)), None)
+def _in_chosen_folders() -> list[LocalModel]:
+    return list(chosen_folders(load_settings().model_folders, this_machine()))
+
+
+def _candidates(name: str) -> Iterator[LocalModel]:
+    """The models among which the one called `name` would be, the user's own first. Only the store that has
+    such names is looked through."""
+    yield from _downloaded()
+    store = store_of(name)
+    yield from store.models(this_machine()) if store else _in_chosen_folders()
+
+
+def _find(name: str) -> LocalModel | None:
+    """The model called `name`; where several are, the first that is whole."""
+    found = [model for model in _candidates(name) if model.is_called(name)]
+    return next((model for model in found if model.is_whole), found[0] if found else None)
 
 
 def local_models() -> list[LocalModel]:
@@ -210,6 +240,12 @@ def local_models() -> list[LocalModel]:
         path = find_local(entry.name)
         if path is not None and path not in models:
             models[path] = LocalModel(entry.name, path, entry.model_bytes, f"package {entry.package}")
+    taken = {model.name for model in models.values()}
+    for model in (*_in_chosen_folders(), *in_stores(this_machine())):
+        # Of two with one name, `_find` opens the first; the other is there by its path.
+        named = replace(model, name=str(model.path)) if model.name in taken else model
+        if models.setdefault(model.path, named) is named:
+            taken.add(named.name)
     return list(models.values())
 
 
@@ -222,7 +258,10 @@ def remove_model(name: str) -> list[Path]:
     wanted = entry.name if entry else name
     found = [model for model in _downloaded() if model.is_called(wanted)]
     if not found:
-        package = find_local(name)
+        other = None if entry else _find(name)
+        package = None if other else find_local(name)
         reason = f"It belongs to an installed package: {package}." if package else "It was not downloaded."
+        if other is not None:
+            reason = f"It belongs to {other.origin}: {other.path}."
         raise ModelNotFound(name, f"There is no downloaded model {name!r} to remove. {reason}")
     return [path for model in found for path in model.delete(get_paths().models)]

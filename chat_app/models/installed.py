@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llama_core.loaders.gguf.shard_names import group_by_model, model_stem
@@ -22,8 +22,9 @@ class LocalModel:
     """A model on this machine.
 
     path: what to open, a file (the first part that is here) or a folder. nbytes: of all its files. origin:
-    "downloaded", or the name of the installed package that holds it. aliases: further names. files: those
-    that are here, empty for a folder; n_missing: how many others belong to it.
+    "downloaded", the installed package that holds it, or the program in whose store it lies. aliases: further
+    names. files: those that are here, empty for a folder; n_missing: how many others belong to it. problem:
+    what else keeps it from being opened. hint: what its store says of its size and type.
     """
 
     name: str
@@ -33,10 +34,19 @@ class LocalModel:
     aliases: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     n_missing: int = 0
+    problem: str = ""
+    hint: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is here."""
+        return not self.n_missing and not self.problem
 
     @property
     def source(self) -> str:
         """Where it is from, and what it lacks, for people."""
+        if self.problem:
+            return f"{self.origin}, but {self.problem}"
         if not self.n_missing:
             return self.origin
         return f"{self.origin}, but {self.n_missing} of {len(self.files) + self.n_missing} files missing"
@@ -62,19 +72,19 @@ def downloaded(root: Path, catalogue_names: Mapping[str, str]) -> Iterator[Local
     """Every model in the models folder `root`. catalogue_names: the names of known files."""
     if not root.is_dir():
         return
-    for model in _gguf_models(root, sorted(root.glob("*.gguf"))):
+    for model in gguf_models(root, sorted(root.glob("*.gguf"))):
         known = catalogue_names.get(model.path.name)
         parts = tuple(file.stem for file in model.files)
         yield _named(model, known or model_stem(model.path.name), () if known else parts)
     for repo in sorted((root / "hf").glob("*/*")):
         if repo.is_dir() and not repo.name.startswith(".") and not repo.parent.name.startswith("."):
-            yield from _in_repository(repo)
+            yield from in_repository(repo, f"{HUB_PREFIX}{repo.parent.name}/{repo.name}")
 
 
-def _in_repository(repo: Path) -> Iterator[LocalModel]:
-    """A GGUF model is called by any of its files; where it is the only one, by its repository as well."""
-    hub_name = f"{HUB_PREFIX}{repo.parent.name}/{repo.name}"
-    models = list(_gguf_models(repo, [path for path in repo.rglob("*.gguf") if path.is_file()]))
+def in_repository(repo: Path, hub_name: str) -> Iterator[LocalModel]:
+    """The models of a hub repository in the folder `repo`. A GGUF model is called by any of its files; where
+    it is the only one, by its repository as well."""
+    models = list(gguf_models(repo, [path for path in repo.rglob("*.gguf") if path.is_file()]))
     for model in models:
         names = tuple(f"{hub_name}/{file.relative_to(repo).as_posix()}" for file in model.files)
         yield _named(model, hub_name if len(models) == 1 else names[0], names)
@@ -83,7 +93,7 @@ def _in_repository(repo: Path) -> Iterator[LocalModel]:
         yield LocalModel(hub_name, repo, nbytes)
 
 
-def _gguf_models(root: Path, paths: list[Path]) -> Iterator[LocalModel]:
+def gguf_models(root: Path, paths: list[Path]) -> Iterator[LocalModel]:
     """The models that files below `root` form, without names."""
     here = {path.relative_to(root).as_posix(): path for path in paths}
     for names in group_by_model(here):
@@ -93,6 +103,4 @@ def _gguf_models(root: Path, paths: list[Path]) -> Iterator[LocalModel]:
 
 
 def _named(model: LocalModel, name: str, aliases: tuple[str, ...]) -> LocalModel:
-    return LocalModel(
-        name, model.path, model.nbytes, aliases=aliases, files=model.files, n_missing=model.n_missing
-    )
+    return replace(model, name=name, aliases=aliases)

@@ -40,9 +40,16 @@ class ChooseModelScreen(Dialog[str]):
 
     async def _show_models(self) -> None:
         from chat_app.models.catalogue import CATALOGUE, local_models
+        from chat_app.models.facts import facts_of
 
         local = await asyncio.to_thread(local_models)
-        options = [(model.name, f"{fmt.mib(model.nbytes)} MiB, {model.source}") for model in local]
+        facts = await asyncio.to_thread(facts_of, local)
+        options = []
+        for model in local:
+            told = facts[model.path]
+            kind = " ".join(filter(None, (told.family, told.size, told.type)))
+            about = (kind, f"{fmt.mib(model.nbytes)} MiB", model.source, told.verdict)
+            options.append((model.name, ", ".join(filter(None, about))))
         known = {name for name, _ in options}
         for entry in CATALOGUE.values():
             if entry.name not in known:

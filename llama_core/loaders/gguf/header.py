@@ -101,6 +101,19 @@ def read_header(path: Path, *, skim: bool = False) -> GGUFHeader:
     )
 
 
+def read_head(path: Path, until: str = "tokenizer.") -> dict[str, Any]:
+    """The metadata before the first key that starts with `until`: a thousandth of what a tokenizer takes.
+
+    Writers put `general.*` and the shape first. Raises as `read_header`.
+    """
+    mapped = open_file(path).mapped()
+    cursor = Cursor(path, mapped, skim=True)
+    _read_version(cursor, mapped)
+    cursor.scalar(U64, "n_tensors")
+    n_kv = cursor.scalar(U64, "n_kv")
+    return _read_metadata(cursor, n_kv, until)
+
+
 def _read_version(cursor: Cursor, mapped: mmap.mmap) -> int:
     magic = mapped[:4]
     if magic != MAGIC:
@@ -118,13 +131,16 @@ def _read_version(cursor: Cursor, mapped: mmap.mmap) -> int:
     raise UnsupportedModelError(cursor.path, "version", problem)
 
 
-def _read_metadata(cursor: Cursor, n_kv: int) -> dict[str, Any]:
+def _read_metadata(cursor: Cursor, n_kv: int, until: str | None = None) -> dict[str, Any]:
+    """All `n_kv` keys, or those before the first that starts with `until`."""
     metadata: dict[str, Any] = {}
     for index in range(n_kv):
         start = cursor.position
         key = cursor.string(f"key {index}")
         if not 1 <= cursor.position - start - U64.size <= MAX_KEY_BYTES:
             raise cursor.error(f"key {index} has a bad length, expected 1 to {MAX_KEY_BYTES:,} bytes", start)
+        if until is not None and key.startswith(until):
+            break
         if key in metadata:
             raise cursor.error(f"key {quoted(key)} occurs twice", start)
         kind = cursor.scalar(U32, f"the type of {quoted(key)}")
