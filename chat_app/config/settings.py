@@ -186,6 +186,8 @@ SETTINGS: tuple[Setting, ...] = (
     _sampling("min_p", NUMBER, "drop tokens below this share of the likeliest; 0: off"),
     _sampling("repeat_penalty", NUMBER, "above 1 discourages repetition; 1: off"),
     _sampling("repeat_last_n", whole(), "tokens the penalty looks back; -1: all"),
+    _sampling("presence_penalty", NUMBER, "above 0 discourages what the reply has said already; 0: off"),
+    _sampling("frequency_penalty", NUMBER, "the same, by how often it was said; 0: off"),
     _sampling(
         "seed",
         whole(none=("random", "none", "-1")),

@@ -180,7 +180,7 @@ def test_stops_add_up_and_json_replaces() -> None:
         ("top_k", "-1", "Parameter top_k: top_k is -1, expected 0 .off. or more."),
         ("temperature", "nan", "is not finite"),
         ("repeat_penalty", "1e-300", "repeat_penalty is 1e-300, expected 0.01 to 100; 1 is off"),
-        ("seed", "-7", "expected 0 to 2"),
+        ("seed", str(1 << 64), "expected -2.63 to 2.64 - 1"),
         ("num_ctx", "1", "is not between 2 and"),
         ("ignore_eos", "maybe", "neither true nor false"),
         ("stop", "[1]", "strings only"),
@@ -211,9 +211,15 @@ def test_the_table_has_a_row_for_every_field() -> None:
 def test_every_row_is_read_alike_from_file_and_environment(
     row: Setting, llama_chat_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = {"num_ctx": "512", "threads": "3", "top_p": "0.5", "min_p": "0.5", "ignore_eos": "true"}.get(
-        row.name, row.kind.choices[-1] if row.kind.choices else "7"
-    )
+    text = {
+        "num_ctx": "512",
+        "threads": "3",
+        "top_p": "0.5",
+        "min_p": "0.5",
+        "ignore_eos": "true",
+        "presence_penalty": "1",
+        "frequency_penalty": "1",
+    }.get(row.name, row.kind.choices[-1] if row.kind.choices else "7")
     expected = row.read(Settings(), text)
     assert row.of(expected) != row.default
     assert row.expected

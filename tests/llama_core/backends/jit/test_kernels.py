@@ -273,7 +273,7 @@ def test_attend_one_block(kernels: Any, rows: int, hd: int) -> None:
     scores, out = aligned((rows, 64), np.float32), aligned((rows, 32 + hd), np.float32)
     kernel = getattr(kernels, f"attend_f32_{rows}")
     bounds = (at(limits), at(lows))
-    kernel(at(woven), at(lanes), at(values), hd, held, 0, *bounds, at(scores), at(out), out.strides[0])
+    kernel(at(woven), at(lanes), at(values), hd, held, 0, *bounds, at(scores), 0, at(out), out.strides[0])
     for r in range(rows):
         seen = slice(lows[r], limits[r])
         s = keys[seen].astype(np.float64) @ queries[r]
@@ -306,7 +306,7 @@ def test_attend_an_8_bit_block(kernels: Any, rows: int) -> None:
     scores, out = aligned((rows, 64), np.float32), aligned((rows, 32 + hd), np.float32)
     kernel = getattr(kernels, f"attend_q8_{rows}")
     second, bounds = at(packed) + block, (at(limits), at(lows))
-    kernel(at(woven), at(packed), second, hd, held, 0, *bounds, at(scores), at(out), out.strides[0])
+    kernel(at(woven), at(packed), second, hd, held, 0, *bounds, at(scores), 0, at(out), out.strides[0])
     for r in range(rows):
         s = k[:held] @ queries[r]
         weights = np.exp(s - s.max())
@@ -330,7 +330,7 @@ def test_attend_a_16_bit_block(kernels: Any, rows: int) -> None:
     np.testing.assert_array_equal(packed_values, values.clip(-largest, largest).astype(np.float16))
     limits, lows = np.full(rows, held, np.int32), np.zeros(rows, np.int32)
     scores, out, wide = aligned((rows, 64), np.float32), *(aligned((rows, 32 + hd), np.float32) for _ in "ab")
-    rest = (hd, held, 0, at(limits), at(lows), at(scores))
+    rest = (hd, held, 0, at(limits), at(lows), at(scores), 0)
     lanes[...], values[...] = packed_keys, packed_values
     getattr(kernels, f"attend_f16_{rows}")(
         at(woven), at(packed_keys), at(packed_values), *rest, at(out), out.strides[0]
@@ -352,7 +352,7 @@ def test_rows_attend_alike_alone_and_together(kernels: Any) -> None:
     _, _, values, lanes, woven = attention_inputs(8, hd, 11)
     limits, lows = np.full(8, 64, np.int32), np.zeros(8, np.int32)
     together, scores = aligned((8, 32 + hd), np.float32), aligned((8, 64), np.float32)
-    rest = (at(values), hd, 64, 0, at(limits), at(lows), at(scores))
+    rest = (at(values), hd, 64, 0, at(limits), at(lows), at(scores), 0)
     kernels.attend_f32_8(at(woven), at(lanes), *rest, at(together), together.strides[0])
     for r in range(8):
         single, alone = aligned((hd, 1), np.float32), aligned((1, 32 + hd), np.float32)
