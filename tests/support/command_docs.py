@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chat_app import cli
+from chat_app.chat.commands import SLASH
 from chat_app.config.settings import SETTINGS
 
 PAGE = Path(__file__).parents[2] / "assets" / "docs" / "commands.md"
@@ -26,6 +27,7 @@ def page() -> str:
         parser = importlib.import_module(module).add_parser(root.add_subparsers())
         parts += _of_parser(parser, f"{cli.PROGRAM} {name}", 2)
     parts += _of_settings()
+    parts += ["## In the chat\n", f"{SLASH.markdown().rstrip()}\n"]
     return "\n".join(parts)
 
 
@@ -76,7 +78,7 @@ def _of_settings() -> Iterator[str]:
     yield (
         "A flag beats an environment variable, which beats `config.toml` "
         "(`llama-chat paths` says where it is).\n"
-        "Names that a running chat takes are given to `-o NAME VALUE` and `/set parameter NAME VALUE`.\n"
+        "Names that a running chat takes are given to `-o NAME VALUE` and `/set NAME VALUE`.\n"
     )
     rows = [
         f"| `{row.name}` | `{row.variable}` | {'yes' if row.live else 'no'} | {_cell(row.help)} | "

@@ -32,7 +32,7 @@ class ChooseModelScreen(Dialog[str]):
             if self._problem:
                 yield Static(Content(clean(self._problem)), classes="dialog-problem")
             yield OptionList(id="models")
-            yield CleanInput(placeholder="or a file, a folder, or hf:OWNER/REPO/FILE", id="model-path")
+            yield CleanInput(placeholder="or a file, a folder, or hf:OWNER/REPO:TYPE", id="model-path")
             yield Static(Content("Enter opens · Tab to the path · Esc closes"), classes="dialog-hint")
 
     def begin(self) -> None:
