@@ -1,4 +1,4 @@
-"""The catalogue of the hub's models: each can run here, and a short name means its file wherever it lies."""
+"""The catalogue of the hub's models: sound names, and a short name means its file wherever it lies."""
 
 from __future__ import annotations
 
