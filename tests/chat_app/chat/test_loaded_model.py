@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from chat_app.chat.loaded_model import LoadedModel
 from chat_app.chat.metrics import PanelMetrics
@@ -15,10 +16,6 @@ from chat_app.engines.base import EngineInfo
 from llama_core.events import LoadProgress
 from llama_core.sampling import SamplingParams
 from tests.support.stage import Stage
-
-
-def model_of(stage: Stage, file_hash: Callable[[Path], str | None]) -> LoadedModel:
-    return LoadedModel(stage.host, stage.view, PanelMetrics(stage.clock), stage.spawn, file_hash)
 
 
 def info_of(stage: Stage, path: str) -> EngineInfo:
@@ -74,7 +71,7 @@ async def test_the_hash_is_that_of_the_model_in_use(stage: Stage) -> None:
             held.wait(20)
         return f"hash of {path.name}"
 
-    model = model_of(stage, file_hash)
+    model = LoadedModel(stage.host, stage.view, PanelMetrics(stage.clock), stage.spawn, file_hash)
     model.ready(info_of(stage, "first.gguf"), 0.1, None)
     model.ready(info_of(stage, "second.gguf"), 0.1, None)
     await stage.until(lambda: model.sha256)
@@ -87,7 +84,10 @@ async def test_a_folder_has_no_hash(stage: Stage) -> None:
     def file_hash(path: Path) -> str:
         raise IsADirectoryError(path)
 
-    model = model_of(stage, file_hash)
+    spawned: list[Coroutine[Any, Any, Any]] = []
+    model = LoadedModel(stage.host, stage.view, PanelMetrics(stage.clock), spawned.append, file_hash)
     model.ready(info_of(stage, "folder"), 0.1, None)
-    await stage.until(lambda: not stage.tasks)
+    for work in spawned:
+        await work
+    assert len(spawned) == 1
     assert model.sha256 == ""
