@@ -244,14 +244,14 @@ class ChatScreen(Screen[None]):
         """The panel shows the events, and what counts of them is in the metrics."""
 
     def show_queue(self, prompts: list[str]) -> None:
-        reason = "the model is loaded" if self.session.info is None else "the reply is done"
+        reason = "the model is loaded" if self.session.model.info is None else "the reply is done"
         self.composer.show_queue(prompts, reason)
         self._tell_waiting()
 
     def _tell_waiting(self) -> None:
         """A prompt waits for a model that nobody is loading: say once how to get one."""
         session = self.session
-        if not session.queue or session.info is not None or session.loading is not None:
+        if not session.queue or session.model.info is not None or session.model.loading is not None:
             self._told_to_wait = False
         elif not self._told_to_wait and not self._home.looks_for_model:
             self._told_to_wait = True
@@ -280,8 +280,8 @@ class ChatScreen(Screen[None]):
         """Title, welcome, footer; and whether the queue is drained on a timer."""
         if not self.is_mounted:
             return
-        session, info = self.session, self.session.info
-        model = info.name if info else (session.loading or Path(session.settings.model)).name
+        session, info = self.session, self.session.model.info
+        model = info.name if info else (session.model.loading or Path(session.settings.model)).name
         state, style = self._state()
         self.query_one("#title-bar", TitleBar).show(session.conversation.title, model, state, style)
         empty = not session.path()
@@ -289,7 +289,7 @@ class ChatScreen(Screen[None]):
         self.messages.display = not empty
         if empty:
             self.query_one("#welcome", Welcome).show(info, self._home.model_state(state))
-        if session.generating or session.loading is not None:
+        if session.generating or session.model.loading is not None:
             self._tick_timer.resume()
         self._tell_waiting()
         self._numbers.show()
@@ -297,10 +297,10 @@ class ChatScreen(Screen[None]):
 
     def _state(self) -> tuple[str, str]:
         session = self.session
-        if session.loading is not None:
+        if session.model.loading is not None:
             shot = session.metrics.snapshot()
             return formatting.load_label(shot.load_stage, shot.load_fraction), "$text-warning"
-        if session.info is None:
+        if session.model.info is None:
             return "no model", "$text-error"
         return ("writing", "$text-accent") if session.generating else ("ready", "$text-success")
 
@@ -312,7 +312,7 @@ class ChatScreen(Screen[None]):
     async def _tick(self) -> None:
         if not await self._drain.tick(numbers=not self.session.generating):
             return
-        if self.session.loading is not None:
+        if self.session.model.loading is not None:
             self.show_state()
         elif not self.session.generating:
             self._tick_timer.pause()

@@ -222,8 +222,8 @@ async def test_a_base_model_continues_plain_text(tmp_path: Path) -> None:
     engine = FakeEngine(template=None, script=lambda turns: " there was a llama.")
     stage = Stage(tmp_path, engine, Settings())
     await stage.load()
-    assert stage.session.info is not None
-    assert not stage.session.info.has_template
+    assert stage.session.model.info is not None
+    assert not stage.session.model.info.has_template
     await stage.say("Once upon a time")
     await stage.say("It lived")
     assert engine.calls[-1] == (
@@ -235,10 +235,10 @@ async def test_a_base_model_continues_plain_text(tmp_path: Path) -> None:
 
 async def test_a_changed_context_size_loads_the_model_again(stage: Stage) -> None:
     stage.session.change_settings(Settings(ctx_size=512, params=SamplingParams(temperature=0.0)))
-    assert stage.session.loading is not None
-    await stage.until(lambda: stage.session.info)
+    assert stage.session.model.loading is not None
+    await stage.until(lambda: stage.session.model.info)
     stage.session.change_settings(Settings(ctx_size=512, params=SamplingParams(temperature=1.0)))
-    assert stage.session.loading is None
+    assert stage.session.model.loading is None
 
 
 async def test_a_chat_left_while_the_prompt_is_prepared_is_not_written_to(stage: Stage) -> None:

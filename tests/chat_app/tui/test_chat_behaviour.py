@@ -52,11 +52,11 @@ async def test_another_context_size_waits_for_the_reply(stage: Any) -> None:
     await stage.until(lambda: session.reply is not None and session.reply.content)
     session.change_settings(set_parameter(session.settings, "num_ctx", "9999999"))
     assert session.reply is not None
-    assert session.loading is None
+    assert session.model.loading is None
     session.stop()
     stage.engine.gate.set()
-    await stage.until(lambda: session.loading is not None)
-    await stage.until(lambda: session.info)
+    await stage.until(lambda: session.model.loading is not None)
+    await stage.until(lambda: session.model.info)
     assert (
         stage.view.notes[-1] == "The context holds 2,048 tokens now, not 9,999,999: this model has no more."
     )
