@@ -81,8 +81,6 @@ HUB_MODELS: tuple[HubModel, ...] = tuple(
          "answers from given texts"),
         ("granite3.3-8b", "granite3.3:8b", "ibm-granite/granite-3.3-8b-instruct-GGUF", "Q4_K_M", 4.94, APACHE,
          "answers from given texts, tools"),
-        ("granite4-micro", "granite4:micro", "ibm-granite/granite-4.0-micro-GGUF", "Q4_K_M", 2.1, APACHE,
-         "tools, answers from given texts"),
         ("olmo2-1b", "olmo2:1b", "allenai/OLMo-2-0425-1B-Instruct-GGUF", "Q4_K_M", 0.94, APACHE,
          "studying a model whose training is open"),
         ("olmo2-7b", "olmo2:7b", "allenai/OLMo-2-1124-7B-Instruct-GGUF", "Q4_K_M", 4.47, APACHE,
