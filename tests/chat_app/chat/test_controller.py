@@ -11,10 +11,7 @@ import pytest
 
 from chat_app.chat.conversation import Message
 from chat_app.config.settings import Settings
-from chat_app.engines import news
 from chat_app.store.database import StoreError
-from llama_core.events import LoadProgress
-from llama_core.sampling import SamplingParams
 from tests.support.fake_engine import FakeEngine
 from tests.support.stage import Stage
 
@@ -233,14 +230,6 @@ async def test_a_base_model_continues_plain_text(tmp_path: Path) -> None:
     await asyncio.to_thread(stage.host.close, 20)
 
 
-async def test_a_changed_context_size_loads_the_model_again(stage: Stage) -> None:
-    stage.session.change_settings(Settings(ctx_size=512, params=SamplingParams(temperature=0.0)))
-    assert stage.session.model.loading is not None
-    await stage.until(lambda: stage.session.model.info)
-    stage.session.change_settings(Settings(ctx_size=512, params=SamplingParams(temperature=1.0)))
-    assert stage.session.model.loading is None
-
-
 async def test_a_chat_left_while_the_prompt_is_prepared_is_not_written_to(stage: Stage) -> None:
     held = threading.Event()
     stage.host.ask(lambda engine: held.wait(20))
@@ -251,10 +240,3 @@ async def test_a_chat_left_while_the_prompt_is_prepared_is_not_written_to(stage:
     await stage.until(stage.idle)
     assert stage.path() == []
     assert stage.view.returned == ["late"]
-
-
-async def test_what_there_is_to_say_of_a_load_is_on_the_screen_once(stage: Stage) -> None:
-    sentence = "Kernels are built anew."
-    for done in (0, 1):
-        await stage.session._take_other(news.Loading(LoadProgress("kernels", done, 1, sentence)))
-    assert stage.view.notes.count(sentence) == 1
