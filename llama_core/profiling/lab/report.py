@@ -91,6 +91,7 @@ _FULL_HEADER = (
 
 
 def full_cells(row: Row) -> tuple[str, ...]:
+    """Cells for _FULL_HEADER."""
     pairs = str(row.before_s.n) if row.before_s else ""
     if row.processes > 1:
         pairs += f" in {row.processes} processes"
@@ -138,6 +139,7 @@ _SHORT_HEADER = (
 
 
 def short_cells(record: Record, row: Row) -> tuple[str, ...]:
+    """Cells for _SHORT_HEADER."""
     topic = f"{record.number} {record.title.partition(':')[0]}"
     judged = f"{row.claim}: {row.verdict}" if row.claim else row.verdict
     return (topic, row.name, *sides(row, spread=False), interval(row), outputs(row), judged)

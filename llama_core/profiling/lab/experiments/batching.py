@@ -50,6 +50,7 @@ def forget(rows: Rows, n_context: int) -> None:
 
 
 def claim(backend: str, batch: int) -> Claim:
+    """What the hypothesis says of so many sequences a pass."""
     if batch == 1:
         return Claim(0.8, 1.25)
     return Claim(3.0) if batch >= 16 and backend == "numpy" else Claim(1.0)
@@ -121,6 +122,7 @@ def prompt_cases(
 
 
 def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     checkpoint = default_checkpoint(context)
     if checkpoint is None:
         yield NotMeasured("batches of 1 to 64", NO_MODEL)

@@ -257,6 +257,7 @@ FUNCTIONS = (
 
 
 def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     if importlib.util.find_spec("numba") is None:
         yield NotMeasured("all functions", "Numba is not installed")
     else:

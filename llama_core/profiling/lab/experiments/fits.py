@@ -25,6 +25,7 @@ class Fit:
 
     @property
     def departure(self) -> float:
+        """How far the worst point is from the fit, as a fraction of the fit."""
         return abs(self.worst - 1)
 
 
@@ -51,6 +52,7 @@ def batch_fit(points: Points) -> str:
 
 
 def batch_sentence(name: str, points: Points, position: int, roof: Roofline) -> str:
+    """points: (sequences, seconds of a step behind `position` tokens)."""
     shares = [f"{roof.batch_s(n, position) / s:.2f} at batch {n:.0f}" for n, s in (points[0], points[-1])]
     return f"{name}, batch: {batch_fit(points)}; it reaches {' and '.join(shares)} of the roofline"
 

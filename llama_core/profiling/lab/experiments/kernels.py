@@ -49,6 +49,7 @@ F32 = NDArray[np.float32]
 
 
 def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     checkpoint = default_checkpoint(context)
     if checkpoint is None:
         yield NotMeasured(EVERYTHING, NO_MODEL)

@@ -65,6 +65,7 @@ def _checkpoints(context: LabContext) -> tuple[Checkpoint, Checkpoint]:
 
 
 def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     quants, floats = _checkpoints(context)
     own = compiled_model(context, quants)
     eight = compiled_model(context, floats, weights="8bit")

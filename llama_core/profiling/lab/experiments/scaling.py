@@ -131,6 +131,7 @@ def decode_case(name: str, model: Model, short: Decoding, ids: NDArray[np.int32]
 
 
 def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     checkpoint = default_checkpoint(context)
     if checkpoint is None:
         yield NotMeasured("prefill and decode at 16 to 2,048 tokens", NO_MODEL)

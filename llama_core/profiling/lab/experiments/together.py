@@ -139,10 +139,12 @@ def rope_case(
 
 
 def baseline_step(model: BaselineLlama, ids: NDArray[np.int32], start: int) -> Any:
+    """ids: (n,) behind `start` tokens; the last one's logits, (vocab_size,)."""
     return model(ids[None], start)[0, -1]
 
 
 def engine_step(model: Model, cache: Cache, ids: NDArray[np.int32], start: int) -> F32:
+    """The same by the engine's model; what stood in the cache behind `start` is dropped."""
     cache.truncate(start)
     return fill(model, cache, ids)
 
@@ -177,6 +179,7 @@ def step_cases(
 
 
 def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     before, after = stories_tokenisation()
     yield Case(
         "stories15M shape: tokenisation of 94 characters",
