@@ -123,4 +123,7 @@ def _check(path: Path, found: os.stat_result, is_kind: Callable[[int], bool], ot
     if found.st_uid not in (0, os.geteuid()):
         raise UntrustedFileError(f"{path} belongs to another user (number {found.st_uid})")
     if found.st_mode & _WRITABLE_BY_OTHERS:
-        raise UntrustedFileError(f"{path} can be written by others; chmod go-w would mend it")
+        # A sticky folder is shared by intent: nobody should be told to close /tmp.
+        shared = found.st_mode & stat.S_ISVTX and stat.S_ISDIR(found.st_mode)
+        remedy = "a place outside it would do" if shared else "chmod go-w would mend it"
+        raise UntrustedFileError(f"{path} can be written by others; {remedy}")

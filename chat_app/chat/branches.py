@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 from chat_app.chat.conversation import Conversation, Message, Status, token_ids
 from chat_app.chat.inspection import TokenLook, look
+from chat_app.chat.loaded_model import LoadedModel
 from chat_app.chat.reply import reply_details
 from chat_app.chat.saver import Saver
 from chat_app.chat.view import ChatView
 from chat_app.config.settings import Settings
 from chat_app.engines.base import (
     Engine,
-    EngineInfo,
     NotCapableError,
     Prompt,
     PromptRequest,
@@ -53,9 +53,10 @@ class OpenChat(Protocol):
     """What other ways to a reply ask of the controller, which says what each does."""
 
     settings: Settings
-    info: EngineInfo | None
     saver: Saver
 
+    @property
+    def model(self) -> LoadedModel: ...
     @property
     def view(self) -> ChatView: ...
     @property
@@ -105,7 +106,7 @@ class Branches:
         """Parameters that can give another reply than those there are. Greedy or with a fixed seed, the same
         prompt gives the same reply: this one is then drawn, with a seed of its own, and the user is told."""
         chat, params = self._chat, self._chat.settings.params
-        details = reply_details(chat.settings, params, chat.info, "", prompt, question)
+        details = reply_details(chat.settings, params, chat.model.info, "", prompt, question)
         made_so = any(
             all(one.x.get(name) == details.get(name) for name in ("parameters", "model", "system"))
             and one.status == "complete"
@@ -146,8 +147,9 @@ class Branches:
         if not message.content or message.status == "failed":
             await self.regenerate(message_id)
             return
-        if chat.info is not None and not chat.info.capabilities.continues:
-            chat.view.note(f"{chat.info.name} cannot go on with a reply; /regen asks for another.", "warning")
+        info = chat.model.info
+        if info is not None and not info.capabilities.continues:
+            chat.view.note(f"{info.name} cannot go on with a reply; /regen asks for another.", "warning")
             return
         attempt = chat.begin()
         if attempt is None:

@@ -212,7 +212,7 @@ def change(host: Host, named: tuple[str, str]) -> None:
         host.note(f"num_ctx is {text} already.")
     elif session.generating:
         host.note("The context changes when this reply is done.")
-    elif session.info is None and session.loading is None:
+    elif session.model.info is None and session.model.loading is None:
         host.note("num_ctx counts from the next model on.")
 
 
@@ -222,13 +222,13 @@ def show_parameters(host: Host) -> None:
 
 
 def show_template(host: Host) -> None:
-    info = host.session.info
+    info = host.session.model.info
     text = (info.template if info else "") or "(this model has no chat template)"
     host.show_text("Chat template", text)
 
 
 def show_model(host: Host) -> None:
-    info = host.session.info
+    info = host.session.model.info
     if info is None:
         raise ValueError("No model is loaded.")
     rows = {
@@ -379,4 +379,4 @@ def stats(host: Host) -> None:
     timings = last_reply(host).x.get("timings")
     if not isinstance(timings, dict):
         raise ValueError("The last reply has no timings.")
-    host.show_text("The last reply", verbose_timings(timings, host.session.load_s))
+    host.show_text("The last reply", verbose_timings(timings, host.session.model.load_s))

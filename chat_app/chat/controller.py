@@ -8,7 +8,6 @@ message is on disk before it is shown as sent; a reply that stops for any reason
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import replace
@@ -18,6 +17,7 @@ from typing import Any
 from chat_app.chat.branches import Attempt, Branches
 from chat_app.chat.conversation import Conversation, Message
 from chat_app.chat.files import ChatFiles
+from chat_app.chat.loaded_model import LoadedModel
 from chat_app.chat.metrics import PanelMetrics
 from chat_app.chat.outbox import Outbox, Pending
 from chat_app.chat.prompts import Prompter, with_user_turn
@@ -27,7 +27,7 @@ from chat_app.chat.saver import ChatFile, Saver
 from chat_app.chat.view import ChatView
 from chat_app.config.settings import Settings
 from chat_app.engines import news
-from chat_app.engines.base import EngineInfo, Prompt, PromptRequest, Turn
+from chat_app.engines.base import Prompt, PromptRequest, Turn
 from chat_app.engines.host import EngineHost
 from chat_app.models.download.file_hash import file_sha256
 from chat_app.store.chats import ChatStore
@@ -61,15 +61,12 @@ class ChatController:
         self.settings = settings
         self.metrics = PanelMetrics(clock)
         self.branches = Branches(self)
-        self.info: EngineInfo | None = None
-        self.loading: Path | None = None
-        self.load_s: float | None = None
+        self.model = LoadedModel(host, view, self.metrics, spawn, model_hash)
         self.reply: GrowingReply | None = None
         self.logprobs: dict[str, list[float]] = {}  # of each reply written here, for the inspector
         self._files = ChatFiles(store, save=settings.save, kind=kind)
         self._spawn = spawn
         self._clock = clock
-        self._model_hash = model_hash
         self._outbox = Outbox()
         self._prompter = Prompter(host, view)
         self._attempt: Attempt | None = None
@@ -77,9 +74,6 @@ class ChatController:
         self._leaving = 0
         self._ended = False
         self._news_turn = asyncio.Lock()
-        self._reload_due = False  # another context size was chosen while a reply was written
-        self._tell_context = False
-        self._model_sha256 = ""
         self._checkpoint_due = 0.0
         self.chat: ChatFile = self._files.new(Path(settings.model).name)
         self.saver = Saver(self.chat, view.show_trouble)
@@ -100,7 +94,7 @@ class ChatController:
     @property
     def busy(self) -> bool:
         """Whether a prompt sent now would have to wait."""
-        return self.info is None or self.generating or self._leaving > 0 or self._ended
+        return self.model.info is None or self.generating or self._leaving > 0 or self._ended
 
     @property
     def idle(self) -> bool:
@@ -193,7 +187,7 @@ class ChatController:
         if self.generating or self._leaving:
             self.view.note("A reply is being written; press Esc to stop it first.", "warning")
             return None
-        if self.info is None:
+        if self.model.info is None:
             self.view.note("There is no model loaded that could answer.", "warning")
             return None
         return self._begin()
@@ -252,7 +246,8 @@ class ChatController:
         self.metrics.started()
         self._checkpoint_due = self._clock() + CHECKPOINT_PERIOD_S
         request_id = self.host.reply(prompt, params)
-        details = reply_details(self.settings, params, self.info, self._model_sha256, prompt, message.parent)
+        model = self.model
+        details = reply_details(self.settings, params, model.info, model.sha256, prompt, message.parent)
         message = replace(message, x={**message.x, **details})
         self.reply = GrowingReply(request_id, message, details, tuple(start_ids), prompt=prompt)
         self.view.show_message(message)
@@ -324,8 +319,8 @@ class ChatController:
             self.view.note(notice, "warning")
         if self.settings.model == before.model:
             return
-        path = Path(self.settings.model)
-        if path != self.loading and (self.info is None or path != self.info.path):
+        path, loaded = Path(self.settings.model), self.model.info
+        if path != self.model.loading and (loaded is None or path != loaded.path):
             self.view.note(f"This chat was held with {path.name}, which is loaded for it.")
             self.load_model(path)
 
@@ -361,26 +356,22 @@ class ChatController:
             self._attempt = None
             self._outbox.postpone()
         self.stop()
-        self.loading, self.info = path, None
-        self.metrics.engine_gone()
-        self.metrics.loading()
-        self.host.load(path, self.settings)
-        self.view.show_state()
+        self.model.load(path, self.settings)
 
     def change_settings(self, settings: Settings) -> None:
         """New parameters count from the next reply on; another context size needs the model anew."""
         again = settings.ctx_size != self.settings.ctx_size
         self.settings = settings
-        if again and self.info is not None and self.info.path is not None:
-            self._tell_context = self._reload_due = True
+        if again:
+            self.model.want_reload()
             self.reload_if_due()
 
     def reload_if_due(self) -> bool:
         """Load the model anew for another context size, but never under a reply."""
-        if not self._reload_due or self.generating or self.info is None or self.info.path is None:
+        path = None if self.generating else self.model.take_reload()
+        if path is None:
             return False
-        self._reload_due = False
-        self.load_model(self.info.path)
+        self.load_model(path)
         return True
 
     def set_system(self, text: str) -> None:
@@ -395,40 +386,7 @@ class ChatController:
             )
 
     def reset_cache(self) -> None:
-        """Empty the KV cache; the transcript stays. The next reply computes the whole prompt again."""
-        if self.info is None:
-            self.view.note("There is no model loaded, so there is no cache to reset.", "warning")
-            return
-        if not self.info.capabilities.reset:
-            self.view.note(f"{self.info.name} keeps no cache that could be reset from here.", "warning")
-            return
-        if self.generating:
-            self.view.note("The KV cache is emptied when this reply is done. Esc stops the reply.")
-        self.host.reset()
-
-    def _model_ready(self, info: EngineInfo, load_s: float) -> None:
-        self.info, self.loading, self.load_s, self._model_sha256 = info, None, load_s, ""
-        self.metrics.engine_ready(info.backend, info.threads, info.ctx_size)
-        if info.path is not None:
-            self._spawn(self._find_hash(info.path))
-        self._reload_due = False
-        if self._tell_context:
-            self._tell_context = False
-            self._note_context(info.ctx_size)
-        self.view.show_state()
-        self.send_next()
-
-    async def _find_hash(self, path: Path) -> None:
-        """Which file it was, for the transcript; computed once for a file and remembered."""
-        with contextlib.suppress(OSError):  # a folder of files, or gone already: the name must do
-            digest = await asyncio.to_thread(self._model_hash, path)
-            if self.info is not None and self.info.path == path:
-                self._model_sha256 = digest or ""
-
-    def _note_context(self, size: int) -> None:
-        wanted = self.settings.ctx_size
-        most = "" if wanted in (None, size) else f", not {wanted:,}: this model has no more"
-        self.view.note(f"The context holds {size:,} tokens now{most}.")
+        self.model.reset_cache(generating=self.generating)
 
     # News from the engine.
 
@@ -469,28 +427,15 @@ class ChatController:
 
     async def _take_other(self, item: news.News) -> None:
         match item:
-            case news.Loading(progress):
-                self.metrics.loading(progress)
-                if progress is not None and progress.note and progress.done_bytes == 0:
-                    self.view.note(progress.note)
-            case news.MemoryMeasured(report):
-                self.metrics.memory(report)
-            case news.CacheReset():
-                self.metrics.cache_reset()
-                self.view.note("KV cache emptied. The next reply computes the whole conversation again.")
             case news.ReplyFailed(request_id, text):
                 if self.reply is not None and request_id == self.reply.request_id:
                     self.metrics.failed()
                     await self._end_reply(self.reply.failed(text))
-            case news.EngineTrouble(text):
-                self.view.note(text, "error")
             case news.EngineReady(info, load_s):
-                self._model_ready(info, load_s)
-            case news.LoadFailed(path, text):
-                self.info, self.loading = None, None
-                self.metrics.engine_gone()
-                self.view.show_state()
-                self.view.show_load_failure(path, text)
+                self.model.ready(info, load_s, self.settings.ctx_size)
+                self.send_next()
+            case _:
+                self.model.take(item)
 
     async def _end_reply(self, message: Message) -> None:
         """The reply has its last state."""

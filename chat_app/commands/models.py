@@ -10,7 +10,7 @@ from typing import Any
 
 from chat_app.commands.options import add_output_option
 from chat_app.console.streams import ProgressLine, say, write
-from chat_app.models.catalogue import CATALOGUE, local_models, remove_model, resolve_model
+from chat_app.models.catalogue import CATALOGUE, local_models, remove_model, resolve_model, to_fetch
 from chat_app.text.sanitize import clean_line
 
 MAX_CELL = 1000
@@ -23,8 +23,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="models_command", metavar="COMMAND", required=True)
     add_output_option(commands.add_parser("list", help="models here, and those that can be fetched"))
-    pull = commands.add_parser("pull", help="fetch a model")
-    pull.add_argument("name", metavar="NAME|hf:OWNER/REPO[/FILE]")
+    pull = commands.add_parser("pull", help="fetch a model, or go on with a download that broke")
+    pull.add_argument("name", metavar="NAME|hf:OWNER/REPO[:TYPE]")
     path = commands.add_parser("path", help="print where a model's file is")
     path.add_argument("name", metavar="NAME")
     remove = commands.add_parser("remove", help="delete a downloaded model")
@@ -66,6 +66,7 @@ def list_models(args: argparse.Namespace) -> None:
 
     here = local_models()
     facts = facts_of(here)
+    on_hub = to_fetch(here)
     found = {model.name for model in here}
     missing = [entry for entry in CATALOGUE.values() if entry.name not in found]
     if args.output == "json":
@@ -88,6 +89,19 @@ def list_models(args: argparse.Namespace) -> None:
             {"name": e.name, "path": None, "bytes": e.model_bytes, "source": "can be fetched"}
             for e in missing
         ]
+        rows += [
+            {
+                "name": m.name,
+                "path": None,
+                "bytes": m.nbytes,
+                "source": "can be fetched",
+                "hub_name": m.hub_name,
+                "type": m.type,
+                "licence": m.licence,
+                "good_for": m.good_for,
+            }
+            for m in on_hub
+        ]
         write(json.dumps(rows, indent=2), end="\n")
         return
     table = [
@@ -104,6 +118,17 @@ def list_models(args: argparse.Namespace) -> None:
             f"not here: llama-chat models pull {e.name}",
         ]
         for e in missing
+    ]
+    table += [
+        [
+            m.name,
+            "",
+            "",
+            m.type,
+            f"{m.nbytes / 2**20:,.0f} MiB",
+            f"can be fetched: {m.good_for} ({m.licence})",
+        ]
+        for m in on_hub
     ]
     table = [[clean_line(cell, MAX_CELL) for cell in row] for row in table]
     widths = [max(len(row[column]) for row in table) for column in range(5)]

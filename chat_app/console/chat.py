@@ -150,7 +150,7 @@ class ConsoleChat:
         """Do `work`, taking in what the engine has to tell, until nothing is left to be done."""
         first = asyncio.ensure_future(work)
         self._tasks.add(first)
-        while self._tasks or not self.controller.idle or self.controller.loading is not None:
+        while self._tasks or not self.controller.idle or self.controller.model.loading is not None:
             moved = await self.controller.take_news()
             await asyncio.sleep(0 if moved else REST_S)
             for task in [task for task in self._tasks if task.done()]:

@@ -48,7 +48,7 @@ class ReplyWriter:
     def _end(self, finished: Finished) -> None:
         text = "".join(self._parts)
         self._parts.clear()
-        reply, info = self.controller.reply, self.controller.info
+        reply, info = self.controller.reply, self.controller.model.info
         if self._output == "text":
             if not text.endswith("\n"):
                 write("\n")

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from chat_app.text.decode import decode_text
 from chat_app.text.errors import UsageError
+from chat_app.text.formatting import Transfer
 from chat_app.text.sanitize import clean
 
 
@@ -104,11 +105,12 @@ class ProgressLine:
     def __init__(self, title: str) -> None:
         self._title = title
         self._shown = ""
+        self._transfer = Transfer()
         self._live = is_terminal(sys.stderr)
 
     def show(self, done_bytes: int, total_bytes: int) -> None:
-        """Bytes, in MiB."""
-        self._draw(done_bytes, total_bytes, f"{done_bytes / 2**20:,.0f} of {total_bytes / 2**20:,.0f} MiB")
+        """Bytes, with their rate and the time left."""
+        self._draw(done_bytes, total_bytes, self._transfer.text(done_bytes, total_bytes))
 
     def count(self, done: int, total: int) -> None:
         """Steps."""

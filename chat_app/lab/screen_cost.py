@@ -116,7 +116,7 @@ class AppThread:
             self._settings, open_engine=lambda path, settings, on_progress: engine, paths=self._paths
         )
         async with self._app.run_test(size=SIZE) as pilot:
-            while self._app.chat.session.info is None:
+            while self._app.chat.session.model.info is None:
                 await pilot.pause(0.02)
             self._ready.set()
             await self._end.wait()

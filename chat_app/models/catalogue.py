@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from chat_app.config.paths import get_paths
 from chat_app.config.settings import DEFAULT_MODEL_NAME
 from chat_app.config.sources import load_settings
+from chat_app.models.hub_models import HUB_MODELS, HubModel, full_name, hub_model
 from chat_app.models.installed import HUB_PREFIX as HUB_PREFIX
 from chat_app.models.installed import LocalModel, downloaded
 from chat_app.models.stores import in_stores, store_of
@@ -173,6 +174,14 @@ def resolve_model(name_or_path: str) -> Path:
             "A model file you already have opens with: llama-chat -m FILE",
             can_pull=True,
         )
+    known_model = hub_model(name_or_path)
+    if known_model is not None:
+        raise ModelNotFound(
+            known_model.name,
+            f"The model {known_model.name} is not on this machine yet. Fetch it ({known_model.terms}) with: "
+            f"llama-chat models pull {known_model.name}",
+            can_pull=True,
+        )
     model = _find(name_or_path)
     if model is not None or store_of(name_or_path) is not None:
         raise _not_usable(name_or_path, model)
@@ -182,7 +191,8 @@ def resolve_model(name_or_path: str) -> Path:
             return path
     except (OSError, ValueError, RuntimeError):
         pass  # a text that can be no path is simply not found
-    known = [*CATALOGUE, *(model.name for model in _candidates(name_or_path))]
+    here = (model.name for model in _candidates(name_or_path))
+    known = [*CATALOGUE, *here, *(model.name for model in HUB_MODELS)]
     raise ModelNotFound(
         name_or_path,
         f"{name_or_path!r} is neither a file nor a known model.{nearest(name_or_path, known)} "
@@ -229,8 +239,15 @@ def _candidates(name: str) -> Iterator[LocalModel]:
 
 def _find(name: str) -> LocalModel | None:
     """The model called `name`; where several are, the first that is whole."""
+    name = full_name(name)
     found = [model for model in _candidates(name) if model.is_called(name)]
     return next((model for model in found if model.is_whole), found[0] if found else None)
+
+
+def to_fetch(here: Iterable[LocalModel]) -> list[HubModel]:
+    """The hub's models of the catalogue that are not among `here`."""
+    names = {name for model in here if model.is_whole for name in (model.name, *model.aliases)}
+    return [model for model in HUB_MODELS if model.hub_name not in names]
 
 
 def local_models() -> list[LocalModel]:
@@ -255,7 +272,7 @@ def remove_model(name: str) -> list[Path]:
     Raises ModelNotFound when there is none, or when it belongs to an installed package.
     """
     entry = catalogue_entry(name)
-    wanted = entry.name if entry else name
+    wanted = entry.name if entry else full_name(name)
     found = [model for model in _downloaded() if model.is_called(wanted)]
     if not found:
         other = None if entry else _find(name)

@@ -15,6 +15,7 @@ from chat_app.config.paths import get_paths
 from chat_app.models.file_memory import FileMemory
 from chat_app.models.installed import LocalModel
 from chat_app.models.stores.machine import read_object
+from llama_core.loaders.gguf.shard_names import SIZE_IN_NAME, find_in
 
 BYTES_OF = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -84,7 +85,7 @@ def _read_file(model: LocalModel) -> tuple[str, str, str, str]:
 
 
 def _read_folder(model: LocalModel) -> tuple[str, str, str, str]:
-    from llama_core.loaders.gguf.about import SIZE_IN_NAME, find_in, size_label
+    from llama_core.loaders.gguf.about import size_label
 
     try:
         config = read_object(model.path / "config.json")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llama_core.loaders.gguf.shard_names import group_by_model, model_stem
+from llama_core.loaders.gguf.shard_names import TYPE_IN_NAME, find_in, group_by_model, model_stem
 
 HUB_PREFIX = "hf:"
 
@@ -83,11 +83,13 @@ def downloaded(root: Path, catalogue_names: Mapping[str, str]) -> Iterator[Local
 
 def in_repository(repo: Path, hub_name: str) -> Iterator[LocalModel]:
     """The models of a hub repository in the folder `repo`. A GGUF model is called by any of its files; where
-    it is the only one, by its repository as well."""
+    it is the only one, by its repository as well, and by that and its type where no other has it."""
     models = list(gguf_models(repo, [path for path in repo.rglob("*.gguf") if path.is_file()]))
-    for model in models:
+    types = [find_in(TYPE_IN_NAME, [model.path.name]) for model in models]
+    for model, kind in zip(models, types, strict=True):
         names = tuple(f"{hub_name}/{file.relative_to(repo).as_posix()}" for file in model.files)
-        yield _named(model, hub_name if len(models) == 1 else names[0], names)
+        by_type = (f"{hub_name}:{kind}", f"{hub_name}:{kind.lower()}") if types.count(kind) == 1 else ()
+        yield _named(model, hub_name if len(models) == 1 else names[0], (*names, *by_type))
     if (repo / "config.json").is_file():
         nbytes = sum(path.stat().st_size for path in repo.rglob("*") if path.is_file())
         yield LocalModel(hub_name, repo, nbytes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 MIB = 1024 * 1024
@@ -125,3 +126,26 @@ def verbose_timings(timings: dict[str, Any], load_s: float | None) -> str:
         ("time to first token", duration(seconds("ttft_ms"))),
     ]
     return "\n".join(f"{name + ':':<22}{value}" for name, value in lines)
+
+
+class Transfer:
+    """What is said of bytes on their way: how many, how fast, and how long that takes yet.
+
+    The rate is of what has come since the first look: a download that goes on began with something.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began: tuple[float, int] | None = None
+
+    def text(self, done_bytes: int, total_bytes: int) -> str:
+        now = self._clock()
+        if self._began is None or done_bytes < self._began[1]:
+            self._began = now, done_bytes
+        seconds, n_bytes = now - self._began[0], done_bytes - self._began[1]
+        parts = [f"{mib(done_bytes)} of {mib(total_bytes)} MiB"]
+        if seconds > 0 and n_bytes:
+            parts.append(f"{mib(n_bytes / seconds)} MiB/s")
+            if total_bytes > done_bytes:
+                parts.append(f"{time_left((total_bytes - done_bytes) * seconds / n_bytes)} left")
+        return " · ".join(parts)

@@ -49,7 +49,7 @@ class ModelChoice:
 
     def state(self, state: str) -> str:
         """What an empty chat says while no model is loaded."""
-        if self._session.loading is not None:
+        if self._session.model.loading is not None:
             return f"{state} (first start only) …" if "kernels" in state else f"{state} …"
         return self._note or "Looking for the model …"
 
@@ -77,7 +77,7 @@ class ModelChoice:
         except OSError as error:
             self._without(describe_error(error))
             return
-        if self._session.info is not None:
+        if self._session.model.info is not None:
             # The model there is goes when the next one is loaded, so first a look at the file.
             try:
                 await asyncio.to_thread(self._check, path, self._session.settings)
@@ -97,7 +97,7 @@ class ModelChoice:
         path = await self._app.push_screen_wait(FetchScreen(name))
         if path is not None:
             self._load(path, name)
-        elif self._session.info is None:
+        elif self._session.model.info is None:
             self._without(
                 "There is no model yet, so nothing can answer. /model fetches one or opens a file that you "
                 f"have. Outside the app: llama-chat models pull {clean_line(name)}"

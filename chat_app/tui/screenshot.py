@@ -27,7 +27,7 @@ async def take(settings: Settings, prompts: Sequence[str], size: tuple[int, int]
     app = LlamaChatApp(settings)
     async with asyncio.timeout(TIMEOUT_S), app.run_test(size=size) as pilot:
         session = app.chat.session
-        while session.info is None:
+        while session.model.info is None:
             await pilot.pause(0.05)
         for prompt in prompts:
             before = len(session.conversation)

@@ -106,7 +106,7 @@ class Stage:
 
     async def load(self) -> None:
         self.session.load_model(Path("model.gguf"))
-        await self.until(lambda: self.session.info)
+        await self.until(lambda: self.session.model.info)
 
     async def say(self, text: str) -> Message:
         """Send a prompt and wait for its reply, then return it."""

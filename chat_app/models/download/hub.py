@@ -1,11 +1,16 @@
-"""`hf:OWNER/REPO[/FILE]`: models from a Hugging Face hub, through the optional package `huggingface_hub`."""
+"""`hf:OWNER/REPO[/FILE]` or `hf:OWNER/REPO:TYPE`: models from a Hugging Face hub.
+
+It is asked through the package `huggingface_hub`, in a child process: nothing else imports it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,66 +21,72 @@ from chat_app.models.download.child_process import run_child
 from chat_app.models.download.errors import DownloadError, retry
 from chat_app.models.download.file_hash import CHUNK, compute_sha256
 from chat_app.models.download.files import check_space, place
-from chat_app.models.download.hub_child import NOT_INSTALLED, UNCLEAR
+from chat_app.models.download.hub_child import NOT_INSTALLED, REFUSED, UNCLEAR, key_of
 from llama_core.own_module import module_command, module_environment
 
 NAME = re.compile(r"^[\w.-]+$")
 
 
-def split_name(name: str) -> tuple[str, str | None]:
-    """("OWNER/REPO", "FILE" or None) of hf:OWNER/REPO[/FILE]. Raises DownloadError when it is malformed."""
-    parts = name.removeprefix(HUB_PREFIX).split("/")
-    if len(parts) < 2 or not all(NAME.match(part) and part.strip(".") for part in parts):
-        raise DownloadError(f"{name!r} is not of the form hf:OWNER/REPO or hf:OWNER/REPO/FILE.")
-    return "/".join(parts[:2]), "/".join(parts[2:]) or None
+def split_name(name: str) -> tuple[str, str, str]:
+    """("OWNER/REPO", "FILE" or "", "TYPE" or "") of hf:OWNER/REPO[/FILE] or hf:OWNER/REPO:TYPE.
+
+    Raises DownloadError when it is malformed.
+    """
+    path, colon, kind = name.removeprefix(HUB_PREFIX).partition(":")
+    parts = path.split("/")
+    sound = len(parts) == 2 or (len(parts) > 2 and not colon)
+    if not sound or not all(NAME.match(part) and part.strip(".") for part in parts + [kind] * bool(colon)):
+        raise DownloadError(
+            f"{name!r} is not of the form hf:OWNER/REPO, hf:OWNER/REPO:TYPE or hf:OWNER/REPO/FILE."
+        )
+    return "/".join(parts[:2]), "/".join(parts[2:]), kind
 
 
 def pull_from_hub(
     name: str,
     folder: Path,
+    staged: Path,
     on_progress: Callable[[int, int], None] | None,
     cancelled: Callable[[], bool] | None,
 ) -> Path:
-    """Fetch into `folder`, verify size and hash of every file, then move into the models folder.
+    """Fetch, verify size and hash of every file, then move into the models folder.
 
+    folder: empty, for this call. staged: keeps what has arrived when the download breaks, for the next one.
     Returns the GGUF file, or the folder of a safetensors model. Raises DownloadError, ChildStopped, OSError.
     """
-    repo, wanted = split_name(name)
-    staged = folder / "hub"
-    staged.mkdir()
+    repo, wanted, kind = split_name(name)
     files: list[dict[str, Any]] = []
 
     def on_line(line: str) -> None:
         if line.startswith("Files "):
             files.extend(json.loads(line.removeprefix("Files ")))
-            check_space(folder, sum(int(file["size"] or 0) for file in files), name)
+            check_space(folder, sum(file["size"] for file in files) - _arrived(staged, files), name)
 
     def watch() -> bool:
         if on_progress is not None and files:
-            total = sum(int(file["size"] or 0) for file in files)
-            on_progress(min(_bytes_in(staged), total), total)
+            total = sum(file["size"] for file in files)
+            on_progress(min(_arrived(staged, files), total), total)
         return cancelled() if cancelled is not None else False
 
-    command = module_command(
-        "chat_app.models.download.hub_child", repo, str(staged), *([wanted] if wanted else [])
-    )
+    command = module_command("chat_app.models.download.hub_child", repo, str(staged), wanted, kind)
     environment = {**module_environment(), "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONIOENCODING": "utf-8"}
     errors = folder / "hub-errors.txt"
     code = run_child(command, environment=environment, stderr_path=errors, on_line=on_line, cancelled=watch)
     if code != 0:
         raise DownloadError(explain(code, errors.read_text(encoding="utf-8", errors="replace"), repo, name))
     for file in files:
-        _verify(staged / _inside(file["name"]), file, name, cancelled)
-    return _place_all(staged, [str(file["name"]) for file in files], repo)
+        _inside(file["name"])
+        _verify(staged / key_of(file), file, name, cancelled)
+    return _place_all(staged, files, repo)
 
 
-def _bytes_in(folder: Path) -> int:
+def _arrived(staged: Path, files: list[dict[str, Any]]) -> int:
+    """The bytes of `files` that are here already."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:
-            continue  # renamed by the child between listing and looking
+    for file in files:
+        for path in (staged / key_of(file), staged / f"{key_of(file)}.part"):
+            with contextlib.suppress(OSError):  # not begun, or renamed between the two looks
+                total += path.stat().st_size
     return total
 
 
@@ -99,23 +110,29 @@ def _verify(path: Path, promised: dict[str, Any], name: str, cancelled: Callable
                 digest.update(block)
         good = digest.hexdigest() == promised["blob_id"]
     if not good:
+        path.unlink()  # so that the next download begins anew
         raise DownloadError(
-            f"What arrived as {path.name} is not what the hub promised (size or hash differs). "
+            f"What arrived as {promised['name']} is not what the hub promised (size or hash differs). "
             f"It was deleted. {retry(name)}"
         )
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
-def _place_all(staged: Path, names: list[str], repo: str) -> Path:
+def _place_all(staged: Path, files: list[dict[str, Any]], repo: str) -> Path:
     """Move every file; last the one by which the app finds the model (config.json, or a first piece)."""
     root = ensure_dir(get_paths().models / "hf" / repo)
-    key = "config.json" if "config.json" in names else min(names)
-    for file_name in sorted(names, key=lambda file_name: file_name == key):
-        target = root / _inside(file_name)
+    names = [str(file["name"]) for file in files]
+    first = "config.json" if "config.json" in names else min(names)
+    placed: dict[str, Path] = {}
+    for file in sorted(files, key=lambda file: file["name"] == first):
+        target = root / _inside(file["name"])
         ensure_dir(target.parent)
-        place(staged / _inside(file_name), target)
-    return root if key == "config.json" else root / key
+        key = key_of(file)
+        if key in placed:  # the same bytes under another name
+            shutil.copyfile(placed[key], staged / key)
+        placed[key] = place(staged / key, target)
+    return root if first == "config.json" else root / first
 
 
 def explain(code: int, errors: str, repo: str, name: str) -> str:
@@ -124,15 +141,19 @@ def explain(code: int, errors: str, repo: str, name: str) -> str:
     if code == NOT_INSTALLED:
         return (
             "Fetching from a hub needs the package huggingface_hub, which is not installed. "
-            f"Install llama-chat with its extra `hub` (llama-chat[hub]). {retry(name)}"
+            f"Install it, or llama-chat anew. {retry(name)}"
         )
     if code == UNCLEAR:
         return f"Nothing of hf:{repo} was fetched: {last}. As in: llama-chat models pull hf:{repo}/FILE"
-    if re.search(r"RepositoryNotFound|RevisionNotFound|GatedRepo|401|403|404", errors):
+    if code == REFUSED:
+        return f"Fetching hf:{repo} was given up: {last}. {retry(name)}"
+    if re.search(r"RepositoryNotFound|RevisionNotFound|GatedRepo|\b40[134]\b", errors):
         return (
             f"The hub has no repository {repo} that you may read "
             f"(a private or gated one needs `hf auth login`). {retry(name)}"
         )
     if re.search(r"ConnectError|ConnectionError|Timeout|NameResolution|LocalEntryNotFound", errors):
         return f"The hub could not be reached. Check the network. {retry(name)}"
+    if re.search(r"RemoteProtocolError|Consistency check failed|IncompleteRead|ReadError", errors):
+        return f"The connection to the hub broke. What has arrived is kept. {retry(name)}"
     return f"Fetching hf:{repo} failed ({last}). {retry(name)}"

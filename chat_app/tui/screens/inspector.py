@@ -90,7 +90,7 @@ class InspectorScreen(Dialog[None]):
             )
 
     def begin(self) -> None:
-        if self._session.generating or self._session.info is None:
+        if self._session.generating or self._session.model.info is None:
             self._say("The model is busy or not loaded; tokens can be inspected afterwards.")
         elif not self._ids:
             self._say("This message has no recorded tokens. Replies written here have.")

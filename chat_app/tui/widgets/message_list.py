@@ -144,6 +144,15 @@ class MessageList(VerticalScroll, can_focus=False):
         """The mounted view of a message; None where it is not mounted."""
         return next((view for view in reversed(self.views()) if view.message.id == message_id), None)
 
+    async def focus_head(self, message_id: str) -> None:
+        """Focus a message, if it is mounted, and show it from its first line on."""
+        view = self.view_of(message_id)
+        if view is None:
+            return
+        self.release_anchor()  # at its end, the list would push a long branch's head out of sight
+        view.focus(scroll_visible=False)
+        self.call_after_refresh(lambda: self.scroll_to_widget(view, animate=False, top=True))
+
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
         if not self.following and new_value >= self.max_scroll_y:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llama_core.loaders.gguf.header import read_head, read_header
+from llama_core.loaders.gguf.shard_names import SIZE_IN_NAME, TYPE_IN_NAME, find_in
 
 # `general.file_type` by number, as llama.cpp's `llama_ftype` has them.
 FILE_TYPES: Mapping[int, str] = {
@@ -19,12 +19,6 @@ FILE_TYPES: Mapping[int, str] = {
     26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0",
     37: "TQ2_0", 38: "MXFP4",
 }  # fmt: skip
-# A type's name, as it stands in a file's.
-TYPE = r"IQ[1-4]_(?:XXS|XS|NL|S|M)|T?Q[1-8]_(?:K_(?:XL|[SML])|[01K])|BF16|F16|F32|MXFP4"
-TYPE_IN_NAME = re.compile(rf"(?<![A-Za-z0-9])({TYPE})(?![A-Za-z0-9])", re.IGNORECASE)
-SIZE_IN_NAME = re.compile(
-    r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?(?:x\d+(?:\.\d+)?)?[BM])(?![A-Za-z0-9])", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +48,6 @@ def about_gguf(path: Path, names: Iterable[str] = ()) -> About:
     largest = max(header.tensors.values(), key=lambda info: info.nbytes, default=None)
     by_tensors = largest.fmt.name if largest else ""
     return About(family, size or size_label(n_values), kind or _file_type(header.metadata) or by_tensors)
-
-
-def find_in(pattern: re.Pattern[str], texts: Iterable[str]) -> str:
-    """The first match in any of `texts`, in capitals; empty where there is none."""
-    found = (pattern.search(text) for text in texts)
-    return next((match[1].upper() for match in found if match), "")
 
 
 def size_label(n_values: int) -> str:

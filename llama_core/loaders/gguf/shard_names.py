@@ -1,4 +1,5 @@
-"""The names of a GGUF model's files, `NAME-00001-of-0000N.gguf` where it is cut into several.
+"""The names of a GGUF model's files, `NAME-00001-of-0000N.gguf` where it is cut into several, and what they
+tell of its size and type.
 
 Apart from `gguf_split.py`, which reads such files, because the app asks at each start and NumPy would be most
 of what that takes.
@@ -10,6 +11,13 @@ import re
 from collections.abc import Iterable
 
 SHARD_NAME = re.compile(r"(?P<stem>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
+
+# A type's name, as it stands in a file's.
+TYPE = r"IQ[1-4]_(?:XXS|XS|NL|S|M)|T?Q[1-8]_(?:K_(?:XL|[SML])|[01K])|BF16|F16|F32|MXFP4"
+TYPE_IN_NAME = re.compile(rf"(?<![A-Za-z0-9])({TYPE})(?![A-Za-z0-9])", re.IGNORECASE)
+SIZE_IN_NAME = re.compile(
+    r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?(?:x\d+(?:\.\d+)?)?[BM])(?![A-Za-z0-9])", re.IGNORECASE
+)
 
 
 def shard_name(stem: str, number: int, count: int) -> str:
@@ -36,3 +44,9 @@ def files_of_model(name: str) -> tuple[str, ...]:
 def group_by_model(names: Iterable[str]) -> list[tuple[str, ...]]:
     """The files of each model of which a file is among `names`; those that are missing are listed too."""
     return list(dict.fromkeys(files_of_model(name) for name in sorted(names)))
+
+
+def find_in(pattern: re.Pattern[str], texts: Iterable[str]) -> str:
+    """The first match in any of `texts`, in capitals; empty where there is none."""
+    found = (pattern.search(text) for text in texts)
+    return next((match[1].upper() for match in found if match), "")

@@ -26,8 +26,7 @@ class Notes:
         self.done: list[tuple[Any, ...]] = []
         self.session = SimpleNamespace(
             settings=Settings(),
-            info=None,
-            loading=None,
+            model=SimpleNamespace(info=None, loading=None),
             generating=False,
             path=self.conversation.path,
             branches=self,

@@ -11,10 +11,7 @@ import pytest
 
 from chat_app.chat.conversation import Message
 from chat_app.config.settings import Settings
-from chat_app.engines import news
 from chat_app.store.database import StoreError
-from llama_core.events import LoadProgress
-from llama_core.sampling import SamplingParams
 from tests.support.fake_engine import FakeEngine
 from tests.support.stage import Stage
 
@@ -222,8 +219,8 @@ async def test_a_base_model_continues_plain_text(tmp_path: Path) -> None:
     engine = FakeEngine(template=None, script=lambda turns: " there was a llama.")
     stage = Stage(tmp_path, engine, Settings())
     await stage.load()
-    assert stage.session.info is not None
-    assert not stage.session.info.has_template
+    assert stage.session.model.info is not None
+    assert not stage.session.model.info.has_template
     await stage.say("Once upon a time")
     await stage.say("It lived")
     assert engine.calls[-1] == (
@@ -231,14 +228,6 @@ async def test_a_base_model_continues_plain_text(tmp_path: Path) -> None:
         [{"role": "user", "content": "Once upon a time there was a llama.\nIt lived"}],
     )
     await asyncio.to_thread(stage.host.close, 20)
-
-
-async def test_a_changed_context_size_loads_the_model_again(stage: Stage) -> None:
-    stage.session.change_settings(Settings(ctx_size=512, params=SamplingParams(temperature=0.0)))
-    assert stage.session.loading is not None
-    await stage.until(lambda: stage.session.info)
-    stage.session.change_settings(Settings(ctx_size=512, params=SamplingParams(temperature=1.0)))
-    assert stage.session.loading is None
 
 
 async def test_a_chat_left_while_the_prompt_is_prepared_is_not_written_to(stage: Stage) -> None:
@@ -251,10 +240,3 @@ async def test_a_chat_left_while_the_prompt_is_prepared_is_not_written_to(stage:
     await stage.until(stage.idle)
     assert stage.path() == []
     assert stage.view.returned == ["late"]
-
-
-async def test_what_there_is_to_say_of_a_load_is_on_the_screen_once(stage: Stage) -> None:
-    sentence = "Kernels are built anew."
-    for done in (0, 1):
-        await stage.session._take_other(news.Loading(LoadProgress("kernels", done, 1, sentence)))
-    assert stage.view.notes.count(sentence) == 1

@@ -54,16 +54,16 @@ async def test_opening_a_chat_loads_its_model(stage: Stage, tmp_path: Path) -> N
     file = tmp_path / "first.gguf"
     file.write_bytes(b"GGUF")
     stage.session.load_model(file)
-    await stage.until(lambda: stage.session.info and stage.session.info.path == file)
+    await stage.until(lambda: stage.session.model.info and stage.session.model.info.path == file)
     stage.session.settings = replace(stage.session.settings, model=str(file), params=PARAMS)
     await stage.say("hello")
     old = stage.session.chat.id
     await stage.session.new_chat()
     stage.session.load_model(Path("second.gguf"))
     stage.session.settings = replace(stage.session.settings, model="second.gguf", params=SamplingParams())
-    await stage.until(lambda: stage.session.info)
+    await stage.until(lambda: stage.session.model.info)
     await stage.session.open_chat(old)
-    assert stage.session.loading == file
+    assert stage.session.model.loading == file
     assert stage.session.settings.params == PARAMS
-    await stage.until(lambda: stage.session.info and stage.session.info.path == file)
+    await stage.until(lambda: stage.session.model.info and stage.session.model.info.path == file)
     assert any("first.gguf" in note for note in stage.view.notes)

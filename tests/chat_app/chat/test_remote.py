@@ -58,5 +58,5 @@ async def test_a_chat_with_an_engine_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(LookupError, match="shows no tokens"):
         await stage.session.branches.split("text")
     stage.session.change_settings(Settings(ctx_size=512))  # there is no file to load anew
-    assert stage.session.loading is None
+    assert stage.session.model.loading is None
     await asyncio.to_thread(stage.host.close, 20)

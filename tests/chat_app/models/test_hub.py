@@ -7,7 +7,10 @@ import http.server
 import json
 import os
 import random
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,18 +22,23 @@ from chat_app.models.download import hub as download_hub
 from chat_app.models.download.hub_child import choose
 from chat_app.models.download.pull import DownloadCancelled, DownloadError, pull
 
-pytest.importorskip("huggingface_hub", reason="the optional package huggingface_hub is not installed")
-
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 GGUF = random.Random(5).randbytes(300_000)
 
 
 class Hub:
-    """One repository `owner/repo`. `broken`: files whose bytes are not those promised."""
+    """One repository `owner/repo`. `broken`: files whose bytes are not those promised. `cut`: a connection
+    breaks after so many bytes; `longer`: so many bytes too many are sent; `begins`: where each GET began."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.broken: set[str] = set()
+        self.cut: int | None = None
+        self.longer = 0
+        self.ignores_ranges = False
+        self.stall_at: int | None = None
+        self.stalled = threading.Event()
+        self.begins: list[int] = []
         self.pause = threading.Event()
         self.pause.set()
         self.asked = threading.Event()
@@ -56,7 +64,7 @@ class Hub:
                         hub.asked.set()
                         hub.pause.wait(300)
                     served = b"?" * len(data) if name in hub.broken else data
-                    self.reply(served, {"ETag": etag, "X-Repo-Commit": COMMIT})
+                    self.reply(served + b"!" * hub.longer, {"ETag": etag, "X-Repo-Commit": COMMIT})
                 else:
                     self.send_response(404)
                     self.send_header("X-Error-Code", "RepoNotFound")
@@ -64,12 +72,27 @@ class Hub:
                     self.end_headers()
 
             def reply(self, body: bytes, headers: dict[str, str]) -> None:
-                self.send_response(200)
+                asked = self.headers.get("Range")
+                begin = (
+                    int(asked.removeprefix("bytes=").rstrip("-")) if asked and not hub.ignores_ranges else 0
+                )
+                if "ETag" in headers and self.command == "GET":
+                    hub.begins.append(begin)
+                if begin:
+                    headers["Content-Range"] = f"bytes {begin}-{len(body) - 1}/{len(body)}"
+                body = body[begin:]
+                self.send_response(206 if begin else 200)
                 for name, value in {**headers, "Content-Length": str(len(body))}.items():
                     self.send_header(name, value)
                 self.end_headers()
                 if self.command == "GET":
-                    self.wfile.write(body)
+                    if hub.stall_at is not None and "ETag" in headers:
+                        self.wfile.write(body[: hub.stall_at])
+                        hub.stalled.wait(300)
+                        return
+                    whole = hub.cut is None or "ETag" not in headers
+                    self.wfile.write(body if whole else body[: hub.cut])
+                    self.close_connection = True
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -89,6 +112,7 @@ class Hub:
 
     def close(self) -> None:
         self.pause.set()
+        self.stalled.set()
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
@@ -106,8 +130,16 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 
 def left_behind(home: Path) -> list[Path]:
+    """The files in the models folder but locks, and what is kept to go on with."""
     models = home / "cache" / "models"
-    return [path for path in models.rglob("*") if path.is_file() and not path.name.startswith(".lock-")]
+    hidden = (".lock-", ".unfinished-")
+    files = [path for path in models.rglob("*") if path.is_file()]
+    return [path for path in files if not path.relative_to(models).parts[0].startswith(hidden)]
+
+
+def kept(home: Path) -> dict[str, bytes]:
+    """What is kept to go on with, by its name there."""
+    return {path.name: path.read_bytes() for path in home.glob("cache/models/.unfinished-*/*")}
 
 
 def test_the_only_gguf_is_fetched(hub: Hub, llama_chat_home: Path) -> None:
@@ -149,6 +181,7 @@ def test_a_safetensors_folder(hub: Hub, llama_chat_home: Path) -> None:
     hub.files = {**wanted, "README.md": b"hello", "consolidated.safetensors": b"x", "model.bin": b"x"}
     folder = pull("hf:owner/repo")
     assert folder == llama_chat_home / "cache" / "models" / "hf" / "owner" / "repo"
+    assert (folder / "tokenizer_config.json").read_bytes() == b"{}", "the same bytes under three names"
     assert {path.name for path in folder.iterdir()} == set(wanted)
     assert find_local("hf:owner/repo") == folder
 
@@ -160,6 +193,7 @@ def test_bytes_that_were_not_promised_are_refused(name: str, hub: Hub, llama_cha
     with pytest.raises(DownloadError, match="Try again with: llama-chat models pull hf:owner/repo"):
         pull("hf:owner/repo")
     assert left_behind(llama_chat_home) == []
+    assert all(hashlib.sha256(data).hexdigest() == key for key, data in kept(llama_chat_home).items())
 
 
 def test_cancel_and_retry(hub: Hub, llama_chat_home: Path) -> None:
@@ -172,10 +206,116 @@ def test_cancel_and_retry(hub: Hub, llama_chat_home: Path) -> None:
     assert pull("hf:owner/repo").read_bytes() == GGUF
 
 
+BIG = random.Random(7).randbytes((5 << 20) + 77)
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("cut", [MIB, MIB + 5])
+def test_a_broken_connection_goes_on_where_it_broke(cut: int, hub: Hub, llama_chat_home: Path) -> None:
+    hub.files, hub.cut = {"tiny.gguf": BIG}, cut
+    assert pull("hf:owner/repo").read_bytes() == BIG
+    assert hub.begins == [n * MIB for n in range(len(hub.begins))]
+    assert len(hub.begins) >= 5
+
+
+def test_a_hub_without_ranges_begins_anew(hub: Hub) -> None:
+    hub.files, hub.cut, hub.ignores_ranges = {"tiny.gguf": BIG}, 2 * MIB, True
+    pulled: list[Path] = []
+
+    def mend(done: int, total: int) -> None:
+        hub.cut = None if done >= MIB else hub.cut
+
+    pulled.append(pull("hf:owner/repo", mend))
+    assert pulled[0].read_bytes() == BIG
+    assert len(hub.begins) > 1
+
+
+def test_a_stopped_download_goes_on(hub: Hub, llama_chat_home: Path) -> None:
+    """What has arrived before is kept, and nothing of it is fetched again."""
+    hub.files = {"tiny.gguf": BIG}
+    part = llama_chat_home / "cache" / "models" / ".unfinished-hf-owner-repo"
+    part.mkdir(parents=True)
+    key = hashlib.sha256(BIG).hexdigest()
+    (part / f"{key}.part").write_bytes(BIG[: 3 * MIB + 1])
+    seen: list[int] = []
+    assert pull("hf:owner/repo", lambda done, total: seen.append(done)).read_bytes() == BIG
+    assert hub.begins == [3 * MIB + 1]
+    assert min(seen, default=3 * MIB + 1) == 3 * MIB + 1
+    assert not part.exists()
+
+
+@pytest.mark.parametrize("n_wrong", [MIB, len(BIG), len(BIG) + 1])
+def test_a_part_with_wrong_bytes_is_found_out(n_wrong: int, hub: Hub, llama_chat_home: Path) -> None:
+    hub.files = {"tiny.gguf": BIG}
+    folder = llama_chat_home / "cache" / "models" / ".unfinished-hf-owner-repo"
+    folder.mkdir(parents=True)
+    (folder / f"{hashlib.sha256(BIG).hexdigest()}.part").write_bytes(b"?" * n_wrong)
+    if n_wrong <= len(BIG):
+        with pytest.raises(DownloadError, match=r"tiny\.gguf is not what the hub promised"):
+            pull("hf:owner/repo")
+    assert pull("hf:owner/repo").read_bytes() == BIG
+
+
+def test_a_killed_download_goes_on(hub: Hub, llama_chat_home: Path) -> None:
+    """The process is killed, so it can end nothing; its child ends by itself, and the next goes on."""
+    hub.files = {"tiny.gguf": BIG}
+    hub.stall_at = 2 * MIB
+    code = "from chat_app.models.download.pull import pull; pull('hf:owner/repo')"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    folder = llama_chat_home / "cache" / "models" / ".unfinished-hf-owner-repo"
+    part = folder / f"{hashlib.sha256(BIG).hexdigest()}.part"
+    end = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size >= 2 * MIB):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    hub.stall_at = None
+    hub.stalled.set()
+    assert pull("hf:owner/repo").read_bytes() == BIG
+    assert hub.begins == [0, 2 * MIB]
+
+
+def test_more_bytes_than_promised_fill_no_disk(hub: Hub, llama_chat_home: Path) -> None:
+    hub.files, hub.longer = {"tiny.gguf": BIG}, 3 * MIB
+    with pytest.raises(DownloadError, match="more bytes arrived than were promised"):
+        pull("hf:owner/repo")
+    assert sum(len(data) for data in kept(llama_chat_home).values()) <= len(BIG)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("hf:owner/repo", "m-Q4_K_M.gguf"),
+        ("hf:owner/repo:Q8_0", "m-q8_0.gguf"),
+        ("hf:owner/repo:q8_0", "m-q8_0.gguf"),
+    ],
+)
+def test_a_type_is_chosen(name: str, expected: str, hub: Hub) -> None:
+    names = ("m-Q8_K.gguf", "m-q8_0.gguf", "m-Q4_K_M.gguf", "m-IQ4_XS.gguf", "mmproj-m-Q4_K_M.gguf")
+    hub.files = {file: file.encode() for file in names}
+    path = pull(name)
+    assert path.name == expected
+    assert pull(name) == find_local(name) == path
+    assert hub.begins == [0]
+
+
+def test_choose_takes_the_best_type() -> None:
+    names = [f"m-{kind}.gguf" for kind in ("Q2_K", "F16", "Q8_0", "IQ4_XS", "Q5_K_M")]
+    assert choose(names, None) == ["m-Q5_K_M.gguf"]
+    assert choose(names, None, "iq4_xs") == ["m-IQ4_XS.gguf"]
+    with pytest.raises(ValueError, match="no GGUF model of type Q6_K"):
+        choose(names, None, "Q6_K")
+    with pytest.raises(ValueError, match=r"several models of type Q8_0; name one of: a-Q8_0\.gguf, b-Q8_0"):
+        choose(["a-Q8_0.gguf", "b-Q8_0.gguf"], None, "Q8_0")
+
+
 def test_several_models_must_be_chosen_from(hub: Hub) -> None:
     hub.files = {"a.gguf": b"x", "b.gguf": b"x"}
     with pytest.raises(DownloadError, match=r"name one of: a\.gguf, b\.gguf"):
         pull("hf:owner/repo")
+    with pytest.raises(DownloadError, match="no GGUF model of type Q8_0; the types there are: none"):
+        pull("hf:owner/repo:q8_0")
     with pytest.raises(DownloadError, match=r"there is no file c\.gguf"):
         pull("hf:owner/repo/c.gguf")
 
@@ -199,7 +339,19 @@ def test_without_the_package(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 @pytest.mark.parametrize(
-    "name", ["hf:", "hf:a", "hf:../x", "hf:a/..", "hf:a/b/../../c", "hf:a//b", "hf:a/b c"]
+    "name",
+    [
+        "hf:",
+        "hf:a",
+        "hf:../x",
+        "hf:a/..",
+        "hf:a/b/../../c",
+        "hf:a//b",
+        "hf:a/b c",
+        "hf:a/b:",
+        "hf:a/b:../c",
+        "hf:a/b/c:Q8_0",
+    ],
 )
 def test_malformed_names(name: str, llama_chat_home: Path) -> None:
     with pytest.raises(DownloadError, match="not of the form"):
@@ -230,8 +382,11 @@ def test_choose_takes_one_models_files_only() -> None:
     q4, q4_m = shards("Llama-Q4_K", 2), shards("Llama-Q4_K_M", 2)
     names = [*q4_m, "Llama-Q4_K-00001-of-00003.gguf", *q4]
     assert choose(names, q4[0]) == choose(names, q4[1]) == q4
-    with pytest.raises(ValueError, match="name one of: Llama-Q4_K-00001-of-00002"):
-        choose(names, None)
+    assert choose(names, None) == q4_m
+    with pytest.raises(
+        ValueError, match=r"several models of type Q4_K; name one of: Llama-Q4_K-00001-of-00002"
+    ):
+        choose(names, None, "Q4_K")
     with pytest.raises(ValueError, match=r"lacks a file of this model: Llama-Q4_K-00002-of-00003\.gguf"):
         choose(names, "Llama-Q4_K-00001-of-00003.gguf")
     with pytest.raises(ValueError, match=r"lacks a file .*x-00001-of-00002"):

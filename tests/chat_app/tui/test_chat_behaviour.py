@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from chat_app.config.settings import set_parameter
 from tests.support.fake_engine import FakeEngine
 
 MakeApp = Callable[..., Any]
@@ -43,23 +42,6 @@ async def test_stop_while_a_prompt_is_prepared(stage: Any) -> None:
     assert stage.words() == []
     assert stage.view.returned == ["too early\n\nqueued"]
     assert not session.stop()
-
-
-async def test_another_context_size_waits_for_the_reply(stage: Any) -> None:
-    session = stage.session
-    stage.engine.script = stage.begun
-    session.submit("hi")
-    await stage.until(lambda: session.reply is not None and session.reply.content)
-    session.change_settings(set_parameter(session.settings, "num_ctx", "9999999"))
-    assert session.reply is not None
-    assert session.loading is None
-    session.stop()
-    stage.engine.gate.set()
-    await stage.until(lambda: session.loading is not None)
-    await stage.until(lambda: session.info)
-    assert (
-        stage.view.notes[-1] == "The context holds 2,048 tokens now, not 9,999,999: this model has no more."
-    )
 
 
 async def test_unset_parameters_are_listed(make_app: MakeApp, drive: Any) -> None:

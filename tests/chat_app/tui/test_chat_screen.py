@@ -87,7 +87,7 @@ async def test_ctrl_c_stops_then_quits_on_the_second_press(
     app = make_app()
     async with app.run_test() as pilot:
         user = drive(pilot)
-        await user.until(lambda: user.chat.session.info)
+        await user.until(lambda: user.chat.session.model.info)
         await user.press(*"go", "enter")
         await user.until(lambda: user.chat.session.reply)
         await user.press("ctrl+c")

@@ -97,7 +97,7 @@ async def test_a_download_that_ends_after_its_screen_is_for_nobody(
         left.set()
         await user.until(ended.is_set)
         await pilot.pause(0.05)
-        assert user.chat.session.info is None
+        assert user.chat.session.model.info is None
 
 
 DIALOGS: dict[str, Callable[[Any], Any]] = {

@@ -56,7 +56,7 @@ async def test_names_of_models_and_files(make_app: MakeApp, ready: Any, until: A
     app = make_app()
     async with app.run_test(size=(110, 40)) as pilot:
         await ready(pilot)
-        app.chat.session.info = EngineInfo(
+        app.chat.session.model.info = EngineInfo(
             f"m{text}", Path(f"/tmp/{text}.gguf"), f"b{text}", 1, 64, 1, True, template=f"t{text}"
         )
         app.chat.show_state()

@@ -66,7 +66,7 @@ async def resize_many(make_app: MakeApp, engine: FakeEngine, ready: Any, until: 
     engine.script = reply
     app = make_app()
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: app.chat.session.info)
+        await until(pilot, lambda: app.chat.session.model.info)
         app.chat.prompt.set_text("go")
         await pilot.press("enter")
         await until(pilot, lambda: app.chat.session.reply is not None)

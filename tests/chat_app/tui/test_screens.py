@@ -73,7 +73,7 @@ async def test_fetching_shows_progress_and_loads(
         await user.until(lambda: "40 of 80 MiB" in user.screen_text())
         go_on.set()
         await user.ready()
-        assert user.chat.session.info.name == "tiny-llama"
+        assert user.chat.session.model.info.name == "tiny-llama"
 
 
 async def test_help_lists_every_binding_and_command(make_app: MakeApp, drive: Any) -> None:
@@ -176,5 +176,5 @@ async def test_a_bad_file_leaves_the_model_that_runs(make_app: MakeApp, drive: A
         await user.command(f"/load {bad}")
         await user.until(lambda: "expected GGUF" in user.screen_text())
         await user.press("escape")
-        assert user.chat.session.info.name == "tiny-llama"
+        assert user.chat.session.model.info.name == "tiny-llama"
         await user.say("still there")

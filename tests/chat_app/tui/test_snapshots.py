@@ -31,7 +31,7 @@ def settled(until: Any, engine: FakeEngine) -> Callable[..., Any]:
     def make(prompt: str = "", *keys: str) -> Any:
         async def run_before(pilot: Any) -> None:
             app = pilot.app
-            await until(pilot, lambda: app.chat.query("#prompt") and app.chat.session.info is not None)
+            await until(pilot, lambda: app.chat.query("#prompt") and app.chat.session.model.info is not None)
             app.chat.prompt.cursor_blink = False
             if prompt:
                 app.chat.prompt.set_text(prompt)

@@ -75,7 +75,7 @@ class KernelLoad:
             except UntrustedFileError as error:
                 self._path = None
                 self._note = f"Kernels are built anew at each start, not kept: {error}."
-                _log.warning(self._note)
+                _log.info(self._note)  # the progress tells the person
         if self._found is None:
             self._child = start_builder(isa, kernel_set)
 

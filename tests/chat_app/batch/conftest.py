@@ -1,4 +1,4 @@
-"""Makes `batch_lines` importable, and runs the command on the tiny model."""
+"""Runs the command on the tiny model."""
 
 from __future__ import annotations
 

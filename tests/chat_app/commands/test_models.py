@@ -232,7 +232,8 @@ def test_the_commands(main: Callable[..., Any], llama_chat_home: Path, tiny_mode
     assert main("models", "pull", "tiny").out == f"{path}\n"
     rows = json.loads(main("models", "list", "--output", "json").out)
     row = {"name": "tiny", "path": str(path), "bytes": len(MODEL), "source": "downloaded", "complete": True}
-    assert [{key: found[key] for key in row} for found in rows] == [row]
+    assert {key: rows[0][key] for key in row} == row
+    assert all(found["source"] == "can be fetched" for found in rows[1:])
     assert not rows[0]["runs"]
     assert "tiny.gguf" in rows[0]["problem"], "it is no GGUF file"
     ran = main("models", "remove", "tiny")

@@ -1,0 +1,114 @@
+"""The model that answers: loaded, being loaded, to be loaded anew; and which file it is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from chat_app.chat.metrics import PanelMetrics
+from chat_app.chat.view import ChatView
+from chat_app.config.settings import Settings
+from chat_app.engines import news
+from chat_app.engines.base import EngineInfo
+from chat_app.engines.host import EngineHost
+
+
+class LoadedModel:
+    """What is known of the engine in `host`; `info` is None while no model is loaded, `loading` the file that
+    is being loaded. `spawn` runs a coroutine beside the caller."""
+
+    def __init__(
+        self,
+        host: EngineHost,
+        view: ChatView,
+        metrics: PanelMetrics,
+        spawn: Callable[[Coroutine[Any, Any, Any]], object],
+        file_hash: Callable[[Path], str | None],
+    ) -> None:
+        self._host = host
+        self._view = view
+        self._metrics = metrics
+        self._spawn = spawn
+        self._file_hash = file_hash
+        self.info: EngineInfo | None = None
+        self.loading: Path | None = None
+        self.load_s: float | None = None
+        self.sha256 = ""  # of the file, for the transcript; empty until it is known
+        self._reload_due = False  # another context size was chosen while a reply was written
+        self._tell_context = False
+
+    def load(self, path: Path, settings: Settings) -> None:
+        """Load another model in place of this one. The caller has stopped what ran."""
+        self.loading, self.info = path, None
+        self._metrics.engine_gone()
+        self._metrics.loading()
+        self._host.load(path, settings)
+        self._view.show_state()
+
+    def want_reload(self) -> None:
+        """Another context size was chosen: the model is to be loaded anew, if it is one that lies here."""
+        if self.info is not None and self.info.path is not None:
+            self._tell_context = self._reload_due = True
+
+    def take_reload(self) -> Path | None:
+        """The file that is to be loaded anew now, told once; None where none is."""
+        if not self._reload_due or self.info is None or self.info.path is None:
+            return None
+        self._reload_due = False
+        return self.info.path
+
+    def ready(self, info: EngineInfo, load_s: float, wanted_ctx_size: int | None) -> None:
+        """It is loaded. `wanted_ctx_size`: the size of the context that the settings name, in tokens."""
+        self.info, self.loading, self.load_s, self.sha256 = info, None, load_s, ""
+        self._metrics.engine_ready(info.backend, info.threads, info.ctx_size)
+        if info.path is not None:
+            self._spawn(self._find_hash(info.path))
+        self._reload_due = False
+        if self._tell_context:
+            self._tell_context = False
+            fits = wanted_ctx_size in (None, info.ctx_size)
+            most = "" if fits else f", not {wanted_ctx_size:,}: this model has no more"
+            self._view.note(f"The context holds {info.ctx_size:,} tokens now{most}.")
+        self._view.show_state()
+
+    async def _find_hash(self, path: Path) -> None:
+        """Which file it was, for the transcript; computed once for a file and remembered."""
+        with contextlib.suppress(OSError):  # a folder of files, or gone already: the name must do
+            digest = await asyncio.to_thread(self._file_hash, path)
+            if self.info is not None and self.info.path == path:
+                self.sha256 = digest or ""
+
+    def take(self, item: news.News) -> None:
+        """Take in what the host tells of the engine beside replies and the end of a load."""
+        match item:
+            case news.Loading(progress):
+                self._metrics.loading(progress)
+                if progress is not None and progress.note and progress.done_bytes == 0:
+                    self._view.note(progress.note)
+            case news.LoadFailed(path, text):
+                self.info, self.loading = None, None
+                self._metrics.engine_gone()
+                self._view.show_state()
+                self._view.show_load_failure(path, text)
+            case news.MemoryMeasured(report):
+                self._metrics.memory(report)
+            case news.CacheReset():
+                self._metrics.cache_reset()
+                self._view.note("KV cache emptied. The next reply computes the whole conversation again.")
+            case news.EngineTrouble(text):
+                self._view.note(text, "error")
+
+    def reset_cache(self, *, generating: bool) -> None:
+        """Empty the KV cache; the transcript stays. The next reply computes the whole prompt again."""
+        if self.info is None:
+            self._view.note("There is no model loaded, so there is no cache to reset.", "warning")
+            return
+        if not self.info.capabilities.reset:
+            self._view.note(f"{self.info.name} keeps no cache that could be reset from here.", "warning")
+            return
+        if generating:
+            self._view.note("The KV cache is emptied when this reply is done. Esc stops the reply.")
+        self._host.reset()

@@ -1,0 +1,81 @@
+"""The conversation as it is drawn: what the session tells of its messages, put into the list in order."""
+
+from __future__ import annotations
+
+from chat_app.chat.controller import ChatController
+from chat_app.chat.conversation import Message
+from chat_app.tui.widgets.message_list import MessageList
+from chat_app.tui.widgets.message_view import MessageView
+from chat_app.tui.work import Work
+
+
+class DrawnConversation:
+    """`messages` is the widget. All that is drawn waits its turn in `work`."""
+
+    def __init__(self, session: ChatController, work: Work) -> None:
+        self._session = session
+        self._work = work
+        self.messages = MessageList(self._make_view, id="messages")
+
+    def show_path(self) -> None:
+        """Draw the path to the tip, of another chat or branch."""
+        path = self._session.path()
+        self._work.later(lambda: self.messages.show_path(path))
+        self.refresh()
+
+    def add(self, message: Message) -> None:
+        """Draw a message at the end, or a reply that grows again."""
+        self._work.later(lambda: self.messages.add(message))
+        self.refresh()
+        if message.role == "user":
+            self.messages.anchor()
+
+    def settle(self, message: Message) -> None:
+        """The message has its last state."""
+
+        async def settle() -> None:
+            view = self.messages.view_of(message.id)
+            if view is not None:
+                view.settle(message, saved=message.id not in self._unsaved())
+
+        self._work.later(settle)
+        self.refresh()
+
+    def add_text(self, message_id: str, text: str) -> None:
+        """More of a reply that grows."""
+
+        async def add() -> None:
+            view = self.messages.view_of(message_id)
+            if view is not None:
+                view.add_text(text)
+
+        self._work.later(add)
+
+    def refresh(self) -> None:
+        """Branch counts and "not saved" marks, once what is to be drawn is."""
+
+        async def refresh() -> None:
+            unsaved, cut = self._unsaved(), self._session.cut
+            for view in self.messages.views():
+                view.set_cut(view.message.id == cut)
+                view.set_place(self._place(view.message.id))
+                view.set_saved(view.message.id not in unsaved)
+
+        self._work.later(refresh)
+
+    def _make_view(self, message: Message) -> MessageView:
+        reply = self._session.reply
+        growing = reply is not None and reply.message.id == message.id
+        saved = message.id not in self._unsaved()
+        return MessageView(message, place=self._place(message.id), growing=growing, saved=saved)
+
+    def _place(self, message_id: str) -> tuple[int, int]:
+        """Which of how many siblings it is, from 1."""
+        conversation = self._session.conversation
+        if message_id not in conversation:
+            return 1, 1
+        siblings = [one.id for one in conversation.siblings(message_id)]
+        return siblings.index(message_id) + 1, len(siblings)
+
+    def _unsaved(self) -> set[str]:
+        return {one.id for one in self._session.chat.unsaved}

@@ -1,0 +1,95 @@
+"""What the keys and the menu do with a message, and the walk from one message to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from textual.binding import Binding
+from textual.widget import Widget
+
+from chat_app.chat.controller import ChatController
+from chat_app.tui.widgets.message_list import MessageList
+from chat_app.tui.widgets.message_view import MessageView
+from chat_app.tui.work import Work
+
+
+class MessageActions:
+    """`prompt` has the focus when a message is done with. `copy` takes a text; `edit` and `inspect` take the
+    id of a message."""
+
+    def __init__(
+        self,
+        session: ChatController,
+        messages: MessageList,
+        prompt: Widget,
+        work: Work,
+        *,
+        copy: Callable[[str], None],
+        edit: Callable[[str], None],
+        inspect: Callable[[str], None],
+    ) -> None:
+        self._session = session
+        self._messages = messages
+        self._prompt = prompt
+        self._work = work
+        self._copy, self._edit, self._inspect = copy, edit, inspect
+
+    def act(self, action: str, message_id: str) -> None:
+        """Do one of the actions of `MessageView`. One for a message of another chat is dropped."""
+        if message_id not in self._session.conversation:
+            return
+        branches = self._session.branches
+        if action == "copy":
+            self._copy(self._session.conversation.get(message_id).content)
+        elif action == "edit":
+            self._edit(message_id)
+        elif action == "regenerate":
+            self._prompt.focus()
+            self._work.spawn(branches.regenerate(message_id))
+        elif action == "continue":
+            self._prompt.focus()
+            self._work.spawn(branches.continue_reply(message_id))
+        elif action == "branch":
+            branches.branch(message_id)
+            self._prompt.focus()
+        elif action == "inspect":
+            self._inspect(message_id)
+        else:
+            shown = branches.switch_branch(message_id, -1 if action == "previous" else 1)
+            if shown is not None:
+                self._work.later(lambda: self._messages.focus_head(shown))
+
+    def open_menu(self, message_id: str) -> None:
+        """The actions to choose from, each with its key."""
+        from chat_app.tui.screens.message_menu import MessageMenu
+
+        app = self._messages.app
+        rows = [
+            (binding.action[len("act('") : -len("')")], binding.tooltip or binding.description, key)
+            for binding in MessageView.BINDINGS
+            if isinstance(binding, Binding) and binding.action.startswith("act(") and binding.show
+            for key in [app.get_key_display(binding)]
+        ]
+
+        def chosen(action: str | None) -> None:
+            if action:
+                self.act(action, message_id)
+
+        app.push_screen(MessageMenu(rows), chosen)
+
+    def select(self, step: int, focused: Widget | None) -> None:
+        """Focus the message `step` places on from the one `focused`; beyond the last is the prompt."""
+        views = self._messages.views()
+        if not views:
+            return
+        if isinstance(focused, MessageView) and focused in views:
+            place = views.index(focused) + step
+        else:
+            place = len(views) - 1 if step < 0 else len(views)
+        if place >= len(views):
+            self._prompt.focus()
+            return
+        if place < 0:
+            self._work.later(self._messages.load_earlier)
+            place = 0
+        views[place].focus()

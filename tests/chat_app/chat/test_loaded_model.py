@@ -1,0 +1,93 @@
+"""The model behind a chat: loaded anew for another context, known by its hash, gone when a load fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from chat_app.chat.loaded_model import LoadedModel
+from chat_app.chat.metrics import PanelMetrics
+from chat_app.config.settings import Settings, set_parameter
+from chat_app.engines import news
+from chat_app.engines.base import EngineInfo
+from llama_core.events import LoadProgress
+from llama_core.sampling import SamplingParams
+from tests.support.stage import Stage
+
+
+def info_of(stage: Stage, path: str) -> EngineInfo:
+    assert stage.session.model.info is not None
+    return replace(stage.session.model.info, path=Path(path))
+
+
+async def test_a_changed_context_size_loads_the_model_again(stage: Stage) -> None:
+    stage.session.change_settings(Settings(ctx_size=512, params=SamplingParams(temperature=0.0)))
+    assert stage.session.model.loading is not None
+    await stage.until(lambda: stage.session.model.info)
+    stage.session.change_settings(Settings(ctx_size=512, params=SamplingParams(temperature=1.0)))
+    assert stage.session.model.loading is None
+
+
+async def test_another_context_size_waits_for_the_reply(stage: Stage) -> None:
+    session = stage.session
+    stage.engine.script = stage.begun
+    session.submit("hi")
+    await stage.until(lambda: session.reply is not None and session.reply.content)
+    session.change_settings(set_parameter(session.settings, "num_ctx", "9999999"))
+    assert session.reply is not None
+    assert session.model.loading is None
+    session.stop()
+    stage.engine.gate.set()
+    await stage.until(lambda: session.model.loading is not None)
+    await stage.until(lambda: session.model.info)
+    assert (
+        stage.view.notes[-1] == "The context holds 2,048 tokens now, not 9,999,999: this model has no more."
+    )
+
+
+async def test_what_there_is_to_say_of_a_load_is_on_the_screen_once(stage: Stage) -> None:
+    sentence = "Kernels are built anew."
+    for done in (0, 1):
+        stage.session.model.take(news.Loading(LoadProgress("kernels", done, 1, sentence)))
+    assert stage.view.notes.count(sentence) == 1
+
+
+async def test_a_load_that_failed_leaves_no_model(stage: Stage) -> None:
+    stage.session.model.take(news.LoadFailed(Path("other.gguf"), "It is cut short."))
+    assert stage.session.model.info is None
+    assert stage.session.model.loading is None
+    assert stage.view.load_failures == ["It is cut short."]
+
+
+async def test_the_hash_is_that_of_the_model_in_use(stage: Stage) -> None:
+    """The first file's hash comes last, when another model is loaded already."""
+    held = threading.Event()
+
+    def file_hash(path: Path) -> str:
+        if path.name == "first.gguf":
+            held.wait(20)
+        return f"hash of {path.name}"
+
+    model = LoadedModel(stage.host, stage.view, PanelMetrics(stage.clock), stage.spawn, file_hash)
+    model.ready(info_of(stage, "first.gguf"), 0.1, None)
+    model.ready(info_of(stage, "second.gguf"), 0.1, None)
+    await stage.until(lambda: model.sha256)
+    held.set()
+    await stage.until(lambda: not stage.tasks)
+    assert model.sha256 == "hash of second.gguf"
+
+
+async def test_a_folder_has_no_hash(stage: Stage) -> None:
+    def file_hash(path: Path) -> str:
+        raise IsADirectoryError(path)
+
+    spawned: list[Coroutine[Any, Any, Any]] = []
+    model = LoadedModel(stage.host, stage.view, PanelMetrics(stage.clock), spawned.append, file_hash)
+    model.ready(info_of(stage, "folder"), 0.1, None)
+    for work in spawned:
+        await work
+    assert len(spawned) == 1
+    assert model.sha256 == ""
