@@ -1,6 +1,6 @@
 """`hf:OWNER/REPO[/FILE]` or `hf:OWNER/REPO:TYPE`: models from a Hugging Face hub.
 
-It is asked through the optional package `huggingface_hub`.
+It is asked through the package `huggingface_hub`, in a child process: nothing else imports it.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def explain(code: int, errors: str, repo: str, name: str) -> str:
     if code == NOT_INSTALLED:
         return (
             "Fetching from a hub needs the package huggingface_hub, which is not installed. "
-            f"Install llama-chat with its extra `hub` (llama-chat[hub]). {retry(name)}"
+            f"Install it, or llama-chat anew. {retry(name)}"
         )
     if code == UNCLEAR:
         return f"Nothing of hf:{repo} was fetched: {last}. As in: llama-chat models pull hf:{repo}/FILE"

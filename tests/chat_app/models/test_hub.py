@@ -22,8 +22,6 @@ from chat_app.models.download import hub as download_hub
 from chat_app.models.download.hub_child import choose
 from chat_app.models.download.pull import DownloadCancelled, DownloadError, pull
 
-pytest.importorskip("huggingface_hub", reason="the optional package huggingface_hub is not installed")
-
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 GGUF = random.Random(5).randbytes(300_000)
 
