@@ -94,7 +94,7 @@ def test_the_engine_breaks_between_its_facts() -> None:
     assert engine(PanelSnapshot(backend="numpy", threads=1)).plain == "ENGINE\nnumpy\n1 thread"
 
 
-@pytest.mark.parametrize("width", [60, 120])
+@pytest.mark.parametrize("width", [80, 120])
 async def test_the_longest_name_of_a_parameter_is_whole(make_app: MakeApp, drive: Any, width: int) -> None:
     async with make_app().run_test(size=(width, 50)) as pilot:
         user = drive(pilot)
