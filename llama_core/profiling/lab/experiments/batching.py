@@ -20,12 +20,14 @@ from llama_core.profiling.lab.experiment import (
     arrays_match,
 )
 from llama_core.profiling.lab.experiments.fits import batch_fit, points_of
+from llama_core.profiling.lab.experiments.limits import Roofline, roofline_of
 from llama_core.profiling.lab.experiments.models import NO_MODEL, default_checkpoint, fill, models, token_ids
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 CONTEXT = 32
 # Tokens of each prompt where several share a pass: four of them fill one of the compiled backend.
 PROMPT = 32
+SHARED = "a pass reads every weight once, for all its sequences"
 
 F32 = NDArray[np.float32]
 Rows = list[tuple[NDArray[np.int32], Cache]]
@@ -54,7 +56,12 @@ def claim(backend: str, batch: int) -> Claim:
 
 
 def batch_cases(
-    name: str, model: Model, batches: Sequence[int], n_context: int, budget_s: float = 0.0
+    name: str,
+    model: Model,
+    batches: Sequence[int],
+    n_context: int,
+    roof: Roofline,
+    budget_s: float = 0.0,
 ) -> Iterator[Case | NotMeasured]:
     """One token of each of so many sequences behind `n_context` tokens: one by one, and in one pass.
 
@@ -81,11 +88,13 @@ def batch_cases(
             prepare=partial(forget, rows, n_context),
             headline=batch == 16 and n_context == CONTEXT,
             budget_s=budget_s,
+            why=SHARED if batch > 1 else "nothing is shared: the same pass, with a batch's bookkeeping",
+            limit_s=roof.batch_s(batch, n_context),
         )
 
 
 def prompt_cases(
-    name: str, model: Model, counts: Sequence[int], budget_s: float = 0.0
+    name: str, model: Model, counts: Sequence[int], roof: Roofline, budget_s: float = 0.0
 ) -> Iterator[Case | NotMeasured]:
     """So many prompts of PROMPT tokens: one after another, and in one pass."""
     if not isinstance(model, BatchModel):
@@ -106,6 +115,8 @@ def prompt_cases(
             prepare=partial(forget, rows, 0),
             headline=count == max(counts),
             budget_s=budget_s,
+            why=SHARED,
+            limit_s=roof.prefill_s(count * PROMPT),
         )
 
 
@@ -115,7 +126,7 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
         yield NotMeasured("batches of 1 to 64", NO_MODEL)
         return
     for name, model in models(context, checkpoint):
-        yield from batch_cases(name, model, BATCHES, CONTEXT)
+        yield from batch_cases(name, model, BATCHES, CONTEXT, roofline_of(context, name, checkpoint))
 
 
 def conclude(context: LabContext, rows: Sequence[Row]) -> list[str]:
