@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         begin = engine.encode_raw("")
         runs = pieces(ids, engine.ctx_size, begin)
         if not runs:
-            raise UsageError(f"the text has {len(ids)} tokens; at least {2 - len(begin)} are needed.")
+            raise UsageError(f"the text has {len(ids)} tokens; at least {2 - len(begin)} needed.")
         total, predicted = 0.0, 0
         for run_ids in runs:
             total += engine.perplexity(run_ids) * (len(run_ids) - 1)
