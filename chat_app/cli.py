@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         "-c", "--continue", action="store_true", dest="continue_latest", help="go on with the latest chat"
     )
     parser.add_argument(
-        "--resume", metavar="ID", help="go on with the chat ID (see history, or `llama-chat paths`)"
+        "--resume", metavar="ID", help="go on with the chat ID (`llama-chat chats list` shows them)"
     )
     add_settings(parser, "app")
     parser.add_argument("--plain", action="store_true", help="a simple line-by-line chat, for screen readers")

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 # name stands for what lies below it, and the longest name that fits a module counts.
 ORDER = {
     "llama_core": (
-        ("errors", "events", "choices", "sampling_params", "blas", "own_module", "trusted_files"),
+        ("errors", "events", "choices", "sampling_params", "blas", "own_module"),
+        ("ordinary_files", "trusted_files"),
         ("memory", "config", "file_rows"),
         ("cores", "quant"),
         ("tokenizers",),

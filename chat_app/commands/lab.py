@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.bench import native_blas
-from chat_app.commands.options import add_setting
+from chat_app.commands.options import add_output_option, add_setting
 from chat_app.config.paths import get_paths
 from chat_app.console.streams import say, write
 from chat_app.lab.text import columns, fold
@@ -35,7 +36,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "added to a file in the data folder (see `llama-chat paths`).",
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    actions.add_parser("list", help="the experiments and their hypotheses")
+    listing = actions.add_parser("list", help="the experiments and their hypotheses")
     run = actions.add_parser("run", help="run experiments by name, or all")
     run.add_argument("names", nargs="+", metavar="NAME|all")
     add_setting(run, "model", help="the model for rows on a real one")
@@ -67,6 +68,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     form.add_argument(
         "--readme", type=Path, metavar="FILE", help="put the findings between this file's markers"
     )
+    for one in (listing, run, report):
+        add_output_option(one)
     return parser
 
 
@@ -96,6 +99,12 @@ def registry() -> list[Experiment]:
 
 
 def show_list(args: argparse.Namespace) -> int:
+    if args.output == "json":
+        told = ("number", "name", "title", "hypothesis", "refuted_if")
+        write(
+            json.dumps([{key: getattr(one, key) for key in told} for one in registry()], indent=2), end="\n"
+        )
+        return 0
     lines = []
     width = columns()
     for experiment in registry():
@@ -136,9 +145,15 @@ def run_experiments(args: argparse.Namespace) -> int:
 
 def show_report(args: argparse.Namespace) -> int:
     from llama_core.profiling.lab import report
+    from llama_core.profiling.lab.records import to_json
 
+    if args.output == "json" and args.readme is not None:
+        raise UsageError("--readme puts Markdown into a file; --output json goes without it")
     path = args.file.expanduser() if args.file is not None else get_paths().lab_results
     records = read_results(path)
+    if args.output == "json":
+        write(to_json(records))
+        return 0
     if args.readme is None:
         write(report.full(records) if args.full else report.findings(records))
         return 0

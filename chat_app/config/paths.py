@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from chat_app.text.errors import SentenceError
 from llama_core.trusted_files import make_private_folder
 
 APP = "llama-chat"
@@ -65,8 +66,7 @@ class Paths:
     @property
     def kernels(self) -> Path:
         """Compiled kernels of the jit backend, or where LLAMA_CHAT_KERNELS says."""
-        chosen = os.environ.get(KERNELS_VARIABLE)
-        return Path(chosen).expanduser().absolute() if chosen else self.cache / "kernels"
+        return _chosen(KERNELS_VARIABLE) or self.cache / "kernels"
 
     @property
     def bench_models(self) -> Path:
@@ -76,9 +76,8 @@ class Paths:
 
 def get_paths() -> Paths:
     """The user's folders by the platform's convention, or all under `LLAMA_CHAT_HOME` where it is set."""
-    override = os.environ.get(HOME_VARIABLE)
-    if override:
-        root = Path(override).expanduser().absolute()
+    root = _chosen(HOME_VARIABLE)
+    if root is not None:
         return Paths(root / "config", root / "data", root / "state", root / "cache")
     import platformdirs
 
@@ -88,6 +87,15 @@ def get_paths() -> Paths:
         Path(platformdirs.user_state_dir(APP, appauthor=False)),
         Path(platformdirs.user_cache_dir(APP, appauthor=False)),
     )
+
+
+def _chosen(variable: str) -> Path | None:
+    """The folder that a variable names. Raises SentenceError where its home is not known."""
+    text = os.environ.get(variable)
+    try:
+        return Path(text).expanduser().absolute() if text else None
+    except RuntimeError:
+        raise SentenceError(f"{variable} is {text!r}: there is no such home.") from None
 
 
 def ensure_dir(path: Path) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,28 +18,33 @@ from chat_app.config.paths import HOME_VARIABLE, KERNELS_VARIABLE, get_paths
 from chat_app.config.settings import BY_NAME, VARIABLE_PREFIX, Settings, set_parameter
 from chat_app.config.values import TEXTS
 from chat_app.text.errors import nearest
+from chat_app.text.sanitize import clean_line
+from llama_core.ordinary_files import read_ordinary
 from llama_core.sampling_params import SamplingParams
 
 # Variables that are no settings: where the folders are, whether faults show a traceback, the tests' model.
 OTHER_VARIABLES = {HOME_VARIABLE, KERNELS_VARIABLE, VARIABLE_PREFIX + "DEBUG", VARIABLE_PREFIX + "TEST_MODEL"}
-MAX_CONFIG_BYTES = 1 << 20
+# tomllib takes time by the square of a key's length: half a second for the longest that fits.
+MAX_CONFIG_BYTES = 1 << 16
+SECTIONS = ("parameters", "keymap")
+MAX_NOTICES = 20
+MAX_NOTICE_CHARS = 400
 
 
 def apply_config(settings: Settings, path: Path | None = None) -> Settings:
     """`settings` with what config.toml says. A missing file says nothing; faults are added to the notices."""
     path = path or get_paths().config_file
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_CONFIG_BYTES + 1)
+        data = read_ordinary(path, MAX_CONFIG_BYTES + 1)
         if len(data) > MAX_CONFIG_BYTES:
-            return _notice(settings, f"{path} is larger than 1 MiB and was not read.")
+            return _notice(settings, f"{path} is larger than {MAX_CONFIG_BYTES >> 10} KiB and was not read.")
         text = data.decode("utf-8")
         table = tomllib.loads(text)
     except FileNotFoundError:
         return settings
     except OSError as error:
         return _notice(settings, f"{path} could not be read: {error.strerror or error}.")
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also text that is no UTF-8, numbers of too many digits
         return _notice(settings, f"{path} is no valid TOML and was not used: {error}.")
 
     def where(key: str) -> str:
@@ -51,25 +56,38 @@ def apply_config(settings: Settings, path: Path | None = None) -> Settings:
 
 
 def _apply_table(settings: Settings, table: Mapping[str, Any], where: Callable[[str], str]) -> Settings:
-    for key, value in table.items():
-        if key == "parameters" and isinstance(value, dict):
-            for name, item in value.items():
-                settings = _set(settings, where(name), name, item)
-        elif key == "keymap" and isinstance(value, dict):
-            good = {name: keys for name, keys in value.items() if isinstance(keys, str)}
-            for name in value.keys() - good.keys():
-                settings = _notice(settings, f'{where(name)}: the keys of {name!r} must be text, as in "f2".')
-            for name in good:
-                if name not in BINDING_IDS:
-                    hint = nearest(name, list(BINDING_IDS))
-                    settings = _notice(settings, f"{where(name)}: there is no key {name!r} to change.{hint}")
-            settings = replace(settings, keymap=good)
-        elif key in BY_NAME:
-            settings = _set(settings, where(key), key, value)
+    told_before = len(settings.notices)
+    for section, name, value in _entries(table):
+        if len(settings.notices) - told_before >= MAX_NOTICES:
+            return _notice(settings, "So much is wrong that the rest of the file was not used.")
+        if section == "keymap":
+            settings = _set_key(settings, where, name, value)
+        elif section or name in BY_NAME:
+            settings = _set(settings, where(name), name, value)
+        elif name in SECTIONS:
+            settings = _notice(settings, f"{where(name)}: {name} must be a table, as in [{name}].")
         else:
-            hint = nearest(key, [*BY_NAME, "parameters", "keymap"])
-            settings = _notice(settings, f"{where(key)}: there is no setting {key!r}.{hint}")
+            hint = nearest(name, [*BY_NAME, *SECTIONS])
+            settings = _notice(settings, f"{where(name)}: there is no setting {name!r}.{hint}")
     return settings
+
+
+def _entries(table: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Section ("" for none), name and value of all that the file sets."""
+    for key, value in table.items():
+        if key in SECTIONS and isinstance(value, dict):
+            yield from ((key, name, item) for name, item in value.items())
+        else:
+            yield "", key, value
+
+
+def _set_key(settings: Settings, where: Callable[[str], str], name: str, keys: Any) -> Settings:
+    if not isinstance(keys, str):
+        return _notice(settings, f'{where(name)}: the keys of {name!r} must be text, as in "f2".')
+    if name not in BINDING_IDS:
+        hint = nearest(name, list(BINDING_IDS))
+        settings = _notice(settings, f"{where(name)}: there is no key {name!r} to change.{hint}")
+    return replace(settings, keymap={**settings.keymap, name: keys})
 
 
 def _set(settings: Settings, where: str, name: str, value: Any) -> Settings:
@@ -77,7 +95,10 @@ def _set(settings: Settings, where: str, name: str, value: Any) -> Settings:
     if isinstance(value, bool):
         text = "true" if value else "false"
     elif isinstance(value, str | int | float):
-        text = str(value)
+        try:
+            text = str(value)
+        except ValueError:
+            return _notice(settings, f"{where}: {name}: the number has too many digits.")
     elif isinstance(value, list) and name in BY_NAME and BY_NAME[name].kind is TEXTS:
         import json
 
@@ -111,7 +132,7 @@ def apply_environment(settings: Settings, environ: Mapping[str, str] | None = No
 
 
 def _notice(settings: Settings, sentence: str) -> Settings:
-    return replace(settings, notices=(*settings.notices, sentence))
+    return replace(settings, notices=(*settings.notices, clean_line(sentence, MAX_NOTICE_CHARS)))
 
 
 Recommended = Callable[[str], Mapping[str, Any]]

@@ -55,12 +55,19 @@ def read_texts(text: str) -> tuple[str, ...]:
         return (text,)
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return (text,)
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str) for item in values):
         raise ValueError("takes strings only")
     return tuple(values)
+
+
+def read_path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"the home that {text!r} begins with is not known") from None
 
 
 def whole(low: int | None = None, high: int | None = None, *, none: tuple[str, ...] = ()) -> Kind:
@@ -91,4 +98,4 @@ TEXT = Kind(str, "a text")
 NUMBER = Kind(read_number, "a number", "X")
 TRUTH = Kind(read_truth, "true or false", "{true,false}", ("true", "false"))
 TEXTS = Kind(read_texts, "a text, or several as JSON")
-FILE = Kind(lambda text: Path(text).expanduser(), "a file", "FILE")
+FILE = Kind(read_path, "a file", "FILE")

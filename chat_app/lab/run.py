@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,11 @@ from chat_app.text.errors import UsageError, describe_error
 from chat_app.text.formatting import duration
 
 if TYPE_CHECKING:
-    from llama_core.profiling.lab.experiment import Experiment, LabContext, Row
+    from llama_core.profiling.lab.experiment import Experiment, LabContext
     from llama_core.profiling.lab.records import Record
 
 STOPPED = "stopped by "
+Tell = Callable[[str], None]  # takes a text for people, without its end
 
 
 class ResultFiles:
@@ -67,19 +68,25 @@ def check_place(path: Path) -> None:
 
 
 def run(args: argparse.Namespace, chosen: Sequence[Experiment]) -> int:
-    """Returns 0, 1 where an experiment broke off, 130 after Ctrl+C, 143 and 129 after SIGTERM and SIGHUP."""
+    """Returns 0, 1 where an experiment broke off, 130 after Ctrl+C, 143 and 129 after SIGTERM and SIGHUP.
+
+    With `--output json` what was kept goes to stdout at the end, however that comes, and all that is for
+    people to stderr.
+    """
     from llama_core.blas import BlasThreads
+    from llama_core.profiling.lab.records import to_json
     from llama_core.profiling.machine import describe_machine, machine_lines
 
     files = ResultFiles(args.output_file)
     context = lab_context(args)
+    tell = say if args.output == "json" else write_line
     blas = BlasThreads(args.threads)
     for line in machine_lines(describe_machine(args.threads)):
-        write(fold(line, columns(), 0), end="\n")
+        tell(fold(line, columns(), 0))
     started = time.monotonic()
     try:
         with signals_raise(EndSignal):
-            broken = run_each(chosen, context, files)
+            broken = run_each(chosen, context, files, tell)
     except KeyboardInterrupt as stop:
         # From here on a second Ctrl+C ends the program at once, whatever it still waits for.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -87,18 +94,20 @@ def run(args: argparse.Namespace, chosen: Sequence[Experiment]) -> int:
         return 128 + signal_of(stop)
     finally:
         blas.restore()
+        if args.output == "json":
+            write(to_json(files.kept))
     if len(files.kept) > 1:
-        write("\n" + run_table(files.kept, columns()))
+        tell("\n" + run_table(files.kept, columns()).rstrip("\n"))
     plural = "s" if len(chosen) > 1 else ""
     took = duration(time.monotonic() - started)
-    write(f"\n{len(chosen)} experiment{plural}, {files.rows_n()} rows in {took}\n")
+    tell(f"\n{len(chosen)} experiment{plural}, {files.rows_n()} rows in {took}")
     say(f"results: {files.path}")
     say("report: `llama-chat lab report`, or with --full every row")
     return int(broken > 0)
 
 
-def run_each(chosen: Sequence[Experiment], context: LabContext, files: ResultFiles) -> int:
-    """Run, keep and show one experiment after the other; returns how many broke off.
+def run_each(chosen: Sequence[Experiment], context: LabContext, files: ResultFiles, tell: Tell) -> int:
+    """Run, keep and tell of one experiment after the other; returns how many broke off.
 
     Raises KeyboardInterrupt after Ctrl+C (EndSignal after SIGTERM or SIGHUP), when the rows that were done
     are kept.
@@ -110,9 +119,9 @@ def run_each(chosen: Sequence[Experiment], context: LabContext, files: ResultFil
     begun = now_utc()
     broken = 0
     for experiment in chosen:
-        write(f"\n{experiment.number}. {experiment.title}\n")
+        tell(f"\n{experiment.number}. {experiment.title}")
         machine = describe_machine(context.threads)
-        outcome = run_experiment(experiment, context, show_row)
+        outcome = run_experiment(experiment, context, lambda row: tell(row_text(row, columns())))
         why = outcome.broken_by
         incomplete = ""
         if isinstance(why, KeyboardInterrupt):
@@ -123,8 +132,8 @@ def run_each(chosen: Sequence[Experiment], context: LabContext, files: ResultFil
         if isinstance(why, KeyboardInterrupt):
             raise why
         for sentence in outcome.conclusions:
-            write(fold(sentence, columns(), 2), end="\n")
-        write(f"  ({duration(outcome.elapsed_s)})\n")
+            tell(fold(sentence, columns(), 2))
+        tell(f"  ({duration(outcome.elapsed_s)})")
         if incomplete:
             say(f"{experiment.name} {incomplete}")
             broken += 1
@@ -161,5 +170,6 @@ def lab_context(args: argparse.Namespace) -> LabContext:
     return LabContext(path, get_paths().kernels, args.threads, args.budget, tokenizer)
 
 
-def show_row(row: Row) -> None:
-    write(row_text(row, columns()), end="\n")
+def write_line(text: str) -> None:
+    """What a person sees of a run, on stdout."""
+    write(text, end="\n")

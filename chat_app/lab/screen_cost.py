@@ -41,6 +41,10 @@ from llama_core.sampling_params import SamplingParams
 QUESTION = "Tell me a long story about a lighthouse."
 TIMEOUT_S = 120.0
 SIZE = (120, 40)
+WHY = {
+    True: "each of NumPy's calls takes the interpreter's lock again, for which it queues behind the screen",
+    False: "a step is one call that holds no lock: the screen takes a core's time, and the lock only between",
+}
 
 
 @dataclass(slots=True)
@@ -177,6 +181,7 @@ def measure_cases(
                 unit="tok",
                 headline=True,
                 budget_s=budget_s,
+                why=WHY[name.endswith("numpy")],
             )
         finally:
             app.stop()

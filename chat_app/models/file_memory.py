@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chat_app.config.paths import ensure_dir
+from llama_core.ordinary_files import read_ordinary
 
 
 class FileMemory:
@@ -18,7 +19,7 @@ class FileMemory:
         self._path = path
         self._changed = False
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(read_ordinary(path))
         except (OSError, ValueError, RecursionError):
             value = {}
         self._known: dict[str, Any] = value if isinstance(value, dict) else {}

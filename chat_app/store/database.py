@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 from chat_app.config.paths import ensure_dir
 from chat_app.store.schema import SCHEMA_VERSION, is_intact, migrate
 from chat_app.text.errors import SentenceError
+from llama_core.ordinary_files import require_ordinary
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -73,8 +74,12 @@ class Database:
         return len(self.notices) > told
 
     def identity(self) -> tuple[int, int] | None:
-        """Which file stands at `path` now: what was written to another one has to be written again."""
+        """Which file stands at `path` now: what was written to another one has to be written again.
+
+        Raises OSError where it is no file: SQLite would wait for a pipe.
+        """
         try:
+            require_ordinary(self.path)
             status = self.path.stat()
         except FileNotFoundError:
             return None
@@ -131,7 +136,7 @@ class Database:
         return self._writer
 
     def _open_reader(self) -> sqlite3.Connection:
-        if not self.path.exists():
+        if self.identity() is None:
             if self._fill is None:
                 return self._prepare(sqlite3.connect(":memory:", isolation_level=None))
             self.write(lambda _: None)

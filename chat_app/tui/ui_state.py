@@ -9,6 +9,7 @@ from pathlib import Path
 
 from chat_app.config.paths import ensure_dir
 from chat_app.files.durable import replace_file
+from llama_core.ordinary_files import read_ordinary
 
 MAX_BYTES = 1 << 16
 
@@ -16,8 +17,7 @@ MAX_BYTES = 1 << 16
 def read_ui_state(path: Path) -> dict[str, str]:
     """Empty where the file is missing or damaged: nothing depends on it."""
     try:
-        with path.open("rb") as file:
-            value = json.loads(file.read(MAX_BYTES))
+        value = json.loads(read_ordinary(path, MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, dict) else {}

@@ -67,5 +67,5 @@ def lines_of(load: Load) -> list[str]:
         f"requests         {load.requests:,} since the start, {load.uptime_s:,.0f} s ago",
         f"prompts          {load.prompt_tokens:,} tokens, {known} of them known already",
         f"replies          {load.drawn_tokens:,} tokens",
-        f"keys and values  {mib(load.kv_bytes)} running, {mib(load.prefix_bytes)} kept for later",
+        f"keys and values  {mib(load.kv_bytes)} MiB running, {mib(load.prefix_bytes)} MiB kept for later",
     ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from llama_core.errors import ModelFormatError
 from llama_core.loaders.cursor import quoted
+from llama_core.ordinary_files import read_ordinary
 
 MAX_CONFIG_BYTES = 16 << 20
 # JSON knows no largest number, but floats and sizes do.
@@ -40,8 +41,7 @@ def parse_object(path: Path, where: str, text: bytes) -> dict[str, Any]:
 def read_object(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     """The JSON object in a file of at most `max_bytes`."""
     try:
-        with path.open("rb") as file:
-            text = file.read(max_bytes + 1)
+        text = read_ordinary(path, max_bytes + 1)
     except OSError as error:
         raise ModelFormatError(path, "file", f"cannot be read: {error.strerror}") from error
     if len(text) > max_bytes:

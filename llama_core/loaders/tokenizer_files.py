@@ -8,6 +8,7 @@ from pathlib import Path
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders.gguf.file import chat_template_of
 from llama_core.loaders.parts import ModelParts
+from llama_core.ordinary_files import read_ordinary
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.from_files import (
     tokenizer_from_json,
@@ -57,8 +58,7 @@ def _from_file(file: Path, model: ModelParts) -> tuple[Tokenizer, str | None]:
 def _foreign_format(file: Path) -> str:
     """Whose format a tokenizer's file is in that is not JSON, as its first bytes tell; "" for none known."""
     try:
-        with file.open("rb") as opened:
-            begin = opened.read(512)
+        begin = read_ordinary(file, 512)
     except OSError:  # told by whoever reads it all
         return ""
     if (

@@ -13,6 +13,7 @@ import numpy as np
 
 from llama_core.config import MAX_VOCAB
 from llama_core.errors import ModelFormatError, UnsupportedModelError
+from llama_core.ordinary_files import read_ordinary
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.spm_bpe import BYTE_NAME, SPACE, SpaceRules, SpmBPE
 from llama_core.tokenizers.vocabulary import TokenType, Vocabulary, fit_to_rows
@@ -25,8 +26,7 @@ MAX_SCORE = float(np.finfo(np.float32).max)
 def read_limited(path: Path) -> bytes:
     """The whole file. Raises ModelFormatError when it cannot be read or exceeds 256 MiB."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data = read_ordinary(path, MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ModelFormatError(path, "file", f"cannot be read: {error.strerror or error}") from error
     if len(data) > MAX_FILE_BYTES:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
 import math
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,29 @@ def test_every_command_has_a_module_with_help(main: Callable[..., Any]) -> None:
         ran = main(name, "--help")
         assert ran.code == 0, name
         assert ran.out.startswith(f"usage: llama-chat {name}")
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parsers of the commands that can be run."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not below:
+        yield parser
+    for action in below:
+        for made in action.choices.values():
+            yield from leaves(made)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(cli.COMMANDS) - {"serve", "batch"})
+)  # JSON is all that these answer in
+def test_every_command_that_prints_a_result_has_it_as_json(name: str) -> None:
+    module = importlib.import_module(cli.COMMANDS[name][0])
+    found = list(leaves(module.add_parser(cli.CommandParser().add_subparsers())))
+    assert found
+    for parser in found:
+        [output] = [action for action in parser._actions if "--output" in action.option_strings]
+        assert "json" in (output.choices or ()), parser.prog
+        assert not parser.allow_abbrev  # "--output json" is no "--output-file json"
 
 
 def test_paths(main: Callable[..., Any], llama_chat_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

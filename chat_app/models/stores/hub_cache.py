@@ -12,6 +12,7 @@ from pathlib import Path
 
 from chat_app.models.installed import HUB_PREFIX, LocalModel, in_repository
 from chat_app.models.stores.machine import Machine, read_object
+from llama_core.ordinary_files import read_ordinary
 
 TITLE = "Hugging Face cache"
 FOLDER_PREFIX = "models--"
@@ -52,8 +53,7 @@ def _root(machine: Machine) -> Path:
 def _snapshot(folder: Path) -> Path | None:
     """The folder of the revision that `main` means, or the newest there is."""
     try:
-        with (folder / "refs" / "main").open("rb") as file:
-            revision = file.read(100).decode("ascii", "replace").strip()
+        revision = read_ordinary(folder / "refs" / "main", 100).decode("ascii", "replace").strip()
         # A revision is a name, never a way out of the folder.
         if revision.isalnum() and (folder / "snapshots" / revision).is_dir():
             return folder / "snapshots" / revision

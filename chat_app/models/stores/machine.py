@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llama_core.ordinary_files import read_ordinary
+
 MAX_DEPTH = 8
 MAX_ENTRIES = 50_000
 MAX_SMALL_BYTES = 1 << 20  # a manifest or a config; a file beyond that is neither
@@ -101,10 +103,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a small file. Raises ValueError with a phrase for what is none, OSError."""
-    # O_NONBLOCK: a named pipe must not wait for its writer.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        data = file.read(MAX_SMALL_BYTES + 1)
+    data = read_ordinary(path, MAX_SMALL_BYTES + 1)
     if len(data) > MAX_SMALL_BYTES:
         raise ValueError(f"{path.name} has more than {MAX_SMALL_BYTES:,} bytes")
     try:

@@ -24,6 +24,7 @@ from chat_app.store.importing.chat import ImportedChat, put_imported
 from chat_app.store.prompts import put_draft, put_prompt
 from chat_app.store.records import Record, build_conversation, from_json
 from chat_app.store.transcript import ChatDetails
+from llama_core.ordinary_files import read_ordinary
 
 CHAT_ID: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6,32}")
 DRAFTS_KEPT: Final = 100
@@ -64,7 +65,7 @@ def read_old_chat(folder: Path) -> ImportedChat | None:
     if not records:
         return None
     try:
-        meta = json.loads((folder / "meta.json").read_bytes())
+        meta = json.loads(read_ordinary(folder / "meta.json"))
     except (OSError, ValueError, RecursionError):
         meta = {}
     known: dict[str, Any] = meta if isinstance(meta, dict) else {}
@@ -95,7 +96,7 @@ def _records(lines: Iterator[tuple[int, Any]]) -> Iterator[Record]:
 def _lines(path: Path) -> Iterator[tuple[int, Any]]:
     """The JSON values of a file's lines, with their numbers; lines that are no JSON are left out."""
     try:
-        data = path.read_bytes()
+        data = read_ordinary(path)
     except OSError:
         return
     for number, line in enumerate(data.split(b"\n"), 1):
@@ -118,6 +119,6 @@ def _old_drafts(folder: Path) -> Iterator[tuple[str, str]]:
         return
     for path in paths:
         try:
-            yield path.stem, path.read_bytes().decode("utf-8", "surrogatepass")
+            yield path.stem, read_ordinary(path).decode("utf-8", "surrogatepass")
         except (OSError, UnicodeDecodeError):
             continue

@@ -21,6 +21,7 @@ from chat_app.store.importing.formats import read_chat_json
 from chat_app.store.summary import list_chats
 from chat_app.store.transcript import StoredChat, read_chat
 from chat_app.text.errors import SentenceError
+from llama_core.ordinary_files import read_ordinary
 
 CHATGPT_MEMBER: Final = "conversations.json"
 _SQLITE: Final = b"SQLite format 3\0"
@@ -72,8 +73,7 @@ def read_source(path: Path) -> Iterator[ImportedChat | str]:
     if path.is_dir():
         yield from _folder(path)
         return
-    with path.open("rb") as file:
-        start = file.read(len(_SQLITE))
+    start = read_ordinary(path, len(_SQLITE))
     if start == _SQLITE or path.name.startswith("chats.db"):
         yield from _database(path)
     elif zipfile.is_zipfile(path):

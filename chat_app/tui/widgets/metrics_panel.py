@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from textwrap import wrap
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
@@ -118,8 +119,9 @@ def engine(shot: PanelSnapshot, *, short: bool = False) -> Content:
     if short:
         name = clean_line(shot.backend.partition(" (")[0], WIDTH - len(threads) - len("ENGINE") - 3)
         return Content.assemble(*row("ENGINE", f"{name}, {threads}", MUTED, HEAD)[:-1])
-    backend = clean_line(shot.backend).replace(" (", "\n(")
-    return Content.assemble(("ENGINE\n", HEAD), (f"{backend}\n{threads}", MUTED))
+    name, _, details = clean_line(shot.backend).partition(" (")
+    lines = [name, *wrap(details.removesuffix(")"), WIDTH), threads]
+    return Content.assemble(("ENGINE\n", HEAD), ("\n".join(lines), MUTED))
 
 
 def one_line(shot: PanelSnapshot, width: int) -> Content:

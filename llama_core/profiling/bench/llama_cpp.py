@@ -59,9 +59,11 @@ class LlamaCppSubject:
         self._ctx_size = ctx_size
 
     def can(self, task: Task) -> bool:
+        """Whether the task fits into the context."""
         return task.context_n <= self._ctx_size
 
     def measure(self, task: Task) -> float:
+        """One run, in tokens per second."""
         api = self._api
         api.llama_memory_clear(api.llama_get_memory(self._context), True)
         prompt = task.ids(self._vocab_size)

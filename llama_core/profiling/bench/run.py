@@ -105,9 +105,11 @@ class EngineSubject:
         self._engine = Engine(model, ctx_size)
 
     def can(self, task: Task) -> bool:
+        """Whether the task fits into the context."""
         return task.context_n <= self._engine.ctx_size
 
     def measure(self, task: Task) -> float:
+        """One run, in tokens per second by the engine's own clock."""
         self._engine.reset()
         self._engine.drafter = PromptLookup() if task.prompt_ids else None
         params = SamplingParams(temperature=0.0, max_tokens=task.generated_n, ignore_eos=not task.stop_ids)
@@ -148,9 +150,11 @@ class ProductsSubject:
             self._work.append((matrix, np.ones(columns, np.float32), np.empty(rows, np.float32)))
 
     def can(self, task: Task) -> bool:
+        """Only decoding behind nothing, on a machine that does nothing else: products know no context."""
         return task.decodes and task.prompt_n == 1 and not task.busy
 
     def measure(self, task: Task) -> float:
+        """One run, in tokens per second."""
         started = time.perf_counter()
         for _ in range(task.generated_n):
             for matrix, x, out in self._work:
@@ -170,9 +174,11 @@ class Row:
 
     @property
     def spread(self) -> Spread:
+        """Tokens per second: median, least and greatest of the runs."""
         return spread(self.runs)
 
     def to_json(self) -> dict[str, Any]:
+        """The row as `--output json` has it: rates in tokens per second, `of_ceiling` as a fraction."""
         middle = self.spread
         return {
             "row": self.task,
@@ -197,6 +203,7 @@ class BenchResult:
     peaks: dict[Arithmetic, list[float]]
 
     def row(self, task: str, label: str) -> Row | None:
+        """The row of this task and subject; None where it was not run."""
         return next((row for row in self.rows if (row.task, row.label) == (task, label)), None)
 
 

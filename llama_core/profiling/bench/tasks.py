@@ -33,6 +33,7 @@ class Task:
 
     @property
     def decodes(self) -> bool:
+        """Whether it is decoding that counts; else prefill."""
         return self.generated_n > 1
 
     def ids(self, vocab_size: int) -> list[int]:
@@ -46,6 +47,7 @@ class Task:
 
 
 def prefill(n: int) -> Task:
+    """A prompt of n tokens, and the first token behind it."""
     return Task(f"pp{n}", n, 1)
 
 

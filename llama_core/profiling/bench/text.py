@@ -35,6 +35,7 @@ def bench_json(
 
 
 def bench_lines(result: BenchResult, starts: Sequence[dict[str, Any]]) -> list[str]:
+    """A result for a terminal: the machine's limits, the rows, and `starts` (as `start.py` measures them)."""
     lines = []
     for threads, runs in result.bandwidth.items():
         middle = spread(runs)
@@ -85,6 +86,7 @@ def beside_peer(starts: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def row_cells(row: Row) -> tuple[str, ...]:
+    """Task, subject, tokens per second (median, least, greatest), the ceiling and the fraction of it."""
     middle = row.spread
     ceiling = f"{row.ceiling:,.0f}" if row.ceiling else ""
     reached = f"{middle.median / row.ceiling:.2f}" if row.ceiling else ""
@@ -101,6 +103,7 @@ ACCOUNT = ("weights_bytes", "kv_bytes", "scratch_bytes")
 
 
 def start_cells(start: dict[str, Any]) -> tuple[str, ...]:
+    """Cells for START_HEADER, in the units of START_UNITS."""
     return (
         start["backend"],
         f"{start['load_s']:.2f}",

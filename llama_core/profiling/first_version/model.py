@@ -41,12 +41,14 @@ class Leaks:
 
 
 def softmax(x: Array) -> Array:
+    """Over the last axis, any shape."""
     exp_x: Array = np.exp(x - np.max(x, axis=-1, keepdims=True))
     result: Array = exp_x / np.sum(exp_x, axis=-1, keepdims=True)
     return result
 
 
 def silu(x: Array) -> Array:
+    """x * sigmoid(x) (Hendrycks and Gimpel, arXiv:1606.08415), any shape."""
     result: Array = x * (1 / (1 + np.exp(-x)))
     return result
 
@@ -82,12 +84,15 @@ Rope = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
 
 
 def repeat_kv(x: Array, n_rep: int) -> Array:
+    """x: (batch, seq, n_kv_heads, head_dim), each head n_rep times: (batch, seq, n_heads, head_dim)."""
     if n_rep == 1:
         return x
     return np.repeat(x, n_rep, axis=2)
 
 
 class RMSNorm:
+    """x: (..., dim), weight: (dim,); x by its root mean square (Zhang and Sennrich, arXiv:1910.07467)."""
+
     def __init__(self, weight: Array, eps: float) -> None:
         self.weight = weight
         self.eps = eps
@@ -99,6 +104,9 @@ class RMSNorm:
 
 
 class FeedForward:
+    """SwiGLU (Shazeer, arXiv:2002.05202) over x: (batch, seq, dim); gate, up: (hidden_dim, dim), down: the
+    other way."""
+
     def __init__(self, gate: Array, up: Array, down: Array) -> None:
         self.gate_weight = gate.T
         self.up_weight = up.T
@@ -112,6 +120,8 @@ class FeedForward:
 
 
 class Attention:
+    """Grouped-query attention (Ainslie et al., arXiv:2305.13245) over x: (batch, seq, dim), and its cache."""
+
     def __init__(
         self,
         q: Array,
@@ -158,6 +168,8 @@ class Attention:
 
 
 class Block:
+    """One layer: x and the result (batch, seq, dim), from position `start` on."""
+
     def __init__(
         self, attention: Attention, feed_forward: FeedForward, norms: tuple[RMSNorm, RMSNorm]
     ) -> None:

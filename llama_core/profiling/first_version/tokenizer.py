@@ -67,6 +67,7 @@ class DictScoreTokenizer(ScoreTokenizer):
             self.ids.setdefault(text, i)
 
     def lookup(self, text: str) -> int:
+        """The id of a text, -1 where it is none."""
         return self.ids.get(text, -1)
 
 

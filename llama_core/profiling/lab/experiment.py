@@ -141,7 +141,8 @@ class Case:
     `work` is what one call does, counted in `unit`, so that rates can be shown; 0 shows times.
     `headline` rows stand in the short table of findings. `budget_s` 0 takes the run's. `min_pairs`: fewer
     are enough where a run is long and the effect huge. `why`: the cause of the difference, in a sentence.
-    `part`: of which step it is a part, for the effect on the whole.
+    `part`: of which step it is a part, for the effect on the whole. `limit_s`: seconds that `after`
+    takes at least by the machine's memory or arithmetic, 0 where unknown.
     """
 
     name: str
@@ -158,6 +159,7 @@ class Case:
     min_pairs: int = 6
     why: str = ""
     part: Part | None = None
+    limit_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,7 @@ class Row:
     processes: int = 0
     why: str = ""
     effect: Effect | None = None
+    limit_s: float = 0.0
 
 
 @dataclass(slots=True)

@@ -67,6 +67,11 @@ def to_line(record: Record) -> str:
     return json.dumps(asdict(record), allow_nan=False) + "\n"
 
 
+def to_json(records: Sequence[Record]) -> str:
+    """Records as one JSON list, an object each as `to_line` writes it. Raises ValueError as it does."""
+    return "[" + ",\n".join(to_line(record).rstrip() for record in records) + "]\n"
+
+
 def from_line(line: bytes) -> Record:
     """The record that `to_line` wrote. Raises BadRecordError for anything else."""
     try:
@@ -117,8 +122,9 @@ def _check_row(row: Row, where: str) -> None:
         )
         if not 0 < low <= middle <= high:
             raise BadRecordError(f"the numbers of {where}.{name} are not positive and in order")
-    if row.work < 0:
-        raise BadRecordError(f"{where}.work is negative")
+    for name in ("work", "limit_s"):
+        if getattr(row, name) < 0:
+            raise BadRecordError(f"{where}.{name} is negative")
 
 
 def _object(kind: Any, value: Any, where: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import get_args
 
 from llama_core.profiling.formatting import cell, duration, markdown_table, number
@@ -56,11 +57,16 @@ def sides(row: Row, *, spread: bool) -> tuple[str, str]:
 
 
 def reason(row: Row) -> str:
-    """Why a row is as it is, and what that means for a whole step; empty where nothing is known."""
+    """Why a row is as it is, what that means for a whole step, and how near it is to what the machine allows;
+    empty where nothing is known."""
     parts = [row.why] if row.why else []
     if row.effect is not None:
         share, whole = row.effect.share, row.effect.whole
         parts.append(f"{100 * share:.2g} % of {row.effect.step}, which becomes {whole:.3f}x as fast")
+    if row.limit_s and row.after_s is not None:
+        allowed = amount(replace(row.after_s, median=row.limit_s), row)
+        reached = row.limit_s / row.after_s.median
+        parts.append(f"reaches {reached:.2f} of the {allowed} that the machine allows")
     return "; ".join(parts)
 
 
@@ -85,6 +91,7 @@ _FULL_HEADER = (
 
 
 def full_cells(row: Row) -> tuple[str, ...]:
+    """Cells for _FULL_HEADER."""
     pairs = str(row.before_s.n) if row.before_s else ""
     if row.processes > 1:
         pairs += f" in {row.processes} processes"
@@ -132,6 +139,7 @@ _SHORT_HEADER = (
 
 
 def short_cells(record: Record, row: Row) -> tuple[str, ...]:
+    """Cells for _SHORT_HEADER."""
     topic = f"{record.number} {record.title.partition(':')[0]}"
     judged = f"{row.claim}: {row.verdict}" if row.claim else row.verdict
     return (topic, row.name, *sides(row, spread=False), interval(row), outputs(row), judged)

@@ -43,6 +43,11 @@ _SAMPLE_S = 2e-3
 MAX_PAIRS = 40
 # How many times its budget a row may take before its pairs are cut to three.
 _PATIENCE = 5.0
+# Said where an experiment's own words (`Experiment.processes`) ask for none of its own for each row.
+ONE_PROCESS = (
+    "all rows were measured in one process, since its models would have to be made anew in each; what a row "
+    "leaves in memory may touch the next"
+)
 # A call as long as this is warm after the run that its output was taken from.
 _LONG_S = 0.5
 
@@ -162,6 +167,7 @@ def row_of(case: Case, found: list[Samples], processes: int = 0) -> Row:
         control=control,
         processes=processes,
         why=case.why,
+        limit_s=case.limit_s,
     )
 
 
@@ -190,6 +196,8 @@ def run_experiment(
                 on_row(row)
         if experiment.conclude:
             conclusions = tuple(experiment.conclude(context, rows))
+        if not experiment.processes and any(row.ratio for row in rows):
+            conclusions = (*conclusions, ONE_PROCESS)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the rows measured before it must not be lost
         broken_by = error
     try:

@@ -36,10 +36,12 @@ class ExecutedStep:
 
     @property
     def instructions(self) -> int:
+        """Bytecode instructions of all functions."""
         return sum(function.instructions for function in self.functions)
 
     @property
     def calls(self) -> int:
+        """Calls of all functions."""
         return sum(function.calls for function in self.functions)
 
 

@@ -38,6 +38,7 @@ class Phase:
 
     @property
     def per_second(self) -> float:
+        """Items a second; 0 for a phase that took no time."""
         return self.items / self.seconds if self.seconds > 0 else 0.0
 
 

@@ -1,7 +1,9 @@
 """Time per operation and layer, measured from outside.
 
 The models hold no timers: while `timed_operations` is open, the functions they call are replaced by wrappers
-that look at the clock, and afterwards they are put back, so that nothing is paid when nobody looks.
+that look at the clock, and afterwards they are put back, so that nothing is paid when nobody looks. A hook
+given to their constructors would be asked at each operation of each step, and whoever profiles is handed a
+model that has long been made.
 
 Each second is counted once, for the innermost operation that was running. The NumPy model:
 

@@ -67,6 +67,7 @@ class Watcher:
         return [*self._seen, (int(self._current[0]), self._now())]
 
     def close(self) -> None:
+        """End the thread; returns when it has ended."""
         self._closed = True
         self._looking.set()
         self._thread.join()

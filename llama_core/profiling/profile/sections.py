@@ -48,6 +48,7 @@ EXECUTED = 8
 
 
 def bytecode_section(profile: BytecodeProfile, top: int = 20) -> Section:
+    """Functions by their instructions, the engine's beside the baseline's, `top` of each."""
     sides = (("engine", profile.engine), ("baseline", profile.baseline))
     header = ("functions", "instructions", "attribute loads", "keyword calls")
     whole = {name: totals(functions) for name, functions in sides}
@@ -99,6 +100,7 @@ def _code_cells(code: FunctionCode) -> tuple[str, str, str, str, str]:
 
 
 def memory_section(profile: MemoryProfile) -> Section:
+    """What holds the resident memory: parts that add up to it, then the steps that were watched."""
     account = profile.account
     compiled = profile.backend.startswith("jit")
     rows = (
@@ -144,6 +146,7 @@ _TELLING = re.compile(r"matmul_q\w+_[148]|attend_f(32|16)_[18]|quantize|rms_norm
 def counters_section(
     profiles: Sequence[CounterProfile], variant: str, kernels: Sequence[KernelMix]
 ) -> Section:
+    """What cachegrind counted a token, and what the kernels of `variant` consist of."""
     parts = [said + "\n" for said in dict.fromkeys(profile.said for profile in profiles)]
     for profile in profiles:
         if profile.per_token:

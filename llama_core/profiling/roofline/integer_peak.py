@@ -49,6 +49,7 @@ def shape(isa: Isa) -> tuple[int, int]:
 
 
 def multiply_adds_per_block(isa: Isa) -> int:
+    """Of one turn of the measured loop."""
     vectors, tokens = shape(isa)
     return vectors * isa.lanes * tokens * BLOCK_COLUMNS
 

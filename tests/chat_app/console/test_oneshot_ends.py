@@ -21,7 +21,7 @@ PIPE_BYTES = 4096
     [
         (["-p", ""], 2, "there is no prompt"),
         (["-p", "hi", "-o", "temprature", "0"], 2, "Did you mean temperature?"),
-        (["-p", "hi", "-o", "top_p", "7"], 2, "expected above 0"),
+        (["-p", "hi", "-o", "top_p", "7"], 2, "expected 0 (the likeliest token) to 1"),
         (["-p", "hi", "--seed", "x"], 2, "no whole number"),
         (["-p", "hi", "--threads", "0"], 2, "between 1 and"),
         (["-p", "hi", "--no-such-flag"], 2, "--no-such-flag"),

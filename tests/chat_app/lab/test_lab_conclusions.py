@@ -11,8 +11,7 @@ from llama_core.profiling.lab.experiment import (
     LabContext,
     Row,
 )
-from llama_core.profiling.lab.experiments import batching, scaling, tokenizer
-from llama_core.profiling.roofline.bandwidth import Bandwidth
+from llama_core.profiling.lab.experiments import batching, limits, scaling, tokenizer
 from llama_core.profiling.roofline.roofline import TokenCost
 from tests.support.lab_rows import row
 
@@ -30,10 +29,10 @@ def test_the_scaling_fits_find_the_costs_they_were_made_of(
     context: LabContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cost = TokenCost(weight_bytes=8000, kv_bytes_per_position=1, multiply_adds=1200, last_multiply_adds=200)
-    monkeypatch.setattr(scaling, "token_cost", lambda checkpoint, weights: cost)
-    monkeypatch.setattr(scaling, "read_bandwidth", lambda threads: Bandwidth(1e6, threads, 1 << 27, "told"))
-    monkeypatch.setattr(scaling, "float32_peak", lambda: 2e6)
-    monkeypatch.setattr(scaling, "integer_peak", lambda threads: 4e6)
+    monkeypatch.setattr(limits, "token_cost", lambda checkpoint, weights: cost)
+    told = {"bandwidth": 1e6, "peak numpy": 2e6, "peak jit": 4e6}
+    for key, value in told.items():
+        monkeypatch.setitem(context.cache, key, value)
     lengths = (64, 256, 1024, 2048)
     rows = []
     for name in ("numpy", "jit"):

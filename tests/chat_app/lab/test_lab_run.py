@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -90,6 +91,31 @@ def test_a_run_ends_with_one_table_the_time_and_the_way_to_the_report(lab: RunCl
     records, _ = read_records(kept)
     assert len({record.run for record in records}) == 1
     assert records[0].run
+
+
+def test_results_as_json_are_all_that_stands_on_stdout(
+    lab: RunCli, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    experiments = [made(1, "one", one), made(2, "failing", failing)]
+    ran = lab(experiments, "run", "all", "--output", "json")
+    assert ran.code == 1
+    assert set(tmp_path.iterdir()) <= before | {kept.parents[1]}  # nothing is named "json"
+    found = json.loads(ran.out)
+    assert found == [json.loads(line) for line in kept.read_text().splitlines()]
+    assert [row["name"] for row in found[0]["rows"]] == ["twice as quick", "gpu"]
+    assert found[1]["incomplete"].startswith("broke off")
+    assert "twice as quick: 2 s -> 1 s" in ran.err
+    assert json.loads(lab(experiments, "report", "--output", "json").out) == found
+    listed = json.loads(lab(experiments, "list", "--output", "json").out)
+    assert [(one["number"], one["name"], one["refuted_if"]) for one in listed] == [
+        (1, "one", "it is slower"),
+        (2, "failing", "it is slower"),
+    ]
+    refused = lab(experiments, "report", "--output", "json", "--readme", "README.md")
+    assert refused.code == 2
+    assert "--readme puts Markdown into a file" in refused.err
 
 
 def row(name: str, match: Match) -> Row:

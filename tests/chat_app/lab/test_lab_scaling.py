@@ -10,7 +10,7 @@ import pytest
 
 from llama_core.backends.base import Cache
 from llama_core.profiling.lab.experiment import Case, LabContext, Timed, arrays_match
-from llama_core.profiling.lab.experiments import models, scaling
+from llama_core.profiling.lab.experiments import limits, models, scaling
 from llama_core.profiling.lab.runner import measure
 from tests.support.lab_rows import output, row
 
@@ -32,7 +32,7 @@ def test_a_decode_step_says_what_it_was_held_against_and_what_its_bytes_predict(
     assert checkpoint is not None
     for step in steps:
         backend, n = step.name.split(",")[0], scaling._length(row(step.name, 1, 1))
-        cost = scaling.cost_of(backend, checkpoint)
+        cost = limits.cost_of(backend, checkpoint)
         predicted = cost.bytes_at(16) / cost.bytes_at(int(n))
         assert step.claim.low < predicted < step.claim.high <= 1.05
         assert step.claim.low == pytest.approx(0.75 * predicted, abs=0.006)
@@ -93,3 +93,19 @@ def test_prompts_share_a_pass_on_both_backends(context: LabContext) -> None:
     names = {case.name for case in scaling.cases(context)}
     for backend in ("numpy", "jit"):
         assert f"{backend}, 4 prompts of 32 tokens in one pass instead of one after another" in names
+
+
+def test_every_row_has_the_machines_limit_beside_it(
+    context: LabContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"bandwidth": 1e9, "peak numpy": 2e9, "peak jit": 4e9}
+    for key, value in told.items():
+        monkeypatch.setitem(context.cache, key, value)
+    cases = [one for one in scaling.cases(context) if isinstance(one, Case)]
+    assert all(case.limit_s > 0 for case in cases)
+    checkpoint = models.default_checkpoint(context)
+    assert checkpoint is not None
+    decode = next(case for case in cases if case.name.startswith("jit, decode at 64 "))
+    assert decode.limit_s == limits.cost_of("jit", checkpoint).bytes_at(64) / 1e9
+    prefill = next(case for case in cases if case.name.startswith("numpy, prefill of 64:"))
+    assert prefill.limit_s == 64 / limits.cost_of("numpy", checkpoint).prefill_ceiling(2e9)

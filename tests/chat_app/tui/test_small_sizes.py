@@ -10,6 +10,8 @@ import pytest
 from textual.widgets import OptionList, Static
 
 from chat_app.chat.inspection import Alternative, TokenLook
+from chat_app.chat.panel_snapshot import PanelSnapshot
+from chat_app.config.settings import PARAMETERS
 from chat_app.tui.widgets import key_bar
 
 MakeApp = Callable[..., Any]
@@ -80,6 +82,26 @@ async def test_the_whole_panel_on_a_short_screen(make_app: MakeApp, drive: Any) 
         await user.until(lambda: "MEMORY" in user.screen_text())
         text = user.screen_text()
         assert all(name in text for name in ("weights", "scratch", "other", "ENGINE", "2 threads", "p95"))
+
+
+def test_the_engine_breaks_between_its_facts() -> None:
+    from chat_app.tui.widgets.metrics_panel import WIDTH, engine
+
+    backend = "jit avx512vnni (Q4_1 as q4m, Q8_0 as q8, kv f16)"
+    shown = engine(PanelSnapshot(backend=backend, threads=2)).plain.split("\n")
+    assert shown == ["ENGINE", "jit avx512vnni", "Q4_1 as q4m, Q8_0 as q8, kv f16", "2 threads"]
+    assert max(map(len, shown)) <= WIDTH
+    assert engine(PanelSnapshot(backend="numpy", threads=1)).plain == "ENGINE\nnumpy\n1 thread"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+async def test_the_longest_name_of_a_parameter_is_whole(make_app: MakeApp, drive: Any, width: int) -> None:
+    async with make_app().run_test(size=(width, 50)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.press("f2")
+        await user.until(lambda: "num_ctx" in user.screen_text())
+        assert max(PARAMETERS, key=len) in user.screen_text()
 
 
 async def test_all_parameters_on_a_short_screen(make_app: MakeApp, drive: Any) -> None:

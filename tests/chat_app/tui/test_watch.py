@@ -30,6 +30,7 @@ async def test_the_panel_shows_what_the_worker_says_now() -> None:
         numbers = app.query_one("#numbers", Static)
         assert "812 tok/s" in str(numbers.render())
         assert "3, 2 waiting" in str(numbers.render())
+        assert "3.0 MiB running, 5.0 MiB kept" in str(numbers.render())
         assert "25%" in str(numbers.render())
         assert "tiny[bold]" in str(app.query_one("#title", Static).render())
         assert "\x1b" not in str(app.query_one("#title", Static).render())

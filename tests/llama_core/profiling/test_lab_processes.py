@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
 from llama_core.profiling.lab import effects, runner
 from llama_core.profiling.lab.effects import StepTimes, effect_of
-from llama_core.profiling.lab.experiment import Case, Claim, LabContext, Match, Part, Timed, same
+from llama_core.profiling.lab.experiment import (
+    Case,
+    Claim,
+    LabContext,
+    Match,
+    NotMeasured,
+    Part,
+    Timed,
+    same,
+)
 from llama_core.profiling.lab.report import control, full_cells, reason
 from llama_core.profiling.lab.runner import Samples, row_of, run_experiment
 from llama_core.profiling.statistics import Interval, control_interval, envelope
@@ -39,6 +49,14 @@ def test_each_row_is_measured_in_fresh_processes() -> None:
     assert part.effect is not None
     assert part.effect.share > 0.9  # six seconds of a step that takes a few milliseconds
     assert outcome.conclusions == (f"concluded in {os.getpid()}",)
+
+
+def test_where_one_process_measures_all_rows_the_conclusions_say_so() -> None:
+    experiment = replace(fresh_rows.EXPERIMENT, processes=0, conclude=None)
+    outcome = run_experiment(experiment, LabContext(budget_s=0.01))
+    assert outcome.conclusions == (runner.ONE_PROCESS,)
+    gone = replace(experiment, cases=lambda context: iter([NotMeasured("gpu", "no device")]))
+    assert run_experiment(gone, LabContext(budget_s=0.01)).conclusions == ()
 
 
 def test_the_runs_that_follow_each_other_are_the_control() -> None:
@@ -95,7 +113,7 @@ def test_the_effect_on_a_step_is_share_and_ratio_together(monkeypatch: pytest.Mo
     assert effect.share == pytest.approx(20 / 110)
     assert effect.whole == pytest.approx(110 / 95)
     assert effect_of(case, row, LabContext()) is None  # no default model here
-    shown = runner.replace(row, effect=effect, why="a cause", processes=3)
+    shown = replace(row, effect=effect, why="a cause", processes=3)
     assert (
         reason(shown) == "a cause; 18 % of a decode step of the default model, which becomes 1.158x as fast"
     )

@@ -167,7 +167,7 @@ def test_what_cannot_be_measured_is_a_row_and_stops_nothing() -> None:
     assert seen == ["gpu", "broken", "b"]
     assert [row.verdict for row in outcome.rows] == ["not measured", "not measured", "confirmed"]
     assert [row.note for row in outcome.rows[:2]] == ["no device", "no such model"]
-    assert outcome.conclusions == ("3 rows",)
+    assert outcome.conclusions[0] == "3 rows"
 
 
 def test_a_broken_case_keeps_the_rows_before_it() -> None:

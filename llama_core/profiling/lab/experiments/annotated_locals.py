@@ -58,6 +58,7 @@ def alike(first: types.FunctionType, second: types.FunctionType) -> Check:
 
 
 def cases(context: LabContext) -> Iterator[Case]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     rng = np.random.default_rng(2)
     scores = rng.standard_normal((1, 6, 32, 32))
     q = rng.standard_normal((1, 32, 6, 48))

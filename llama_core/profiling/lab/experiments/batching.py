@@ -20,12 +20,14 @@ from llama_core.profiling.lab.experiment import (
     arrays_match,
 )
 from llama_core.profiling.lab.experiments.fits import batch_fit, points_of
+from llama_core.profiling.lab.experiments.limits import Roofline, roofline_of
 from llama_core.profiling.lab.experiments.models import NO_MODEL, default_checkpoint, fill, models, token_ids
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 CONTEXT = 32
 # Tokens of each prompt where several share a pass: four of them fill one of the compiled backend.
 PROMPT = 32
+SHARED = "a pass reads every weight once, for all its sequences"
 
 F32 = NDArray[np.float32]
 Rows = list[tuple[NDArray[np.int32], Cache]]
@@ -48,13 +50,19 @@ def forget(rows: Rows, n_context: int) -> None:
 
 
 def claim(backend: str, batch: int) -> Claim:
+    """What the hypothesis says of so many sequences a pass."""
     if batch == 1:
         return Claim(0.8, 1.25)
     return Claim(3.0) if batch >= 16 and backend == "numpy" else Claim(1.0)
 
 
 def batch_cases(
-    name: str, model: Model, batches: Sequence[int], n_context: int, budget_s: float = 0.0
+    name: str,
+    model: Model,
+    batches: Sequence[int],
+    n_context: int,
+    roof: Roofline,
+    budget_s: float = 0.0,
 ) -> Iterator[Case | NotMeasured]:
     """One token of each of so many sequences behind `n_context` tokens: one by one, and in one pass.
 
@@ -81,11 +89,13 @@ def batch_cases(
             prepare=partial(forget, rows, n_context),
             headline=batch == 16 and n_context == CONTEXT,
             budget_s=budget_s,
+            why=SHARED if batch > 1 else "nothing is shared: the same pass, with a batch's bookkeeping",
+            limit_s=roof.batch_s(batch, n_context),
         )
 
 
 def prompt_cases(
-    name: str, model: Model, counts: Sequence[int], budget_s: float = 0.0
+    name: str, model: Model, counts: Sequence[int], roof: Roofline, budget_s: float = 0.0
 ) -> Iterator[Case | NotMeasured]:
     """So many prompts of PROMPT tokens: one after another, and in one pass."""
     if not isinstance(model, BatchModel):
@@ -106,16 +116,19 @@ def prompt_cases(
             prepare=partial(forget, rows, 0),
             headline=count == max(counts),
             budget_s=budget_s,
+            why=SHARED,
+            limit_s=roof.prefill_s(count * PROMPT),
         )
 
 
 def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     checkpoint = default_checkpoint(context)
     if checkpoint is None:
         yield NotMeasured("batches of 1 to 64", NO_MODEL)
         return
     for name, model in models(context, checkpoint):
-        yield from batch_cases(name, model, BATCHES, CONTEXT)
+        yield from batch_cases(name, model, BATCHES, CONTEXT, roofline_of(context, name, checkpoint))
 
 
 def conclude(context: LabContext, rows: Sequence[Row]) -> list[str]:

@@ -62,6 +62,7 @@ def forward(lazy: Lazy, start: int, n: int) -> np.ndarray:
 
 
 def cases(context: LabContext) -> Iterator[Case]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     checkpoint: Checkpoint = stories_checkpoint(context)
     for name, before_leaks, after_leaks, prefill_claim, decode_claim in CONFIGURATIONS:
         before, after = Lazy(checkpoint, before_leaks), Lazy(checkpoint, after_leaks)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llama_core.profiling.lab.experiment import Row
-from llama_core.profiling.roofline.roofline import TokenCost
+from llama_core.profiling.lab.experiments.limits import Roofline
 
 # (tokens or sequences, seconds)
 Points = Sequence[tuple[float, float]]
@@ -25,26 +25,8 @@ class Fit:
 
     @property
     def departure(self) -> float:
+        """How far the worst point is from the fit, as a fraction of the fit."""
         return abs(self.worst - 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Roofline:
-    """A backend's costs beside what the machine gave in the same run: bytes read and multiply-adds, each in a
-    second."""
-
-    cost: TokenCost
-    bytes_per_s: float
-    multiply_adds_per_s: float
-
-    def decode_s(self, position: float) -> float:
-        """Seconds that a token behind `position` others takes at least."""
-        return (self.cost.weight_bytes + self.cost.kv_bytes_per_position * position) / self.bytes_per_s
-
-    def batch_s(self, batch: float, position: float) -> float:
-        """Seconds of a step over `batch` sequences: the weights are read once, keys and values of each."""
-        reading = self.cost.weight_bytes + batch * self.cost.kv_bytes_per_position * position
-        return max(reading / self.bytes_per_s, batch * self.cost.multiply_adds / self.multiply_adds_per_s)
 
 
 def points_of(rows: Sequence[Row], backend: str, phase: str) -> list[tuple[float, float]]:
@@ -70,6 +52,7 @@ def batch_fit(points: Points) -> str:
 
 
 def batch_sentence(name: str, points: Points, position: int, roof: Roofline) -> str:
+    """points: (sequences, seconds of a step behind `position` tokens)."""
     shares = [f"{roof.batch_s(n, position) / s:.2f} at batch {n:.0f}" for n, s in (points[0], points[-1])]
     return f"{name}, batch: {batch_fit(points)}; it reaches {' and '.join(shares)} of the roofline"
 

@@ -41,12 +41,15 @@ from llama_core.profiling.texts import language_reference
 PROMPT = 256
 CONTEXT = 32
 identical = arrays_match(0.0)
+WIDER = "an instruction multiplies and adds more numbers"
+SHARED_OUT = "rows of weights, or tokens, are shared out between the threads"
 EVERYTHING = "instructions, threads and tricks of the compiled kernels"
 
 F32 = NDArray[np.float32]
 
 
 def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     checkpoint = default_checkpoint(context)
     if checkpoint is None:
         yield NotMeasured(EVERYTHING, NO_MODEL)
@@ -64,10 +67,12 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
     ids = token_ids(n, checkpoint.config.vocab_size)
     for (name, model), (weaker, its_model) in itertools.pairwise(models):
         claim = Claim(2.0) if weaker == PORTABLE.name else FASTER
-        yield from _compared(f"{name} instead of {weaker}", its_model, model, ids, claim)
+        yield from _compared(f"{name} instead of {weaker}", its_model, model, ids, claim, WIDER)
     _, best = models[0]
     if best.threads > 1:
-        yield from _compared(f"{best.threads} threads instead of 1", single, best, ids, Claim(1.4))
+        yield from _compared(
+            f"{best.threads} threads instead of 1", single, best, ids, Claim(1.4), SHARED_OUT
+        )
     yield from _tuned(context, checkpoint, best, ids)
     text = np.array(checkpoint.tokenizer.encode(language_reference())[:n], np.int32)
     among = compiled_model(context, checkpoint, tuning=Tuning(outlier=math.inf, outlier_hidden=math.inf))
@@ -95,7 +100,7 @@ def _tuned(
 
 
 def _compared(
-    name: str, before: JitLlama, after: JitLlama, ids: NDArray[np.int32], claim: Claim
+    name: str, before: JitLlama, after: JitLlama, ids: NDArray[np.int32], claim: Claim, why: str
 ) -> Iterator[Case]:
     """A prompt and a decoded token with two models."""
     caches = [model.new_cache(len(ids)) for model in (before, after)]
@@ -108,6 +113,7 @@ def _compared(
         work=len(ids),
         unit="tok",
         headline=True,
+        why=f"a prompt is products: {why}",
     )
     yield Case(
         name=f"decode behind {CONTEXT}: {name}",
@@ -117,6 +123,7 @@ def _compared(
         check=identical,
         work=1,
         unit="tok",
+        why=f"{why}; a token waits for its weights as well, which come no faster for that",
     )
 
 
@@ -131,6 +138,7 @@ def _prefetching(before: JitLlama, after: JitLlama, ids: NDArray[np.int32], dist
         unit="tok",
         note="processors differ, so that decoding tries both and keeps the faster one",
         headline=True,
+        why="memory answers during the work before it, where the processor does not ask ahead itself",
     )
 
 
@@ -144,8 +152,9 @@ def _last_layer(before: JitLlama, after: JitLlama, ids: NDArray[np.int32]) -> Ca
         check=identical,
         work=len(ids),
         unit="tok",
-        note=f"one layer of {after.config.n_layers}; keys and values are needed of all tokens",
         headline=True,
+        why=f"one layer is {1 / after.config.n_layers:.1%} of all layers; its keys and values are needed of "
+        "all tokens, the rest of it of one",
     )
 
 
@@ -165,6 +174,8 @@ def _apart(among: JitLlama, apart: JitLlama, oracle: Model, ids: NDArray[np.int3
         work=len(ids),
         unit="tok",
         headline=True,
+        why="one large number sets its block's scale and leaves few bits to the others; apart it costs a "
+        "product of its own",
     )
 
 

@@ -38,6 +38,7 @@ def costs_at_most(growth: float, wide: Model, narrow: Model, texts: Sequence[Seq
 
 
 def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     checkpoint = default_checkpoint(context)
     if checkpoint is None:
         yield NotMeasured("caches in f32, f16 and q8", NO_MODEL)

@@ -18,6 +18,7 @@ GROUP = SHAPE.n_heads // SHAPE.n_kv_heads
 
 
 def softmax(scores: F32) -> F32:
+    """Over the last axis, any shape."""
     raised: F32 = np.exp(scores - scores.max(axis=-1, keepdims=True))
     result: F32 = raised / raised.sum(axis=-1, keepdims=True)
     return result
@@ -90,6 +91,7 @@ class Preallocated:
 
 
 def cases(context: LabContext) -> Iterator[Case]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     rng = np.random.default_rng(7)
     budget_s = context.budget_s / 2
     q = rng.standard_normal((SHAPE.n_kv_heads, GROUP, SHAPE.head_dim), dtype=np.float32) / np.float32(8)

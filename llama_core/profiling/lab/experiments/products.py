@@ -44,6 +44,7 @@ TRANSPOSED = "transposed weights (in, out) instead of (out, in)"
 
 
 def matrices(rng: np.random.Generator, n: int, rows: int, columns: int) -> list[F32]:
+    """n of them, (rows, columns) float32."""
     return [rng.standard_normal((rows, columns), dtype=np.float32) for _ in range(n)]
 
 
@@ -78,6 +79,7 @@ def fused(x: F32, weight: F32) -> F32:
 
 
 def into(x: F32, weight: F32, out: F32) -> F32:
+    """x: (n, in), weight: (out, in), out: (n, out), which is returned."""
     return np.matmul(x, weight.T, out=out)
 
 
@@ -106,6 +108,7 @@ def padded_gemm(two_rows: F32, weight: F32) -> F32:
 
 
 def matvec(x: F32, weight: F32) -> F32:
+    """x: (1, in), weight: (out, in); (1, out)."""
     row: F32 = np.dot(weight, x[0])
     return row[None]
 
@@ -120,10 +123,12 @@ WHY: dict[Callable[..., Any], str] = {
 
 
 def rows_of(n: int) -> str:
+    """As rows' names have it."""
     return "1 row" if n == 1 else f"{n} rows"
 
 
 def fusion_cases(rng: np.random.Generator, n: int, budget_s: float) -> Iterator[Case]:
+    """Parts of one width computed one by one and as one product, for n rows of x."""
     x = rng.standard_normal((n, SHAPE.dim), dtype=np.float32)
     for name, parts in (
         ("QKV", (SHAPE.q_dim, SHAPE.kv_dim, SHAPE.kv_dim)),
@@ -183,11 +188,13 @@ def form_cases(rng: np.random.Generator, n: int, budget_s: float) -> Iterator[Ca
 
 
 def with_threads(threads: int, call: Callable[[], Any]) -> Any:
+    """`call()` with so many BLAS threads."""
     with threadpool_limits(threads, user_api="blas"):
         return call()
 
 
 def thread_cases(rng: np.random.Generator, budget_s: float) -> Iterator[Case]:
+    """The same products with two BLAS threads and with one."""
     weights = matrices(rng, N_LAYERS, 2 * SHAPE.hidden_dim, SHAPE.dim)
     small = matrices(rng, N_LAYERS, 288, 288)
     for label, layers, n, claim in (
@@ -211,6 +218,7 @@ def thread_cases(rng: np.random.Generator, budget_s: float) -> Iterator[Case]:
 
 
 def cases(context: LabContext) -> Iterator[Case]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     rng = np.random.default_rng(6)
     budget_s = context.budget_s / 2
     for n in (1, 16, 128):

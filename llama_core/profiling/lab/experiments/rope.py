@@ -89,6 +89,7 @@ def to_halves(x: F32) -> F32:
 
 
 def from_halves(x: F32, shape: tuple[int, ...]) -> F32:
+    """The way back from `to_halves`, to `shape` (batch, seq, heads, head_dim)."""
     halves = x.reshape(*shape[:-1], 2, shape[-1] // 2)
     return np.ascontiguousarray(halves.swapaxes(-1, -2)).reshape(shape)
 
@@ -127,6 +128,7 @@ def pairs_match(shapes: tuple[tuple[int, ...], tuple[int, ...]], *, halves: bool
 
 
 def cases(context: LabContext) -> Iterator[Case]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     rng = np.random.default_rng(1)
     for shape in SHAPES:
         q = rng.standard_normal(shape, dtype=np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.base import Cache, Model
-from llama_core.checkpoint import Checkpoint
 from llama_core.profiling.lab.experiment import (
     Case,
     Check,
@@ -28,16 +26,13 @@ from llama_core.profiling.lab.experiment import (
 )
 from llama_core.profiling.lab.experiments.batching import batch_cases, prompt_cases
 from llama_core.profiling.lab.experiments.fits import (
-    Roofline,
     batch_sentence,
     decode_sentence,
     points_of,
     prefill_sentence,
 )
+from llama_core.profiling.lab.experiments.limits import Roofline, bandwidth, roofline_of, threads_of
 from llama_core.profiling.lab.experiments.models import NO_MODEL, default_checkpoint, fill, models, token_ids
-from llama_core.profiling.roofline.bandwidth import read_bandwidth
-from llama_core.profiling.roofline.integer_peak import integer_peak
-from llama_core.profiling.roofline.roofline import TokenCost, float32_peak, token_cost
 
 LENGTHS = (16, 64, 256, 1024, 2048)
 SMALL_CHUNK = 16
@@ -114,15 +109,10 @@ def matches_prefill(model: Model, ids: NDArray[np.int32], tolerance: float) -> C
     return check
 
 
-def cost_of(backend: str, checkpoint: Checkpoint) -> TokenCost:
-    """NumPy reads float32 weights, the compiled backend the file's own blocks."""
-    return token_cost(checkpoint, "float32" if backend == "numpy" else "file")
-
-
-def decode_case(name: str, model: Model, short: Decoding, ids: NDArray[np.int32], cost: TokenCost) -> Case:
+def decode_case(name: str, model: Model, short: Decoding, ids: NDArray[np.int32], roof: Roofline) -> Case:
     """The last of `ids` behind all others, against `short`: slower as the bytes that it reads are more."""
     n = len(ids) - 1
-    few, many = cost.bytes_at(short.context), cost.bytes_at(n)
+    few, many = roof.cost.bytes_at(short.context), roof.cost.bytes_at(n)
     predicted = few / many
     return Case(
         name=f"{name}, decode at {n:,} instead of {short.context} tokens of context",
@@ -135,10 +125,13 @@ def decode_case(name: str, model: Model, short: Decoding, ids: NDArray[np.int32]
         unit="tok",
         note=f"{predicted:.2f}x is what the bytes predict: {many / 1e6:.0f} MB to read instead of "
         f"{few / 1e6:.0f} MB",
+        why="the weights are read for each token, keys and values for each position before it",
+        limit_s=roof.decode_s(n),
     )
 
 
 def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     checkpoint = default_checkpoint(context)
     if checkpoint is None:
         yield NotMeasured("prefill and decode at 16 to 2,048 tokens", NO_MODEL)
@@ -147,6 +140,7 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
     ids = token_ids(lengths[-1] + 1, checkpoint.config.vocab_size)
     for name, model in models(context, checkpoint):
         tolerance = 1e-4 if name == "numpy" else 0.0
+        roof = roofline_of(context, name, checkpoint)
         for n in lengths:
             cache = model.new_cache(n)
             yield Case(
@@ -160,12 +154,16 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
                 headline=n == 1024,
                 min_pairs=3 if n >= 1024 else 5,
                 budget_s=context.budget_s / 2,
+                why="a pass reads every weight once: larger chunks are fewer passes"
+                if n > SMALL_CHUNK
+                else "the prompt is one small chunk: both sides do the same",
+                limit_s=roof.prefill_s(n),
             )
-        yield from prompt_cases(name, model, PROMPTS, context.budget_s / 2)
-        yield from batch_cases(name, model, BATCHES, BATCH_CONTEXT, context.budget_s / 2)
-        short, cost = Decoding(model, ids, lengths[0]), cost_of(name, checkpoint)
+        yield from prompt_cases(name, model, PROMPTS, roof, context.budget_s / 2)
+        yield from batch_cases(name, model, BATCHES, BATCH_CONTEXT, roof, context.budget_s / 2)
+        short = Decoding(model, ids, lengths[0])
         for n in lengths[1:]:
-            case = decode_case(name, model, short, ids[: n + 1], cost)
+            case = decode_case(name, model, short, ids[: n + 1], roof)
             yield replace(case, headline=n == lengths[-1], budget_s=context.budget_s / 2)
 
 
@@ -174,9 +172,8 @@ def conclude(context: LabContext, rows: Sequence[Row]) -> list[str]:
     checkpoint = default_checkpoint(context)
     if checkpoint is None:
         return []
-    threads = context.threads or os.cpu_count() or 1
-    bandwidth = max(read_bandwidth(threads).bytes_per_s for _ in range(3))
-    sentences = [f"memory was read at {bandwidth / 1e9:.1f} GB/s with {threads} threads in this run"]
+    read = f"{bandwidth(context) / 1e9:.1f} GB/s with {threads_of(context)} threads"
+    sentences = [f"memory was read at {read} in this run"]
     for name in ("numpy", "jit"):
         prompt, batch = points_of(rows, name, "prefill"), points_of(rows, name, "batch")
         decode = [
@@ -186,8 +183,7 @@ def conclude(context: LabContext, rows: Sequence[Row]) -> list[str]:
         ]
         if min(len(prompt), len(batch), len(decode)) < 3:
             continue
-        peak = float32_peak() if name == "numpy" else integer_peak(threads)
-        roof = Roofline(cost_of(name, checkpoint), bandwidth, peak)
+        roof = roofline_of(context, name, checkpoint)
         sentences.append(decode_sentence(name, decode, roof))
         sentences.append(batch_sentence(name, batch, BATCH_CONTEXT, roof))
         sentences.append(prefill_sentence(name, prompt, roof))

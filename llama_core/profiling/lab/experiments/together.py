@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.base import Cache, Model
 from llama_core.checkpoint import Checkpoint
+from llama_core.config import ModelConfig
 from llama_core.profiling.first_version.model import BaselineLlama, apply_rope, rope_tables
 from llama_core.profiling.first_version.tokenizer import first_encode
 from llama_core.profiling.lab.experiment import (
@@ -19,6 +20,7 @@ from llama_core.profiling.lab.experiment import (
     Experiment,
     LabContext,
     NotMeasured,
+    Part,
     Row,
     arrays_match,
     same,
@@ -34,9 +36,11 @@ from llama_core.profiling.lab.experiments.models import (
 )
 from llama_core.profiling.lab.experiments.position_slip import slip_sentence
 from llama_core.profiling.lab.experiments.rope import Halves, Pair, pairs_match, sliced, to_halves
+from llama_core.profiling.synthetic import STORIES15M
 from llama_core.tokenizers.spm_bpe import SPACE
 
 PROMPT_N = 64
+LOOK_UPS = "a list is searched from its start for each pair of neighbours, a dict is asked once"
 F32 = NDArray[np.float32]
 
 
@@ -81,7 +85,7 @@ def unchanged_cases(context: LabContext) -> Iterator[Case]:
         claim=Claim(10.0),
         check=same,
         min_pairs=5,
-        why="a list is searched from its start for each pair of neighbours, a dict is asked once",
+        why=LOOK_UPS,
     )
     ids = token_ids(PROMPT_N + 1, checkpoint.config.vocab_size)
     for model in (before, after):
@@ -105,10 +109,13 @@ def unchanged_cases(context: LabContext) -> Iterator[Case]:
         )
 
 
-def rope_case(name: str, n: int, heads: int, kv_heads: int, head_dim: int, budget_s: float) -> Case:
+def rope_case(
+    name: str, n: int, config: ModelConfig, model: Literal["stories15M", "default"], budget_s: float
+) -> Case:
     """One layer's rotation of n tokens: float64 tables and stacking against the engine's form."""
     rng = np.random.default_rng(4)
-    shape_q, shape_k = (1, n, heads, head_dim), (1, n, kv_heads, head_dim)
+    head_dim = config.head_dim
+    shape_q, shape_k = ((1, n, heads, head_dim) for heads in (config.n_heads, config.n_kv_heads))
     q, k = (rng.standard_normal(shape, dtype=np.float32) for shape in (shape_q, shape_k))
     wide = rope_tables(head_dim, n, 10000.0)
     cos, sin = (table.astype(np.float32) for table in wide)
@@ -126,14 +133,18 @@ def rope_case(name: str, n: int, heads: int, kv_heads: int, head_dim: int, budge
         after=after,
         check=pairs_match((shape_q, shape_k), halves=True),
         budget_s=budget_s,
+        why="float32 tables instead of float64, and halves turned where they stand instead of a stack of two",
+        part=Part(("RoPE",), config.n_layers, "prefill", model, n),
     )
 
 
 def baseline_step(model: BaselineLlama, ids: NDArray[np.int32], start: int) -> Any:
+    """ids: (n,) behind `start` tokens; the last one's logits, (vocab_size,)."""
     return model(ids[None], start)[0, -1]
 
 
 def engine_step(model: Model, cache: Cache, ids: NDArray[np.int32], start: int) -> F32:
+    """The same by the engine's model; what stood in the cache behind `start` is dropped."""
     cache.truncate(start)
     return fill(model, cache, ids)
 
@@ -163,15 +174,20 @@ def step_cases(
             headline=True,
             min_pairs=5,
             budget_s=2 * context.budget_s,
+            why="float32 instead of float64, keys and values neither repeated nor copied, buffers kept",
         )
 
 
 def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     before, after = stories_tokenisation()
     yield Case(
-        "stories15M shape: tokenisation of 94 characters", before, after, Claim(10.0), same, min_pairs=5
+        "stories15M shape: tokenisation of 94 characters",
+        *(before, after, Claim(10.0), same),
+        min_pairs=5,
+        why=LOOK_UPS,
     )
-    yield rope_case("stories15M shape", PROMPT_N, 6, 6, 48, context.budget_s / 2)
+    yield rope_case("stories15M shape", PROMPT_N, STORIES15M, "stories15M", context.budget_s / 2)
     yield from unchanged_cases(context)
     yield from step_cases("stories15M shape", context, stories_checkpoint(context), (Claim(2.0), Claim(4.0)))
     checkpoint = default_checkpoint(context)
@@ -183,11 +199,11 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
         yield NotMeasured("default model: tokenisation", "the file's tokeniser is not byte-level BPE")
     else:
         name = "default model: tokenisation of 94 characters"
-        yield Case(name, *found, Claim(10.0), same, min_pairs=5)
-    config = checkpoint.config
-    yield rope_case(
-        "default model", PROMPT_N, config.n_heads, config.n_kv_heads, config.head_dim, context.budget_s / 2
-    )
+        why = (
+            "all pairs are scanned anew after each merge, where the engine's heap gives the best one at once"
+        )
+        yield Case(name, *found, Claim(10.0), same, min_pairs=5, why=why)
+    yield rope_case("default model", PROMPT_N, checkpoint.config, "default", context.budget_s / 2)
     yield from step_cases("default model", context, checkpoint, (Claim(2.0), Claim(4.0)))
 
 

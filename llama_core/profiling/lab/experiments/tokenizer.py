@@ -25,6 +25,7 @@ def chosen(context: LabContext) -> texts.Scored:
 
 
 def cases(context: LabContext) -> Iterator[Case]:
+    """The rows, in order; models and arrays are made as they are asked for."""
     scored = chosen(context)
     by_list, by_dict = texts.list_tokenizer(scored), texts.dict_tokenizer(scored)
     cached, uncached = texts.engine_tokenizer(scored), texts.engine_tokenizer(scored, cached=False)
