@@ -21,6 +21,17 @@ def check_space(folder: Path, needed_bytes: int, name: str) -> None:
         )
 
 
+def bytes_in(folder: Path) -> int:
+    """The sizes of all files below a folder into which others write meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.lstat().st_size
+        except OSError:
+            continue  # renamed or removed between listing and looking
+    return total
+
+
 def place(source: Path, target: Path) -> Path:
     """Move a verified, synced file to its final name in one step, and make the move itself durable."""
     os.replace(source, target)
