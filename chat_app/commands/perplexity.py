@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
         text = Path(args.file).expanduser().read_bytes().decode("utf-8", "replace")
     with started_engine(settings_from(args)) as (engine, path, _):
         ids = engine.tokenizer.encode(text)
-        begin = engine.encode_raw("")
+        bos = engine.tokenizer.bos_id
+        begin = [bos] if engine.tokenizer.add_bos and bos is not None else []
         runs = pieces(ids, engine.ctx_size, begin)
         if not runs:
             raise UsageError(f"the text has {len(ids)} tokens; at least {2 - len(begin)} needed.")
