@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -24,11 +25,10 @@ def check_space(folder: Path, needed_bytes: int, name: str) -> None:
 def bytes_in(folder: Path) -> int:
     """The sizes of all files below a folder into which others write meanwhile."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.lstat().st_size
-        except OSError:
-            continue  # renamed or removed between listing and looking
+    for here, _, names in os.walk(folder):  # passes over folders that go meanwhile
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # renamed or removed between listing and looking
+                total += os.lstat(os.path.join(here, name)).st_size
     return total
 
 
