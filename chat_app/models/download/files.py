@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -19,6 +20,16 @@ def check_space(folder: Path, needed_bytes: int, name: str) -> None:
             f"The disk is too full: fetching {name} needs {needed_bytes / 2**20:,.0f} MiB but "
             f"{free_bytes / 2**20:,.0f} MiB are free at {folder}. Free some space. {retry(name)}"
         )
+
+
+def bytes_in(folder: Path) -> int:
+    """The sizes of all files below a folder into which others write meanwhile."""
+    total = 0
+    for here, _, names in os.walk(folder):  # passes over folders that go meanwhile
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # renamed or removed between listing and looking
+                total += os.lstat(os.path.join(here, name)).st_size
+    return total
 
 
 def place(source: Path, target: Path) -> Path:

