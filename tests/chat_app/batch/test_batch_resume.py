@@ -155,7 +155,7 @@ def test_a_refused_prompt_is_remembered_until_it_changes(
     monkeypatch.setattr(TextEngine, "encode_chat", refusing)
     source, out = files
     turned = [{"role": "assistant", "content": "Hello"}]
-    lines = [line("a"), line("turned", messages=turned), line("none", COMPLETION, prompt="")]
+    lines = [line("a"), line("turned", messages=turned), line("none", COMPLETION, prompt=[10**6])]
     ran = batch(write(source, lines), out)
     assert ran.code == 1
     assert "2 of 3 lines failed" in ran.err

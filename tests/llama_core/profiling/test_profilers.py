@@ -198,7 +198,8 @@ def test_bytecode_is_counted_as_python_compiles_it() -> None:
     }
     section = bytecode_section(profile)
     assert "| LOAD_FAST | " in section.markdown
-    assert "| numpy.ops.rms_norm | " in section.markdown
+    largest = max(profile.engine, key=lambda function: function.instructions)
+    assert f"| {largest.name} | " in section.markdown
     # Several modules of each side, so that none is compared with a part of the other.
     assert {"numpy", "tokenizers"} <= {function.name.partition(".")[0] for function in profile.engine}
     assert all(chart.values for chart in section.charts)

@@ -47,7 +47,7 @@ def test_a_set_of_kernels_holds_what_its_models_need() -> None:
     assert kernel_set({Q4K, Q6K}) == "k"
     assert kernel_set({Q4K, Q8, Q5}) == "k"
     assert kernel_set({Q4K, IQ4}) == "all"
-    sizes = [len(objects.kernels_object(PORTABLE, name)) for name in ("simple", "k", "all")]
+    sizes = [len(objects.kernel_ir(PORTABLE, name)) for name in ("simple", "k", "all")]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[2] / 2
 
