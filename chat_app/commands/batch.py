@@ -175,6 +175,10 @@ class BatchRun:
                 self.progress.finish(state())
             finally:
                 self.progress.close()
+            if engine.template is not None and engine.template.folds_system:
+                from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
+
+                say(SYSTEM_FOLDED)
             if flag.stop():
                 say("stopped; run the same command again to go on")
             return flag.exit_code

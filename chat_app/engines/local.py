@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat_app.engines.base import EngineInfo, OnProgress, Prompt, PromptRequest, Token, Turn
 from chat_app.engines.reply_ids import ReplyIds
-from llama_core.errors import TemplateError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,12 +19,6 @@ if TYPE_CHECKING:
     from llama_core.engine.text import TextEngine
     from llama_core.events import Event
     from llama_core.sampling_params import SamplingParams
-
-
-SYSTEM_NOTE = (
-    "This model's chat template has no system role: the system prompt is put before the first question."
-)
-PROBE = "a system prompt that is looked for"
 
 
 def open_text_engine(path: Path, settings: Settings, on_progress: OnProgress) -> TextEngine:
@@ -53,17 +45,6 @@ def open_text_engine(path: Path, settings: Settings, on_progress: OnProgress) ->
 def open_local_engine(path: Path, settings: Settings, on_progress: OnProgress) -> LocalEngine:
     """An `OpenEngine`. Raises as `open_text_engine` does."""
     return LocalEngine(open_text_engine(path, settings, on_progress), path)
-
-
-def system_before_question(turns: Sequence[Turn]) -> list[Turn]:
-    """The turns with the text of the system prompt before the first question, as llama.cpp puts it."""
-    system = "\n\n".join(turn.content for turn in turns if turn.role == "system")
-    others = [turn for turn in turns if turn.role != "system"]
-    for at, turn in enumerate(others):
-        if turn.role == "user":
-            others[at] = replace(turn, content=f"{system}\n\n{turn.content}")
-            break
-    return others
 
 
 class LocalTokens:
@@ -100,7 +81,6 @@ class LocalEngine:
         self.tokens = LocalTokens(engine)
         special = engine.tokenizer.special_tokens.values()
         self._reply_ids = ReplyIds(self.tokens, self._render, special)
-        self._has_system_role: bool | None = None  # not known before it is asked
         checkpoint = engine.checkpoint
         self.info = EngineInfo(
             name=path.stem if path.is_file() else path.name,
@@ -122,7 +102,7 @@ class LocalEngine:
         drop: tuple[int, ...] = ()
         if not plan.fits and not request.raw:
             drop = self._to_drop(request, plan.limit - plan.reply_n)
-        notes = (SYSTEM_NOTE,) if self._merges_system(turns) and not request.raw else ()
+        notes = self._notes(request)
         return Prompt(turns, tuple(ids), plan.prompt_n, plan.reply_n, plan.limit, plan.fits, drop, notes)
 
     def _encode(self, request: PromptRequest) -> list[int]:
@@ -130,8 +110,6 @@ class LocalEngine:
         turns = request.turns
         if request.raw:
             return self._engine.encode_raw(turns[-1].content)
-        if self._merges_system(turns):
-            turns = tuple(system_before_question(turns))
         if request.continue_last:
             return self._rendered(turns[:-1]) + self._reply_ids.of(turns[-1])
         return self._rendered(turns)
@@ -152,19 +130,14 @@ class LocalEngine:
         fewest = bisect_left(choices, True, key=lambda one: len(self._encode(request.without(one))) <= room)
         return choices[fewest] if fewest < len(choices) else ()
 
-    def _merges_system(self, turns: Sequence[Turn]) -> bool:
-        """Whether there is a system prompt and the model's template has no place for one: it refuses such a
-        turn, or leaves its text out. Found out once, by a probe."""
+    def _notes(self, request: PromptRequest) -> tuple[str, ...]:
+        """What was done to this request for want of a place in the template."""
         template = self._engine.template
-        if template is None or not any(turn.role == "system" for turn in turns):
-            return False
-        if self._has_system_role is None:
-            probe = [Turn("system", PROBE).to_message(), Turn("user", "?").to_message()]
-            try:
-                self._has_system_role = PROBE in template.render(probe)
-            except TemplateError:
-                self._has_system_role = False
-        return not self._has_system_role
+        if request.raw or template is None or not template.folds_system:
+            return ()
+        from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
+
+        return (SYSTEM_FOLDED,) if any(turn.role == "system" for turn in request.turns) else ()
 
     def stream(
         self, prompt: Prompt, params: SamplingParams, *, cancelled: Callable[[], bool]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -37,6 +38,9 @@ from chat_app.serve.worker import Piece, QueueFullError, Stream, Worker
 from llama_core.engine.batch.request import BatchResult, DrawnToken
 from llama_core.engine.text import TextEngine
 from llama_core.errors import ContextFullError, LlamaCoreError, NotEnoughMemoryError, TemplateError
+from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
+
+_log = logging.getLogger(__name__)
 
 # Fewer than these many seeds exist; a request's replies take one after the other.
 SEEDS = 1 << 64
@@ -51,6 +55,7 @@ class Service:
         self.engine, self.worker = engine, worker
         self.model_name, self.ctx_size = model_name, ctx_size
         self.created = int(time.time())
+        self._told_folding = False
         # One: a template renders, a text is cut; neither holds up the loop or the batch.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="serve-encode")
 
@@ -116,7 +121,12 @@ class Service:
 
     def _encode(self, asked: Generation) -> list[int]:
         if asked.messages is not None:
-            return self.engine.encode_chat(asked.messages)
+            ids = self.engine.encode_chat(asked.messages)
+            template = self.engine.template
+            if template is not None and template.folds_system and not self._told_folding:
+                self._told_folding = True
+                _log.warning("%s", SYSTEM_FOLDED)
+            return ids
         if isinstance(asked.prompt, str):
             return self.engine.encode_raw(asked.prompt)
         return list(asked.prompt or ())

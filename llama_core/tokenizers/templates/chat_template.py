@@ -89,7 +89,7 @@ class ChatTemplate:
             return text
         if not self.folds_system:
             self.folds_system = True
-            _log.warning("%s", SYSTEM_FOLDED)
+            _log.info("%s", SYSTEM_FOLDED)  # whoever asked for the ids tells the person
         return instead
 
     def encode(

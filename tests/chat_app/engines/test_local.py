@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from chat_app.engines.base import Engine, PromptRequest, Turn
-from chat_app.engines.local import SYSTEM_NOTE, LocalEngine, system_before_question
+from chat_app.engines.local import LocalEngine
 from llama_core.engine.load import load_engine
 from llama_core.errors import TemplateError
 from llama_core.events import Finished
 from llama_core.sampling_params import SamplingParams
+from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
 
 PARAMS = SamplingParams(temperature=0.0, max_tokens=6, ignore_eos=True)
 
@@ -115,8 +116,8 @@ def test_a_system_prompt_is_put_before_the_first_question(engine: Any, source: s
     engine._engine.template.source = source
     said = [Turn("user", "hello"), Turn("assistant", "hi"), Turn("user", "more")]
     prompt = engine.prepare(ask(Turn("system", "Be brief."), *said))
-    assert prompt.notes == (SYSTEM_NOTE,)
-    merged = [Turn("user", "Be brief.\n\nhello"), *said[1:]]
+    assert prompt.notes == (SYSTEM_FOLDED,)
+    merged = [Turn("user", "Be brief.\nhello"), *said[1:]]
     assert prompt.ids == engine.prepare(ask(*merged)).ids
     assert engine.prepare(ask(*said)).notes == ()
 
@@ -124,14 +125,10 @@ def test_a_system_prompt_is_put_before_the_first_question(engine: Any, source: s
 def test_a_template_with_a_system_role_is_left_alone(engine: Any) -> None:
     prompt = engine.prepare(ask(Turn("system", "Be brief."), Turn("user", "hello")))
     assert prompt.notes == ()
-    assert prompt.ids != engine.prepare(ask(Turn("user", "Be brief.\n\nhello"))).ids
+    assert prompt.ids != engine.prepare(ask(Turn("user", "Be brief.\nhello"))).ids
 
 
 def test_another_fault_of_a_template_is_told(engine: Any) -> None:
     engine._engine.template.source = "{{ raise_exception('never') }}"
     with pytest.raises(TemplateError, match="never"):
         engine.prepare(ask(Turn("system", "s"), Turn("user", "hello")))
-
-
-def test_a_system_prompt_alone_has_no_question_to_stand_before() -> None:
-    assert system_before_question([Turn("system", "s")]) == []

@@ -12,6 +12,7 @@ import pytest
 
 from llama_core.events import Finished, TextDelta
 from llama_core.sampling import SamplingParams
+from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
 from tests.chat_app.serve.conftest import Served, Start
 
 ASKED: list[Any] = [{"role": "user", "content": "the the"}]
@@ -39,6 +40,25 @@ def test_a_chat_is_what_the_engine_says_alone(served: Served) -> None:
     assert answer.usage.completion_tokens == n == 24
     assert answer.usage.prompt_tokens == len(served.engine.encode_chat(ASKED))
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + n
+
+
+def test_a_system_prompt_without_a_place_is_told_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with start() as served:
+        template = served.engine.template
+        assert template is not None
+        refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+        monkeypatch.setattr(template, "source", refuses + template.source)
+        monkeypatch.setattr(template, "folds_system", False)
+        asked = {**GREEDY, "messages": [{"role": "system", "content": "Be brief."}, *ASKED], "max_tokens": 2}
+        served.client().chat.completions.create(**{**GREEDY, "max_tokens": 2})
+        warned = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+        assert SYSTEM_FOLDED not in warned
+        for _ in range(2):
+            served.client().chat.completions.create(**asked)
+        warned = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+        assert warned.count(SYSTEM_FOLDED) == 1
 
 
 def test_a_stream_is_the_same_text_in_pieces(served: Served) -> None:

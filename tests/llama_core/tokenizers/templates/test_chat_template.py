@@ -258,6 +258,7 @@ REFUSALS = {
 def test_a_system_prompt_without_a_place_goes_before_the_first_question(
     source: str, toy: Tokenizer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="llama_core")
     template = ChatTemplate(source)
     question = {"role": "user", "content": "Hi"}
     ids = template.encode([SYSTEM, question], toy)
