@@ -27,7 +27,7 @@ class ChooseModelScreen(Dialog[str]):
         self._names: list[str] = []
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog -wide"):
+        with Vertical(classes="dialog -wide -high"):
             yield Static(Content("Choose a model"), classes="dialog-title")
             if self._problem:
                 yield Static(Content(clean(self._problem)), classes="dialog-problem")

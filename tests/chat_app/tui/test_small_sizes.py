@@ -32,6 +32,28 @@ async def test_six_whole_keys_at_sixty_columns(make_app: MakeApp, drive: Any) ->
         await user.until(lambda: last_line(user).endswith("Alt+R Regen"))
 
 
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (140, 40)])
+async def test_the_path_stands_below_however_many_models(
+    make_app: MakeApp, drive: Any, size: tuple[int, int]
+) -> None:
+    from chat_app.tui.screens.choose_model import ChooseModelScreen
+
+    async with make_app().run_test(size=size) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        user.app.push_screen(ChooseModelScreen("This one is cut short; another would do."))
+        await user.until(lambda: user.app.screen.query(OptionList))
+        models = user.app.screen.query_one(OptionList)
+        await user.until(lambda: models.option_count)
+        models.add_options([f"model {number}" for number in range(40)])
+        await user.until(lambda: models.max_scroll_y > 0)
+        text = user.screen_text()
+        assert "cut short" in text
+        assert "or a file, a folder" in text
+        assert "Esc closes" in text
+        assert models.size.height >= 3
+
+
 @pytest.mark.parametrize("width", range(1, 90))
 def test_keys_that_do_not_fit_are_left_out_whole(width: int) -> None:
     hints = [("F1", "Help", "a"), ("^P", "Commands", "b"), ("i", "Inspect", "c"), ("^O", "Panel", "d")]
