@@ -79,6 +79,7 @@ def cases(context: LabContext) -> Iterator[Case]:
             check=same,
             work=n,
             unit="char",
+            why="a piece that was cut before is looked up whole; nothing of it is merged again",
         )
     if context.tokenizer_path is not None:
         return  # a real vocabulary has its own duplicates
@@ -98,6 +99,7 @@ def cases(context: LabContext) -> Iterator[Case]:
             work=n,
             unit="char",
             min_pairs=5,
+            why="the engine asks a dict and takes the best pair from a heap, duplicates or not",
         )
 
 
