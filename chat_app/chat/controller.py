@@ -148,7 +148,7 @@ class ChatController:
     async def _send(self, pending: Pending, attempt: Attempt) -> None:
         try:
             await self._put(pending, attempt)
-        except Exception:
+        except Exception:  # whoever spawned this tells it; the prompt goes back first
             if self._attempt is attempt:
                 self._abandon()
             raise

@@ -16,7 +16,7 @@ from chat_app.batch.progress import BatchProgress, BatchState
 from chat_app.batch.reader import Line
 from chat_app.batch.records import answer_record, bad_line_record, failure_record
 from chat_app.batch.resume import JudgedLine, judge, other_ways
-from chat_app.commands.options import add_model_options, settings_from
+from chat_app.commands.options import add_model_options, positive, settings_from
 from chat_app.config.paths import get_paths
 from chat_app.console.streams import say
 from chat_app.text.errors import UsageError
@@ -63,13 +63,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     add_model_options(parser)
     return parser
-
-
-def positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -100,3 +100,11 @@ def settings_from(args: argparse.Namespace) -> Settings:
         return load_settings(flags, getattr(args, "parameters", ()), recommended_parameters)
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def positive(text: str) -> int:
+    """A number from 1 up, for argparse."""
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
+    return value

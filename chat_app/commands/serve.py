@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat_app.commands.options import add_model_options, settings_from
+from chat_app.commands.options import add_model_options, positive, settings_from
 from chat_app.console.streams import say
 from chat_app.text.errors import UsageError
 
@@ -49,14 +49,14 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="pages from this origin may ask, such as http://localhost:3000; may be repeated",
     )
     parser.add_argument(
-        "--parallel", type=_positive, default=16, metavar="N", help="requests at once (default: 16)"
+        "--parallel", type=positive, default=16, metavar="N", help="requests at once (default: 16)"
     )
     parser.add_argument(
-        "--queue", type=_positive, default=64, metavar="N", help="requests that may wait (default: 64)"
+        "--queue", type=positive, default=64, metavar="N", help="requests that may wait (default: 64)"
     )
     parser.add_argument(
         "--kv-budget",
-        type=_positive,
+        type=positive,
         metavar="MIB",
         help="memory for all keys and values (default: 2048, or a quarter of what is free)",
     )
@@ -124,13 +124,6 @@ def _name(path: Path) -> str:
 
 def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
-    return value
 
 
 def _port(text: str) -> int:

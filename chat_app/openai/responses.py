@@ -22,7 +22,6 @@ class Reply:
 
     text: str
     reason: BatchReason
-    reply_n: int
     logprobs: dict[str, Any] | None = None
 
 

@@ -42,7 +42,7 @@ from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
 
 _log = logging.getLogger(__name__)
 
-# Fewer than these many seeds exist; a request's replies take one after the other.
+# A seed is a number below this; behind the last comes the first again.
 SEEDS = 1 << 64
 # What nginx calls a request whose client has gone; nobody reads it.
 HUNG_UP = 499
@@ -180,7 +180,7 @@ class Service:
         if news.error is not None:
             raise news.error
         logprobs = self._logprobs(head.kind, asked, tokens)
-        return Reply("".join(texts), news.reason, len(news.ids), logprobs), news
+        return Reply("".join(texts), news.reason, logprobs), news
 
     async def _streamed(
         self, request: Request, head: Head, asked: Generation, streams: Sequence[Stream]

@@ -110,7 +110,7 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             result = work(connection)
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # Ctrl+C too: no transaction stays open
             # Closing rolls back. After a failure the next attempt begins with the file as it then is.
             self.close()
             raise
@@ -182,7 +182,7 @@ class Database:
             if found < SCHEMA_VERSION:
                 migrate(connection, self._fill)
             return _checked(connection)
-        except BaseException:
+        except BaseException:  # Ctrl+C too: no half-made connection stays open
             _close(connection)
             raise
 

@@ -43,7 +43,7 @@ def rebuild(path: Path) -> str:
             Path(f"{path}{end}").unlink(missing_ok=True)
         os.replace(new, path)
         sync_folder(path.parent)
-    except BaseException:
+    except BaseException:  # Ctrl+C too: no half-made file stays behind
         for end in ("", "-wal", "-shm"):
             Path(f"{new}{end}").unlink(missing_ok=True)
         raise
