@@ -11,26 +11,34 @@
 With a drafter, "compute it" takes the token and some guesses in one pass. Each row of logits then draws its
 token as ever; as long as that is the guess, the next row is already there, and what was computed for wrong
 guesses is forgotten.
+
+Under a grammar, the masks after the token and after each guess are computed beside the pass (`masks.py`), so
+that each row draws under its own, as it would without guesses.
 """
 
 from __future__ import annotations
 
+import itertools
 import secrets
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.constraints.base import Mask
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.context import Context
 from llama_core.engine.drafting import Drafter
+from llama_core.engine.masks import MaskThread
+from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.errors import Cancelled, NumericalError
 from llama_core.events import Finished, FinishReason, PrefillProgress, Timings, TokenEvent
 from llama_core.sampling import Sampled, Sampler, SamplingParams, seeded
 
 F32 = NDArray[np.float32]
 Poll = Callable[[], bool]
+Masks = Callable[[], Iterable[Mask | None]]
 Streamed = TypeVar("Streamed", PrefillProgress, TokenEvent)
 
 
@@ -48,6 +56,8 @@ class Reply:
         stop_when: Poll | None = None,
         drafter: Drafter | None = None,
         top_n: int = 0,
+        rules: TokenRules = NO_RULES,
+        masks: MaskThread | None = None,
     ) -> None:
         self._context = context
         self._params = params
@@ -56,7 +66,9 @@ class Reply:
         self._stop_when = stop_when
         self._drafter = drafter
         self._top_n = top_n
-        self._sampler = Sampler(params, context.model.config.vocab_size)
+        self._sampler = Sampler(params, context.model.config.vocab_size, rules.breakers)
+        self._constraint = rules.constraint
+        self._masks = masks or MaskThread()
         self._seed = params.seed if params.seed is not None else secrets.randbits(32)
         self._rng = seeded(self._seed)
         self._clock = EngineClock()
@@ -74,8 +86,9 @@ class Reply:
         self._clock = EngineClock()
         try:
             try:
+                masks = self._masks_along(())
                 row = yield from self._prefill()
-                reason = yield from self._decode(row)
+                reason = yield from self._decode(row, masks)
             except Cancelled:
                 reason = "cancelled"
             self._clock.pause()
@@ -120,7 +133,7 @@ class Reply:
             yield from self._hand_out(PrefillProgress(self._cache_n, self._prompt_n, total, self._prompt_s))
         return row
 
-    def _decode(self, row: F32) -> Generator[TokenEvent, None, FinishReason]:
+    def _decode(self, row: F32, masks: Masks) -> Generator[TokenEvent, None, FinishReason]:
         """Draw tokens from the logits after the prompt on; returns the reason why it ended."""
         context, history, drafter = self._context, self._history, self._drafter
         if reason := self._ended():
@@ -131,12 +144,16 @@ class Reply:
         draft: list[int] = []
         step_began_s = self._clock.elapsed_s()
         while True:
-            accepted = 0
+            accepted, allowed = 0, iter(masks())
             for guess, row in zip([*draft, None], rows, strict=True):
-                sampled = self._sampler.draw(row, history, self._rng, prompt_n=self._prompt_len)
+                sampled = self._sampler.draw(
+                    row, history, self._rng, prompt_n=self._prompt_len, allowed=next(allowed)
+                )
                 context.vouch(len(history))
                 if sampled.id in self._stop_ids:
                     return "stop"
+                if self._constraint is not None:
+                    self._constraint.take(sampled.id)
                 history.append(sampled.id)
                 accepted += sampled.id == guess
                 self._draft_accepted_n += sampled.id == guess
@@ -151,11 +168,21 @@ class Reply:
             context.keep(len(history) - 1)
             draft = list(drafter.propose(history, self._draft_limit())) if drafter is not None else []
             self._draft_n += len(draft)
+            masks = self._masks_along(draft)
             new = context.extend([history[-1], *draft], "all" if draft else "last", self._cancelled)
             rows = new if draft else [new]
 
+    def _masks_along(self, draft: Sequence[int]) -> Masks:
+        """Begin to compute the masks of the rows after the reply so far and each guess; None for all tokens.
+        What is returned waits for them."""
+        if self._constraint is None or self._constraint.complete:
+            return lambda: itertools.repeat(None)
+        return self._masks.begin(self._constraint, draft).result
+
     def _ended(self) -> FinishReason | None:
         """Whether the reply ends before another token is drawn, and why."""
+        if self._constraint is not None and self._constraint.complete:
+            return "stop"
         if self._stop_when is not None and self._stop_when():
             return "stop"
         if self._cancelled is not None and self._cancelled():

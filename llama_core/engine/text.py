@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.engine.engine import Engine
+from llama_core.engine.rules import Rules
 from llama_core.engine.stops import StopScanner
 from llama_core.events import Event, Finished, TextDelta, TokenEvent
 from llama_core.sampling import SamplingParams
@@ -60,6 +61,7 @@ class TextEngine:
         self.tokenizer: Tokenizer = checkpoint.tokenizer
         self.model = model
         self.engine = Engine(model, ctx_size)
+        self.rules = Rules(self.tokenizer, model.config.vocab_size)
         self.template: ChatTemplate | None = None
         if checkpoint.chat_template is not None:
             # Here, because base models need no template engine.
@@ -145,7 +147,8 @@ class TextEngine:
         """The events of one reply: PrefillProgress, TokenEvent, TextDelta, and Finished as the last.
 
         The text never holds half a character nor any part of a stop string; the ids in Finished do hold the
-        tokens that a stop string was made of. Raises as `Engine.generate` does.
+        tokens that a stop string was made of. Raises as `Engine.generate` does, and GrammarError at once for
+        a grammar that cannot be held.
         """
         scanner = StopScanner(params.stop)
         events = self.engine.generate(
@@ -155,6 +158,7 @@ class TextEngine:
             cancelled=cancelled,
             stop_when=lambda: scanner.stopped,
             top_n=top_n,
+            rules=self.rules.of(params),
         )
         return self._with_text(events, scanner)
 
@@ -172,6 +176,7 @@ class TextEngine:
 
     def close(self) -> None:
         """Stop the model's threads; the engine is unusable afterwards. May be called twice."""
+        self.engine.close()
         self.model.close()
 
     def _with_text(self, events: Iterator[Event], scanner: StopScanner) -> Iterator[Event]:
