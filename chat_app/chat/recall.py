@@ -26,6 +26,7 @@ def sampling_json(params: SamplingParams) -> dict[str, Any]:
     return {
         **{name: getattr(params, name) for name in NUMBERS},
         "dry_sequence_breakers": list(params.dry_sequence_breakers),
+        "logit_bias": [list(pair) for pair in params.logit_bias],
         "num_predict": params.max_tokens,
         "stop": list(params.stop),
         "ignore_eos": params.ignore_eos,
@@ -45,6 +46,10 @@ def sampling_of(x: Mapping[str, Any]) -> SamplingParams:
     breakers, grammar = stored.get("dry_sequence_breakers"), stored.get("grammar")
     if isinstance(breakers, list | tuple):
         known["dry_sequence_breakers"] = tuple(map(str, breakers))
+    try:
+        known["logit_bias"] = tuple((int(id), float(value)) for id, value in stored.get("logit_bias", ()))
+    except TypeError:
+        raise ValueError("its logit bias is damaged") from None
     return SamplingParams(
         **known,
         max_tokens=limit if isinstance(limit, int) and limit >= 0 else None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from chat_app.config.grammars import BIAS, GRAMMAR, REGEX, SCHEMA
 from chat_app.config.values import FILE, NUMBER, TEXT, TEXTS, TRUTH, Kind, choice, whole
 from chat_app.text.errors import nearest
 from llama_core.choices import (
@@ -194,6 +195,31 @@ SETTINGS: tuple[Setting, ...] = (
     _sampling("dry_allowed_length", whole(), "longest repeat that costs nothing"),
     _sampling("dry_penalty_last_n", whole(), "tokens in which repeats are looked for; -1: all"),
     _sampling("dry_sequence_breakers", TEXTS, "texts that end a repeat; several as JSON"),
+    _sampling("logit_bias", BIAS, "numbers added to logits, by token id"),
+    Setting(
+        "schema",
+        "sampling",
+        "grammar",
+        SCHEMA,
+        "the reply is JSON of this schema; json: any object",
+        flags=("--schema",),
+    ),
+    Setting(
+        "regex",
+        "sampling",
+        "grammar",
+        REGEX,
+        "the reply matches this regular expression",
+        flags=("--regex",),
+    ),
+    Setting(
+        "grammar",
+        "sampling",
+        "grammar",
+        GRAMMAR,
+        "the reply is of this grammar, in Lark's or llama.cpp's notation",
+        flags=("--grammar",),
+    ),
     _sampling(
         "seed",
         whole(none=("random", "none", "-1")),

@@ -3,7 +3,8 @@
 It walks the vocabulary as a tree of bytes beside an Earley parser whose lexer is made of derivatives of
 regular expressions; a mask takes 5 to 150 microseconds. Control tokens stand for no text and are allowed
 nowhere, except by name (`<|python_tag|>`) in a grammar. Whether the reply may end is asked by an id of our
-own behind the vocabulary, so that every end a model has counts, and none is needed.
+own behind the vocabulary, so that every end a model has counts, and none is needed. Where only one text can
+follow, only the tokens are allowed that the tokenizer would split it into: those the model knows it by.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
 MISSING = "a schema, a regular expression or a grammar needs `pip install llama-chat[structured]`"
+STUCK = "no token of this model goes on with what the grammar asks for here"
 MAX_TEXT = 300  # of an error of the parser's
 MAX_KEPT = 32
 _END = b"<|end of reply|>"
@@ -39,12 +41,8 @@ class GuidedReply:
         self._matcher = matcher
         self._vocab_size = vocab_size
         self._stop_ids = stop_ids
-        self._ended = False
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing may follow but the end."""
-        return self._ended or (self._matcher.is_stopped() and not self._matcher.is_error())
+        # Kept, since the matcher may be asked by one thread at a time, and a mask may be under way.
+        self.complete = matcher.is_stopped() and not matcher.is_error()
 
     def allowed(self) -> Mask:
         """(vocab_size,); raises GrammarError as `Constraint` says."""
@@ -56,16 +54,17 @@ class GuidedReply:
         if bits[self._vocab_size]:
             allowed[list(self._stop_ids)] = True
         if not allowed.any():
-            raise GrammarError("no token of this model goes on with what the grammar asks for here")
+            raise GrammarError(STUCK)
         return allowed
 
     def take(self, token_id: int) -> None:
         """Go on with a token; raises GrammarError where it is not allowed."""
         if token_id in self._stop_ids and self._matcher.is_accepting():
-            self._ended = True
+            self.complete = True
             return
         self._matcher.consume_token(token_id)
         self._check()
+        self.complete = self._matcher.is_stopped()
 
     def copy(self) -> GuidedReply:
         """The same place, to go on apart."""
@@ -73,7 +72,10 @@ class GuidedReply:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise GrammarError(f"the reply left its grammar: {_shortened(self._matcher.get_error())}")
+            problem = _shortened(self._matcher.get_error())
+            if problem.startswith("NoExtension"):
+                raise GrammarError(STUCK)
+            raise GrammarError(f"the reply left its grammar: {problem}")
 
 
 class GuidanceGrammars:
@@ -137,9 +139,27 @@ class _Words:
         self.bos_token_id = None
         self.special_token_ids = [*sorted(names), vocab_size]
         self._tokenizer = tokenizer
+        silent = frozenset(self.special_token_ids)
+        self._ids = {word: i for i, word in enumerate(self.tokens) if word and i not in silent}
+        self._longest = max(map(len, self._ids), default=0)
 
     def __call__(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text)
+        """The ids of a text within a reply; a tokenizer that puts a space before every text is not asked."""
+        ids, data = self._tokenizer.encode(text), text.encode()
+        if b"".join(self.tokens[token_id] for token_id in ids) == data:
+            return ids
+        return self._longest_first(data)
+
+    def _longest_first(self, data: bytes) -> list[int]:
+        ids, at = [], 0
+        while at < len(data):
+            ends = range(min(len(data), at + self._longest), at, -1)
+            end = next((end for end in ends if data[at:end] in self._ids), None)
+            if end is None:  # a byte that this vocabulary lacks
+                break
+            ids.append(self._ids[data[at:end]])
+            at = end
+        return ids
 
 
 def _shortened(text: str) -> str:
