@@ -50,6 +50,7 @@ class Argument:
 
     @property
     def required(self) -> bool:
+        """Whether the command refuses to run without it."""
         return not self.usage.startswith("[")
 
 
@@ -75,10 +76,12 @@ class Command:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The name and its aliases, the name first."""
         return (self.name, *self.aliases)
 
     @property
     def usage(self) -> str:
+        """The name with its argument, as the help shows it."""
         return f"{self.name} {self.argument.usage}" if self.argument is not None else self.name
 
     def run(self, host: Any, text: str) -> Awaitable[Any] | None:

@@ -43,6 +43,7 @@ class Policy:
 
     @property
     def is_local(self) -> bool:
+        """Whether only programs on this machine can reach the server."""
         return self.host in LOOPBACK
 
 

@@ -49,11 +49,13 @@ class Composer(Vertical):
         self._offered, self._draft, self._may_edit = offers, draft, may_edit
 
     def compose(self) -> ComposeResult:
+        """From above: prompts that wait, commands offered, the box."""
         yield self._queue
         yield self._offers
         yield self.prompt
 
     def on_mount(self) -> None:
+        """Keep the draft every few seconds from now on."""
         self.set_interval(DRAFT_PERIOD_S, self._keep_draft)
 
     # Sending and recalling.
@@ -76,16 +78,19 @@ class Composer(Vertical):
         await self._keep_draft()
 
     def on_prompt_area_recall(self, event: PromptArea.Recall) -> None:
+        """Put an earlier or later prompt into the box, if there is one."""
         event.stop()
         found = self._history.older(self.prompt.text) if event.step < 0 else self._history.newer()
         if found is not None:
             self.prompt.set_text(found)
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
+        """Offer the commands that what is typed may become."""
         event.stop()
         self._offers.show(self._offered(event.text_area.text))
 
     def show_queue(self, prompts: Sequence[str], reason: str) -> None:
+        """Show the prompts that wait, oldest first, and what they wait for."""
         self._queue.show(prompts, reason)
 
     # Editing a message.

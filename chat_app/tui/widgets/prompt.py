@@ -73,6 +73,7 @@ class PromptArea(TextArea):
         )
 
     def action_send(self) -> None:
+        """Send the text; inside an open block break the line, and of a command take the offer marked."""
         if self.text.count(FENCE) % 2:
             self.insert("\n")
             return
@@ -87,6 +88,7 @@ class PromptArea(TextArea):
             self._send(text)
 
     def action_newline(self) -> None:
+        """Break the line."""
         self.insert("\n")
 
     def action_complete(self) -> None:
@@ -104,9 +106,11 @@ class PromptArea(TextArea):
         return offers if offers is not None and offers.display else None
 
     def action_cursor_up(self, select: bool = False) -> None:
+        """Up: on the first line an earlier prompt or offer, else the line above."""
         self._up_or_down(-1, select)
 
     def action_cursor_down(self, select: bool = False) -> None:
+        """Down: on the last line a later prompt or offer, else the line below."""
         self._up_or_down(+1, select)
 
     def _up_or_down(self, step: int, select: bool) -> None:
@@ -122,11 +126,13 @@ class PromptArea(TextArea):
             super().action_cursor_down(select)
 
     def render_line(self, y: int) -> Strip:
+        """A line of the box; blank where the box has no width."""
         if self.content_size.width < 1:  # TextArea cannot wrap its placeholder into no column at all
             return Strip.blank(self.size.width)
         return super().render_line(y)
 
     def action_delete_or_leave(self) -> None:
+        """Delete to the right; in an empty prompt ask to leave."""
         if self.text:
             self.action_delete_right()
         else:

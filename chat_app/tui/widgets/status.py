@@ -54,6 +54,7 @@ class Banner(Static, can_focus=False):
     """Something is wrong and stays wrong until it is mended; hidden while all is well."""
 
     def show(self, text: str | None, advice: str = "") -> None:
+        """Show `text` and what helps; None hides the banner."""
         self.display = text is not None
         if text is not None:
             self.update(Content.assemble((" ! ", "bold"), clean_line(text), (f"  {advice}", "bold")))
@@ -78,6 +79,7 @@ class StatusRow(Static, can_focus=False):
         self._timer = self.set_timer(MIN_NOTE_S + len(text) / READ_PER_S, self.clear_note)
 
     def clear_note(self) -> None:
+        """Hide the row, before its time is over too."""
         self.display = False
 
 
@@ -85,6 +87,7 @@ class QueueLine(Static, can_focus=False):
     """Prompts that wait for the engine."""
 
     def show(self, prompts: Sequence[str], reason: str) -> None:
+        """Show the first three prompts and how many more there are; none hides the line."""
         self.display = bool(prompts)
         lines = [f"  {number}. {clean_line(text, 200)}" for number, text in enumerate(prompts[:3], 1)]
         if len(prompts) > 3:
@@ -156,6 +159,7 @@ class Welcome(Static, can_focus=False):
     """An empty chat: what this is, what is loaded, and how to begin."""
 
     def show(self, info: EngineInfo | None, state: str) -> None:
+        """Show the model, or without one (`info` None) the sentence `state`; and the first keys to know."""
         if info is None:
             model = [(state, "$text-warning")]
         else:
