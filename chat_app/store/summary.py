@@ -56,9 +56,9 @@ def list_chats(connection: sqlite3.Connection, kind: str | None, *, deleted: boo
             bool(pinned),
             kind_found,
             when,
-            revision,
+            rank,
         )
-        for chat_id, title, created, updated, model, pinned, kind_found, when, revision, count, opening in rows
+        for chat_id, title, created, updated, model, pinned, kind_found, when, rank, count, opening in rows
     ]
 
 

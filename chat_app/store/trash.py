@@ -1,9 +1,9 @@
 """How long a chat has been in the trash, by a clock that may jump.
 
-No single reading of the clock decides what is removed: it may be off by years after an empty battery, and right
-again a minute later. At each writing the time since the one before is added to what every chat in the trash has
-spent there, nothing where the clock went back, and at most `LONGEST_S`. So a clock that jumps ahead costs a
-chat a few of its days, and one that stands too far ahead for good costs no more than that.
+No single reading of the clock decides what is removed: it may be off by years after an empty battery, and
+right again a minute later. At each writing the time since the one before is added to what every chat in the
+trash has spent there: nothing where the clock went back, and at most `LONGEST_S`. So a clock that jumps ahead
+costs a chat a few of its days, and one that stands too far ahead for good costs no more than that.
 """
 
 from __future__ import annotations
