@@ -140,13 +140,15 @@ class BatchRun:
         from chat_app.console.engine_start import started_engine
         from chat_app.console.interrupt import stop_on_signals
         from llama_core.engine.batch.text import run_texts
+        from llama_core.engine.clock import RunningTime
 
         with started_engine(self.settings) as (engine, path, _), stop_on_signals() as flag:
             batch = self._batch_engine(engine)
             computation = self._computation(engine, batch)
             if note := other_ways(self.output, computation):
                 say(note)
-            started = time.monotonic()
+            clock = RunningTime()  # a batch that was stopped and went on is not slower for it
+            started_s = clock()
 
             def state() -> BatchState:
                 return BatchState(
@@ -158,7 +160,7 @@ class BatchRun:
                     answered_tokens=self.answered_tokens,
                     drawn=batch.tokens_drawn,
                     computed=batch.tokens_computed,
-                    elapsed_s=time.monotonic() - started,
+                    elapsed_s=clock() - started_s,
                 )
 
             requests = self._requests(engine, flag.stop)
