@@ -89,6 +89,7 @@ class Conversation:
         return message_id in self._messages
 
     def get(self, message_id: str) -> Message:
+        """A message by its id."""
         return self._messages[message_id]
 
     def children(self, message_id: str | None) -> list[Message]:

@@ -45,6 +45,7 @@ class ExportScreen(ModalScreen[Path]):
         self._created = created
 
     def compose(self) -> ComposeResult:
+        """A box with a proposed file name, and a line for what goes wrong."""
         with Vertical(id="export"):
             yield Static(Content("Export this chat"), id="export-title")
             about = ".md to read · .jsonl one line of OpenAI messages · .json every branch"
@@ -54,9 +55,11 @@ class ExportScreen(ModalScreen[Path]):
             yield Static(id="export-problem", markup=False)
 
     def action_close(self) -> None:
+        """Close without having written anything (Esc)."""
         self.dismiss(None)
 
     async def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Write the chat there and close; on an error say it and stay open."""
         name = event.value.strip()
         if not name:
             return
