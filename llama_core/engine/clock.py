@@ -38,10 +38,10 @@ def usage() -> Usage:
 class RunningTime:
     """Seconds that pass while this process can run: called like `time.perf_counter`.
 
-    No system tells how long a process was stopped (SIGSTOP, ctrl+z, a frozen container, a machine asleep), but
-    the CPU time of one that computes goes on between two readings, and nearly as fast as the clock. Where it
-    has hardly moved, and no disk was waited for, the rest is left out: what the step computed counts, the
-    pause does not. To be read often, and only between readings during which the process computes.
+    No system tells how long a process was stopped (SIGSTOP, ctrl+z, a frozen container, a machine asleep),
+    but the CPU time of one that computes goes on between two readings, and nearly as fast as the clock. Where
+    it has hardly moved, and no disk was waited for, the rest is left out: what the step computed counts, the
+    pause does not. To be read often, around work that computes.
     """
 
     def __init__(
