@@ -32,6 +32,7 @@ DEFAULT_KV_BUDGET = 1024 * MIB
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """The two files, how much runs at once, and what is tried again."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "batch",
         help="answer a file of requests",
@@ -66,6 +67,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Answer the file. Exit code 1 where a line failed or the output takes no more. Raises UsageError."""
     source = BatchInput(args.input)
     if args.output_file.expanduser().resolve() == source.path.resolve():
         raise UsageError("IN and OUT are the same file")
@@ -100,6 +102,7 @@ class BatchRun:
         self.answered = self.answered_tokens = 0  # requests of this run, and their tokens
 
     def run(self) -> int:
+        """Judge every line by what the output holds, compute the open ones, tell the sum; the exit code."""
         if self.source.is_empty():
             self.output.create()
             say(f"nothing to do: {self.source.path} has no requests")

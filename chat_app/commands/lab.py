@@ -29,6 +29,7 @@ NAMED_LINES = 5
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """One parser each to list the experiments, to run them, and to report."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "lab",
         help="run the experiments behind the claims about speed",
@@ -87,6 +88,7 @@ def seconds(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
+    """List, run or report; returns the exit code."""
     return {"list": show_list, "run": run_experiments, "report": show_report}[args.action](args)
 
 
@@ -99,6 +101,7 @@ def registry() -> list[Experiment]:
 
 
 def show_list(args: argparse.Namespace) -> int:
+    """Print each experiment's hypothesis, and what would refute it."""
     if args.output == "json":
         told = ("number", "name", "title", "hypothesis", "refuted_if")
         write(
@@ -137,6 +140,7 @@ def unknown_text(unknown: Sequence[str], known: Sequence[str]) -> str:
 
 
 def run_experiments(args: argparse.Namespace) -> int:
+    """Run those named; returns the exit code. NumPy is told its BLAS before it is imported."""
     native_blas()  # before the experiments load NumPy
     from chat_app.lab import run as lab_run
 
@@ -144,6 +148,7 @@ def run_experiments(args: argparse.Namespace) -> int:
 
 
 def show_report(args: argparse.Namespace) -> int:
+    """Print the findings, or put them into a README between their marks. Raises UsageError."""
     from llama_core.profiling.lab import report
     from llama_core.profiling.lab.records import to_json
 

@@ -87,6 +87,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output_option(parser: argparse.ArgumentParser, outputs: tuple[str, ...] = OUTPUTS) -> None:
+    """`--output`, with "text" as what holds without it."""
     parser.add_argument("--output", choices=outputs, default="text", help="how results are written")
 
 

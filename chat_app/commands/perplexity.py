@@ -15,6 +15,7 @@ from chat_app.text.errors import UsageError
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """The text's file, and the model."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "perplexity",
         help="how well the model predicts a text",
@@ -37,6 +38,7 @@ def pieces(ids: list[int], ctx_size: int, begin: Sequence[int] = ()) -> list[lis
 
 
 def run(args: argparse.Namespace) -> int:
+    """Print the mean negative log-likelihood in nats a token. Raises UsageError for too short a text."""
     from chat_app.console.engine_start import started_engine
 
     if args.file == "-":

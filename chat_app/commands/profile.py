@@ -27,6 +27,7 @@ KINDS = ("inference", "bytecode", "memory", "counters")
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """The kind of profile, the sizes of the run, and where the report goes."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "profile",
         help="where time and memory go",
@@ -66,6 +67,9 @@ class Collected:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Measure one kind or all and print the report; when interrupted, what is measured so far. Raises
+    UsageError.
+    """
     if args.prompt_tokens < 1 or args.tokens < 2:
         raise UsageError("--prompt-tokens takes a number from 1 up, --tokens from 2 up.")
     if args.kind not in ("inference", "all") and (args.prompt or args.baseline or args.layers):
@@ -211,6 +215,7 @@ def for_each_backend(
 
 
 def profile_inference(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
+    """Time by operation and layer, of each backend in a process of its own."""
     from llama_core.profiling.profile import inference as inference_profile
     from llama_core.profiling.profile.sections import inference_section
 
@@ -223,6 +228,7 @@ def profile_inference(args: argparse.Namespace, settings: Settings, collected: C
 
 
 def profile_baseline(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
+    """The same of the first version of the engine, which `--baseline` asks for."""
     from llama_core.profiling.fresh_process import in_fresh_process
     from llama_core.profiling.profile.first_version import profile_first_version
     from llama_core.profiling.profile.sections import first_version_section
@@ -240,6 +246,7 @@ def profile_baseline(args: argparse.Namespace, settings: Settings, collected: Co
 
 
 def profile_bytecode(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
+    """Instructions of Python's interpreter by function, of the engine and of its first version."""
     from llama_core.profiling.profile import bytecode
     from llama_core.profiling.profile.sections import bytecode_section
 
@@ -249,6 +256,7 @@ def profile_bytecode(args: argparse.Namespace, settings: Settings, collected: Co
 
 
 def profile_memory(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
+    """Where the bytes are and who allocates them, of each backend in a process of its own."""
     from llama_core.profiling.profile import memory as memory_profile
     from llama_core.profiling.profile.sections import memory_section
 
@@ -258,6 +266,7 @@ def profile_memory(args: argparse.Namespace, settings: Settings, collected: Coll
 
 
 def profile_counters(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
+    """The processor's counters, and the instructions that the compiled kernels are made of."""
     from llama_core.profiling.profile import counters
     from llama_core.profiling.profile.kernel_mix import profile_kernels
     from llama_core.profiling.profile.sections import counters_section

@@ -25,6 +25,7 @@ class Paths:
 
     @property
     def config_file(self) -> Path:
+        """The settings that the user writes by hand."""
         return self.config / "config.toml"
 
     @property
@@ -34,10 +35,12 @@ class Paths:
 
     @property
     def lab_results(self) -> Path:
+        """The laboratory's records, added to with every run."""
         return self.data / "lab-results.jsonl"
 
     @property
     def log_file(self) -> Path:
+        """What went wrong and where; without prompts and replies."""
         return self.state / "llama-chat.log"
 
     @property
@@ -57,10 +60,12 @@ class Paths:
 
     @property
     def old_prompts(self) -> Path:
+        """Where 0.1 kept the prompts that were typed."""
         return self.state / "prompts.jsonl"
 
     @property
     def old_drafts(self) -> Path:
+        """Where 0.1 kept the drafts."""
         return self.state / "drafts"
 
     @property

@@ -24,6 +24,7 @@ class Kind:
 
 
 def read_integer(text: str) -> int:
+    """A whole number. Raises ValueError with a phrase."""
     try:
         return int(text.strip())
     except ValueError:
@@ -31,6 +32,7 @@ def read_integer(text: str) -> int:
 
 
 def read_number(text: str) -> float:
+    """A finite number. Raises ValueError with a phrase."""
     try:
         value = float(text.strip())
     except ValueError:
@@ -41,6 +43,7 @@ def read_number(text: str) -> float:
 
 
 def read_truth(text: str) -> bool:
+    """true, yes, on, 1 or their opposites. Raises ValueError with a phrase."""
     known = {"true": True, "yes": True, "on": True, "1": True}
     known |= {"false": False, "no": False, "off": False, "0": False}
     try:
@@ -64,6 +67,7 @@ def read_texts(text: str) -> tuple[str, ...]:
 
 
 def read_path(text: str) -> Path:
+    """A path, its `~` expanded. Raises ValueError with a phrase where that home is unknown."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -86,6 +90,8 @@ def whole(low: int | None = None, high: int | None = None, *, none: tuple[str, .
 
 
 def choice(*names: str) -> Kind:
+    """The kind of a value that is one of `names`, spelt so."""
+
     def read(text: str) -> str:
         if text not in names:
             raise ValueError(f"{text!r} is none of {', '.join(names)}")

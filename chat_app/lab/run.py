@@ -57,6 +57,7 @@ class ResultFiles:
             self.output_file.write_text(text, encoding="utf-8")
 
     def rows_n(self) -> int:
+        """Rows of this run's records so far."""
         return sum(len(record.rows) for record in self.kept)
 
 

@@ -45,6 +45,7 @@ class CatalogueEntry:
 
     @property
     def file_name(self) -> str:
+        """The file's name in the models folder, which is its name in the wheel."""
         return PurePosixPath(self.member).name
 
     @property

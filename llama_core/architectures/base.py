@@ -166,14 +166,24 @@ class Keys(Protocol):
     there is no default.
     """
 
-    def has(self, key: str) -> bool: ...
+    def has(self, key: str) -> bool:
+        """Whether the file says anything under this name."""
+
     def states(self, key: str) -> bool:
         """Whether the key is there, if only with null."""
 
-    def integer(self, key: str, default: int | None = None) -> int: ...
-    def number(self, key: str, default: float | None = None) -> float: ...
-    def boolean(self, key: str, default: bool) -> bool: ...
-    def text(self, key: str, default: str | None = None) -> str: ...
+    def integer(self, key: str, default: int | None = None) -> int:
+        """A whole number; without a default it must be there. Raises ModelFormatError."""
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A finite number; without a default it must be there. Raises ModelFormatError."""
+
+    def boolean(self, key: str, default: bool) -> bool:
+        """True or false. Raises ModelFormatError for anything else."""
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """A string; without a default it must be there. Raises ModelFormatError."""
+
     def items(self, key: str) -> list[Any]:
         """A list of numbers, truths or strings."""
 

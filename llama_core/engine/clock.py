@@ -23,10 +23,12 @@ class EngineClock:
         return self._spent_s + (self._now() - self._since if self._since is not None else 0.0)
 
     def pause(self) -> None:
+        """Stand still; nothing where it does already."""
         if self._since is not None:
             self._spent_s += self._now() - self._since
             self._since = None
 
     def resume(self) -> None:
+        """Go on; nothing where it runs already."""
         if self._since is None:
             self._since = self._now()

@@ -71,6 +71,7 @@ class Cursor:
         self.skim = skim
 
     def error(self, problem: str, at: int | None = None) -> ModelFormatError:
+        """An error for the caller to raise, with the byte `at` which it is (the present one)."""
         return ModelFormatError(self.path, f"byte {self.position if at is None else at}", problem)
 
     def need(self, n_bytes: int, what: str) -> None:

@@ -32,10 +32,12 @@ def _pack_nibbles(numbers: Values) -> Blocks:
 
 
 def quantize_f32(values: Values) -> Blocks:
+    """(..., n) float32 as its little-endian bytes."""
     return values.astype("<f4").view(np.uint8)
 
 
 def quantize_f16(values: Values) -> Blocks:
+    """(..., n) float32 as float16, rounded to nearest even, in little-endian bytes."""
     return values.astype("<f2").view(np.uint8)
 
 

@@ -35,6 +35,7 @@ class Machine:
 
     @property
     def cache(self) -> Path:
+        """Where this system keeps what can be made again."""
         if self.platform == "darwin":
             return self.home / "Library" / "Caches"
         if self.platform == "win32":
@@ -48,6 +49,7 @@ class Machine:
 
     @property
     def local_data(self) -> Path:
+        """Where this system keeps programs' own data for this machine."""
         if self.platform == "darwin":
             return self.home / "Library" / "Application Support"
         if self.platform == "win32":

@@ -135,6 +135,7 @@ class PackedKind:
 
     @property
     def header_bytes(self) -> int:
+        """Bytes before the quants of a block: each field for every row of the panel."""
         return PANEL_ROWS * sum(count * size for count, size in self.fields)
 
     @property
@@ -144,6 +145,7 @@ class PackedKind:
 
     @property
     def block_bytes(self) -> int:
+        """Bytes of `columns` columns of a whole panel, header and quants."""
         return self.header_bytes + self.columns // BLOCK_COLUMNS * self.quant_bytes
 
 
@@ -203,10 +205,12 @@ def kernel_set(kinds: Iterable[PackedKind]) -> str:
 
 
 def ceil_div(a: int, b: int) -> int:
+    """a / b, rounded up."""
     return -(-a // b)
 
 
 def n_panels(rows: int) -> int:
+    """Panels of PANEL_ROWS rows, the last one perhaps padded."""
     return ceil_div(rows, PANEL_ROWS)
 
 
@@ -216,4 +220,5 @@ def n_blocks(columns: int) -> int:
 
 
 def packed_bytes(kind: PackedKind, rows: int, columns: int) -> int:
+    """Bytes of a (rows, columns) matrix, its padding included."""
     return n_panels(rows) * ceil_div(columns, kind.columns) * kind.block_bytes

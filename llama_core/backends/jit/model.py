@@ -101,6 +101,7 @@ class JitLlama:
 
     @property
     def config(self) -> ModelConfig:
+        """The shapes and numbers that the checkpoint gives."""
         return self._config
 
     @property
@@ -112,18 +113,22 @@ class JitLlama:
 
     @property
     def threads(self) -> int:
+        """Threads of the pool, the caller's included."""
         return self._threads
 
     @property
     def prefill_chunk(self) -> int:
+        """Tokens that one step takes, at most."""
         return self._max_tokens
 
     @property
     def weights_bytes(self) -> int:
+        """Memory of the packed weights, in bytes."""
         return self._weights.nbytes
 
     @property
     def scratch_bytes(self) -> int:
+        """Memory of the activations and of the program, in bytes."""
         return self._work.nbytes + self._program.nbytes
 
     @property

@@ -110,6 +110,7 @@ class PackedPart:
 
     @property
     def panels(self) -> int:
+        """Its panels, the last one perhaps padded."""
         return n_panels(self.tensor.shape[0])
 
     @property
@@ -129,14 +130,17 @@ class PackedMatrix:
 
     @property
     def columns(self) -> int:
+        """Numbers in a row; all tensors of a matrix have the same."""
         return self.tensors[0].shape[1]
 
     @property
     def panels(self) -> int:
+        """Panels of all tensors; a panel never holds rows of two."""
         return sum(n_panels(t.shape[0]) for t in self.tensors)
 
     @property
     def nbytes(self) -> int:
+        """Packed bytes, without what aligns the next matrix."""
         return sum(packed_bytes(kind, *t.shape) for kind, t in zip(self.kinds, self.tensors, strict=True))
 
     @property

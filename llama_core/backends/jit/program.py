@@ -128,6 +128,7 @@ class Program:
 
     @property
     def nbytes(self) -> int:
+        """Memory of the operations, their records and all phases."""
         words = [self._operations.words, *(record.words for record in self._records)]
         words += [schedule.phases.words for schedule in (self.small, self.middle, self.wide)]
         return sum(table.nbytes for table in words)

@@ -147,6 +147,7 @@ class Workspace:
 
     @property
     def nbytes(self) -> int:
+        """Memory of all arenas."""
         return sum(a.nbytes for a in self._arenas.values())
 
     @property

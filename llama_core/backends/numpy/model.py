@@ -113,6 +113,7 @@ class Llama:
 
     @property
     def config(self) -> ModelConfig:
+        """The shapes and numbers that the checkpoint gives."""
         return self._config
 
     @property
@@ -132,6 +133,7 @@ class Llama:
 
     @property
     def weights_bytes(self) -> int:
+        """Memory of the weights as they are kept, in bytes."""
         return self.weights.nbytes
 
     @property

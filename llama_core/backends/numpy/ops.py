@@ -29,6 +29,7 @@ class Scratch:
 
     @property
     def nbytes(self) -> int:
+        """Memory of all buffers, as large as they have grown."""
         return sum(buffer.nbytes for buffer in self._buffers.values())
 
     def flat(self, name: str, size: int) -> F32:

@@ -42,6 +42,7 @@ class RopeTable:
 
     @property
     def nbytes(self) -> int:
+        """Memory of both tables."""
         return self.cos.nbytes + self.sin.nbytes
 
     def rows(self, start: int, stop: int) -> tuple[F32, F32]:

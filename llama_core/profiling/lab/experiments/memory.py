@@ -67,6 +67,7 @@ class Concatenated:
         self.layers, self.row = layers, row
 
     def __call__(self) -> tuple[F32, F32]:
+        """Append a row to each layer in a new array; returns those of the last layer."""
         for keys, values in self.layers:
             grown = np.concatenate((keys, self.row), axis=1), np.concatenate((values, self.row), axis=1)
         return grown
@@ -84,6 +85,7 @@ class Preallocated:
         self.row = row
 
     def __call__(self) -> tuple[F32, F32]:
+        """Append a row to each layer in place; returns the arrays of the last layer."""
         for keys, values in self.layers:
             keys[:, -1:] = self.row
             values[:, -1:] = self.row

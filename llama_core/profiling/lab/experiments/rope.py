@@ -37,6 +37,7 @@ class InPlace:
         self.scratch: F32 = np.empty(half, np.float32)
 
     def __call__(self, x: F32, cos: F32, sin: F32) -> F32:
+        """x: as for the form before; the result stands in a buffer that the next call overwrites."""
         even, odd = x[..., 0::2], x[..., 1::2]
         out_even, out_odd = self.out[..., 0::2], self.out[..., 1::2]
         np.multiply(even, cos, out=out_even)
@@ -62,6 +63,7 @@ class Halves:
         self.out: F32 = np.empty(self.shape, np.float32)
 
     def __call__(self, x: F32, cos: F32, signed_sin: F32) -> F32:
+        """x in the same order as for the others; the result stands in a buffer of its own shape."""
         self.out[...] = x.reshape(self.shape)  # a copy that the engine does without
         rotate(self.out, cos, signed_sin)
         return self.out

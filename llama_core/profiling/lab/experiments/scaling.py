@@ -71,6 +71,7 @@ class Decoding:
         fill(model, self.cache, ids[:context])
 
     def __call__(self) -> Timed:
+        """Two steps; the second is timed, the first has brought the cache into the processor's own."""
         self._step()
         start = time.perf_counter()
         logits = self._step()
