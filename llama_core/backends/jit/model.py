@@ -261,6 +261,7 @@ class JitLlama:
             self._tokens.column(Token.keys)[rows] = own.keys_address
             self._tokens.column(Token.values)[rows] = own.values_address
             self._tokens.column(Token.head_bytes)[rows] = own.head_bytes
+            self._tokens.column(Token.is_long)[rows] = self._work.is_long(own.capacity)
             row += len(ids)
         small = len(sequences) == 1 and n <= SMALL_TOKENS
         self._step.set(

@@ -25,7 +25,7 @@ PRODUCT, APPEND, ATTEND, NORM = range(4)
 # How threads share one out (`phases.py` says what each does).
 PREPARE, MULTIPLY, NORM_ROWS, APPEND_TOKENS, ATTEND_BLOCKS, ATTEND_SPANS, RUN_TOKENS = range(7)
 # The activations of a feed-forward, Product.gated.
-SILU, GELU_TANH = 1, 2
+SILU, GELU_TANH, CLAMPED_SWIGLU = 1, 2, 3
 
 
 class Shared(Record, spacing=LINE):
@@ -89,7 +89,7 @@ class Product(Record):
     bias = Word("address of a float32 per row of the matrix, padded to 32; 0: no bias")
     out = Part(Rows, "the results' rows")
     adds = Word("1: out += (the residual stream)")
-    gated = Word("SILU or GELU_TANH: panels of gates and ups in turn, and out = activation(gate) * up; 0: no")
+    gated = Word("SILU, ...: panels of gates and ups in turn, and out = activation(gate) * up; 0: no")
     scale = Word("address of a float32 that results are multiplied by (logits); 0: none")
     softcap = Word("address of a float32 c: results become c * tanh(result / c) (logits); 0: they do not")
 
@@ -106,12 +106,19 @@ class Norm(Record):
     adds = Word("1: out += (the residual stream)")
 
 
-class Rope(Record):
-    """Rotary angles: rows of `half` float32, one per position."""
+class Angles(Record):
+    """Rotary angles: rows of Rope.half float32, one per position."""
 
-    half = Word("half the rotated dimensions of a head")
     cos = Word("address")
     sin = Word("address")
+
+
+class Rope(Record):
+    """How positions turn heads."""
+
+    half = Word("half the rotated dimensions of a head")
+    angles = Part(Angles, "those of most models, and of caches that LongRoPE's short factors suffice for")
+    long_angles = Part(Angles, "LongRoPE's, for tokens with Token.is_long")
 
 
 class Temperature(Record):
@@ -132,6 +139,7 @@ class Attention(Record):
     q_norm = Word("address of the weights of the queries' norm, (head_dim,) float32; 0: none")
     k_norm = Word("the same for the keys")
     norms_last = Word("1: these norms follow the rotation")
+    sinks = Word("address of a float32 score per query head, with a share and without a value; 0: none")
 
 
 class Operation(Record):
@@ -237,6 +245,7 @@ class Token(Record):
     keys = Word("address of its cache's keys")
     values = Word("address of its cache's values")
     head_bytes = Word("bytes of the keys (or values) of one head in one layer")
+    is_long = Word("1: its cache has room for more than LongRoPE's short factors reach")
 
 
 class Tile(Record):
