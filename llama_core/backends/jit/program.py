@@ -124,6 +124,11 @@ class Program:
         self.wide = self._schedule([*self._runs(layers), *_middle_phases([head])], n_head=2)
 
     @property
+    def most_phases(self) -> int:
+        """Of any kind of step."""
+        return max(len(schedule.phases) for schedule in (self.small, self.middle, self.wide))
+
+    @property
     def nbytes(self) -> int:
         """Memory of the operations, their records and all phases."""
         words = [self._operations.words, *(record.words for record in self._records)]

@@ -56,13 +56,14 @@ class Tuning:
     prefetch_bytes: how far ahead weights are asked for; None: found out while decoding (`prefetch.py`).
     finishes_all: the last layer also finishes tokens whose logits nobody asks for. outlier, outlier_hidden:
     how many times its row's root mean square a number is to stand apart, the latter for the input of
-    down_proj; `math.inf`: none does.
+    down_proj; `math.inf`: none does. wide_tokens: see WIDE_TOKENS.
     """
 
     prefetch_bytes: int | None = None
     finishes_all: bool = False
     outlier: float = OUTLIER
     outlier_hidden: float = OUTLIER_HIDDEN
+    wide_tokens: int = WIDE_TOKENS
 
 
 OWN_CHOICES = Tuning()

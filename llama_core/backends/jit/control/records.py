@@ -214,6 +214,8 @@ class Plan(Record):
     sleep = Word("of the one that waits for a wake-up, with the thread's word of sleep_arguments")
     wake = Word("of the one that wakes it")
     sleep_arguments = Word("address of a word per thread")
+    clock = Word("of `timespec_get`, which is asked whenever a phase opens; 0: it is not")
+    stamps = Word("address of two words per phase and for the end: seconds, nanoseconds")
 
 
 class Worker(Record):
@@ -276,4 +278,5 @@ token_at, tile_at, span_at, run_at = Pointer(Token), Pointer(Tile), Pointer(Span
 panel_at = Pointer(Panel)
 PHASE_BYTES, OPERATION_BYTES, TOKEN_BYTES = Phase.nbytes, Operation.nbytes, Token.nbytes
 PANEL_BYTES = Panel.nbytes
+STAMP_BYTES = 16
 TILE_BYTES, SPAN_BYTES, RUN_BYTES = Tile.nbytes, Span.nbytes, Run.nbytes
