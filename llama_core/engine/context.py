@@ -23,7 +23,7 @@ class Context:
         self.cache = model.new_cache(capacity)
         self.ids: list[int] = []
         # Up to here the model's answers were seen to be finite. NaN in a position's keys or values spreads to
-        # every later position, so that one good answer vouches for everything before it.
+        # every later position, so that one finite answer clears everything before it.
         self._checked = 0
 
     def reuse(self, prompt_ids: Sequence[int]) -> int:
@@ -50,7 +50,7 @@ class Context:
         self.ids.extend(ids)
         return rows
 
-    def vouch(self, length: int) -> None:
+    def mark_finite(self, length: int) -> None:
         """The logits after the first `length` positions were finite."""
         self._checked = length
 

@@ -37,7 +37,7 @@ WIDE_TOKENS = 12
 # Rows (query heads of some tokens) that attention takes together in a large step: their results and one
 # block of keys and values fit the nearest cache.
 SPAN_ROWS = 24
-# The largest number of a block of activations stands apart (see `layout.py`) where it is more than so many
+# The largest number of a block of activations is an outlier (see `layout.py`) where it is more than so many
 # times its row's root mean square. On the reference text of 2,000 tokens the model is then 0.0008 nats
 # (Kullback-Leibler) from float32's, and 0.0033 if none ever does; of 512 greedy tokens after the reference
 # prompts 331 come before the first that differs, else 260. Prefill loses 5 % by it. With 3 for 4 it would be
@@ -54,7 +54,7 @@ class Tuning:
 
     prefetch_bytes: how far ahead weights are asked for; None: found out while decoding (`prefetch.py`).
     finishes_all: the last layer also finishes tokens whose logits nobody asks for. outlier, outlier_hidden:
-    how many times its row's root mean square a number is to stand apart, the latter for the input of
+    how many times its row's root mean square makes a number one, the latter for the input of
     down_proj; `math.inf`: none does.
     """
 

@@ -60,8 +60,8 @@ def attend(
 ) -> None:
     """One sequence's n new positions, start .. start + n, in one layer.
 
-    qkv: (n, q_dim + 2 kv_dim), normed and turned in place; keys, values: (n_kv_heads, positions, head_dim) of
-    the layer's cache, where the new ones are put; angles: RoPE's cos and sin of these positions, or None;
+    qkv: (n, q_dim + 2 kv_dim), normed and rotated in place; keys, values: (n_kv_heads, positions, head_dim)
+    of the layer's cache, where the new ones are put; angles: RoPE's cos and sin of these positions, or None;
     out: (n, q_dim), which is written. scratch: for the scores, which grow with the context.
     """
     n, heads, kv_heads, head_dim = len(qkv), spec.n_heads, spec.n_kv_heads, spec.head_dim
