@@ -192,7 +192,7 @@ EXPERIMENT = Experiment(
     refuted_if="an instruction set is slower than the next weaker one (for a prompt: less than 2x the "
     "portable kernels), more threads bring less than 1.4x to a prompt or slow decoding down, a prompt is "
     "slower with less of the last layer or a token with asking ahead, outliers in float32 cost more than a "
-    "tenth of a prompt's rate or take the model further from float32, or two instruction sets, thread counts or "
-    "ways through the last layer differ in a single bit",
+    "tenth of a prompt's rate or take the model further from float32, or two instruction sets, thread counts "
+    "or ways through the last layer differ in a single bit",
     cases=cases,
 )
