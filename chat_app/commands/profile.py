@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.bench import native_blas
-from chat_app.commands.options import add_model_options, add_output_option, settings_from
+from chat_app.commands.options import add_model_options, add_output_option, file_path, settings_from
 from chat_app.config.paths import get_paths
 from chat_app.console.engine_start import locate_model
 from chat_app.console.interrupt import EndSignal, name_of, signal_of, signals_raise
@@ -46,7 +46,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--layers", action="store_true", help="inference: tables of each layer, too")
     parser.add_argument(
-        "--report", type=Path, metavar="DIR", help="write a report folder (`all` does so anyway)"
+        "--report", type=file_path, metavar="DIR", help="write a report folder (`all` does so anyway)"
     )
     parser.add_argument(
         "--no-simulate",
@@ -109,7 +109,6 @@ def report_folder(args: argparse.Namespace) -> Path | None:
     if args.report is None and args.kind != "all":
         return None
     folder: Path = args.report or Path(time.strftime("profile-%Y%m%d-%H%M%S"))
-    folder = folder.expanduser()
     try:
         prepare_folder(folder)
     except ReportFolderError as error:

@@ -56,8 +56,13 @@ def _llama3(frequencies: F64, scaling: RopeScaling) -> F64:
 
 def takes_long_factors(rope: Rope, capacity: int) -> bool:
     """Whether a cache of `capacity` positions is rotated by LongRoPE's long factors."""
+    return 0 < original_length(rope) < capacity
+
+
+def original_length(rope: Rope) -> int:
+    """The most positions that LongRoPE's short factors reach; 0 for angles without such factors."""
     scaling = rope.scaling
-    return scaling is not None and scaling.kind == "longrope" and capacity > scaling.original_max_seq_len
+    return scaling.original_max_seq_len if scaling is not None and scaling.kind == "longrope" else 0
 
 
 def _yarn(frequencies: F64, scaling: RopeScaling, theta: float) -> tuple[F64, float]:

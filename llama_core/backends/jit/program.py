@@ -34,6 +34,7 @@ from llama_core.backends.jit.control.records import (
     ATTEND,
     ATTEND_BLOCKS,
     ATTEND_SPANS,
+    CLAMPED_SWIGLU,
     GELU_TANH,
     MULTIPLY,
     NORM,
@@ -72,6 +73,7 @@ class Gate:
 GATED: dict[Activation, Gate] = {
     "silu": Gate(SILU, "gate and up, SwiGLU"),
     "gelu_tanh": Gate(GELU_TANH, "gate and up, GeGLU"),
+    "clamped_swiglu": Gate(CLAMPED_SWIGLU, "gate and up, clamped SwiGLU"),
 }
 
 
@@ -120,6 +122,11 @@ class Program:
         self.small = self._schedule([*_small_phases([*layers, head])], n_head=1)
         self.middle = self._schedule([*_middle_phases([*layers, head])], n_head=2)
         self.wide = self._schedule([*self._runs(layers), *_middle_phases([head])], n_head=2)
+
+    @property
+    def most_phases(self) -> int:
+        """Of any kind of step."""
+        return max(len(schedule.phases) for schedule in (self.small, self.middle, self.wide))
 
     @property
     def nbytes(self) -> int:
@@ -210,6 +217,7 @@ class Program:
             q_norm=self._vector(i, "q_norm") if by_head else 0,
             k_norm=self._vector(i, "k_norm") if by_head else 0,
             norms_last=int(spec.norm_after_rope),
+            sinks=self._vector(i, "sinks"),
         )
         self._records.append(attention)
         return attention.address

@@ -8,9 +8,12 @@ and scalars are Python floats, which NumPy 2 treats as weak.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from llama_core.architectures.base import Activation
 
 F32 = NDArray[np.float32]
 
@@ -137,6 +140,18 @@ def clamped_swiglu(gate_up: F32, out: F32) -> F32:
     np.divide(gate, out, out=out)
     np.add(up, 1.0, out=up)
     return np.multiply(out, up, out=out)
+
+
+def gated(activation: Activation, gate_up: F32, out: F32) -> F32:
+    """The gated part of a feed-forward by its activation's name; as `swiglu`."""
+    return GATED[activation](gate_up, out)
+
+
+GATED: dict[Activation, Callable[[F32, F32], F32]] = {
+    "silu": swiglu,
+    "gelu_tanh": geglu,
+    "clamped_swiglu": clamped_swiglu,
+}
 
 
 def soft_cap(x: F32, cap: float) -> F32:

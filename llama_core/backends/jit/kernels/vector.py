@@ -175,14 +175,16 @@ def rotate(code: Code, x: Value, cos: Value, sin: Value, half: Value) -> None:
     """Rotary embedding of one head in place. x: (2 half,) float32.
 
     Dimension j is paired with j + half (arXiv:2104.09864, in the layout of `checkpoint.py`); cos and sin hold
-    `half` numbers each, a multiple of 8.
+    `half` numbers each.
     """
-    with code.loop(0, half, 8) as j:
-        at = j * 4
-        first, second = code.load(F32x8, x + at), code.load(F32x8, x + at + half * 4)
-        c, s = code.load(F32x8, cos + at), code.load(F32x8, sin + at)
-        code.store(first * c - second * s, x + at)
-        code.store(second * c + first * s, x + at + half * 4)
+    whole = half / 8 * 8
+    for type_, start, stop, step in ((F32x8, 0, whole, 8), (F32, whole, half, 1)):
+        with code.loop(start, stop, step) as j:
+            at = j * 4
+            first, second = code.load(type_, x + at), code.load(type_, x + at + half * 4)
+            c, s = code.load(type_, cos + at), code.load(type_, sin + at)
+            code.store(first * c - second * s, x + at)
+            code.store(second * c + first * s, x + at + half * 4)
 
 
 @kernel()
@@ -206,6 +208,18 @@ def geglu(code: Code, pairs: Value, out: Value, count: Value) -> None:
         gate, up = (code.load(F32x16, pairs + (i * 8 + 64 * k)) for k in range(2))
         inner = gate * (gate * gate * 0.044715 + 1.0) * (-2.0 * math.sqrt(2.0 / math.pi))
         code.store(gate / (exponential(inner) + 1.0) * up, out + i * 4)
+
+
+@kernel()
+def clamped_swiglu(code: Code, pairs: Value, out: Value, count: Value) -> None:
+    """out = (up + 1) * gate / (1 + exp(-1.702 gate)), gate at most 7, up from -7 to 7 (gpt-oss,
+    arXiv:2508.10925). pairs, out: as for `swiglu`."""
+    low, high = code.splat(F32x16, -7.0), code.splat(F32x16, 7.0)
+    with code.loop(0, count, 16) as i:
+        gate, up = (code.load(F32x16, pairs + (i * 8 + 64 * k)) for k in range(2))
+        gate, up = (select(x.compare(">", 7.0), high, x) for x in (gate, up))
+        up = select(up.compare("<", -7.0), low, up)
+        code.store((up + 1.0) * (gate / (exponential(gate * -1.702) + 1.0)), out + i * 4)
 
 
 def capped(x: Value, cap: Value) -> Value:
