@@ -179,7 +179,7 @@ class Workspace:
         return self._ropes[rope].address
 
     def is_long(self, capacity: int) -> bool:
-        """Whether a cache of `capacity` positions is turned by LongRoPE's long factors, in any layer."""
+        """Whether a cache of `capacity` positions is rotated by LongRoPE's long factors, in any layer."""
         return any(takes_long_factors(rope, capacity) for rope in self._ropes)
 
     def temperature_of(self, temperature: QueryTemperature | None) -> int:
@@ -212,10 +212,10 @@ class Workspace:
     ) -> Angles:
         """The tables of a cache of `capacity` positions."""
         frequencies, factor = rope_frequencies(rope, freq_divisors, capacity)
-        turned = np.outer(np.arange(capacity, dtype=np.float64), frequencies)
+        radians = np.outer(np.arange(capacity, dtype=np.float64), frequencies)
         angles = Angles()
-        angles.cos = self._table(f"cos {name}", np.cos(turned) * factor)
-        angles.sin = self._table(f"sin {name}", np.sin(turned) * factor)
+        angles.cos = self._table(f"cos {name}", np.cos(radians) * factor)
+        angles.sin = self._table(f"sin {name}", np.sin(radians) * factor)
         return angles
 
     def grow_logits(self, rows: int) -> bool:
