@@ -42,7 +42,8 @@ class Context:
         logits: Logits = "last",
         cancelled: Callable[[], bool] | None = None,
     ) -> NDArray[np.float32]:
-        """Compute `ids` behind what is held; returns what `Model.forward` does."""
+        """Compute `ids` behind what is held; returns the logits as `Model.forward` does: (vocab_size,) for
+        "last", (n, vocab_size) for "all"."""
         with without_warnings():
             rows = self.model.forward(
                 np.asarray(ids, dtype=np.int32), self.cache, logits=logits, cancelled=cancelled
