@@ -134,7 +134,7 @@ class Reply:
             accepted = 0
             for guess, row in zip([*draft, None], rows, strict=True):
                 sampled = self._sampler.draw(row, history, self._rng, prompt_n=self._prompt_len)
-                context.vouch(len(history))
+                context.mark_finite(len(history))
                 if sampled.id in self._stop_ids:
                     return "stop"
                 history.append(sampled.id)
