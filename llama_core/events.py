@@ -87,10 +87,12 @@ class Timings:
 
     @property
     def prompt_per_second(self) -> float:
+        """Prompt tokens computed a second; 0 where none was."""
         return self.prompt_n / self.prompt_s if self.prompt_s > 0 else 0.0
 
     @property
     def predicted_per_second(self) -> float:
+        """Tokens a second; the first token counts to the prompt, so it is left out."""
         return (self.predicted_n - 1) / self.predicted_s if self.predicted_s > 0 else 0.0
 
     def to_json(self) -> dict[str, Any]:

@@ -200,7 +200,7 @@ def read_setting(text: str) -> tuple[str, str]:
     return name.lower(), value.strip()
 
 
-def offer_settings(host: Host, typed: str) -> list[tuple[str, str]]:
+def complete_settings(host: Host, typed: str) -> list[tuple[str, str]]:
     """Parameters with what they are now; none once a value is being typed."""
     behind = typed.lower().removeprefix("parameter ").lstrip()
     values = parameter_values(host.session.settings)
@@ -212,7 +212,7 @@ def _shown(value: object) -> str:
     return "default" if value is None else str(value)
 
 
-@SLASH.command("/set", argument=Argument("NAME VALUE | system TEXT", read_setting, offer_settings))
+@SLASH.command("/set", argument=Argument("NAME VALUE | system TEXT", read_setting, complete_settings))
 def change(host: Host, named: tuple[str, str]) -> None:
     """Change a parameter; without a value show it."""
     name, text = named
@@ -306,12 +306,12 @@ def settings(host: ScreenHost) -> None:
     host.show_settings()
 
 
-def _offer_themes(host: ScreenHost, typed: str) -> list[tuple[str, str]]:
+def _complete_themes(host: ScreenHost, typed: str) -> list[tuple[str, str]]:
     return [(name, "") for name in sorted(host.themes()) if name.startswith(typed)]
 
 
 @SLASH.command(
-    "/theme", argument=Argument("[NAME]", completion=_offer_themes), palette="Theme", needs_screen=True
+    "/theme", argument=Argument("[NAME]", completer=_complete_themes), palette="Theme", needs_screen=True
 )
 def theme(host: ScreenHost, name: str | None) -> None:
     """Change the colours."""

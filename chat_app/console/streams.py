@@ -130,6 +130,7 @@ class ProgressLine:
             self._shown = line
 
     def close(self) -> None:
+        """Wipe the line, if there is one."""
         if self._shown:
             sys.stderr.write("\r" + " " * len(self._shown) + "\r")
             sys.stderr.flush()

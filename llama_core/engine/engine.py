@@ -96,7 +96,7 @@ class Engine:
                 last = first + len(chunk) == len(prompt_ids)
                 row = context.extend(chunk, "last" if last else "none")
             self._sampler.log_normaliser(row)
-            context.vouch(len(prompt_ids))
+            context.mark_finite(len(prompt_ids))
         except NumericalError:
             context.recover(doubtful=True)
             raise

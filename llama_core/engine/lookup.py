@@ -56,6 +56,7 @@ class Acceptance:
         self._wrong = FADE * self._wrong + (accepted < drafted)
 
     def fade(self) -> None:
+        """Forget a little, since nothing was guessed: later it is worth another try."""
         self._right *= FADE_UNTRIED
         self._wrong *= FADE_UNTRIED
 

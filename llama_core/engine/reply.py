@@ -139,7 +139,7 @@ class Reply:
             for guess, row in zip([*draft, None], rows, strict=True):
                 dictated = self._next_dictated(row)
                 sampled = dictated or self._sampler.draw(row, history, self._rng, prompt_n=self._prompt_len)
-                context.vouch(len(history))
+                context.mark_finite(len(history))
                 if dictated is None and sampled.id in self._stop_ids:
                     return "stop"
                 history.append(sampled.id)

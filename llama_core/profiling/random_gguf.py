@@ -42,22 +42,27 @@ Where = Callable[[int, ModelConfig], bool]
 
 
 def always(layer: int, config: ModelConfig) -> bool:
+    """In every layer."""
     return True
 
 
 def first_two(layer: int, config: ModelConfig) -> bool:
+    """In the first two layers."""
     return layer < 2
 
 
 def first_four(layer: int, config: ModelConfig) -> bool:
+    """In the first four layers."""
     return layer < 4
 
 
 def first_sixteenth(layer: int, config: ModelConfig) -> bool:
+    """In the first sixteenth of the layers."""
     return layer < config.n_layers // 16
 
 
 def first_eighth(layer: int, config: ModelConfig) -> bool:
+    """In the first eighth of the layers."""
     return layer < config.n_layers // 8
 
 

@@ -39,7 +39,7 @@ def one_by_one(model: Model, rows: Rows) -> F32:
 
 
 def together(model: BatchModel, rows: Rows) -> F32:
-    """The tokens of all sequences in one pass."""
+    """The tokens of all sequences in one pass; the last logits of each, (n, vocab_size)."""
     return model.forward_batch(rows).copy()
 
 
