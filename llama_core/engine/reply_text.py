@@ -20,9 +20,11 @@ class PlainReader:
         self._decoder = tokenizer.stream()
 
     def push(self, token_id: int) -> list[Said]:
+        """What this token completes; see `base.ThoughtReader`."""
         return [Said(self._decoder.push(token_id), thought=False)]
 
     def flush(self) -> list[Said]:
+        """What was held back, at the end of the reply."""
         return [Said(self._decoder.flush(), thought=False)]
 
 

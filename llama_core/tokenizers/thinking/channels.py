@@ -30,17 +30,21 @@ class ChannelFormat:
 
     @property
     def begins(self) -> tuple[int, ...]:
+        """Opens a thought at the beginning of a reply."""
         return self._ids(f"{CHANNEL}{ANALYSIS}{MESSAGE}")
 
     @property
     def answers(self) -> tuple[int, ...]:
+        """Closes a thought, so that the answer follows."""
         return self._ids(f"{END}{START}assistant{CHANNEL}final{MESSAGE}")
 
     @property
     def skips(self) -> tuple[int, ...]:
+        """Begins a reply that has no thought."""
         return self._ids(f"{CHANNEL}final{MESSAGE}")
 
     def reader(self, prompt_ids: Sequence[int]) -> ChannelReader:
+        """Of the reply to a prompt, which may itself open the thought."""
         tail = prompt_ids[-PROMPT_TAIL:]
         start = self.tokenizer.special_tokens.get(START)
         last = next((at for at in range(len(tail) - 1, -1, -1) if tail[at] == start), len(tail))
@@ -69,10 +73,12 @@ class ChannelReader:
 
     @property
     def thinking(self) -> bool:
+        """Whether a token that comes now belongs to a thought."""
         return self._header is None and self._name == ANALYSIS
 
     @property
     def answering(self) -> bool:
+        """Whether a token that comes now belongs to the answer."""
         return self._header is None and self._name != ANALYSIS
 
     def begin(self) -> None:
@@ -81,6 +87,7 @@ class ChannelReader:
         self._marked = False
 
     def push(self, token_id: int) -> list[Said]:
+        """What this token completes; see `base.ThoughtReader`."""
         if token_id in (self._start, self._end, self._channel):
             said = self._take(self._decoder.flush())
             self._header, self._marked = "", True
@@ -92,6 +99,7 @@ class ChannelReader:
         return self._take(self._decoder.push(token_id))
 
     def flush(self) -> list[Said]:
+        """What was held back, at the end of the reply."""
         said = self._take(self._decoder.flush())
         if self._header and not self._marked:  # a short reply that has no header at all
             said.append(Said(self._header, thought=False))

@@ -30,10 +30,12 @@ class TagFormat:
 
     @property
     def opening_ids(self) -> tuple[int, ...]:
+        """The tokens of the opening tag."""
         return tuple(self.tokenizer.encode(self.opening, special=True))
 
     @property
     def closing_ids(self) -> tuple[int, ...]:
+        """The tokens of the closing tag."""
         return tuple(self.tokenizer.encode(self.closing, special=True))
 
     @property
@@ -43,19 +45,23 @@ class TagFormat:
 
     @property
     def begins(self) -> tuple[int, ...]:
+        """Opens a thought at the beginning of a reply."""
         return (*self.opening_ids, *self.tokenizer.encode("\n"))
 
     @property
     def answers(self) -> tuple[int, ...]:
+        """Closes a thought, so that the answer follows."""
         line, lines = self.tokenizer.encode("\n"), self.tokenizer.encode("\n\n")
         return (*line, *self.closing_ids, *lines)
 
     @property
     def skips(self) -> tuple[int, ...]:
+        """Begins a reply that has no thought."""
         lines = self.tokenizer.encode("\n\n")
         return (*self.opening_ids, *lines, *self.closing_ids, *lines)
 
     def reader(self, prompt_ids: Sequence[int]) -> TagReader:
+        """Of the reply to a prompt, which may itself open the thought."""
         return TagReader(self, thinking=self._ends_open(prompt_ids))
 
     def _ends_open(self, prompt_ids: Sequence[int]) -> bool:
@@ -86,13 +92,16 @@ class TagReader:
 
     @property
     def thinking(self) -> bool:
+        """Whether a token that comes now belongs to a thought."""
         return self._place == "thought"
 
     @property
     def answering(self) -> bool:
+        """Whether a token that comes now belongs to the answer."""
         return self._place == "answer"
 
     def push(self, token_id: int) -> list[Said]:
+        """What this token completes; see `base.ThoughtReader`."""
         if token_id == self._opening and (self._place == "begin" or (self.thinking and not self._begun)):
             self._open()
             return []
@@ -103,6 +112,7 @@ class TagReader:
         return self._take(self._decoder.push(token_id))
 
     def flush(self) -> list[Said]:
+        """What was held back, at the end of the reply."""
         said = self._take(self._decoder.flush())
         rest, self._held = self._held, ""
         if self.thinking or (self._after_thought and not self._begun):
