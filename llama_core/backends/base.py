@@ -66,7 +66,7 @@ class Model(Protocol):
 
     @property
     def threads(self) -> int:
-        """Threads that compute."""
+        """How many threads compute, the caller's included."""
 
     @property
     def prefill_chunk(self) -> int:

@@ -108,7 +108,7 @@ class PackedKind:
 
     @property
     def bits(self) -> int:
-        """Of a quant."""
+        """How many bits a quant has, all planes together."""
         return sum(self.planes)
 
     @property
@@ -118,7 +118,7 @@ class PackedKind:
 
     @property
     def groups(self) -> int:
-        """In a block."""
+        """How many groups of columns with a scale of their own a block has."""
         return self.columns // self.group
 
     @property
@@ -140,7 +140,7 @@ class PackedKind:
 
     @property
     def quant_bytes(self) -> int:
-        """Of 32 columns."""
+        """Bytes of the quants of 32 columns of a whole panel."""
         return PANEL_ROWS * BLOCK_COLUMNS * self.bits // 8
 
     @property

@@ -25,7 +25,7 @@ def word(code: Code, address: Value, index: Value) -> Value:
 
 @primitive()
 def store_int32(code: Code, address: Value, value: Value) -> None:
-    """An int32 to `address`."""
+    """The low 32 bits of `value` to `address`."""
     code.store(value.to(I32), address)
 
 
