@@ -198,6 +198,7 @@ def _plain(args: argparse.Namespace, settings: Settings, words: str, chosen: set
 
 
 def show_version() -> int:
+    """Print the version that is installed; returns the exit code."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -26,6 +26,7 @@ NEEDED = ("starlette", "uvicorn")
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Where to listen, who may ask, and how much at once."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "serve",
         help="serve the model to programs that speak OpenAI's API",
@@ -66,6 +67,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Serve until a signal or the panel ends it. Raises UsageError where the extra `serve` is missing."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"serve needs {' and '.join(missing)}; `pip install llama-chat[serve]` brings them")

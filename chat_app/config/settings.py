@@ -77,6 +77,7 @@ class Setting:
 
     @property
     def variable(self) -> str:
+        """The environment variable that sets it."""
         return VARIABLE_PREFIX + self.name.upper()
 
     @property
@@ -88,9 +89,11 @@ class Setting:
 
     @property
     def default(self) -> Any:
+        """What holds where nothing sets it."""
         return self.of(Settings())
 
     def of(self, settings: Settings) -> Any:
+        """Its value in `settings`."""
         return getattr(settings.params if self.group == "sampling" else settings, self.field)
 
     def put(self, settings: Settings, value: Any) -> Settings:

@@ -94,6 +94,7 @@ class LocalTokens:
         self._tokenizer = engine.tokenizer
 
     def encode(self, text: str) -> list[int]:
+        """As the loaded model's tokenizer splits it; control tokens stay text."""
         return self._tokenizer.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -102,13 +103,16 @@ class LocalTokens:
         return "".join(map(stream.push, ids)) + stream.flush()
 
     def describe(self, ids: Sequence[int]) -> list[Token]:
+        """Text and bytes as the vocabulary has them."""
         tokenizer = self._tokenizer
         return [Token(one, tokenizer.token_text(one), tokenizer.token_bytes(one)) for one in ids]
 
     def ends_reply(self, token_id: int) -> bool:
+        """Whether it is one of the ids at which this model ends its turn."""
         return token_id in self._tokenizer.stop_ids
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Computed in the model's own cache, so that the next reply reuses what they share."""
         return self._engine.engine.prompt_logits(ids)
 
 
@@ -135,6 +139,7 @@ class LocalEngine:
         )
 
     def prepare(self, request: PromptRequest) -> Prompt:
+        """Render the turns by the model's template, encode them, and see whether they fit."""
         turns = request.turns
         ids = self._encode(request)
         plan = self._engine.plan(ids, request.params)
@@ -181,13 +186,17 @@ class LocalEngine:
     def stream(
         self, prompt: Prompt, params: SamplingParams, *, cancelled: Callable[[], bool]
     ) -> Iterator[Event]:
+        """The events of `TextEngine.generate`; it reuses what its cache has of the prompt."""
         return self._engine.generate(prompt.ids or (), params, cancelled=cancelled)
 
     def reset(self) -> None:
+        """Empty the KV cache."""
         self._engine.reset()
 
     def memory(self) -> MemoryReport:
+        """Weights, keys and values, scratch, in bytes."""
         return self._engine.memory()
 
     def close(self) -> None:
+        """Close the `TextEngine`; may be called twice."""
         self._engine.close()

@@ -32,6 +32,7 @@ def load_engine(
     kv: KvType | None = None,
     weights: WeightForm = "file",
     tokenizer_path: Path | None = None,
+    think_markers: tuple[str, str] | None = None,
     kernel_cache: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> TextEngine:
@@ -40,8 +41,8 @@ def load_engine(
     backend: "jit" compiles its kernels with Numba, "numpy" needs nothing, "auto" takes jit where it can run.
     threads: None for the backend's own choice. ctx_size: see Engine. kv: the cache's type (all but "f32"
     are the compiled backend's); None for the backend's own choice. weights: "8bit" makes 8 bits of float
-    weights there. tokenizer_path: for formats that do not carry the tokenizer. kernel_cache: a folder for
-    compiled kernels. on_progress hears of each stage.
+    weights there. tokenizer_path: for formats that do not carry the tokenizer. think_markers: see
+    TextEngine. kernel_cache: a folder for compiled kernels. on_progress hears of each stage.
 
     Raises ModelFormatError, UnsupportedModelError, NotEnoughMemoryError, OSError; LlamaCoreError when "jit"
     is asked for and cannot run; ValueError for an unknown backend or kv type.
@@ -63,7 +64,7 @@ def load_engine(
     if model is None:
         model = _numpy_model(checkpoint, threads, on_progress)
     try:
-        engine = TextEngine(checkpoint, model, ctx_size)
+        engine = TextEngine(checkpoint, model, ctx_size, think_markers)
         if model.backend.startswith("jit"):
             # Its logits do not depend on how many rows are computed at once, so guessing changes no reply.
             engine.engine.drafter = PromptLookup()

@@ -14,13 +14,16 @@ class Tokenizer(Protocol):
         """A short name for people, such as "byte-level BPE (smollm)"."""
 
     @property
-    def vocab_size(self) -> int: ...
+    def vocab_size(self) -> int:
+        """Ids run from 0 to this, exclusive."""
 
     @property
-    def bos_id(self) -> int | None: ...
+    def bos_id(self) -> int | None:
+        """The token that begins a text; None where the vocabulary has none."""
 
     @property
-    def eos_id(self) -> int | None: ...
+    def eos_id(self) -> int | None:
+        """The token that ends a text; None where the vocabulary has none."""
 
     @property
     def stop_ids(self) -> frozenset[int]:

@@ -177,11 +177,9 @@ def counters_section(
 
 
 _COMPILED = (
-    "The compiled backend has norm and RoPE inside its products and its attention, and several layers in one "
-    "call. For the times of whole layers it was called layer by layer. Of a prompt, the last layer computes "
-    "the last token only, and of the others keys and values. The operations within a layer were watched from "
-    "another core: there one thread computes, and a prompt operation by operation. What passed while the "
-    'watcher was kept from looking is "not seen".\n'
+    "The compiled backend has norm and RoPE inside its products and its attention. Of a prompt, threads take "
+    "tokens through whole layers; the last layer computes the last token only, and of the others keys and "
+    "values. In the table by operation, threads share each operation out, and the last layer computes all.\n"
 )
 
 

@@ -97,5 +97,7 @@ def test_the_environment_is_no_better(name: str, value: str) -> None:
 
 def test_a_home_of_nobody_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMA_CHAT_HOME", "~there-is-no-such-user/x")
-    with pytest.raises(SentenceError, match="LLAMA_CHAT_HOME is '~there-is-no-such-user/x'"):
+    with pytest.raises(
+        SentenceError, match="LLAMA_CHAT_HOME: the home that '~there-is-no-such-user/x' begins with"
+    ):
         get_paths()

@@ -30,7 +30,7 @@ from llama_core.sampling import SamplingParams
 @pytest.fixture
 def toy_file(make_toy: Callable[..., Any], byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A path that opens as a toy model with a vocabulary of bytes."""
-    toy = make_toy(vocab_size=260)
+    toy = make_toy(vocab_size=260, dim=64, hidden_dim=64, n_heads=4, n_kv_heads=2, head_dim=16)
     tensors = {
         name: Tensor(name, a.shape, F32, np.atleast_2d(np.ascontiguousarray(a)).view(np.uint8))
         for name, a in toy.tensors.items()
