@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # name stands for what lies below it, and the longest name that fits a module counts.
 ORDER = {
     "llama_core": (
-        ("errors", "events", "choices", "grammar", "blas", "own_module"),
+        ("errors", "events", "choices", "grammar", "blas", "own_module", "cpu"),
         ("sampling_params",),
         ("ordinary_files", "trusted_files"),
         ("memory", "config", "file_rows"),
@@ -26,7 +26,7 @@ ORDER = {
         ("backends.numpy",),
         ("backends.jit",),
         ("dry", "constraints"),
-        ("sampling", "memory_needed"),
+        ("sampling", "memory_needed", "roofline"),
         ("engine",),
         ("profiling",),
     ),

@@ -38,6 +38,7 @@ class ReplyTokens:
 
     @property
     def ids(self) -> list[int]:
+        """The tokens' ids, in order."""
         return [token.id for token in self.tokens]
 
 
@@ -56,17 +57,29 @@ class OpenChat(Protocol):
     saver: Saver
 
     @property
-    def model(self) -> LoadedModel: ...
+    def model(self) -> LoadedModel:
+        """The model that answers, or that none does."""
+
     @property
-    def view(self) -> ChatView: ...
+    def view(self) -> ChatView:
+        """Who shows the chat."""
+
     @property
-    def conversation(self) -> Conversation: ...
+    def conversation(self) -> Conversation:
+        """The tree as it is now; not to be kept, another chat may be opened."""
+
     @property
-    def generating(self) -> bool: ...
-    def begin(self) -> Attempt | None: ...
+    def generating(self) -> bool:
+        """Whether a reply grows or is being prepared."""
+
+    def begin(self) -> Attempt | None:
+        """Take the engine for another reply; None, and a word to the user, where it is busy."""
+
     async def prepare(
         self, attempt: Attempt, upto: str | None, *, continue_last: bool = False
-    ) -> Prompt | None: ...
+    ) -> Prompt | None:
+        """The prompt of the path to `upto`; None, and the attempt over, when it is not to be sent."""
+
     def start(
         self,
         attempt: Attempt,
@@ -75,10 +88,17 @@ class OpenChat(Protocol):
         *,
         start_ids: Iterable[int] = (),
         params: SamplingParams | None = None,
-    ) -> None: ...
-    def finish_attempt(self, attempt: Attempt) -> None: ...
-    def submit(self, text: str, *, edits: str | None = None, raw: bool = False) -> None: ...
-    async def ask(self, question: Callable[[Any], Any]) -> Any: ...
+    ) -> None:
+        """Let the engine answer into `message`, whose tokens so far are `start_ids`."""
+
+    def finish_attempt(self, attempt: Attempt) -> None:
+        """The attempt is over without a reply."""
+
+    def submit(self, text: str, *, edits: str | None = None, raw: bool = False) -> None:
+        """Send a prompt; `edits` is the message of which it is another wording, `raw` sends it alone."""
+
+    async def ask(self, question: Callable[[Any], Any]) -> Any:
+        """The answer of `question(engine)`, computed between two requests. LookupError without a model."""
 
 
 class Branches:

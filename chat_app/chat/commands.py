@@ -25,7 +25,8 @@ class Host(Protocol):
     """What every command may use. Texts are from outside: the host makes them inert."""
 
     @property
-    def session(self) -> ChatController: ...
+    def session(self) -> ChatController:
+        """The controller of the chat that the command acts on."""
 
     def note(self, text: str, severity: Severity = "information") -> None:
         """A sentence for the user."""
@@ -50,18 +51,41 @@ class Host(Protocol):
 class ScreenHost(Host, Protocol):
     """What commands that need a screen use beside that."""
 
-    def use_model(self, name: str) -> None: ...
-    def export(self, target: str) -> None: ...
-    def copy(self, text: str) -> None: ...
-    def edit(self, message_id: str) -> None: ...
-    def inspect(self, message_id: str) -> None: ...
-    def show_tokens(self, text: str) -> Awaitable[None]: ...
-    def show_history(self, query: str) -> None: ...
-    def show_settings(self) -> None: ...
-    def choose_model(self) -> None: ...
-    def choose_theme(self) -> None: ...
-    def themes(self) -> Iterable[str]: ...
-    def use_theme(self, name: str) -> None: ...
+    def use_model(self, name: str) -> None:
+        """Load a model by name or path; one that is not here is offered to be fetched."""
+
+    def export(self, target: str) -> None:
+        """Write the chat to a file, its format chosen by the ending; "" is Markdown under its title."""
+
+    def copy(self, text: str) -> None:
+        """Put a text on the clipboard."""
+
+    def edit(self, message_id: str) -> None:
+        """Put a message of the user into the prompt box; what is sent then is a new branch."""
+
+    def inspect(self, message_id: str) -> None:
+        """Look into the tokens of a reply, by its id."""
+
+    def show_tokens(self, text: str) -> Awaitable[None]:
+        """Show how the model splits a text."""
+
+    def show_history(self, query: str) -> None:
+        """Open the list of chats with a search for `query`; "" shows all."""
+
+    def show_settings(self) -> None:
+        """Open all parameters on one screen."""
+
+    def choose_model(self) -> None:
+        """Open the list of models."""
+
+    def choose_theme(self) -> None:
+        """Open the list of themes."""
+
+    def themes(self) -> Iterable[str]:
+        """What `use_theme` takes."""
+
+    def use_theme(self, name: str) -> None:
+        """Change the colours; the choice is kept for the next start."""
 
 
 def last(host: Host, role: str) -> Message | None:
@@ -176,19 +200,19 @@ def read_setting(text: str) -> tuple[str, str]:
     return name.lower(), value.strip()
 
 
-def offer_settings(host: Host, typed: str) -> list[tuple[str, str]]:
+def complete_settings(host: Host, typed: str) -> list[tuple[str, str]]:
     """Parameters with what they are now; none once a value is being typed."""
     behind = typed.lower().removeprefix("parameter ").lstrip()
     values = parameter_values(host.session.settings)
-    rows = [(f"{name} ", f"{shown(values[name])} · {row.help}") for name, row in PARAMETERS.items()]
+    rows = [(f"{name} ", f"{_shown(values[name])} · {row.help}") for name, row in PARAMETERS.items()]
     return [row for row in [*rows, ("system ", "the system prompt")] if row[0].startswith(behind)]
 
 
-def shown(value: object) -> str:
+def _shown(value: object) -> str:
     return "default" if value is None else str(value)
 
 
-@SLASH.command("/set", argument=Argument("NAME VALUE | system TEXT", read_setting, offer_settings))
+@SLASH.command("/set", argument=Argument("NAME VALUE | system TEXT", read_setting, complete_settings))
 def change(host: Host, named: tuple[str, str]) -> None:
     """Change a parameter; without a value show it."""
     name, text = named
@@ -198,7 +222,7 @@ def change(host: Host, named: tuple[str, str]) -> None:
         return
     if not text:
         row = PARAMETERS[name]
-        host.note(f"{name} is {shown(row.of(session.settings))}. It may be {row.expected}: {row.help}.")
+        host.note(f"{name} is {_shown(row.of(session.settings))}. It may be {row.expected}: {row.help}.")
         return
     if name in host.fixed:
         flag = PARAMETERS[name].flags[-1]
@@ -207,7 +231,7 @@ def change(host: Host, named: tuple[str, str]) -> None:
     again = settings.ctx_size != session.settings.ctx_size
     session.change_settings(settings)
     if name != "num_ctx":
-        host.note(f"{name} is {shown(PARAMETERS[name].of(settings))}, from the next reply on.")
+        host.note(f"{name} is {_shown(PARAMETERS[name].of(settings))}, from the next reply on.")
     elif not again:
         host.note(f"num_ctx is {text} already.")
     elif session.generating:
@@ -216,18 +240,18 @@ def change(host: Host, named: tuple[str, str]) -> None:
         host.note("num_ctx counts from the next model on.")
 
 
-def show_parameters(host: Host) -> None:
+def _show_parameters(host: Host) -> None:
     values = parameter_values(host.session.settings)
-    host.show_text("Parameters", "\n".join(f"{name:<16}{shown(value)}" for name, value in values.items()))
+    host.show_text("Parameters", "\n".join(f"{name:<16}{_shown(value)}" for name, value in values.items()))
 
 
-def show_template(host: Host) -> None:
+def _show_template(host: Host) -> None:
     info = host.session.model.info
     text = (info.template if info else "") or "(this model has no chat template)"
     host.show_text("Chat template", text)
 
 
-def show_model(host: Host) -> None:
+def _show_model(host: Host) -> None:
     info = host.session.model.info
     if info is None:
         raise ValueError("No model is loaded.")
@@ -249,14 +273,15 @@ def show_model(host: Host) -> None:
 
 
 _SHOWN: dict[str, tuple[str, Callable[[Host], None]]] = {
-    "info": ("the model: file, shapes, backend", show_model),
-    "parameters": ("what is set", show_parameters),
+    "info": ("the model: file, shapes, backend", _show_model),
+    "parameters": ("what is set", _show_parameters),
     "system": ("the system prompt", lambda host: system(host, None)),
-    "template": ("the model's chat template", show_template),
+    "template": ("the model's chat template", _show_template),
 }
 
 
 def read_topic(text: str) -> Callable[[Host], None]:
+    """What `/show` calls for a topic. Raises ValueError with a phrase where there is none."""
     topic = {"parameter": "parameters"}.get(text.lower(), text.lower())
     if topic not in _SHOWN:
         raise ValueError(f"{text!r} is nothing to show")
@@ -272,7 +297,7 @@ def read_topic(text: str) -> Callable[[Host], None]:
 )
 def show(host: Host, topic: Callable[[Host], None] | None) -> None:
     """What is set, and the model."""
-    (topic or show_model)(host)
+    (topic or _show_model)(host)
 
 
 @SLASH.command("/settings", palette="Settings", needs_screen=True)
@@ -281,12 +306,12 @@ def settings(host: ScreenHost) -> None:
     host.show_settings()
 
 
-def offer_themes(host: ScreenHost, typed: str) -> list[tuple[str, str]]:
+def _complete_themes(host: ScreenHost, typed: str) -> list[tuple[str, str]]:
     return [(name, "") for name in sorted(host.themes()) if name.startswith(typed)]
 
 
 @SLASH.command(
-    "/theme", argument=Argument("[NAME]", completion=offer_themes), palette="Theme", needs_screen=True
+    "/theme", argument=Argument("[NAME]", completer=_complete_themes), palette="Theme", needs_screen=True
 )
 def theme(host: ScreenHost, name: str | None) -> None:
     """Change the colours."""

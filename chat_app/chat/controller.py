@@ -82,13 +82,16 @@ class ChatController:
 
     @property
     def conversation(self) -> Conversation:
+        """The tree of the chat that is open."""
         return self.chat.conversation  # the transcript may replace it, so it is never kept
 
     def path(self) -> list[Message]:
+        """The messages from the root to the tip, which are what is shown and sent."""
         return self.conversation.path()
 
     @property
     def generating(self) -> bool:
+        """Whether a reply grows or is being prepared."""
         return self.reply is not None or self._attempt is not None
 
     @property
@@ -300,6 +303,7 @@ class ChatController:
     # Chats.
 
     async def new_chat(self) -> None:
+        """Leave this chat, once what was sent before is in it, and start an empty one."""
         await self._leave(lambda: self._files.new(Path(self.settings.model).name))
 
     async def open_chat(self, chat_id: str, *, chosen: Collection[str] = ()) -> None:
@@ -386,6 +390,7 @@ class ChatController:
             )
 
     def reset_cache(self) -> None:
+        """Empty the KV cache; the transcript stays. A reply that grows is finished first."""
         self.model.reset_cache(generating=self.generating)
 
     # News from the engine.

@@ -66,6 +66,7 @@ class PanelMetrics:
     # What happens outside a reply.
 
     def loading(self, progress: LoadProgress | None = None) -> None:
+        """A model is being loaded; None before its first progress."""
         self._phase = "loading"
         self._load = progress
 
@@ -84,9 +85,11 @@ class PanelMetrics:
         self._memory = replace(memory, kv_used_bytes=0) if memory is not None else None
 
     def engine_gone(self) -> None:
+        """There is no model any more: every number is unknown."""
         self._forget()
 
     def memory(self, report: MemoryReport) -> None:
+        """Take the engine's own account of its bytes."""
         self._memory = report
         if self._phase in ("idle", "failed") and report.kv_bytes:
             # Between replies the report is newer than the last event: someone may have looked at tokens.
@@ -110,11 +113,13 @@ class PanelMetrics:
         self._guessed = False
 
     def failed(self) -> None:
+        """The reply ended with an error."""
         self._phase = "failed"
 
     # The stream of one reply.
 
     def on_event(self, event: Event) -> None:
+        """Count one event of a reply or of loading. Raises TypeError for any other."""
         if isinstance(event, TokenEvent):
             self._on_token(event)
         elif isinstance(event, PrefillProgress):
@@ -165,6 +170,7 @@ class PanelMetrics:
     # What the panel draws.
 
     def snapshot(self) -> PanelSnapshot:
+        """Every number as it is now. Rates are in tokens/s, times in seconds, None is unknown."""
         prefill_n, total_n, prefill_s, cached_n = self._prefill_numbers()
         prefill_rate = prefill_n / prefill_s if prefill_s > 0 and prefill_n else None
         recent_s = sum(self._recent)

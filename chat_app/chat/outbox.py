@@ -31,6 +31,7 @@ class Outbox:
         return len(self._pending) > self._under_way
 
     def add(self, pending: Pending) -> None:
+        """Put a prompt at the end."""
         self._pending.append(pending)
 
     @property

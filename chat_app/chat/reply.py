@@ -61,6 +61,7 @@ class GrowingReply:
 
     @property
     def content(self) -> str:
+        """The text so far, with what stood there when the reply was continued."""
         return self.message.content + "".join(self.parts)
 
     def state(self) -> Message:
@@ -72,6 +73,7 @@ class GrowingReply:
         return replace(self.message, content=self.content, status="stopped", x=self._x())
 
     def failed(self, reason: str) -> Message:
+        """The message that is kept after an error: the text so far, and why it ended."""
         return replace(self.message, content=self.content, status="failed", x={**self._x(), "error": reason})
 
     def ended(self) -> Message:

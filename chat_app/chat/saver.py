@@ -17,14 +17,27 @@ class ChatFile(Protocol):
     warnings: list[str]
 
     @property
-    def conversation(self) -> Conversation: ...
+    def conversation(self) -> Conversation:
+        """The tree of the chat; not to be kept, it may be replaced."""
+
     @property
-    def unsaved(self) -> list[Message]: ...
-    def append(self, message: Message) -> None: ...
-    def checkpoint(self, message: Message) -> None: ...
-    def retry(self) -> None: ...
-    def set_title(self, title: str) -> None: ...
-    def close(self) -> None: ...
+    def unsaved(self) -> list[Message]:
+        """The messages that are not on disk, oldest first."""
+
+    def append(self, message: Message) -> None:
+        """Put a message on disk, or another state of one. Raises StoreError; it is then unsaved."""
+
+    def checkpoint(self, message: Message) -> None:
+        """Put a reply that still grows on disk. Raises StoreError."""
+
+    def retry(self) -> None:
+        """Write what is unsaved. Raises StoreError."""
+
+    def set_title(self, title: str) -> None:
+        """Give the chat a title. Raises StoreError."""
+
+    def close(self) -> None:
+        """Let go of the chat; others may open it."""
 
 
 class MemoryTranscript:
@@ -37,9 +50,11 @@ class MemoryTranscript:
 
     @property
     def unsaved(self) -> list[Message]:
+        """Nothing: what is never written is not missed."""
         return []
 
     def append(self, message: Message) -> None:
+        """Keep the message, or its new state, in the tree only."""
         if message.id in self.conversation:
             self.conversation.update(message)
         else:
@@ -48,12 +63,15 @@ class MemoryTranscript:
     checkpoint = append
 
     def retry(self) -> None:
+        """There is nothing to write."""
         return
 
     def set_title(self, title: str) -> None:
+        """The title lasts as long as the chat."""
         self.conversation.title = title
 
     def close(self) -> None:
+        """There is nothing to let go of."""
         return
 
 
@@ -74,12 +92,15 @@ class Saver:
         return await self._run(lambda: self.chat.append(message))
 
     async def checkpoint(self, message: Message) -> bool:
+        """Put a reply that still grows on disk; True once that is done."""
         return await self._run(lambda: self.chat.checkpoint(message))
 
     async def retry(self) -> bool:
+        """Write what could not be written; True once all is safe."""
         return await self._run(self.chat.retry)
 
     async def set_title(self, title: str) -> bool:
+        """Give the chat a title; True once it is on disk."""
         return await self._run(lambda: self.chat.set_title(title))
 
     async def close(self) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chat_app.config.values import Kind, read_path
+from chat_app.config.values import Kind
+from chat_app.text.paths import read_path
 from llama_core.grammar import JSON_OBJECT, Grammar, GrammarKind
 
 MAX_BYTES = 1 << 20

@@ -45,6 +45,7 @@ class Settings:
     kv: KvType | None = None
     weights: WeightForm = "file"
     tokenizer: Path | None = None
+    draft: str = "auto"
     system: str | None = None
     theme: str | None = None
     save: bool = True
@@ -77,6 +78,7 @@ class Setting:
 
     @property
     def variable(self) -> str:
+        """The environment variable that sets it."""
         return VARIABLE_PREFIX + self.name.upper()
 
     @property
@@ -88,9 +90,11 @@ class Setting:
 
     @property
     def default(self) -> Any:
+        """What holds where nothing sets it."""
         return self.of(Settings())
 
     def of(self, settings: Settings) -> Any:
+        """Its value in `settings`."""
         return getattr(settings.params if self.group == "sampling" else settings, self.field)
 
     def put(self, settings: Settings, value: Any) -> Settings:
@@ -173,6 +177,16 @@ SETTINGS: tuple[Setting, ...] = (
         FILE,
         "a tokenizer file that is not beside the model",
         flags=("--tokenizer",),
+    ),
+    Setting(
+        "draft",
+        "model",
+        "draft",
+        TEXT,
+        "a small model of the same vocabulary that guesses ahead; no reply changes; auto: a known one "
+        "that is here; none",
+        flags=("--draft",),
+        metavar="NAME|FILE",
     ),
     # ollama's words for "no limit" are -1 and -2.
     _sampling(

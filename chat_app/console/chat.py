@@ -42,36 +42,53 @@ class LineView:
         self._trouble: str | None = None
 
     def show_event(self, event: Event) -> None:
+        """Write what the event brings."""
         self.writer.write(event)
 
     def update_message(self, message: Message) -> None:
+        """A reply that failed is told on stderr, and counts for the exit code."""
         if message.status == "failed":
             self.failed = True
             say(str(message.x.get("error") or "The reply failed."))
 
     def show_trouble(self, text: str | None) -> None:
+        """Say what keeps messages from the disk, once for each trouble."""
         if text and text != self._trouble:
             say(text)
         self._trouble = text or self._trouble
 
     def show_load_failure(self, path: Path, text: str) -> None:
+        """Say it; a chat of lines offers no other model."""
         self.note(text, "error")
 
     def note(self, text: str, severity: Severity = "information") -> None:
+        """The sentence on stderr; an error counts for the exit code."""
         self.failed = self.failed or severity == "error"
         say(text)
 
     async def ask_overflow(self, prompt: Prompt) -> bool:
+        """Agree. Raises ContextFullError where leaving out turns would not help."""
         if not prompt.drop and prompt.prompt_n >= prompt.limit:
             raise ContextFullError(prompt.prompt_n + 1, prompt.limit)
         return True
 
-    def show_chat(self) -> None: ...
-    def show_message(self, message: Message) -> None: ...
-    def add_text(self, message_id: str, text: str) -> None: ...
-    def show_queue(self, prompts: list[str]) -> None: ...
-    def show_state(self) -> None: ...
-    def give_back(self, text: str) -> None: ...
+    def show_chat(self) -> None:
+        """Lines above stay as they are."""
+
+    def show_message(self, message: Message) -> None:
+        """A prompt stands there already, and a reply comes as events."""
+
+    def add_text(self, message_id: str, text: str) -> None:
+        """The writer has it from the event."""
+
+    def show_queue(self, prompts: list[str]) -> None:
+        """Nothing is typed while a reply is written."""
+
+    def show_state(self) -> None:
+        """There is no line for it."""
+
+    def give_back(self, text: str) -> None:
+        """There is no box to give it back to."""
 
 
 class ConsoleChat:

@@ -141,7 +141,8 @@ class Engine(Protocol):
     """Answers prompts. Errors of `llama_core` and OSError are told to the user; others are faults."""
 
     @property
-    def info(self) -> EngineInfo: ...
+    def info(self) -> EngineInfo:
+        """What the screen may say of it, and what it can do."""
 
     @property
     def tokens(self) -> TokenAccess | None:

@@ -22,6 +22,8 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class EngineReady:
+    """A model is loaded and answers; loading took `load_s`."""
+
     info: EngineInfo
     load_s: float
 
@@ -52,6 +54,8 @@ class ReplyFailed:
 
 @dataclass(frozen=True, slots=True)
 class MemoryMeasured:
+    """Where the engine's bytes are now."""
+
     report: MemoryReport
 
 

@@ -92,6 +92,7 @@ class LlamaChatApp(TerminalApp):
         self.models: ModelChoice
 
     def get_default_screen(self) -> Screen[None]:
+        """The chat screen; what chooses its model is made with it."""
         self.chat = ChatScreen(
             self,
             lambda view, spawn: ChatController(view, self.host, self.settings, self.store, spawn, self.clock),
@@ -107,9 +108,11 @@ class LlamaChatApp(TerminalApp):
         return self.chat
 
     def commands_of(self, screen: ChatScreen) -> ScreenHost:
+        """A host of the slash commands for this screen."""
         return CommandHost(self, screen)
 
     def on_mount(self) -> None:
+        """Put the user's keys in place of the bindings' own."""
         if self.settings.keymap:
             self.set_keymap(dict(self.settings.keymap))
 
@@ -156,13 +159,16 @@ class LlamaChatApp(TerminalApp):
     # What the chat screen asks of models.
 
     def model_state(self, state: str) -> str:
+        """What an empty chat says while no model is loaded."""
         return self.models.state(state)
 
     @property
     def looks_for_model(self) -> bool:
+        """Whether it is not yet known that there is none."""
         return self.models.is_looking
 
     def model_failed(self, path: Path, text: str) -> None:
+        """Say why a model could not be loaded, and let another be chosen."""
         self.models.failed(path, text)
 
     # The end.
@@ -175,9 +181,11 @@ class LlamaChatApp(TerminalApp):
             act()
 
     def action_leave(self) -> None:
+        """End the app, after the keys pressed before."""
         self.after_typing(self.leave)
 
     async def action_quit(self) -> None:
+        """Textual's own way to quit ends here too, so that everything is saved."""
         self.action_leave()
 
     def action_help_quit(self) -> None:
@@ -190,18 +198,21 @@ class LlamaChatApp(TerminalApp):
         self.exit(0)
 
     def save_all(self) -> None:
+        """Write the draft and the reply under way, on this thread."""
         self.chat.composer.keep_draft()
         self.chat.session.save_now()
 
     # Screens.
 
     def action_help(self) -> None:
+        """Open the help, unless it is open."""
         from chat_app.tui.screens.help import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen(key_groups(), self.settings.keymap))
 
     def action_settings(self) -> None:
+        """Open the settings; what is changed there counts from the next reply on."""
         from chat_app.tui.screens.settings import SettingsScreen
 
         def apply(settings: Settings | None) -> None:
@@ -213,6 +224,7 @@ class LlamaChatApp(TerminalApp):
             self.push_screen(SettingsScreen(self.chat.session.settings), apply)
 
     def show_history(self, query: str = "") -> None:
+        """Open the list of chats with a search for `query`, unless it is open."""
         from chat_app.tui.screens.history import HistoryScreen
 
         def opened(chat_id: str | None) -> None:
@@ -227,6 +239,7 @@ class LlamaChatApp(TerminalApp):
         self.chat.work.spawn(self.open_chat(chat_id))
 
     async def open_chat(self, chat_id: str) -> None:
+        """Open a chat in this one's place; one that cannot be read is told, and this one stays."""
         try:
             await self.chat.session.open_chat(chat_id)
         except StoreError as error:
@@ -234,28 +247,33 @@ class LlamaChatApp(TerminalApp):
         self.chat.prompt.focus()
 
     def inspect(self, message_id: str) -> None:
+        """Open the token inspector on a reply, by its id."""
         from chat_app.tui.screens.inspector import InspectorScreen
 
         self.push_screen(InspectorScreen(self.chat.session, message_id, self.chat.work.spawn))
 
     def show_text(self, title: str, text: str) -> None:
+        """Open a screen with a text to read."""
         from chat_app.tui.screens.text_view import TextScreen
 
         self.push_screen(TextScreen(title, text))
 
     async def show_tokens(self, text: str) -> None:
+        """Split `text` by the loaded model's tokenizer and show the tokens."""
         from chat_app.tui.screens.text_view import TokensScreen
 
         tokens = await self.chat.session.branches.split(text)
         self.push_screen(TokensScreen([(token.id, token.text) for token in tokens]))
 
     def export_chat(self, target: str) -> None:
+        """Write the chat to a file; "" is Markdown under its title, in the current folder."""
         from chat_app.tui.screens.exporting import run_export
 
         chat = self.chat
         chat.work.spawn(run_export(chat.session, target, chat.note, self.export_screenshot))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The palette shows the app's commands in place of Textual's."""
         from chat_app.tui.screens.palette import system_commands
 
         yield from system_commands(self.chat.run_command, self.chat.action_panel, self.action_suspend_process)

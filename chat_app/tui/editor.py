@@ -23,6 +23,7 @@ class EditorError(SentenceError):
 
 
 def editor_command() -> str:
+    """The command line as the user set it, `vi` where nothing is set."""
     return os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
 
 

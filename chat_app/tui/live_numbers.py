@@ -28,6 +28,7 @@ class LiveNumbers:
         self.line = Static("", id="metrics-line")
 
     def show_mode(self) -> None:
+        """Give the screen the class that shows the panel, the line, or neither."""
         for mode in MODES:
             self._screen.set_class(mode == self._mode, f"-panel-{mode}")
 

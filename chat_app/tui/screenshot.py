@@ -41,6 +41,7 @@ async def take(settings: Settings, prompts: Sequence[str], size: tuple[int, int]
 
 
 def main() -> int:
+    """Read the arguments, let the app answer the prompts, write the picture; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m chat_app.tui.screenshot", description=__doc__)
     parser.add_argument("target", type=Path, help="the SVG file to write")
     parser.add_argument("--prompt", action="append", help="may be given several times")

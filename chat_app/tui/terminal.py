@@ -29,6 +29,7 @@ class TerminalApp(App[int]):
         self._early: list[Key | Paste] = []
 
     def get_driver_class(self) -> type[Driver]:
+        """Textual's driver; on Linux and macOS the one that keeps pastes from acting as keys."""
         driver = super().get_driver_class()
         if driver.__name__ != "LinuxDriver":  # Windows, or one that the user chose
             return driver

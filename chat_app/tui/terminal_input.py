@@ -78,6 +78,7 @@ class GuardedParser(XTermParser):
         super().__init__(debug)
 
     def feed(self, data: str) -> Iterable[Message]:
+        """Parse what has come in once the guard has let it through; "" is the end of the stream."""
         if not data:  # the end of the stream
             yield from super().feed(data)
             return

@@ -40,6 +40,7 @@ class WatchApp(App[None]):
         self._rates: deque[float] = deque([0.0] * 2, maxlen=HISTORY)
 
     def compose(self) -> ComposeResult:
+        """A title, the rates of the last minute, the numbers."""
         with Vertical():
             yield Static(Content(self._title), id="title")
             yield Sparkline(list(self._rates), id="rates")
@@ -47,6 +48,7 @@ class WatchApp(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
+        """Show the numbers at once, then again and again."""
         self.refresh_numbers()
         self.set_interval(PERIOD_S, self.refresh_numbers)
 

@@ -35,6 +35,7 @@ class Container:
 
     @property
     def is_item(self) -> bool:
+        """Whether this is a list item; else it is a quote."""
         return bool(self.marker)
 
 
@@ -58,6 +59,7 @@ class Block:
 
     @property
     def text(self) -> str:
+        """The lines as one text."""
         return "\n".join(self.lines)
 
 
@@ -93,6 +95,7 @@ class Document:
 
     @property
     def source(self) -> str:
+        """All text written so far."""
         return "".join(self._source)
 
     def write(self, text: str) -> int:

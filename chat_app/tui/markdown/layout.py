@@ -37,8 +37,12 @@ class Drawn(Protocol):
         """Draw the block, which is the one drawn before with more in it."""
 
     @property
-    def height(self) -> int: ...
-    def line(self, number: int) -> Line: ...
+    def height(self) -> int:
+        """Lines on the screen."""
+
+    def line(self, number: int) -> Line:
+        """A line on the screen, by its number within the block."""
+
     @property
     def words(self) -> list[str]:
         """Its logical lines, as they are copied."""
@@ -61,6 +65,7 @@ class Prose:
         self.grow(block)
 
     def grow(self, block: Block) -> None:
+        """Wrap what is new; the piece that is not finished is drawn anew each time."""
         text = block.text
         while (end := piece_end(text, self._read)) is not None:
             self._lines += self._flow(read_inline(text[self._read : end]))
@@ -101,14 +106,17 @@ class Prose:
 
     @property
     def height(self) -> int:
+        """Lines on the screen, those of the unfinished piece included."""
         return len(self._lines) + len(self._open)
 
     def line(self, number: int) -> Line:
+        """A line on the screen, by its number within the block."""
         finished = len(self._lines)
         return self._lines[number] if number < finished else self._open[number - finished]
 
     @property
     def words(self) -> list[str]:
+        """The paragraph's own lines, as they are copied: without the breaks of wrapping."""
         return [*self._logical_lines[:-1], *self._open_words]
 
 
@@ -130,6 +138,7 @@ class Code:
         self.grow(block)
 
     def grow(self, block: Block) -> None:
+        """Colour what is new; the stretch that is not finished is coloured anew each time."""
         self._source = block.lines
         while True:
             window = self._source[self._read : self._read + LONGEST_STRETCH + 2]
@@ -157,14 +166,17 @@ class Code:
 
     @property
     def height(self) -> int:
+        """Lines on the screen: the title, and the lines as they are folded."""
         return len(self._lines) + len(self._open)
 
     def line(self, number: int) -> Line:
+        """A line on the screen, by its number within the block; 0 is the title."""
         finished = len(self._lines)
         return self._lines[number] if number < finished else self._open[number - finished]
 
     @property
     def words(self) -> list[str]:
+        """The source, its tabs expanded, below an empty line for the title."""
         return ["", *(line.expandtabs(4) for line in self._source)]
 
 
@@ -177,21 +189,27 @@ class Rows:
         self.grow(block)
 
     def grow(self, block: Block) -> None:
+        """Lay out the new rows; a cell that widens its column lays out the others anew."""
         self._table.set_rows(block.lines)
 
     @property
     def height(self) -> int:
+        """Lines on the screen, the rule below the head included."""
         return self._table.height
 
     def line(self, number: int) -> Line:
+        """A line on the screen, by its number within the block."""
         return Line(self._rest if number else self._first, self._table.line(number), number, 0)
 
     @property
     def words(self) -> list[str]:
+        """The rows as they are drawn."""
         return [self._table.line(number).plain for number in range(self.height)]
 
 
 class Rule:
+    """A line across the block's width; nothing of it is copied."""
+
     def __init__(self, block: Block, width: int) -> None:
         self._body = Content("─" * max(1, width - len(block.rest))).stylize(".rule")
         self._first = block.first
@@ -203,6 +221,7 @@ class Rule:
     words: list[str] = []  # noqa: RUF012 - nothing to copy
 
     def line(self, number: int) -> Line:
+        """The one line there is."""
         return Line(self._first, self._body, 0, 0)
 
 

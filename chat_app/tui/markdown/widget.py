@@ -104,22 +104,27 @@ class ReplyMarkdown(Widget, can_focus=False):
         return self._layout
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
+        """As wide as there is room."""
         return container.width
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Lines of the layout for this width."""
         return self._layout_for(width).height if width > 0 else 0
 
     # Drawing.
 
     def notify_style_update(self) -> None:
+        """Other colours: what was drawn is drawn anew."""
         super().notify_style_update()
         self._forget()
 
     def selection_updated(self, selection: Selection | None) -> None:
+        """Drawn lines carry the selection, so they are drawn anew."""
         self._strips.clear()
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
+        """A line of the layout, drawn when it first comes in sight and then kept."""
         width = self.content_size.width
         if width <= 0:
             return Strip.blank(0)
@@ -169,12 +174,14 @@ class ReplyMarkdown(Widget, can_focus=False):
     # What is copied, and links.
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+        """What is copied: the logical lines, without the breaks of wrapping."""
         if self._layout is None:
             return None
         # A blank: `extract` would drop empty lines at the end and then miss the line it looks for.
         return selection.extract("\n".join(self._layout.words) + "\n "), "\n"
 
     def on_click(self, event: Click) -> None:
+        """Tell where the link under the pointer leads."""
         address = event.style.meta.get(LINK)
         if isinstance(address, str) and self._on_link is not None:
             event.stop()

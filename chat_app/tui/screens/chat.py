@@ -51,6 +51,7 @@ class EngineNews(TextualMessage, bubble=False):
     """Records wait in the engine's host: take them. Several of these in a row are as good as one."""
 
     def can_replace(self, message: TextualMessage) -> bool:
+        """Whether `message` is news as well: one in the queue is enough."""
         return isinstance(message, EngineNews)
 
 
@@ -60,12 +61,18 @@ class Home(Protocol):
     def begin(self) -> None:
         """The first paint is done."""
 
-    def leave(self) -> None: ...
+    def leave(self) -> None:
+        """End the app; the chat can be resumed."""
+
     def remember(self, **values: str) -> None:
         """Keep a choice for the next start."""
 
-    def show_history(self, query: str = "") -> None: ...
-    def inspect(self, message_id: str) -> None: ...
+    def show_history(self, query: str = "") -> None:
+        """Open the list of chats, with `query` typed into its search."""
+
+    def inspect(self, message_id: str) -> None:
+        """Open the token inspector on a reply, by its id."""
+
     def model_state(self, state: str) -> str:
         """What an empty chat says while no model is loaded."""
 
@@ -73,7 +80,9 @@ class Home(Protocol):
     def looks_for_model(self) -> bool:
         """Whether it is not yet known that there is none."""
 
-    def model_failed(self, path: Path, text: str) -> None: ...
+    def model_failed(self, path: Path, text: str) -> None:
+        """The model at `path` could not be loaded; `text` says why. The app offers another."""
+
     def commands_of(self, screen: ChatScreen) -> ScreenHost:
         """Who runs the slash commands."""
 
@@ -137,7 +146,7 @@ class ChatScreen(Screen[None]):
             history=history,
             drafts=DraftKeeper(drafts),
             work=self.work,
-            offers=lambda text: SLASH.offers(self.host, text),
+            completions=lambda text: SLASH.completions(self.host, text),
             draft=lambda: (self._draft_name(), self.session.unsent),
             may_edit=self._may_edit,
             keymap=keymap,
@@ -159,9 +168,11 @@ class ChatScreen(Screen[None]):
 
     @property
     def prompt(self) -> PromptArea:
+        """The box one types into."""
         return self.composer.prompt
 
     def compose(self) -> ComposeResult:
+        """The chat in a column, the live panel at its right, the keys below both."""
         yield TitleBar(id="title-bar")
         with Horizontal(id="body"):
             with Vertical(id="main"):
@@ -176,6 +187,7 @@ class ChatScreen(Screen[None]):
         yield KeyBar(id="key-bar")
 
     def on_mount(self) -> None:
+        """Show what is known at once; what takes time begins after the first paint."""
         self._tick_timer = self.set_interval(TICK_S, self._tick, pause=True)
         self._numbers.show_mode()
         self.show_state()
@@ -217,11 +229,13 @@ class ChatScreen(Screen[None]):
         self.note(describe_error(error), "error")
 
     def copy(self, text: str) -> None:
+        """Put `text` on the clipboard and say whether that worked."""
         self.note(clipboard.copy(text, self.app.copy_to_clipboard))
 
     # ChatView: what the controller has to show.
 
     def show_chat(self) -> None:
+        """Draw another chat from its start, with its draft; an edit of the chat before ends."""
         if self.composer.editing is not None and self.composer.editing not in self.session.conversation:
             self.composer.end_edit(keep_text=True)  # another chat
         self.composer.load_draft(self.session.chat)
@@ -229,13 +243,16 @@ class ChatScreen(Screen[None]):
         self.show_state()
 
     def show_message(self, message: Message) -> None:
+        """Add a message at the end of the path."""
         self._drawn.add(message)
         self.show_state()
 
     def update_message(self, message: Message) -> None:
+        """Draw a message as it is once it no longer grows."""
         self._drawn.settle(message)
 
     def add_text(self, message_id: str, text: str) -> None:
+        """Add to a growing message; where the user has scrolled up, say that there is new text."""
         self._drawn.add_text(message_id, text)
         if not self.messages.following:
             self.show_new_text(True)
@@ -244,6 +261,7 @@ class ChatScreen(Screen[None]):
         """The panel shows the events, and what counts of them is in the metrics."""
 
     def show_queue(self, prompts: list[str]) -> None:
+        """Show the prompts that wait and what they wait for; none hides them."""
         reason = "the model is loaded" if self.session.model.info is None else "the reply is done"
         self.composer.show_queue(prompts, reason)
         self._tell_waiting()
@@ -261,16 +279,20 @@ class ChatScreen(Screen[None]):
             )
 
     def show_trouble(self, text: str | None) -> None:
+        """Show what keeps messages from the disk until it is mended; None hides it."""
         self.query_one("#banner", Banner).show(text, "/save tries again")
         self._drawn.refresh()
 
     def show_load_failure(self, path: Path, text: str) -> None:
+        """Leave it to the app, which offers another model."""
         self._home.model_failed(path, text)
 
     def give_back(self, text: str) -> None:
+        """Put a prompt that was not sent back into the box."""
         self.composer.give_back(text)
 
     async def ask_overflow(self, prompt: Prompt) -> bool:
+        """Ask whether the oldest turns may be left out; False when the user says no or leaves."""
         from chat_app.tui.screens.overflow import OverflowScreen
 
         agreed = await self.app.push_screen_wait(OverflowScreen(prompt))
@@ -307,6 +329,7 @@ class ChatScreen(Screen[None]):
     # The engine's news.
 
     async def on_engine_news(self, _: EngineNews) -> None:
+        """Take the waiting records; the live numbers too, unless a reply's timer shows them."""
         await self._drain.now(numbers=not self.session.generating)
 
     async def _tick(self) -> None:
@@ -320,6 +343,7 @@ class ChatScreen(Screen[None]):
     # The footer, the hint.
 
     def show_keys(self) -> None:
+        """Let the footer show the keys of what has the focus: a message, or the prompt."""
         if isinstance(self.focused, MessageView):
             keys = MESSAGE_KEYS
         else:
@@ -327,6 +351,7 @@ class ChatScreen(Screen[None]):
         self.query_one("#key-bar", KeyBar).show_keys(keys)
 
     def show_new_text(self, visible: bool) -> None:
+        """Show or hide the hint that text has come below what is in sight."""
         hint = self.query_one("#new-text", Static)
         if hint.display != visible:
             hint.display = visible
@@ -342,6 +367,7 @@ class ChatScreen(Screen[None]):
             self.work.spawn(self.session.branches.edit(edits, text))
 
     def on_prompt_area_leave(self) -> None:
+        """Ctrl+D in an empty prompt ends the app."""
         self._home.leave()
 
     def _may_edit(self) -> bool:
@@ -354,6 +380,7 @@ class ChatScreen(Screen[None]):
         self.composer.begin_edit(message_id, self.session.conversation.get(message_id).content)
 
     def run_command(self, line: str) -> None:
+        """Run a slash command as if it were typed."""
         self._commands.run(line)
 
     def action_editor(self) -> None:
@@ -411,20 +438,25 @@ class ChatScreen(Screen[None]):
         self.note("Press Ctrl+C again to quit.")
 
     def action_new_chat(self) -> None:
+        """Start a new chat; prompts sent just before still belong to the old one."""
         # What was sent before belongs to this chat, so it is sent first.
         self.prompt.call_later(lambda: self.work.spawn(self.session.new_chat()))
         self.prompt.focus()
 
     def action_history(self) -> None:
+        """Open the list of chats."""
         self._home.show_history()
 
     def action_reset(self) -> None:
+        """Empty the KV cache; the transcript stays."""
         self.session.reset_cache()
 
     def action_panel(self) -> None:
+        """Take the live numbers to their next form (panel, line, hidden) and remember it."""
         self._home.remember(panel=self._numbers.next_mode())
 
     def action_page(self, direction: int) -> None:
+        """Scroll by a page, up where `direction` is below 0; at the top, load earlier messages."""
         if direction < 0:
             if self.messages.scroll_y <= 0:
                 self.work.later(self.messages.load_earlier)
@@ -433,6 +465,7 @@ class ChatScreen(Screen[None]):
             self.messages.scroll_page_down(animate=False)
 
     def action_to_end(self) -> None:
+        """Scroll to the newest text and follow it again."""
         self.messages.anchor()
         self.show_new_text(False)
 
@@ -443,22 +476,29 @@ class ChatScreen(Screen[None]):
     # What is done with a message.
 
     def on_message_view_selected(self) -> None:
+        """A message got the focus: the footer shows its keys."""
         self.show_keys()
 
     def on_message_view_menu_wanted(self, event: MessageView.MenuWanted) -> None:
+        """Open the menu of a message."""
         self._actions.open_menu(event.message_id)
 
     def on_message_view_act(self, event: MessageView.Act) -> None:
+        """Do to a message what its key says."""
         self._actions.act(event.action, event.message_id)
 
     def on_message_view_link_shown(self, event: MessageView.LinkShown) -> None:
+        """Say where a link leads; nothing is opened."""
         self.note(f"This link leads to {event.address}. Links in replies are not opened.")
 
     def on_message_list_at_end(self) -> None:
+        """The end is in sight again, so the hint about new text goes."""
         self.show_new_text(False)
 
     def on_message_list_want_earlier(self) -> None:
+        """Mount earlier messages above."""
         self.work.later(self.messages.load_earlier)
 
     def on_resize(self) -> None:
+        """Fit what depends on the width anew."""
         self.call_after_refresh(self.show_state)

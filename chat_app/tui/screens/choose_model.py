@@ -27,6 +27,7 @@ class ChooseModelScreen(Dialog[str]):
         self._names: list[str] = []
 
     def compose(self) -> ComposeResult:
+        """The problem, if there is one, above the models and a box for a path."""
         with Vertical(classes="dialog -wide -high"):
             yield Static(Content("Choose a model"), classes="dialog-title")
             if self._problem:
@@ -36,6 +37,7 @@ class ChooseModelScreen(Dialog[str]):
             yield Static(Content("Enter opens · Tab to the path · Esc closes"), classes="dialog-hint")
 
     def begin(self) -> None:
+        """List the models in the background; a path can be typed meanwhile."""
         self.run_worker(self._show_models())  # not waited for: keys wait until a screen is mounted
 
     async def _show_models(self) -> None:
@@ -67,8 +69,10 @@ class ChooseModelScreen(Dialog[str]):
         models.highlighted = 0  # so that Enter opens what one sees marked
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Close with the name of the model chosen."""
         self.dismiss(self._names[event.option_index])
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Close with what was typed, unless it is blank."""
         if event.value.strip():
             self.dismiss(event.value.strip())

@@ -39,6 +39,7 @@ class ConfirmScreen(ModalScreen[bool]):
         self._yes, self._no = yes, no
 
     def compose(self) -> ComposeResult:
+        """The question, what it is about, and two buttons: no stands first."""
         with Vertical(id="confirm"):
             yield Static(Content(self._title), id="confirm-title")
             yield Static(self._about, id="confirm-about")
@@ -47,7 +48,9 @@ class ConfirmScreen(ModalScreen[bool]):
                 yield Button(Content(self._yes), variant="error", id="confirm-yes")
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Close with True for the button `yes`, else with False."""
         self.dismiss(event.button.id == "confirm-yes")
 
     def action_answer(self, answer: bool) -> None:
+        """Close with the answer of the key that was pressed."""
         self.dismiss(answer)

@@ -19,6 +19,7 @@ class Dialog(ModalScreen[T]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "Close", id="dialog.close")]
 
     def on_mount(self) -> None:
+        """Call `begin`, unless the app is already ending."""
         if self.app.is_running:  # else Textual mounts it without its widgets
             self.begin()
 
@@ -32,4 +33,5 @@ class Dialog(ModalScreen[T]):
         self.workers.cancel_node(self)
 
     def action_close(self) -> None:
+        """Close without a result (Esc)."""
         self.dismiss(None)

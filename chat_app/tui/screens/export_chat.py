@@ -15,6 +15,7 @@ from textual.widgets import Input, Static
 
 from chat_app.chat.conversation import Conversation
 from chat_app.store.export import ExportError, export_chat
+from chat_app.text.paths import read_path
 from chat_app.text.sanitize import clean
 from chat_app.tui.widgets.inputs import CleanInput
 
@@ -45,6 +46,7 @@ class ExportScreen(ModalScreen[Path]):
         self._created = created
 
     def compose(self) -> ComposeResult:
+        """A box with a proposed file name, and a line for what goes wrong."""
         with Vertical(id="export"):
             yield Static(Content("Export this chat"), id="export-title")
             about = ".md to read · .jsonl one line of OpenAI messages · .json every branch"
@@ -54,18 +56,20 @@ class ExportScreen(ModalScreen[Path]):
             yield Static(id="export-problem", markup=False)
 
     def action_close(self) -> None:
+        """Close without having written anything (Esc)."""
         self.dismiss(None)
 
     async def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Write the chat there and close; on an error say it and stay open."""
         name = event.value.strip()
         if not name:
             return
         try:
-            path = self._folder / Path(name).expanduser()
+            path = self._folder / read_path(name)
             await asyncio.to_thread(
                 export_chat, self._conversation, path, model=self._model, created=self._created
             )
-        except (ExportError, RuntimeError) as error:  # RuntimeError: a ~name without a home
+        except (ExportError, ValueError) as error:
             self.query_one("#export-problem", Static).update(Content(clean(str(error))))
             return
         self.dismiss(path)

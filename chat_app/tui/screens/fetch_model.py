@@ -58,6 +58,7 @@ class FetchScreen(Dialog[Path]):
         self._transfer = fmt.Transfer()
 
     def compose(self) -> ComposeResult:
+        """A line of text, a bar, and the buttons to stop, try again or leave."""
         with Vertical(classes="dialog"):
             yield Static(Content(f"Fetching the model {clean_line(self._model)}"), classes="dialog-title")
             yield Static("", id="fetch-text")
@@ -68,9 +69,11 @@ class FetchScreen(Dialog[Path]):
                 yield Button("Go on without", id="fetch-leave")
 
     def on_unmount(self) -> None:
+        """The download ends with the screen."""
         self._stop.set()
 
     def begin(self) -> None:
+        """Start the download in a thread; also the second try."""
         self._stop = threading.Event()
         self._transfer = fmt.Transfer()
         self._show_running(True)
@@ -103,13 +106,16 @@ class FetchScreen(Dialog[Path]):
                 self.post_message(FetchProgress(done, total))
 
     def on_fetched(self, message: Fetched) -> None:
+        """Close with the model's file."""
         self.dismiss(message.path)
 
     def on_fetch_progress(self, message: FetchProgress) -> None:
+        """Move the bar; without a known total it shows only that something happens."""
         self.query_one(ProgressBar).update(total=message.total or None, progress=message.done)
         self._say(self._transfer.text(message.done, message.total))
 
     def on_fetch_failed(self, message: FetchFailed) -> None:
+        """Say why, and offer another try."""
         self._say(message.text)
         self._show_running(False)
 
@@ -117,6 +123,7 @@ class FetchScreen(Dialog[Path]):
         self.query_one("#fetch-text", Static).update(Content(clean(text)))
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Stop, try again, or close without a model."""
         if event.button.id == "fetch-stop":
             self._stop.set()
             self._say("Stopping …")
@@ -126,5 +133,6 @@ class FetchScreen(Dialog[Path]):
             self.dismiss(None)
 
     def action_close(self) -> None:
+        """Stop the download and close without a model (Esc)."""
         self._stop.set()
         self.dismiss(None)

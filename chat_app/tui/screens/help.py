@@ -42,6 +42,7 @@ class HelpText(Static):
         self._keymap = keymap
 
     def on_resize(self) -> None:
+        """Wrap the text anew to the width."""
         self.update(self._body(self.size.width))
 
     def _body(self, width: int) -> Content:
@@ -72,6 +73,7 @@ class HelpScreen(Dialog[None]):
         self._text = HelpText(groups, keymap)
 
     def compose(self) -> ComposeResult:
+        """The text in a box that scrolls."""
         with Vertical(classes="dialog -wide -high"):
             yield Static(Content("Keys and commands"), classes="dialog-title")
             with VerticalScroll(classes="dialog-body", can_focus=True):

@@ -32,7 +32,7 @@ SEARCH_DELAY_S = 0.12
 PREVIEW_DELAY_S = 0.06
 
 
-def local_now() -> datetime:
+def _local_now() -> datetime:
     return datetime.now().astimezone()
 
 
@@ -66,7 +66,9 @@ class HistoryScreen(Dialog[str]):
     }
     """
 
-    def __init__(self, store: ChatStore, query: str = "", *, now: Callable[[], datetime] = local_now) -> None:
+    def __init__(
+        self, store: ChatStore, query: str = "", *, now: Callable[[], datetime] = _local_now
+    ) -> None:
         super().__init__()
         self._store = store
         self._query = query
@@ -77,6 +79,7 @@ class HistoryScreen(Dialog[str]):
         self._deleted: list[str] = []  # here, the last at the end
 
     def compose(self) -> ComposeResult:
+        """The search above, the chats at the left, a preview at the right."""
         with Vertical(id="history") as box:
             box.border_title = "Chats"
             yield CleanInput(self._query, placeholder="Search titles and messages", id="history-search")
@@ -89,6 +92,7 @@ class HistoryScreen(Dialog[str]):
             yield Static(Content(keys), id="history-keys")
 
     def begin(self) -> None:
+        """Read the chats in the background."""
         self._load()
 
     @property
@@ -152,6 +156,7 @@ class HistoryScreen(Dialog[str]):
         self._note(f"{len(hits):,} of {len(self._chats):,} chats" if hits else "No chat holds these words.")
 
     def on_resize(self) -> None:
+        """Search again, since how much of a hit is shown depends on the width."""
         if self._hits:  # what is shown of a message depends on the width
             self._search()
 
@@ -199,6 +204,7 @@ class HistoryScreen(Dialog[str]):
     # What the keys do.
 
     def action_to_search(self) -> None:
+        """Put the cursor back into the search."""
         self._search_box.focus()
 
     def action_to_list(self) -> None:
@@ -219,6 +225,7 @@ class HistoryScreen(Dialog[str]):
 
     @work(group="history-delete")
     async def action_delete(self) -> None:
+        """Move the marked chat to the trash, once the user has agreed."""
         chosen = self._chosen()
         if chosen is None:
             return
@@ -251,6 +258,7 @@ class HistoryScreen(Dialog[str]):
 
     @work(group="history-export")
     async def action_export(self) -> None:
+        """Ask for a file name and write the marked chat there."""
         chosen = self._chosen()
         if chosen is None:
             return

@@ -78,6 +78,7 @@ class InspectorScreen(Dialog[None]):
         self._wanted = asyncio.Event()
 
     def compose(self) -> ComposeResult:
+        """The reply's tokens at the left, what is known of one of them at the right."""
         with Vertical(classes="dialog -wide -high"):
             yield Static(Content("Tokens of the reply"), classes="dialog-title")
             with Horizontal(id="inspector"):
@@ -90,6 +91,7 @@ class InspectorScreen(Dialog[None]):
             )
 
     def begin(self) -> None:
+        """Start to look, or say why one cannot: a busy model, or no recorded tokens."""
         if self._session.generating or self._session.model.info is None:
             self._say("The model is busy or not loaded; tokens can be inspected afterwards.")
         elif not self._ids:
@@ -114,20 +116,26 @@ class InspectorScreen(Dialog[None]):
             self._say(describe_error(error))
 
     def action_move(self, step: int) -> None:
+        """Move the cursor by `step` tokens, not past either end."""
         self.action_jump(max(0, min(len(self._ids) - 1, self._at + step)))
 
     def action_jump(self, place: int) -> None:
+        """Set the cursor on a token by its index; -1 is the last."""
         if self._reply is not None:
             self._at = place % len(self._ids)
             self._show_text()
             self._wanted.set()
 
     def action_choose(self, step: int) -> None:
+        """Mark another alternative, `step` rows on; past the last follows the first."""
         if self._look is not None:
             self._choice = (self._choice + step) % len(self._look.top)
             self._show_look()
 
     def action_branch(self) -> None:
+        """Branch the chat at the cursor with the marked alternative, and close; nothing while it is still
+        computed.
+        """
         if self._reply is None or self._look is None or self._look.index != self._at:
             return
         chosen = self._look.top[self._choice]
@@ -158,6 +166,7 @@ class InspectorScreen(Dialog[None]):
             widget.update(describe(self._look, self._choice, widget.size.height))
 
     def on_resize(self) -> None:
+        """Draw the alternatives anew, as wide as there is room."""
         self.call_after_refresh(self._show_look)
 
     def _say(self, text: str) -> None:

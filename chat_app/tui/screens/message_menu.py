@@ -25,13 +25,16 @@ class MessageMenu(Dialog[str]):
         self._rows = rows
 
     def compose(self) -> ComposeResult:
+        """One row for each action, with its key."""
         with Vertical(classes="dialog"):
             yield Static(Content("This message"), classes="dialog-title")
             yield OptionList(*(Option(f"{text}  ({key})") for _, text, key in self._rows), id="message-menu")
             yield Static(Content("Enter does it · Esc closes"), classes="dialog-hint")
 
     def begin(self) -> None:
+        """Mark the first action."""
         self.query_one(OptionList).highlighted = 0  # so that Enter does what one sees marked
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Close with the action of the row."""
         self.dismiss(self._rows[event.option_index][0])

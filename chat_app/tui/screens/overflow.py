@@ -27,6 +27,7 @@ class OverflowScreen(Dialog[bool]):
         self._plan = plan
 
     def compose(self) -> ComposeResult:
+        """What is needed and what fits; the button to leave out turns only where that helps."""
         plan = self._plan
         needed = f"{plan.prompt_n:,} tokens of prompt and {plan.reply_n:,} for the reply"
         with Vertical(classes="dialog"):
@@ -53,7 +54,9 @@ class OverflowScreen(Dialog[bool]):
                 yield Button("Do not send", id="stop")
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Close with True only for the button that leaves out turns."""
         self.dismiss(event.button.id == "drop")
 
     def action_choose(self, drop: bool) -> None:
+        """Close with the answer of the key; True only where leaving out turns helps."""
         self.dismiss(drop and bool(self._plan.drop))

@@ -25,8 +25,11 @@ class PaletteHost(Protocol):
     def past_chats(self) -> list[ChatSummary]:
         """Raises StoreError."""
 
-    def resume(self, chat_id: str) -> None: ...
-    def use_model(self, name: str) -> None: ...
+    def resume(self, chat_id: str) -> None:
+        """Open a past chat."""
+
+    def use_model(self, name: str) -> None:
+        """Switch to a model by its name."""
 
 
 def system_commands(
@@ -45,6 +48,7 @@ class ChatProvider(Provider):
     """Past chats by title, and models by name. Titles are outside text, so no markup is read in them."""
 
     async def startup(self) -> None:
+        """Read the chats and models once, while the palette opens."""
         from chat_app.models.catalogue import local_models
 
         host = cast(PaletteHost, self.app)
@@ -62,11 +66,13 @@ class ChatProvider(Provider):
         self._entries = found
 
     async def discover(self) -> Hits:
+        """What an empty palette shows: some of the newest chats, and some models."""
         shown = [*self._entries[:DISCOVERED], *self._entries[max(DISCOVERED, self._n_chats) :]]
         for title, text, run in shown:
             yield DiscoveryHit(Content(title), run, text=title, help=text)
 
     async def search(self, query: str) -> Hits:
+        """Chats and models whose name matches, with a score each."""
         matcher = self.matcher(query)
         for title, text, run in self._entries:
             score = matcher.match(title)

@@ -19,7 +19,7 @@ from chat_app.tui.widgets.inputs import CleanInput, CleanTextArea
 ROWS = {name: row for name, row in PARAMETERS.items() if not row.for_measuring}
 
 
-def value_text(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, list):
         return json.dumps(value, ensure_ascii=False) if value else ""
     return "" if value is None else str(value)
@@ -48,6 +48,7 @@ class SettingsScreen(Dialog[Settings]):
         self._values = parameter_values(settings)
 
     def compose(self) -> ComposeResult:
+        """The system prompt above, then one row a parameter: name, value, help."""
         with Vertical(classes="dialog -wide -high"):
             yield Static(Content("Settings of this session"), classes="dialog-title")
             with VerticalScroll(classes="dialog-body", can_focus=False):
@@ -58,7 +59,7 @@ class SettingsScreen(Dialog[Settings]):
                     for name, parameter in ROWS.items():
                         yield Static(Content(name), classes="settings-name")
                         yield CleanInput(
-                            value_text(self._values[name]),
+                            _value_text(self._values[name]),
                             id=f"set-{name}",
                             placeholder="none" if parameter.group == "sampling" else "default",
                             compact=True,
@@ -74,7 +75,7 @@ class SettingsScreen(Dialog[Settings]):
         settings = self._settings
         for name in ROWS:
             typed = self.query_one(f"#set-{name}", Input).value.strip()
-            if typed == value_text(self._values[name]):
+            if typed == _value_text(self._values[name]):
                 continue
             settings = set_parameter(settings, name, typed_value(name, typed))
         system = self.query_one("#settings-system", TextArea).text.strip()
@@ -85,6 +86,7 @@ class SettingsScreen(Dialog[Settings]):
         return settings
 
     def on_input_changed(self) -> None:
+        """Check all values while one types and show the first that is wrong."""
         try:
             self.read()
             problem = ""
@@ -93,15 +95,18 @@ class SettingsScreen(Dialog[Settings]):
         self.query_one("#settings-problem", Static).update(Content(clean(problem)))
 
     def on_input_submitted(self) -> None:
+        """Enter in a box applies the settings."""
         self.action_apply()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Apply, or close without a change."""
         if event.button.id == "settings-apply":
             self.action_apply()
         else:
             self.dismiss(None)
 
     def action_apply(self) -> None:
+        """Close with the new settings; while a value is wrong, say which and stay open."""
         try:
             settings = self.read()
         except ValueError as error:

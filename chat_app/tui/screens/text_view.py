@@ -24,6 +24,7 @@ class TextScreen(Dialog[None]):
         self._text = text
 
     def compose(self) -> ComposeResult:
+        """The title and the text, which scrolls."""
         with Vertical(classes="dialog -wide"):
             yield Static(Content(clean_line(self._title)), classes="dialog-title")
             with VerticalScroll(classes="dialog-body", can_focus=True):
@@ -31,6 +32,7 @@ class TextScreen(Dialog[None]):
             yield Static(Content("Esc closes"), classes="dialog-hint")
 
     def body(self) -> Content:
+        """What is shown, made inert."""
         return Content(clean(self._text))
 
 
@@ -45,6 +47,7 @@ class TokensScreen(TextScreen):
         self._left = len(pieces) - len(self._pieces)
 
     def body(self) -> Content:
+        """The tokens, coloured in turn, and their ids below."""
         parts: list[str | tuple[str, str]] = []
         for number, (_, text) in enumerate(self._pieces):
             parts.append((clean(text).replace("\t", "→") or "·", self.STYLES[number % len(self.STYLES)]))

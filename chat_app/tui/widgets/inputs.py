@@ -15,6 +15,7 @@ class CleanInput(Input):
     """Textual's Input; its value is always clean."""
 
     def validate_value(self, value: str) -> str:
+        """Textual asks this before every change of the value."""
         return clean(value)
 
     def _on_paste(self, event: Paste) -> None:
@@ -33,8 +34,10 @@ class CleanTextArea(TextArea):
         super().__init__(clean(text), **given)
 
     def load_text(self, text: str) -> None:
+        """Replace the whole text by `text`, cleaned."""
         super().load_text(clean(text))
 
     def edit(self, edit: Edit) -> EditResult:
+        """Insert or replace; what comes in is cleaned first."""
         edit.text = clean_pasted(edit.text)  # every insertion comes through here, typed or pasted
         return super().edit(edit)

@@ -28,6 +28,8 @@ SHORT_LABELS = {"Commands": "Cmds", "Continue": "Go on", "Inspect": "Look", "Sel
 
 
 class KeyHint(Static, can_focus=False):
+    """One key and what it does; a click does it."""
+
     def __init__(self) -> None:
         super().__init__(classes="key-hint")
         self._action = ""
@@ -39,6 +41,7 @@ class KeyHint(Static, can_focus=False):
         self.display = bool(key)
 
     async def on_click(self, event: Click) -> None:
+        """Run the action where the focus is, as the key would."""
         if self._action:
             node = self.screen.focused or self.screen
             await self.app.run_action(self._action, node)
@@ -48,10 +51,12 @@ class KeyBar(Horizontal, can_focus=False):
     """Reads keys and labels from the bindings themselves, so a remapped key shows as it is."""
 
     def compose(self) -> ComposeResult:
+        """Six places for hints, empty until `show_keys`."""
         for _ in range(6):
             yield KeyHint()
 
     def show_keys(self, ids: Sequence[str]) -> None:
+        """Show the bindings with these ids that are in force now, in this order."""
         found = {
             active.binding.id: active.binding
             for active in self.screen.active_bindings.values()

@@ -25,6 +25,7 @@ class EarlierHint(Static, can_focus=False):
         super().__init__(classes="earlier-hint")
 
     def on_click(self) -> None:
+        """Ask for earlier messages."""
         self.post_message(MessageList.WantEarlier())
 
 
@@ -51,16 +52,19 @@ class MessageList(VerticalScroll, can_focus=False):
         self.following = True  # the end stays in sight while text is added
 
     def anchor(self, anchor: bool = True) -> None:
+        """Stay at the end while text comes (or no longer, with False), and say so."""
         self.following = anchor
         super().anchor(anchor)
         if anchor:
             self.post_message(self.AtEnd())
 
     def release_anchor(self) -> None:
+        """Stay where one reads: text that comes at the end no longer moves the list."""
         self.following = False
         super().release_anchor()
 
     def on_mount(self) -> None:
+        """A conversation is shown from its end."""
         self.anchor()
 
     async def show_path(self, path: Sequence[Message]) -> None:
@@ -138,6 +142,7 @@ class MessageList(VerticalScroll, can_focus=False):
             await self.mount(hint, before=0)
 
     def views(self) -> list[MessageView]:
+        """The mounted messages, top to bottom."""
         return [child for child in self.children if isinstance(child, MessageView)]
 
     def view_of(self, message_id: str) -> MessageView | None:
@@ -154,6 +159,7 @@ class MessageList(VerticalScroll, can_focus=False):
         self.call_after_refresh(lambda: self.scroll_to_widget(view, animate=False, top=True))
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Follow again once the user is back at the end; at the top ask for earlier messages."""
         super().watch_scroll_y(old_value, new_value)
         if not self.following and new_value >= self.max_scroll_y:
             self.following = True

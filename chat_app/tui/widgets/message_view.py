@@ -70,6 +70,8 @@ class MessageView(Vertical, can_focus=True):
             super().__init__()
 
     class Selected(TextualMessage):
+        """The message got the focus."""
+
         def __init__(self, message_id: str) -> None:
             self.message_id = message_id
             super().__init__()
@@ -89,6 +91,7 @@ class MessageView(Vertical, can_focus=True):
         self._markdown: ReplyMarkdown | None = None
 
     def compose(self) -> ComposeResult:
+        """Who, the text (a reply as Markdown), and a line of figures."""
         yield self._head_line
         if self.message.role == "assistant":
             # Imported at the first reply: the first paint must not wait for a Markdown parser.
@@ -101,6 +104,7 @@ class MessageView(Vertical, can_focus=True):
         yield self._foot_line
 
     def on_mount(self) -> None:
+        """Mark the message if it still grows, and show the line about it."""
         self.set_class(self.growing, "-growing")
         self._show_foot()
 
@@ -108,12 +112,15 @@ class MessageView(Vertical, can_focus=True):
         self.post_message(self.LinkShown(address))
 
     def on_focus(self, event: Focus) -> None:
+        """Tell the screen that this message is selected now."""
         self.post_message(self.Selected(self.message.id))
 
     def action_menu(self) -> None:
+        """Ask the screen for the menu of this message."""
         self.post_message(self.MenuWanted(self.message.id))
 
     def action_act(self, action: str) -> None:
+        """Ask the screen to do `action` with this message."""
         self.post_message(self.Act(action, self.message.id))
 
     # A reply that grows.
@@ -143,6 +150,7 @@ class MessageView(Vertical, can_focus=True):
         self._show_foot()
 
     def set_place(self, place: tuple[int, int]) -> None:
+        """Show which sibling this is: its number from 1, and how many there are."""
         if place != self.place:
             self.place = place
             self._show_head()
@@ -154,6 +162,7 @@ class MessageView(Vertical, can_focus=True):
             self._show_head()
 
     def set_saved(self, saved: bool) -> None:
+        """Show whether the message is on disk."""
         if saved != self.saved:
             self.saved = saved
             self._show_foot()

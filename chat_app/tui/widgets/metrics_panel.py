@@ -30,6 +30,7 @@ def row(name: str, value: str, style: str = "", name_style: str = MUTED) -> list
 
 
 def meter(fraction: float, style: str) -> list[Part]:
+    """A bar of the panel's width, filled to `fraction` (0 to 1), with its line break."""
     filled, rest = fmt.bar(fraction, WIDTH)
     return [(filled, f"{style} on $foreground 15%"), (rest, "on $foreground 15%"), "\n"]
 
@@ -68,6 +69,7 @@ def _phase(name: str, tokens: int, seconds: float, per_second: float | None, sho
 
 
 def context(shot: PanelSnapshot) -> Content:
+    """How much of the context is used, and the bytes of the KV cache; red above 90 %."""
     used = f"{shot.context_n:,} of {shot.context_limit:,}" if shot.context_limit else fmt.UNKNOWN
     style = "bold $text-error" if shot.occupancy > 0.9 else "bold"
     parts: list[Part] = row("CONTEXT", used, style, HEAD)
@@ -78,6 +80,7 @@ def context(shot: PanelSnapshot) -> Content:
 
 
 def reuse(shot: PanelSnapshot) -> Content:
+    """What the cache saved the prompt of the last reply, and the drafter's right guesses where it guessed."""
     saved = f" · saved {fmt.duration(shot.saved_s)}" if shot.saved_s else ""
     parts = row("Reused", f"{shot.cached_n:,} tok{saved}" if shot.prefill_total_n else fmt.UNKNOWN)
     if shot.drafted_n:
@@ -113,6 +116,7 @@ def memory(shot: PanelSnapshot, *, short: bool = False) -> Content:
 
 
 def engine(shot: PanelSnapshot, *, short: bool = False) -> Content:
+    """The backend and its threads; `short` fits both on one line."""
     if not shot.backend:
         return Content("")
     threads = f"{shot.threads} thread{'s' if shot.threads != 1 else ''}"
@@ -169,6 +173,7 @@ class MetricsPanel(VerticalScroll, can_focus=False):
         self._last: tuple[PanelSnapshot, tuple[tuple[str, int], ...], bool] | None = None
 
     def compose(self) -> ComposeResult:
+        """The rate in large digits, its course, and a part for each of the other subjects."""
         with Horizontal(id="panel-speed"):
             yield Digits("", id="panel-digits")
             yield Static("", id="panel-unit")

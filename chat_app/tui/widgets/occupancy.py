@@ -43,6 +43,7 @@ class OccupancyStrip(Widget, can_focus=False):
         return found
 
     def render_line(self, y: int) -> Strip:
+        """The strip stands on the first line; others are blank."""
         width = self.size.width
         if y > 0:
             return Strip.blank(width)

@@ -1,4 +1,4 @@
-"""Small lines around the chat: title, banners, queued prompts, offered commands, the welcome."""
+"""Small lines around the chat: title, banners, queued prompts, completions, the welcome."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Static
 
-from chat_app.chat.slash import Offer
+from chat_app.chat.slash import Completion
 from chat_app.chat.view import Severity
 from chat_app.engines.base import EngineInfo
 from chat_app.text import formatting as fmt
 from chat_app.text.sanitize import clean, clean_line
 
 MUTED = "$foreground 60%"
-OFFERS_SHOWN = 8
+COMPLETIONS_SHOWN = 8
 NOTES_KEPT = 50
 MIN_NOTE_S = 4.0
 READ_PER_S = 20  # characters
@@ -54,6 +54,7 @@ class Banner(Static, can_focus=False):
     """Something is wrong and stays wrong until it is mended; hidden while all is well."""
 
     def show(self, text: str | None, advice: str = "") -> None:
+        """Show `text` and what helps; None hides the banner."""
         self.display = text is not None
         if text is not None:
             self.update(Content.assemble((" ! ", "bold"), clean_line(text), (f"  {advice}", "bold")))
@@ -78,6 +79,7 @@ class StatusRow(Static, can_focus=False):
         self._timer = self.set_timer(MIN_NOTE_S + len(text) / READ_PER_S, self.clear_note)
 
     def clear_note(self) -> None:
+        """Hide the row, before its time is over too."""
         self.display = False
 
 
@@ -85,6 +87,7 @@ class QueueLine(Static, can_focus=False):
     """Prompts that wait for the engine."""
 
     def show(self, prompts: Sequence[str], reason: str) -> None:
+        """Show the first three prompts and how many more there are; none hides the line."""
         self.display = bool(prompts)
         lines = [f"  {number}. {clean_line(text, 200)}" for number, text in enumerate(prompts[:3], 1)]
         if len(prompts) > 3:
@@ -93,41 +96,41 @@ class QueueLine(Static, can_focus=False):
         self.update(Content.assemble(head, "\n" + "\n".join(lines)))
 
 
-class Offers(Static, can_focus=False):
+class CompletionList(Static, can_focus=False):
     """What the typed command may become: Up and Down mark one, Tab and Enter take it."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._offers: list[Offer] = []
+        self._completions: list[Completion] = []
         self._at = 0
 
     @property
-    def marked(self) -> Offer | None:
-        """The one that Tab and Enter take; None where nothing is offered."""
-        return self._offers[self._at] if self._offers else None
+    def marked(self) -> Completion | None:
+        """The one that Tab and Enter take; None where the list is empty."""
+        return self._completions[self._at] if self._completions else None
 
-    def show(self, offers: Sequence[Offer]) -> None:
-        """The mark goes back to the first when the offers change."""
-        lines = [one.line for one in offers]
-        if lines != [one.line for one in self._offers]:
+    def show(self, completions: Sequence[Completion]) -> None:
+        """The mark goes back to the first when the completions change."""
+        lines = [one.line for one in completions]
+        if lines != [one.line for one in self._completions]:
             self._at = 0
-        self._offers = list(offers)
-        self.display = bool(offers)
+        self._completions = list(completions)
+        self.display = bool(completions)
         self._draw()
 
     def choose(self, step: int) -> bool:
         """Move the mark; False where there is nothing to choose from."""
-        if len(self._offers) < 2:
+        if len(self._completions) < 2:
             return False
-        self._at = (self._at + step) % len(self._offers)
+        self._at = (self._at + step) % len(self._completions)
         self._draw()
         return True
 
     def _draw(self) -> None:
         """As many as fit, around the mark, and how many stand above and below."""
-        first = max(0, min(self._at - OFFERS_SHOWN // 2, len(self._offers) - OFFERS_SHOWN))
-        shown = self._offers[first : first + OFFERS_SHOWN]
-        many = len(self._offers) > 1
+        first = max(0, min(self._at - COMPLETIONS_SHOWN // 2, len(self._completions) - COMPLETIONS_SHOWN))
+        shown = self._completions[first : first + COMPLETIONS_SHOWN]
+        many = len(self._completions) > 1
         width = max((len(one.shown) for one in shown), default=0)
         lines: list[str | tuple[str, str]] = []
         for place, one in enumerate(shown, first):
@@ -137,8 +140,10 @@ class Offers(Static, can_focus=False):
                 (f"{one.shown:<{width}}  ", "bold $text-accent"),
                 (clean_line(one.about), MUTED),
             ]
-        if len(self._offers) > OFFERS_SHOWN:
-            lines.append((f"\n  {self._at + 1} of {len(self._offers)} · ↑ ↓ choose · Tab takes it", MUTED))
+        if len(self._completions) > COMPLETIONS_SHOWN:
+            lines.append(
+                (f"\n  {self._at + 1} of {len(self._completions)} · ↑ ↓ choose · Tab takes it", MUTED)
+            )
         self.update(Content.assemble(*lines))
 
 
@@ -156,6 +161,7 @@ class Welcome(Static, can_focus=False):
     """An empty chat: what this is, what is loaded, and how to begin."""
 
     def show(self, info: EngineInfo | None, state: str) -> None:
+        """Show the model, or without one (`info` None) the sentence `state`; and the first keys to know."""
         if info is None:
             model = [(state, "$text-warning")]
         else:
