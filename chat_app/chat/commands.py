@@ -82,7 +82,7 @@ class ScreenHost(Host, Protocol):
         """Open the list of themes."""
 
     def themes(self) -> Iterable[str]:
-        """The themes' names."""
+        """What `use_theme` takes."""
 
     def use_theme(self, name: str) -> None:
         """Change the colours; the choice is kept for the next start."""
@@ -179,7 +179,7 @@ def _offer_engines(host: Host, typed: str) -> list[tuple[str, str]]:
 @SLASH.command(
     "/model",
     "/load",
-    argument=Argument("[NAME|FILE|URL]", completion=_offer_engines),
+    argument=Argument("[NAME|FILE|URL]", completer=_offer_engines),
     palette="Model",
     needs_screen=True,
 )
@@ -211,7 +211,7 @@ def read_setting(text: str) -> tuple[str, str]:
     return name.lower(), value.strip()
 
 
-def offer_settings(host: Host, typed: str) -> list[tuple[str, str]]:
+def complete_settings(host: Host, typed: str) -> list[tuple[str, str]]:
     """Parameters with what they are now; none once a value is being typed."""
     behind = typed.lower().removeprefix("parameter ").lstrip()
     values = parameter_values(host.session.settings)
@@ -223,7 +223,7 @@ def _shown(value: object) -> str:
     return "default" if value is None else str(value)
 
 
-@SLASH.command("/set", argument=Argument("NAME VALUE | system TEXT", read_setting, offer_settings))
+@SLASH.command("/set", argument=Argument("NAME VALUE | system TEXT", read_setting, complete_settings))
 def change(host: Host, named: tuple[str, str]) -> None:
     """Change a parameter; without a value show it."""
     name, text = named
@@ -320,12 +320,12 @@ def settings(host: ScreenHost) -> None:
     host.show_settings()
 
 
-def _offer_themes(host: ScreenHost, typed: str) -> list[tuple[str, str]]:
+def _complete_themes(host: ScreenHost, typed: str) -> list[tuple[str, str]]:
     return [(name, "") for name in sorted(host.themes()) if name.startswith(typed)]
 
 
 @SLASH.command(
-    "/theme", argument=Argument("[NAME]", completion=_offer_themes), palette="Theme", needs_screen=True
+    "/theme", argument=Argument("[NAME]", completer=_complete_themes), palette="Theme", needs_screen=True
 )
 def theme(host: ScreenHost, name: str | None) -> None:
     """Change the colours."""

@@ -23,9 +23,6 @@ from llama_core.events import (
     TokenEvent,
 )
 
-# How a reply's thoughts are marked where a server tells them apart from its words.
-THINK, THOUGHT = "<think>\n", "\n</think>\n\n"
-
 
 class Answer:
     """Takes the pieces of one answer. `started_s` and each `at_s` are seconds of one clock."""
@@ -35,7 +32,6 @@ class Answer:
         self._first_s: float | None = None
         self._prefill_s = 0.0
         self._n = 0
-        self._thinking = False
         self._usage: Mapping[str, Any] = {}
         self._timings: Mapping[str, Any] = {}
         self.reason: str | None = None
@@ -59,40 +55,26 @@ class Answer:
             yield from self._take_choice(choices[0], at_s)
 
     def _take_choice(self, choice: Mapping[str, Any], at_s: float) -> Iterator[Event]:
-        text = self._text(choice)
+        texts = _texts(choice)
         tokens = _told(choice.get("logprobs"))
-        if text and not tokens:
+        if texts and not tokens:
             tokens = [(math.nan, None)]
+        thought = bool(texts) and texts[0].thought
         waited_s = at_s - self._last_s
         if self._first_s is None:  # the prompt's time has been told
             waited_s = max(0.0, waited_s - self._prefill_s)
         step_s = waited_s / max(1, len(tokens))
         for logprob, spelled in tokens:
-            yield TokenEvent(self._n, UNKNOWN_ID, logprob, step_s, self._n + 1, spelled=spelled)
+            yield TokenEvent(
+                self._n, UNKNOWN_ID, logprob, step_s, self._n + 1, thought=thought, spelled=spelled
+            )
             self._n += 1
         if tokens:
             self._first_s = at_s if self._first_s is None else self._first_s
             self._last_s = at_s
-        if text:
-            yield TextDelta(text)
+        yield from texts
         if isinstance(choice.get("finish_reason"), str):
             self.reason = choice["finish_reason"]
-
-    def _text(self, choice: Mapping[str, Any]) -> str:
-        """The text of a chat's piece or a completion's; thoughts between their marks."""
-        delta = choice.get("delta")
-        if not isinstance(delta, Mapping):
-            return _string(choice.get("text"))
-        thought = _string(delta.get("reasoning_content")) or _string(delta.get("reasoning"))
-        words = _string(delta.get("content")) or _string(delta.get("refusal"))
-        parts = []
-        if thought:
-            parts += [thought] if self._thinking else [THINK, thought]
-            self._thinking = True
-        if words:
-            parts += [THOUGHT, words] if self._thinking else [words]
-            self._thinking = False
-        return "".join(parts)
 
     def finished(self, reason: FinishReason | None, seed: int) -> Finished:
         """The last event; `reason` where the reply did not end by itself."""
@@ -119,6 +101,17 @@ class Answer:
             draft_n=_count(told, "draft_n"),
             draft_accepted_n=_count(told, "draft_n_accepted"),
         )
+
+
+def _texts(choice: Mapping[str, Any]) -> list[TextDelta]:
+    """The text of a chat's piece or a completion's, thoughts apart from words."""
+    delta = choice.get("delta")
+    if not isinstance(delta, Mapping):
+        text = _string(choice.get("text"))
+        return [TextDelta(text)] if text else []
+    thought = _string(delta.get("reasoning_content")) or _string(delta.get("reasoning"))
+    words = _string(delta.get("content")) or _string(delta.get("refusal"))
+    return [TextDelta(text, is_thought) for text, is_thought in ((thought, True), (words, False)) if text]
 
 
 def _progress(told: Mapping[str, Any]) -> PrefillProgress:

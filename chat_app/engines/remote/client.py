@@ -154,7 +154,8 @@ class Client:
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, OSError) and cause.strerror:  # asyncio's own words hold the address
-                return os.strerror(cause.errno) if (cause.errno or 0) > 0 else cause.strerror
+                number = cause.errno or 0  # negative: of the name service, in words of its own
+                return os.strerror(number) if number > 0 else cause.strerror
             cause = cause.__cause__ or cause.__context__
         return self._inert(str(error)) or type(error).__name__
 

@@ -146,7 +146,7 @@ class ChatScreen(Screen[None]):
             history=history,
             drafts=DraftKeeper(drafts),
             work=self.work,
-            offers=lambda text: SLASH.offers(self.host, text),
+            completions=lambda text: SLASH.completions(self.host, text),
             draft=lambda: (self._draft_name(), self.session.unsent),
             may_edit=self._may_edit,
             keymap=keymap,

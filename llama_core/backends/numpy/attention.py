@@ -46,33 +46,43 @@ F32 = NDArray[np.float32]
 TILE = 32
 
 
-def attend(
-    spec: Attention,
-    weights: LayerWeights,
-    eps: float,
-    qkv: F32,
-    keys: F32,
-    values: F32,
-    start: int,
-    angles: tuple[F32, F32] | None,
-    out: F32,
-    scratch: Scratch,
+def norm_and_rotate(
+    spec: Attention, weights: LayerWeights, eps: float, qkv: F32, angles: tuple[F32, F32] | None
 ) -> None:
-    """One sequence's n new positions, start .. start + n, in one layer.
+    """Make queries and keys ready, in place: their norms, where the layer has them, and RoPE.
 
-    qkv: (n, q_dim + 2 kv_dim), normed and turned in place; keys, values: (n_kv_heads, positions, head_dim) of
-    the layer's cache, where the new ones are put; angles: RoPE's cos and sin of these positions, or None;
-    out: (n, q_dim), which is written. scratch: for the scores, which grow with the context.
+    qkv: (n, q_dim + 2 kv_dim) of n positions; angles: cos and sin of these, or None.
     """
-    n, heads, kv_heads, head_dim = len(qkv), spec.n_heads, spec.n_kv_heads, spec.head_dim
-    split = qkv.reshape(n, heads + 2 * kv_heads, head_dim, copy=False)
-    q, k, v = split[:, :heads], split[:, heads : heads + kv_heads], split[:, heads + kv_heads :]
+    n, heads, kv_heads = len(qkv), spec.n_heads, spec.n_kv_heads
+    split = qkv.reshape(n, heads + 2 * kv_heads, spec.head_dim, copy=False)
+    q, k = split[:, :heads], split[:, heads : heads + kv_heads]
     if spec.qk_norm and not spec.norm_after_rope:
         _norm(spec, weights, eps, qkv, q, k)
     if angles is not None:
         rotate(split[:, : heads + kv_heads], *angles)
     if spec.qk_norm and spec.norm_after_rope:
         _norm(spec, weights, eps, qkv, q, k)
+
+
+def attend(
+    spec: Attention,
+    sinks: F32 | None,
+    qkv: F32,
+    keys: F32,
+    values: F32,
+    start: int,
+    out: F32,
+    scratch: Scratch,
+) -> None:
+    """One sequence's n new positions, start .. start + n, in one layer.
+
+    qkv: (n, q_dim + 2 kv_dim), of which keys and values are put into the cache; keys, values: (n_kv_heads,
+    positions, head_dim) of the layer's cache; sinks: (n_heads,) or None; out: (n, q_dim), which is written.
+    scratch: for the scores, which grow with the context.
+    """
+    n, heads, kv_heads, head_dim = len(qkv), spec.n_heads, spec.n_kv_heads, spec.head_dim
+    split = qkv.reshape(n, heads + 2 * kv_heads, head_dim, copy=False)
+    q, k, v = split[:, :heads], split[:, heads : heads + kv_heads], split[:, heads + kv_heads :]
     keys[:, start : start + n] = k.swapaxes(0, 1)  # (n_kv_heads, n, head_dim)
     values[:, start : start + n] = v.swapaxes(0, 1)
     grouped = (n, kv_heads, heads // kv_heads, head_dim)
@@ -81,7 +91,7 @@ def attend(
     for first in range(0, n, TILE):
         stop = min(first + TILE, n)
         queries = np.multiply(q[:, first:stop], _factors(spec, start + first, start + stop), order="C")
-        _tile(spec, queries, keys, values, start + stop, weights.sinks, to[:, first:stop], scratch)
+        _tile(spec, queries, keys, values, start + stop, sinks, to[:, first:stop], scratch)
 
 
 def _factors(spec: Attention, start: int, stop: int) -> F32 | float:

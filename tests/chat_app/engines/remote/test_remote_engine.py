@@ -133,7 +133,15 @@ def test_thoughts_are_marked() -> None:
     answer = Answer(0.0)
     deltas = [{"reasoning_content": "Hm"}, {"reasoning_content": "m."}, {"content": "Yes"}, {"content": "."}]
     events = [event for one in deltas for event in answer.take({"choices": [{"delta": one}]}, 1.0)]
-    assert text_of(events) == "<think>\nHmm.\n</think>\n\nYes."
+    said = [event for event in events if isinstance(event, TextDelta)]
+    assert [(one.text, one.thought) for one in said] == [
+        ("Hm", True),
+        ("m.", True),
+        ("Yes", False),
+        (".", False),
+    ]
+    tokens = [event for event in events if isinstance(event, TokenEvent)]
+    assert [one.thought for one in tokens] == [True, True, False, False]
 
 
 def test_each_kind_of_server_is_told_what_it_knows(server: FakeServer, start: Start) -> None:
