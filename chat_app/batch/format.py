@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chat_app.batch.identity import request_sha256
-from chat_app.openai.requests import BadRequest, Kind, missing, parse_generation, short
+from chat_app.openai.errors import BadRequest, missing, short
+from chat_app.openai.requests import Kind, parse_generation
 from llama_core.sampling_params import SamplingParams
 
 CHAT = "/v1/chat/completions"

@@ -6,11 +6,12 @@ cannot honour is refused by name, never silently left out. null asks for nothing
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from chat_app.openai import structured
+from chat_app.openai.errors import BadRequest, missing, short
 from llama_core.sampling_params import SamplingParams
 
 ROLES = ("system", "developer", "user", "assistant")
@@ -32,7 +33,6 @@ _IGNORED = frozenset(
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "echo": (False,),
-    "response_format": ({"type": "text"},),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "suffix": ("",),
@@ -50,6 +50,7 @@ _PARAMETERS = frozenset(
         "dry_penalty_last_n",
         "dry_sequence_breakers",
         "logit_bias",
+        *structured.FIELDS,
         "max_completion_tokens",
         "ignore_eos",
         "n",
@@ -61,20 +62,13 @@ _PARAMETERS = frozenset(
 )
 
 
-class BadRequest(ValueError):  # noqa: N818 - the request is bad, the service goes on
-    """A request that cannot be honoured. The text says why; `code` and `param` are OpenAI's words for it."""
-
-    def __init__(self, problem: str, code: str = "invalid_value", param: str | None = None) -> None:
-        self.code, self.param = code, param
-        super().__init__(problem)
-
-
 @dataclass(frozen=True, slots=True)
 class Generation:
     """A request. `messages` for a chat, else `prompt`: a text, or token ids.
 
     n: how many replies. top_n: how many alternatives of each token are told, None for no log-probabilities at
-    all. include_usage: whether a stream ends with the numbers of tokens.
+    all. answers: the texts that are to be scored, where the reply is one of them. include_usage: whether a
+    stream ends with the numbers of tokens.
     """
 
     params: SamplingParams
@@ -84,6 +78,7 @@ class Generation:
     stream: bool = False
     include_usage: bool = False
     top_n: int | None = None
+    answers: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -116,18 +111,8 @@ def parse_generation(kind: Kind, body: Mapping[str, Any]) -> Generation:
         stream=stream,
         include_usage=options,
         top_n=_top_n(kind, body),
+        answers=structured.parse_answers(body),
     )
-
-
-def short(value: Any) -> str:
-    """A value of a request for a message: as JSON, and not without end."""
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:79] + "…"
-
-
-def missing(param: str, value: Any) -> tuple[str, str]:
-    """(code, param) of a field that is not there, or is there as something else."""
-    return "missing_required_parameter" if value is None else "invalid_type", param
 
 
 def _check_fields(body: Mapping[str, Any], payload: str) -> None:
@@ -210,6 +195,7 @@ def _params(body: Mapping[str, Any], max_tokens: int | None) -> SamplingParams:
         dry_penalty_last_n=_number(body, "dry_penalty_last_n", defaults.dry_penalty_last_n, int),
         dry_sequence_breakers=_texts(body, "dry_sequence_breakers", defaults.dry_sequence_breakers),
         logit_bias=_logit_bias(body),
+        grammar=structured.parse_grammar(body),
         seed=_number(body, "seed", None, int),
         max_tokens=limit,
         stop=_texts(body, "stop", ()),

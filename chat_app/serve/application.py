@@ -22,7 +22,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from chat_app.openai.requests import BadRequest, Generation, Kind, parse_generation
+from chat_app.openai.errors import BadRequest
+from chat_app.openai.requests import Generation, Kind, parse_generation
 from chat_app.openai.responses import (
     Head,
     Reply,

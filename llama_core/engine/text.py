@@ -12,6 +12,7 @@ from llama_core.choices import Thinking
 from llama_core.engine.engine import Engine
 from llama_core.engine.reply_text import ReplyText
 from llama_core.engine.rules import Rules
+from llama_core.engine.scoring import ScoredAnswer
 from llama_core.events import Event, Finished, ThoughtClosed, TokenEvent
 from llama_core.sampling import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
@@ -231,6 +232,36 @@ class TextEngine:
             dictated=None if markers is None else closing.ids,
         )
         return self._with_text(events, text, closing)
+
+    def score(
+        self, prompt_ids: Sequence[int], answers: Sequence[str], cancelled: Poll | None = None
+    ) -> list[ScoredAnswer]:
+        """How likely each answer is to be the reply to a prompt, in their order. Where the model would think
+        first, the answer stands where answers do, behind no thought. Raises ValueError for an answer of no
+        token or two of the same tokens, and as `Engine.score` does."""
+        ids = self.ids_before_answer(prompt_ids)
+        return self.engine.score(
+            ids, self.answer_ids(answers), ends=self.tokenizer.stop_ids, cancelled=cancelled
+        )
+
+    def ids_before_answer(self, prompt_ids: Sequence[int]) -> list[int]:
+        """The prompt, and what closes the thought that it has opened or the model would open."""
+        markers = self.thinking
+        if markers is None:
+            return list(prompt_ids)
+        if markers.reader(prompt_ids).thinking:
+            return [*prompt_ids, *markers.answers]
+        n = len(markers.skips)
+        return list(prompt_ids) if tuple(prompt_ids[-n:]) == markers.skips else [*prompt_ids, *markers.skips]
+
+    def answer_ids(self, answers: Sequence[str]) -> list[tuple[int, ...]]:
+        """The tokens of answers. Raises ValueError where one has none, or two have the same."""
+        encoded = [tuple(self.tokenizer.encode(answer)) for answer in answers]
+        if not all(encoded):
+            raise ValueError(f"the model has no tokens for the answer {answers[encoded.index(())]!r}")
+        if len(set(encoded)) < len(encoded):
+            raise ValueError("two answers are the same to the model")
+        return encoded
 
     def perplexity(self, ids: Sequence[int], cancelled: Poll | None = None) -> float:
         """Mean negative log-likelihood, in nat, of ids[1:] in one context. Empties the context."""

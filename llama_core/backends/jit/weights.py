@@ -31,7 +31,7 @@ _BIASES = {
 class PackedWeights:
     """Everything the compiled step reads. matrices: in the order of the plan, four a layer and the head's;
     vectors: norms and biases, their addresses by name ("layers.0.qkv.bias", "norm"); activation_bytes: the
-    most that a matrix needs for a block of its input.
+    most that a matrix needs for a block of its input; final_norm: (dim,), as "norm".
 
     The arena holds matrices in the order in which a token reads them, so that decoding is one stream.
     """
@@ -53,6 +53,7 @@ class PackedWeights:
 
         self.activation_bytes = max(matrix.activation_bytes for matrix in matrices)
         self.matrices = [self._matrix(*pair) for pair in zip(matrices, memories, strict=True)]
+        self.final_norm: NDArray[np.float32] = plan.vectors["norm"].to_float32()
         self.vectors = {"norm": self._vector([plan.vectors["norm"]])}
         for i in range(plan.n_layers):
             self._add_vectors(plan.vectors, f"layers.{i}.")

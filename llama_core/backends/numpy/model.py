@@ -187,13 +187,33 @@ class Llama:
             return last
         return self._head(x)
 
-    def forward_batch(self, sequences: Sequences, *, cancelled: Callable[[], bool] | None = None) -> F32:
+    def hidden_states(
+        self,
+        token_ids: NDArray[np.int32],
+        cache: Cache,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> F32:
+        """What the head would take of `token_ids`: (n, dim), normed. Otherwise as `forward`."""
+        x = self._pass([(token_ids, cache)], cancelled)
+        return self._norm(NO_LAYER, x, self.weights.norm, np.empty_like(x)).copy()
+
+    def forward_batch(
+        self,
+        sequences: Sequences,
+        *,
+        logits: Logits = "last",
+        cancelled: Callable[[], bool] | None = None,
+    ) -> F32:
         """Several sequences in one pass: each product runs once over all rows, attention per sequence.
 
         sequences: (token_ids, cache) pairs with caches of their own, together at most `prefill_chunk` tokens.
-        Returns the logits after each one's last token, (n_sequences, vocab_size), valid until the next call.
+        Returns the logits after each one's last token, (n_sequences, vocab_size), or for "all" after each
+        token, (n, vocab_size); valid until the next call.
         """
         x = self._pass(sequences, cancelled)
+        if logits == "all":
+            return self._head(x)
         ends = np.cumsum([len(ids) for ids, _ in sequences]) - 1
         return self._head(x[ends])
 

@@ -21,13 +21,12 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backends.base import Cache, Model
+from llama_core.backends.base import BatchModel, Cache, Model
 from llama_core.engine.batch.prefixes import KnownPrefix, PrefixCache, longest_prefix
 from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken, RunningRequest
 from llama_core.engine.clock import RunningTime
@@ -43,19 +42,6 @@ _RESERVE_STEP = 64
 MAX_SEQUENCES = 64
 # The fewest tokens of a prompt in a pass, however slow the model is: the prompt must come to its end.
 LEAST_PROMPT_TOKENS = 8
-
-
-@runtime_checkable
-class BatchModel(Protocol):
-    """A model that takes several sequences in one pass."""
-
-    def forward_batch(
-        self,
-        sequences: Sequence[tuple[NDArray[np.int32], Cache]],
-        *,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> NDArray[np.float32]:
-        """Logits after each sequence's last token: (n_sequences, vocab_size), valid until the next call."""
 
 
 class BatchEngine:
