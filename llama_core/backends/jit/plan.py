@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from llama_core.architectures import describe, tensor_shapes
+from llama_core.architectures.base import Attention
 from llama_core.backends.jit.control.records import Panel
 from llama_core.backends.jit.layout import (
     ACTIVATION_BLOCK_BYTES,
@@ -65,7 +66,11 @@ def shape_problem(config: ModelConfig) -> str | None:
     if config.rope_scaling is not None and config.rope_scaling.kind == "longrope":
         return "its RoPE is scaled by LongRoPE; the compiled backend has none"
     for layer in model.layers:
-        spec = layer.attention
+        if not isinstance(layer.mixer, Attention):
+            return "some of its layers have a state instead of attention; the compiled backend has none"
+        spec = layer.mixer
+        if spec.gated:
+            return "its attention has gates; the compiled backend knows none"
         sizes = [("head_dim", spec.head_dim, 16)]
         if spec.rope is not None:
             sizes.append(("the rotated part of a head", spec.rope.n_rotated, 16))

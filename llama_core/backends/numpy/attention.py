@@ -37,9 +37,9 @@ from numpy.typing import NDArray
 
 from llama_core.architectures.base import Attention
 from llama_core.backends.numpy.kv_cache import BLOCK
-from llama_core.backends.numpy.ops import Scratch, exp_shifted, rms_norm, soft_cap
+from llama_core.backends.numpy.ops import Scratch, exp_shifted, rms_norm, sigmoid, soft_cap
 from llama_core.backends.numpy.rope import rotate
-from llama_core.backends.numpy.weights import LayerWeights
+from llama_core.backends.numpy.weights import AttentionWeights
 
 F32 = NDArray[np.float32]
 
@@ -48,7 +48,7 @@ TILE = 32
 
 def attend(
     spec: Attention,
-    weights: LayerWeights,
+    weights: AttentionWeights,
     eps: float,
     qkv: F32,
     keys: F32,
@@ -60,16 +60,22 @@ def attend(
 ) -> None:
     """One sequence's n new positions, start .. start + n, in one layer.
 
-    qkv: (n, q_dim + 2 kv_dim), normed and turned in place; keys, values: (n_kv_heads, positions, head_dim) of
-    the layer's cache, where the new ones are put; angles: RoPE's cos and sin of these positions, or None;
-    out: (n, q_dim), which is written. scratch: for the scores, which grow with the context.
+    qkv: (n, q_dim + 2 kv_dim), or (n, 2 q_dim + 2 kv_dim) with gates, normed and turned in place; keys,
+    values: (n_kv_heads, positions, head_dim) of the layer's cache, where the new ones are put; angles: RoPE's
+    cos and sin of these positions, or None; out: (n, q_dim), which is written. scratch: for the scores, which
+    grow with the context.
     """
     n, heads, kv_heads, head_dim = len(qkv), spec.n_heads, spec.n_kv_heads, spec.head_dim
-    split = qkv.reshape(n, heads + 2 * kv_heads, head_dim, copy=False)
-    q, k, v = split[:, :heads], split[:, heads : heads + kv_heads], split[:, heads + kv_heads :]
+    split = qkv.reshape(n, -1, head_dim, copy=False)
+    q, k, v = split[:, : -2 * kv_heads], split[:, -2 * kv_heads : -kv_heads], split[:, -kv_heads:]
+    if spec.gated:
+        q, gate = q[:, 0::2], q[:, 1::2]  # (n, heads, head_dim) each
     if spec.qk_norm and not spec.norm_after_rope:
         _norm(spec, weights, eps, qkv, q, k)
-    if angles is not None:
+    if angles is not None and spec.gated:
+        rotate(q, *angles)
+        rotate(k, *angles)
+    elif angles is not None:
         rotate(split[:, : heads + kv_heads], *angles)
     if spec.qk_norm and spec.norm_after_rope:
         _norm(spec, weights, eps, qkv, q, k)
@@ -82,6 +88,9 @@ def attend(
         stop = min(first + TILE, n)
         queries = np.multiply(q[:, first:stop], _factors(spec, start + first, start + stop), order="C")
         _tile(spec, queries, keys, values, start + stop, weights.sinks, to[:, first:stop], scratch)
+    if spec.gated:
+        gated = out.reshape(n, heads, head_dim, copy=False)
+        np.multiply(gated, sigmoid(gate), out=gated)
 
 
 def _factors(spec: Attention, start: int, stop: int) -> F32 | float:
@@ -93,7 +102,7 @@ def _factors(spec: Attention, start: int, stop: int) -> F32 | float:
     return factors[:, None, None]
 
 
-def _norm(spec: Attention, weights: LayerWeights, eps: float, qkv: F32, q: F32, k: F32) -> None:
+def _norm(spec: Attention, weights: AttentionWeights, eps: float, qkv: F32, q: F32, k: F32) -> None:
     """RMS norms of q and k in place, over each head or over all heads together."""
     assert weights.q_norm is not None
     assert weights.k_norm is not None

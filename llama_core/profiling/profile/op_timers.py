@@ -8,8 +8,8 @@ model that has long been made.
 Each second is counted once, for the innermost operation that was running. The NumPy model:
 
     _pass ──── embedding, views             -> rest of a pass
-     ├─ _attend ─┬─ rms_norm                -> norm
-     │           ├─ linear (qkv)            -> attention products
+     ├─ _mix ────┬─ rms_norm                -> norm
+     │           ├─ linear (in_proj)        -> attention products
      │           ├─ attend                  -> attention (scores, softmax, mixing)
      │           │     └─ rotate            -> RoPE
      │           └─ linear (o_proj)         -> attention products
@@ -140,7 +140,7 @@ def _time_numpy(timers: OpTimers, stack: contextlib.ExitStack) -> None:
 
     wrappers: tuple[tuple[Any, str, Callable[[Function], Function]], ...] = (
         (model.Llama, "_pass", clocked("rest of a pass", "none")),
-        (model.Llama, "_attend", clocked("attention", "first")),
+        (model.Llama, "_mix", clocked("attention", "first")),
         (model.Llama, "_feed_forward", clocked("feed-forward")),
         (model.Llama, "_head", clocked("head", "none")),
         (model, "linear", lambda function: timers.wrap_within(products, function)),

@@ -48,7 +48,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         (model, "rms_norm", NORM_S),
         (attention, "rotate", ROTATE_S),
         (sampling.Sampler, "draw", DRAW_S),
-        (model.Llama, "_attend", ATTEND_S),
+        (model.Llama, "_mix", ATTEND_S),
         (model.Llama, "_head", HEAD_S),
         (Context, "extend", EXTEND_S),
     )
@@ -131,7 +131,7 @@ def wrapped() -> list[object]:
         model.linear,
         model.rms_norm,
         attention.rotate,
-        model.Llama._attend,
+        model.Llama._mix,
         model.Llama._pass,
         sampling.Sampler.draw,
     ]
