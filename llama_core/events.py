@@ -32,12 +32,28 @@ class PrefillProgress:
     prefill_s: float
 
 
+# The id of a token whose engine keeps its ids to itself.
+UNKNOWN_ID = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """A token as an engine elsewhere tells it: its text, its bytes, and as `top` the likeliest ones at its
+    place as (text, bytes, logprob), best first."""
+
+    text: str
+    raw: bytes
+    top: tuple[tuple[str, bytes, float], ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
     """One generated token. `index` counts from 0; `logprob` is natural, under the model's own distribution
     (temperature 1, no filter); `step_s` is the engine's time since the token before (for the first: since
     the prompt was computed); `context_n` positions of the context are in use; `drafted` marks a token that
-    prompt lookup guessed; `top` holds the (id, logprob) alternatives when they were asked for."""
+    prompt lookup guessed; `top` holds the (id, logprob) alternatives when they were asked for; `thought`
+    marks tokens of a reasoning, and all that stands between it and the answer. An engine elsewhere tells no
+    ids (UNKNOWN_ID), perhaps no logprob (NaN), and a token's text as `spelled`."""
 
     index: int
     id: int
@@ -46,13 +62,26 @@ class TokenEvent:
     context_n: int
     drafted: bool = False
     top: tuple[tuple[int, float], ...] = ()
+    thought: bool = False
+    spelled: Spelled | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """Text ready to be shown. It follows the TokenEvent that completed it; a token may complete none."""
+    """Text ready to be shown. It follows the TokenEvent that completed it; a token may complete none.
+    thought: it is no part of the answer, but of the reasoning before it."""
 
     text: str
+    thought: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtClosed:
+    """The thought was ended from outside, by its budget or the user. The tokens that end it follow, from the
+    reply's token `index` on; `thought_n` tokens of it were written."""
+
+    index: int
+    thought_n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +103,12 @@ class Timings:
 
     @property
     def prompt_per_second(self) -> float:
+        """Prompt tokens computed a second; 0 where none was."""
         return self.prompt_n / self.prompt_s if self.prompt_s > 0 else 0.0
 
     @property
     def predicted_per_second(self) -> float:
+        """Tokens a second; the first token counts to the prompt, so it is left out."""
         return (self.predicted_n - 1) / self.predicted_s if self.predicted_s > 0 else 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -107,4 +138,4 @@ class Finished:
     ids: tuple[int, ...]
 
 
-Event = LoadProgress | PrefillProgress | TokenEvent | TextDelta | Finished
+Event = LoadProgress | PrefillProgress | TokenEvent | TextDelta | ThoughtClosed | Finished

@@ -47,6 +47,7 @@ class BatchState:
 
 
 def clock(seconds: float) -> str:
+    """Seconds as m:ss, from an hour on as h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -88,12 +89,14 @@ class BatchProgress:
         self._shown_cells = 0
 
     def show(self, state: BatchState) -> None:
+        """Draw the state, unless the last one was drawn a moment ago."""
         if self._quiet or self._now() - self._last_s < self._interval_s:
             return
         self._last_s = self._now()
         self._draw(state)
 
     def finish(self, state: BatchState) -> None:
+        """Draw the last state whatever the time, and leave its line."""
         if not self._quiet:
             self._draw(state)
         self.close()

@@ -82,7 +82,7 @@ class ScreenHost(Host, Protocol):
         """Open the list of themes."""
 
     def themes(self) -> Iterable[str]:
-        """The themes' names."""
+        """What `use_theme` takes."""
 
     def use_theme(self, name: str) -> None:
         """Change the colours; the choice is kept for the next start."""
@@ -171,7 +171,18 @@ def reset(host: Host) -> None:
     host.session.reset_cache()
 
 
-@SLASH.command("/model", "/load", argument=Argument("[NAME|FILE]"), palette="Model", needs_screen=True)
+def _offer_engines(host: Host, typed: str) -> list[tuple[str, str]]:
+    engines = host.session.settings.engines
+    return [(name, f"remote, {one.host}") for name, one in engines.items() if name.startswith(typed)]
+
+
+@SLASH.command(
+    "/model",
+    "/load",
+    argument=Argument("[NAME|FILE|URL]", completer=_offer_engines),
+    palette="Model",
+    needs_screen=True,
+)
 def model(host: ScreenHost, name: str | None) -> None:
     """Switch the model, or choose one."""
     if name:
@@ -200,7 +211,7 @@ def read_setting(text: str) -> tuple[str, str]:
     return name.lower(), value.strip()
 
 
-def offer_settings(host: Host, typed: str) -> list[tuple[str, str]]:
+def complete_settings(host: Host, typed: str) -> list[tuple[str, str]]:
     """Parameters with what they are now; none once a value is being typed."""
     behind = typed.lower().removeprefix("parameter ").lstrip()
     values = parameter_values(host.session.settings)
@@ -212,7 +223,7 @@ def _shown(value: object) -> str:
     return "default" if value is None else str(value)
 
 
-@SLASH.command("/set", argument=Argument("NAME VALUE | system TEXT", read_setting, offer_settings))
+@SLASH.command("/set", argument=Argument("NAME VALUE | system TEXT", read_setting, complete_settings))
 def change(host: Host, named: tuple[str, str]) -> None:
     """Change a parameter; without a value show it."""
     name, text = named
@@ -264,6 +275,9 @@ def _show_model(host: Host) -> None:
         "backend": f"{info.backend}, {info.threads} threads",
         "template": "yes" if info.has_template else "no: plain completion",
     }
+    if info.host:
+        context = rows["context"] if info.ctx_size else "not told"
+        rows = {"server": info.host, "backend": info.backend, "context": context, "not told": info.untold}
     shot = host.session.metrics.snapshot()
     if shot.weights_bytes is not None:
         rows["weights"] = f"{mib(shot.weights_bytes)} MiB"
@@ -306,12 +320,12 @@ def settings(host: ScreenHost) -> None:
     host.show_settings()
 
 
-def _offer_themes(host: ScreenHost, typed: str) -> list[tuple[str, str]]:
+def _complete_themes(host: ScreenHost, typed: str) -> list[tuple[str, str]]:
     return [(name, "") for name in sorted(host.themes()) if name.startswith(typed)]
 
 
 @SLASH.command(
-    "/theme", argument=Argument("[NAME]", completion=_offer_themes), palette="Theme", needs_screen=True
+    "/theme", argument=Argument("[NAME]", completer=_complete_themes), palette="Theme", needs_screen=True
 )
 def theme(host: ScreenHost, name: str | None) -> None:
     """Change the colours."""

@@ -14,13 +14,13 @@ from chat_app.text.errors import nearest
 
 # Of (host, the argument as typed so far): whole arguments, each with what it does. One that ends in a blank
 # wants something behind it.
-Completion = Callable[[Any, str], Iterable[tuple[str, str]]]
+Completer = Callable[[Any, str], Iterable[tuple[str, str]]]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """What a typed line may become. `line` replaces it when the offer is taken; empty: only a reminder.
+class Completion:
+    """What a typed line may become. `line` replaces it when this is taken; empty: only a reminder.
 
     is_typed: the line says it already. is_whole: it can be sent as it is.
     """
@@ -40,13 +40,13 @@ class UnknownCommandError(ValueError):
 class Argument:
     """What stands behind a command's name. `usage` shows it, in brackets where it may be left out.
 
-    read: makes of its text what the function takes, or raises ValueError with a phrase. completion: offers
+    read: makes of its text what the function takes, or raises ValueError with a phrase. completer: gives
     whole arguments for what is typed so far.
     """
 
     usage: str
     read: Callable[[str], Any] = str
-    completion: Completion | None = None
+    completer: Completer | None = None
 
     @property
     def required(self) -> bool:
@@ -54,8 +54,8 @@ class Argument:
         return not self.usage.startswith("[")
 
 
-def words(*known: tuple[str, str]) -> Completion:
-    """A completion from a fixed list of words, each with what it does."""
+def words(*known: tuple[str, str]) -> Completer:
+    """A completer from a fixed list of words, each with what it does."""
     return lambda _, typed: [one for one in known if one[0].startswith(typed.lower())]
 
 
@@ -154,7 +154,7 @@ class CommandTable:
         command, argument = self.parse(text)
         return command.run(host, argument)
 
-    def offers(self, host: Any, text: str) -> list[Offer]:
+    def completions(self, host: Any, text: str) -> list[Completion]:
         """What `text` may become: a command, or an argument once one is typed. What is typed comes first."""
         if not text.startswith("/") or "\n" in text:
             return []
@@ -162,11 +162,11 @@ class CommandTable:
         typed = typed.lower()
         if space:
             command = self._by_name.get(typed)
-            return _offered_arguments(command, host, argument.lstrip()) if command is not None else []
+            return _argument_completions(command, host, argument.lstrip()) if command is not None else []
         fitting = [one for one in self if any(name.startswith(typed) for name in one.names)]
         fitting.sort(key=lambda one: typed not in one.names)
         return [
-            Offer(
+            Completion(
                 one.usage if len(fitting) == 1 else one.name,
                 one.help,
                 one.name if one.argument is None else one.name + " ",
@@ -186,15 +186,15 @@ class CommandTable:
         return "\n".join(["| command | does | also in `--plain` |", "|---|---|---|", *rows]) + "\n"
 
 
-def _offered_arguments(command: Command, host: Any, typed: str) -> list[Offer]:
+def _argument_completions(command: Command, host: Any, typed: str) -> list[Completion]:
     if command.argument is None:
         return []
-    completion = command.argument.completion
-    found = list(completion(host, typed)) if completion is not None else []
+    completer = command.argument.completer
+    found = list(completer(host, typed)) if completer is not None else []
     if not found:
-        return [Offer(command.usage, command.help, "")]
+        return [Completion(command.usage, command.help, "")]
     return [
-        Offer(
+        Completion(
             word.rstrip(),
             about,
             f"{command.name} {word}",

@@ -35,6 +35,7 @@ ROWS_BESIDE_PEER = (*ROWS, "pp4096", "tg128@d4096")
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """What is measured: model, backends, rows, depth, and what it is compared with."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "bench",
         help="measure prefill and decode against the machine's ceiling",
@@ -89,6 +90,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Measure, print the table or JSON. Raises UsageError where two options exclude each other."""
     if args.repeat < 1 or any(depth < 1 for depth in args.depth):
         raise UsageError("--repeat and --depth take numbers from 1 up.")
     if not 0 <= args.busy <= MAX_THREADS:
@@ -234,6 +236,7 @@ def backends(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def wants_peer(args: argparse.Namespace) -> bool:
+    """Whether llama.cpp is measured too; where it was asked for and is missing, say so."""
     if not args.vs:
         return False
     from llama_core.profiling.bench.llama_cpp import peer_available

@@ -6,10 +6,9 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat_app.commands.options import add_output_option
+from chat_app.commands.options import add_output_option, file_path
 from chat_app.config.paths import get_paths
 from chat_app.console.streams import say, write
 from chat_app.text.errors import UsageError
@@ -23,6 +22,7 @@ TITLE_WIDTH = 60
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """One parser for each thing that is done with stored chats."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "chats",
         help="list, show, search, export, import and delete chats",
@@ -47,9 +47,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     export.add_argument("chats", nargs="*", metavar="CHAT")
     export.add_argument("--all", action="store_true", help="every chat")
     export.add_argument("--format", choices=EXPORTS, default="markdown", help="default: markdown")
-    export.add_argument("--to", type=Path, metavar="PATH", help="a file, or a folder for several")
+    export.add_argument("--to", type=file_path, metavar="PATH", help="a file, or a folder for several")
     importing = command("import", "take over chats of 0.1, of another chats.db, or of other programs")
-    importing.add_argument("sources", nargs="+", type=Path, metavar="PATH")
+    importing.add_argument("sources", nargs="+", type=file_path, metavar="PATH")
     delete = command("delete", "put chats into the trash, where they stay for 30 days")
     delete.add_argument("chats", nargs="+", metavar="CHAT")
     delete.add_argument("--forever", action="store_true", help="remove them at once and for good")
@@ -58,6 +58,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Do it, then tell what happened to the store meanwhile. Raises StoreError and what the action raises."""
     from chat_app.store.chats import open_store
 
     commands: dict[str, Callable[[argparse.Namespace, ChatStore], None]] = {
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def list_chats(args: argparse.Namespace, store: ChatStore) -> None:
+    """Print the chats, or the trash, one a line."""
     chats = store.list(None if args.kind == "all" else args.kind, deleted=args.trash)
     if args.output == "json":
         write_json([asdict(chat) for chat in chats])
@@ -98,6 +100,7 @@ def row(chat: ChatSummary) -> str:
 
 
 def show(args: argparse.Namespace, store: ChatStore) -> None:
+    """Print one chat as Markdown or JSON. Raises StoreError where there is none."""
     from chat_app.store.export import to_json, to_markdown
 
     transcript = store.open(store.find(args.chat))
@@ -109,6 +112,7 @@ def show(args: argparse.Namespace, store: ChatStore) -> None:
 
 
 def search(args: argparse.Namespace, store: ChatStore) -> None:
+    """Print the chats that hold all words, each with the message that fits best."""
     hits = store.search(store.list(None), " ".join(args.words))
     if args.output == "json":
         write_json(
@@ -134,6 +138,7 @@ def search(args: argparse.Namespace, store: ChatStore) -> None:
 
 
 def export(args: argparse.Namespace, store: ChatStore) -> None:
+    """Print the chats, or write a file for each. Raises UsageError, StoreError, ExportError."""
     from chat_app.store.export import ENDINGS, export_chat, rendered
 
     if bool(args.chats) == args.all:
@@ -160,6 +165,7 @@ def export(args: argparse.Namespace, store: ChatStore) -> None:
 
 
 def import_chats(args: argparse.Namespace, store: ChatStore) -> None:
+    """Take over chats from files and folders; what was left out, and why, is told."""
     from chat_app.store.importing.sources import import_chats as import_source
 
     reports = {str(path): import_source(store.database, path) for path in args.sources}
@@ -179,6 +185,7 @@ def import_chats(args: argparse.Namespace, store: ChatStore) -> None:
 
 
 def delete(args: argparse.Namespace, store: ChatStore) -> None:
+    """Put chats into the trash; with `--forever` remove them, those in the trash too."""
     ids = [find_any(store, one) if args.forever else store.find(one) for one in args.chats]
     for chat_id in ids:
         (store.remove if args.forever else store.delete)(chat_id)
@@ -186,6 +193,7 @@ def delete(args: argparse.Namespace, store: ChatStore) -> None:
 
 
 def restore(args: argparse.Namespace, store: ChatStore) -> None:
+    """Take chats out of the trash."""
     ids = [store.find(one, deleted=True) for one in args.chats]
     for chat_id in ids:
         store.restore(chat_id)
@@ -203,6 +211,7 @@ def find_any(store: ChatStore, text: str) -> str:
 
 
 def tell(args: argparse.Namespace, ids: list[str], what: str) -> None:
+    """Print the chats' ids, with what was done in words or as JSON."""
     if args.output == "json":
         write_json({"chats": ids})
         return
@@ -216,4 +225,5 @@ def count(number: int, what: str) -> str:
 
 
 def write_json(value: Any) -> None:
+    """Print a value as JSON, indented."""
     write(json.dumps(value, indent=2), end="\n")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chat_app.commands.options import add_output_option
+from chat_app.commands.options import add_output_option, file_path
 from chat_app.console.streams import ProgressLine, say, write
 from chat_app.models.catalogue import CATALOGUE, local_models, remove_model, resolve_model, to_fetch
 from chat_app.text.sanitize import clean_line
@@ -18,6 +18,7 @@ TYPES = ("q8_0", "q4_0", "q4_1", "f16", "f32")
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """One parser for each thing that is done with models."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "models", help="list, fetch, inspect, convert and remove models"
     )
@@ -33,10 +34,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     inspect.add_argument("file", metavar="NAME|FILE")
     convert = commands.add_parser("convert", help="write a model as GGUF with other tensor types")
     convert.add_argument("source", metavar="SRC")
-    convert.add_argument("target", metavar="DST.gguf", type=Path)
+    convert.add_argument("target", metavar="DST.gguf", type=file_path)
     convert.add_argument("--type", choices=TYPES, default="q8_0", help="the type of the large tensors")
     convert.add_argument(
-        "--tokenizer", type=Path, metavar="FILE", help="a tokenizer file that is not beside the model"
+        "--tokenizer", type=file_path, metavar="FILE", help="a tokenizer file that is not beside the model"
     )
     for one in (pull, path, remove, inspect, convert):
         add_output_option(one)
@@ -49,6 +50,7 @@ def write_path(path: Path, output: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Do what was asked; returns 0. What goes wrong is raised, as a sentence for the user."""
     commands: dict[str, Callable[[argparse.Namespace], None]] = {
         "list": list_models,
         "pull": pull_model,
@@ -62,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def list_models(args: argparse.Namespace) -> None:
+    """Print the models here, and those that can be fetched; as JSON or as a table."""
     from chat_app.models.facts import facts_of
 
     here = local_models()
@@ -138,6 +141,7 @@ def list_models(args: argparse.Namespace) -> None:
 
 
 def pull_model(args: argparse.Namespace) -> None:
+    """Fetch a model behind a line of progress, and print its path."""
     from chat_app.models.download.pull import pull
 
     line = ProgressLine("fetching")
@@ -149,6 +153,7 @@ def pull_model(args: argparse.Namespace) -> None:
 
 
 def remove(args: argparse.Namespace) -> None:
+    """Delete a downloaded model; the files removed are told on stderr, or on stdout as JSON."""
     removed = remove_model(args.name)
     for path in removed:
         say(f"Removed {path}")
@@ -157,6 +162,7 @@ def remove(args: argparse.Namespace) -> None:
 
 
 def inspect_model(args: argparse.Namespace) -> None:
+    """Print what a file holds: shapes, tensors, tokenizer, and the memory that it needs."""
     from llama_core.loaders.inspect import inspect
     from llama_core.memory_needed import memory_needed
 
@@ -194,6 +200,7 @@ def shorten(value: Any, limit: int = 200) -> str:
 
 
 def convert_model(args: argparse.Namespace) -> None:
+    """Write a model as GGUF with other tensor types, and print the new file's path."""
     from llama_core.loaders.convert import convert
 
     progress = ProgressLine("Converting")

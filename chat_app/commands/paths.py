@@ -14,6 +14,7 @@ SHOWN = ("config_file", "database", "log_file", "models", "kernels", "bench_mode
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """It takes only `--output`."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "paths",
         help="print the folders and files the app uses",
@@ -24,6 +25,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Print each place with its name, whether it exists yet or not."""
     paths = get_paths()
     values = {name: str(getattr(paths, name)) for name in SHOWN}
     if args.output == "json":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.bench import native_blas
-from chat_app.commands.options import add_model_options, add_output_option, settings_from
+from chat_app.commands.options import add_model_options, add_output_option, file_path, settings_from
 from chat_app.config.paths import get_paths
 from chat_app.console.engine_start import locate_model
 from chat_app.console.interrupt import EndSignal, name_of, signal_of, signals_raise
@@ -27,12 +27,13 @@ KINDS = ("inference", "bytecode", "memory", "counters")
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """The kind of profile, the sizes of the run, and where the report goes."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "profile",
         help="where time and memory go",
         description="inference: phases, functions and operations of a reply. bytecode: what Python executes. "
-        "memory: who holds how much. counters: instructions and misses per token, and the compiled kernels' "
-        "instructions. all: the four in turn, with a report folder (JSON, Markdown, pictures).",
+        "memory: who holds how much. counters: instructions and misses per token. "
+        "all: the four in turn, with a report folder (JSON, Markdown, pictures).",
     )
     parser.add_argument("kind", choices=(*KINDS, "all"))
     parser.add_argument("--prompt-tokens", type=int, default=128, metavar="N")
@@ -45,7 +46,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--layers", action="store_true", help="inference: tables of each layer, too")
     parser.add_argument(
-        "--report", type=Path, metavar="DIR", help="write a report folder (`all` does so anyway)"
+        "--report", type=file_path, metavar="DIR", help="write a report folder (`all` does so anyway)"
     )
     parser.add_argument(
         "--no-simulate",
@@ -66,6 +67,9 @@ class Collected:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Measure one kind or all and print the report; when interrupted, what is measured so far. Raises
+    UsageError.
+    """
     if args.prompt_tokens < 1 or args.tokens < 2:
         raise UsageError("--prompt-tokens takes a number from 1 up, --tokens from 2 up.")
     if args.kind not in ("inference", "all") and (args.prompt or args.baseline or args.layers):
@@ -105,7 +109,6 @@ def report_folder(args: argparse.Namespace) -> Path | None:
     if args.report is None and args.kind != "all":
         return None
     folder: Path = args.report or Path(time.strftime("profile-%Y%m%d-%H%M%S"))
-    folder = folder.expanduser()
     try:
         prepare_folder(folder)
     except ReportFolderError as error:
@@ -211,6 +214,7 @@ def for_each_backend(
 
 
 def profile_inference(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
+    """Time by operation and layer, of each backend in a process of its own."""
     from llama_core.profiling.profile import inference as inference_profile
     from llama_core.profiling.profile.sections import inference_section
 
@@ -223,6 +227,7 @@ def profile_inference(args: argparse.Namespace, settings: Settings, collected: C
 
 
 def profile_baseline(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
+    """The same of the first version of the engine, which `--baseline` asks for."""
     from llama_core.profiling.fresh_process import in_fresh_process
     from llama_core.profiling.profile.first_version import profile_first_version
     from llama_core.profiling.profile.sections import first_version_section
@@ -240,6 +245,7 @@ def profile_baseline(args: argparse.Namespace, settings: Settings, collected: Co
 
 
 def profile_bytecode(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
+    """Instructions of Python's interpreter by function, of the engine and of its first version."""
     from llama_core.profiling.profile import bytecode
     from llama_core.profiling.profile.sections import bytecode_section
 
@@ -249,6 +255,7 @@ def profile_bytecode(args: argparse.Namespace, settings: Settings, collected: Co
 
 
 def profile_memory(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
+    """Where the bytes are and who allocates them, of each backend in a process of its own."""
     from llama_core.profiling.profile import memory as memory_profile
     from llama_core.profiling.profile.sections import memory_section
 
@@ -258,22 +265,21 @@ def profile_memory(args: argparse.Namespace, settings: Settings, collected: Coll
 
 
 def profile_counters(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
+    """The processor's counters, and the instructions that the compiled kernels are made of."""
     from llama_core.profiling.profile import counters
-    from llama_core.profiling.profile.kernel_mix import profile_kernels
     from llama_core.profiling.profile.sections import counters_section
 
     path = locate_model(settings.model)
-    variant, kernels = profile_kernels()
     events: list[Any] = []
     before = len(collected.sections)
-    collected.profiles["counters"] = {"events": events, "variant": variant, "kernels": kernels}
+    collected.profiles["counters"] = events
     for backend in backends(settings):
         simulated = "" if args.no_simulate else " (where it has to be simulated, a minute or two)"
         say(f"counting: {backend}{simulated}")
         found = counters.profile_counters(path, backend, get_paths().kernels, simulate=not args.no_simulate)
         events.append(found)
         # Anew for each backend: should the next one be interrupted, these counts stand.
-        collected.sections[before:] = [counters_section(events, variant, kernels)]
+        collected.sections[before:] = [counters_section(events)]
 
 
 PROFILERS: dict[str, Callable[[argparse.Namespace, Any, Collected], None]] = {

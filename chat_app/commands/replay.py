@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """The chat, and the model that runs it again."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "replay",
         help="run a chat's replies again and compare",
@@ -29,6 +30,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the replies again and print where they differ. Exit code 1 where one does."""
     from chat_app.chat.replay import replay_chat
     from chat_app.console.engine_start import started_engine
     from chat_app.engines.local import LocalEngine
@@ -68,6 +70,7 @@ def reply_line(one: ReplayedReply) -> str:
 
 
 def reply_json(one: ReplayedReply) -> dict[str, Any]:
+    """One reply's outcome; `divergence` only where it came out otherwise."""
     result: dict[str, Any] = {
         "message": one.message.id,
         "outcome": one.outcome,

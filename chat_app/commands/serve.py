@@ -26,6 +26,7 @@ NEEDED = ("starlette", "uvicorn")
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Where to listen, who may ask, and how much at once."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "serve",
         help="serve the model to programs that speak OpenAI's API",
@@ -66,6 +67,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Serve until a signal or the panel ends it. Raises UsageError where the extra `serve` is missing."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"serve needs {' and '.join(missing)}; `pip install llama-chat[serve]` brings them")
@@ -74,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from chat_app.serve.run import serve
 
     settings = settings_from(args)
-    with started_engine(settings) as (engine, path, _):
+    with started_engine(settings, guessing=False) as (engine, path, _):
         worker = _worker(args, engine)
         say(f"{path.name} ({engine.backend}) at http://{_shown(args.host)}:{args.port}/v1. Ctrl+C ends it.")
         panel = _panel(worker, _name(path)) if args.watch else None

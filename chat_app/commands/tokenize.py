@@ -13,6 +13,7 @@ from chat_app.text.errors import UsageError
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """The text, and the model whose tokenizer splits it."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "tokenize",
         help="print the token ids of a text",
@@ -26,6 +27,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Print the ids; where bytes of the text were lost, say so. Raises UsageError for a terminal as stdin."""
     from llama_core.loaders import open_checkpoint
 
     settings = settings_from(args)

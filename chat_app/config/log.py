@@ -26,6 +26,7 @@ class PlacesOnly(logging.Formatter):
         super().__init__("{asctime} {levelname} {name} [{process}] {message}", style="{")
 
     def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
+        """Types and lines of code of the error and its causes, without their texts."""
         import traceback
 
         lines: list[str] = []
@@ -51,6 +52,7 @@ class PrivateFile(logging.FileHandler):
         self.setFormatter(PlacesOnly())
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Append a record; the first one makes the folder and the file."""
         with contextlib.suppress(OSError):
             if self.stream is None:
                 ensure_dir(Path(self.baseFilename).parent)
@@ -69,6 +71,7 @@ class Warnings(logging.Handler):
         self.addFilter(lambda record: record.levelno == logging.WARNING)
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Print the record's message as one clean line."""
         if sys.stderr is not None:
             with contextlib.suppress(OSError, ValueError):
                 sys.stderr.write(clean_line(record.getMessage(), 1000) + "\n")

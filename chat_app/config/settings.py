@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from chat_app.config.endpoints import Endpoint
 from chat_app.config.values import FILE, NUMBER, TEXT, TEXTS, TRUTH, Kind, choice, whole
 from chat_app.text.errors import nearest
 from llama_core.choices import (
@@ -32,9 +33,9 @@ Group = Literal["model", "sampling", "app"]
 class Settings:
     """Every choice that outlives one reply: the values of the table, one frozen record.
 
-    threads, ctx_size and kv None: the engine chooses. system None: the model's own default. keymap maps a
-    binding's id to its keys. notices are sentences about what was wrong in the file or the environment;
-    the app shows them and goes on with the defaults.
+    threads, ctx_size and kv None: the engine chooses. system None: the model's own default. engines: servers
+    by the names that the file gives them. keymap maps a binding's id to its keys. notices are sentences about
+    what was wrong in the file or the environment; the app shows them and goes on with the defaults.
     """
 
     model: str = DEFAULT_MODEL_NAME
@@ -44,10 +45,12 @@ class Settings:
     kv: KvType | None = None
     weights: WeightForm = "file"
     tokenizer: Path | None = None
+    draft: str = "auto"
     system: str | None = None
     theme: str | None = None
     save: bool = True
     model_folders: tuple[str, ...] = ()
+    engines: Mapping[str, Endpoint] = field(default_factory=dict)
     params: SamplingParams = field(default_factory=SamplingParams)
     keymap: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
@@ -76,6 +79,7 @@ class Setting:
 
     @property
     def variable(self) -> str:
+        """The environment variable that sets it."""
         return VARIABLE_PREFIX + self.name.upper()
 
     @property
@@ -87,9 +91,11 @@ class Setting:
 
     @property
     def default(self) -> Any:
+        """What holds where nothing sets it."""
         return self.of(Settings())
 
     def of(self, settings: Settings) -> Any:
+        """Its value in `settings`."""
         return getattr(settings.params if self.group == "sampling" else settings, self.field)
 
     def put(self, settings: Settings, value: Any) -> Settings:
@@ -119,9 +125,9 @@ SETTINGS: tuple[Setting, ...] = (
         "model",
         "model",
         TEXT,
-        "a known model, or a model file or folder",
+        "a known model, a model file or folder, an engine of the config, or openai:URL#MODEL",
         flags=("-m", "--model"),
-        metavar="NAME|FILE",
+        metavar="NAME|FILE|URL",
     ),
     Setting(
         "backend",
@@ -172,6 +178,16 @@ SETTINGS: tuple[Setting, ...] = (
         FILE,
         "a tokenizer file that is not beside the model",
         flags=("--tokenizer",),
+    ),
+    Setting(
+        "draft",
+        "model",
+        "draft",
+        TEXT,
+        "a small model of the same vocabulary that guesses ahead; no reply changes; auto: a known one "
+        "that is here; none",
+        flags=("--draft",),
+        metavar="NAME|FILE",
     ),
     # ollama's words for "no limit" are -1 and -2.
     _sampling(

@@ -6,8 +6,9 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from chat_app.text.paths import read_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Kind:
 
 
 def read_integer(text: str) -> int:
+    """A whole number. Raises ValueError with a phrase."""
     try:
         return int(text.strip())
     except ValueError:
@@ -31,6 +33,7 @@ def read_integer(text: str) -> int:
 
 
 def read_number(text: str) -> float:
+    """A finite number. Raises ValueError with a phrase."""
     try:
         value = float(text.strip())
     except ValueError:
@@ -41,6 +44,7 @@ def read_number(text: str) -> float:
 
 
 def read_truth(text: str) -> bool:
+    """true, yes, on, 1 or their opposites. Raises ValueError with a phrase."""
     known = {"true": True, "yes": True, "on": True, "1": True}
     known |= {"false": False, "no": False, "off": False, "0": False}
     try:
@@ -63,13 +67,6 @@ def read_texts(text: str) -> tuple[str, ...]:
     return tuple(values)
 
 
-def read_path(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise ValueError(f"the home that {text!r} begins with is not known") from None
-
-
 def whole(low: int | None = None, high: int | None = None, *, none: tuple[str, ...] = ()) -> Kind:
     """A whole number from `low` to `high`, or one of the words of `none`, which mean that none is set."""
 
@@ -86,6 +83,8 @@ def whole(low: int | None = None, high: int | None = None, *, none: tuple[str, .
 
 
 def choice(*names: str) -> Kind:
+    """The kind of a value that is one of `names`, spelt so."""
+
     def read(text: str) -> str:
         if text not in names:
             raise ValueError(f"{text!r} is none of {', '.join(names)}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -20,7 +19,7 @@ from chat_app.config.settings import Settings
 from chat_app.console.interrupt import stop_on_signals
 from chat_app.console.reply_writer import ReplyWriter
 from chat_app.console.streams import say
-from chat_app.engines.base import Engine, Prompt
+from chat_app.engines.base import Engine, Prompt, Source
 from chat_app.engines.host import EngineHost
 from chat_app.engines.runners import InlineRunner
 from chat_app.models.catalogue import known_sha256
@@ -42,36 +41,53 @@ class LineView:
         self._trouble: str | None = None
 
     def show_event(self, event: Event) -> None:
+        """Write what the event brings."""
         self.writer.write(event)
 
     def update_message(self, message: Message) -> None:
+        """A reply that failed is told on stderr, and counts for the exit code."""
         if message.status == "failed":
             self.failed = True
             say(str(message.x.get("error") or "The reply failed."))
 
     def show_trouble(self, text: str | None) -> None:
+        """Say what keeps messages from the disk, once for each trouble."""
         if text and text != self._trouble:
             say(text)
         self._trouble = text or self._trouble
 
-    def show_load_failure(self, path: Path, text: str) -> None:
+    def show_load_failure(self, source: Source, text: str) -> None:
+        """Say it; a chat of lines offers no other model."""
         self.note(text, "error")
 
     def note(self, text: str, severity: Severity = "information") -> None:
+        """The sentence on stderr; an error counts for the exit code."""
         self.failed = self.failed or severity == "error"
         say(text)
 
     async def ask_overflow(self, prompt: Prompt) -> bool:
+        """Agree. Raises ContextFullError where leaving out turns would not help."""
         if not prompt.drop and prompt.prompt_n >= prompt.limit:
             raise ContextFullError(prompt.prompt_n + 1, prompt.limit)
         return True
 
-    def show_chat(self) -> None: ...
-    def show_message(self, message: Message) -> None: ...
-    def add_text(self, message_id: str, text: str) -> None: ...
-    def show_queue(self, prompts: list[str]) -> None: ...
-    def show_state(self) -> None: ...
-    def give_back(self, text: str) -> None: ...
+    def show_chat(self) -> None:
+        """Lines above stay as they are."""
+
+    def show_message(self, message: Message) -> None:
+        """A prompt stands there already, and a reply comes as events."""
+
+    def add_text(self, message_id: str, text: str) -> None:
+        """The writer has it from the event."""
+
+    def show_queue(self, prompts: list[str]) -> None:
+        """Nothing is typed while a reply is written."""
+
+    def show_state(self) -> None:
+        """There is no line for it."""
+
+    def give_back(self, text: str) -> None:
+        """There is no box to give it back to."""
 
 
 class ConsoleChat:
@@ -81,7 +97,7 @@ class ConsoleChat:
         self,
         settings: Settings,
         engine: Engine,
-        path: Path,
+        source: Source,
         writer: ReplyWriter,
         store: ChatStore,
         *,
@@ -91,7 +107,9 @@ class ConsoleChat:
         self.view = LineView(writer)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runner = asyncio.Runner()
-        self._host = EngineHost(open_engine=lambda path, settings, on_progress: engine, runner=InlineRunner())
+        self._host = EngineHost(
+            open_engine=lambda source, settings, on_progress: engine, runner=InlineRunner()
+        )
         self.controller = ChatController(
             self.view,
             self._host,
@@ -102,7 +120,7 @@ class ConsoleChat:
             kind=kind,
         )
         writer.controller = self.controller
-        self._settle(self._load(path))
+        self._settle(self._load(source))
 
     def __enter__(self) -> ConsoleChat:
         return self
@@ -136,8 +154,8 @@ class ConsoleChat:
     async def _submit(self, text: str, *, raw: bool) -> None:
         self.controller.submit(text, raw=raw)
 
-    async def _load(self, path: Path) -> None:
-        self.controller.load_model(path)
+    async def _load(self, source: Source) -> None:
+        self.controller.load_model(source)
 
     def _settle(self, work: Coroutine[Any, Any, T]) -> T:
         try:

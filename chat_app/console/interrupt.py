@@ -21,9 +21,11 @@ class StopFlag:
         self._event = threading.Event()
 
     def stop(self) -> bool:
+        """Whether work is to end."""
         return self._event.is_set()
 
     def set(self, signum: int) -> None:
+        """End the work, because of this signal."""
         self.signum = signum
         self._event.set()
 

@@ -26,24 +26,30 @@ class LineHost:
 
     @property
     def session(self) -> ChatController:
+        """The controller of the line chat."""
         return self._chat.controller
 
     def note(self, text: str, severity: Severity = "information") -> None:
+        """The sentence as a line on stderr."""
         say(text)
 
     def show_text(self, title: str, text: str) -> None:
+        """The text on stderr, without its title."""
         say(text)
 
     def show_help(self) -> None:
+        """The commands that need no screen, aligned, on stderr."""
         rows = [(", ".join((one.usage, *one.aliases)), one.help) for one in SLASH.for_lines()]
         rows.append(BLOCKS)
         width = max(len(usage) for usage, _ in rows)
         say("\n".join(f"{usage:<{width}}  {help}" for usage, help in rows))
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Begin the coroutine; the next `run` of the chat waits for it too."""
         self._chat.spawn(work)
 
     def leave(self) -> None:
+        """The chat ends before the next line is read."""
         self.is_over = True
 
 

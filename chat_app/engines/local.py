@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,16 +21,21 @@ if TYPE_CHECKING:
     from llama_core.events import Event
     from llama_core.sampling_params import SamplingParams
 
+_log = logging.getLogger(__name__)
 
-def open_text_engine(path: Path, settings: Settings, on_progress: OnProgress) -> TextEngine:
-    """Load a model as the settings say. NumPy is imported here, long after the first paint.
+
+def open_text_engine(
+    path: Path, settings: Settings, on_progress: OnProgress, *, guessing: bool = True
+) -> TextEngine:
+    """Load a model as the settings say, and with `guessing` the small one that guesses for it. NumPy is
+    imported here, long after the first paint.
 
     Raises LlamaCoreError, OSError, MemoryError.
     """
     from chat_app.config.paths import get_paths
     from llama_core.engine.load import load_engine
 
-    return load_engine(
+    engine = load_engine(
         path,
         backend=settings.backend,
         threads=settings.threads,
@@ -40,6 +46,39 @@ def open_text_engine(path: Path, settings: Settings, on_progress: OnProgress) ->
         kernel_cache=get_paths().kernels,
         on_progress=on_progress,
     )
+    try:
+        if guessing:
+            _add_draft(engine, path, settings, on_progress)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def _add_draft(engine: TextEngine, path: Path, settings: Settings, on_progress: OnProgress) -> None:
+    """The small model that guesses ahead, if the settings name one, or one is known and here. Only one that
+    was asked for by name can fail."""
+    from chat_app.config.paths import get_paths
+    from chat_app.models.drafts import AUTO, find_draft
+    from llama_core.engine.load import add_draft_model
+    from llama_core.errors import LlamaCoreError
+    from llama_core.events import LoadProgress
+
+    draft = find_draft(settings.draft, path)
+    if draft is None or (settings.draft == AUTO and not engine.backend.startswith("jit")):
+        return
+    try:
+        add_draft_model(
+            engine, draft, kv=settings.kv, weights=settings.weights, kernel_cache=get_paths().kernels
+        )
+    except (LlamaCoreError, OSError) as error:
+        if settings.draft != AUTO:
+            raise
+        _log.warning("%s does not guess for %s: %s", draft.name, path.name, error)
+        return
+    if settings.draft == AUTO:
+        note = f"{draft.stem} guesses ahead; the replies stay the same (without it: --draft none)."
+        on_progress(LoadProgress("draft", 0, 1, note))
 
 
 def open_local_engine(path: Path, settings: Settings, on_progress: OnProgress) -> LocalEngine:
@@ -55,6 +94,7 @@ class LocalTokens:
         self._tokenizer = engine.tokenizer
 
     def encode(self, text: str) -> list[int]:
+        """As the loaded model's tokenizer splits it; control tokens stay text."""
         return self._tokenizer.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -63,13 +103,16 @@ class LocalTokens:
         return "".join(map(stream.push, ids)) + stream.flush()
 
     def describe(self, ids: Sequence[int]) -> list[Token]:
+        """Text and bytes as the vocabulary has them."""
         tokenizer = self._tokenizer
         return [Token(one, tokenizer.token_text(one), tokenizer.token_bytes(one)) for one in ids]
 
     def ends_reply(self, token_id: int) -> bool:
+        """Whether it is one of the ids at which this model ends its turn."""
         return token_id in self._tokenizer.stop_ids
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Computed in the model's own cache, so that the next reply reuses what they share."""
         return self._engine.engine.prompt_logits(ids)
 
 
@@ -96,6 +139,7 @@ class LocalEngine:
         )
 
     def prepare(self, request: PromptRequest) -> Prompt:
+        """Render the turns by the model's template, encode them, and see whether they fit."""
         turns = request.turns
         ids = self._encode(request)
         plan = self._engine.plan(ids, request.params)
@@ -142,13 +186,17 @@ class LocalEngine:
     def stream(
         self, prompt: Prompt, params: SamplingParams, *, cancelled: Callable[[], bool]
     ) -> Iterator[Event]:
+        """The events of `TextEngine.generate`; it reuses what its cache has of the prompt."""
         return self._engine.generate(prompt.ids or (), params, cancelled=cancelled)
 
     def reset(self) -> None:
+        """Empty the KV cache."""
         self._engine.reset()
 
     def memory(self) -> MemoryReport:
+        """Weights, keys and values, scratch, in bytes."""
         return self._engine.memory()
 
     def close(self) -> None:
+        """Close the `TextEngine`; may be called twice."""
         self._engine.close()

@@ -30,4 +30,5 @@ class LockTurns:
             sys.setswitchinterval(USUAL_S if timings.predicted_per_second > QUICK else SHORT_S)
 
     def close(self) -> None:
+        """Back to Python's usual interval."""
         sys.setswitchinterval(USUAL_S)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat_app.engines.base import EngineInfo
+from chat_app.engines.base import EngineInfo, Source
 from llama_core.events import Event, LoadProgress
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class EngineReady:
+    """A model is loaded and answers; loading took `load_s`."""
+
     info: EngineInfo
     load_s: float
 
@@ -30,7 +31,7 @@ class EngineReady:
 class LoadFailed:
     """No model is loaded now; `text` is a sentence for a person, not yet cleaned."""
 
-    path: Path
+    source: Source
     text: str
 
 
@@ -44,14 +45,18 @@ class ReplyEvent:
 
 @dataclass(frozen=True, slots=True)
 class ReplyFailed:
-    """The reply ended with an error; the engine takes the next request at once."""
+    """The reply ended with an error; the engine takes the next request at once. is_sound: what came of it can
+    be gone on with."""
 
     request_id: int
     text: str
+    is_sound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryMeasured:
+    """Where the engine's bytes are now."""
+
     report: MemoryReport
 
 

@@ -23,7 +23,8 @@ Job = Generator[None, None, None]
 class Runner(Protocol):
     """Runs jobs in order. A job catches its own errors."""
 
-    def submit(self, job: Job) -> None: ...
+    def submit(self, job: Job) -> None:
+        """Put a job at the end; it may begin before this returns."""
 
     def step(self) -> None:
         """Called when someone wants news."""
@@ -45,6 +46,7 @@ class ThreadRunner:
         self._last: Callable[[], None] = lambda: None
 
     def submit(self, job: Job) -> None:
+        """Queue a job; the first one starts the thread."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
             self._thread.start()
@@ -54,10 +56,12 @@ class ThreadRunner:
         """The thread needs no push."""
 
     def after_reply(self, timings: Timings) -> None:
+        """Tell what steers the interpreter's lock how fast the reply was."""
         if self._turns is not None:
             self._turns.after_reply(timings)
 
     def close(self, last: Callable[[], None], timeout: float) -> None:
+        """Let the thread run `last` and end; waits `timeout` seconds at most."""
         self._last = last
         self._jobs.put(None)
         if self._thread is not None:
@@ -79,11 +83,13 @@ class InlineRunner:
         self._jobs: deque[Job] = deque()
 
     def submit(self, job: Job) -> None:
+        """Queue a job; the only one there is takes its first step at once."""
         self._jobs.append(job)
         if len(self._jobs) == 1:
             self.step()
 
     def step(self) -> None:
+        """Take one step of the oldest job; a job that has ended leaves the queue."""
         while self._jobs:
             with contextlib.suppress(StopIteration):
                 next(self._jobs[0])
@@ -94,6 +100,7 @@ class InlineRunner:
         """One thread alone has no turns to take."""
 
     def close(self, last: Callable[[], None], timeout: float) -> None:
+        """Drop the jobs and run `last`."""
         while self._jobs:
             self._jobs.popleft().close()
         last()

@@ -38,6 +38,7 @@ class ProcessLock:
 
     @property
     def held(self) -> bool:
+        """Whether this object holds the lock."""
         return self._fd is not None
 
     def acquire(self, timeout_s: float = 0.0) -> bool:

@@ -69,11 +69,12 @@ class WatchedEngine:
         return getattr(self._engine, name)
 
     def close(self) -> None:
-        pass
+        """The app closes its engine; the experiment needs this one again."""
 
     def stream(
         self, prompt: Prompt, params: SamplingParams, *, cancelled: Callable[[], bool]
     ) -> Iterator[Event]:
+        """The engine's own events; the last reply is kept, and `finished` set behind it."""
         for event in self._engine.stream(prompt, params, cancelled=cancelled):
             if isinstance(event, Finished):
                 self.last = LastReply(event.ids, prompt, event.timings.predicted_s)
@@ -144,6 +145,7 @@ class AppThread:
             await asyncio.sleep(0.01)
 
     def stop(self) -> None:
+        """End the app and wait up to 10 s for its thread."""
         if self._loop is not None and self._end is not None and self._error is None:
             self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join(10)
@@ -188,6 +190,7 @@ def measure_cases(
 
 
 def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
+    """The same reply in the app and without it, on the tiny model and on the default one."""
     tiny = random_checkpoint(STORIES15M, texts.engine_tokenizer(), seed=15)
     for backend, model in models(context, tiny):
         # Small steps are mostly Python: NumPy's calls queue for the lock that the screen also takes.
@@ -227,4 +230,6 @@ EXPERIMENT = Experiment(
     "below 0.9, or the tokens differ",
     cases=cases,
     conclude=conclude,
+    processes=2,
+    whole=True,
 )

@@ -79,6 +79,7 @@ def run_table(records: Sequence[Record], width: int) -> str:
 
 
 def stacked(row: Row, cells: Sequence[str]) -> str:
+    """A row's cells as one sentence, for a terminal too narrow for the table."""
     ratio, verdict, match = cells
     if row.ratio is None:
         return f"{verdict}: {match}"
@@ -86,6 +87,7 @@ def stacked(row: Row, cells: Sequence[str]) -> str:
 
 
 def row_cells(row: Row) -> tuple[str, str, str, str]:
+    """Name, ratio with its interval, verdict, and whether both sides gave the same."""
     from llama_core.profiling.lab.report import interval
 
     if row.match is None:

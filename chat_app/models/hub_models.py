@@ -30,10 +30,12 @@ class HubModel:
 
     @property
     def hub_name(self) -> str:
+        """The name by which `models pull` fetches it, `hf:OWNER/REPO:TYPE`."""
         return f"{HUB_PREFIX}{self.repository}:{self.type}"
 
     @property
     def nbytes(self) -> int:
+        """Bytes to fetch, as exact as `gigabytes` is."""
         return round(self.gigabytes * 1e9)
 
     @property

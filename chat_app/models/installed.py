@@ -52,6 +52,7 @@ class LocalModel:
         return f"{self.origin}, but {self.n_missing} of {len(self.files) + self.n_missing} files missing"
 
     def is_called(self, name: str) -> bool:
+        """Whether this is its name or one of its aliases."""
         return name == self.name or name in self.aliases
 
     def delete(self, root: Path) -> list[Path]:

@@ -80,6 +80,7 @@ class Generation:
 
     @property
     def kind(self) -> Kind:
+        """Whether it came to the route for chats or for completions."""
         return "completion" if self.messages is None else "chat"
 
 

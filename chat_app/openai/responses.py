@@ -34,6 +34,7 @@ class Usage:
     reply_n: int
 
     def to_json(self) -> dict[str, Any]:
+        """OpenAI's form, with the share of the prompt that was known already."""
         return {
             "prompt_tokens": self.prompt_n,
             "completion_tokens": self.reply_n,
@@ -52,6 +53,7 @@ class Head:
     model: str
 
     def to_json(self, *, piece: bool = False) -> dict[str, Any]:
+        """OpenAI's form; `piece` is one of several parts of a stream."""
         kind = "text_completion"
         if self.kind == "chat":
             kind = "chat.completion.chunk" if piece else "chat.completion"

@@ -90,9 +90,11 @@ class Service:
     # Completions.
 
     async def chat(self, request: Request) -> Response:
+        """`POST /v1/chat/completions`, whole or as a stream."""
         return await self._complete("chat", request)
 
     async def completion(self, request: Request) -> Response:
+        """`POST /v1/completions`, whole or as a stream."""
         return await self._complete("completion", request)
 
     async def _complete(self, kind: Kind, request: Request) -> Response:
@@ -275,13 +277,16 @@ class Service:
     # What stands beside them.
 
     async def embeddings(self, request: Request) -> Response:
+        """`POST /v1/embeddings`: 400 with a sentence."""
         text = f"{self.model_name} gives no embeddings here yet; a server with an embedding model would"
         return JSONResponse(error_body(text, code="unsupported_model"), status_code=400)
 
     async def models(self, request: Request) -> Response:
+        """`GET /v1/models`: the one model there is."""
         return JSONResponse({"object": "list", "data": [self._model()]})
 
     async def model(self, request: Request) -> Response:
+        """`GET /v1/models/NAME`: 404 where it has another name."""
         name = request.path_params["name"]
         if name != self.model_name:
             text = f"the model {name!r} is not here; {self.model_name} is"
@@ -310,6 +315,7 @@ class Service:
         return JSONResponse({"tokens": self.engine.tokenizer.encode(content, special=special)})
 
     async def detokenize(self, request: Request) -> Response:
+        """`POST /detokenize`: the text of `tokens`. Raises BadRequest for ids that are none."""
         ids = (await _json(request)).get("tokens")
         size = self.engine.model.config.vocab_size
         if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < size for i in ids):
@@ -317,9 +323,11 @@ class Service:
         return JSONResponse({"content": self.engine.tokenizer.decode(ids)})
 
     async def health(self, request: Request) -> Response:
+        """`GET /health`: it answers, so it is well."""
         return JSONResponse({"status": "ok"})
 
     async def metrics(self, request: Request) -> Response:
+        """`GET /metrics` in Prometheus's text format."""
         return PlainTextResponse(prometheus(self.worker.load()), media_type="text/plain; version=0.0.4")
 
 

@@ -43,6 +43,7 @@ class Policy:
 
     @property
     def is_local(self) -> bool:
+        """Whether only programs on this machine can reach the server."""
         return self.host in LOOPBACK
 
 
@@ -53,6 +54,7 @@ class Guard:
         self._app, self._policy = app, policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or read the whole body and pass the request on to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -12,6 +12,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def duration(seconds: float | None) -> str:
+    """Seconds as `1.2 ms`, `340 ms`, `1.25 s`, `12.5 s` or `2:05 min`."""
     if seconds is None:
         return UNKNOWN
     if seconds < 0.01:
@@ -29,12 +30,14 @@ def time_left(seconds: float) -> str:
 
 
 def rate(per_second: float | None) -> str:
+    """Tokens/s without the unit; one decimal below 100."""
     if per_second is None:
         return UNKNOWN
     return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.1f}"
 
 
 def mib(n_bytes: float | None) -> str:
+    """Bytes in MiB without the unit; one decimal below 10."""
     if n_bytes is None:
         return UNKNOWN
     value = n_bytes / MIB
@@ -42,6 +45,7 @@ def mib(n_bytes: float | None) -> str:
 
 
 def percent(fraction: float) -> str:
+    """1 is 100 %; one decimal below 10 %."""
     return f"{fraction * 100:.0f} %" if fraction >= 0.0995 or fraction == 0 else f"{fraction * 100:.1f} %"
 
 
@@ -71,10 +75,14 @@ def shares(values: Iterable[float], width: int) -> list[int]:
     return cells
 
 
+_STAGES = {"kernels": "compiling kernels", "connecting": "connecting", "waiting": "server busy, waiting"}
+
+
 def load_label(stage: str, fraction: float | None) -> str:
-    """What a model's load is doing: `loading 43 %`, or that kernels are compiled, which happens once."""
-    if stage == "kernels":
-        return "compiling kernels"
+    """What a model's load is doing: `loading 43 %`, that kernels are compiled, which happens once, or that a
+    server is waited for."""
+    if stage in _STAGES:
+        return _STAGES[stage]
     return "loading" if fraction is None else f"loading {fraction * 100:.0f} %"
 
 
@@ -139,6 +147,7 @@ class Transfer:
         self._began: tuple[float, int] | None = None
 
     def text(self, done_bytes: int, total_bytes: int) -> str:
+        """`done_bytes` of `total_bytes`, the rate, and the time that is left at that rate."""
         now = self._clock()
         if self._began is None or done_bytes < self._began[1]:
             self._began = now, done_bytes

@@ -58,7 +58,7 @@ class TensorSpec:
     in these formats; several specs with the same foreign name stand in that tensor one after the other, in
     the order of the table (a fused qkv_proj, the experts of a layer). stacked: in GGUF they do so along a new
     first axis. optional: the name of a group that a file has whole and in every layer, or not at all.
-    rotated_heads: the rows are so many heads that RoPE turns, for files that pair rows 2j and 2j + 1.
+    rotated_heads: the rows are so many heads that RoPE rotates, for files that pair rows 2j and 2j + 1.
     stored: how Hugging Face's file holds a vector. heads: its order of heads, where it is another.
     by_columns: it holds matrices the other way round, and specs with the same name take their columns by
     turns. exact: stays float32 in files of smaller types.
@@ -83,7 +83,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """Rotary positions (arXiv:2104.09864): dimension j of a head is turned with dimension j + n_rotated / 2
+    """Rotary positions (arXiv:2104.09864): dimension j of a head is rotated with dimension j + n_rotated / 2
     by position * theta ** (-2 j / n_rotated), stretched by `scaling`; the rest of the head is left as it
     is."""
 
@@ -216,14 +216,24 @@ class Keys(Protocol):
     there is no default.
     """
 
-    def has(self, key: str) -> bool: ...
+    def has(self, key: str) -> bool:
+        """Whether the file says anything under this name."""
+
     def states(self, key: str) -> bool:
         """Whether the key is there, if only with null."""
 
-    def integer(self, key: str, default: int | None = None) -> int: ...
-    def number(self, key: str, default: float | None = None) -> float: ...
-    def boolean(self, key: str, default: bool) -> bool: ...
-    def text(self, key: str, default: str | None = None) -> str: ...
+    def integer(self, key: str, default: int | None = None) -> int:
+        """A whole number; without a default it must be there. Raises ModelFormatError."""
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A finite number; without a default it must be there. Raises ModelFormatError."""
+
+    def boolean(self, key: str, default: bool) -> bool:
+        """True or false. Raises ModelFormatError for anything else."""
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """A string; without a default it must be there. Raises ModelFormatError."""
+
     def items(self, key: str) -> list[Any]:
         """A list of numbers, truths or strings."""
 

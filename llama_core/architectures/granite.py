@@ -46,9 +46,7 @@ GRANITE_MOE = Architecture(
     gguf=("granitemoe",),
     huggingface=("granitemoe",),
     describe=decoder.describe,
-    tensors=partial(
-        decoder.tensors, names=decoder.Names(experts=partial(decoder.expert_tensors, names=_EXPERTS))
-    ),
+    tensors=decoder.tensors_with_experts(_EXPERTS),
     interleaved=frozenset({"gguf"}),
     keys=(*SCALARS, *decoder.EXPERT_KEYS),
     defaults=DEFAULTS,

@@ -18,7 +18,8 @@ Logits = Literal["last", "all", "none"]
 class MemoryReport:
     """Where the bytes are. `kv_used_bytes` is the part of `kv_bytes` that holds positions;
     `mapped_bytes` are file pages the kernel may drop (0 once nothing refers to the file);
-    `resident_bytes` is the process's resident size as the system counts it."""
+    `resident_bytes` is the process's resident size as the system counts it; `draft_bytes` is all that a draft
+    model holds."""
 
     weights_bytes: int
     kv_bytes: int
@@ -26,6 +27,7 @@ class MemoryReport:
     scratch_bytes: int
     mapped_bytes: int
     resident_bytes: int
+    draft_bytes: int = 0
 
 
 class Cache(Protocol):
@@ -74,27 +76,32 @@ class Model(Protocol):
     """A loaded model."""
 
     @property
-    def config(self) -> ModelConfig: ...
+    def config(self) -> ModelConfig:
+        """The shapes and numbers that the checkpoint gives."""
 
     @property
     def backend(self) -> str:
         """For people: "numpy float32", "jit avx512-vnni", ..."""
 
     @property
-    def threads(self) -> int: ...
+    def threads(self) -> int:
+        """How many threads compute, the caller's included."""
 
     @property
     def prefill_chunk(self) -> int:
         """How many prompt tokens one `forward` takes best; the engine never passes more."""
 
     @property
-    def weights_bytes(self) -> int: ...
+    def weights_bytes(self) -> int:
+        """Memory of the weights as they are kept, in bytes."""
 
     @property
-    def scratch_bytes(self) -> int: ...
+    def scratch_bytes(self) -> int:
+        """Memory of the activations and of what is computed beside them, in bytes."""
 
     @property
-    def mapped_bytes(self) -> int: ...
+    def mapped_bytes(self) -> int:
+        """Bytes of the weights that stay in a mapped file."""
 
     def new_cache(self, capacity: int) -> Cache:
         """An empty cache. Raises NotEnoughMemoryError before allocating what would not fit."""

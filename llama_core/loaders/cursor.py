@@ -71,6 +71,7 @@ class Cursor:
         self.skim = skim
 
     def error(self, problem: str, at: int | None = None) -> ModelFormatError:
+        """An error for the caller to raise, with the byte `at` which it is (the present one)."""
         return ModelFormatError(self.path, f"byte {self.position if at is None else at}", problem)
 
     def need(self, n_bytes: int, what: str) -> None:
@@ -117,7 +118,7 @@ class Cursor:
         return Skipped(count) if skim else texts
 
     def array(self, dtype: str, count: int, what: str) -> NDArray[Any]:
-        """`count` numbers of `dtype`, copied out of the file and read-only."""
+        """(count,) numbers of `dtype`, copied out of the file and read-only."""
         n_bytes = count * np.dtype(dtype).itemsize
         self.need(n_bytes, f"{what} of {count:,} numbers")
         values = np.frombuffer(self.data[self.position : self.position + n_bytes], dtype=dtype)

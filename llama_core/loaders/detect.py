@@ -12,6 +12,8 @@ from llama_core.loaders.llama2c_header import SIZES, looks_like_llama2c
 
 
 class FileFormat(Enum):
+    """The formats that can be read; a folder is told by the files in it."""
+
     GGUF = "gguf"
     SAFETENSORS = "safetensors"
     LLAMA2C = "llama2c"

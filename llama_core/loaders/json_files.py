@@ -63,9 +63,11 @@ class Fields:
         self.asked: set[str] = set()
 
     def error(self, key: str, problem: str) -> ModelFormatError:
+        """An error for the caller to raise, which names the field in full."""
         return ModelFormatError(self.path, f"field {self.where}{key}", problem)
 
     def has(self, key: str) -> bool:
+        """Whether the field is there and not null."""
         return self._find(key) is not None
 
     def states(self, key: str) -> bool:
@@ -73,6 +75,7 @@ class Fields:
         return key in self.values
 
     def integer(self, key: str, default: int | None = None) -> int:
+        """A whole number of 63 bits at most. Raises ModelFormatError."""
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.error(key, f"is {quoted(str(value))}, expected a whole number")
@@ -81,6 +84,7 @@ class Fields:
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
+        """A finite number, whole or not. Raises ModelFormatError."""
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(key, f"is {quoted(str(value))}, expected a number")
@@ -93,12 +97,14 @@ class Fields:
         return number
 
     def boolean(self, key: str, default: bool) -> bool:
+        """True or false, and not 1 or 0. Raises ModelFormatError."""
         value = self._get(key, default)
         if not isinstance(value, bool):
             raise self.error(key, f"is {quoted(str(value))}, expected true or false")
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
+        """A string. Raises ModelFormatError."""
         value = self._get(key, default)
         if not isinstance(value, str):
             raise self.error(key, "is no string")

@@ -107,30 +107,39 @@ class NoTokenizer:
     special_tokens: Mapping[str, int] = {}
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """No text has tokens."""
         return []
 
     def split_special(self, text: str) -> list[str | int]:
+        """The text as one part."""
         return [text]
 
     def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
+        """The ids among the parts."""
         return [part for part in parts if isinstance(part, int)]
 
     def token_bytes(self, token_id: int) -> bytes:
+        """No token stands for bytes."""
         return b""
 
     def token_text(self, token_id: int) -> str:
+        """A name by which people tell tokens apart."""
         return f"<{token_id}>"
 
     def decode(self, ids: Iterable[int]) -> str:
+        """No token has text."""
         return ""
 
     def stream(self) -> NoTokenizer:
+        """Itself, since there is nothing to keep between tokens."""
         return self
 
     def push(self, token_id: int) -> str:
+        """No text."""
         return ""
 
     def flush(self) -> str:
+        """No text is held back."""
         return ""
 
 

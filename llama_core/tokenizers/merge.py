@@ -9,7 +9,8 @@ from typing import Protocol
 class Ranks(Protocol):
     """A table of ranks; a dict is one."""
 
-    def get(self, key: str, default: int, /) -> int: ...
+    def get(self, key: str, default: int, /) -> int:
+        """The rank of a merged token; `default` where no merge makes it."""
 
 
 def merge_symbols(symbols: list[str], ranks: Ranks, separator: str) -> list[str]:

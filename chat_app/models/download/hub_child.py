@@ -125,6 +125,7 @@ class Part(io.FileIO):
             self.truncate()
 
     def write(self, data: Any) -> int:
+        """Append; returns the count written. Raises ValueError for bytes beyond the limit."""
         if self.tell() + len(data) > self._limit:
             raise ValueError("more bytes arrived than were promised")
         _end_without_parent()
@@ -162,6 +163,7 @@ def fetch(url: str, promised: Mapping[str, Any], folder: Path, headers: dict[str
 
 
 def main(arguments: list[str]) -> int:
+    """Name the files on stdout, then fetch them into FOLDER; the exit code says what went wrong."""
     repo, folder, wanted, kind = arguments
     try:
         from huggingface_hub import HfApi, constants, hf_hub_url, utils

@@ -1,4 +1,4 @@
-"""Where one writes: what waits, the commands offered, the prompt box; behind them history and drafts."""
+"""Where one writes: what waits, the command's completions, the prompt box; behind them history and drafts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import TextArea
 
-from chat_app.chat.slash import Offer, is_command
+from chat_app.chat.slash import Completion, is_command
+from chat_app.config.endpoints import holds_login
 from chat_app.store.prompts import PromptHistory
 from chat_app.tui.draft_keeper import DraftKeeper
 from chat_app.tui.widgets.prompt import PromptArea
-from chat_app.tui.widgets.status import Offers, QueueLine
+from chat_app.tui.widgets.status import CompletionList, QueueLine
 from chat_app.tui.work import Work
 
 DRAFT_PERIOD_S = 1.0
@@ -22,9 +23,9 @@ EDITING = "Editing · Enter makes a branch · Esc leaves"
 
 class Composer(Vertical):
     """submit: takes a prompt, and the message of which it is another wording if there is one, in the step in
-    which it leaves the box. command: takes a slash command. offers: what a typed line may become. draft: the
-    name under which the box is kept, and what waits to be sent beside it. may_edit: whether another wording
-    can be sent now."""
+    which it leaves the box. command: takes a slash command. completions: what a typed line may become.
+    draft: the name under which the box is kept, and what waits to be sent beside it. may_edit: whether
+    another wording can be sent now."""
 
     def __init__(
         self,
@@ -34,7 +35,7 @@ class Composer(Vertical):
         history: PromptHistory,
         drafts: DraftKeeper,
         work: Work,
-        offers: Callable[[str], Sequence[Offer]],
+        completions: Callable[[str], Sequence[Completion]],
         draft: Callable[[], tuple[str, Sequence[str]]],
         may_edit: Callable[[], bool],
         keymap: Mapping[str, str],
@@ -42,16 +43,16 @@ class Composer(Vertical):
         super().__init__(id="composer")
         self.editing: str | None = None  # the message that Enter sends in other words
         self._queue = QueueLine(id="queue")
-        self._offers = Offers(id="offers")
-        self.prompt = PromptArea(self._send, id="prompt", offers=self._offers, keymap=keymap)
+        self._completions = CompletionList(id="completions")
+        self.prompt = PromptArea(self._send, id="prompt", completions=self._completions, keymap=keymap)
         self._submit, self._command = submit, command
         self._history, self._drafts, self._work = history, drafts, work
-        self._offered, self._draft, self._may_edit = offers, draft, may_edit
+        self._complete, self._draft, self._may_edit = completions, draft, may_edit
 
     def compose(self) -> ComposeResult:
-        """From above: prompts that wait, commands offered, the box."""
+        """From above: prompts that wait, completions, the box."""
         yield self._queue
-        yield self._offers
+        yield self._completions
         yield self.prompt
 
     def on_mount(self) -> None:
@@ -74,7 +75,8 @@ class Composer(Vertical):
 
     async def _remember(self, text: str) -> None:
         """Into the history, on another thread: the disk must not hold up the screen."""
-        await asyncio.to_thread(self._history.add, text)
+        if not holds_login(text):
+            await asyncio.to_thread(self._history.add, text)
         await self._keep_draft()
 
     def on_prompt_area_recall(self, event: PromptArea.Recall) -> None:
@@ -85,9 +87,9 @@ class Composer(Vertical):
             self.prompt.set_text(found)
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
-        """Offer the commands that what is typed may become."""
+        """Show what the typed command may become."""
         event.stop()
-        self._offers.show(self._offered(event.text_area.text))
+        self._completions.show(self._complete(event.text_area.text))
 
     def show_queue(self, prompts: Sequence[str], reason: str) -> None:
         """Show the prompts that wait, oldest first, and what they wait for."""

@@ -1,4 +1,4 @@
-"""The box one types into: several lines, recall of earlier prompts, \"\"\" blocks, commands offered."""
+"""The box one types into: several lines, recall of earlier prompts, \"\"\" blocks, completion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textual.widgets import TextArea
 
 from chat_app.text.sanitize import clean
 from chat_app.tui.textual_private import binding_chain
-from chat_app.tui.widgets.status import Offers
+from chat_app.tui.widgets.status import CompletionList
 
 FENCE = '"""'
 TAB_WIDTH = 4
@@ -49,14 +49,14 @@ class PromptArea(TextArea):
         send: Callable[[str], object],
         *,
         id: str,
-        offers: Offers | None = None,
+        completions: CompletionList | None = None,
         keymap: Mapping[str, str] | None = None,
     ) -> None:
         """send: takes a text in the step in which it leaves the box, so that nothing can come between.
-        offers: where commands are offered. keymap: binding ids and their keys, where the user has changed
+        completions: what shows a command's. keymap: binding ids and their keys, where the user has changed
         them."""
         self._send = send
-        self._shown_offers = offers
+        self._completion_list = completions
         own = {"prompt.send": self.action_send, "prompt.newline": self.action_newline}
         self._own_keys = {
             key.strip(): own[binding.id]
@@ -73,11 +73,11 @@ class PromptArea(TextArea):
         )
 
     def action_send(self) -> None:
-        """Send the text; inside an open block break the line, and of a command take the offer marked."""
+        """Send the text; inside an open block break the line, and of a command take the completion marked."""
         if self.text.count(FENCE) % 2:
             self.insert("\n")
             return
-        marked = self._offers.marked if self._offers is not None else None
+        marked = self._completions.marked if self._completions is not None else None
         if marked is not None and marked.line and not marked.is_typed:
             self.set_text(marked.line)  # Enter takes what is marked, and sends it if nothing is missing
             if not marked.is_whole:
@@ -92,31 +92,31 @@ class PromptArea(TextArea):
         self.insert("\n")
 
     def action_complete(self) -> None:
-        """The marked offer, or spaces to the next tab stop: Tab never leaves the prompt."""
-        marked = self._offers.marked if self._offers is not None else None
+        """The marked completion, or spaces to the next tab stop: Tab never leaves the prompt."""
+        marked = self._completions.marked if self._completions is not None else None
         if marked is not None and marked.line:
             self.set_text(marked.line)
         elif not self.text.startswith("/"):
             self.insert(" " * (TAB_WIDTH - self.cursor_location[1] % TAB_WIDTH))
 
     @property
-    def _offers(self) -> Offers | None:
-        """The commands that are offered now, where one may be chosen."""
-        offers = self._shown_offers
-        return offers if offers is not None and offers.display else None
+    def _completions(self) -> CompletionList | None:
+        """The list, while it is shown: one may be chosen."""
+        shown = self._completion_list
+        return shown if shown is not None and shown.display else None
 
     def action_cursor_up(self, select: bool = False) -> None:
-        """Up: on the first line an earlier prompt or offer, else the line above."""
+        """Up: on the first line an earlier prompt or completion, else the line above."""
         self._up_or_down(-1, select)
 
     def action_cursor_down(self, select: bool = False) -> None:
-        """Down: on the last line a later prompt or offer, else the line below."""
+        """Down: on the last line a later prompt or completion, else the line below."""
         self._up_or_down(+1, select)
 
     def _up_or_down(self, step: int, select: bool) -> None:
-        """Among the offers while there are some; at the edge of the text to another prompt."""
+        """Among the completions while there are some; at the edge of the text to another prompt."""
         at_edge = self.cursor_at_first_line if step < 0 else self.cursor_at_last_line
-        if not select and self._offers is not None and self._offers.choose(step):
+        if not select and self._completions is not None and self._completions.choose(step):
             return
         if not select and at_edge:
             self.post_message(self.Recall(step))

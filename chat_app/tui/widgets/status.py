@@ -1,4 +1,4 @@
-"""Small lines around the chat: title, banners, queued prompts, offered commands, the welcome."""
+"""Small lines around the chat: title, banners, queued prompts, completions, the welcome."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Static
 
-from chat_app.chat.slash import Offer
+from chat_app.chat.slash import Completion
 from chat_app.chat.view import Severity
 from chat_app.engines.base import EngineInfo
 from chat_app.text import formatting as fmt
 from chat_app.text.sanitize import clean, clean_line
 
 MUTED = "$foreground 60%"
-OFFERS_SHOWN = 8
+COMPLETIONS_SHOWN = 8
 NOTES_KEPT = 50
 MIN_NOTE_S = 4.0
 READ_PER_S = 20  # characters
@@ -30,11 +30,13 @@ SIGNS: dict[Severity, tuple[str, str]] = {
 class TitleBar(Static, can_focus=False):
     """The first line: the app, the chat, the model and whether it is ready."""
 
-    def show(self, title: str, model: str, state: str, style: str) -> None:
-        """`state` in a word or two; `style` colours it."""
+    def show(self, title: str, model: str, state: str, style: str, host: str = "") -> None:
+        """`state` in a word or two; `style` colours it. host: the machine that what is said goes to."""
         room = max(0, self.size.width or 80)
+        elsewhere = f" remote · {clean_line(host, 30)} " if host else ""
         right: list[str | tuple[str, str]] = [
-            (f"{clean_line(model, 40)}  ", MUTED),
+            (elsewhere, "bold $background on $warning"),
+            (f"{' ' * bool(host)}{clean_line(model, 24 if host else 40)}  ", MUTED),
             ("● ", style),
             (state, style),
             " ",
@@ -96,41 +98,41 @@ class QueueLine(Static, can_focus=False):
         self.update(Content.assemble(head, "\n" + "\n".join(lines)))
 
 
-class Offers(Static, can_focus=False):
+class CompletionList(Static, can_focus=False):
     """What the typed command may become: Up and Down mark one, Tab and Enter take it."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._offers: list[Offer] = []
+        self._completions: list[Completion] = []
         self._at = 0
 
     @property
-    def marked(self) -> Offer | None:
-        """The one that Tab and Enter take; None where nothing is offered."""
-        return self._offers[self._at] if self._offers else None
+    def marked(self) -> Completion | None:
+        """The one that Tab and Enter take; None where the list is empty."""
+        return self._completions[self._at] if self._completions else None
 
-    def show(self, offers: Sequence[Offer]) -> None:
-        """The mark goes back to the first when the offers change."""
-        lines = [one.line for one in offers]
-        if lines != [one.line for one in self._offers]:
+    def show(self, completions: Sequence[Completion]) -> None:
+        """The mark goes back to the first when the completions change."""
+        lines = [one.line for one in completions]
+        if lines != [one.line for one in self._completions]:
             self._at = 0
-        self._offers = list(offers)
-        self.display = bool(offers)
+        self._completions = list(completions)
+        self.display = bool(completions)
         self._draw()
 
     def choose(self, step: int) -> bool:
         """Move the mark; False where there is nothing to choose from."""
-        if len(self._offers) < 2:
+        if len(self._completions) < 2:
             return False
-        self._at = (self._at + step) % len(self._offers)
+        self._at = (self._at + step) % len(self._completions)
         self._draw()
         return True
 
     def _draw(self) -> None:
         """As many as fit, around the mark, and how many stand above and below."""
-        first = max(0, min(self._at - OFFERS_SHOWN // 2, len(self._offers) - OFFERS_SHOWN))
-        shown = self._offers[first : first + OFFERS_SHOWN]
-        many = len(self._offers) > 1
+        first = max(0, min(self._at - COMPLETIONS_SHOWN // 2, len(self._completions) - COMPLETIONS_SHOWN))
+        shown = self._completions[first : first + COMPLETIONS_SHOWN]
+        many = len(self._completions) > 1
         width = max((len(one.shown) for one in shown), default=0)
         lines: list[str | tuple[str, str]] = []
         for place, one in enumerate(shown, first):
@@ -140,8 +142,10 @@ class Offers(Static, can_focus=False):
                 (f"{one.shown:<{width}}  ", "bold $text-accent"),
                 (clean_line(one.about), MUTED),
             ]
-        if len(self._offers) > OFFERS_SHOWN:
-            lines.append((f"\n  {self._at + 1} of {len(self._offers)} · ↑ ↓ choose · Tab takes it", MUTED))
+        if len(self._completions) > COMPLETIONS_SHOWN:
+            lines.append(
+                (f"\n  {self._at + 1} of {len(self._completions)} · ↑ ↓ choose · Tab takes it", MUTED)
+            )
         self.update(Content.assemble(*lines))
 
 
@@ -163,11 +167,15 @@ class Welcome(Static, can_focus=False):
         if info is None:
             model = [(state, "$text-warning")]
         else:
-            size = f"{fmt.mib(info.file_bytes)} MiB"
+            size = f" · {fmt.mib(info.file_bytes)} MiB" if info.file_bytes else ""
+            context = f" · context {info.ctx_size:,}" if info.ctx_size else ""
             model = [
                 (clean_line(info.name), "bold"),
-                (f"\n{clean_line(info.backend)} · {size} · context {info.ctx_size:,}", MUTED),
+                (f"\n{clean_line(info.backend)}{size}{context}", MUTED),
             ]
+            if info.host:
+                sent = f"\nWhat you say here is sent to {clean_line(info.host)}."
+                model.append((sent, "$text-warning"))
             if not info.has_template:
                 model.append(
                     ("\nA base model: it has no chat template and continues your text.", "$text-warning")

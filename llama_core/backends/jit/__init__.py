@@ -106,8 +106,17 @@ def load_jit_model(
     except BaseException:  # Ctrl+C too: the build is a process of its own
         kernels.abandon()
         raise
-    choices = tuning or OWN_CHOICES
-    return JitLlama(checkpoint, packed, library, variant, n_threads, kv=KV_KINDS[kv], tuning=choices)
+    freqs = checkpoint.tensors.get("rope_freqs")
+    return JitLlama(
+        checkpoint.config,
+        None if freqs is None else freqs.to_float32(),
+        packed,
+        library,
+        variant,
+        n_threads,
+        kv=KV_KINDS[kv],
+        tuning=tuning or OWN_CHOICES,
+    )
 
 
 @contextlib.contextmanager

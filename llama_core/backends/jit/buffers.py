@@ -30,10 +30,11 @@ class Arena:
 
     @property
     def nbytes(self) -> int:
+        """Size of the whole block, whether handed out or not."""
         return len(self.bytes)
 
     def take(self, nbytes: int) -> NDArray[np.uint8]:
-        """The next `nbytes` bytes, starting on a cache line."""
+        """The next piece as (nbytes,) uint8, starting on a cache line. Raises ValueError for too many."""
         start = self._used
         if start + nbytes > len(self.bytes):
             raise ValueError(f"the arena of {len(self.bytes)} bytes has no room for {nbytes} more")
@@ -41,9 +42,11 @@ class Arena:
         return self.bytes[start : start + nbytes]
 
     def floats(self, count: int) -> NDArray[np.float32]:
+        """The next piece as (count,) float32, zeroed."""
         return self.take(4 * count).view(np.float32)
 
     def words(self, count: int) -> NDArray[np.int64]:
+        """The next piece as (count,) int64, zeroed."""
         return self.take(8 * count).view(np.int64)
 
 

@@ -49,4 +49,5 @@ class JitCache(Positions):
 
     @property
     def nbytes(self) -> int:
+        """Memory of all blocks, filled or not."""
         return self._keys.nbytes + self._values.nbytes

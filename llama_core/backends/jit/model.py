@@ -18,15 +18,15 @@ from llama_core.backends.jit.buffers import address
 from llama_core.backends.jit.build.library import Library
 from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.cache import JitCache
-from llama_core.backends.jit.control.records import Phase, Run, Span, Tile, Token
+from llama_core.backends.jit.control.records import Run, Span, Tile, Token
 from llama_core.backends.jit.layout import KV_KINDS, KvKind
+from llama_core.backends.jit.phase_clock import OnPhases, PhaseClock
 from llama_core.backends.jit.prefetch import PrefetchDistance
-from llama_core.backends.jit.program import PhaseName, Program, Schedule
+from llama_core.backends.jit.program import Program, Schedule
 from llama_core.backends.jit.record import Table
 from llama_core.backends.jit.threads import ThreadPool
 from llama_core.backends.jit.weights import PackedWeights
-from llama_core.backends.jit.workspace import OWN_CHOICES, SMALL_TOKENS, WIDE_TOKENS, Tuning, Workspace
-from llama_core.checkpoint import Checkpoint
+from llama_core.backends.jit.workspace import OWN_CHOICES, SMALL_TOKENS, Tuning, Workspace
 from llama_core.config import ModelConfig
 from llama_core.errors import Cancelled
 from llama_core.file_rows import read_rows
@@ -44,11 +44,16 @@ SLOW_PRODUCTS_PER_S = 50e9
 
 
 class JitLlama:
-    """A loaded model; implements `backend.Model` and `forward_batch`."""
+    """A loaded model; implements `backend.Model` and `forward_batch`.
+
+    freq_divisors: (n_rotated / 2,) that RoPE's frequencies are divided by, where a file has them. on_phases:
+    told after each call of compiled code how long its phases took.
+    """
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        config: ModelConfig,
+        freq_divisors: F32 | None,
         weights: PackedWeights,
         library: Library,
         isa: Isa,
@@ -56,16 +61,16 @@ class JitLlama:
         *,
         kv: KvKind = KV_KINDS["f32"],
         tuning: Tuning = OWN_CHOICES,
+        on_phases: OnPhases | None = None,
     ) -> None:
-        self._config = checkpoint.config
-        self._isa = isa
+        self._config = config
+        self._library, self._isa = library, isa
         self._threads = threads
         self._kv = kv
         self._embedding_scale = np.float32(describe(self._config).embedding_scale)
         self._weights = weights
         self._max_tokens = min(PREFILL_CHUNK, self._config.max_seq_len)
-        freqs = checkpoint.tensors.get("rope_freqs")
-        self._freq_divisors = None if freqs is None else freqs.to_float32()
+        self._freq_divisors = freq_divisors
         self._work = Workspace(
             self._config,
             threads,
@@ -81,7 +86,7 @@ class JitLlama:
         self._tokens, self._spans, self._runs = Table(Token, n), Table(Span, n), Table(Run, n)
         self._logit_rows = np.zeros(n, dtype=np.int64)
         self._prefetch = PrefetchDistance(tuning.prefetch_bytes)
-        self._finishes_all = tuning.finishes_all
+        self._tuning = tuning
         self._step = self._plan.step
         self._step.set(
             tokens=self._tokens.address(),
@@ -89,12 +94,14 @@ class JitLlama:
             runs=self._runs.address(),
             logit_rows=address(self._logit_rows),
         )
-        tables = (self._tiles, self._tokens, self._spans, self._runs, self._logit_rows)
+        self._clock = PhaseClock(self._plan, self._program.most_phases, on_phases) if on_phases else None
+        tables = (self._tiles, self._tokens, self._spans, self._runs, self._logit_rows, self._clock)
         memory = (*self._work.memory, self._program, tables, weights)
         self._pool: ThreadPool | None = ThreadPool(library, self._plan, self._work.shared, memory)
 
     @property
     def config(self) -> ModelConfig:
+        """The shapes and numbers that the checkpoint gives."""
         return self._config
 
     @property
@@ -106,18 +113,22 @@ class JitLlama:
 
     @property
     def threads(self) -> int:
+        """Threads of the pool, the caller's included."""
         return self._threads
 
     @property
     def prefill_chunk(self) -> int:
+        """Tokens that one step takes, at most."""
         return self._max_tokens
 
     @property
     def weights_bytes(self) -> int:
+        """Memory of the packed weights, in bytes."""
         return self._weights.nbytes
 
     @property
     def scratch_bytes(self) -> int:
+        """Memory of the activations and of the program, in bytes."""
         return self._work.nbytes + self._program.nbytes
 
     @property
@@ -164,11 +175,22 @@ class JitLlama:
         lasts = np.cumsum([len(ids) for ids, _ in sequences]) - 1
         return self._run(sequences, lasts.tolist(), cancelled)
 
-    def planned_phases(self) -> tuple[PhaseName, ...]:
-        """What the phases of the planned call do, for profilers."""
-        schedule = self._schedule()
-        first = (self._step.phases - schedule.phases.address()) // Phase.nbytes
-        return schedule.names[first : first + self._step.n_phases]
+    def observed(self, on_phases: OnPhases, tuning: Tuning | None = None) -> JitLlama:
+        """Another model of the same weights and kernels, with threads and buffers of its own: a profiler's.
+
+        tuning: other choices than this one's.
+        """
+        return JitLlama(
+            self._config,
+            self._freq_divisors,
+            self._weights,
+            self._library,
+            self._isa,
+            self._threads,
+            kv=self._kv,
+            tuning=tuning or self._tuning,
+            on_phases=on_phases,
+        )
 
     def close(self) -> None:
         """Stop the helper threads. May be called twice."""
@@ -196,6 +218,8 @@ class JitLlama:
             self._step.phases = schedule.phases.address(first)
             self._step.n_phases = min(at_once, n_phases - first)
             self._pool.run()
+            if self._clock is not None:
+                self._clock.tell(schedule.names[first : first + self._step.n_phases])
         if n == 1:
             self._prefetch.took(time.perf_counter() - began)
         for ids, cache in sequences:
@@ -237,6 +261,7 @@ class JitLlama:
             self._tokens.column(Token.keys)[rows] = own.keys_address
             self._tokens.column(Token.values)[rows] = own.values_address
             self._tokens.column(Token.head_bytes)[rows] = own.head_bytes
+            self._tokens.column(Token.is_long)[rows] = self._work.is_long(own.capacity)
             row += len(ids)
         small = len(sequences) == 1 and n <= SMALL_TOKENS
         self._step.set(
@@ -251,7 +276,7 @@ class JitLlama:
         if not small:
             self._cut(n, [len(ids) for ids, _ in sequences])
         unfinished = 0
-        if not self._finishes_all:  # the first row of logits is the earliest token's
+        if not self._tuning.finishes_all:  # the first row of logits is the earliest token's
             unfinished = self._tiles[n][logit_rows[0]].first if n_logits else n
         self._step.unfinished = unfinished
         return n
@@ -269,7 +294,7 @@ class JitLlama:
     def _cut(self, n: int, lengths: Sequence[int]) -> None:
         """Cut the tokens into runs, where there are enough of them, and those into attention's spans."""
         largest_tile = self._isa.tiles[0]
-        wide = n >= WIDE_TOKENS * self._threads
+        wide = n >= self._tuning.wide_tokens * self._threads
         # Whole tiles, so that no tile belongs to two runs.
         run = -(-n // (self._threads * largest_tile)) * largest_tile if wide else n
         sequence_ends = set(np.cumsum(lengths).tolist())

@@ -56,6 +56,8 @@ NATIVE = {
     "BF16": BF16,
     "F32": F32,
 }
+# Of feed-forwards; `program.GATED` has a kernel for each.
+ACTIVATIONS = ("silu", "gelu_tanh", "clamped_swiglu")
 # Cache lines: what is taken from the arena starts on one.
 LINE_BYTES = 64
 
@@ -63,8 +65,6 @@ LINE_BYTES = 64
 def shape_problem(config: ModelConfig) -> str | None:
     """Why the kernels cannot run a model of this shape, or None where they can."""
     model = describe(config)
-    if config.rope_scaling is not None and config.rope_scaling.kind == "longrope":
-        return "its RoPE is scaled by LongRoPE; the compiled backend has none"
     for layer in model.layers:
         if not isinstance(layer.mixer, Attention):
             return "some of its layers have a state instead of attention; the compiled backend has none"
@@ -72,8 +72,6 @@ def shape_problem(config: ModelConfig) -> str | None:
         if spec.gated:
             return "its attention has gates; the compiled backend knows none"
         sizes = [("head_dim", spec.head_dim, 16)]
-        if spec.rope is not None:
-            sizes.append(("the rotated part of a head", spec.rope.n_rotated, 16))
         if spec.qk_norm == "width":
             sizes += [("the width of all queries", spec.q_dim, 32), ("that of all keys", spec.kv_dim, 32)]
         for name, value, multiple in sizes:
@@ -81,12 +79,9 @@ def shape_problem(config: ModelConfig) -> str | None:
                 return f"{name} is {value}; the compiled backend needs a multiple of {multiple}"
         if layer.feed_forward.experts is not None:
             return "it has experts; the compiled backend has none"
-        if spec.sinks:
-            return "its attention has sinks; the compiled backend knows none"
-        if layer.feed_forward.activation not in ("silu", "gelu_tanh"):
-            return (
-                f"its activation is {layer.feed_forward.activation}; the compiled backend knows silu and gelu"
-            )
+        if layer.feed_forward.activation not in ACTIVATIONS:
+            known = f"the compiled backend knows {', '.join(ACTIVATIONS)}"
+            return f"its activation is {layer.feed_forward.activation}; {known}"
     shapes = {(x.attention.n_heads, x.attention.n_kv_heads, x.attention.head_dim) for x in model.layers}
     if len(shapes | {(config.n_heads, config.n_kv_heads, config.head_dim)}) > 1:
         return "its layers have heads of several shapes; the compiled backend needs one"
@@ -115,6 +110,7 @@ class PackedPart:
 
     @property
     def panels(self) -> int:
+        """Its panels, the last one perhaps padded."""
         return n_panels(self.tensor.shape[0])
 
     @property
@@ -134,14 +130,17 @@ class PackedMatrix:
 
     @property
     def columns(self) -> int:
+        """Numbers in a row; all tensors of a matrix have the same."""
         return self.tensors[0].shape[1]
 
     @property
     def panels(self) -> int:
+        """Panels of all tensors; a panel never holds rows of two."""
         return sum(n_panels(t.shape[0]) for t in self.tensors)
 
     @property
     def nbytes(self) -> int:
+        """Packed bytes, without what aligns the next matrix."""
         return sum(packed_bytes(kind, *t.shape) for kind, t in zip(self.kinds, self.tensors, strict=True))
 
     @property

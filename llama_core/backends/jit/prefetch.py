@@ -28,6 +28,7 @@ class PrefetchDistance:
         self._ratios: list[float] = []  # the second distance's time to the first's
 
     def took(self, seconds: float) -> None:
+        """Count one step of `seconds`; the distances are tried in turn until one is chosen."""
         if self.fixed or len(self._ratios) == PAIRS:
             return
         self._seconds.append(seconds)

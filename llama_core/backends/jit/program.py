@@ -34,6 +34,7 @@ from llama_core.backends.jit.control.records import (
     ATTEND,
     ATTEND_BLOCKS,
     ATTEND_SPANS,
+    CLAMPED_SWIGLU,
     GELU_TANH,
     MULTIPLY,
     NORM,
@@ -72,6 +73,7 @@ class Gate:
 GATED: dict[Activation, Gate] = {
     "silu": Gate(SILU, "gate and up, SwiGLU"),
     "gelu_tanh": Gate(GELU_TANH, "gate and up, GeGLU"),
+    "clamped_swiglu": Gate(CLAMPED_SWIGLU, "gate and up, clamped SwiGLU"),
 }
 
 
@@ -122,7 +124,13 @@ class Program:
         self.wide = self._schedule([*self._runs(layers), *_middle_phases([head])], n_head=2)
 
     @property
+    def most_phases(self) -> int:
+        """Of any kind of step."""
+        return max(len(schedule.phases) for schedule in (self.small, self.middle, self.wide))
+
+    @property
     def nbytes(self) -> int:
+        """Memory of the operations, their records and all phases."""
         words = [self._operations.words, *(record.words for record in self._records)]
         words += [schedule.phases.words for schedule in (self.small, self.middle, self.wide)]
         return sum(table.nbytes for table in words)
@@ -209,6 +217,7 @@ class Program:
             q_norm=self._vector(i, "q_norm") if by_head else 0,
             k_norm=self._vector(i, "k_norm") if by_head else 0,
             norms_last=int(spec.norm_after_rope),
+            sinks=self._vector(i, "sinks"),
         )
         self._records.append(attention)
         return attention.address

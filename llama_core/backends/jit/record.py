@@ -56,8 +56,9 @@ class Part(Generic[R]):
         self.index = 0
 
     def place(self, index: int, spacing: int) -> int:
+        """Its first word's index; returns the index behind it. Raises TypeError for spaced-out words."""
         if spacing != WORD_BYTES:
-            raise TypeError("only words can stand apart")
+            raise TypeError("only single words can be spaced out")
         self.index = index
         return index + self.kind.n_words
 
@@ -99,6 +100,7 @@ class RecordType(type):
     def __new__(
         cls, name: str, bases: tuple[type, ...], body: dict[str, Any], spacing: int = WORD_BYTES
     ) -> Any:
+        """Lay the parts out in the order of the class body; the docstring lists them."""
         made = super().__new__(cls, name, bases, dict(body))
         made.parts = {k: v for k, v in body.items() if isinstance(v, Word | Part)}
         made.spacing, made.n_words = spacing, 0
@@ -166,5 +168,6 @@ class Pointer(Generic[R]):
         self.kind = kind
 
     def __call__(self, address: int) -> R:
+        """The record at this address. Nothing is copied, and nothing keeps the memory alive."""
         memory = (ctypes.c_int64 * self.kind.n_words).from_address(address)
         return self.kind(np.ctypeslib.as_array(memory))

@@ -59,6 +59,7 @@ class PackedWeights:
 
     @property
     def nbytes(self) -> int:
+        """Memory of the arena."""
         return self._arena.nbytes
 
     def _matrix(self, matrix: PackedMatrix, memory: NDArray[np.uint8]) -> Matrix:

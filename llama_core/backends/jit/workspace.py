@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from llama_core.architectures import base as architectures
 from llama_core.architectures.base import QueryTemperature
-from llama_core.architectures.rope import rope_frequencies
+from llama_core.architectures.rope import original_length, rope_frequencies, takes_long_factors
 from llama_core.backends.jit.buffers import Arena, address
 from llama_core.backends.jit.control.records import (
     PANELS_AT_ONCE,
     SHARED_BYTES,
+    Angles,
     Plan,
     Rope,
     Rows,
@@ -37,7 +38,7 @@ WIDE_TOKENS = 12
 # Rows (query heads of some tokens) that attention takes together in a large step: their results and one
 # block of keys and values fit the nearest cache.
 SPAN_ROWS = 24
-# The largest number of a block of activations stands apart (see `layout.py`) where it is more than so many
+# The largest number of a block of activations is an outlier (see `layout.py`) where it is more than so many
 # times its row's root mean square. On the reference text of 2,000 tokens the model is then 0.0008 nats
 # (Kullback-Leibler) from float32's, and 0.0033 if none ever does; of 512 greedy tokens after the reference
 # prompts 331 come before the first that differs, else 260. Prefill loses 5 % by it. With 3 for 4 it would be
@@ -54,14 +55,15 @@ class Tuning:
 
     prefetch_bytes: how far ahead weights are asked for; None: found out while decoding (`prefetch.py`).
     finishes_all: the last layer also finishes tokens whose logits nobody asks for. outlier, outlier_hidden:
-    how many times its row's root mean square a number is to stand apart, the latter for the input of
-    down_proj; `math.inf`: none does.
+    how many times its row's root mean square makes a number one, the latter for the input of
+    down_proj; `math.inf`: none does. wide_tokens: see WIDE_TOKENS.
     """
 
     prefetch_bytes: int | None = None
     finishes_all: bool = False
     outlier: float = OUTLIER
     outlier_hidden: float = OUTLIER_HIDDEN
+    wide_tokens: int = WIDE_TOKENS
 
 
 OWN_CHOICES = Tuning()
@@ -146,6 +148,7 @@ class Workspace:
 
     @property
     def nbytes(self) -> int:
+        """Memory of all arenas."""
         return sum(a.nbytes for a in self._arenas.values())
 
     @property
@@ -175,6 +178,10 @@ class Workspace:
             self._ropes[rope].half = rope.n_rotated // 2
         return self._ropes[rope].address
 
+    def is_long(self, capacity: int) -> bool:
+        """Whether a cache of `capacity` positions is rotated by LongRoPE's long factors, in any layer."""
+        return any(takes_long_factors(rope, capacity) for rope in self._ropes)
+
     def temperature_of(self, temperature: QueryTemperature | None) -> int:
         """Address of the record of what a layer's queries are multiplied by, 0 where it has none."""
         if temperature is None:
@@ -187,10 +194,10 @@ class Workspace:
             return
         self._capacity = capacity
         for i, (rope, record) in enumerate(self._ropes.items()):
-            frequencies, factor = rope_frequencies(rope, freq_divisors)
-            angles = np.outer(np.arange(capacity, dtype=np.float64), frequencies)
-            record.cos = self._table(f"cos {i}", np.cos(angles) * factor)
-            record.sin = self._table(f"sin {i}", np.sin(angles) * factor)
+            short = min(capacity, original_length(rope) or capacity)
+            record.angles = record.long_angles = self._angles(str(i), rope, freq_divisors, short)
+            if capacity > short:
+                record.long_angles = self._angles(f"{i} long", rope, freq_divisors, capacity)
         for i, (temperature, factors) in enumerate(self._temperatures.items()):
             turns = np.arange(capacity) // temperature.length
             factors.factors = self._table(f"temperature {i}", 1.0 + temperature.beta * np.log1p(turns))
@@ -199,6 +206,17 @@ class Workspace:
         results = self._new("partials", SMALL_TOKENS * self.config.n_heads * blocks * partial)
         self.plan.model.partials = address(results.bytes)
         self.plan.model.folded = address(self._new("folded", 8 * self.config.n_kv_heads).bytes)
+
+    def _angles(
+        self, name: str, rope: architectures.Rope, freq_divisors: NDArray[np.float32] | None, capacity: int
+    ) -> Angles:
+        """The tables of a cache of `capacity` positions."""
+        frequencies, factor = rope_frequencies(rope, freq_divisors, capacity)
+        radians = np.outer(np.arange(capacity, dtype=np.float64), frequencies)
+        angles = Angles()
+        angles.cos = self._table(f"cos {name}", np.cos(radians) * factor)
+        angles.sin = self._table(f"sin {name}", np.sin(radians) * factor)
+        return angles
 
     def grow_logits(self, rows: int) -> bool:
         """Make room for the logits of `rows` tokens; returns whether they are elsewhere now."""

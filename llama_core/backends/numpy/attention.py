@@ -46,39 +46,52 @@ F32 = NDArray[np.float32]
 TILE = 32
 
 
-def attend(
-    spec: Attention,
-    weights: AttentionWeights,
-    eps: float,
-    qkv: F32,
-    keys: F32,
-    values: F32,
-    start: int,
-    angles: tuple[F32, F32] | None,
-    out: F32,
-    scratch: Scratch,
+def norm_and_rotate(
+    spec: Attention, weights: AttentionWeights, eps: float, qkv: F32, angles: tuple[F32, F32] | None
 ) -> None:
-    """One sequence's n new positions, start .. start + n, in one layer.
+    """Make queries and keys ready, in place: their norms, where the layer has them, and RoPE.
 
-    qkv: (n, q_dim + 2 kv_dim), or (n, 2 q_dim + 2 kv_dim) with gates, normed and turned in place; keys,
-    values: (n_kv_heads, positions, head_dim) of the layer's cache, where the new ones are put; angles: RoPE's
-    cos and sin of these positions, or None; out: (n, q_dim), which is written. scratch: for the scores, which
-    grow with the context.
+    qkv: (n, q_dim + 2 kv_dim) of n positions, or (n, 2 q_dim + 2 kv_dim) where the heads have gates; angles:
+    cos and sin of these, or None.
     """
-    n, heads, kv_heads, head_dim = len(qkv), spec.n_heads, spec.n_kv_heads, spec.head_dim
-    split = qkv.reshape(n, -1, head_dim, copy=False)
-    q, k, v = split[:, : -2 * kv_heads], split[:, -2 * kv_heads : -kv_heads], split[:, -kv_heads:]
-    if spec.gated:
-        q, gate = q[:, 0::2], q[:, 1::2]  # (n, heads, head_dim) each
+    q, _, k, _ = _split(spec, qkv)
     if spec.qk_norm and not spec.norm_after_rope:
         _norm(spec, weights, eps, qkv, q, k)
     if angles is not None and spec.gated:
         rotate(q, *angles)
         rotate(k, *angles)
     elif angles is not None:
-        rotate(split[:, : heads + kv_heads], *angles)
+        together = spec.n_heads + spec.n_kv_heads  # q and k in one go
+        rotate(qkv.reshape(len(qkv), -1, spec.head_dim, copy=False)[:, :together], *angles)
     if spec.qk_norm and spec.norm_after_rope:
         _norm(spec, weights, eps, qkv, q, k)
+
+
+def _split(spec: Attention, qkv: F32) -> tuple[F32, F32 | None, F32, F32]:
+    """q, the gates of its heads or None, k, v: views, (n, heads, head_dim) each."""
+    n_kv, heads = spec.n_kv_heads, qkv.reshape(len(qkv), -1, spec.head_dim, copy=False)
+    q, k, v = heads[:, : -2 * n_kv], heads[:, -2 * n_kv : -n_kv], heads[:, -n_kv:]
+    return (q[:, 0::2], q[:, 1::2], k, v) if spec.gated else (q, None, k, v)
+
+
+def attend(
+    spec: Attention,
+    sinks: F32 | None,
+    qkv: F32,
+    keys: F32,
+    values: F32,
+    start: int,
+    out: F32,
+    scratch: Scratch,
+) -> None:
+    """One sequence's n new positions, start .. start + n, in one layer.
+
+    qkv: as for `norm_and_rotate`; its keys and values are put into the cache; keys, values: (n_kv_heads,
+    positions, head_dim) of the layer's cache; sinks: (n_heads,) or None; out: (n, q_dim), which is written.
+    scratch: for the scores, which grow with the context.
+    """
+    n, heads, kv_heads, head_dim = len(qkv), spec.n_heads, spec.n_kv_heads, spec.head_dim
+    q, gate, k, v = _split(spec, qkv)
     keys[:, start : start + n] = k.swapaxes(0, 1)  # (n_kv_heads, n, head_dim)
     values[:, start : start + n] = v.swapaxes(0, 1)
     grouped = (n, kv_heads, heads // kv_heads, head_dim)
@@ -87,10 +100,10 @@ def attend(
     for first in range(0, n, TILE):
         stop = min(first + TILE, n)
         queries = np.multiply(q[:, first:stop], _factors(spec, start + first, start + stop), order="C")
-        _tile(spec, queries, keys, values, start + stop, weights.sinks, to[:, first:stop], scratch)
-    if spec.gated:
-        gated = out.reshape(n, heads, head_dim, copy=False)
-        np.multiply(gated, sigmoid(gate), out=gated)
+        _tile(spec, queries, keys, values, start + stop, sinks, to[:, first:stop], scratch)
+    if gate is not None:
+        mixed = out.reshape(n, heads, head_dim, copy=False)
+        np.multiply(mixed, sigmoid(gate), out=mixed)
 
 
 def _factors(spec: Attention, start: int, stop: int) -> F32 | float:

@@ -51,16 +51,21 @@ class KVCache(Positions):
         return self.keys[self._places[i]], self.values[self._places[i]]
 
     def advance(self, n: int) -> None:
+        """Declare the n positions behind `length` valid, and the state behind them the state."""
         super().advance(n)
         self.states.advance()
 
     def reachable(self, length: int) -> int:
+        """`length`, or where layers have a state, the nearest snapshot at or below it."""
         return self.states.reachable(length, self.length)
 
     def snapshot(self) -> None:
+        """Keep a copy of the state, to go back to."""
         self.states.snapshot(self.length)
 
     def truncate(self, length: int) -> None:
+        """Forget every position from `reachable(length)` on. Raises ValueError when `length` exceeds what is
+        held."""
         before = self.length
         super().truncate(length)
         if self.length < before:
@@ -77,6 +82,7 @@ class KVCache(Positions):
 
     @property
     def snapshot_bytes(self) -> int:
+        """What a copy of the state takes; 0 where all layers have attention."""
         return self.states.state_bytes
 
     @property

@@ -26,16 +26,14 @@ from llama_core.architectures import describe
 from llama_core.architectures.base import Activation, Attention, Experts, Rope
 from llama_core.architectures.rope import takes_long_factors
 from llama_core.backends.base import Cache, Logits, require_tokens
-from llama_core.backends.numpy.attention import TILE, attend
+from llama_core.backends.numpy.attention import TILE, attend, norm_and_rotate
 from llama_core.backends.numpy.kv_cache import KVCache
 from llama_core.backends.numpy.ops import (
     Scratch,
-    clamped_swiglu,
-    geglu,
+    gated,
     linear,
     rms_norm,
     soft_cap,
-    swiglu,
 )
 from llama_core.backends.numpy.recurrent import recur
 from llama_core.backends.numpy.rope import RopeTable
@@ -58,11 +56,23 @@ Sequences = Sequence[tuple[NDArray[np.int32], Cache]]
 # model is a matter of milliseconds (cancellation is asked for between layers).
 PREFILL_CHUNK = 256
 
-GATED: dict[Activation, Callable[[F32, F32], F32]] = {
-    "silu": swiglu,
-    "gelu_tanh": geglu,
-    "clamped_swiglu": clamped_swiglu,
-}
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """The functions that a layer calls, by what it calls them for; a profiler gives others, with clocks."""
+
+    norm: Callable[..., F32] = rms_norm
+    attention_product: Callable[..., F32] = linear
+    norm_and_rotate: Callable[..., None] = norm_and_rotate
+    attend: Callable[..., None] = attend
+    recur: Callable[..., None] = recur
+    feed_forward_product: Callable[..., F32] = linear
+    gated: Callable[..., F32] = gated
+    head_product: Callable[..., F32] = linear
+
+
+PLAIN = Operations()
+NO_LAYER = -1  # of the head and its norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +98,20 @@ class _Part:
 class Llama:
     """A loaded model of any family; implements `backend.Model`.
 
-    threads: how many the BLAS may use, None for its own choice.
+    threads: how many the BLAS may use, None for its own choice. operations: of each layer, and of NO_LAYER.
     """
 
-    def __init__(self, config: ModelConfig, weights: ModelWeights, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: ModelWeights,
+        threads: int | None = None,
+        operations: Callable[[int], Operations] = lambda layer: PLAIN,
+    ) -> None:
         self._config = config
         self._model = describe(config)
         self.weights = weights
+        self._operations = {i: operations(i) for i in (*range(config.n_layers), NO_LAYER)}
         self._blas = BlasThreads(threads)
         self._max_rows = min(PREFILL_CHUNK, config.max_seq_len)
         self._angles: dict[tuple[Rope, bool], RopeTable] = {}  # the second: by LongRoPE's long factors
@@ -106,6 +123,7 @@ class Llama:
 
     @property
     def config(self) -> ModelConfig:
+        """The shapes and numbers that the checkpoint gives."""
         return self._config
 
     @property
@@ -125,6 +143,7 @@ class Llama:
 
     @property
     def weights_bytes(self) -> int:
+        """Memory of the weights as they are kept, in bytes."""
         return self.weights.nbytes
 
     @property
@@ -238,40 +257,30 @@ class Llama:
 
     def _mix(self, i: int, rows: _Rows, parts: list[_Part]) -> None:
         """x += norm(o_proj(mixer(norm(x)))), each norm where the layer has it."""
-        layer, weights, eps = self._model.layers[i], self.weights.layers[i], self._model.norm_eps
-        spec = layer.mixer
+        spec, weights, do = self._model.layers[i].mixer, self.weights.layers[i], self._operations[i]
         projected, mixed = self._mixer_rows(weights, len(rows.x))
-        h = self._norm(rows.x, weights.input_layernorm, rows.normed)  # (n, dim)
-        linear(h, weights.in_proj, projected, weights.in_bias)
+        h = self._norm(i, rows.x, weights.input_layernorm, rows.normed)  # (n, dim)
+        do.attention_product(h, weights.in_proj, projected, weights.in_bias)
+        eps, own = self._model.norm_eps, weights.mixer
         for part in parts:
-            cache, own, out = part.cache, projected[part.rows], mixed[part.rows]
+            cache, given, out = part.cache, projected[part.rows], mixed[part.rows]
             if isinstance(spec, Attention):
-                assert isinstance(weights.mixer, AttentionWeights)
+                assert isinstance(own, AttentionWeights)
                 angles = None if spec.rope is None else part.angles[spec.rope]
-                attend(
-                    spec,
-                    weights.mixer,
-                    eps,
-                    own,
-                    *cache.of_layer(i),
-                    cache.length,
-                    angles,
-                    out,
-                    self._scratch,
-                )
+                do.norm_and_rotate(spec, own, eps, given, angles)
+                do.attend(spec, own.sinks, given, *cache.of_layer(i), cache.length, out, self._scratch)
             else:
-                assert isinstance(weights.mixer, RecurrentWeights)
-                recur(spec, weights.mixer, eps, own, *cache.states.of_layer(i), out)
-        y = linear(mixed, weights.o_proj, rows.normed, weights.o_bias)  # (n, dim)
-        self._add(rows.x, y, weights.attention_out_norm, layer.residual_scale)
+                assert isinstance(own, RecurrentWeights)
+                do.recur(spec, own, eps, given, *cache.states.of_layer(i), out)
+        y = do.attention_product(mixed, weights.o_proj, rows.normed, weights.o_bias)  # (n, dim)
+        self._add(i, rows.x, y, weights.attention_out_norm)
 
     def _feed_forward(self, i: int, rows: _Rows) -> None:
         """x += norm(feed_forward(norm(x))), each norm where the layer has it."""
-        layer, weights = self._model.layers[i], self.weights.layers[i]
-        spec = layer.feed_forward
-        h = self._norm(rows.x, weights.post_attention_layernorm, rows.normed)  # (n, dim)
+        spec, weights = self._model.layers[i].feed_forward, self.weights.layers[i]
+        h = self._norm(i, rows.x, weights.post_attention_layernorm, rows.normed)  # (n, dim)
         if spec.experts is None:
-            y = self._expert(h, weights.feed_forwards[0], spec.activation, rows)
+            y = self._expert(i, h, weights.feed_forwards[0], spec.activation, rows)
         else:
             assert weights.router is not None
             h = h.copy()  # the experts' outputs take its place
@@ -279,23 +288,25 @@ class Llama:
             y = np.zeros_like(h)
             for e in np.unique(chosen).tolist():
                 at, places = np.nonzero(chosen == e)  # tokens that chose it, and as which of theirs
-                out = self._expert(h[at], weights.feed_forwards[e], spec.activation, self._rows(len(at)))
+                out = self._expert(i, h[at], weights.feed_forwards[e], spec.activation, self._rows(len(at)))
                 y[at] += out * shares[at, places][:, None]
-        self._add(rows.x, y, weights.feed_forward_out_norm, layer.residual_scale)
+        self._add(i, rows.x, y, weights.feed_forward_out_norm)
 
-    def _expert(self, h: F32, weights: FeedForwardWeights, activation: Activation, rows: _Rows) -> F32:
+    def _expert(self, i: int, h: F32, weights: FeedForwardWeights, kind: Activation, rows: _Rows) -> F32:
         """down_proj(activation(gate) * up), which takes the place of `rows.normed`. h: (n, dim)."""
-        linear(h, weights.gate_up_proj, rows.gate_up, weights.gate_up_bias)  # (n, 2 hidden_dim)
-        GATED[activation](rows.gate_up, rows.hidden)  # (n, hidden_dim)
-        return linear(rows.hidden, weights.down_proj, rows.normed, weights.down_bias)  # (n, dim)
+        do = self._operations[i]
+        do.feed_forward_product(h, weights.gate_up_proj, rows.gate_up, weights.gate_up_bias)
+        do.gated(kind, rows.gate_up, rows.hidden)  # (n, 2 hidden_dim) to (n, hidden_dim)
+        return do.feed_forward_product(rows.hidden, weights.down_proj, rows.normed, weights.down_bias)
 
-    def _norm(self, x: F32, weight: F32 | None, out: F32) -> F32:
+    def _norm(self, i: int, x: F32, weight: F32 | None, out: F32) -> F32:
         """The normed x, or x itself where no norm stands. x, out: (n, dim)."""
-        return x if weight is None else rms_norm(x, weight, self._model.norm_eps, out=out)
+        return x if weight is None else self._operations[i].norm(x, weight, self._model.norm_eps, out=out)
 
-    def _add(self, x: F32, y: F32, norm: F32 | None, scale: float) -> None:
-        """x += scale * norm(y), y overwritten. x, y: (n, dim)."""
-        self._norm(y, norm, y)
+    def _add(self, i: int, x: F32, y: F32, norm: F32 | None) -> None:
+        """x += residual_scale * norm(y), y overwritten. x, y: (n, dim)."""
+        scale = self._model.layers[i].residual_scale
+        self._norm(i, y, norm, y)
         if scale != 1.0:
             np.multiply(y, scale, out=y)
         np.add(x, y, out=x)
@@ -306,8 +317,8 @@ class Llama:
         if n > len(self._logits):
             require_memory(f"Logits of {n} tokens", 4 * n * vocab_size, "take fewer tokens at once")
             self._logits = np.empty((n, vocab_size), dtype=np.float32)
-        normed = self._norm(x, self.weights.norm, self._scratch.rows("normed", *x.shape))  # (n, dim)
-        logits = linear(normed, self.weights.lm_head, out=self._logits[:n])
+        normed = self._norm(NO_LAYER, x, self.weights.norm, self._scratch.rows("normed", *x.shape))
+        logits = self._operations[NO_LAYER].head_product(normed, self.weights.lm_head, out=self._logits[:n])
         if self._model.logit_scale != 1.0:
             np.multiply(logits, self._model.logit_scale, out=logits)
         if self._model.logit_softcap:

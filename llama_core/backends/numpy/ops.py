@@ -8,9 +8,12 @@ type, and scalars are Python floats, which NumPy 2 treats as weak.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from llama_core.architectures.base import Activation
 
 F32 = NDArray[np.float32]
 
@@ -26,10 +29,11 @@ class Scratch:
 
     @property
     def nbytes(self) -> int:
+        """Memory of all buffers, as large as they have grown."""
         return sum(buffer.nbytes for buffer in self._buffers.values())
 
     def flat(self, name: str, size: int) -> F32:
-        """The buffer's first `size` values, uninitialised where it is new."""
+        """The buffer's first values, (size,) float32, uninitialised where it is new."""
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
             buffer = self._buffers[name] = np.empty(size, dtype=np.float32)
@@ -145,8 +149,20 @@ def sigmoid(x: F32) -> F32:
     return np.divide(1.0, y, out=y)
 
 
+def gated(activation: Activation, gate_up: F32, out: F32) -> F32:
+    """The gated part of a feed-forward by its activation's name; as `swiglu`."""
+    return GATED[activation](gate_up, out)
+
+
+GATED: dict[Activation, Callable[[F32, F32], F32]] = {
+    "silu": swiglu,
+    "gelu_tanh": geglu,
+    "clamped_swiglu": clamped_swiglu,
+}
+
+
 def soft_cap(x: F32, cap: float) -> F32:
-    """cap * tanh(x / cap), in place."""
+    """cap * tanh(x / cap) of each number, whatever the shape, in place."""
     np.multiply(x, 1.0 / cap, out=x)
     np.tanh(x, out=x)
     return np.multiply(x, cap, out=x)

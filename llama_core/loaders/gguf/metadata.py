@@ -26,18 +26,22 @@ class Metadata:
         self.asked: set[str] = set()
 
     def error(self, key: str, problem: str) -> ModelFormatError:
+        """An error for the caller to raise, which names the key in full."""
         return ModelFormatError(self.path, f"metadata key {quoted(self.prefix + key)}", problem)
 
     def unsupported(self, key: str, problem: str) -> UnsupportedModelError:
+        """The same for a file that is sound and cannot be run here."""
         return UnsupportedModelError(self.path, f"metadata key {quoted(self.prefix + key)}", problem)
 
     def text(self, key: str, default: str | None = None) -> str:
+        """A string. Raises ModelFormatError."""
         value = self._get(key, default)
         if not isinstance(value, str):
             raise self.error(key, "is no string")
         return value
 
     def integer(self, key: str, default: int | None = None) -> int:
+        """A whole number; true and false are none. Raises ModelFormatError."""
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.error(key, f"is {quoted(str(value))}, expected a whole number")
@@ -52,12 +56,14 @@ class Metadata:
         return self.integer(key, default)
 
     def number(self, key: str, default: float | None = None) -> float:
+        """A finite number, whole or not. Raises ModelFormatError."""
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise self.error(key, f"is {quoted(str(value))}, expected a finite number")
         return float(value)
 
     def boolean(self, key: str, default: bool) -> bool:
+        """True or false, and not 1 or 0. Raises ModelFormatError."""
         value = self._get(key, default)
         if not isinstance(value, bool):
             raise self.error(key, f"is {quoted(str(value))}, expected true or false")
@@ -81,6 +87,7 @@ class Metadata:
         return self.has(key)
 
     def has(self, key: str) -> bool:
+        """Whether the key is there; it counts as asked for either way."""
         self.asked.add(self.prefix + key)
         return self.prefix + key in self.values
 

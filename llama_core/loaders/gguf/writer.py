@@ -35,6 +35,7 @@ class OutTensor:
 
     @property
     def nbytes(self) -> int:
+        """Bytes in the file, without padding."""
         rows = 1
         for n in self.shape[:-1]:
             rows *= n

@@ -79,7 +79,7 @@ def apply_rope(xq: Array, xk: Array, cos: Array, sin: Array) -> tuple[Array, Arr
     return q_out.reshape(xq.shape), k_out.reshape(xk.shape)
 
 
-# (xq, xk, cos, sin) to the turned xq and xk, shapes as `apply_rope`.
+# (xq, xk, cos, sin) to the rotated xq and xk, shapes as `apply_rope`.
 Rope = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
 
 
@@ -98,6 +98,7 @@ class RMSNorm:
         self.eps = eps
 
     def __call__(self, x: Array) -> Array:
+        """x and the result: (..., dim)."""
         mean_square: Array = (x**2).mean(-1, keepdims=True) + self.eps
         result: Array = x / np.sqrt(mean_square) * self.weight
         return result
@@ -113,6 +114,7 @@ class FeedForward:
         self.down_weight = down.T
 
     def __call__(self, x: Array) -> Array:
+        """x and the result: (batch, seq, dim)."""
         gate: Array = silu(x @ self.gate_weight)
         up: Array = x @ self.up_weight
         result: Array = (gate * up) @ self.down_weight
@@ -143,6 +145,7 @@ class Attention:
         self.cache_v: Array = np.zeros(cache_shape, dtype=dtype)
 
     def __call__(self, x: Array, start: int, mask: Array | None, cos: Array, sin: Array) -> Array:
+        """x and the result: (batch, seq, dim); keys and values go into the cache from `start` on."""
         batch, seq, _ = x.shape
         xq: Array = x @ self.q_weight
         xk: Array = x @ self.k_weight
@@ -178,6 +181,7 @@ class Block:
         self.input_layernorm, self.post_attention_layernorm = norms
 
     def __call__(self, x: Array, start: int, mask: Array | None, cos: Array, sin: Array) -> Array:
+        """Attention, then the feed-forward, each added to its input."""
         h: Array = x + self.attention(self.input_layernorm(x), start, mask, cos, sin)
         result: Array = h + self.feed_forward(self.post_attention_layernorm(h))
         return result

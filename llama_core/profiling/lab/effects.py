@@ -80,7 +80,6 @@ def measure_step(context: LabContext, part: Part) -> StepTimes:
     assert checkpoint is not None  # `effect_of` has looked
     engine = Engine(numpy_model(context, checkpoint), min(part.tokens + REPLY, checkpoint.config.max_seq_len))
     ids = token_ids(max(1, engine.ctx_size - REPLY), checkpoint.config.vocab_size).tolist()
-    profile_operations(engine, ids, REPLY)  # the first pays for pages and caches
     table = profile_operations(engine, ids, REPLY)[part.phase]
     steps = 1 if part.phase == "prefill" else REPLY - 1
     blas.restore()

@@ -227,8 +227,7 @@ def interpreter_share(engine: Engine, decode: OperationTable, timings: Timings) 
     time alone.
     """
     if not isinstance(engine.model, Llama):
-        around = {BETWEEN, "rest of a pass", "sampler"}
-        return sum(row.seconds for row in decode.rows if row.name in around) / decode.total_s
+        return sum(row.seconds for row in decode.rows if row.name == BETWEEN) / decode.total_s
     config = replace(
         engine.model.config,
         dim=8,

@@ -1,42 +1,44 @@
-"""Time per operation and layer, measured from outside.
+"""Time per operation and layer.
 
-The models hold no timers: while `timed_operations` is open, the functions they call are replaced by wrappers
-that look at the clock, and afterwards they are put back, so that nothing is paid when nobody looks. A hook
-given to their constructors would be asked at each operation of each step, and whoever profiles is handed a
-model that has long been made.
+A model is told at its construction what it computes with. A profiler makes one of the same weights with
+clocks in it, and no other model knows of that. The NumPy model's operations follow each other, none within
+another:
 
-Each second is counted once, for the innermost operation that was running. The NumPy model:
+    norm, attention products, RoPE, attention, attention products, norm, feed-forward products, feed-forward
+    (the activation), feed-forward products; behind the last layer norm and head
 
-    _pass ──── embedding, views             -> rest of a pass
-     ├─ _mix ────┬─ rms_norm                -> norm
-     │           ├─ linear (in_proj)        -> attention products
-     │           ├─ attend                  -> attention (scores, softmax, mixing)
-     │           │     └─ rotate            -> RoPE
-     │           └─ linear (o_proj)         -> attention products
-     └─ _feed_forward, likewise             -> norm, feed-forward products, feed-forward
-    _head ─┬─ rms_norm                      -> norm
-           └─ linear (lm_head)              -> head
-
-The compiled model computes many phases in one call (`backends/jit/program.py`), with norm and RoPE inside the
-products and attention. It is made to take one phase a call here. Of a prompt a phase is a whole layer: what
-happens within it, the watcher of `phase_watch.py` sees.
+The compiled model's steps are rows of phases (`backends/jit/program.py`), whose times the step notes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
-from llama_core import sampling
-from llama_core.backends.base import Model
-from llama_core.backends.numpy import attention, model
+import numpy as np
+from numpy.typing import NDArray
 
-NO_LAYER = -1
+from llama_core.backends.numpy.model import NO_LAYER as NO_LAYER
+from llama_core.backends.numpy.model import Operations
+
+if TYPE_CHECKING:
+    from llama_core.backends.jit.program import PhaseName
+
 Function = Callable[..., Any]
+# What people call the NumPy model's operations.
+NAMES = {
+    "norm": "norm",
+    "attention_product": "attention products",
+    "norm_and_rotate": "RoPE",
+    "attend": "attention",
+    "recur": "attention",
+    "feed_forward_product": "feed-forward products",
+    "gated": "feed-forward",
+    "head_product": "head",
+}
 
 
 @dataclass(slots=True)
@@ -55,131 +57,42 @@ class OperationTimes:
         return sum(self.by_layer(operation).values())
 
 
-@dataclass(slots=True)
-class _Open:
-    """An operation under way; inside_s: what operations within it have taken so far."""
-
-    operation: str
-    layer: int
-    inside_s: float = 0.0
-
-
 class OpTimers:
-    """Collects `times`. now: the clock, in seconds."""
+    """Collects the times of one model's operations. now: the clock, in seconds."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self.times = OperationTimes()
+        self._times = OperationTimes()
         self._now = now
-        self._layer = NO_LAYER
-        self._open: list[_Open] = []
 
     def take(self) -> OperationTimes:
         """What was measured since the last call; to be asked when no operation is under way."""
-        taken, self.times = self.times, OperationTimes()
+        taken, self._times = self._times, OperationTimes()
         return taken
 
-    def run(self, operation: str, layer: int, function: Function, *arguments: Any, **keywords: Any) -> Any:
-        """Call `function`; its time, less that of operations inside, goes to `operation` and `layer`."""
-        self._layer = layer
-        current = _Open(operation, layer)
-        self._open.append(current)
-        start = self._now()
-        try:
-            return function(*arguments, **keywords)
-        finally:
-            elapsed = self._now() - start
-            self._open.pop()
-            self.times.seconds[operation, layer] += elapsed - current.inside_s
-            self.times.calls[operation] += 1
-            if self._open:
-                self._open[-1].inside_s += elapsed
-
-    def wrap(self, operation: str, function: Function, *, layer: str = "same") -> Function:
-        """`function` with a clock around it. layer: "same" as what runs around it, "none", or "first": the
-        first argument after self is its number."""
+    def wrap(self, operation: str, layer: int, function: Function) -> Function:
+        """`function` with a clock around it."""
 
         def timed(*arguments: Any, **keywords: Any) -> Any:
-            of = {"same": self._layer, "none": NO_LAYER}.get(layer)
-            number = int(arguments[1]) if of is None else of
-            return self.run(operation, number, function, *arguments, **keywords)
+            start = self._now()
+            result = function(*arguments, **keywords)
+            self._add(operation, layer, self._now() - start)
+            return result
 
         return timed
 
-    def wrap_within(self, operations: Mapping[str, str], function: Function) -> Function:
-        """Like `wrap`, for a function whose operation depends on the one it is called in: `operations` gives
-        it by that one's name. Elsewhere the function is a part of what calls it, and gets no clock."""
+    def operations(self, layer: int, plain: Operations = Operations()) -> Operations:  # noqa: B008 - frozen
+        """The NumPy model's operations of a layer, timed."""
+        functions = {f.name: getattr(plain, f.name) for f in fields(Operations)}
+        return Operations(**{name: self.wrap(NAMES[name], layer, f) for name, f in functions.items()})
 
-        def timed(*arguments: Any, **keywords: Any) -> Any:
-            operation = operations.get(self._open[-1].operation) if self._open else None
-            if operation is None:
-                return function(*arguments, **keywords)
-            return self.run(operation, self._layer, function, *arguments, **keywords)
+    def on_phases(self, names: Sequence[PhaseName], seconds: NDArray[np.float64]) -> None:
+        """The compiled model's phases, (n_phases,) seconds."""
+        for name, taken in zip(names, seconds.tolist(), strict=True):
+            self._add(name.operation, name.layer, taken)
 
-        return timed
-
-
-@contextlib.contextmanager
-def timed_operations(measured: Model, now: Callable[[], float] = time.perf_counter) -> Iterator[OpTimers]:
-    """Time the operations of a model, NumPy's or the compiled one, for the `with` block."""
-    timers = OpTimers(now)
-    draw = sampling.Sampler.draw
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(replaced(sampling.Sampler, "draw", timers.wrap("sampler", draw, layer="none")))
-        if isinstance(measured, model.Llama):
-            _time_numpy(timers, stack)
-        else:
-            _time_compiled(timers, stack, measured)
-        yield timers
-
-
-def _time_numpy(timers: OpTimers, stack: contextlib.ExitStack) -> None:
-    products = {"attention": "attention products", "feed-forward": "feed-forward products"}
-
-    def clocked(operation: str, layer: str = "same") -> Callable[[Function], Function]:
-        return lambda function: timers.wrap(operation, function, layer=layer)
-
-    wrappers: tuple[tuple[Any, str, Callable[[Function], Function]], ...] = (
-        (model.Llama, "_pass", clocked("rest of a pass", "none")),
-        (model.Llama, "_mix", clocked("attention", "first")),
-        (model.Llama, "_feed_forward", clocked("feed-forward")),
-        (model.Llama, "_head", clocked("head", "none")),
-        (model, "linear", lambda function: timers.wrap_within(products, function)),
-        (model, "rms_norm", clocked("norm")),
-        (attention, "rms_norm", clocked("norm")),
-        (attention, "rotate", clocked("RoPE")),
-    )
-    for place, name, wrapper in wrappers:
-        stack.enter_context(replaced(place, name, wrapper(getattr(place, name))))
-
-
-def _time_compiled(timers: OpTimers, stack: contextlib.ExitStack, measured: Any) -> None:
-    from llama_core.backends.jit.model import JitLlama
-    from llama_core.backends.jit.threads import ThreadPool
-
-    run = ThreadPool.run
-
-    def run_phase(pool: ThreadPool) -> None:
-        name = measured.planned_phases()[0]
-        timers.run(name.operation, name.layer, run, pool)
-
-    wrapped: tuple[tuple[Any, str, Function], ...] = (
-        (JitLlama, "_run", timers.wrap("rest of a pass", JitLlama._run, layer="none")),
-        (JitLlama, "_phases_per_call", lambda *_: 1),
-        (ThreadPool, "run", run_phase),
-    )
-    for place, name, timed in wrapped:
-        stack.enter_context(replaced(place, name, timed))
-
-
-@contextlib.contextmanager
-def replaced(place: Any, name: str, other: Any) -> Iterator[None]:
-    """`other` stands for an attribute of a class or module, for the `with` block."""
-    original = getattr(place, name)
-    setattr(place, name, other)
-    try:
-        yield
-    finally:
-        setattr(place, name, original)
+    def _add(self, operation: str, layer: int, seconds: float) -> None:
+        self._times.seconds[operation, layer] += seconds
+        self._times.calls[operation] += 1
 
 
 def clock_cost_s(calls: int = 2000) -> float:
@@ -195,7 +108,7 @@ def clock_cost_s(calls: int = 2000) -> float:
             function()
         return time.perf_counter() - start
 
-    clocked = OpTimers().wrap("nothing", nothing)
+    clocked = OpTimers().wrap("nothing", NO_LAYER, nothing)
     rounds = [(seconds(clocked), seconds(nothing)) for _ in range(5)]
     with_clock, without = min(one for one, _ in rounds), min(other for _, other in rounds)
     return max(0.0, with_clock - without) / calls

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llama_core.backends.base import Model
 from llama_core.backends.numpy.model import Llama
-from llama_core.cores import usable_cores
 from llama_core.engine.engine import Engine
-from llama_core.events import Finished, Timings, TokenEvent
-from llama_core.profiling.profile.op_timers import OperationTimes, clock_cost_s, timed_operations
+from llama_core.events import Finished, TokenEvent
+from llama_core.profiling.profile.op_timers import OperationTimes, OpTimers, clock_cost_s
 from llama_core.sampling import SamplingParams
 
-BETWEEN = "between passes"
+# Python's part: embedding, views, residual sums, the sampler, the engine.
+BETWEEN = "between operations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class OperationRow:
 
 @dataclass(frozen=True, slots=True)
 class OperationTable:
-    """rows: the most expensive first, the engine's work between passes among them; their seconds add up to
+    """rows: the most expensive first, what lies between operations among them; their seconds add up to
     `total_s`, the engine's own measure. clocks_s: what looking at the clock took of it, as estimated."""
 
     total_s: float
@@ -39,62 +41,61 @@ class OperationTable:
 
 def profile_operations(engine: Engine, ids: Sequence[int], n: int) -> dict[str, OperationTable]:
     """Tables of "prefill" (up to the first token drawn) and "decode" (from there to the last of n tokens),
-    for a greedy reply from an empty context. The compiled model's have whole layers; for it, two more have
-    the operations within them ("prefill, watched", "decode, watched"), where there is a core to watch from.
+    for a greedy reply from an empty context, by a model of the same weights with clocks in it.
+
+    Of a prompt the compiled model's phases are whole layers; its table "prefill by operation" is of one more
+    reply, for which threads share each operation out.
     """
-    with timed_operations(engine.model) as timers:
-        prefill, decode, timings = _reply(engine, ids, n, timers.take)
-    tables = {
-        "prefill": operation_table(prefill, timings.ttft_s),
-        "decode": operation_table(decode, timings.predicted_s),
+    timers = OpTimers()
+    measured = engine.model
+    if isinstance(measured, Llama):
+        clocks_s = clock_cost_s()
+        timed = Llama(measured.config, measured.weights, measured.threads, timers.operations)
+        return _tables(timed, ids, n, timers, clocks_s)
+    from llama_core.backends.jit.model import JitLlama
+    from llama_core.backends.jit.workspace import Tuning
+
+    assert isinstance(measured, JitLlama)
+    tables = _tables(measured.observed(timers.on_phases), ids, n, timers)
+    by_operation = measured.observed(timers.on_phases, Tuning(wide_tokens=sys.maxsize))
+    return {**tables, "prefill by operation": _tables(by_operation, ids, 2, timers)["prefill"]}
+
+
+def _tables(
+    timed: Model, ids: Sequence[int], n: int, timers: OpTimers, clock_s: float = 0.0
+) -> dict[str, OperationTable]:
+    """Of a reply by a model that `timers` see, which is closed. clock_s: what one look at the clock takes."""
+    try:
+        engine = Engine(timed, len(ids) + n)
+        params = SamplingParams(temperature=0.0, max_tokens=n, ignore_eos=True)
+        engine.prompt_logits(ids)  # the first pass pays for pages and caches
+        engine.reset()
+        timers.take()
+        prefill = OperationTimes()
+        for event in engine.generate(ids, params):
+            if isinstance(event, TokenEvent) and event.index == 0:
+                prefill = timers.take()
+            elif isinstance(event, Finished):
+                timings = event.timings
+    finally:
+        timed.close()
+    return {
+        "prefill": operation_table(prefill, timings.ttft_s, clock_s),
+        "decode": operation_table(timers.take(), timings.predicted_s, clock_s),
     }
-    if not isinstance(engine.model, Llama) and usable_cores() > 1:
-        from llama_core.profiling.profile.phase_watch import watched_operations
-
-        with watched_operations(engine.model) as take:  # type: ignore[arg-type]  # the other one is compiled
-            prefill, decode, _ = _reply(engine, ids, n, take)
-        tables["prefill, watched"] = watched_table(prefill)
-        tables["decode, watched"] = watched_table(decode)
-    return tables
 
 
-def _reply(
-    engine: Engine, ids: Sequence[int], n: int, take: Callable[[], OperationTimes]
-) -> tuple[OperationTimes, OperationTimes, Timings]:
-    """What was taken when the first token was drawn, and at the end of a reply, with its own timings."""
-    engine.reset()
-    params = SamplingParams(temperature=0.0, max_tokens=n, ignore_eos=True)
-    prefill = OperationTimes()
-    for event in engine.generate(ids, params):
-        if isinstance(event, TokenEvent) and event.index == 0:
-            prefill = take()
-        elif isinstance(event, Finished):
-            timings = event.timings
-    return prefill, take(), timings
-
-
-def watched_table(times: OperationTimes) -> OperationTable:
-    """What a watcher saw of the steps; their sum is the whole."""
-    total_s = sum(times.seconds.values())
-    return OperationTable(total_s, tuple(_rows(times, total_s)), 0.0)
-
-
-def operation_table(times: OperationTimes, total_s: float) -> OperationTable:
-    """What the timers saw within `total_s` seconds."""
-    between = total_s - sum(times.seconds.values())
-    rows = [*_rows(times, total_s), OperationRow(BETWEEN, between, percent(between, total_s), 0, {})]
-    rows.sort(key=lambda row: -row.seconds)
-    return OperationTable(total_s, tuple(rows), clock_cost_s() * sum(times.calls.values()))
-
-
-def _rows(times: OperationTimes, total_s: float) -> list[OperationRow]:
-    """The most expensive first."""
+def operation_table(times: OperationTimes, total_s: float, clock_s: float = 0.0) -> OperationTable:
+    """What the timers saw within `total_s` seconds. clock_s: what one look at the clock takes."""
     seconds = {name: times.total(name) for name in times.calls}
     rows = [
         OperationRow(name, s, percent(s, total_s), times.calls[name], times.by_layer(name))
         for name, s in seconds.items()
     ]
-    return sorted(rows, key=lambda row: -row.seconds)
+    between = total_s - sum(times.seconds.values())
+    rows.append(OperationRow(BETWEEN, between, percent(between, total_s), 0, {}))
+    rows.sort(key=lambda row: -row.seconds)
+    return OperationTable(total_s, tuple(rows), clock_s * sum(times.calls.values()))
 
 
 def percent(part: float, whole: float) -> float:

@@ -33,6 +33,7 @@ class Normalizer:
     steps: tuple[Callable[[str], str], ...]
 
     def __call__(self, text: str) -> str:
+        """The text after all steps, in order."""
         for step in self.steps:
             text = step(text)
         return text

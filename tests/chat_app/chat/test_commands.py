@@ -158,20 +158,23 @@ def test_what_counts_as_a_command(text: str, expected: bool) -> None:
     assert is_command(text) is expected
 
 
-def test_offers_narrow_to_the_name_and_then_to_the_argument() -> None:
+def test_completions_narrow_to_the_name_and_then_to_the_argument() -> None:
     host = Notes()
-    offers = SLASH.offers
-    assert len(offers(host, "/")) == len(SLASH)
-    assert [one.line for one in offers(host, "/sy")] == ["/system "]
-    assert [one.line for one in offers(host, "/set")] == ["/set ", "/settings"]  # what is typed comes first
-    assert [one.is_typed for one in offers(host, "/set")] == [True, False]
-    assert [one.line for one in offers(host, "/set ")] == [
+    completions = SLASH.completions
+    assert len(completions(host, "/")) == len(SLASH)
+    assert [one.line for one in completions(host, "/sy")] == ["/system "]
+    assert [one.line for one in completions(host, "/set")] == [
+        "/set ",
+        "/settings",
+    ]  # what is typed comes first
+    assert [one.is_typed for one in completions(host, "/set")] == [True, False]
+    assert [one.line for one in completions(host, "/set ")] == [
         f"/set {name} " for name in (*PARAMETERS, "system")
     ]
-    assert [one.line for one in offers(host, "/set parameter min")] == ["/set min_p "]
-    assert [one.shown for one in offers(host, "/set min_p 0.1")] == ["/set NAME VALUE | system TEXT"]
-    assert [one.line for one in offers(host, "/theme llama-d")] == ["/theme llama-dark"]
-    assert offers(host, "/nothing x") == offers(host, "hello") == offers(host, "/help x") == []
+    assert [one.line for one in completions(host, "/set parameter min")] == ["/set min_p "]
+    assert [one.shown for one in completions(host, "/set min_p 0.1")] == ["/set NAME VALUE | system TEXT"]
+    assert [one.line for one in completions(host, "/theme llama-d")] == ["/theme llama-dark"]
+    assert completions(host, "/nothing x") == completions(host, "hello") == completions(host, "/help x") == []
 
 
 def test_an_optional_argument_is_none_when_it_is_left_out() -> None:

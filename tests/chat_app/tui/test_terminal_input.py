@@ -158,16 +158,16 @@ async def test_a_remapped_editing_key(make_app: MakeApp, drive: Any) -> None:
         await d.until(lambda: d.chat.prompt.text == "hello")
 
 
-async def test_offers_are_chosen_with_the_arrows(make_app: MakeApp, drive: Any) -> None:
+async def test_completions_are_chosen_with_the_arrows(make_app: MakeApp, drive: Any) -> None:
     from chat_app.chat.commands import SLASH
-    from chat_app.tui.widgets.status import Offers
+    from chat_app.tui.widgets.status import CompletionList
 
     names = [command.name for command in SLASH]
     async with make_app().run_test(size=(100, 34)) as pilot:
         d = drive(pilot)
         await d.ready()
         await d.press("slash", "up")
-        assert d.app.screen.query_one(Offers).marked.line.strip() == names[-1]
+        assert d.app.screen.query_one(CompletionList).marked.line.strip() == names[-1]
         assert f"{names[-1]} " in d.screen_text()
         await d.press("down", "down", "tab")
         assert d.chat.prompt.text == names[1]
@@ -178,7 +178,7 @@ async def test_offers_are_chosen_with_the_arrows(make_app: MakeApp, drive: Any) 
         assert d.chat.prompt.text == "/set x"
 
 
-async def test_enter_takes_the_marked_offer(make_app: MakeApp, drive: Any) -> None:
+async def test_enter_takes_the_marked_completion(make_app: MakeApp, drive: Any) -> None:
     """Enter never does what is not under the eyes: the marked row, whole or to be completed."""
     async with make_app().run_test(size=(100, 34)) as pilot:
         d = drive(pilot)
@@ -190,7 +190,7 @@ async def test_enter_takes_the_marked_offer(make_app: MakeApp, drive: Any) -> No
         d.chat.prompt.set_text("/set tempe")
         await d.press("enter")
         assert d.chat.prompt.text == "/set temperature "
-        await d.press("enter")  # nothing is missing any more that could be offered: the value is shown
+        await d.press("enter")  # nothing is missing any more that could be completed: the value is shown
         await d.until(lambda: "temperature is 0.7" in d.notices()[-1])
         assert d.chat.prompt.text == ""
         await d.press(*"/hlep", "enter")

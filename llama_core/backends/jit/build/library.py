@@ -56,6 +56,7 @@ class Built:
 
     @property
     def is_linked(self) -> bool:
+        """Whether all kernels are one piece of code, with offsets in it as entries."""
         return all(isinstance(place, int) for place in self.entries.values())
 
 

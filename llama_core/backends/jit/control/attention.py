@@ -9,6 +9,7 @@ from __future__ import annotations
 from llama_core.backends.jit.control.heads import (
     append,
     attend_rows,
+    finish_head,
     first_block_of,
     gather_queries,
     merge_block,
@@ -28,7 +29,6 @@ from llama_core.backends.jit.control.records import (
     attention_at,
     span_at,
 )
-from llama_core.backends.jit.kernels.attention import normalize
 from llama_core.backends.jit.kernels.primitives import atomic_store, word
 from llama_core.backends.jit.kernels.vector import copy_row
 from llama_core.backends.jit.layout import BLOCK_POSITIONS as BLOCK
@@ -91,7 +91,8 @@ def gather_heads(plan: Plan, worker: Worker, attention: Attention, token: int, o
             for part in range(folded, blocks):
                 result = results_of(plan, blocks, kv_head, part) + row
                 merge_block(plan, attention, token, first + part, total, result)
-            normalize(total, out + (kv_head * group + head) * head_dim * 4, head_dim)
+            query_head = kv_head * group + head
+            finish_head(plan, attention, query_head, total, out + query_head * head_dim * 4)
 
 
 def n_blocks(plan: Plan, attention: Attention) -> int:
@@ -164,6 +165,7 @@ def attend_span(plan: Plan, worker: Worker, attention: Attention, kv_head: int, 
         merge_rows(plan, attention, first, n_tokens, block, worker.totals, worker.results)
     attended = plan.model.attended
     for token in range(n_tokens):
-        out = attended.at + (first + token) * attended.stride + kv_head * group * head_dim * 4
+        out = attended.at + (first + token) * attended.stride
         for head in range(group):
-            normalize(worker.totals + (token * group + head) * size, out + head * head_dim * 4, head_dim)
+            total, query_head = worker.totals + (token * group + head) * size, kv_head * group + head
+            finish_head(plan, attention, query_head, total, out + query_head * head_dim * 4)

@@ -18,7 +18,7 @@ from llama_core.backends.jit.control.records import (
     temperature_at,
     token_at,
 )
-from llama_core.backends.jit.kernels.attention import attend, merge
+from llama_core.backends.jit.kernels.attention import attend, merge, normalize
 from llama_core.backends.jit.kernels.kv_store import interleave, store_f16, store_q8
 from llama_core.backends.jit.kernels.primitives import store_int32
 from llama_core.backends.jit.kernels.vector import copy_row, rms_norm, rotate, scale_row
@@ -42,7 +42,7 @@ def append(plan: Plan, worker: Worker, attention: Attention, kv_head: int, index
     key = row + (model.group * n_kv_heads + kv_head) * head_dim * 4
     value = key + n_kv_heads * head_dim * 4
     own = worker.head
-    norm_and_rotate(plan, attention, key, own, attention.k_norm, token.position)
+    norm_and_rotate(plan, attention, key, own, attention.k_norm, token)
     place = token.position % BLOCK
     at = block_at(plan, attention, token, kv_head, token.position // BLOCK)
     keys, values = token.keys + at, token.values + at
@@ -58,15 +58,16 @@ def append(plan: Plan, worker: Worker, attention: Attention, kv_head: int, index
         copy_row(values + place * head_dim * 4, value, head_dim)
 
 
-def norm_and_rotate(plan: Plan, attention: Attention, head: int, out: int, norm: int, position: int) -> None:
-    """out = a head, (hd,) float32, normed and rotated by its position, as the layer does that."""
+def norm_and_rotate(plan: Plan, attention: Attention, head: int, out: int, norm: int, token: Token) -> None:
+    """out = a head, (hd,) float32, normed and rotated by its token's position, as the layer does that."""
     copy_row(out, head, plan.model.head_dim)
     if norm and attention.norms_last == 0:
         norm_head(plan, out, norm)
     if attention.rope:
         rope = rope_at(attention.rope)
-        at = position * rope.half * 4
-        rotate(out, rope.cos + at, rope.sin + at, rope.half)
+        at = token.position * rope.half * 4
+        angles = rope.long_angles if token.is_long else rope.angles
+        rotate(out, angles.cos + at, angles.sin + at, rope.half)
     if norm and attention.norms_last:
         norm_head(plan, out, norm)
 
@@ -108,11 +109,12 @@ def gather_queries(
         index = first + row // group
         head = kv_head * group + row % group
         query = model.qkv.at + index * model.qkv.stride + head * head_dim * 4
-        position = token_of(plan, index).position
-        norm_and_rotate(plan, attention, query, worker.head, attention.q_norm, position)
+        token = token_of(plan, index)
+        norm_and_rotate(plan, attention, query, worker.head, attention.q_norm, token)
         scale_row(worker.head, head_dim, attention.query_scale)
         if attention.temperature:
-            scale_row(worker.head, head_dim, temperature_at(attention.temperature).factors + position * 4)
+            factors = temperature_at(attention.temperature).factors
+            scale_row(worker.head, head_dim, factors + token.position * 4)
         out = worker.queries + start * head_dim * 4 + (row - start) * 4
         interleave(worker.head, out, head_dim, size * 4)
 
@@ -184,6 +186,12 @@ def merge_block(plan: Plan, attention: Attention, index: int, block: int, total:
         copy_row(total, result, partial_bytes(plan) // 4)
     elif begin < block <= token_of(plan, index).position // BLOCK:
         merge(total, result, plan.model.head_dim)
+
+
+def finish_head(plan: Plan, attention: Attention, head: int, total: int, out: int) -> None:
+    """A query head's merged result, with its sink's share, to `out`: (hd,) float32."""
+    sink = attention.sinks + head * 4 if attention.sinks else 0
+    normalize(total, out, plan.model.head_dim, sink)
 
 
 def row_group(rows: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from llama_core.backends.jit.control.attention import gather_heads
 from llama_core.backends.jit.control.records import (
+    GELU_TANH,
     PANEL_BYTES,
     PANELS_AT_ONCE,
     SILU,
@@ -31,6 +32,7 @@ from llama_core.backends.jit.kernels.primitives import fetch, word
 from llama_core.backends.jit.kernels.vector import (
     add_row,
     cap_row,
+    clamped_swiglu,
     geglu,
     place_floats,
     quantize,
@@ -93,7 +95,7 @@ def fetch_ahead(plan: Plan, worker: Worker, phase: Phase) -> None:
 
 
 def panel_of(matrix: Matrix, index: int) -> Panel:
-    """The record of a panel."""
+    """Which kind of panel number `index` is, and where its blocks are."""
     return panel_at(matrix.records + index * PANEL_BYTES)
 
 
@@ -164,10 +166,7 @@ def multiply(
                 if product.bias:
                     add_row(at, product.bias + panel * ROW_BYTES, panels * 16)
                 out = product.out.at + row * product.out.stride
-                if product.gated == SILU:
-                    swiglu(at, out + panel // 2 * ROW_BYTES, panels // 2 * 16)
-                else:
-                    geglu(at, out + panel // 2 * ROW_BYTES, panels // 2 * 16)
+                gate(product.gated, at, out + panel // 2 * ROW_BYTES, panels // 2 * 16)
             panel += panels
     else:
         out = product.out.at + first * ROW_BYTES
@@ -180,6 +179,16 @@ def multiply(
                 scale_row(out + row * stride, count * 16, product.scale)
             if product.softcap:
                 cap_row(out + row * stride, count * 16, product.softcap)
+
+
+def gate(activation: int, pairs: int, out: int, count: int) -> None:
+    """out = activation(gate) * up. pairs: gates and ups in turn, sixteen each; out: (count,) float32."""
+    if activation == SILU:
+        swiglu(pairs, out, count)
+    elif activation == GELU_TANH:
+        geglu(pairs, out, count)
+    else:
+        clamped_swiglu(pairs, out, count)
 
 
 def multiply_rows(

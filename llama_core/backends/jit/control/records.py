@@ -25,7 +25,7 @@ PRODUCT, APPEND, ATTEND, NORM = range(4)
 # How threads share one out (`phases.py` says what each does).
 PREPARE, MULTIPLY, NORM_ROWS, APPEND_TOKENS, ATTEND_BLOCKS, ATTEND_SPANS, RUN_TOKENS = range(7)
 # The activations of a feed-forward, Product.gated.
-SILU, GELU_TANH = 1, 2
+SILU, GELU_TANH, CLAMPED_SWIGLU = 1, 2, 3
 
 
 class Shared(Record, spacing=LINE):
@@ -89,7 +89,7 @@ class Product(Record):
     bias = Word("address of a float32 per row of the matrix, padded to 32; 0: no bias")
     out = Part(Rows, "the results' rows")
     adds = Word("1: out += (the residual stream)")
-    gated = Word("SILU or GELU_TANH: panels of gates and ups in turn, and out = activation(gate) * up; 0: no")
+    gated = Word("SILU, ...: panels of gates and ups in turn, and out = activation(gate) * up; 0: no")
     scale = Word("address of a float32 that results are multiplied by (logits); 0: none")
     softcap = Word("address of a float32 c: results become c * tanh(result / c) (logits); 0: they do not")
 
@@ -106,12 +106,19 @@ class Norm(Record):
     adds = Word("1: out += (the residual stream)")
 
 
-class Rope(Record):
-    """Rotary angles: rows of `half` float32, one per position."""
+class Angles(Record):
+    """Rotary angles: rows of Rope.half float32, one per position."""
 
-    half = Word("half the rotated dimensions of a head")
     cos = Word("address")
     sin = Word("address")
+
+
+class Rope(Record):
+    """How positions turn heads."""
+
+    half = Word("half the rotated dimensions of a head")
+    angles = Part(Angles, "those of most models, and of caches that LongRoPE's short factors suffice for")
+    long_angles = Part(Angles, "LongRoPE's, for tokens with Token.is_long")
 
 
 class Temperature(Record):
@@ -125,13 +132,14 @@ class Attention(Record):
 
     layer = Word("number of the layer, which says where its keys and values are")
     window = Word("positions that a token sees, its own included; huge where attention is full")
-    rope = Word("address of its Rope; 0: positions do not turn heads")
+    rope = Word("address of its Rope; 0: heads are not rotated")
     query_scale = Word("address of the float32 that queries are multiplied by")
     temperature = Word("address of a Temperature; 0: none")
     softcap = Word("address of a float32 c: scores become c * tanh(score / c); 0: they do not")
     q_norm = Word("address of the weights of the queries' norm, (head_dim,) float32; 0: none")
     k_norm = Word("the same for the keys")
     norms_last = Word("1: these norms follow the rotation")
+    sinks = Word("address of a float32 score per query head, with a share and without a value; 0: none")
 
 
 class Operation(Record):
@@ -206,6 +214,8 @@ class Plan(Record):
     sleep = Word("of the one that waits for a wake-up, with the thread's word of sleep_arguments")
     wake = Word("of the one that wakes it")
     sleep_arguments = Word("address of a word per thread")
+    clock = Word("of `timespec_get`, which is asked whenever a phase opens; 0: it is not")
+    stamps = Word("address of two words per phase and for the end: seconds, nanoseconds")
 
 
 class Worker(Record):
@@ -235,6 +245,7 @@ class Token(Record):
     keys = Word("address of its cache's keys")
     values = Word("address of its cache's values")
     head_bytes = Word("bytes of the keys (or values) of one head in one layer")
+    is_long = Word("1: its cache has room for more than LongRoPE's short factors reach")
 
 
 class Tile(Record):
@@ -267,4 +278,5 @@ token_at, tile_at, span_at, run_at = Pointer(Token), Pointer(Tile), Pointer(Span
 panel_at = Pointer(Panel)
 PHASE_BYTES, OPERATION_BYTES, TOKEN_BYTES = Phase.nbytes, Operation.nbytes, Token.nbytes
 PANEL_BYTES = Panel.nbytes
+STAMP_BYTES = 16
 TILE_BYTES, SPAN_BYTES, RUN_BYTES = Tile.nbytes, Span.nbytes, Run.nbytes

@@ -44,6 +44,7 @@ from llama_core.backends.jit.control.records import (
     END,
     LINE,
     SLEEPING,
+    STAMP_BYTES,
     STOP,
     Plan,
 )
@@ -56,6 +57,7 @@ from llama_core.backends.jit.kernels.primitives import (
     pause,
     reads_before,
     word,
+    write_time,
 )
 
 ITEM_BITS = 24
@@ -104,7 +106,14 @@ def finish(plan: Plan, phase: int, total: int, count: int) -> None:
     shared = plan.shared
     if count and atomic_add(shared + DONE, count) + count == total:
         atomic_store(shared + DONE, 0)
+        stamp(plan, phase + 1)
         atomic_store(shared + CURRENT, phase + 1)
+
+
+def stamp(plan: Plan, phase: int) -> None:
+    """Note the time at which a phase opens, where a profiler asks for it (`phase_clock.py`)."""
+    if plan.clock:
+        write_time(plan.clock, plan.stamps + (phase - plan.step.first_number) * STAMP_BYTES)
 
 
 def wait(plan: Plan, thread: int, phase: int, end: int) -> int:

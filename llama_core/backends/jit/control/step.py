@@ -30,6 +30,7 @@ from llama_core.backends.jit.control.schedule import (
     finish,
     has_work,
     sleep,
+    stamp,
     wait,
     wake_helpers,
 )
@@ -61,6 +62,7 @@ def run(plan: Plan) -> None:
     shared = plan.shared
     first = atomic_load(shared + CURRENT)
     plan.step.first_number = first
+    stamp(plan, first)
     # In this order: whoever sees the new end, which opens the step, also sees the plan.
     atomic_store(shared + END, first + plan.step.n_phases)
     if atomic_load(shared + ALONE) == 0:

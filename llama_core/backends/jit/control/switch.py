@@ -16,5 +16,6 @@ class Switch:
         self.name, self.functions = name, functions
 
     def __call__(self, number: int, *arguments: object) -> int:
+        """The choice in Python; the compiled step has a chain of comparisons instead."""
         function = self.functions.get(number)
         return 0 if function is None else function(*arguments) or 0

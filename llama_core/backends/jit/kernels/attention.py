@@ -229,8 +229,12 @@ def merge(code: Code, total: Value, partial: Value, head_dim: Value) -> None:
 
 
 @kernel()
-def normalize(code: Code, partial: Value, out: Value, head_dim: Value) -> None:
-    """out = o / l. out: (head_dim,) float32."""
-    total = code.load(F32x16, partial + 64)
+def normalize(code: Code, partial: Value, out: Value, head_dim: Value, sink: Value) -> None:
+    """out = o / l. out: (head_dim,) float32. sink: the address of a float32 score that has a share of the
+    softmax and no value, 0 for none."""
+    total = code.var(code.load(F32x16, partial + 64))
+    with code.when(sink.compare("!=", 0)):
+        share = exponential(code.load_splat(F32, sink) - code.load(F32x16, partial))
+        total.set(total.get() + share)
     with code.loop(0, head_dim, 16) as d:
-        code.store(code.load(F32x16, partial + d * 4 + PARTIAL_HEAD_BYTES) / total, out + d * 4)
+        code.store(code.load(F32x16, partial + d * 4 + PARTIAL_HEAD_BYTES) / total.get(), out + d * 4)

@@ -51,6 +51,7 @@ class Kernel:
         self.parameters = (*choices, *self._runtime)
 
     def __call__(self, *arguments: int) -> int:
+        """Raises TypeError: this declares the call for code that is compiled."""
         raise TypeError(f"{self.name} runs in compiled code only")
 
     def variant(self, *values: Any) -> str:

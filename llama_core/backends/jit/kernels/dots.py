@@ -54,6 +54,7 @@ class PairDots(Dots):
         self._words = 0
 
     def add(self, words: Value, fours: Sequence[Value]) -> None:
+        """Add 4 columns in 16 bits; the sums are widened before they could saturate."""
         bytes_, pairs = vector(I8, 4 * self._isa.lanes), vector(I16, 2 * self._isa.lanes)
         weights, numbers = words.bits(bytes_), [four.bits(bytes_) for four in fours]
         if self._signed:
@@ -80,6 +81,7 @@ class PairDots(Dots):
         self._pairs, self._words = [], 0
 
     def totals(self) -> list[Value]:
+        """The sums in 32 bits, what is still in 16 bits included."""
         if self._pairs:
             self._widen()
         return self._totals
@@ -91,6 +93,7 @@ class SignedDots(Dots):
     wants_signed = True
 
     def add(self, words: Value, fours: Sequence[Value]) -> None:
+        """Add 4 columns to each sum with one `sdot`."""
         bytes_ = vector(I8, 4 * self._isa.lanes)
         weights = words.bits(bytes_)
         self._totals = [
@@ -105,6 +108,7 @@ class PlainDots(Dots):
     """Any processor's way: LLVM makes what it can of shifts and products."""
 
     def add(self, words: Value, fours: Sequence[Value]) -> None:
+        """Add 4 columns, one after the other, in 32 bits."""
         for c in range(4):
             column = (words >> (8 * c)) & 255
             numbers = [(four << (24 - 8 * c)).shift_right_signed(24) for four in fours]

@@ -37,6 +37,7 @@ def element(type_: Any) -> Any:
 
 
 def is_float(type_: Any) -> bool:
+    """Whether the type, or a vector's element, is float32 or float16."""
     return isinstance(element(type_), ir.FloatType | ir.HalfType)
 
 
@@ -52,6 +53,7 @@ class Value:
 
     @property
     def type(self) -> Any:
+        """As llvmlite has it: a number's or a vector's."""
         return self.ir.type
 
     def _binary(self, other: Value | float, for_int: str, for_float: str) -> Value:
@@ -85,6 +87,7 @@ class Value:
         return self._binary(other, "lshr", "")
 
     def shift_right_signed(self, other: Value | int) -> Value:
+        """An arithmetic shift: the sign fills the places that become free."""
         return self._binary(other, "ashr", "")
 
     def to(self, type_: Any) -> Value:
@@ -101,6 +104,7 @@ class Value:
         return Value(self.code, getattr(self.code.builder, name)(self.ir, type_))
 
     def zero_extend(self, type_: Any) -> Value:
+        """The same unsigned number in a wider type."""
         return Value(self.code, self.code.builder.zext(self.ir, type_))
 
     def bits(self, type_: Any) -> Value:
@@ -108,6 +112,7 @@ class Value:
         return Value(self.code, self.code.builder.bitcast(self.ir, type_))
 
     def lane(self, index: int) -> Value:
+        """One number of a vector, by a constant index."""
         return Value(self.code, self.code.builder.extract_element(self.ir, ir.Constant(I32, index)))
 
     def splat(self, lanes: int = 16) -> Value:
@@ -143,9 +148,11 @@ class Variable:
         self.set(initial)
 
     def get(self) -> Value:
+        """What it holds now."""
         return Value(self.code, self.code.builder.load(self.slot))
 
     def set(self, value: Value) -> None:
+        """Change what it holds."""
         self.code.builder.store(value.ir, self.slot)
 
 
@@ -164,6 +171,7 @@ class Code:
         self.args = [Value(self, arg) for arg in self.function.args]
 
     def as_value(self, number: Value | float, type_: Any) -> Value:
+        """A number as a constant of the type, in all lanes of a vector; a Value as it is."""
         return number if isinstance(number, Value) else self.splat(type_, number)
 
     def splat(self, type_: Any, number: float) -> Value:
@@ -178,6 +186,7 @@ class Code:
         return Value(self, ir.Constant(vector(I32, lanes), [ir.Constant(I32, i) for i in range(lanes)]))
 
     def var(self, initial: Value) -> Variable:
+        """A variable that begins with this value and has its type."""
         return Variable(self, initial)
 
     def _pointer(self, address: Value, type_: Any) -> Any:
@@ -189,6 +198,7 @@ class Code:
         return Value(self, loaded)
 
     def store(self, value: Value, address: Value, align: int | None = None) -> None:
+        """Write to memory. align: bytes; without it, those of one lane."""
         pointer = self._pointer(address, value.type)
         self.builder.store(value.ir, pointer, align=align or lane_bytes(value.type))
 
@@ -266,6 +276,7 @@ class Code:
 
 
 def lane_bytes(type_: Any) -> int:
+    """Bytes of the type, or of a vector's element."""
     scalar = element(type_)
     if isinstance(scalar, ir.HalfType):
         return 2

@@ -32,14 +32,17 @@ def fma(a: Value, b: Value, c: Value) -> Value:
 
 
 def maximum(a: Value, b: Value) -> Value:
+    """The greater number in each lane; `b` where one is NaN."""
     return select(a.compare(">", b), a, b)
 
 
 def absolute(a: Value) -> Value:
+    """The magnitude in each lane, of floats."""
     return a.code.call(f"llvm.fabs.{_suffix(a.type)}", a.type, a)
 
 
 def square_root(a: Value) -> Value:
+    """The square root in each lane; NaN below 0."""
     return a.code.call(f"llvm.sqrt.{_suffix(a.type)}", a.type, a)
 
 
@@ -49,4 +52,5 @@ def round_even(a: Value) -> Value:
 
 
 def select(condition: Value, yes: Value, no: Value) -> Value:
+    """Lane by lane, `yes` where the condition holds, else `no`."""
     return Value(yes.code, yes.code.builder.select(condition.ir, yes.ir, no.ir))

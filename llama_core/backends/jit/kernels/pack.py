@@ -64,6 +64,7 @@ class FifthBits:
     width: int = 1
 
     def read(self, code: Code, block: Value, column: int) -> Value:
+        """1 in each lane whose column has its bit set, of 16 columns from `column` on."""
         pair = code.load(vector(I8, 2), block + (self.at + column // 8))
         masks = ir.Constant(I8x16, [ir.Constant(I8, 1 << j % 8) for j in range(16)])
         set_bits = pair.shuffle([j // 8 for j in range(16)]) & Value(code, masks)
@@ -104,6 +105,7 @@ def half(at: int, sign: int = 0) -> HeaderReader:
 
 
 def bytes_at(at: int, count: int) -> HeaderReader:
+    """A reader of `count` values of 8 bits, from byte `at` of a file's block on."""
     return lambda code, block: [code.load(I8, block + (at + j)) for j in range(count)]
 
 

@@ -25,7 +25,7 @@ def word(code: Code, address: Value, index: Value) -> Value:
 
 @primitive()
 def store_int32(code: Code, address: Value, value: Value) -> None:
-    """An int32 to `address`."""
+    """The low 32 bits of `value` to `address`."""
     code.store(value.to(I32), address)
 
 
@@ -82,3 +82,11 @@ def call_pointer(code: Code, function: Value, argument: Value) -> Value:
     type_ = ir.FunctionType(I32, [I64])
     pointer = code.builder.inttoptr(function.ir, type_.as_pointer())
     return Value(code, code.builder.call(pointer, [argument.ir])).to(I64)
+
+
+@primitive(returns=I64)
+def write_time(code: Code, function: Value, out: Value) -> Value:
+    """Call C11's `int timespec_get(struct timespec *, int base)` by its address, for UTC."""
+    type_ = ir.FunctionType(I32, [I64, I32])
+    pointer = code.builder.inttoptr(function.ir, type_.as_pointer())
+    return Value(code, code.builder.call(pointer, [out.ir, I32(1)])).to(I64)

@@ -35,10 +35,10 @@ from llama_core.backends.jit.kernels.operations import (
 from llama_core.backends.jit.layout import (
     ABOUT_BYTES,
     ACTIVATION_BLOCK_BYTES,
-    APART_BYTES,
     BLOCK_COLUMNS,
     FLOAT_BLOCK_BYTES,
     HALVES_32_AT,
+    OUTLIER_BYTES,
     SCALE_AT,
     SCALED_HALVES_AT,
     SCALED_SUM_AT,
@@ -90,7 +90,7 @@ def quantize(
 
     The layout is drawn in `layout.py`. A NaN or infinity anywhere in the row makes every scale NaN, so that
     it reaches the logits, where it is found. numbers: three float32: 1 / n, one that is not used, and how
-    many times the row's mean square the square of a block's largest number must be for it to stand apart.
+    many times the row's mean square the square of a block's largest number must be for it to be an outlier.
     """
     mean = _mean_square(code, x, padded, numbers).lane(0)
     threshold = mean * code.load(F32, numbers + 8)
@@ -98,21 +98,21 @@ def quantize(
     zero, no_record = code.splat(F32, 0.0), code.splat(vector(I32, 2), 0)
     with code.loop(0, padded, BLOCK_COLUMNS) as i:
         block = out + (i >> 5) * (tile * ACTIVATION_BLOCK_BYTES)
-        apart_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES) + token * APART_BYTES
-        flag_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES + APART_BYTES) + token
+        outlier_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES) + token * OUTLIER_BYTES
+        flag_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES + OUTLIER_BYTES) + token
         halves = [code.var(code.load(F32x16, x + (i * 4 + 64 * k))) for k in range(2)]
-        largest, apart = code.var(_largest(halves)), code.var(zero)
-        apart_halves = [code.var(zero) for _ in range(2)]
-        code.store(no_record, apart_at)
+        largest, outlier = code.var(_largest(halves)), code.var(zero)
+        outlier_halves = [code.var(zero) for _ in range(2)]
+        code.store(no_record, outlier_at)
         code.store(code.splat(I8, 0), flag_at)
         with code.when((largest.get() * largest.get()).compare(">", threshold)):
             column = _take_out(code, halves, largest.get())
-            apart.set(code.load(F32, x + (i + column.to(I64)) * 4))
+            outlier.set(code.load(F32, x + (i + column.to(I64)) * 4))
             largest.set(_largest(halves))
-            code.store(apart.get(), apart_at)
-            code.store(column, apart_at + 4)
-            for k, half in enumerate(apart_halves):
-                half.set(select((column >> 4).compare("==", k), apart.get(), zero))
+            code.store(outlier.get(), outlier_at)
+            code.store(column, outlier_at + 4)
+            for k, half in enumerate(outlier_halves):
+                half.set(select((column >> 4).compare("==", k), outlier.get(), zero))
             code.store(code.splat(I8, 1), flag_at)
         top = largest.get()
         inverse = select(top.compare("==", 0.0), zero, code.splat(F32, 127.0) / top)
@@ -124,10 +124,10 @@ def quantize(
         total = sums[0] + sums[1]
         about = block + tile * BLOCK_COLUMNS + token * ABOUT_BYTES
         code.store(scale, about + SCALE_AT)
-        code.store(scale * total.to(F32) + apart.get(), about + SCALED_SUM_AT)
+        code.store(scale * total.to(F32) + outlier.get(), about + SCALED_SUM_AT)
         code.store(total * -8, about + SUM_8_AT)
         code.store(total * -128, about + SUM_128_AT)
-        for k, (part, own) in enumerate(zip(sums, apart_halves, strict=True)):
+        for k, (part, own) in enumerate(zip(sums, outlier_halves, strict=True)):
             code.store(part * -32, about + (HALVES_32_AT + 4 * k))
             code.store(scale * part.to(F32) + own.get(), about + (SCALED_HALVES_AT + 4 * k))
 
@@ -175,14 +175,16 @@ def rotate(code: Code, x: Value, cos: Value, sin: Value, half: Value) -> None:
     """Rotary embedding of one head in place. x: (2 half,) float32.
 
     Dimension j is paired with j + half (arXiv:2104.09864, in the layout of `checkpoint.py`); cos and sin hold
-    `half` numbers each, a multiple of 8.
+    `half` numbers each.
     """
-    with code.loop(0, half, 8) as j:
-        at = j * 4
-        first, second = code.load(F32x8, x + at), code.load(F32x8, x + at + half * 4)
-        c, s = code.load(F32x8, cos + at), code.load(F32x8, sin + at)
-        code.store(first * c - second * s, x + at)
-        code.store(second * c + first * s, x + at + half * 4)
+    whole = half / 8 * 8
+    for type_, start, stop, step in ((F32x8, 0, whole, 8), (F32, whole, half, 1)):
+        with code.loop(start, stop, step) as j:
+            at = j * 4
+            first, second = code.load(type_, x + at), code.load(type_, x + at + half * 4)
+            c, s = code.load(type_, cos + at), code.load(type_, sin + at)
+            code.store(first * c - second * s, x + at)
+            code.store(second * c + first * s, x + at + half * 4)
 
 
 @kernel()
@@ -206,6 +208,18 @@ def geglu(code: Code, pairs: Value, out: Value, count: Value) -> None:
         gate, up = (code.load(F32x16, pairs + (i * 8 + 64 * k)) for k in range(2))
         inner = gate * (gate * gate * 0.044715 + 1.0) * (-2.0 * math.sqrt(2.0 / math.pi))
         code.store(gate / (exponential(inner) + 1.0) * up, out + i * 4)
+
+
+@kernel()
+def clamped_swiglu(code: Code, pairs: Value, out: Value, count: Value) -> None:
+    """out = (up + 1) * gate / (1 + exp(-1.702 gate)), gate at most 7, up from -7 to 7 (gpt-oss,
+    arXiv:2508.10925). pairs, out: as for `swiglu`."""
+    low, high = code.splat(F32x16, -7.0), code.splat(F32x16, 7.0)
+    with code.loop(0, count, 16) as i:
+        gate, up = (code.load(F32x16, pairs + (i * 8 + 64 * k)) for k in range(2))
+        gate, up = (select(x.compare(">", 7.0), high, x) for x in (gate, up))
+        up = select(up.compare("<", -7.0), low, up)
+        code.store((up + 1.0) * (gate / (exponential(gate * -1.702) + 1.0)), out + i * 4)
 
 
 def capped(x: Value, cap: Value) -> Value:

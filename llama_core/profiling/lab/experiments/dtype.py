@@ -47,6 +47,7 @@ class Lazy:
         self._model: BaselineLlama | None = None
 
     def __call__(self) -> BaselineLlama:
+        """The model; the first call makes it and computes the prompt."""
         if self._model is None:
             self._model = self._make()
             forward(self, 0, PROMPT_N)

@@ -47,7 +47,7 @@ F32 = NDArray[np.float32]
 
 
 def prefill(model: Model, cache: Cache, ids: NDArray[np.int32], chunk: int) -> F32:
-    """The whole prompt from an empty cache, `chunk` tokens a pass; the logits after it."""
+    """The whole prompt from an empty cache, `chunk` tokens a pass; the logits after it, (vocab_size,)."""
     cache.truncate(0)
     logits: F32 = np.empty(0, np.float32)
     for start in range(0, len(ids), chunk):
@@ -71,6 +71,7 @@ class Decoding:
         fill(model, self.cache, ids[:context])
 
     def __call__(self) -> Timed:
+        """Two steps; the second is timed, the first has brought the cache into the processor's own."""
         self._step()
         start = time.perf_counter()
         logits = self._step()
@@ -210,4 +211,6 @@ EXPERIMENT = Experiment(
     "single bit)",
     cases=cases,
     conclude=conclude,
+    processes=2,
+    whole=True,
 )

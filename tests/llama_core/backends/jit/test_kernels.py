@@ -82,7 +82,7 @@ def test_matmul_of_every_kind_and_tile(kernels: Any, isa: Isa, kind: PackedKind)
     packed = random_matrix(kind, rng, panels, blocks * 32)
     weights = unpack(packed, kind, panels * 16, blocks * 32).astype(np.float64)
     x = floats(rng, max(isa.tiles), blocks * 32)
-    x[:, [40, 90]] *= 50  # numbers that stand apart
+    x[:, [40, 90]] *= 50  # outliers
     alone = None
     for tile in isa.tiles:
         activations, values = pack_rows(kernels, np.ascontiguousarray(x[:tile]), tile)
@@ -185,7 +185,7 @@ def test_integer_dots_are_exact_at_their_extremes(kernels: Any, isa: Isa) -> Non
                 assert (out == sign * 127 * kind.columns * number[0, 0]).all()
 
 
-def test_quantize_error_and_what_stands_apart(kernels: Any) -> None:
+def test_quantize_error_and_outliers(kernels: Any) -> None:
     rng = np.random.default_rng(5)
     x = floats(rng, 4, 256)
     x[1] = 0.0
@@ -231,13 +231,14 @@ def test_rms_norm(kernels: Any) -> None:
     np.testing.assert_allclose(out, wanted, rtol=2e-6, atol=1e-7)
 
 
-def test_rotate(kernels: Any) -> None:
+@pytest.mark.parametrize("half", [24, 6, 13])
+def test_rotate(kernels: Any, half: int) -> None:
     rng = np.random.default_rng(8)
-    x, angles = floats(rng, 48), rng.uniform(-9, 9, 24)
+    x, angles = floats(rng, 2 * half + 1), rng.uniform(-9, 9, half)
     cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-    first, second = x[:24].astype(np.float64), x[24:].astype(np.float64)
-    wanted = np.concatenate((first * cos - second * sin, second * cos + first * sin))
-    kernels.rotate(at(x), at(cos), at(sin), 24)
+    first, second, behind = x[:half].astype(np.float64), x[half : 2 * half].astype(np.float64), x[-1]
+    wanted = np.concatenate((first * cos - second * sin, second * cos + first * sin, [behind]))
+    kernels.rotate(at(x), at(cos), at(sin), half)
     np.testing.assert_allclose(x, wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -250,6 +251,17 @@ def test_swiglu_over_the_whole_range(kernels: Any) -> None:
     wide = gate.astype(np.float64)
     wanted = wide / (1 + np.exp(-wide)) * up
     np.testing.assert_allclose(out, wanted, rtol=2e-6, atol=1e-30)
+
+
+def test_clamped_swiglu_over_the_whole_range(kernels: Any) -> None:
+    gate = np.linspace(-200, 200, 16 * 100, dtype=np.float32)
+    up = np.random.default_rng(9).uniform(-20, 20, gate.shape).astype(np.float32)
+    pairs, out = aligned((100, 2, 16), np.float32), aligned(1600, np.float32)
+    pairs[:, 0], pairs[:, 1] = gate.reshape(100, 16), up.reshape(100, 16)
+    kernels.clamped_swiglu(at(pairs), at(out), 1600)
+    wide = np.minimum(gate.astype(np.float64), 7.0)
+    wanted = (np.clip(up, -7.0, 7.0) + 1) * wide / (1 + np.exp(-1.702 * wide))
+    np.testing.assert_allclose(out, wanted, rtol=2e-5, atol=1e-30)
 
 
 def attention_inputs(rows: int, hd: int, seed: int) -> tuple[np.ndarray, ...]:
@@ -371,6 +383,13 @@ def test_merge_and_normalize_give_softmax_over_both_blocks(kernels: Any) -> None
         partial[:16], partial[16:32], partial[32:] = s.max(), weights.sum(), weights @ v
     kernels.merge(at(partials[0]), at(partials[1]), hd)
     out = aligned(hd, np.float32)
-    kernels.normalize(at(partials[0]), at(out), hd)
+    kernels.normalize(at(partials[0]), at(out), hd, 0)
     weights = np.exp(scores.reshape(-1) - scores.max())
     np.testing.assert_allclose(out, weights @ values.reshape(-1, hd) / weights.sum(), rtol=1e-4, atol=1e-6)
+    for sink in (-300.0, 1.0, scores.max() + 2, 300.0):  # a score without a value
+        score = np.array([sink], dtype=np.float32)
+        kernels.normalize(at(partials[0]), at(out), hd, at(score))
+        top = max(scores.max(), sink)
+        weights = np.exp(scores.reshape(-1) - top)
+        total = weights.sum() + np.exp(sink - top)
+        np.testing.assert_allclose(out, weights @ values.reshape(-1, hd) / total, rtol=1e-4, atol=1e-6)

@@ -16,10 +16,11 @@ import pytest
 
 from llama_core.backends.jit.control import schedule
 from llama_core.backends.jit.control import step as step_module
-from llama_core.backends.jit.control.records import ALONE, CURRENT, END, PHASE_BYTES
+from llama_core.backends.jit.control.records import ALONE, CURRENT, END, PHASE_BYTES, STAMP_BYTES
 
 SHARED, ARGUMENTS, TABLES = 1 << 41, 1 << 42, 1 << 43
-SLEEP, WAKE, YIELD = 1, 2, 3
+SLEEP, WAKE, YIELD, CLOCK = 1, 2, 3, 4
+STAMPS = 1 << 44
 OPERATIONS = ("word", "atomic_load", "atomic_store", "atomic_add", "compare_exchange", "pause")
 
 
@@ -50,6 +51,7 @@ class Machine:
         self.batons = [threading.Semaphore(0) for _ in range(n_threads)]
         self.asleep = [False] * n_threads
         self.wakes = [0] * n_threads
+        self.stamped: list[int] = []
         self.finished = [False] * n_threads
         self.away = -1
         self.running = 0
@@ -71,6 +73,8 @@ class Machine:
             wake=WAKE,
             give_way=YIELD,
             sleep_arguments=ARGUMENTS,
+            clock=CLOCK,
+            stamps=STAMPS,
         )
 
     def turn(self, must: bool = False) -> None:
@@ -130,6 +134,11 @@ class Machine:
 
     def pause(self) -> None:
         self.turn(must=True)
+
+    def write_time(self, function: int, out: int) -> None:
+        assert function == CLOCK
+        self.turn()
+        self.stamped.append((out - STAMPS) // STAMP_BYTES)
 
     def call_pointer(self, function: int, argument: int) -> int:
         if function == SLEEP:
@@ -198,6 +207,8 @@ class Steps:
             wanted = {(number, i, item): 1 for i in range(phases) for item in range(size)}
             assert self.done == wanted
             self.done.clear()
+            assert machine.stamped == [*range(phases + 1)]  # each phase's opening and the end, in their order
+            machine.stamped.clear()
         schedule.stop(plan)
 
 
@@ -205,13 +216,13 @@ class Steps:
 def test_every_item_is_computed_once_in_any_order_of_events(
     n_threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three hundred orders of events. A helper that took items of a step that was over, or waited for one
+    """Some hundred orders of events. A helper that took items of a step that was over, or waited for one
     that never came, fails it, and so does one that sleeps through its waking."""
-    for seed in range(300):
+    for seed in range(600 // n_threads):
         machine = Machine(seed, n_threads)
         steps = Steps(machine)
         for module in (schedule, step_module):
-            for name in (*OPERATIONS, "call_pointer"):
+            for name in (*OPERATIONS, "call_pointer", "write_time"):
                 if hasattr(module, name):
                     monkeypatch.setattr(module, name, getattr(machine, name))
         for module in (schedule, step_module):

@@ -1,0 +1,70 @@
+"""The clock in a step: every phase by its name, in any kind of step, and the same bits as without."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from llama_core.backends.jit.program import NO_LAYER, PhaseName
+from llama_core.backends.jit.workspace import Tuning
+
+IDS = (np.arange(40) * 37 % 130).astype(np.int32)
+# What a layer of each kind of step consists of, phase by phase.
+SMALL = (
+    "norm, QKV product",
+    "RoPE, cache, attention",
+    "output product",
+    "norm, gate and up, SwiGLU",
+    "down product",
+)
+LARGE = (
+    "norm",
+    "QKV product",
+    "RoPE of keys, cache",
+    "RoPE of queries, attention",
+    "quantising",
+    "output product",
+    "norm",
+    "gate and up, SwiGLU",
+    "quantising",
+    "down product",
+)
+
+
+class Seen:
+    """Collects what a model tells."""
+
+    def __init__(self) -> None:
+        self.names: list[PhaseName] = []
+        self.seconds: list[float] = []
+
+    def __call__(self, names: Sequence[PhaseName], seconds: np.ndarray) -> None:
+        assert len(names) == len(seconds)
+        self.names += names
+        self.seconds += seconds.tolist()
+
+
+@pytest.mark.parametrize(("n", "layer", "heads"), [(1, SMALL, 1), (40, LARGE, 2)], ids=["decode", "prefill"])
+def test_every_phase_is_told_with_its_time(
+    toys: SimpleNamespace, n: int, layer: Sequence[str], heads: int
+) -> None:
+    plain = toys.load(toys.checkpoint())
+    wanted = plain.forward(IDS[:n], plain.new_cache(64)).copy()
+    seen = Seen()
+    model = plain.observed(seen, Tuning(wide_tokens=1 << 40))
+    try:
+        cache = model.new_cache(64)
+        began = time.perf_counter()
+        logits = model.forward(IDS[:n], cache)
+        took = time.perf_counter() - began
+    finally:
+        model.close()
+    np.testing.assert_array_equal(logits, wanted)
+    expected = [PhaseName(name, i) for i in range(model.config.n_layers) for name in layer]
+    assert seen.names == [*expected, *[PhaseName("head", NO_LAYER)] * heads]
+    assert min(seen.seconds) >= 0
+    assert 0 < sum(seen.seconds) < took
