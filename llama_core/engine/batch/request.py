@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.base import Cache
+from llama_core.constraints.base import Mask
+from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.errors import LlamaCoreError
 from llama_core.events import FinishReason
 from llama_core.sampling import Sampler, SamplingParams
@@ -33,6 +36,7 @@ class BatchRequest:
 
     `on_token` sees each token of the reply in turn and answers True to end it there (a stop string was
     found); the token it answers for stays part of the result's `ids`. top_n: how many alternatives it sees.
+    rules: what holds for the drawing beside `params`; a constraint is this request's alone.
     """
 
     key: str
@@ -41,6 +45,7 @@ class BatchRequest:
     stop_ids: frozenset[int] = frozenset()
     on_token: Callable[[DrawnToken], bool] | None = None
     top_n: int = 0
+    rules: TokenRules = NO_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ class RunningRequest:
     remember_at: list[int] = field(default_factory=list)
     cached_n: int = 0
     history: list[int] = field(default_factory=list)
+    masks: Future[list[Mask]] | None = None  # of the token that this pass is to give
 
     @property
     def prompt_n(self) -> int:

@@ -33,6 +33,7 @@ from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToke
 from llama_core.engine.clock import RunningTime
 from llama_core.engine.context import without_warnings
 from llama_core.engine.engine import DEFAULT_CTX_SIZE
+from llama_core.engine.masks import MaskThread
 from llama_core.engine.passes import message_ends
 from llama_core.errors import Cancelled, ContextFullError, LlamaCoreError, NotEnoughMemoryError
 from llama_core.sampling import Sampler, seeded
@@ -100,6 +101,7 @@ class BatchEngine:
         self._max_step_s = max_step_s
         self._clock = RunningTime() if clock is None else clock
         self._token_s = 0.0  # of a prompt's token in the last pass that had many
+        self._masks = MaskThread()
         self.prefixes = PrefixCache()
         self.kv_bytes = 0
         self.tokens_computed = 0
@@ -115,6 +117,10 @@ class BatchEngine:
     def running_n(self) -> int:
         """Requests that share the next step."""
         return len(self._running)
+
+    def close(self) -> None:
+        """Stop the helper thread. May be called twice."""
+        self._masks.close()
 
     def submit(self, request: BatchRequest) -> None:
         """Queue a request. Whatever is wrong with it becomes its result, never an exception."""
@@ -168,6 +174,10 @@ class BatchEngine:
         if not rows:
             return done
         n_tokens = sum(n for _, n in rows)
+        for sequence, n in rows:
+            constraint = sequence.request.rules.constraint
+            if constraint is not None and not constraint.complete and n == len(sequence.pending):
+                sequence.masks = self._masks.begin(constraint)
         began_s = self._clock()
         with without_warnings():
             logits = self._forward(
@@ -251,7 +261,7 @@ class BatchEngine:
             RunningRequest(
                 request=request,
                 cache=cache,
-                sampler=Sampler(request.params, self.model.config.vocab_size),
+                sampler=Sampler(request.params, self.model.config.vocab_size, request.rules.breakers),
                 rng=seeded(seed),
                 seed=seed,
                 pending=np.asarray(request.prompt_ids[cache.length :], dtype=np.int32),
@@ -328,20 +338,30 @@ class BatchEngine:
     def _draw(self, sequence: RunningRequest, logits: NDArray[np.float32]) -> BatchResult | None:
         """Draw the next token, or end the reply: the same order of questions as `reply.Reply` asks."""
         request, history = sequence.request, sequence.history
-        params = request.params
+        params, constraint = request.params, request.rules.constraint
+        if constraint is not None and constraint.complete:  # the grammar of nothing at all
+            return sequence.result("stop")
         if params.max_tokens == 0:
             return sequence.result("length")
         try:
-            drawn = sequence.sampler.draw(logits, history, sequence.rng, prompt_n=sequence.prompt_n)
+            masks, sequence.masks = sequence.masks, None
+            allowed = None if masks is None else masks.result()[0]
+            drawn = sequence.sampler.draw(
+                logits, history, sequence.rng, prompt_n=sequence.prompt_n, allowed=allowed
+            )
             top = sequence.sampler.top(logits, request.top_n)
         except LlamaCoreError as error:
             return sequence.result("failed", error)
         token = drawn.id
         if token in request.stop_ids and not params.ignore_eos:
             return sequence.result("stop")
+        if constraint is not None:
+            constraint.take(token)
         history.append(token)
         self.tokens_drawn += 1
         if request.on_token is not None and request.on_token(DrawnToken(token, drawn.logprob, top)):
+            return sequence.result("stop")
+        if constraint is not None and constraint.complete:
             return sequence.result("stop")
         if params.max_tokens is not None and len(history) - sequence.prompt_n >= params.max_tokens:
             return sequence.result("length")

@@ -48,6 +48,9 @@ class ScriptedCache:
         del self.ids[self.reachable(length) :]
         self.snapshots = {at for at in self.snapshots if at <= self.length}
 
+    def copy_prefix(self, source: ScriptedCache, length: int) -> None:
+        self.ids = source.ids[:length]
+
 
 class ScriptedModel:
     """Answers with the logits that `script(ids so far)` gives; `before` runs at each pass and may raise."""
