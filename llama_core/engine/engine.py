@@ -51,7 +51,7 @@ class Engine:
 
     @property
     def cached_ids(self) -> tuple[int, ...]:
-        """The ids whose keys and values are held."""
+        """The ids that the context has read."""
         return tuple(self._context.ids)
 
     def generate(
@@ -101,11 +101,10 @@ class Engine:
         context = self._context
         row = np.empty(0, dtype=np.float32)
         try:
-            start = context.reuse(prompt_ids)
-            for first in range(start, len(prompt_ids), self.model.prefill_chunk):
-                chunk = prompt_ids[first : first + self.model.prefill_chunk]
-                last = first + len(chunk) == len(prompt_ids)
-                row = context.extend(chunk, "last" if last else "none")
+            context.reuse(prompt_ids)
+            for start, stop in context.missing(prompt_ids, ()):
+                last = stop == len(prompt_ids)
+                row = context.extend(prompt_ids[start:stop], "last" if last else "none")
             self._sampler.log_normaliser(row)
             context.mark_finite(len(prompt_ids))
         except NumericalError:

@@ -65,10 +65,12 @@ class Reply:
         self._dictated = dictated
         self._due: deque[int] = deque()  # dictated tokens that are not yet said
         self._params = params
+        self._message_ends = stop_ids
         self._stop_ids = frozenset() if params.ignore_eos else stop_ids
         self._cancelled = cancelled
         self._stop_when = stop_when
-        self._drafter = drafter
+        # Wrong guesses are gone back from at each pass, which a state cannot do.
+        self._drafter = drafter if context.steps_back else None
         self._top_n = top_n
         self._sampler = Sampler(params, context.model.config.vocab_size, rules.breakers)
         self._constraint = rules.constraint
@@ -111,6 +113,7 @@ class Reply:
             # Guesses that were computed but not drawn are not part of the context.
             self._context.keep(min(len(self._context.ids), len(self._history)))
             self._context.recover(doubtful=doubtful)
+            self._context.remember()
 
     def _hand_out(self, event: Streamed) -> Generator[Streamed, None, None]:
         """Yield one event with the clock stopped."""
@@ -126,10 +129,8 @@ class Reply:
         self._cache_n = context.reuse(prompt)
         total = len(prompt) - self._cache_n
         yield from self._hand_out(PrefillProgress(self._cache_n, 0, total, 0.0))
-        chunk = context.model.prefill_chunk
         row: F32 = np.empty(0, dtype=np.float32)
-        for start in range(self._cache_n, len(prompt), chunk):
-            stop = min(start + chunk, len(prompt))
+        for start, stop in context.missing(prompt, self._message_ends):
             last = stop == len(prompt)
             row = context.extend(prompt[start:stop], "last" if last else "none", self._cancelled)
             self._prompt_n = stop - self._cache_n

@@ -64,7 +64,9 @@ class BatchResult:
 
 @dataclass(slots=True, eq=False)
 class RunningRequest:
-    """A request that has joined. `pending`: tokens that the model has not seen yet, shape (n,) int32."""
+    """A request that has joined. `pending`: tokens that the model has not seen yet, shape (n,) int32.
+    `remember_at`: lengths at which the cache is to remember its state, ascending. `kv_bytes`: what its cache
+    may come to take."""
 
     request: BatchRequest
     cache: Cache
@@ -72,6 +74,8 @@ class RunningRequest:
     rng: np.random.Generator
     seed: int
     pending: NDArray[np.int32]
+    kv_bytes: int = 0
+    remember_at: list[int] = field(default_factory=list)
     cached_n: int = 0
     history: list[int] = field(default_factory=list)
     masks: Future[list[Mask]] | None = None  # of the token that this pass is to give
@@ -85,6 +89,11 @@ class RunningRequest:
     def decoding(self) -> bool:
         """Whether the prompt is computed and tokens are being drawn."""
         return len(self.history) > self.prompt_n
+
+    def next_cut(self) -> int:
+        """How many of the pending tokens come before the next length to remember; all where there is none."""
+        n = len(self.pending)
+        return min((at - self.cache.length for at in self.remember_at if at > self.cache.length), default=n)
 
     def result(self, reason: BatchReason, error: LlamaCoreError | None = None) -> BatchResult:
         """How it ended."""
