@@ -13,7 +13,7 @@ from chat_app.batch.input import BatchInput
 from chat_app.batch.output import BatchOutput, OutputError
 from chat_app.batch.progress import BatchProgress, BatchState
 from chat_app.batch.reader import Line
-from chat_app.batch.records import answer_record, bad_line_record, failure_record
+from chat_app.batch.records import answer_record, bad_line_record, failure_record, refusal_record
 from chat_app.batch.resume import JudgedLine, judge, other_ways
 from chat_app.commands.options import add_model_options, file_path, positive, settings_from
 from chat_app.config.paths import get_paths
@@ -22,6 +22,7 @@ from chat_app.text.errors import UsageError
 from llama_core.choices import DEFAULT_KV
 
 if TYPE_CHECKING:
+    from chat_app.openai.prepared import Prepared
     from llama_core.engine.batch.scheduler import BatchEngine
     from llama_core.engine.batch.text import TextRequest, TextResult
     from llama_core.engine.text import TextEngine
@@ -96,7 +97,7 @@ class BatchRun:
         self.args, self.source, self.output = args, source, output
         self.settings = settings_from(args)
         self.progress = BatchProgress(quiet=args.quiet)
-        self.jobs: dict[str, BatchJob] = {}  # under way
+        self.jobs: dict[str, tuple[BatchJob, Prepared]] = {}  # under way
         self.total = self.finished = self.failed = 0  # lines
         self.answered = self.answered_tokens = 0  # requests of this run, and their tokens
 
@@ -204,8 +205,9 @@ class BatchRun:
 
     def _requests(self, engine: TextEngine, stopped: Callable[[], bool]) -> Iterator[TextRequest]:
         """What is to be answered, read as there is room; what cannot even be encoded fails on the way."""
+        from chat_app.openai.errors import BadRequest
+        from chat_app.openai.prepared import prepare
         from llama_core.engine.batch.text import TextRequest
-        from llama_core.errors import LlamaCoreError
 
         for judged in self._judged(self.source.again()):
             job = judged.item
@@ -214,34 +216,27 @@ class BatchRun:
             if judged.state != "open" or isinstance(job, BadLine):
                 continue
             try:
-                ids = prompt_ids(job, engine)
-            except LlamaCoreError as error:  # the template refuses it
-                self._append(failure_record(job, self.identity, error))
+                prepared = prepare(job.asked, engine)
+            except BadRequest as refusal:  # this model's template refuses it, or its grammar cannot be held
+                self._append(refusal_record(job, self.identity, refusal))
                 continue
-            self.jobs[job.custom_id] = job
-            yield TextRequest(job.custom_id, ids, job.params)
+            self.jobs[job.custom_id] = (job, prepared)
+            yield TextRequest(job.custom_id, prepared.ids, prepared.params, prepared.rules, prepared.answers)
 
     def _take(self, result: TextResult, model: str, computation: Computation) -> None:
         """Write down how a request ended."""
-        job = self.jobs.pop(result.key)
+        job, prepared = self.jobs.pop(result.key)
         if result.reason == "failed":
             self._append(failure_record(job, self.identity, result.error))
             return
         self.answered += 1
         self.answered_tokens += result.prompt_n + result.reply_n
         created = int(time.time())
-        self._append(answer_record(job, self.identity, computation, result, model=model, created=created))
+        self._append(
+            answer_record(job, self.identity, computation, prepared, result, model=model, created=created)
+        )
 
     def _append(self, record: Mapping[str, Any]) -> None:
         self.output.append(record)
         self.finished += 1
         self.failed += record["error"] is not None
-
-
-def prompt_ids(job: BatchJob, engine: TextEngine) -> list[int]:
-    """The prompt of a job in the model's tokens. Raises TemplateError."""
-    if job.messages is not None:
-        return engine.encode_chat(job.messages)
-    if isinstance(job.prompt, str):
-        return engine.encode_raw(job.prompt)
-    return list(job.prompt or ())

@@ -11,22 +11,38 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backends.base import Cache, Model
+from llama_core.backends.base import Model
 from llama_core.engine.context import without_warnings
-from llama_core.errors import NumericalError
+from llama_core.errors import ContextFullError, LlamaCoreError, NumericalError
 
 
-def mean_state(
-    model: Model, cache: Cache, ids: Sequence[int], cancelled: Callable[[], bool] | None = None
-) -> NDArray[np.float32]:
-    """The mean over `ids` of the hidden states behind the last layer and its norm: (dim,) float32, summed in
-    float64. `cache` is empty before, and holds `ids` afterwards. Raises NumericalError, Cancelled,
-    ContextFullError."""
-    total = np.zeros(model.config.dim, dtype=np.float64)
-    for start in range(0, len(ids), model.prefill_chunk):
-        chunk = np.asarray(ids[start : start + model.prefill_chunk], dtype=np.int32)
+class MeanState:
+    """The mean over `ids` of the hidden states behind the last layer and its norm, a few tokens at a time, in
+    a cache of its own. Raises ContextFullError, NotEnoughMemoryError; LlamaCoreError for no ids, or ids that
+    are no tokens."""
+
+    def __init__(self, model: Model, ids: Sequence[int]) -> None:
+        config = model.config
+        if not ids or min(ids) < 0 or max(ids) >= config.vocab_size:
+            raise LlamaCoreError(f"a text needs one token or more, of ids 0 to {config.vocab_size - 1}")
+        if len(ids) > config.max_seq_len:
+            raise ContextFullError(len(ids), config.max_seq_len)
+        self._model = model
+        self._ids = np.asarray(ids, dtype=np.int32)
+        self._cache = model.new_cache(len(ids))
+        self._total = np.zeros(config.dim, dtype=np.float64)
+
+    def advance(self, n: int, cancelled: Callable[[], bool] | None = None) -> bool:
+        """Compute at most `n` more tokens; whether all are. Raises NumericalError, Cancelled."""
+        start = self._cache.length
+        part = self._ids[start : start + min(n, self._model.prefill_chunk)]
         with without_warnings():
-            total += model.hidden_states(chunk, cache, cancelled=cancelled).sum(axis=0, dtype=np.float64)
-    if not np.isfinite(total).all():
-        raise NumericalError("the model's hidden states contain NaN or infinity; the weights may be damaged")
-    return (total / len(ids)).astype(np.float32)
+            states = self._model.hidden_states(part, self._cache, cancelled=cancelled)
+            self._total += states.sum(axis=0, dtype=np.float64)
+        if not np.isfinite(self._total).all():
+            raise NumericalError("the model's hidden states contain NaN or infinity")
+        return self._cache.length == len(self._ids)
+
+    def mean(self) -> NDArray[np.float32]:
+        """(dim,) float32, of what was computed."""
+        return (self._total / max(1, self._cache.length)).astype(np.float32)

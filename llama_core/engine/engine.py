@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.engine.context import Context
 from llama_core.engine.drafting.base import Drafter
-from llama_core.engine.embedding import mean_state
 from llama_core.engine.masks import MaskThread
 from llama_core.engine.memory import memory_report
 from llama_core.engine.reply import Reply
@@ -129,17 +128,6 @@ class Engine:
         return score_answers(
             self.model, self._context.cache, row, answers, ends=ends, room_bytes=room, cancelled=cancelled
         )
-
-    def embed(self, ids: Sequence[int], cancelled: Callable[[], bool] | None = None) -> NDArray[np.float32]:
-        """The mean of the hidden states behind the last layer and its norm, (dim,) float32. Empties the
-        context. Raises ContextFullError, ValueError, NumericalError, Cancelled."""
-        self.reset()
-        self._begin(ids, room=0)
-        try:
-            mean = mean_state(self.model, self._context.cache, ids, cancelled)
-        finally:
-            self.reset()
-        return mean
 
     def perplexity(self, ids: Sequence[int], cancelled: Callable[[], bool] | None = None) -> float:
         """Mean negative log-likelihood, in nat, of ids[1:] in one context. Empties the context.

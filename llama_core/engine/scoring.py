@@ -60,6 +60,8 @@ def score_answers(
     longest = cache.length + max(map(len, read))
     if longest > model.config.max_seq_len:
         raise ContextFullError(longest, model.config.max_seq_len)
+    if cache.snapshot_bytes:
+        cache.snapshot()
     for group in _groups(model, cache, read, room_bytes):
         rows = iter(_pass(model, cache, [read[i] for i in group], cancelled))
         for i in group:

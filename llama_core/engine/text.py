@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.checkpoint import Checkpoint
@@ -22,7 +22,7 @@ from llama_core.tokenizers.thinking.formats import has_switch, thinking_format
 if TYPE_CHECKING:
     from llama_core.tokenizers.templates.chat_template import ChatTemplate
 
-Messages = Sequence[Mapping[str, str]]
+Messages = Sequence[Mapping[str, Any]]
 Poll = Callable[[], bool]
 
 # By these names templates ask whether the model is to think.
@@ -128,20 +128,31 @@ class TextEngine:
         return self.model.backend
 
     def encode_chat(
-        self, messages: Messages, *, continue_last: bool = False, thinking: Thinking | None = None
+        self,
+        messages: Messages,
+        *,
+        continue_last: bool = False,
+        thinking: Thinking | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> list[int]:
         """The prompt of a chat, up to where the assistant's reply begins.
 
         messages: mappings with "role" and "content". With `continue_last` the last one is the beginning of
         the reply, which goes on from there. A message may hold its thought as "reasoning_content": it is sent
-        where the template wants it. thinking: see `_open_reply`. A model without a template continues
-        `completion_text`, in which nobody's words become control tokens. Raises TemplateError.
+        where the template wants it, and calls of tools as "tool_calls". thinking: see `_open_reply`. tools:
+        the functions that the model may call, as OpenAI describes them; a template that knows none leaves
+        them out. A model without a template continues `completion_text`, in which nobody's words become
+        control tokens. Raises TemplateError.
         """
         if self.template is None:
             return self._with_bos(self.tokenizer.encode(completion_text(messages)))
         partial = messages[-1]["content"] if continue_last and messages else ""
         said = messages[:-1] if continue_last else messages
-        variables = {} if thinking is None else dict.fromkeys(SWITCHES, thinking == "on")
+        variables: dict[str, Any] = {}
+        if thinking is not None:
+            variables = dict.fromkeys(SWITCHES, thinking == "on")
+        if tools:
+            variables["tools"] = list(tools)
         ids = self.template.encode(said, self.tokenizer, add_generation_prompt=True, variables=variables)
         if thinking is not None:
             ids = self._open_reply(ids, thinking)

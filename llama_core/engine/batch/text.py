@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from llama_core.engine.batch.request import BatchReason, BatchRequest, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.rules import NO_RULES, TokenRules
+from llama_core.engine.scoring import Answer, ScoredAnswer
 from llama_core.engine.stops import StopScanner
 from llama_core.errors import LlamaCoreError
 from llama_core.sampling import SamplingParams
@@ -17,18 +18,21 @@ from llama_core.tokenizers.base import Tokenizer
 @dataclass(frozen=True, slots=True)
 class TextRequest:
     """A prompt, already encoded (`TextEngine.encode_chat` or `encode_raw`), to be continued. rules: what
-    `TextEngine.rules` makes of the parameters."""
+    `TextEngine.rules` makes of the parameters; answers: what is scored instead of drawing a reply, its tokens
+    and its text."""
 
     key: str
     prompt_ids: Sequence[int]
     params: SamplingParams
     rules: TokenRules = NO_RULES
+    answers: Mapping[Answer, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class TextResult:
     """A reply. `reply_n` counts its tokens, drawn from `seed`; reason "failed" comes with the error and the
-    text so far."""
+    text so far. scores: of the request's answers; the text is then the likeliest one's. cached_n: see
+    `BatchResult`."""
 
     key: str
     text: str
@@ -37,6 +41,8 @@ class TextResult:
     reply_n: int
     seed: int
     error: LlamaCoreError | None = None
+    scores: tuple[ScoredAnswer, ...] = ()
+    cached_n: int = 0
 
 
 class _Text:
@@ -67,16 +73,33 @@ def run_texts(
 ) -> Iterator[TextResult]:
     """Results as they are done (see `BatchEngine.run`). Requests under way together need different keys."""
     texts: dict[str, _Text] = {}
+    answers: dict[str, Mapping[Answer, str]] = {}
 
     def encode() -> Iterator[BatchRequest]:
         for request in requests:
             text = texts[request.key] = _Text(tokenizer, request.params.stop)
             ids = tuple(request.prompt_ids)
+            answers[request.key] = request.answers
             yield BatchRequest(
-                request.key, ids, request.params, tokenizer.stop_ids, text.push, rules=request.rules
+                request.key,
+                ids,
+                request.params,
+                tokenizer.stop_ids,
+                text.push,
+                rules=request.rules,
+                answers=tuple(request.answers),
             )
 
     for result in batch.run(encode(), cancelled, on_step):
-        text = texts.pop(result.key).finish()
-        reply_n = len(result.ids)
-        yield TextResult(result.key, text, result.reason, result.prompt_n, reply_n, result.seed, result.error)
+        text, named = texts.pop(result.key).finish(), answers.pop(result.key)
+        yield TextResult(
+            result.key,
+            named[result.ids] if result.scores else text,
+            result.reason,
+            result.prompt_n,
+            len(result.ids),
+            result.seed,
+            result.error,
+            result.scores,
+            result.cached_n,
+        )
