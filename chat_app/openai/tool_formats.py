@@ -33,6 +33,8 @@ class ToolFormat:
 
 TAGGED = ToolFormat("tagged", "<tool_call>", "</tool_call>", "arguments")
 OBJECT = ToolFormat("object", "", "", "parameters")
+# White space of the JSON in published templates, which Python writes.
+AS_TEMPLATES_WRITE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 NO_CALLS = ToolFormat("object", "", "", "")
 LIST = ToolFormat("list", "<|tool_call|>", "", "arguments")
 
@@ -83,11 +85,18 @@ def call_grammar(
         for tool in tools
     ]
     call: dict[str, Any] = {"anyOf": calls} if len(calls) > 1 else calls[0]
-    if format.form == "object":
-        return Grammar("schema", json.dumps(call))
+    call = {**call, "x-guidance": AS_TEMPLATES_WRITE}
     if format.form == "list":
-        call = {"type": "array", "items": call, "minItems": 1, "maxItems": 1}
-    opening = format.opening if format.opening in special_tokens else json.dumps(format.opening)
+        call = {
+            "type": "array",
+            "items": call,
+            "minItems": 1,
+            "maxItems": 1,
+            "x-guidance": AS_TEMPLATES_WRITE,
+        }
+    opening = format.opening if format.opening in special_tokens else f'"{format.opening}"'
+    if not format.opening:
+        opening = ""
     lines = ' "\\n"' if format.form == "tagged" else ""
     closing = f'{lines} "{format.closing}"' if format.closing else ""
     return Grammar(

@@ -23,7 +23,7 @@ def byte_characters() -> list[str]:
     return [table[byte] for byte in range(256)]
 
 
-def write_tiny_chat(path: Path) -> Path:
+def write_tiny_chat(path: Path, template: str = TEMPLATE) -> Path:
     """Write the model as GGUF: 2 layers of width 64. Returns `path`."""
     dim, hidden, n_layers, n_heads, n_kv_heads = 64, 96, 2, 4, 2
     random = np.random.default_rng(11)
@@ -48,7 +48,7 @@ def write_tiny_chat(path: Path) -> Path:
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE)
+    writer.add_chat_template(template)
 
     def add(name: str, *shape: int) -> None:
         writer.add_tensor(name, random.normal(0, 0.2, shape).astype(np.float32))
