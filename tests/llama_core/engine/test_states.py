@@ -278,8 +278,7 @@ class StatefulModel(ScriptedModel):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_whatever_is_asked_the_reply_is_that_of_a_model_that_steps_back(seed: int) -> None:
-    """Prompts that share parts, stops, cancellations, resets, a drafter: the same ids; and what is held agrees
-    with the cache."""
+    """Prompts that share parts, stops, cancellations, resets, a drafter: the ids are the same."""
     luck = random.Random(100 * SEED + seed)
 
     def script(ids: Sequence[int]) -> np.ndarray:
