@@ -31,7 +31,7 @@ class Means(Protocol):
         """The model that answers, known without loading it."""
 
     def answer(self, run: BatchRun) -> int:
-        """Answer all of `run.open_lines()`, each with `run.append`; the exit code of what stopped it, or 0."""
+        """Answer `run.open_lines()`, each with `run.append`; the exit code of what stopped it, else 0."""
 
 
 class BatchRun:
