@@ -14,7 +14,7 @@ from chat_app.batch.records import answer_record, failure_record
 from chat_app.batch.resume import other_ways
 from chat_app.batch.run import BatchRun
 from chat_app.console.streams import say
-from llama_core.choices import DEFAULT_KV
+from llama_core.choices import DEFAULT_KV, KvType
 
 if TYPE_CHECKING:
     from chat_app.config.settings import Settings
@@ -44,9 +44,7 @@ class Answers:
     ) -> None:
         self.engine, self._model, self._identity = engine, model, identity
         self.batch = _batch_engine(engine, bounds)
-        # Where "auto" fell back on NumPy, the cache is in float32 whatever was asked for.
-        kv = (settings.kv or DEFAULT_KV) if engine.backend.startswith("jit") else "f32"
-        self.computation = Computation(engine.backend, kv, self.batch.ctx_size)
+        self.computation = computation_of(engine.backend, settings.kv, self.batch.ctx_size)
         self._under_way: dict[str, BatchJob] = {}
 
     def give(
@@ -85,6 +83,11 @@ class Answers:
         return answer_record(
             job, self._identity, self.computation, result, model=self._model, created=created
         )
+
+
+def computation_of(backend: str, kv: KvType | None, ctx_size: int) -> Computation:
+    """How an engine computes. Where "auto" fell back on NumPy, the cache is in float32 whatever `kv` asked."""
+    return Computation(backend, (kv or DEFAULT_KV) if backend.startswith("jit") else "f32", ctx_size)
 
 
 class EngineHere:
