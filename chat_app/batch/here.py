@@ -86,7 +86,7 @@ class Answers:
 
 
 def computation_of(backend: str, kv: KvType | None, ctx_size: int) -> Computation:
-    """How an engine computes. Where "auto" fell back on NumPy, the cache is float32 whatever `kv` asked for."""
+    """How an engine computes. Where "auto" fell back on NumPy, the cache is float32 whatever `kv` is."""
     return Computation(backend, (kv or DEFAULT_KV) if backend.startswith("jit") else "f32", ctx_size)
 
 
