@@ -25,6 +25,7 @@ ORDER = {
         ("backends.numpy",),
         ("backends.jit",),
         ("sampling", "memory_needed", "roofline"),
+        ("estimate",),
         ("engine",),
         ("profiling",),
     ),
