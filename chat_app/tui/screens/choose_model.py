@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
@@ -11,6 +12,7 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from chat_app.config.endpoints import Endpoint
 from chat_app.text import formatting as fmt
 from chat_app.text.sanitize import clean, clean_line
 from chat_app.tui.screens.dialog import Dialog
@@ -33,14 +35,22 @@ def _row(model: Listed) -> Content:
     )
 
 
+def _remote(name: str, one: Endpoint) -> Content:
+    return Content.assemble(
+        (clean_line(name), "bold"), (f"  remote, {clean_line(one.host)}", "$foreground 60%")
+    )
+
+
 class ChooseModelScreen(Dialog[str]):
     """A name or path for `resolve_model`. `problem` says why the last one did not do."""
 
     AUTO_FOCUS = "#models"
 
-    def __init__(self, problem: str = "") -> None:
+    def __init__(self, problem: str = "", engines: Mapping[str, Endpoint] | None = None) -> None:
+        """engines: servers that config.toml names."""
         super().__init__()
         self._problem = problem
+        self._engines = engines or {}
         self._names: list[str] = []
 
     def compose(self) -> ComposeResult:
@@ -50,7 +60,9 @@ class ChooseModelScreen(Dialog[str]):
             if self._problem:
                 yield Static(Content(clean(self._problem)), classes="dialog-problem")
             yield OptionList(id="models")
-            yield CleanInput(placeholder="or a file, a folder, or hf:OWNER/REPO:TYPE", id="model-path")
+            yield CleanInput(
+                placeholder="or a file, a folder, hf:OWNER/REPO:TYPE, or openai:URL#MODEL", id="model-path"
+            )
             yield Static(Content("Enter opens · Tab to the path · Esc closes"), classes="dialog-hint")
 
     def begin(self) -> None:
@@ -61,9 +73,13 @@ class ChooseModelScreen(Dialog[str]):
         from chat_app.models.listing import all_models
 
         found = await asyncio.to_thread(all_models)
-        self._names = [model.name for model in found]
+        here = [(model.name, _row(model)) for model in found if model.path is not None]
+        elsewhere = [(name, _remote(name, one)) for name, one in self._engines.items()]
+        to_fetch = [(model.name, _row(model)) for model in found if model.path is None]
+        options = here + elsewhere + to_fetch
+        self._names = [name for name, _ in options]
         models = self.query_one("#models", OptionList)
-        models.add_options(Option(_row(model)) for model in found)
+        models.add_options(Option(row) for _, row in options)
         models.highlighted = 0  # so that Enter opens what one sees marked
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
