@@ -36,9 +36,8 @@ def _row(model: Listed) -> Content:
 
 
 def _remote(name: str, one: Endpoint) -> Content:
-    return Content.assemble(
-        (clean_line(name), "bold"), (f"  remote, {clean_line(one.host)}", "$foreground 60%")
-    )
+    about = f"  remote, {clean_line(one.host)}"
+    return Content.assemble((clean_line(name), "bold"), (about, "$foreground 60%"))
 
 
 class ChooseModelScreen(Dialog[str]):
