@@ -36,7 +36,7 @@ def machine_rates() -> MachineRates:
     with contextlib.suppress(OSError):  # the file only saves time
         path = get_paths().machine_rates
         ensure_dir(path.parent)
-        path.write_text(json.dumps({"machine": machine, "at": round(time.time()), **asdict(rates)}))
+        path.write_text(json.dumps({"machine": machine, "at": int(time.time()), **asdict(rates)}))
     return rates
 
 
