@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from chat_app.config.endpoints import Endpoint
+from chat_app.text.errors import SentenceError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -23,6 +26,11 @@ if TYPE_CHECKING:
 
 class NotCapableError(LookupError):
     """The engine was asked for what its capabilities exclude; the message is a sentence."""
+
+
+class BrokenOffError(SentenceError):
+    """A reply ended for a reason outside the model, such as the network: what came of it is sound, and it can
+    go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,8 @@ class Capabilities:
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
     """An engine as the screen describes it. `path` is None where no file of this machine is meant;
-    `has_template` False: a base model, plain completion."""
+    `has_template` False: a base model, plain completion. host: the machine that computes where it is not this
+    one; untold: what it does not tell of itself, in words. Sizes that are not known are 0."""
 
     name: str
     path: Path | None
@@ -57,6 +66,8 @@ class EngineInfo:
     tokenizer: str = ""
     template: str = ""
     capabilities: Capabilities = Capabilities()
+    host: str = ""
+    untold: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,7 @@ class Prompt:
 
     prompt_n tokens and reply_n for the reply are to fit into `limit`. Where they do not, `drop` holds the
     places of the oldest turns without which they would; it is empty where nothing helps. `notes` are
-    sentences about what was done to the turns.
+    sentences about what was done to the turns. continue_last and raw are the request's.
     """
 
     turns: tuple[Turn, ...]
@@ -107,6 +118,8 @@ class Prompt:
     drop: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     shortened: bool = False  # turns were left out of it
+    continue_last: bool = False
+    raw: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +181,9 @@ class Engine(Protocol):
 
 
 OnProgress = Callable[["LoadProgress"], None]
-OpenEngine = Callable[[Path, "Settings", OnProgress], Engine]
+# What an engine is made of: a model's file or folder, or a server elsewhere. Both have a `name`.
+Source = Path | Endpoint
+OpenEngine = Callable[[Source, "Settings", OnProgress], Engine]
 
 
 def turns_of(messages: Sequence[Mapping[str, str]]) -> tuple[Turn, ...]:

@@ -12,9 +12,9 @@ import pytest
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
+from llama_core.cpu import cache_levels
 from llama_core.engine.drafting.prompt_lookup import PromptLookup
 from llama_core.engine.text import TextEngine
-from llama_core.profiling.machine import cache_levels
 from llama_core.profiling.profile import bytecode, counters, counters_worker, sections
 from llama_core.profiling.profile import inference as inference_profile
 from llama_core.profiling.profile.executed import executed, executed_steps
