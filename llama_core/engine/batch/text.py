@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from llama_core.engine.batch.request import BatchReason, BatchRequest, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
+from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.engine.stops import StopScanner
 from llama_core.errors import LlamaCoreError
 from llama_core.sampling import SamplingParams
@@ -15,11 +16,13 @@ from llama_core.tokenizers.base import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """A prompt, already encoded (`TextEngine.encode_chat` or `encode_raw`), to be continued."""
+    """A prompt, already encoded (`TextEngine.encode_chat` or `encode_raw`), to be continued. rules: what
+    `TextEngine.rules` makes of the parameters."""
 
     key: str
     prompt_ids: Sequence[int]
     params: SamplingParams
+    rules: TokenRules = NO_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,9 @@ def run_texts(
         for request in requests:
             text = texts[request.key] = _Text(tokenizer, request.params.stop)
             ids = tuple(request.prompt_ids)
-            yield BatchRequest(request.key, ids, request.params, tokenizer.stop_ids, text.push)
+            yield BatchRequest(
+                request.key, ids, request.params, tokenizer.stop_ids, text.push, rules=request.rules
+            )
 
     for result in batch.run(encode(), cancelled, on_step):
         text = texts.pop(result.key).finish()
