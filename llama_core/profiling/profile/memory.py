@@ -1,4 +1,4 @@
-"""Where the bytes are, and how many a pass of a prompt and a token take meanwhile (memray: which lines do)."""
+"""Where the bytes are, and what a pass of a prompt and a token take meanwhile (memray: which lines do)."""
 
 from __future__ import annotations
 
