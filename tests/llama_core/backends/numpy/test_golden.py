@@ -7,6 +7,7 @@ alter the arithmetic writes the file anew, and says so in its commit: LLAMA_CORE
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
@@ -64,30 +65,47 @@ def checkpoint_of(config: ModelConfig, fmt: str) -> Checkpoint:
     return Checkpoint(Path("toy"), "toy", 0, config, tensors, tokenizer, None)
 
 
-def golden(model: Llama) -> dict[str, list[Any]]:
-    """Logits behind a prompt of 40 tokens and behind the last of a greedy reply, and the reply's ids."""
+class TooCloseError(Exception):
+    """Two logits are so close that another BLAS may draw the other token: take another prompt."""
+
+
+def golden(model: Llama, factor: int) -> dict[str, Any]:
+    """Logits behind a prompt of 40 tokens, which `factor` chooses, and behind the last of a greedy reply, and
+    the reply's ids. Raises TooCloseError."""
     cache = model.new_cache(64)
-    row = model.forward((np.arange(40) * 37 % 61).astype(np.int32), cache)
+    row = model.forward((np.arange(40) * factor % 61).astype(np.int32), cache)
     prompt, ids = row[SHOWN].round(5).tolist(), []
     for _ in range(STEPS):
         second, first = np.sort(row)[-2:]
-        assert first - second > 10 * TOLERANCE, "too close: take another prompt"
+        if first - second < 10 * TOLERANCE:
+            raise TooCloseError
         ids.append(int(row.argmax()))
         row = model.forward(np.array(ids[-1:], np.int32), cache)
-    return {"prompt": prompt, "ids": ids, "reply": row[SHOWN].round(5).tolist()}
+    return {"factor": factor, "prompt": prompt, "ids": ids, "reply": row[SHOWN].round(5).tolist()}
+
+
+def first_clear(model: Llama) -> dict[str, Any]:
+    """Of the first prompt whose reply is the same by any BLAS."""
+    for factor in range(37, 60):
+        with contextlib.suppress(TooCloseError):
+            return golden(model, factor)
+    raise TooCloseError
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_toys_give_what_is_on_record(case: str) -> None:
     shape, fmt = CASES[case]
     config = ModelConfig(**shape)
-    found = golden(Llama(config, load_weights(checkpoint_of(config, fmt)), threads=1))
+    model = Llama(config, load_weights(checkpoint_of(config, fmt)), threads=1)
     recorded = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     if WRITES:
+        found = first_clear(model)
         lines = (f"{json.dumps(name)}: {json.dumps(one)}" for name, one in {**recorded, case: found}.items())
         RECORD.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         return
+    assert case in recorded, "nothing is on record: run this file once with LLAMA_CORE_GOLDEN=write"
     wanted = recorded[case]
+    found = golden(model, wanted["factor"])
     assert found["ids"] == wanted["ids"]
     for name in ("prompt", "reply"):
         np.testing.assert_allclose(found[name], wanted[name], rtol=0, atol=TOLERANCE)
