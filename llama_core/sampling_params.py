@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from llama_core.choices import Thinking
+
 # What each field may be: in words, and as a check.
 RANGES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
     {
@@ -21,7 +23,10 @@ RANGES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
         "frequency_penalty": ("-2 to 2; 0 is off", lambda value: -2.0 <= value <= 2.0),
         "seed": ("-2^63 to 2^64 - 1", lambda value: value is None or -(1 << 63) <= value < 1 << 64),
         "max_tokens": ("0 or more", lambda value: value is None or value >= 0),
-        "think_budget": ("0 or more", lambda value: value is None or value >= 0),
+        "thinking": (
+            "auto, on, off, or the most tokens of a thought",
+            lambda value: value in (None, "on", "off") or (isinstance(value, int) and value >= 0),
+        ),
         "stop": ("strings that are not empty", all),
     }
 )
@@ -35,8 +40,9 @@ class SamplingParams:
     token. repeat_penalty 1 switches off the penalty that looks at the last `repeat_last_n` ids (0: none,
     -1: all), presence_penalty 0 and frequency_penalty 0 OpenAI's, which look at the reply. `seed` None draws
     one at random; the same seed gives the same tokens. max_tokens None means up to the end of the context.
-    `stop` are strings that end the reply and are not part of it. A thought of think_budget tokens is ended,
-    and the answer begins; None lets the model end it. `ignore_eos` goes on past an end token (for measuring).
+    `stop` are strings that end the reply and are not part of it. thinking: whether the model thinks
+    before it answers, or after how many tokens its thought is ended. `ignore_eos` goes on past an end token
+    (for measuring).
     """
 
     temperature: float = 0.7
@@ -50,7 +56,7 @@ class SamplingParams:
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
-    think_budget: int | None = None
+    thinking: Thinking = None
     ignore_eos: bool = False
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ def sampling_json(params: SamplingParams) -> dict[str, Any]:
     return {
         **{name: getattr(params, name) for name in NUMBERS},
         "num_predict": params.max_tokens,
+        **({} if params.thinking is None else {"think": params.thinking}),
         "stop": list(params.stop),
         "ignore_eos": params.ignore_eos,
     }
@@ -32,11 +33,12 @@ def sampling_of(x: Mapping[str, Any]) -> SamplingParams:
     if not isinstance(stored, Mapping):
         raise ValueError("its parameters were not saved")
     known = {name: stored[name] for name in NUMBERS if isinstance(stored.get(name), int | float)}
-    limit, stop = stored.get("num_predict"), stored.get("stop")
+    limit, stop, think = stored.get("num_predict"), stored.get("stop"), stored.get("think")
     return SamplingParams(
         **known,
         max_tokens=limit if isinstance(limit, int) and limit >= 0 else None,
         stop=tuple(map(str, stop)) if isinstance(stop, list | tuple) else (),
+        thinking=think if think in ("on", "off") or (type(think) is int and think >= 0) else None,
         ignore_eos=stored.get("ignore_eos") is True,
     )
 

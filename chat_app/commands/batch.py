@@ -219,7 +219,8 @@ class BatchRun:
                 self._append(failure_record(job, self.identity, error))
                 continue
             self.jobs[job.custom_id] = job
-            yield TextRequest(job.custom_id, ids, job.params)
+            thinking = engine.thinking if job.messages is not None else None
+            yield TextRequest(job.custom_id, ids, job.params, thinking)
 
     def _take(self, result: TextResult, model: str, computation: Computation) -> None:
         """Write down how a request ended."""
@@ -241,7 +242,7 @@ class BatchRun:
 def prompt_ids(job: BatchJob, engine: TextEngine) -> list[int]:
     """The prompt of a job in the model's tokens. Raises TemplateError."""
     if job.messages is not None:
-        return engine.encode_chat(job.messages)
+        return engine.encode_chat(job.messages, thinking=job.params.thinking)
     if isinstance(job.prompt, str):
         return engine.encode_raw(job.prompt)
     return list(job.prompt or ())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from chat_app.config.values import FILE, NUMBER, TEXT, TEXTS, TRUTH, Kind, choice, whole
+from chat_app.config.values import FILE, NUMBER, PAIR, TEXT, TEXTS, THINK, TRUTH, Kind, choice, whole
 from chat_app.text.errors import nearest
 from llama_core.choices import (
     BACKENDS,
@@ -44,6 +44,7 @@ class Settings:
     kv: KvType | None = None
     weights: WeightForm = "file"
     tokenizer: Path | None = None
+    think_markers: tuple[str, str] | None = None
     system: str | None = None
     theme: str | None = None
     save: bool = True
@@ -176,6 +177,13 @@ SETTINGS: tuple[Setting, ...] = (
         "a tokenizer file that is not beside the model",
         flags=("--tokenizer",),
     ),
+    Setting(
+        "think_markers",
+        "model",
+        "think_markers",
+        PAIR,
+        "what begins and ends a thought, where the model's own markers are not found",
+    ),
     # ollama's words for "no limit" are -1 and -2.
     _sampling(
         "num_predict",
@@ -198,6 +206,13 @@ SETTINGS: tuple[Setting, ...] = (
         flags=("--seed",),
     ),
     _sampling("stop", TEXTS, "a text that ends the reply; may be given again; []: none"),
+    _sampling(
+        "think",
+        THINK,
+        "whether the model thinks before it answers; a number: after so many tokens it must answer",
+        field="thinking",
+        flags=("--think",),
+    ),
     _sampling("ignore_eos", TRUTH, "go on past the end token (for measuring)", for_measuring=True),
     Setting("system", "app", "system", TEXT, "the system prompt", flags=("-s", "--system")),
     Setting("theme", "app", "theme", TEXT, "the colours; /theme lists them"),

@@ -30,6 +30,7 @@ def run_plain(
     resume: str | None = None,
     continue_latest: bool = False,
     verbose: bool = False,
+    show_thinking: bool = False,
     chosen: Collection[str] = (),
 ) -> int:
     """Talk until /bye or the end of the input. Returns 0, or 128 + the signal that ended it."""
@@ -42,7 +43,7 @@ def run_plain(
         chosen=chosen,
     )
     with started_engine(settings) as (engine, path, _):
-        writer = ReplyWriter(hint=CONTEXT_HINT, verbose=verbose)
+        writer = ReplyWriter(hint=CONTEXT_HINT, verbose=verbose, show_thinking=show_thinking)
         with ConsoleChat(settings, LocalEngine(engine, path), path, writer, store) as chat:
             chat.open(chat_id)
             say(f"{path.name} on {engine.backend}. /help lists the commands, /bye ends.")

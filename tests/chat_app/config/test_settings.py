@@ -219,6 +219,7 @@ def test_every_row_is_read_alike_from_file_and_environment(
         "ignore_eos": "true",
         "presence_penalty": "1",
         "frequency_penalty": "1",
+        "think_markers": "<a> </a>",
     }.get(row.name, row.kind.choices[-1] if row.kind.choices else "7")
     expected = row.read(Settings(), text)
     assert row.of(expected) != row.default
