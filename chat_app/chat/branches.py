@@ -34,11 +34,13 @@ DOUBT = "\n\nWait,"
 
 @dataclass(frozen=True, slots=True)
 class ReplyTokens:
-    """A reply taken apart: the prompt it answered, and its tokens."""
+    """A reply taken apart: the prompt it answered, and its tokens. looks: at each token, where an engine
+    elsewhere told them with the reply."""
 
     message_id: str
     prompt: Prompt
     tokens: tuple[Token, ...]
+    looks: tuple[TokenLook, ...] = ()
 
     @property
     def ids(self) -> list[int]:
@@ -59,6 +61,8 @@ class OpenChat(Protocol):
 
     settings: Settings
     saver: Saver
+
+    looks: dict[str, tuple[TokenLook, ...]]
 
     @property
     def model(self) -> LoadedModel:
@@ -192,6 +196,9 @@ class Branches:
         chat = self._chat
         message = chat.conversation.get(message_id)
         ids = token_ids(message)
+        if looks := chat.looks.get(message_id, ()):
+            told = tuple(Token(one.chosen.id, one.chosen.text, one.chosen.raw) for one in looks)
+            return ReplyTokens(message_id, Prompt((), None), told, looks)
         if not ids:
             raise ValueError("This message has no recorded tokens. Replies written here have.")
         system, first = message.x.get("system"), message.x.get("sees_from")
@@ -220,6 +227,8 @@ class Branches:
 
     async def look_at(self, reply: ReplyTokens, index: int) -> TokenLook:
         """What the model thought at one token. Raises what the engine raises."""
+        if reply.looks:
+            return reply.looks[index]
         found: TokenLook = await self._chat.ask(
             lambda engine: look(_access(engine), reply.prompt.ids or (), reply.ids, index)
         )
@@ -227,6 +236,9 @@ class Branches:
 
     async def take_alternative(self, reply: ReplyTokens, index: int, token_id: int) -> None:
         """A sibling that begins as the reply did, takes another token at `index`, and goes on from there."""
+        if reply.looks:
+            await self._take_told(reply, index, token_id)
+            return
         chat = self._chat
         attempt = chat.begin()
         if attempt is None:
@@ -303,6 +315,27 @@ class Branches:
         else:
             prompt = replace(reply.prompt, ids=(*(reply.prompt.ids or ()), *ids), begun_n=len(ids))
             chat.start(attempt, sibling, prompt, start_ids=ids, params=params)
+
+    async def _take_told(self, reply: ReplyTokens, index: int, token_id: int) -> None:
+        """The same with the text of tokens that have no ids here: the reply goes on from that text."""
+        chat, info = self._chat, self._chat.model.info
+        if info is not None and not info.capabilities.continues:
+            chat.view.note(
+                f"{info.name} cannot go on from another token; /regen asks for another.", "warning"
+            )
+            return
+        attempt = chat.begin()
+        if attempt is None:
+            return
+        taken = next(one for one in reply.looks[index].top if one.id == token_id)
+        raw = b"".join(token.raw for token in reply.tokens[:index]) + taken.raw
+        parent = chat.conversation.get(reply.message_id).parent
+        text = raw.decode("utf-8", "replace")
+        sibling = chat.conversation.add("assistant", text, parent=parent, status="partial")
+        chat.view.show_chat()
+        prompt = await chat.prepare(attempt, sibling.id, continue_last=True)
+        if prompt is not None:
+            chat.start(attempt, sibling, prompt)
 
     def branch(self, message_id: str) -> None:
         """Go back to a message: what is sent next starts a new branch there."""

@@ -177,7 +177,18 @@ def reset(host: Host) -> None:
     host.session.reset_cache()
 
 
-@SLASH.command("/model", "/load", argument=Argument("[NAME|FILE]"), palette="Model", needs_screen=True)
+def _offer_engines(host: Host, typed: str) -> list[tuple[str, str]]:
+    engines = host.session.settings.engines
+    return [(name, f"remote, {one.host}") for name, one in engines.items() if name.startswith(typed)]
+
+
+@SLASH.command(
+    "/model",
+    "/load",
+    argument=Argument("[NAME|FILE|URL]", completer=_offer_engines),
+    palette="Model",
+    needs_screen=True,
+)
 def model(host: ScreenHost, name: str | None) -> None:
     """Switch the model, or choose one."""
     if name:
@@ -307,6 +318,9 @@ def _show_model(host: Host) -> None:
         "backend": f"{info.backend}, {info.threads} threads",
         "template": "yes" if info.has_template else "no: plain completion",
     }
+    if info.host:
+        context = rows["context"] if info.ctx_size else "not told"
+        rows = {"server": info.host, "backend": info.backend, "context": context, "not told": info.untold}
     shot = host.session.metrics.snapshot()
     if shot.weights_bytes is not None:
         rows["weights"] = f"{mib(shot.weights_bytes)} MiB"

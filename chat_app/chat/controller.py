@@ -17,6 +17,7 @@ from typing import Any
 from chat_app.chat.branches import Attempt, Branches
 from chat_app.chat.conversation import Conversation, Message
 from chat_app.chat.files import ChatFiles
+from chat_app.chat.inspection import TokenLook, told_looks
 from chat_app.chat.loaded_model import LoadedModel
 from chat_app.chat.metrics import PanelMetrics
 from chat_app.chat.outbox import Outbox, Pending
@@ -25,9 +26,10 @@ from chat_app.chat.recall import recall
 from chat_app.chat.reply import GrowingReply, reply_details
 from chat_app.chat.saver import ChatFile, Saver
 from chat_app.chat.view import ChatView
+from chat_app.config.endpoints import model_label
 from chat_app.config.settings import Settings
 from chat_app.engines import news
-from chat_app.engines.base import Prompt, PromptRequest, Turn
+from chat_app.engines.base import Prompt, PromptRequest, Source, Turn
 from chat_app.engines.host import EngineHost
 from chat_app.models.download.file_hash import file_sha256
 from chat_app.store.chats import ChatStore
@@ -64,6 +66,7 @@ class ChatController:
         self.model = LoadedModel(host, view, self.metrics, spawn, model_hash)
         self.reply: GrowingReply | None = None
         self.logprobs: dict[str, list[float]] = {}  # of each reply written here, for the inspector
+        self.looks: dict[str, tuple[TokenLook, ...]] = {}  # at those of an engine elsewhere that tells them
         self._files = ChatFiles(store, save=settings.save, kind=kind)
         self._spawn = spawn
         self._clock = clock
@@ -75,7 +78,7 @@ class ChatController:
         self._ended = False
         self._news_turn = asyncio.Lock()
         self._checkpoint_due = 0.0
-        self.chat: ChatFile = self._files.new(Path(settings.model).name)
+        self.chat: ChatFile = self._files.new(model_label(settings.model))
         self.saver = Saver(self.chat, view.show_trouble)
 
     # What there is.
@@ -317,7 +320,7 @@ class ChatController:
 
     async def new_chat(self) -> None:
         """Leave this chat, once what was sent before is in it, and start an empty one."""
-        await self._leave(lambda: self._files.new(Path(self.settings.model).name))
+        await self._leave(lambda: self._files.new(model_label(self.settings.model)))
 
     async def open_chat(self, chat_id: str, *, chosen: Collection[str] = ()) -> None:
         """Continue a stored chat, with the model and the parameters that it was held with, but for what was
@@ -352,6 +355,7 @@ class ChatController:
                 await self.stop_and_save()
                 left, self.chat = self.saver, chat
                 self.logprobs.clear()
+                self.looks.clear()
                 self.saver = Saver(chat, self.view.show_trouble)
                 self._prompter.forget()
                 self.metrics.new_chat()
@@ -366,14 +370,14 @@ class ChatController:
 
     # The model and the settings.
 
-    def load_model(self, path: Path) -> None:
+    def load_model(self, source: Source) -> None:
         """Load another model; what waits is sent when it is there."""
         if self._attempt is not None and not self._writing.locked() and self._outbox.texts:
             self._attempt.abandoned = True
             self._attempt = None
             self._outbox.postpone()
         self.stop()
-        self.model.load(path, self.settings)
+        self.model.load(source, self.settings)
 
     def change_settings(self, settings: Settings) -> None:
         """New parameters count from the next reply on; another context size needs the model anew."""
@@ -452,10 +456,12 @@ class ChatController:
 
     async def _take_other(self, item: news.News) -> None:
         match item:
-            case news.ReplyFailed(request_id, text):
+            case news.ReplyFailed(request_id, text, is_sound):
                 if self.reply is not None and request_id == self.reply.request_id:
                     self.metrics.failed()
-                    await self._end_reply(self.reply.failed(text))
+                    if is_sound:
+                        self.view.note(text, "error")
+                    await self._end_reply(self.reply.failed(text, is_sound=is_sound))
             case news.EngineReady(info, load_s):
                 self.model.ready(info, load_s, self.settings.ctx_size)
                 self.send_next()
@@ -466,8 +472,10 @@ class ChatController:
         """The reply has its last state."""
         if self.reply is not None:
             self.logprobs[message.id] = self.reply.logprobs()
+            self.looks[message.id] = told_looks(self.reply.tokens)
             if len(self.logprobs) > LOGPROBS_KEPT:
-                del self.logprobs[next(iter(self.logprobs))]
+                oldest = next(iter(self.logprobs))
+                del self.logprobs[oldest], self.looks[oldest]
         self.reply = None
         await self._keep(message)
         self.view.show_state()

@@ -216,7 +216,7 @@ class Conversation:
 
     def to_messages(self, system: str | None, upto: str | None = None) -> list[dict[str, str]]:
         """`turns` in OpenAI's form."""
-        return [turn.to_message() for turn in self.turns(system, upto)]
+        return [turn.to_message(with_thought=True) for turn in self.turns(system, upto)]
 
 
 def token_ids(message: Message) -> tuple[int, ...]:

@@ -11,7 +11,15 @@ from chat_app.chat.conversation import Message, Status, thought_of
 from chat_app.chat.prompts import sees_from
 from chat_app.chat.recall import sampling_json
 from chat_app.engines.base import EngineInfo, Prompt
-from llama_core.events import Event, Finished, PrefillProgress, TextDelta, ThoughtClosed, TokenEvent
+from llama_core.events import (
+    UNKNOWN_ID,
+    Event,
+    Finished,
+    PrefillProgress,
+    TextDelta,
+    ThoughtClosed,
+    TokenEvent,
+)
 from llama_core.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
@@ -73,6 +81,8 @@ class GrowingReply:
             self.prompt_n = event.cached_n + event.total_n
         elif isinstance(event, Finished):
             self.finished = event
+            if not self.prompt_n:  # an engine elsewhere tells it at the end
+                self.prompt_n = event.timings.cache_n + event.timings.prompt_n
 
     @property
     def content(self) -> str:
@@ -92,9 +102,11 @@ class GrowingReply:
         """The reply as it is when the app must leave now."""
         return replace(self.message, content=self.content, status="stopped", x=self._x())
 
-    def failed(self, reason: str) -> Message:
-        """The message that is kept after an error: the text so far, and why it ended."""
-        return replace(self.message, content=self.content, status="failed", x={**self._x(), "error": reason})
+    def failed(self, reason: str, *, is_sound: bool = False) -> Message:
+        """The message that is kept after an error: the text so far, and why it ended. What `is_sound` counts
+        as stopped: it is sent again with what follows, and can go on."""
+        status: Status = "stopped" if is_sound else "failed"
+        return replace(self.message, content=self.content, status=status, x={**self._x(), "error": reason})
 
     def ended(self) -> Message:
         """The finished reply, with everything that is needed to judge it or to draw it again."""
@@ -103,7 +115,7 @@ class GrowingReply:
         return replace(self.message, content=self.content, status=status, x=self._x())
 
     def _x(self) -> dict[str, Any]:
-        ids = self.start_ids + tuple(token.id for token in self.tokens)
+        ids = self.start_ids + tuple(token.id for token in self.tokens if token.id != UNKNOWN_ID)
         x: dict[str, Any] = {**self.message.x, **self.details, "ids": list(ids), **self._thought()}
         if self.finished is not None:
             # The engine leaves the end token and anything after a stop string out of its own list.
@@ -113,7 +125,7 @@ class GrowingReply:
             x["timings"] = _with_earlier(self.finished.timings.to_json(), self.message.x.get("timings"))
         if self.prompt_n:
             start = max(0, self.prompt_n - len(self.start_ids))
-            x["context"] = [start, start + len(x["ids"])]
+            x["context"] = [start, start + (len(x["ids"]) or len(self.tokens))]
         return x
 
     def _thought(self) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal, Protocol
 
 from chat_app.chat.conversation import Message
-from chat_app.engines.base import Prompt
+from chat_app.engines.base import Prompt, Source
 from llama_core.events import Event
 
 Severity = Literal["information", "warning", "error"]
@@ -42,7 +41,7 @@ class ChatView(Protocol):
     def show_state(self) -> None:
         """The model, or whether the engine is busy, changed."""
 
-    def show_load_failure(self, path: Path, text: str) -> None:
+    def show_load_failure(self, source: Source, text: str) -> None:
         """A model could not be loaded: say why, and offer another."""
 
     def note(self, text: str, severity: Severity = "information") -> None:

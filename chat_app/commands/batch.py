@@ -142,7 +142,7 @@ class BatchRun:
         from llama_core.engine.batch.text import run_texts
         from llama_core.engine.clock import RunningTime
 
-        with started_engine(self.settings) as (engine, path, _), stop_on_signals() as flag:
+        with started_engine(self.settings, guessing=False) as (engine, path, _), stop_on_signals() as flag:
             batch = self._batch_engine(engine)
             computation = self._computation(engine, batch)
             if note := other_ways(self.output, computation):

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError("`perplexity -` reads stdin, which is a terminal here. Pipe a text in.")
     else:
         text = args.file.read_bytes().decode("utf-8", "replace")
-    with started_engine(settings_from(args)) as (engine, path, _):
+    with started_engine(settings_from(args), guessing=False) as (engine, path, _):
         ids = engine.tokenizer.encode(text)
         bos = engine.tokenizer.bos_id
         begin = [bos] if engine.tokenizer.add_bos and bos is not None else []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from chat_app.config.endpoints import Endpoint
 from chat_app.config.values import FILE, NUMBER, PAIR, TEXT, TEXTS, THINK, TRUTH, Kind, choice, whole
 from chat_app.text.errors import nearest
 from llama_core.choices import (
@@ -32,9 +33,9 @@ Group = Literal["model", "sampling", "app"]
 class Settings:
     """Every choice that outlives one reply: the values of the table, one frozen record.
 
-    threads, ctx_size and kv None: the engine chooses. system None: the model's own default. keymap maps a
-    binding's id to its keys. notices are sentences about what was wrong in the file or the environment;
-    the app shows them and goes on with the defaults.
+    threads, ctx_size and kv None: the engine chooses. system None: the model's own default. engines: servers
+    by the names that the file gives them. keymap maps a binding's id to its keys. notices are sentences about
+    what was wrong in the file or the environment; the app shows them and goes on with the defaults.
     """
 
     model: str = DEFAULT_MODEL_NAME
@@ -45,10 +46,12 @@ class Settings:
     weights: WeightForm = "file"
     tokenizer: Path | None = None
     think_markers: tuple[str, str] | None = None
+    draft: str = "auto"
     system: str | None = None
     theme: str | None = None
     save: bool = True
     model_folders: tuple[str, ...] = ()
+    engines: Mapping[str, Endpoint] = field(default_factory=dict)
     params: SamplingParams = field(default_factory=SamplingParams)
     keymap: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
@@ -123,9 +126,9 @@ SETTINGS: tuple[Setting, ...] = (
         "model",
         "model",
         TEXT,
-        "a known model, or a model file or folder",
+        "a known model, a model file or folder, an engine of the config, or openai:URL#MODEL",
         flags=("-m", "--model"),
-        metavar="NAME|FILE",
+        metavar="NAME|FILE|URL",
     ),
     Setting(
         "backend",
@@ -183,6 +186,16 @@ SETTINGS: tuple[Setting, ...] = (
         "think_markers",
         PAIR,
         "what begins and ends a thought, where the model's own markers are not found",
+    ),
+    Setting(
+        "draft",
+        "model",
+        "draft",
+        TEXT,
+        "a small model of the same vocabulary that guesses ahead; no reply changes; auto: a known one "
+        "that is here; none",
+        flags=("--draft",),
+        metavar="NAME|FILE",
     ),
     # ollama's words for "no limit" are -1 and -2.
     _sampling(

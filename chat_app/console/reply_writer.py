@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
 from chat_app.chat.reply import ENDINGS
 from chat_app.console.streams import is_terminal, say, write
 from chat_app.console.timings_text import timing_lines
-from llama_core.events import Event, Finished, LoadProgress, PrefillProgress, TextDelta, TokenEvent
+from llama_core.events import (
+    UNKNOWN_ID,
+    Event,
+    Finished,
+    LoadProgress,
+    PrefillProgress,
+    TextDelta,
+    TokenEvent,
+)
 
 if TYPE_CHECKING:
     from chat_app.chat.controller import ChatController
@@ -116,8 +125,8 @@ def event_json(event: Event) -> dict[str, Any] | None:
         return {
             "type": "token",
             "index": event.index,
-            "id": event.id,
-            "logprob": event.logprob,
+            "id": event.id if event.id != UNKNOWN_ID else None,
+            "logprob": event.logprob if math.isfinite(event.logprob) else None,
             "step_ms": event.step_s * 1e3,
             "drafted": event.drafted,
         }

@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from chat_app.config.endpoints import Endpoint
+from chat_app.text.errors import SentenceError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -28,6 +31,11 @@ def never() -> bool:
 
 class NotCapableError(LookupError):
     """The engine was asked for what its capabilities exclude; the message is a sentence."""
+
+
+class BrokenOffError(SentenceError):
+    """A reply ended for a reason outside the model, such as the network: what came of it is sound, and it can
+    go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,8 @@ class Capabilities:
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
     """An engine as the screen describes it. `path` is None where no file of this machine is meant;
-    `has_template` False: a base model, plain completion."""
+    `has_template` False: a base model, plain completion. host: the machine that computes where it is not this
+    one; untold: what it does not tell of itself, in words. Sizes that are not known are 0."""
 
     name: str
     path: Path | None
@@ -64,6 +73,8 @@ class EngineInfo:
     tokenizer: str = ""
     template: str = ""
     capabilities: Capabilities = Capabilities()
+    host: str = ""
+    untold: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +90,10 @@ class Turn:
     thought: str = ""
     thought_n: int = 0
 
-    def to_message(self) -> dict[str, str]:
-        """The turn in OpenAI's form."""
+    def to_message(self, *, with_thought: bool = False) -> dict[str, str]:
+        """The turn in OpenAI's form, its thought only where it is asked for: servers may refuse it."""
         message = {"role": self.role, "content": self.content}
-        return message | {"reasoning_content": self.thought} if self.thought else message
+        return message | {"reasoning_content": self.thought} if with_thought and self.thought else message
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +117,8 @@ class Prompt:
 
     prompt_n tokens and reply_n for the reply are to fit into `limit`. Where they do not, `drop` holds the
     places of the oldest turns without which they would; it is empty where nothing helps. `notes` are
-    sentences about what was done to the turns. The last `begun_n` ids are the beginning of the reply itself.
-    raw: no template wrote it.
+    sentences about what was done to the turns. continue_last and raw are the request's; the last `begun_n`
+    ids are then the beginning of the reply itself.
     """
 
     turns: tuple[Turn, ...]
@@ -119,6 +130,7 @@ class Prompt:
     drop: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     shortened: bool = False  # turns were left out of it
+    continue_last: bool = False
     begun_n: int = 0
     raw: bool = False
 
@@ -200,7 +212,9 @@ class Engine(Protocol):
 
 
 OnProgress = Callable[["LoadProgress"], None]
-OpenEngine = Callable[[Path, "Settings", OnProgress], Engine]
+# What an engine is made of: a model's file or folder, or a server elsewhere. Both have a `name`.
+Source = Path | Endpoint
+OpenEngine = Callable[[Source, "Settings", OnProgress], Engine]
 
 
 def turns_of(messages: Sequence[Mapping[str, str]]) -> tuple[Turn, ...]:

@@ -122,7 +122,12 @@ def run_each(chosen: Sequence[Experiment], context: LabContext, files: ResultFil
     for experiment in chosen:
         tell(f"\n{experiment.number}. {experiment.title}")
         machine = describe_machine(context.threads)
-        outcome = run_experiment(experiment, context, lambda row: tell(row_text(row, columns())))
+        outcome = run_experiment(
+            experiment,
+            context,
+            lambda row: tell(row_text(row, columns())),
+            lambda number, n: tell(f"  (process {number} of {n})"),
+        )
         why = outcome.broken_by
         incomplete = ""
         if isinstance(why, KeyboardInterrupt):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.engine.context import Context
-from llama_core.engine.drafting import Drafter
+from llama_core.engine.drafting.base import Drafter
 from llama_core.engine.memory import memory_report
 from llama_core.engine.reply import Reply
 from llama_core.errors import ContextFullError, NumericalError
@@ -133,7 +133,7 @@ class Engine:
 
     def memory(self) -> MemoryReport:
         """Where the bytes are, now."""
-        return memory_report(self.model, self._context.cache)
+        return memory_report(self.model, self._context.cache, self.drafter)
 
     def _begin(self, prompt_ids: Sequence[int], room: int) -> None:
         """End an unfinished reply and check that the prompt can be computed."""

@@ -10,10 +10,13 @@ from llama_core.backends.base import Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.choices import BACKENDS, DEFAULT_KV, KV_TYPES, Backend, KvType, WeightForm
 from llama_core.cores import usable_cores
-from llama_core.engine.lookup import PromptLookup
+from llama_core.engine.drafting.draft_model import DraftModel
+from llama_core.engine.drafting.first_of import FirstOf
+from llama_core.engine.drafting.prompt_lookup import PromptLookup
 from llama_core.engine.text import TextEngine
 from llama_core.errors import KernelsUnavailableError, LlamaCoreError, UnsupportedModelError
 from llama_core.events import LoadProgress
+from llama_core.tokenizers.base import different_ids
 
 OnProgress = Callable[[LoadProgress], None]
 
@@ -69,6 +72,46 @@ def load_engine(
     except BaseException:  # Ctrl+C too: the model has threads
         model.close()
         raise
+
+
+def add_draft_model(
+    engine: TextEngine,
+    path: Path | str,
+    *,
+    kv: KvType | None = None,
+    weights: WeightForm = "file",
+    kernel_cache: Path | None = None,
+) -> None:
+    """Let the small model at `path` guess what `engine`'s will say, behind prompt lookup (`drafting/`). The
+    other arguments are those of `load_engine`.
+
+    Raises UnsupportedModelError where its ids mean other tokens, LlamaCoreError where NumPy computes, and as
+    `load_engine` does. The engine is as before then.
+    """
+    from llama_core.backends import jit
+    from llama_core.loaders import open_checkpoint
+
+    lookup = engine.engine.drafter
+    if lookup is None:
+        # Its logits depend on how many rows are computed at once, and so would the reply on the guesses.
+        raise LlamaCoreError("a draft model needs the compiled backend")
+    checkpoint = open_checkpoint(Path(path))
+    problem = different_ids(engine.tokenizer, checkpoint.tokenizer)
+    if problem:
+        raise UnsupportedModelError(path, "vocabulary", f"it cannot guess for the other: {problem}")
+    model = jit.load_jit_model(
+        checkpoint,
+        threads=engine.model.threads,
+        kv=kv or DEFAULT_KV,
+        weights=weights,
+        kernel_cache=kernel_cache,
+    )
+    try:
+        small = DraftModel(model, engine.ctx_size, engine.model.config.vocab_size)
+    except BaseException:  # Ctrl+C too: the model has threads
+        model.close()
+        raise
+    engine.engine.drafter = FirstOf(lookup, small)
 
 
 def _numpy_model(checkpoint: Checkpoint, threads: int | None, on_progress: OnProgress | None) -> Model:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.context import Context
-from llama_core.engine.drafting import Drafter
+from llama_core.engine.drafting.base import Drafter
 from llama_core.errors import Cancelled, NumericalError
 from llama_core.events import Finished, FinishReason, PrefillProgress, Timings, TokenEvent
 from llama_core.sampling import Sampled, Sampler, SamplingParams, seeded
@@ -133,7 +133,7 @@ class Reply:
             drafter.start(history)
         rows: Sequence[F32] | F32 = [row]
         draft: list[int] = []
-        step_began_s = self._clock.elapsed_s()
+        pass_began_s = self._clock.elapsed_s()
         while True:
             accepted = 0
             for guess, row in zip([*draft, None], rows, strict=True):
@@ -151,11 +151,11 @@ class Reply:
                 if sampled.id != guess:
                     break
             if drafter is not None and len(history) > self._prompt_len + 1:  # there was a pass
-                drafter.observe(len(draft), accepted, self._clock.elapsed_s() - step_began_s)
-            step_began_s = self._clock.elapsed_s()
+                drafter.observe(len(draft), accepted, self._clock.elapsed_s() - pass_began_s)
             context.keep(len(history) - 1)
             draft = list(drafter.propose(history, self._draft_limit())) if drafter is not None else []
             self._draft_n += len(draft)
+            pass_began_s = self._clock.elapsed_s()
             new = context.extend([history[-1], *draft], "all" if draft else "last", self._cancelled)
             rows = new if draft else [new]
 

@@ -252,7 +252,10 @@ class TextEngine:
         return self.engine.memory()
 
     def close(self) -> None:
-        """Stop the model's threads; the engine is unusable afterwards. May be called twice."""
+        """Stop the threads of the model, and of a draft model; the engine is unusable afterwards. May be
+        called twice."""
+        if self.engine.drafter is not None:
+            self.engine.drafter.close()
         self.model.close()
 
     def _with_text(self, events: Iterator[Event], text: ReplyText, closing: ClosedThought) -> Iterator[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -34,10 +35,13 @@ def says(reply: bytes, answer: bytes = b"yes") -> Callable[[Sequence[int]], int]
 
 
 def thinker(
-    reply: bytes, *, template: str = TEMPLATE, ctx_size: int = 2048
+    reply: bytes, *, template: str = TEMPLATE, ctx_size: int = 2048, step_s: float = 0.0
 ) -> tuple[LocalEngine, ScriptedModel]:
-    """An engine whose every reply is `reply`, and its model, which counts what it computes."""
-    model = ScriptedModel(says(reply), max_seq_len=ctx_size, prefill_chunk=64)
+    """An engine whose every reply is `reply`, and its model, which counts what it computes. step_s: how long
+    each pass takes."""
+    model = ScriptedModel(
+        says(reply), max_seq_len=ctx_size, prefill_chunk=64, before=lambda _: time.sleep(step_s)
+    )
     checkpoint = Checkpoint(
         Path("thinker.gguf"), "gguf", 0, model.config, {"embed_tokens": None}, ByteTokenizer(), template
     )  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from textual import on
@@ -20,7 +19,8 @@ from chat_app.chat.commands import SLASH, ScreenHost
 from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
 from chat_app.chat.view import ChatView, Severity
-from chat_app.engines.base import Prompt
+from chat_app.config.endpoints import Endpoint, model_label
+from chat_app.engines.base import Prompt, Source
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text import formatting
 from chat_app.text.errors import describe_error
@@ -82,7 +82,7 @@ class Home(Protocol):
     def looks_for_model(self) -> bool:
         """Whether it is not yet known that there is none."""
 
-    def model_failed(self, path: Path, text: str) -> None:
+    def model_failed(self, source: Source, text: str) -> None:
         """The model at `path` could not be loaded; `text` says why. The app offers another."""
 
     def commands_of(self, screen: ChatScreen) -> ScreenHost:
@@ -300,9 +300,9 @@ class ChatScreen(Screen[None]):
         self.query_one("#banner", Banner).show(text, "/save tries again")
         self._drawn.refresh()
 
-    def show_load_failure(self, path: Path, text: str) -> None:
+    def show_load_failure(self, source: Source, text: str) -> None:
         """Leave it to the app, which offers another model."""
-        self._home.model_failed(path, text)
+        self._home.model_failed(source, text)
 
     def give_back(self, text: str) -> None:
         """Put a prompt that was not sent back into the box."""
@@ -320,9 +320,11 @@ class ChatScreen(Screen[None]):
         if not self.is_mounted:
             return
         session, info = self.session, self.session.model.info
-        model = info.name if info else (session.model.loading or Path(session.settings.model)).name
+        loading = session.model.loading
+        model = info.name if info else loading.name if loading else model_label(session.settings.model)
+        host = info.host if info else loading.host if isinstance(loading, Endpoint) else ""
         state, style = self._state()
-        self.query_one("#title-bar", TitleBar).show(session.conversation.title, model, state, style)
+        self.query_one("#title-bar", TitleBar).show(session.conversation.title, model, state, style, host)
         empty = not session.path()
         self.query_one("#welcome", Welcome).display = empty
         self.messages.display = not empty

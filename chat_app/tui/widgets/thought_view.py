@@ -64,10 +64,10 @@ class ThoughtView(Static, can_focus=False):
         if self._tokens:
             facts.append(f"{self._tokens:,} token{'s' if self._tokens != 1 else ''}")
         if self._seconds:
-            facts.append(duration(self._seconds))
+            facts.append(f"{self._seconds:.0f} s" if self._seconds >= 1 else duration(self._seconds))
         line = f"{'▾' if self.unfolded else '▸'} {' · '.join(facts)}"
         if self.unfolded:
-            shown = text
+            shown = text + "\n"
         elif self._growing:
             shown = "\n".join(text[-TAIL_CHARACTERS:].splitlines()[-TAIL_LINES:])
         else:

@@ -26,7 +26,7 @@ HOSTILE = {
     "another encoding": 'theme = "x"'.encode("utf-16"),
     "nested lists": b"stop = " + b"[" * 50_000,
     "nested tables": b"a = " + b"{a=" * 20_000,
-    "a long dotted key": b"a." * (FULL // 2 - 4) + b"a=1",
+    "a long dotted key": b"a." * 5000 + b"a=1",
     "nested JSON in a text": b'stop = "' + b"[" * 50_000 + b'"\nnum_ctx = "x"',
     "a home of nobody": b'tokenizer = "~there-is-no-such-user/x"',
     "every wrong type": b"model = []\nthreads = {}\nkv = 1979-05-27\nsave = 'perhaps'\nmodel_folders = [1]\n",

@@ -36,6 +36,9 @@ class ScriptedCache:
             raise ValueError(f"cannot truncate {len(self.ids)} positions to {length}")
         del self.ids[length:]
 
+    def copy_prefix(self, other: ScriptedCache, length: int) -> None:
+        self.ids = other.ids[:length]
+
 
 class ScriptedModel:
     """Answers with the logits that `script(ids so far)` gives; `before` runs at each pass and may raise."""

@@ -155,4 +155,6 @@ EXPERIMENT = Experiment(
     "batch of 1 leaves 0.8x to 1.25x, or any logits differ (on the compiled backend in a single bit)",
     cases=cases,
     conclude=conclude,
+    processes=2,
+    whole=True,
 )

@@ -195,4 +195,6 @@ EXPERIMENT = Experiment(
     "tenth of a prompt's rate or take the model further from float32, or two instruction sets, thread counts "
     "or ways through the last layer differ in a single bit",
     cases=cases,
+    processes=2,
+    whole=True,
 )

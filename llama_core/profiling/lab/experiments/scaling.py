@@ -211,4 +211,6 @@ EXPERIMENT = Experiment(
     "single bit)",
     cases=cases,
     conclude=conclude,
+    processes=2,
+    whole=True,
 )
