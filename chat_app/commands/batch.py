@@ -220,7 +220,7 @@ class BatchRun:
                 continue
             self.jobs[job.custom_id] = job
             thinking = engine.thinking if job.messages is not None else None
-            yield TextRequest(job.custom_id, ids, job.params, thinking)
+            yield TextRequest(job.custom_id, ids, job.params, thinking=thinking)
 
     def _take(self, result: TextResult, model: str, computation: Computation) -> None:
         """Write down how a request ended."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from chat_app.config.endpoints import Endpoint
+from chat_app.config.grammars import BIAS, GRAMMAR, REGEX, SCHEMA
 from chat_app.config.values import FILE, NUMBER, PAIR, TEXT, TEXTS, THINK, TRUTH, Kind, choice, whole
 from chat_app.text.errors import nearest
 from llama_core.choices import (
@@ -208,10 +209,41 @@ SETTINGS: tuple[Setting, ...] = (
     _sampling("top_k", whole(), "draw from the k likeliest tokens; 0: off"),
     _sampling("top_p", NUMBER, "draw from the likeliest tokens that sum to p; 1: off"),
     _sampling("min_p", NUMBER, "drop tokens below this share of the likeliest; 0: off"),
+    _sampling("typical_p", NUMBER, "draw from the most typical tokens that sum to p; 1: off"),
     _sampling("repeat_penalty", NUMBER, "above 1 discourages repetition; 1: off"),
     _sampling("repeat_last_n", whole(), "tokens the penalty looks back; -1: all"),
     _sampling("presence_penalty", NUMBER, "above 0 discourages what the reply has said already; 0: off"),
     _sampling("frequency_penalty", NUMBER, "the same, by how often it was said; 0: off"),
+    _sampling("dry_multiplier", NUMBER, "above 0 discourages going on with a repeat (DRY); 0: off"),
+    _sampling("dry_base", NUMBER, "how much more, for each token of the repeat"),
+    _sampling("dry_allowed_length", whole(), "longest repeat that costs nothing"),
+    _sampling("dry_penalty_last_n", whole(), "tokens in which repeats are looked for; -1: all"),
+    _sampling("dry_sequence_breakers", TEXTS, "texts that end a repeat; several as JSON"),
+    _sampling("logit_bias", BIAS, "numbers added to logits, by token id"),
+    Setting(
+        "schema",
+        "sampling",
+        "grammar",
+        SCHEMA,
+        "the reply is JSON of this schema; json: any object",
+        flags=("--schema",),
+    ),
+    Setting(
+        "regex",
+        "sampling",
+        "grammar",
+        REGEX,
+        "the reply matches this regular expression",
+        flags=("--regex",),
+    ),
+    Setting(
+        "grammar",
+        "sampling",
+        "grammar",
+        GRAMMAR,
+        "the reply is of this grammar, in Lark's or llama.cpp's notation",
+        flags=("--grammar",),
+    ),
     _sampling(
         "seed",
         whole(none=("random", "none", "-1")),

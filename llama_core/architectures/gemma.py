@@ -41,7 +41,7 @@ def _describe(config: ModelConfig) -> Description:
 def _tensors(config: ModelConfig) -> Iterator[TensorSpec]:
     """Hugging Face's norms are the weight less 1; GGUF's are the weight."""
     for spec in decoder.tensors(config, _NAMES):
-        yield replace(spec, plus_one="norm" in spec.name)
+        yield replace(spec, stored="less_one" if "norm" in spec.name else "")
 
 
 def _shared(fields: Mapping[str, Any]) -> dict[str, Any]:

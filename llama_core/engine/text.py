@@ -11,6 +11,7 @@ from llama_core.checkpoint import Checkpoint
 from llama_core.choices import Thinking
 from llama_core.engine.engine import Engine
 from llama_core.engine.reply_text import ReplyText
+from llama_core.engine.rules import Rules
 from llama_core.events import Event, Finished, ThoughtClosed, TokenEvent
 from llama_core.sampling import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
@@ -103,6 +104,7 @@ class TextEngine:
         self.thinking: ThinkingFormat | None = thinking_format(
             self.tokenizer, checkpoint.chat_template, think_markers
         )
+        self.rules = Rules(self.tokenizer, model.config.vocab_size, self.thinking)
         self.template: ChatTemplate | None = None
         if checkpoint.chat_template is not None:
             # Here, because base models need no template engine.
@@ -210,7 +212,8 @@ class TextEngine:
         The text never holds half a character nor any part of a stop string; the ids in Finished do hold the
         tokens that a stop string was made of. The last `begun_n` ids of the prompt are the reply's beginning.
         `answer_now` is asked before each token: True ends the thought, as its budget does. plain: nothing is
-        told apart. Raises as `Engine.generate` does.
+        told apart. Raises as `Engine.generate` does, and GrammarError at once for a grammar that cannot be
+        held.
         """
         markers = None if plain else self.thinking
         text = self.reply_text(prompt_ids, params.stop, begun_n=begun_n, plain=plain)
@@ -223,6 +226,7 @@ class TextEngine:
             cancelled=cancelled,
             stop_when=lambda: text.stopped,
             top_n=top_n,
+            rules=self.rules.of(params, prompt_ids, begun_n=begun_n, plain=plain),
             dictated=None if markers is None else closing.ids,
         )
         return self._with_text(events, text, closing)
@@ -256,6 +260,7 @@ class TextEngine:
         called twice."""
         if self.engine.drafter is not None:
             self.engine.drafter.close()
+        self.engine.close()
         self.model.close()
 
     def _with_text(self, events: Iterator[Event], text: ReplyText, closing: ClosedThought) -> Iterator[Event]:

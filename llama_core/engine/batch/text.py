@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from llama_core.engine.batch.request import BatchReason, BatchRequest, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.reply_text import ReplyText
+from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.errors import LlamaCoreError
 from llama_core.events import TextDelta
 from llama_core.sampling import SamplingParams
@@ -17,12 +18,14 @@ from llama_core.tokenizers.thinking.base import ThinkingFormat
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """A prompt, already encoded (`TextEngine.encode_chat` or `encode_raw`), to be continued. thinking: the
-    markers of the model, where its thoughts are to be told apart."""
+    """A prompt, already encoded (`TextEngine.encode_chat` or `encode_raw`), to be continued. rules: what
+    `TextEngine.rules` makes of the parameters. thinking: the markers of the model, where its thoughts are to
+    be told apart."""
 
     key: str
     prompt_ids: Sequence[int]
     params: SamplingParams
+    rules: TokenRules = NO_RULES
     thinking: ThinkingFormat | None = None
 
 
@@ -76,7 +79,9 @@ def run_texts(
         for request in requests:
             text = texts[request.key] = _Text(tokenizer, request)
             ids = tuple(request.prompt_ids)
-            yield BatchRequest(request.key, ids, request.params, tokenizer.stop_ids, text.push)
+            yield BatchRequest(
+                request.key, ids, request.params, tokenizer.stop_ids, text.push, rules=request.rules
+            )
 
     for result in batch.run(encode(), cancelled, on_step):
         thought, text = texts.pop(result.key).finish()

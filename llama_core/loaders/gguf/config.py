@@ -68,7 +68,7 @@ def read_config(
         "hidden_dim": meta.integer(KEYS["hidden_dim"]),
         "n_layers": meta.integer(KEYS["n_layers"]),
         "n_heads": n_heads,
-        "n_kv_heads": meta.integer(KEYS["n_kv_heads"], n_heads),
+        "n_kv_heads": meta.integer_of_some(KEYS["n_kv_heads"], n_heads),
         "head_dim": head_dim,
         "vocab_size": embedding[0],
         "max_seq_len": max_seq_len,

@@ -139,7 +139,7 @@ class ProductsSubject:
             matrix
             for layer in weights.layers
             for matrix in (
-                layer.qkv_proj,
+                layer.in_proj,
                 layer.o_proj,
                 layer.feed_forwards[0].gate_up_proj,
                 layer.feed_forwards[0].down_proj,

@@ -95,7 +95,7 @@ def test_a_batch_tells_thoughts_apart_where_asked() -> None:
     engine = text_engine()
     ids = engine.encode_chat([{"role": "user", "content": "why?"}])
     params = SamplingParams(temperature=0.0, max_tokens=60)
-    requests = [TextRequest("a", ids, params, engine.thinking), TextRequest("b", ids, params)]
+    requests = [TextRequest("a", ids, params, thinking=engine.thinking), TextRequest("b", ids, params)]
     batch = BatchEngine(engine.model, kv_budget_bytes=1 << 20, ctx_size=256)
     results = {one.key: one for one in run_texts(batch, engine.tokenizer, requests)}
     assert (results["a"].thought, results["a"].text) == ("hm, so", "yes")
