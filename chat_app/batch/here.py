@@ -74,7 +74,7 @@ class Answers:
                 take(failure_record(job, self._identity, error), 0, 0)
                 continue
             self._under_way[job.custom_id] = job
-            thinking = engine.thinking if job.messages is not None else None
+            thinking = self.engine.thinking if job.messages is not None else None
             yield TextRequest(job.custom_id, ids, job.params, thinking=thinking)
 
     def _record(self, job: BatchJob, result: TextResult) -> Mapping[str, Any]:
