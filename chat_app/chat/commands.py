@@ -10,6 +10,7 @@ from chat_app.chat.slash import Argument, CommandTable, words
 from chat_app.chat.view import Severity
 from chat_app.config.settings import PARAMETERS, parameter_values, set_parameter
 from chat_app.config.values import read_think
+from chat_app.store.usage import usage_table
 from chat_app.text.code_blocks import code_blocks
 from chat_app.text.errors import nearest
 from chat_app.text.formatting import mib, verbose_timings
@@ -455,9 +456,23 @@ def inspect(host: ScreenHost) -> None:
     host.inspect(last_reply(host).id)
 
 
-@SLASH.command("/stats", palette="What the last reply cost")
-def stats(host: Host) -> None:
-    """What the last reply cost."""
+def read_all(text: str) -> str:
+    """Raises ValueError with a phrase for anything but `all`."""
+    if text.lower() != "all":
+        raise ValueError(f"{text!r} is not `all`")
+    return text
+
+
+@SLASH.command(
+    "/stats",
+    argument=Argument("[all]", read_all, words(("all", "by month and model, over all chats"))),
+    palette="What the last reply cost",
+)
+def stats(host: Host, all: str | None) -> None:
+    """What the last reply cost; `all`: what all chats cost, by month and model."""
+    if all:
+        host.show_text("All chats", usage_table(host.session.usage()))
+        return
     timings = last_reply(host).x.get("timings")
     if not isinstance(timings, dict):
         raise ValueError("The last reply has no timings.")

@@ -33,6 +33,7 @@ from chat_app.engines.base import Prompt, PromptRequest, Source, Turn
 from chat_app.engines.host import EngineHost
 from chat_app.models.download.file_hash import file_sha256
 from chat_app.store.chats import ChatStore
+from chat_app.store.usage import Usage
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean_line
 from llama_core.events import Finished, PrefillProgress, TextDelta
@@ -317,6 +318,10 @@ class ChatController:
         self.chat.close()
 
     # Chats.
+
+    def usage(self) -> list[Usage]:
+        """What was computed in all stored chats, by month and model. Raises StoreError."""
+        return self._files.usage()
 
     async def new_chat(self) -> None:
         """Leave this chat, once what was sent before is in it, and start an empty one."""
