@@ -20,6 +20,7 @@ from llama_core.events import (
     LoadProgress,
     PrefillProgress,
     TextDelta,
+    ThoughtClosed,
     Timings,
     TokenEvent,
 )
@@ -132,7 +133,7 @@ class PanelMetrics:
             self._on_finished(event)
         elif isinstance(event, LoadProgress):
             self.loading(event)
-        elif not isinstance(event, TextDelta):
+        elif not isinstance(event, TextDelta | ThoughtClosed):
             raise TypeError(f"no such event: {event!r}")
 
     def _on_token(self, token: TokenEvent) -> None:

@@ -28,6 +28,7 @@ def sampling_json(params: SamplingParams) -> dict[str, Any]:
         "dry_sequence_breakers": list(params.dry_sequence_breakers),
         "logit_bias": [list(pair) for pair in params.logit_bias],
         "num_predict": params.max_tokens,
+        **({} if params.thinking is None else {"think": params.thinking}),
         "stop": list(params.stop),
         "ignore_eos": params.ignore_eos,
         "grammar": None if params.grammar is None else asdict(params.grammar),
@@ -42,7 +43,7 @@ def sampling_of(x: Mapping[str, Any]) -> SamplingParams:
     known: dict[str, Any] = {
         name: stored[name] for name in NUMBERS if isinstance(stored.get(name), int | float)
     }
-    limit, stop = stored.get("num_predict"), stored.get("stop")
+    limit, stop, think = stored.get("num_predict"), stored.get("stop"), stored.get("think")
     breakers, grammar = stored.get("dry_sequence_breakers"), stored.get("grammar")
     if isinstance(breakers, list | tuple):
         known["dry_sequence_breakers"] = tuple(map(str, breakers))
@@ -54,6 +55,7 @@ def sampling_of(x: Mapping[str, Any]) -> SamplingParams:
         **known,
         max_tokens=limit if isinstance(limit, int) and limit >= 0 else None,
         stop=tuple(map(str, stop)) if isinstance(stop, list | tuple) else (),
+        thinking=think if think in ("on", "off") or (type(think) is int and think >= 0) else None,
         ignore_eos=stored.get("ignore_eos") is True,
         grammar=_grammar(grammar) if isinstance(grammar, Mapping) else None,
     )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from chat_app.config.endpoints import Endpoint
 from chat_app.config.grammars import BIAS, GRAMMAR, REGEX, SCHEMA
-from chat_app.config.values import FILE, NUMBER, TEXT, TEXTS, TRUTH, Kind, choice, whole
+from chat_app.config.values import FILE, NUMBER, PAIR, TEXT, TEXTS, THINK, TRUTH, Kind, choice, whole
 from chat_app.text.errors import nearest
 from llama_core.choices import (
     BACKENDS,
@@ -46,6 +46,7 @@ class Settings:
     kv: KvType | None = None
     weights: WeightForm = "file"
     tokenizer: Path | None = None
+    think_markers: tuple[str, str] | None = None
     draft: str = "auto"
     system: str | None = None
     theme: str | None = None
@@ -181,6 +182,13 @@ SETTINGS: tuple[Setting, ...] = (
         flags=("--tokenizer",),
     ),
     Setting(
+        "think_markers",
+        "model",
+        "think_markers",
+        PAIR,
+        "what begins and ends a thought, where the model's own markers are not found",
+    ),
+    Setting(
         "draft",
         "model",
         "draft",
@@ -243,6 +251,13 @@ SETTINGS: tuple[Setting, ...] = (
         flags=("--seed",),
     ),
     _sampling("stop", TEXTS, "a text that ends the reply; may be given again; []: none"),
+    _sampling(
+        "think",
+        THINK,
+        "whether the model thinks before it answers; a number: after so many tokens it must answer",
+        field="thinking",
+        flags=("--think",),
+    ),
     _sampling("ignore_eos", TRUTH, "go on past the end token (for measuring)", for_measuring=True),
     Setting("system", "app", "system", TEXT, "the system prompt", flags=("-s", "--system")),
     Setting("theme", "app", "theme", TEXT, "the colours; /theme lists them"),

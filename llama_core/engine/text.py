@@ -127,7 +127,7 @@ class TextEngine:
         return self.model.backend
 
     def encode_chat(
-        self, messages: Messages, *, continue_last: bool = False, thinking: Thinking | None = None
+        self, messages: Messages, *, continue_last: bool = False, thinking: Thinking = None
     ) -> list[int]:
         """The prompt of a chat, up to where the assistant's reply begins.
 
@@ -140,7 +140,7 @@ class TextEngine:
             return self._with_bos(self.tokenizer.encode(completion_text(messages)))
         partial = messages[-1]["content"] if continue_last and messages else ""
         said = messages[:-1] if continue_last else messages
-        variables = {} if thinking is None else dict.fromkeys(SWITCHES, thinking == "on")
+        variables = {} if thinking is None else dict.fromkeys(SWITCHES, thinking != "off")
         ids = self.template.encode(said, self.tokenizer, add_generation_prompt=True, variables=variables)
         if thinking is not None:
             ids = self._open_reply(ids, thinking)
@@ -153,7 +153,7 @@ class TextEngine:
         if markers is None or template is None or has_switch(template.source):
             return ids
         is_open = markers.reader(ids).thinking
-        if thinking == "on":
+        if thinking != "off":
             return ids if is_open else [*ids, *markers.begins]
         return [*ids, *(markers.answers if is_open else markers.skips)]
 
@@ -216,10 +216,9 @@ class TextEngine:
         held.
         """
         markers = None if plain else self.thinking
-        text = ReplyText(
-            self.tokenizer, params.stop, thinking=markers, prompt_ids=prompt_ids, begun_n=begun_n
-        )
-        closing = ClosedThought(text, markers, params.think_budget, answer_now or (lambda: False))
+        text = self.reply_text(prompt_ids, params.stop, begun_n=begun_n, plain=plain)
+        budget = params.thinking if isinstance(params.thinking, int) else None
+        closing = ClosedThought(text, markers, budget, answer_now or (lambda: False))
         events = self.engine.generate(
             prompt_ids,
             params,
@@ -231,6 +230,18 @@ class TextEngine:
             dictated=None if markers is None else closing.ids,
         )
         return self._with_text(events, text, closing)
+
+    def reply_text(
+        self,
+        prompt_ids: Sequence[int],
+        stops: Sequence[str] = (),
+        *,
+        begun_n: int = 0,
+        plain: bool = False,
+    ) -> ReplyText:
+        """What reads the reply to a prompt; see `generate`."""
+        markers = None if plain else self.thinking
+        return ReplyText(self.tokenizer, stops, thinking=markers, prompt_ids=prompt_ids, begun_n=begun_n)
 
     def perplexity(self, ids: Sequence[int], cancelled: Poll | None = None) -> float:
         """Mean negative log-likelihood, in nat, of ids[1:] in one context. Empties the context."""
