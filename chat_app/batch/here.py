@@ -74,7 +74,8 @@ class Answers:
                 take(failure_record(job, self._identity, error), 0, 0)
                 continue
             self._under_way[job.custom_id] = job
-            yield TextRequest(job.custom_id, ids, job.params)
+            thinking = self.engine.thinking if job.messages is not None else None
+            yield TextRequest(job.custom_id, ids, job.params, thinking=thinking)
 
     def _record(self, job: BatchJob, result: TextResult) -> Mapping[str, Any]:
         if result.reason == "failed":
@@ -146,7 +147,7 @@ def _jobs(run: BatchRun, stopped: Callable[[], bool]) -> Iterator[BatchJob]:
 def prompt_ids(job: BatchJob, engine: TextEngine) -> list[int]:
     """The prompt of a job in the model's tokens. Raises TemplateError."""
     if job.messages is not None:
-        return engine.encode_chat(job.messages)
+        return engine.encode_chat(job.messages, thinking=job.params.thinking)
     if isinstance(job.prompt, str):
         return engine.encode_raw(job.prompt)
     return list(job.prompt or ())

@@ -33,7 +33,10 @@ def answer_record(
     chat = job.messages is not None
     finish_reason = "stop" if result.reason == "stop" else "length"
     choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason}
-    choice |= {"message": {"role": "assistant", "content": result.text}} if chat else {"text": result.text}
+    message = {"role": "assistant", "content": result.text}
+    if result.thought:
+        message["reasoning_content"] = result.thought
+    choice |= {"message": message} if chat else {"text": result.text}
     unique = uuid.uuid4().hex
     body = {
         "id": ("chatcmpl-" if chat else "cmpl-") + unique,
