@@ -27,6 +27,7 @@ ORDER = {
         ("backends.jit",),
         ("dry", "constraints"),
         ("sampling", "memory_needed", "roofline"),
+        ("estimate",),
         ("engine",),
         ("profiling",),
     ),

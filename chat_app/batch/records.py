@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from chat_app.batch.format import BadLine, BatchJob
+from chat_app.batch.format import Asked, BadLine, BatchJob, SentRequest
 from chat_app.batch.identity import Computation, ModelIdentity
 from chat_app.batch.reader import Line
 
 if TYPE_CHECKING:
+    from chat_app.engines.remote.client import ServerError
     from chat_app.openai.errors import BadRequest
     from chat_app.openai.prepared import Prepared
     from llama_core.engine.batch.text import TextResult
@@ -40,13 +41,32 @@ def answer_record(
     text = reader.push(result.text) + reader.flush()
     answers = answers_of(result.scores, prepared.answers)
     head = Head(asked.kind, ("chatcmpl-" if asked.kind == "chat" else "cmpl-") + unique, created, model)
-    reply = Reply(text, result.reason, calls=reader.calls, answers=answers)
+    reply = Reply(text, result.reason, thought=result.thought, calls=reader.calls, answers=answers)
     body = whole(head, [reply], Usage(result.prompt_n, result.cached_n, result.reply_n))
     response = {"status_code": 200, "request_id": unique, "body": body}
     x = _request_x(job, identity) | asdict(computation)
     if asked.params.temperature > 0 and not answers:  # the likeliest token needs none
         x["seed"] = result.seed
     return _record(job.custom_id, response, None, x)
+
+
+def sent_record(request: SentRequest, identity: ModelIdentity, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a request that a server answered with `body`."""
+    response = {"status_code": 200, "request_id": uuid.uuid4().hex, "body": body}
+    return _record(request.custom_id, response, None, _request_x(request, identity))
+
+
+def refused_record(request: SentRequest, identity: ModelIdentity, error: ServerError) -> dict[str, Any]:
+    """The record of a request that a server refused, or failed at each time."""
+    kind = _INVALID if error.is_refusal else _OURS
+    details = {
+        "code": error.code or f"http_{error.status}",
+        "message": str(error),
+        "type": error.kind or kind,
+        "param": error.param or None,
+        "line": None,
+    }
+    return _record(request.custom_id, None, details, _request_x(request, identity))
 
 
 def failure_record(job: BatchJob, identity: ModelIdentity, error: LlamaCoreError | None) -> dict[str, Any]:
@@ -105,7 +125,7 @@ def _record(
     }
 
 
-def _request_x(job: BatchJob, identity: ModelIdentity) -> dict[str, Any]:
+def _request_x(job: Asked, identity: ModelIdentity) -> dict[str, Any]:
     return {
         "request_sha256": job.request_sha256,
         "model": identity.name,

@@ -16,18 +16,20 @@ from llama_core.sampling_params import SamplingParams
 if TYPE_CHECKING:
     from chat_app.openai.requests import Generation
     from llama_core.engine.text import TextEngine
+    from llama_core.tokenizers.thinking.base import ThinkingFormat
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """What a batch takes. answers: the tokens of each with its text. tools: how the model writes calls, where
-    it may."""
+    it may; thinking: how it writes thoughts, where they are told apart."""
 
     ids: tuple[int, ...]
     params: SamplingParams
     rules: TokenRules
     answers: Mapping[Answer, str] = field(default_factory=dict)
     tools: ToolFormat | None = None
+    thinking: ThinkingFormat | None = None
 
 
 def prepare(asked: Generation, engine: TextEngine) -> Prepared:
@@ -56,7 +58,9 @@ def _prepared(asked: Generation, engine: TextEngine) -> Prepared:
     if tools is not None and asked.tool_choice not in ("auto", "none"):
         grammar = call_grammar(tools, asked.callable_tools, engine.tokenizer.special_tokens)
         params = replace(params, grammar=grammar)
-    return Prepared(tuple(ids), params, engine.rules.of(params, ids), tools=tools)
+    chat = asked.messages is not None
+    rules = engine.rules.of(params, ids, plain=not chat)
+    return Prepared(tuple(ids), params, rules, tools=tools, thinking=engine.thinking if chat else None)
 
 
 def _tools(asked: Generation, engine: TextEngine) -> ToolFormat | None:
@@ -74,7 +78,7 @@ def _tools(asked: Generation, engine: TextEngine) -> ToolFormat | None:
 def _prompt_ids(asked: Generation, engine: TextEngine) -> list[int]:
     if asked.messages is not None:
         tools = () if asked.tool_choice == "none" else asked.tools
-        return engine.encode_chat(asked.messages, tools=tools)
+        return engine.encode_chat(asked.messages, thinking=asked.params.thinking, tools=tools)
     if isinstance(asked.prompt, str):
         return engine.encode_raw(asked.prompt)
     return list(asked.prompt or ())

@@ -20,12 +20,14 @@ Describe = Callable[[int], tuple[str, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One choice, whole. `logprobs` as `logprobs_of` made them, or None. answers: of a request that had some
-    scored, as `answers_of` made them."""
+    """One choice, whole. `logprobs` as `logprobs_of` made them, or None. thought: the reasoning before the
+    text, which others call `reasoning_content` (DeepSeek's API; vLLM and llama.cpp follow it). answers: of a
+    request that had some scored, as `answers_of` made them."""
 
     text: str
     reason: BatchReason
     logprobs: dict[str, Any] | None = None
+    thought: str = ""
     calls: Sequence[ToolCall] = ()
     answers: Sequence[Mapping[str, Any]] = ()
 
@@ -99,6 +101,8 @@ def whole(head: Head, replies: Sequence[Reply], usage: Usage) -> dict[str, Any]:
 def _message(reply: Reply) -> dict[str, Any]:
     """The assistant's message; one that is nothing but calls has no content."""
     message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
+    if reply.thought:
+        message["reasoning_content"] = reply.thought
     if reply.calls:
         message["content"] = reply.text or None
         message["tool_calls"] = [call.to_json() for call in reply.calls]
@@ -111,14 +115,15 @@ def piece(
     text: str | None,
     *,
     first: bool = False,
+    thought: bool = False,
     reason: BatchReason | None = None,
     logprobs: dict[str, Any] | None = None,
     calls: Sequence[tuple[int, ToolCall]] = (),
     called: bool = False,
     answers: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """A part of a streamed answer: text, calls with their places, or with `reason` its end. called: there
-    were calls; answers: those that were scored."""
+    """A part of a streamed answer: text, a `thought`, calls with their places, or with `reason` its end.
+    called: there were calls; answers: those that were scored."""
     choice: dict[str, Any] = {"index": index, "logprobs": logprobs}
     choice["finish_reason"] = None if reason is None else finish_reason(reason, calls=called)
     if answers:
@@ -126,7 +131,7 @@ def piece(
     if head.kind == "chat":
         delta: dict[str, Any] = {"role": "assistant"} if first else {}
         if text is not None:
-            delta["content"] = text
+            delta["reasoning_content" if thought else "content"] = text
         if calls:
             delta["tool_calls"] = [{"index": i, **call.to_json()} for i, call in calls]
         choice["delta"] = delta

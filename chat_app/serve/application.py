@@ -178,16 +178,20 @@ class Service:
         """One reply, whole. Raises LlamaCoreError where it failed."""
         reader = ToolReader(prepared.tools, asked.tool_names, one=asked.one_call)
         texts: list[str] = []
+        thoughts: list[str] = []
         tokens: list[DrawnToken] = []
         while isinstance(news := await stream.queue.get(), Piece):
-            texts.append(reader.push(news.text))
+            if news.thought:
+                thoughts.append(news.text)
+            else:
+                texts.append(reader.push(news.text))
             tokens += news.tokens
         if news.error is not None:
             raise news.error
         logprobs = self._logprobs(head.kind, asked, tokens)
         text = "".join([*texts, reader.flush()])
         answers = answers_of(news.scores, prepared.answers)
-        return Reply(text, news.reason, logprobs, reader.calls, answers), news
+        return Reply(text, news.reason, logprobs, "".join(thoughts), reader.calls, answers), news
 
     async def _streamed(
         self, request: Request, head: Head, asked: Generation, prepared: Prepared, streams: Sequence[Stream]
@@ -255,10 +259,12 @@ class Service:
                     yield _event(piece(head, index, "", first=True))
             if isinstance(news, Piece):
                 logprobs = self._logprobs(head.kind, asked, news.tokens)
-                text = readers[index].push(news.text)
+                text = news.text if news.thought else readers[index].push(news.text)
                 calls = readers[index].new_calls()
                 if text or calls or logprobs is not None:
-                    yield _event(piece(head, index, text, logprobs=logprobs, calls=calls))
+                    yield _event(
+                        piece(head, index, text, thought=news.thought, logprobs=logprobs, calls=calls)
+                    )
             else:
                 results.append(news)
                 if news.error is not None:

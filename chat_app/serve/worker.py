@@ -23,9 +23,10 @@ from llama_core.backends.base import Model
 from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.embedding import MeanState
+from llama_core.engine.reply_text import ReplyText
 from llama_core.engine.scoring import Answer
-from llama_core.engine.stops import StopScanner
 from llama_core.errors import LlamaCoreError
+from llama_core.events import TextDelta
 from llama_core.tokenizers.base import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -39,10 +40,11 @@ NO_ANSWERS: Mapping[Answer, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that may be shown, and the tokens that made it."""
+    """Text that may be shown, or a thought, and the tokens that made it."""
 
     text: str
     tokens: tuple[DrawnToken, ...]
+    thought: bool = False
 
 
 News = Piece | BatchResult
@@ -75,36 +77,31 @@ class QueueFullError(Exception):
 class Stream:
     """The news of one request, in order, on the event loop that asked for it."""
 
-    def __init__(
-        self, key: str, tokenizer: Tokenizer, stops: Sequence[str], answers: Mapping[Answer, str] = NO_ANSWERS
-    ) -> None:
+    def __init__(self, key: str, text: ReplyText, answers: Mapping[Answer, str] = NO_ANSWERS) -> None:
         """answers: those that are scored instead of drawing a reply; the likeliest is the text."""
         self.key = key
         self._answers = answers
         self.queue: asyncio.Queue[News] = asyncio.Queue()
-        self._decoder = tokenizer.stream()
-        self._scanner = StopScanner(stops)
+        self._text = text
         self._tokens: list[DrawnToken] = []
         self.pieces: list[News] = []  # not yet sent to the loop
 
     def on_token(self, token: DrawnToken) -> bool:
         """Take a token; whether it completed a stop string. On the worker's thread."""
         self._tokens.append(token)
-        self._say(self._scanner.push(self._decoder.push(token.id)))
-        return self._scanner.stopped
+        self._say(self._text.push(token.id))
+        return self._text.stopped
 
     def finish(self, result: BatchResult) -> None:
         """The reply has ended: what was held back is shown. On the worker's thread."""
-        text = self._scanner.push(self._decoder.flush()) + self._scanner.flush()
-        if result.scores:
-            text = self._answers[result.ids]
-        if text or self._tokens:
-            self.pieces.append(Piece(text, tuple(self._tokens)))
+        self._say([TextDelta(self._answers[result.ids])] if result.scores else self._text.flush())
+        if self._tokens:
+            self.pieces.append(Piece("", tuple(self._tokens)))
         self.pieces.append(result)
 
-    def _say(self, text: str) -> None:
-        if text:
-            self.pieces.append(Piece(text, tuple(self._tokens)))
+    def _say(self, deltas: Sequence[TextDelta]) -> None:
+        for delta in deltas:
+            self.pieces.append(Piece(delta.text, tuple(self._tokens), delta.thought))
             self._tokens.clear()
 
 
@@ -182,7 +179,8 @@ class Worker:
         if waiting >= self._queue_n:
             raise QueueFullError(self._retry_s(waiting))
         params = prepared.params
-        stream = Stream(key, self._tokenizer, params.stop, prepared.answers)
+        text = ReplyText(self._tokenizer, params.stop, thinking=prepared.thinking, prompt_ids=prepared.ids)
+        stream = Stream(key, text, prepared.answers)
         request = BatchRequest(
             key,
             prepared.ids,

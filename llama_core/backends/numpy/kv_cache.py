@@ -94,4 +94,6 @@ class KVCache(Positions):
 def zeros(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Zeros (the columns that attention computes beyond `length` before it ignores them must be numbers)
     whose pages are taken when they are first written."""
+    if 0 in shape:  # no layer has attention
+        return np.zeros(shape, dtype=np.float32)
     return np.frombuffer(small_page_memory(4 * math.prod(shape)), dtype=np.float32).reshape(shape)
