@@ -136,13 +136,13 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     # The command's own parser, so that what it says about wrong usage shows its own options.
     command_parser = module.add_parser(parser.add_subparsers())
     args = command_parser.parse_args(arguments)
-    start_log()
+    prepare()
     return int(module.run(args))
 
 
 def run_chat(args: argparse.Namespace) -> int:
     """One reply, the line mode, or the app."""
-    start_log()
+    prepare()
     settings = settings_from(args)
     chosen = {*getattr(args, "chosen", ()), *(("parameters",) if args.parameters else ())}
     words = " ".join(args.prompt)
@@ -208,11 +208,14 @@ def show_version() -> int:
     return EXIT_OK
 
 
-def start_log() -> None:
-    """What goes wrong from here on is in the log file."""
+def prepare() -> None:
+    """What goes wrong from here on is in the log file. Raises SentenceError where too few files may be
+    open."""
     from chat_app.config.log import log_to
     from chat_app.config.paths import get_paths
+    from chat_app.files.open_files import require_open_files
 
+    require_open_files()
     log_to(get_paths().log_file)
 
 

@@ -141,5 +141,5 @@ class ModelConfig:
 
     @property
     def n_rotated(self) -> int:
-        """How many dimensions of a head RoPE turns."""
+        """How many dimensions of a head RoPE rotates."""
         return self.rope_dim or self.head_dim

@@ -37,7 +37,8 @@ class TokenEvent:
     """One generated token. `index` counts from 0; `logprob` is natural, under the model's own distribution
     (temperature 1, no filter); `step_s` is the engine's time since the token before (for the first: since
     the prompt was computed); `context_n` positions of the context are in use; `drafted` marks a token that
-    prompt lookup guessed; `top` holds the (id, logprob) alternatives when they were asked for."""
+    prompt lookup guessed; `top` holds the (id, logprob) alternatives when they were asked for; `thought`
+    marks tokens of a reasoning, and all that stands between it and the answer."""
 
     index: int
     id: int
@@ -46,13 +47,25 @@ class TokenEvent:
     context_n: int
     drafted: bool = False
     top: tuple[tuple[int, float], ...] = ()
+    thought: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """Text ready to be shown. It follows the TokenEvent that completed it; a token may complete none."""
+    """Text ready to be shown. It follows the TokenEvent that completed it; a token may complete none.
+    thought: it is no part of the answer, but of the reasoning before it."""
 
     text: str
+    thought: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtClosed:
+    """The thought was ended from outside, by its budget or the user. The tokens that end it follow, from the
+    reply's token `index` on; `thought_n` tokens of it were written."""
+
+    index: int
+    thought_n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,4 +122,4 @@ class Finished:
     ids: tuple[int, ...]
 
 
-Event = LoadProgress | PrefillProgress | TokenEvent | TextDelta | Finished
+Event = LoadProgress | PrefillProgress | TokenEvent | TextDelta | ThoughtClosed | Finished

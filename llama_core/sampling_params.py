@@ -21,6 +21,7 @@ RANGES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
         "frequency_penalty": ("-2 to 2; 0 is off", lambda value: -2.0 <= value <= 2.0),
         "seed": ("-2^63 to 2^64 - 1", lambda value: value is None or -(1 << 63) <= value < 1 << 64),
         "max_tokens": ("0 or more", lambda value: value is None or value >= 0),
+        "think_budget": ("0 or more", lambda value: value is None or value >= 0),
         "stop": ("strings that are not empty", all),
     }
 )
@@ -34,8 +35,8 @@ class SamplingParams:
     token. repeat_penalty 1 switches off the penalty that looks at the last `repeat_last_n` ids (0: none,
     -1: all), presence_penalty 0 and frequency_penalty 0 OpenAI's, which look at the reply. `seed` None draws
     one at random; the same seed gives the same tokens. max_tokens None means up to the end of the context.
-    `stop` are strings that end the reply and are not part of it. `ignore_eos` goes on past an end token (for
-    measuring).
+    `stop` are strings that end the reply and are not part of it. A thought of think_budget tokens is ended,
+    and the answer begins; None lets the model end it. `ignore_eos` goes on past an end token (for measuring).
     """
 
     temperature: float = 0.7
@@ -49,6 +50,7 @@ class SamplingParams:
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    think_budget: int | None = None
     ignore_eos: bool = False
 
     def __post_init__(self) -> None:

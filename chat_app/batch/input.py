@@ -23,7 +23,7 @@ class BatchInput:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path.expanduser()
+        self.path = path
         if not self.path.exists():
             raise UsageError(f"there is no file {self.path}")
         if not self.path.is_file():

@@ -50,7 +50,7 @@ class BatchOutput:
     """
 
     def __init__(self, path: Path, lock_folder: Path) -> None:
-        self.path = path.expanduser().resolve()
+        self.path = path.resolve()
         self.results: dict[str, Recorded] = {}
         self.reported: Counter[str] = Counter()
         self.ways: Counter[tuple[str, str]] = Counter()

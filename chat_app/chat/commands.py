@@ -82,7 +82,7 @@ class ScreenHost(Host, Protocol):
         """Open the list of themes."""
 
     def themes(self) -> Iterable[str]:
-        """The themes' names."""
+        """What `use_theme` takes."""
 
     def use_theme(self, name: str) -> None:
         """Change the colours; the choice is kept for the next start."""

@@ -51,8 +51,7 @@ _last_microsecond = 0
 def utc_now() -> str:
     """The time as ISO 8601 in UTC with microseconds: `2026-11-23T12:05:01.250000Z`. It sorts as text.
 
-    Each call is later than the one before, also where two fall into one tick or the clock is set back: the
-    list of chats is ordered by it.
+    Each call is later than the one before, also where two fall into one tick or the clock is set back.
     """
     global _last_microsecond
     with _clock:
@@ -62,7 +61,7 @@ def utc_now() -> str:
 
 
 def new_message_id() -> str:
-    """Milliseconds since 1970 and four random bytes in hexadecimal: sorts by time, unique everywhere."""
+    """Milliseconds since 1970 and four random bytes in hexadecimal: unique everywhere."""
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
 
 

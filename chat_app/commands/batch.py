@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.batch.format import BadLine, BatchJob
@@ -16,7 +15,7 @@ from chat_app.batch.progress import BatchProgress, BatchState
 from chat_app.batch.reader import Line
 from chat_app.batch.records import answer_record, bad_line_record, failure_record
 from chat_app.batch.resume import JudgedLine, judge, other_ways
-from chat_app.commands.options import add_model_options, positive, settings_from
+from chat_app.commands.options import add_model_options, file_path, positive, settings_from
 from chat_app.config.paths import get_paths
 from chat_app.console.streams import say
 from chat_app.text.errors import UsageError
@@ -44,8 +43,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "custom_id: where it answers another request, or is another model's, nothing is run (exit code 2) "
         "and another OUT is needed.",
     )
-    parser.add_argument("input", type=Path, metavar="IN.jsonl")
-    parser.add_argument("output_file", type=Path, metavar="OUT.jsonl")
+    parser.add_argument("input", type=file_path, metavar="IN.jsonl")
+    parser.add_argument("output_file", type=file_path, metavar="OUT.jsonl")
     parser.add_argument(
         "--kv-budget",
         type=positive,
@@ -69,7 +68,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Answer the file. Exit code 1 where a line failed or the output takes no more. Raises UsageError."""
     source = BatchInput(args.input)
-    if args.output_file.expanduser().resolve() == source.path.resolve():
+    if args.output_file.resolve() == source.path.resolve():
         raise UsageError("IN and OUT are the same file")
     try:
         output = BatchOutput(args.output_file, get_paths().state / "batch")
@@ -141,13 +140,15 @@ class BatchRun:
         from chat_app.console.engine_start import started_engine
         from chat_app.console.interrupt import stop_on_signals
         from llama_core.engine.batch.text import run_texts
+        from llama_core.engine.clock import RunningTime
 
-        with started_engine(self.settings) as (engine, path, _), stop_on_signals() as flag:
+        with started_engine(self.settings, guessing=False) as (engine, path, _), stop_on_signals() as flag:
             batch = self._batch_engine(engine)
             computation = self._computation(engine, batch)
             if note := other_ways(self.output, computation):
                 say(note)
-            started = time.monotonic()
+            clock = RunningTime()  # a batch that was stopped and went on is not slower for it
+            started_s = clock()
 
             def state() -> BatchState:
                 return BatchState(
@@ -159,7 +160,7 @@ class BatchRun:
                     answered_tokens=self.answered_tokens,
                     drawn=batch.tokens_drawn,
                     computed=batch.tokens_computed,
-                    elapsed_s=time.monotonic() - started,
+                    elapsed_s=clock() - started_s,
                 )
 
             requests = self._requests(engine, flag.stop)

@@ -6,10 +6,9 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat_app.commands.options import add_output_option
+from chat_app.commands.options import add_output_option, file_path
 from chat_app.config.paths import get_paths
 from chat_app.console.streams import say, write
 from chat_app.text.errors import UsageError
@@ -48,9 +47,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     export.add_argument("chats", nargs="*", metavar="CHAT")
     export.add_argument("--all", action="store_true", help="every chat")
     export.add_argument("--format", choices=EXPORTS, default="markdown", help="default: markdown")
-    export.add_argument("--to", type=Path, metavar="PATH", help="a file, or a folder for several")
+    export.add_argument("--to", type=file_path, metavar="PATH", help="a file, or a folder for several")
     importing = command("import", "take over chats of 0.1, of another chats.db, or of other programs")
-    importing.add_argument("sources", nargs="+", type=Path, metavar="PATH")
+    importing.add_argument("sources", nargs="+", type=file_path, metavar="PATH")
     delete = command("delete", "put chats into the trash, where they stay for 30 days")
     delete.add_argument("chats", nargs="+", metavar="CHAT")
     delete.add_argument("--forever", action="store_true", help="remove them at once and for good")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.bench import native_blas
-from chat_app.commands.options import add_output_option, add_setting
+from chat_app.commands.options import add_output_option, add_setting, file_path
 from chat_app.config.paths import get_paths
 from chat_app.console.streams import say, write
 from chat_app.lab.text import columns, fold
@@ -55,19 +55,21 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--tokenizer",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="a vocabulary with scores for the tokeniser's rows: llama2.c's .bin or llama3.np's .model.np",
     )
-    run.add_argument("--output-file", type=Path, metavar="FILE", help="also write the run's results here")
+    run.add_argument(
+        "--output-file", type=file_path, metavar="FILE", help="also write the run's results here"
+    )
     report = actions.add_parser("report", help="results as Markdown")
-    report.add_argument("file", nargs="?", type=Path, help="a results file (default: the data folder's)")
+    report.add_argument("file", nargs="?", type=file_path, help="a results file (default: the data folder's)")
     form = report.add_mutually_exclusive_group()
     form.add_argument(
         "--full", action="store_true", help="every row with its min and max, not only the telling ones"
     )
     form.add_argument(
-        "--readme", type=Path, metavar="FILE", help="put the findings between this file's markers"
+        "--readme", type=file_path, metavar="FILE", help="put the findings between this file's markers"
     )
     for one in (listing, run, report):
         add_output_option(one)
@@ -154,7 +156,7 @@ def show_report(args: argparse.Namespace) -> int:
 
     if args.output == "json" and args.readme is not None:
         raise UsageError("--readme puts Markdown into a file; --output json goes without it")
-    path = args.file.expanduser() if args.file is not None else get_paths().lab_results
+    path = args.file or get_paths().lab_results
     records = read_results(path)
     if args.output == "json":
         write(to_json(records))
@@ -162,7 +164,7 @@ def show_report(args: argparse.Namespace) -> int:
     if args.readme is None:
         write(report.full(records) if args.full else report.findings(records))
         return 0
-    readme = args.readme.expanduser()
+    readme = args.readme
     try:
         # Bytes, because the lines' ends must stay as they are.
         text = report.put_into(readme.read_bytes().decode("utf-8"), report.findings(records))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chat_app.commands.options import add_output_option
+from chat_app.commands.options import add_output_option, file_path
 from chat_app.console.streams import ProgressLine, say, write
 from chat_app.models.catalogue import CATALOGUE, local_models, remove_model, resolve_model, to_fetch
 from chat_app.text.sanitize import clean_line
@@ -34,10 +34,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     inspect.add_argument("file", metavar="NAME|FILE")
     convert = commands.add_parser("convert", help="write a model as GGUF with other tensor types")
     convert.add_argument("source", metavar="SRC")
-    convert.add_argument("target", metavar="DST.gguf", type=Path)
+    convert.add_argument("target", metavar="DST.gguf", type=file_path)
     convert.add_argument("--type", choices=TYPES, default="q8_0", help="the type of the large tensors")
     convert.add_argument(
-        "--tokenizer", type=Path, metavar="FILE", help="a tokenizer file that is not beside the model"
+        "--tokenizer", type=file_path, metavar="FILE", help="a tokenizer file that is not beside the model"
     )
     for one in (pull, path, remove, inspect, convert):
         add_output_option(one)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.config.settings import BY_NAME, SETTINGS, Group
 from chat_app.text.errors import UsageError
+from chat_app.text.paths import read_path
 
 if TYPE_CHECKING:
     from chat_app.config.settings import Settings
@@ -101,6 +103,14 @@ def settings_from(args: argparse.Namespace) -> Settings:
         return load_settings(flags, getattr(args, "parameters", ()), recommended_parameters)
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def file_path(text: str) -> Path:
+    """A path with its `~` expanded, for argparse."""
+    try:
+        return read_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from chat_app.commands.options import add_model_options, add_output_option, settings_from
+from chat_app.commands.options import add_model_options, add_output_option, file_path, settings_from
 from chat_app.console.streams import read_stdin, say, write
 from chat_app.text.errors import UsageError
 
@@ -23,10 +23,15 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "exponential, goes to stderr. A text longer than the context is taken in pieces. Each begins with "
         "the begin token where the model asks for one; else its first token is read and not predicted.",
     )
-    parser.add_argument("file", metavar="FILE|-")
+    parser.add_argument("file", type=_file_or_stdin, metavar="FILE|-")
     add_output_option(parser)
     add_model_options(parser)
     return parser
+
+
+def _file_or_stdin(text: str) -> Path | None:
+    """An argparse type: None for `-`, which is stdin; a file of that name is `./-`."""
+    return None if text == "-" else file_path(text)
 
 
 def pieces(ids: list[int], ctx_size: int, begin: Sequence[int] = ()) -> list[list[int]]:
@@ -41,13 +46,13 @@ def run(args: argparse.Namespace) -> int:
     """Print the mean negative log-likelihood in nats a token. Raises UsageError for too short a text."""
     from chat_app.console.engine_start import started_engine
 
-    if args.file == "-":
+    if args.file is None:
         text = read_stdin()
         if text is None:
             raise UsageError("`perplexity -` reads stdin, which is a terminal here. Pipe a text in.")
     else:
-        text = Path(args.file).expanduser().read_bytes().decode("utf-8", "replace")
-    with started_engine(settings_from(args)) as (engine, path, _):
+        text = args.file.read_bytes().decode("utf-8", "replace")
+    with started_engine(settings_from(args), guessing=False) as (engine, path, _):
         ids = engine.tokenizer.encode(text)
         bos = engine.tokenizer.bos_id
         begin = [bos] if engine.tokenizer.add_bos and bos is not None else []

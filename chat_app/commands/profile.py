@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chat_app.commands.bench import native_blas
-from chat_app.commands.options import add_model_options, add_output_option, settings_from
+from chat_app.commands.options import add_model_options, add_output_option, file_path, settings_from
 from chat_app.config.paths import get_paths
 from chat_app.console.engine_start import locate_model
 from chat_app.console.interrupt import EndSignal, name_of, signal_of, signals_raise
@@ -32,8 +32,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "profile",
         help="where time and memory go",
         description="inference: phases, functions and operations of a reply. bytecode: what Python executes. "
-        "memory: who holds how much. counters: instructions and misses per token, and the compiled kernels' "
-        "instructions. all: the four in turn, with a report folder (JSON, Markdown, pictures).",
+        "memory: who holds how much. counters: instructions and misses per token. "
+        "all: the four in turn, with a report folder (JSON, Markdown, pictures).",
     )
     parser.add_argument("kind", choices=(*KINDS, "all"))
     parser.add_argument("--prompt-tokens", type=int, default=128, metavar="N")
@@ -46,7 +46,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--layers", action="store_true", help="inference: tables of each layer, too")
     parser.add_argument(
-        "--report", type=Path, metavar="DIR", help="write a report folder (`all` does so anyway)"
+        "--report", type=file_path, metavar="DIR", help="write a report folder (`all` does so anyway)"
     )
     parser.add_argument(
         "--no-simulate",
@@ -109,7 +109,6 @@ def report_folder(args: argparse.Namespace) -> Path | None:
     if args.report is None and args.kind != "all":
         return None
     folder: Path = args.report or Path(time.strftime("profile-%Y%m%d-%H%M%S"))
-    folder = folder.expanduser()
     try:
         prepare_folder(folder)
     except ReportFolderError as error:
@@ -268,21 +267,19 @@ def profile_memory(args: argparse.Namespace, settings: Settings, collected: Coll
 def profile_counters(args: argparse.Namespace, settings: Settings, collected: Collected) -> None:
     """The processor's counters, and the instructions that the compiled kernels are made of."""
     from llama_core.profiling.profile import counters
-    from llama_core.profiling.profile.kernel_mix import profile_kernels
     from llama_core.profiling.profile.sections import counters_section
 
     path = locate_model(settings.model)
-    variant, kernels = profile_kernels()
     events: list[Any] = []
     before = len(collected.sections)
-    collected.profiles["counters"] = {"events": events, "variant": variant, "kernels": kernels}
+    collected.profiles["counters"] = events
     for backend in backends(settings):
         simulated = "" if args.no_simulate else " (where it has to be simulated, a minute or two)"
         say(f"counting: {backend}{simulated}")
         found = counters.profile_counters(path, backend, get_paths().kernels, simulate=not args.no_simulate)
         events.append(found)
         # Anew for each backend: should the next one be interrupted, these counts stand.
-        collected.sections[before:] = [counters_section(events, variant, kernels)]
+        collected.sections[before:] = [counters_section(events)]
 
 
 PROFILERS: dict[str, Callable[[argparse.Namespace, Any, Collected], None]] = {

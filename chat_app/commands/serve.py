@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from chat_app.serve.run import serve
 
     settings = settings_from(args)
-    with started_engine(settings) as (engine, path, _):
+    with started_engine(settings, guessing=False) as (engine, path, _):
         worker = _worker(args, engine)
         say(f"{path.name} ({engine.backend}) at http://{_shown(args.host)}:{args.port}/v1. Ctrl+C ends it.")
         panel = _panel(worker, _name(path)) if args.watch else None

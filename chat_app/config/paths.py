@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chat_app.text.errors import SentenceError
+from chat_app.text.paths import read_path
 from llama_core.trusted_files import make_private_folder
 
 APP = "llama-chat"
@@ -80,27 +81,36 @@ class Paths:
 
 
 def get_paths() -> Paths:
-    """The user's folders by the platform's convention, or all under `LLAMA_CHAT_HOME` where it is set."""
+    """The user's folders by the platform's convention, or all under `LLAMA_CHAT_HOME` where it is set.
+
+    Raises SentenceError where no home is known.
+    """
     root = _chosen(HOME_VARIABLE)
     if root is not None:
         return Paths(root / "config", root / "data", root / "state", root / "cache")
     import platformdirs
 
-    return Paths(
-        Path(platformdirs.user_config_dir(APP, appauthor=False)),
-        Path(platformdirs.user_data_dir(APP, appauthor=False)),
-        Path(platformdirs.user_state_dir(APP, appauthor=False)),
-        Path(platformdirs.user_cache_dir(APP, appauthor=False)),
-    )
+    here = platformdirs.PlatformDirs(APP, appauthor=False)
+    roots = ("user_config_dir", "user_data_dir", "user_state_dir", "user_cache_dir")
+    try:
+        found = Paths(*(Path(getattr(here, name)) for name in roots))
+        homeless = not found.data.is_absolute()  # a `~` as it is, which must not become a folder of that name
+    except RuntimeError:  # as newer versions of platformdirs say it
+        homeless = True
+    if homeless:
+        raise SentenceError(
+            f"The home of this user is not known. Set {HOME_VARIABLE} to a folder for all files."
+        )
+    return found
 
 
 def _chosen(variable: str) -> Path | None:
     """The folder that a variable names. Raises SentenceError where its home is not known."""
     text = os.environ.get(variable)
     try:
-        return Path(text).expanduser().absolute() if text else None
-    except RuntimeError:
-        raise SentenceError(f"{variable} is {text!r}: there is no such home.") from None
+        return read_path(text).absolute() if text else None
+    except ValueError as error:
+        raise SentenceError(f"{variable}: {error}.") from None
 
 
 def ensure_dir(path: Path) -> Path:

@@ -44,6 +44,7 @@ class Settings:
     kv: KvType | None = None
     weights: WeightForm = "file"
     tokenizer: Path | None = None
+    draft: str = "auto"
     system: str | None = None
     theme: str | None = None
     save: bool = True
@@ -175,6 +176,16 @@ SETTINGS: tuple[Setting, ...] = (
         FILE,
         "a tokenizer file that is not beside the model",
         flags=("--tokenizer",),
+    ),
+    Setting(
+        "draft",
+        "model",
+        "draft",
+        TEXT,
+        "a small model of the same vocabulary that guesses ahead; no reply changes; auto: a known one "
+        "that is here; none",
+        flags=("--draft",),
+        metavar="NAME|FILE",
     ),
     # ollama's words for "no limit" are -1 and -2.
     _sampling(

@@ -6,8 +6,9 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from chat_app.text.paths import read_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,6 @@ def read_texts(text: str) -> tuple[str, ...]:
     if not all(isinstance(item, str) for item in values):
         raise ValueError("takes strings only")
     return tuple(values)
-
-
-def read_path(text: str) -> Path:
-    """A path, its `~` expanded. Raises ValueError with a phrase where that home is unknown."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise ValueError(f"the home that {text!r} begins with is not known") from None
 
 
 def whole(low: int | None = None, high: int | None = None, *, none: tuple[str, ...] = ()) -> Kind:

@@ -39,8 +39,9 @@ def locate_model(name: str) -> Path:
 
 
 @contextmanager
-def started_engine(settings: Settings) -> Iterator[tuple[TextEngine, Path, float]]:
-    """(engine, model file, seconds it took to load), closed at the end of the block.
+def started_engine(settings: Settings, *, guessing: bool = True) -> Iterator[tuple[TextEngine, Path, float]]:
+    """(engine, model file, seconds it took to load), closed at the end of the block. guessing: whether single
+    replies are to come, for which a small model may guess.
 
     Progress and the settings' notices go to stderr. Raises ModelNotFound, LlamaCoreError, OSError.
     """
@@ -52,7 +53,7 @@ def started_engine(settings: Settings) -> Iterator[tuple[TextEngine, Path, float
 
     line = ProgressLine("loading")
     try:
-        engine = open_text_engine(path, settings, _reporter(line))
+        engine = open_text_engine(path, settings, _reporter(line), guessing=guessing)
     finally:
         line.close()
     if settings.ctx_size is not None and engine.ctx_size < settings.ctx_size:

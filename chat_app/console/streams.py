@@ -113,7 +113,7 @@ class ProgressLine:
         self._draw(done_bytes, total_bytes, self._transfer.text(done_bytes, total_bytes))
 
     def count(self, done: int, total: int) -> None:
-        """Steps."""
+        """What is counted one by one, such as tensors: `done` of `total`."""
         self._draw(done, total, f"{done:,} of {total:,}")
 
     def _draw(self, done: int, total: int, amount: str) -> None:

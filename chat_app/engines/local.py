@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,16 +21,21 @@ if TYPE_CHECKING:
     from llama_core.events import Event
     from llama_core.sampling_params import SamplingParams
 
+_log = logging.getLogger(__name__)
 
-def open_text_engine(path: Path, settings: Settings, on_progress: OnProgress) -> TextEngine:
-    """Load a model as the settings say. NumPy is imported here, long after the first paint.
+
+def open_text_engine(
+    path: Path, settings: Settings, on_progress: OnProgress, *, guessing: bool = True
+) -> TextEngine:
+    """Load a model as the settings say, and with `guessing` the small one that guesses for it. NumPy is
+    imported here, long after the first paint.
 
     Raises LlamaCoreError, OSError, MemoryError.
     """
     from chat_app.config.paths import get_paths
     from llama_core.engine.load import load_engine
 
-    return load_engine(
+    engine = load_engine(
         path,
         backend=settings.backend,
         threads=settings.threads,
@@ -40,6 +46,39 @@ def open_text_engine(path: Path, settings: Settings, on_progress: OnProgress) ->
         kernel_cache=get_paths().kernels,
         on_progress=on_progress,
     )
+    try:
+        if guessing:
+            _add_draft(engine, path, settings, on_progress)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def _add_draft(engine: TextEngine, path: Path, settings: Settings, on_progress: OnProgress) -> None:
+    """The small model that guesses ahead, if the settings name one, or one is known and here. Only one that
+    was asked for by name can fail."""
+    from chat_app.config.paths import get_paths
+    from chat_app.models.drafts import AUTO, find_draft
+    from llama_core.engine.load import add_draft_model
+    from llama_core.errors import LlamaCoreError
+    from llama_core.events import LoadProgress
+
+    draft = find_draft(settings.draft, path)
+    if draft is None or (settings.draft == AUTO and not engine.backend.startswith("jit")):
+        return
+    try:
+        add_draft_model(
+            engine, draft, kv=settings.kv, weights=settings.weights, kernel_cache=get_paths().kernels
+        )
+    except (LlamaCoreError, OSError) as error:
+        if settings.draft != AUTO:
+            raise
+        _log.warning("%s does not guess for %s: %s", draft.name, path.name, error)
+        return
+    if settings.draft == AUTO:
+        note = f"{draft.stem} guesses ahead; the replies stay the same (without it: --draft none)."
+        on_progress(LoadProgress("draft", 0, 1, note))
 
 
 def open_local_engine(path: Path, settings: Settings, on_progress: OnProgress) -> LocalEngine:

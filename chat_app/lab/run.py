@@ -37,7 +37,7 @@ class ResultFiles:
         self.path = get_paths().lab_results
         ensure_dir(self.path.parent)
         check_place(self.path)
-        self.output_file = output_file.expanduser() if output_file is not None else None
+        self.output_file = output_file
         if self.output_file is not None:
             if self.output_file.resolve() == self.path.resolve():
                 raise UsageError(f"--output-file {self.path}: all results are added there anyway")
@@ -122,7 +122,12 @@ def run_each(chosen: Sequence[Experiment], context: LabContext, files: ResultFil
     for experiment in chosen:
         tell(f"\n{experiment.number}. {experiment.title}")
         machine = describe_machine(context.threads)
-        outcome = run_experiment(experiment, context, lambda row: tell(row_text(row, columns())))
+        outcome = run_experiment(
+            experiment,
+            context,
+            lambda row: tell(row_text(row, columns())),
+            lambda number, n: tell(f"  (process {number} of {n})"),
+        )
         why = outcome.broken_by
         incomplete = ""
         if isinstance(why, KeyboardInterrupt):
@@ -167,8 +172,7 @@ def lab_context(args: argparse.Namespace) -> LabContext:
     except ModelNotFound as error:
         say(f"Rows on a real model are left out: {error}")
         path = None
-    tokenizer = args.tokenizer.expanduser() if args.tokenizer is not None else None
-    return LabContext(path, get_paths().kernels, args.threads, args.budget, tokenizer)
+    return LabContext(path, get_paths().kernels, args.threads, args.budget, args.tokenizer)
 
 
 def write_line(text: str) -> None:

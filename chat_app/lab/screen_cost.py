@@ -230,4 +230,6 @@ EXPERIMENT = Experiment(
     "below 0.9, or the tokens differ",
     cases=cases,
     conclude=conclude,
+    processes=2,
+    whole=True,
 )

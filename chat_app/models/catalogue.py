@@ -17,6 +17,7 @@ from chat_app.models.stores import in_stores, store_of
 from chat_app.models.stores.folders import chosen_folders
 from chat_app.models.stores.machine import Machine
 from chat_app.text.errors import SentenceError, nearest
+from chat_app.text.paths import read_path
 
 DEFAULT_MODEL = DEFAULT_MODEL_NAME
 MAX_LISTED = 20  # names in a message
@@ -187,10 +188,10 @@ def resolve_model(name_or_path: str) -> Path:
     if model is not None or store_of(name_or_path) is not None:
         raise _not_usable(name_or_path, model)
     try:
-        path = Path(name_or_path).expanduser()
+        path = read_path(name_or_path)
         if path.exists():
             return path
-    except (OSError, ValueError, RuntimeError):
+    except (OSError, ValueError):
         pass  # a text that can be no path is simply not found
     here = (model.name for model in _candidates(name_or_path))
     known = [*CATALOGUE, *here, *(model.name for model in HUB_MODELS)]

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from chat_app.chat.conversation import Conversation, utc_now
+from chat_app.chat.conversation import Conversation
 from chat_app.store.database import Database, StoreError
 from chat_app.store.records import pack_text
 from chat_app.store.summary import ChatSummary, list_chats
 from chat_app.store.transcript import ChatDetails, Transcript, remove_chat
+from chat_app.store.trash import put_into_trash
 
 if TYPE_CHECKING:
     from chat_app.config.paths import Paths
@@ -23,7 +24,7 @@ __all__ = ["ChatDetails", "ChatStore", "ChatSummary", "StoreError", "Transcript"
 
 
 def new_chat_id() -> str:
-    """UTC time and random digits: `20261123-120501-9f3a1c07`. Sorts by age, and is safe as a file name."""
+    """UTC time and random digits: `20261123-120501-9f3a1c07`. Safe as a file name."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
@@ -67,7 +68,7 @@ class ChatStore:
 
     def latest(self, kind: str | None = "chat") -> ChatSummary | None:
         """The chat of this kind (None: of any) last written to, outside the trash. Raises StoreError."""
-        return max(self.list(kind), key=lambda chat: (chat.updated, chat.id), default=None)
+        return max(self.list(kind), key=lambda chat: (chat.revision, chat.updated), default=None)
 
     def find(self, text: str, *, deleted: bool = False) -> str:
         """The id that `text` is or begins (or ends); `deleted`: in the trash. Raises StoreError for none or
@@ -90,10 +91,12 @@ class ChatStore:
         return search_chats(self.database, chats, query, cancelled)
 
     def delete(self, chat_id: str) -> None:
-        """Put a chat into the trash, where it stays for 30 days; to write to it takes it out. StoreError."""
-        self._change(
-            chat_id, "UPDATE chat SET deleted = ? WHERE id = ?", utc_now(), "The chat is not deleted"
+        """Put a chat into the trash, where it stays for 30 days or longer; to write to it takes it out.
+        StoreError."""
+        changed = self.database.write(
+            lambda connection: put_into_trash(connection, chat_id), "The chat is not deleted"
         )
+        _require(changed, chat_id)
 
     def restore(self, chat_id: str) -> None:
         """Take a chat out of the trash. Raises StoreError."""
@@ -122,5 +125,9 @@ class ChatStore:
         def change(connection: sqlite3.Connection) -> int:
             return connection.execute(statement, (value, chat_id)).rowcount
 
-        if self.database.write(change, what) == 0:
-            raise StoreError(f"There is no chat with the id {chat_id!r}.")
+        _require(self.database.write(change, what), chat_id)
+
+
+def _require(changed: int, chat_id: str) -> None:
+    if changed == 0:
+        raise StoreError(f"There is no chat with the id {chat_id!r}.")

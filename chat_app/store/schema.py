@@ -3,6 +3,11 @@
 A chat is a tree of messages: `parent` is the id of the message above, NULL at a root. A message's columns
 are the OpenAI message (`role`, `content`) and what only this app knows of it; details that have no column
 stand in `more`. Columns that hold lists or mappings are JSON. Times are ISO 8601 in UTC.
+
+Chats stand in the order of `revision`, a number that grows with each writing: the clock may be set back. What
+is imported gets that of the chat before it in time, and among equals `updated` decides. `trash_s` counts the
+seconds that a chat has been in the trash, and the one row of `clock` holds when they were last counted, in
+seconds since 1970 (trash.py).
 """
 
 from __future__ import annotations
@@ -64,8 +69,21 @@ _FIRST: Final = (
     "CREATE TABLE draft (seq INTEGER PRIMARY KEY, chat_id TEXT NOT NULL UNIQUE, text TEXT NOT NULL)",
 )
 
+_ORDER_WITHOUT_A_CLOCK: Final = (
+    "ALTER TABLE chat ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE chat ADD COLUMN trash_s REAL NOT NULL DEFAULT 0",
+    "CREATE TABLE clock (seq INTEGER PRIMARY KEY, seen_s REAL NOT NULL)",
+    "CREATE INDEX chat_order ON chat (revision)",
+    "CREATE INDEX chat_times ON chat (updated)",
+    """
+    UPDATE chat SET revision = ranked.place
+    FROM (SELECT seq, row_number() OVER (ORDER BY updated, id) AS place FROM chat) AS ranked
+    WHERE ranked.seq = chat.seq
+    """,
+)
+
 # Never change one that was released: add the next.
-MIGRATIONS: Final = (_FIRST,)
+MIGRATIONS: Final = (_FIRST, _ORDER_WITHOUT_A_CLOCK)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 

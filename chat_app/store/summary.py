@@ -13,7 +13,8 @@ _OPENING_LENGTH: Final = 80
 
 @dataclass(frozen=True, slots=True)
 class ChatSummary:
-    """A line of the list of chats. Times are ISO 8601 in UTC; `title` falls back to how the chat begins."""
+    """A line of the list of chats. Times are ISO 8601 in UTC; `title` falls back to how the chat begins.
+    The chat last written to has the highest `revision`."""
 
     id: str
     title: str
@@ -24,6 +25,7 @@ class ChatSummary:
     pinned: bool = False
     kind: str = "chat"
     deleted: str | None = None
+    revision: int = 0
 
 
 def list_chats(connection: sqlite3.Connection, kind: str | None, *, deleted: bool) -> list[ChatSummary]:
@@ -31,7 +33,7 @@ def list_chats(connection: sqlite3.Connection, kind: str | None, *, deleted: boo
     kind. `deleted`: those in the trash instead. sqlite3.Error."""
     rows = connection.execute(
         """
-        SELECT id, title, created, updated, model, pinned, kind, deleted,
+        SELECT id, title, created, updated, model, pinned, kind, deleted, revision,
             (SELECT count(*) FROM message WHERE chat_id = chat.id) AS messages,
             CASE WHEN title = '' THEN (
                 SELECT substr(content, 1, 400) FROM message
@@ -39,7 +41,7 @@ def list_chats(connection: sqlite3.Connection, kind: str | None, *, deleted: boo
             ) END
         FROM chat
         WHERE (kind = :kind OR :kind IS NULL) AND (deleted IS NOT NULL) = :deleted
-        ORDER BY pinned DESC, updated DESC, id DESC
+        ORDER BY pinned DESC, revision DESC, updated DESC, id DESC
         """,
         {"kind": kind, "deleted": deleted},
     )
@@ -54,8 +56,9 @@ def list_chats(connection: sqlite3.Connection, kind: str | None, *, deleted: boo
             bool(pinned),
             kind_found,
             when,
+            rank,
         )
-        for chat_id, title, created, updated, model, pinned, kind_found, when, count, opening in rows
+        for chat_id, title, created, updated, model, pinned, kind_found, when, rank, count, opening in rows
     ]
 
 

@@ -7,8 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from chat_app.chat.conversation import Conversation, Message, utc_now
 from chat_app.store.database import Database, StoreError
@@ -24,8 +23,7 @@ from chat_app.store.records import (
     unpack_text,
 )
 from chat_app.store.text_index import index_message
-
-TRASH_DAYS: Final = 30
+from chat_app.store.trash import count_time, overdue
 
 
 @dataclass(slots=True)
@@ -213,7 +211,6 @@ def put_chat(
         "parameters": pack_json(details.parameters) if details.parameters else None,
         "kind": details.kind,
         "created": details.created,
-        "now": utc_now(),
     }
     changed = connection.execute(
         """
@@ -224,17 +221,30 @@ def put_chat(
     )
     known = changed.rowcount > 0
     if not known:
-        empty_trash(connection)
         connection.execute(
             """
-            INSERT INTO chat (id, title, tip, model, preset, parameters, kind, created, updated)
-            VALUES (:id, :title, :tip, :model, :preset, :parameters, :kind, :created, :now)
+            INSERT INTO chat (id, title, tip, model, preset, parameters, kind, created)
+            VALUES (:id, :title, :tip, :model, :preset, :parameters, :kind, :created)
             """,
             values,
         )
-    elif said:
-        connection.execute("UPDATE chat SET updated = :now, deleted = NULL WHERE id = :id", values)
+    if said or not known:
+        _come_first(connection, conversation.id)
+    if not known:
+        empty_trash(connection)
     return known
+
+
+def _come_first(connection: sqlite3.Connection, chat_id: str) -> None:
+    """A chat in which something was said stands before all others, and not in the trash. sqlite3.Error."""
+    count_time(connection)
+    connection.execute(
+        """
+        UPDATE chat SET updated = ?, deleted = NULL, revision = (SELECT max(revision) + 1 FROM chat)
+        WHERE id = ?
+        """,
+        (utc_now(), chat_id),
+    )
 
 
 def put_message(connection: sqlite3.Connection, chat_id: str, message: Message) -> None:
@@ -254,9 +264,7 @@ def put_message(connection: sqlite3.Connection, chat_id: str, message: Message) 
 
 def empty_trash(connection: sqlite3.Connection) -> None:
     """Remove for good what has been in the trash for long. sqlite3.Error."""
-    limit = (datetime.now(UTC) - timedelta(days=TRASH_DAYS)).isoformat(timespec="microseconds")
-    old = connection.execute("SELECT id FROM chat WHERE deleted < ?", (limit.replace("+00:00", "Z"),))
-    for (chat_id,) in old.fetchall():
+    for chat_id in overdue(connection):
         remove_chat(connection, chat_id)
 
 

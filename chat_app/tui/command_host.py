@@ -30,7 +30,7 @@ class CommandApp(Protocol):
         """Open a screen with a text to read."""
 
     def action_help(self) -> None:
-        """Open the help."""
+        """Show keys and commands, unless they are shown."""
 
     def leave(self) -> None:
         """Save and end."""
@@ -48,7 +48,7 @@ class CommandApp(Protocol):
         """Open the list of chats with a search for `query`."""
 
     def action_settings(self) -> None:
-        """Open the settings."""
+        """Show all parameters, unless they are shown."""
 
     def search_themes(self) -> None:
         """Open the palette with the themes; Textual's own."""
@@ -121,7 +121,7 @@ class CommandHost:
         self._app.show_history(query)
 
     def show_settings(self) -> None:
-        """Open the settings."""
+        """All parameters on a screen of their own."""
         self._app.action_settings()
 
     def choose_theme(self) -> None:
@@ -129,7 +129,7 @@ class CommandHost:
         self._app.search_themes()
 
     def themes(self) -> Iterable[str]:
-        """The themes' names."""
+        """All that Textual has and the app's own."""
         return self._app.available_themes
 
     def use_theme(self, name: str) -> None:

@@ -34,7 +34,7 @@ class TensorSpec:
     in these formats; several specs with the same foreign name stand in that tensor one after the other, in
     the order of the table (a fused qkv_proj, the experts of a layer). stacked: in GGUF they do so along a new
     first axis. optional: the name of a group that a file has whole and in every layer, or not at all.
-    rotated_heads: the rows are so many heads that RoPE turns, for files that pair rows 2j and 2j + 1.
+    rotated_heads: the rows are so many heads that RoPE rotates, for files that pair rows 2j and 2j + 1.
     plus_one: Hugging Face's file holds the weight less 1. by_columns: it holds matrices the other way round,
     and specs with the same name take their columns by turns.
     """
@@ -56,7 +56,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """Rotary positions (arXiv:2104.09864): dimension j of a head is turned with dimension j + n_rotated / 2
+    """Rotary positions (arXiv:2104.09864): dimension j of a head is rotated with dimension j + n_rotated / 2
     by position * theta ** (-2 j / n_rotated), stretched by `scaling`; the rest of the head is left as it
     is."""
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -215,6 +216,11 @@ def expert_tensors(config: ModelConfig, i: int, names: ExpertNames | None = None
         ):
             spec = weight(i, f"experts.{e}.{name}", shape, gguf, foreign.format(e=e))
             yield replace(spec, stacked=True)
+
+
+def tensors_with_experts(names: ExpertNames) -> Callable[[ModelConfig], Iterator[TensorSpec]]:
+    """`tensors` for a family whose experts go by these names in Hugging Face's files."""
+    return partial(tensors, names=Names(experts=partial(expert_tensors, names=names)))
 
 
 def weight(

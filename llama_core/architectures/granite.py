@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from llama_core.architectures import decoder
 from llama_core.architectures.base import Architecture, Key
 
@@ -39,9 +37,7 @@ GRANITE_MOE = Architecture(
     gguf=("granitemoe",),
     huggingface=("granitemoe",),
     describe=decoder.describe,
-    tensors=partial(
-        decoder.tensors, names=decoder.Names(experts=partial(decoder.expert_tensors, names=_EXPERTS))
-    ),
+    tensors=decoder.tensors_with_experts(_EXPERTS),
     interleaved=frozenset({"gguf"}),
     keys=(*SCALARS, *decoder.EXPERT_KEYS),
     defaults=DEFAULTS,

@@ -1,5 +1,5 @@
 """Phi-3 (arXiv:2404.14219) and Phi-4-mini (arXiv:2503.01743): Llama with q, k and v in one tensor and gate
-and up in another; heads turned in part; LongRoPE (arXiv:2402.13753)."""
+and up in another; heads rotated in part; LongRoPE (arXiv:2402.13753)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ experts in Qwen3-MoE."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from llama_core.architectures import decoder
@@ -93,9 +92,7 @@ QWEN3_MOE = Architecture(
     gguf=("qwen3moe",),
     huggingface=("qwen3_moe",),
     describe=decoder.describe,
-    tensors=partial(
-        decoder.tensors, names=decoder.Names(experts=partial(decoder.expert_tensors, names=_EXPERTS))
-    ),
+    tensors=decoder.tensors_with_experts(_EXPERTS),
     keys=decoder.EXPERT_KEYS,
     from_gguf=_moe_from_gguf,
     from_huggingface=_moe_from_huggingface,

@@ -19,7 +19,7 @@ def rope_frequencies(rope: Rope, freq_divisors: F32 | None = None, capacity: int
 
     Returns ((n_rotated / 2,) float64, float). freq_divisors: a file's own divisors, (n_rotated / 2,); files
     that carry them have worked llama3 scaling into them, so that it is not applied twice. capacity: positions
-    that the cache has room for, by which LongRoPE chooses its factors: all keys of a cache are then turned
+    that the cache has room for, by which LongRoPE chooses its factors: all keys of a cache are then rotated
     alike, however long the text in it is (as llama.cpp does; transformers chooses anew when a text outgrows
     the original length, which leaves the keys before in another measure).
     """
@@ -55,7 +55,7 @@ def _llama3(frequencies: F64, scaling: RopeScaling) -> F64:
 
 
 def takes_long_factors(rope: Rope, capacity: int) -> bool:
-    """Whether a cache of `capacity` positions is turned by LongRoPE's long factors."""
+    """Whether a cache of `capacity` positions is rotated by LongRoPE's long factors."""
     return 0 < original_length(rope) < capacity
 
 
@@ -68,14 +68,14 @@ def original_length(rope: Rope) -> int:
 def _yarn(frequencies: F64, scaling: RopeScaling, theta: float) -> tuple[F64, float]:
     """YaRN (arXiv:2309.00071): like llama3 with a ramp over the index of the pair, and hotter attention.
 
-    `beta_fast` and `beta_slow` are numbers of turns within the trained context; the pair that makes n turns
-    has the (real) index log(trained / (2 pi n)) / log(theta) * half.
+    `beta_fast` and `beta_slow` are numbers of rotations within the trained context; the pair that makes n
+    of them has the (real) index log(trained / (2 pi n)) / log(theta) * half.
     """
     half = len(frequencies)
     trained = scaling.original_max_seq_len
 
-    def pair_of(turns: float) -> float:
-        return half * math.log(trained / (2 * math.pi * turns)) / math.log(theta)
+    def pair_of(rotations: float) -> float:
+        return half * math.log(trained / (2 * math.pi * rotations)) / math.log(theta)
 
     first, last = pair_of(scaling.beta_fast), pair_of(scaling.beta_slow)
     if scaling.truncate:

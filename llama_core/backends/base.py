@@ -18,7 +18,8 @@ Logits = Literal["last", "all", "none"]
 class MemoryReport:
     """Where the bytes are. `kv_used_bytes` is the part of `kv_bytes` that holds positions;
     `mapped_bytes` are file pages the kernel may drop (0 once nothing refers to the file);
-    `resident_bytes` is the process's resident size as the system counts it."""
+    `resident_bytes` is the process's resident size as the system counts it; `draft_bytes` is all that a draft
+    model holds."""
 
     weights_bytes: int
     kv_bytes: int
@@ -26,6 +27,7 @@ class MemoryReport:
     scratch_bytes: int
     mapped_bytes: int
     resident_bytes: int
+    draft_bytes: int = 0
 
 
 class Cache(Protocol):
@@ -66,7 +68,7 @@ class Model(Protocol):
 
     @property
     def threads(self) -> int:
-        """Threads that compute."""
+        """How many threads compute, the caller's included."""
 
     @property
     def prefill_chunk(self) -> int:

@@ -23,7 +23,7 @@ class Context:
         self.cache = model.new_cache(capacity)
         self.ids: list[int] = []
         # Up to here the model's answers were seen to be finite. NaN in a position's keys or values spreads to
-        # every later position, so that one good answer vouches for everything before it.
+        # every later position, so that one finite answer clears everything before it.
         self._checked = 0
 
     def reuse(self, prompt_ids: Sequence[int]) -> int:
@@ -42,7 +42,8 @@ class Context:
         logits: Logits = "last",
         cancelled: Callable[[], bool] | None = None,
     ) -> NDArray[np.float32]:
-        """Compute `ids` behind what is held; returns what `Model.forward` does."""
+        """Compute `ids` behind what is held; returns the logits as `Model.forward` does: (vocab_size,) for
+        "last", (n, vocab_size) for "all"."""
         with without_warnings():
             rows = self.model.forward(
                 np.asarray(ids, dtype=np.int32), self.cache, logits=logits, cancelled=cancelled
@@ -50,7 +51,7 @@ class Context:
         self.ids.extend(ids)
         return rows
 
-    def vouch(self, length: int) -> None:
+    def mark_finite(self, length: int) -> None:
         """The logits after the first `length` positions were finite."""
         self._checked = length
 

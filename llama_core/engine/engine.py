@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.engine.context import Context
-from llama_core.engine.drafting import Drafter
+from llama_core.engine.drafting.base import Drafter
 from llama_core.engine.memory import memory_report
 from llama_core.engine.reply import Reply
 from llama_core.errors import ContextFullError, NumericalError
@@ -57,12 +57,14 @@ class Engine:
         cancelled: Callable[[], bool] | None = None,
         stop_when: Callable[[], bool] | None = None,
         top_n: int = 0,
+        dictated: Callable[[], Sequence[int]] | None = None,
     ) -> Iterator[PrefillProgress | TokenEvent | Finished]:
         """One reply, as a stream of events that ends with Finished; nothing is computed before it is read.
 
         stop_ids end the reply (unless `params.ignore_eos`). `cancelled` is asked between layers and tokens;
         `stop_when` after each token, for a caller who finds the end in the text. top_n: alternatives in each
-        TokenEvent. The longest common prefix with what the context holds is not computed again.
+        TokenEvent. `dictated` is asked before each draw: ids that it gives come next, whatever the model
+        says. The longest common prefix with what the context holds is not computed again.
 
         Closing the iterator ends the reply, and so does a new reply or `reset`. Raises ContextFullError
         here, before any work, when prompt and one token do not fit; NumericalError while iterating. The
@@ -78,6 +80,7 @@ class Engine:
             stop_when=stop_when,
             drafter=self.drafter,
             top_n=top_n,
+            dictated=dictated,
         )
         return self._reply.run()
 
@@ -93,7 +96,7 @@ class Engine:
                 last = first + len(chunk) == len(prompt_ids)
                 row = context.extend(chunk, "last" if last else "none")
             self._sampler.log_normaliser(row)
-            context.vouch(len(prompt_ids))
+            context.mark_finite(len(prompt_ids))
         except NumericalError:
             context.recover(doubtful=True)
             raise
@@ -130,7 +133,7 @@ class Engine:
 
     def memory(self) -> MemoryReport:
         """Where the bytes are, now."""
-        return memory_report(self.model, self._context.cache)
+        return memory_report(self.model, self._context.cache, self.drafter)
 
     def _begin(self, prompt_ids: Sequence[int], room: int) -> None:
         """End an unfinished reply and check that the prompt can be computed."""

@@ -10,10 +10,13 @@ from llama_core.backends.base import Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.choices import BACKENDS, DEFAULT_KV, KV_TYPES, Backend, KvType, WeightForm
 from llama_core.cores import usable_cores
-from llama_core.engine.lookup import PromptLookup
+from llama_core.engine.drafting.draft_model import DraftModel
+from llama_core.engine.drafting.first_of import FirstOf
+from llama_core.engine.drafting.prompt_lookup import PromptLookup
 from llama_core.engine.text import TextEngine
 from llama_core.errors import KernelsUnavailableError, LlamaCoreError, UnsupportedModelError
 from llama_core.events import LoadProgress
+from llama_core.tokenizers.base import different_ids
 
 OnProgress = Callable[[LoadProgress], None]
 
@@ -29,6 +32,7 @@ def load_engine(
     kv: KvType | None = None,
     weights: WeightForm = "file",
     tokenizer_path: Path | None = None,
+    think_markers: tuple[str, str] | None = None,
     kernel_cache: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> TextEngine:
@@ -37,8 +41,8 @@ def load_engine(
     backend: "jit" compiles its kernels with Numba, "numpy" needs nothing, "auto" takes jit where it can run.
     threads: None for the backend's own choice. ctx_size: see Engine. kv: the cache's type (all but "f32"
     are the compiled backend's); None for the backend's own choice. weights: "8bit" makes 8 bits of float
-    weights there. tokenizer_path: for formats that do not carry the tokenizer. kernel_cache: a folder for
-    compiled kernels. on_progress hears of each stage.
+    weights there. tokenizer_path: for formats that do not carry the tokenizer. think_markers: see
+    TextEngine. kernel_cache: a folder for compiled kernels. on_progress hears of each stage.
 
     Raises ModelFormatError, UnsupportedModelError, NotEnoughMemoryError, OSError; LlamaCoreError when "jit"
     is asked for and cannot run; ValueError for an unknown backend or kv type.
@@ -60,7 +64,7 @@ def load_engine(
     if model is None:
         model = _numpy_model(checkpoint, threads, on_progress)
     try:
-        engine = TextEngine(checkpoint, model, ctx_size)
+        engine = TextEngine(checkpoint, model, ctx_size, think_markers)
         if model.backend.startswith("jit"):
             # Its logits do not depend on how many rows are computed at once, so guessing changes no reply.
             engine.engine.drafter = PromptLookup()
@@ -68,6 +72,46 @@ def load_engine(
     except BaseException:  # Ctrl+C too: the model has threads
         model.close()
         raise
+
+
+def add_draft_model(
+    engine: TextEngine,
+    path: Path | str,
+    *,
+    kv: KvType | None = None,
+    weights: WeightForm = "file",
+    kernel_cache: Path | None = None,
+) -> None:
+    """Let the small model at `path` guess what `engine`'s will say, behind prompt lookup (`drafting/`). The
+    other arguments are those of `load_engine`.
+
+    Raises UnsupportedModelError where its ids mean other tokens, LlamaCoreError where NumPy computes, and as
+    `load_engine` does. The engine is as before then.
+    """
+    from llama_core.backends import jit
+    from llama_core.loaders import open_checkpoint
+
+    lookup = engine.engine.drafter
+    if lookup is None:
+        # Its logits depend on how many rows are computed at once, and so would the reply on the guesses.
+        raise LlamaCoreError("a draft model needs the compiled backend")
+    checkpoint = open_checkpoint(Path(path))
+    problem = different_ids(engine.tokenizer, checkpoint.tokenizer)
+    if problem:
+        raise UnsupportedModelError(path, "vocabulary", f"it cannot guess for the other: {problem}")
+    model = jit.load_jit_model(
+        checkpoint,
+        threads=engine.model.threads,
+        kv=kv or DEFAULT_KV,
+        weights=weights,
+        kernel_cache=kernel_cache,
+    )
+    try:
+        small = DraftModel(model, engine.ctx_size, engine.model.config.vocab_size)
+    except BaseException:  # Ctrl+C too: the model has threads
+        model.close()
+        raise
+    engine.engine.drafter = FirstOf(lookup, small)
 
 
 def _numpy_model(checkpoint: Checkpoint, threads: int | None, on_progress: OnProgress | None) -> Model:

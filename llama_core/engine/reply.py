@@ -16,6 +16,7 @@ guesses is forgotten.
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar
 
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.context import Context
-from llama_core.engine.drafting import Drafter
+from llama_core.engine.drafting.base import Drafter
 from llama_core.errors import Cancelled, NumericalError
 from llama_core.events import Finished, FinishReason, PrefillProgress, Timings, TokenEvent
 from llama_core.sampling import Sampled, Sampler, SamplingParams, seeded
@@ -48,8 +49,11 @@ class Reply:
         stop_when: Poll | None = None,
         drafter: Drafter | None = None,
         top_n: int = 0,
+        dictated: Callable[[], Sequence[int]] | None = None,
     ) -> None:
         self._context = context
+        self._dictated = dictated
+        self._due: deque[int] = deque()  # dictated tokens that are not yet said
         self._params = params
         self._stop_ids = frozenset() if params.ignore_eos else stop_ids
         self._cancelled = cancelled
@@ -129,13 +133,14 @@ class Reply:
             drafter.start(history)
         rows: Sequence[F32] | F32 = [row]
         draft: list[int] = []
-        step_began_s = self._clock.elapsed_s()
+        pass_began_s = self._clock.elapsed_s()
         while True:
             accepted = 0
             for guess, row in zip([*draft, None], rows, strict=True):
-                sampled = self._sampler.draw(row, history, self._rng, prompt_n=self._prompt_len)
-                context.vouch(len(history))
-                if sampled.id in self._stop_ids:
+                dictated = self._next_dictated(row)
+                sampled = dictated or self._sampler.draw(row, history, self._rng, prompt_n=self._prompt_len)
+                context.mark_finite(len(history))
+                if dictated is None and sampled.id in self._stop_ids:
                     return "stop"
                 history.append(sampled.id)
                 accepted += sampled.id == guess
@@ -146,13 +151,22 @@ class Reply:
                 if sampled.id != guess:
                     break
             if drafter is not None and len(history) > self._prompt_len + 1:  # there was a pass
-                drafter.observe(len(draft), accepted, self._clock.elapsed_s() - step_began_s)
-            step_began_s = self._clock.elapsed_s()
+                drafter.observe(len(draft), accepted, self._clock.elapsed_s() - pass_began_s)
             context.keep(len(history) - 1)
             draft = list(drafter.propose(history, self._draft_limit())) if drafter is not None else []
             self._draft_n += len(draft)
+            pass_began_s = self._clock.elapsed_s()
             new = context.extend([history[-1], *draft], "all" if draft else "last", self._cancelled)
             rows = new if draft else [new]
+
+    def _next_dictated(self, row: F32) -> Sampled | None:
+        """The next token that is not drawn, if there is one."""
+        if self._dictated is not None and not self._due:
+            self._due.extend(self._dictated())
+        if not self._due:
+            return None
+        token_id = self._due.popleft()
+        return Sampled(token_id, float(row[token_id]) - self._sampler.log_normaliser(row))
 
     def _ended(self) -> FinishReason | None:
         """Whether the reply ends before another token is drawn, and why."""

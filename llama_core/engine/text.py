@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.checkpoint import Checkpoint
+from llama_core.choices import Thinking
 from llama_core.engine.engine import Engine
-from llama_core.engine.stops import StopScanner
-from llama_core.events import Event, Finished, TextDelta, TokenEvent
+from llama_core.engine.reply_text import ReplyText
+from llama_core.events import Event, Finished, ThoughtClosed, TokenEvent
 from llama_core.sampling import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
+from llama_core.tokenizers.thinking.base import ThinkingFormat
+from llama_core.tokenizers.thinking.formats import has_switch, thinking_format
 
 if TYPE_CHECKING:
     from llama_core.tokenizers.templates.chat_template import ChatTemplate
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 Messages = Sequence[Mapping[str, str]]
 Poll = Callable[[], bool]
 
+# By these names templates ask whether the model is to think.
+SWITCHES = ("enable_thinking", "thinking")
 # A plan keeps this much room for a reply whose length nobody limited (or a quarter of a small context).
 REPLY_RESERVE = 256
 
@@ -49,17 +54,55 @@ def completion_text(messages: Messages) -> str:
     return text
 
 
+class ClosedThought:
+    """Ends a thought from outside, once: when it has had its budget, or when `answer_now` says so."""
+
+    def __init__(
+        self, text: ReplyText, markers: ThinkingFormat | None, budget: int | None, answer_now: Poll
+    ) -> None:
+        self._text, self._markers, self._budget, self._answer_now = text, markers, budget, answer_now
+        self._thought_n: int | None = None  # when it was ended
+        self._told = False
+
+    def ids(self) -> tuple[int, ...]:
+        """The tokens that must come now; none while the model goes on by itself."""
+        text, markers = self._text, self._markers
+        if markers is None or self._thought_n is not None or not text.thinking:
+            return ()
+        if not (self._answer_now() or (self._budget is not None and text.thought_n >= self._budget)):
+            return ()
+        self._thought_n = text.thought_n
+        return markers.answers
+
+    def take_news(self, index: int) -> ThoughtClosed | None:
+        """That it was ended, before the first token that does so, which has this index."""
+        if self._thought_n is None or self._told:
+            return None
+        self._told = True
+        return ThoughtClosed(index, self._thought_n)
+
+
 class TextEngine:
     """A model one can talk to. One thread at a time; `cancelled` may answer for another.
 
-    `checkpoint` keeps the header alone: its tensors are let go once the model has them.
+    `checkpoint` keeps the header alone: its tensors are let go once the model has them. think_markers: the
+    tags around thoughts, where the model's own are not found.
     """
 
-    def __init__(self, checkpoint: Checkpoint, model: Model, ctx_size: int | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        model: Model,
+        ctx_size: int | None = None,
+        think_markers: tuple[str, str] | None = None,
+    ) -> None:
         self.checkpoint = replace(checkpoint, tensors={})
         self.tokenizer: Tokenizer = checkpoint.tokenizer
         self.model = model
         self.engine = Engine(model, ctx_size)
+        self.thinking: ThinkingFormat | None = thinking_format(
+            self.tokenizer, checkpoint.chat_template, think_markers
+        )
         self.template: ChatTemplate | None = None
         if checkpoint.chat_template is not None:
             # Here, because base models need no template engine.
@@ -81,19 +124,36 @@ class TextEngine:
         """What computes, for people."""
         return self.model.backend
 
-    def encode_chat(self, messages: Messages, *, continue_last: bool = False) -> list[int]:
+    def encode_chat(
+        self, messages: Messages, *, continue_last: bool = False, thinking: Thinking | None = None
+    ) -> list[int]:
         """The prompt of a chat, up to where the assistant's reply begins.
 
         messages: mappings with "role" and "content". With `continue_last` the last one is the beginning of
-        the reply, which goes on from there. A model without a template continues `completion_text`, in which
-        nobody's words become control tokens. Raises TemplateError.
+        the reply, which goes on from there. A message may hold its thought as "reasoning_content": it is sent
+        where the template wants it. thinking: see `_open_reply`. A model without a template continues
+        `completion_text`, in which nobody's words become control tokens. Raises TemplateError.
         """
         if self.template is None:
             return self._with_bos(self.tokenizer.encode(completion_text(messages)))
         partial = messages[-1]["content"] if continue_last and messages else ""
         said = messages[:-1] if continue_last else messages
-        ids = self.template.encode(said, self.tokenizer, add_generation_prompt=True)
+        variables = {} if thinking is None else dict.fromkeys(SWITCHES, thinking == "on")
+        ids = self.template.encode(said, self.tokenizer, add_generation_prompt=True, variables=variables)
+        if thinking is not None:
+            ids = self._open_reply(ids, thinking)
         return ids + self.tokenizer.encode(partial) if partial else ids
+
+    def _open_reply(self, ids: list[int], thinking: Thinking) -> list[int]:
+        """A prompt whose reply thinks or does not. Templates that ask have done so; for others the thought is
+        opened here, or closed where it would begin."""
+        markers, template = self.thinking, self.template
+        if markers is None or template is None or has_switch(template.source):
+            return ids
+        is_open = markers.reader(ids).thinking
+        if thinking == "on":
+            return ids if is_open else [*ids, *markers.begins]
+        return [*ids, *(markers.answers if is_open else markers.skips)]
 
     def encode_raw(self, prompt: str) -> list[int]:
         """The prompt as it stands: control tokens in it are parsed, BOS is put first where the file asks. An
@@ -141,22 +201,32 @@ class TextEngine:
         *,
         cancelled: Poll | None = None,
         top_n: int = 0,
+        begun_n: int = 0,
+        answer_now: Poll | None = None,
+        plain: bool = False,
     ) -> Iterator[Event]:
         """The events of one reply: PrefillProgress, TokenEvent, TextDelta, and Finished as the last.
 
         The text never holds half a character nor any part of a stop string; the ids in Finished do hold the
-        tokens that a stop string was made of. Raises as `Engine.generate` does.
+        tokens that a stop string was made of. The last `begun_n` ids of the prompt are the reply's beginning.
+        `answer_now` is asked before each token: True ends the thought, as its budget does. plain: nothing is
+        told apart. Raises as `Engine.generate` does.
         """
-        scanner = StopScanner(params.stop)
+        markers = None if plain else self.thinking
+        text = ReplyText(
+            self.tokenizer, params.stop, thinking=markers, prompt_ids=prompt_ids, begun_n=begun_n
+        )
+        closing = ClosedThought(text, markers, params.think_budget, answer_now or (lambda: False))
         events = self.engine.generate(
             prompt_ids,
             params,
             stop_ids=self.tokenizer.stop_ids,
             cancelled=cancelled,
-            stop_when=lambda: scanner.stopped,
+            stop_when=lambda: text.stopped,
             top_n=top_n,
+            dictated=None if markers is None else closing.ids,
         )
-        return self._with_text(events, scanner)
+        return self._with_text(events, text, closing)
 
     def perplexity(self, ids: Sequence[int], cancelled: Poll | None = None) -> float:
         """Mean negative log-likelihood, in nat, of ids[1:] in one context. Empties the context."""
@@ -171,24 +241,25 @@ class TextEngine:
         return self.engine.memory()
 
     def close(self) -> None:
-        """Stop the model's threads; the engine is unusable afterwards. May be called twice."""
+        """Stop the threads of the model, and of a draft model; the engine is unusable afterwards. May be
+        called twice."""
+        if self.engine.drafter is not None:
+            self.engine.drafter.close()
         self.model.close()
 
-    def _with_text(self, events: Iterator[Event], scanner: StopScanner) -> Iterator[Event]:
-        decoder = self.tokenizer.stream()
+    def _with_text(self, events: Iterator[Event], text: ReplyText, closing: ClosedThought) -> Iterator[Event]:
         for event in events:
-            text = ""
-            if isinstance(event, TokenEvent):
-                text = scanner.push(decoder.push(event.id))
-            elif isinstance(event, Finished):
-                text = scanner.push(decoder.flush()) + scanner.flush()
-            if text and isinstance(event, Finished):
-                yield TextDelta(text)
+            if isinstance(event, Finished):
+                yield from text.flush()
                 yield event
-                continue
-            yield event
-            if text:
-                yield TextDelta(text)
+            elif isinstance(event, TokenEvent):
+                if (closed := closing.take_news(event.index)) is not None:
+                    yield closed
+                deltas = text.push(event.id)
+                yield replace(event, thought=True) if text.before_answer else event
+                yield from deltas
+            else:
+                yield event
 
     def _droppable(self, messages: Messages, room: int) -> tuple[int, ...]:
         """The oldest turns that must go so that the rest is encoded in `room` tokens."""

@@ -118,7 +118,7 @@ class Cursor:
         return Skipped(count) if skim else texts
 
     def array(self, dtype: str, count: int, what: str) -> NDArray[Any]:
-        """`count` numbers of `dtype`, copied out of the file and read-only."""
+        """(count,) numbers of `dtype`, copied out of the file and read-only."""
         n_bytes = count * np.dtype(dtype).itemsize
         self.need(n_bytes, f"{what} of {count:,} numbers")
         values = np.frombuffer(self.data[self.position : self.position + n_bytes], dtype=dtype)

@@ -158,7 +158,7 @@ def interleaved_rows(n_heads: int, head_dim: int, n_rotated: int) -> NDArray[np.
 
 
 def rope_row_orders(config: ModelConfig) -> dict[str, NDArray[np.intp]]:
-    """Row orders by our names, for files that pair 2j with 2j + 1."""
+    """Row orders, (rows,), by our names, for files that pair 2j with 2j + 1."""
     heads = {spec.name: spec.rotated_heads for spec in architecture_of(config).tensors(config)}
     orders = {n: interleaved_rows(n, config.head_dim, config.n_rotated) for n in set(heads.values()) if n}
     return {name: orders[n] for name, n in heads.items() if n}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -23,6 +24,16 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result
     The child ends with this call, however it ends: Ctrl+C does not wait for it, and it ends with this process
     too. Raises RuntimeError where it ends without an answer, as when the system takes its memory away.
     """
+    with contextlib.closing(each_from_fresh_process(_once, function, *arguments)) as answers:
+        answer: Result = next(answers)
+        return answer
+
+
+def each_from_fresh_process(
+    function: Callable[..., Iterable[Result]], *arguments: Any
+) -> Generator[Result, None, None]:
+    """What `function(*arguments)` yields in a new process, each as it comes. Otherwise as `in_fresh_process`;
+    closing the generator ends the child."""
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
     child = spawn.Process(target=_answer, args=(sender, function, arguments), daemon=True)
@@ -32,7 +43,13 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result
         with ThreadPoolExecutor(1) as starting:
             starting.submit(_start, child).result()
         sender.close()
-        answer, error = receiver.recv()
+        while True:
+            answer, error, ended = receiver.recv()
+            if error is not None:
+                raise error
+            if ended:
+                return
+            yield answer
     except EOFError:
         child.join()
         raise RuntimeError(f"the measuring process ended early, with exit code {child.exitcode}") from None
@@ -42,10 +59,10 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result
         if child.pid is not None:
             child.kill()
             child.join()
-    if error is not None:
-        raise error
-    result: Result = answer
-    return result
+
+
+def _once(function: Callable[..., Result], *arguments: Any) -> Iterator[Result]:
+    yield function(*arguments)
 
 
 def _start(child: BaseProcess) -> None:
@@ -65,9 +82,11 @@ def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[A
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        sender.send((function(*arguments), None))
+        for answer in function(*arguments):
+            sender.send((answer, None, False))
+        sender.send((None, None, True))
     except Exception as error:  # noqa: BLE001  whatever it is, the parent raises it
-        sender.send((None, error))
+        sender.send((None, error, True))
 
 
 def _end_with_parent() -> None:

@@ -46,24 +46,14 @@ def always(layer: int, config: ModelConfig) -> bool:
     return True
 
 
-def first_two(layer: int, config: ModelConfig) -> bool:
-    """In the first two layers."""
-    return layer < 2
+def first(count: int) -> Where:
+    """In so many layers from the first on."""
+    return lambda layer, _: layer < count
 
 
-def first_four(layer: int, config: ModelConfig) -> bool:
-    """In the first four layers."""
-    return layer < 4
-
-
-def first_sixteenth(layer: int, config: ModelConfig) -> bool:
-    """In the first sixteenth of the layers."""
-    return layer < config.n_layers // 16
-
-
-def first_eighth(layer: int, config: ModelConfig) -> bool:
-    """In the first eighth of the layers."""
-    return layer < config.n_layers // 8
+def first_part(parts: int) -> Where:
+    """In the first of so many equal parts of the layers; in none where there are fewer layers."""
+    return lambda layer, config: layer < config.n_layers // parts
 
 
 def sensitive(layer: int, config: ModelConfig) -> bool:
@@ -136,20 +126,20 @@ MIXES: dict[str, Mix] = {
         12,
         "Q3_K",
         {
-            "v_proj": (("Q5_K", first_two), ("Q4_K", always)),
-            "down_proj": (("Q5_K", first_sixteenth), ("Q4_K", always)),
+            "v_proj": (("Q5_K", first(2)), ("Q4_K", always)),
+            "down_proj": (("Q5_K", first_part(16)), ("Q4_K", always)),
             "o_proj": (("Q4_K", always),),
         },
     ),
-    "Q4_K_S": Mix(14, "Q4_K", {"v_proj": (("Q5_K", first_four),), "down_proj": (("Q5_K", first_eighth),)}),
+    "Q4_K_S": Mix(14, "Q4_K", {"v_proj": (("Q5_K", first(4)),), "down_proj": (("Q5_K", first_part(8)),)}),
     "Q4_K_M": Mix(15, "Q4_K", _SENSITIVE_Q6),
     "Q5_K_M": Mix(17, "Q5_K", _SENSITIVE_Q6),
     "Q6_K": Mix(18, "Q6_K"),
     "IQ4_NL": Mix(
-        25, "IQ4_NL", {"v_proj": (("Q5_K", few_kv_heads),), "down_proj": (("Q5_K", first_eighth),)}
+        25, "IQ4_NL", {"v_proj": (("Q5_K", few_kv_heads),), "down_proj": (("Q5_K", first_part(8)),)}
     ),
     "IQ4_XS": Mix(
-        30, "IQ4_XS", {"v_proj": (("Q5_K", few_kv_heads),), "down_proj": (("Q5_K", first_eighth),)}
+        30, "IQ4_XS", {"v_proj": (("Q5_K", few_kv_heads),), "down_proj": (("Q5_K", first_part(8)),)}
     ),
     "MXFP4": Mix(38, "MXFP4"),
 }

@@ -1,4 +1,7 @@
-"""Float32 to blocks: what `models convert` writes. Equal to the `gguf` package's quantisers bit for bit."""
+"""Float32 to blocks: what `models convert` writes. Equal to the `gguf` package's quantisers bit for bit.
+
+Each takes (n, numbers of a block) float32 and returns (n, bytes of a block) uint8.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +35,12 @@ def _pack_nibbles(numbers: Values) -> Blocks:
 
 
 def quantize_f32(values: Values) -> Blocks:
-    """(..., n) float32 as its little-endian bytes."""
+    """The numbers themselves, little-endian."""
     return values.astype("<f4").view(np.uint8)
 
 
 def quantize_f16(values: Values) -> Blocks:
-    """(..., n) float32 as float16, rounded to nearest even, in little-endian bytes."""
+    """As float16, rounded to nearest even, little-endian."""
     return values.astype("<f2").view(np.uint8)
 
 

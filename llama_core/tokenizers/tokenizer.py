@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
@@ -11,7 +12,7 @@ from llama_core.tokenizers.detokenizer import Utf8Stream
 from llama_core.tokenizers.vocabulary import Vocabulary
 
 
-class VocabularyTokenizer:
+class VocabularyTokenizer(ABC):
     """The part of `base.Tokenizer` that does not depend on how text is split into tokens.
 
     A kind of tokenizer adds `_encode_text` and `_bytes_of`. Tables are built on first use; building one
@@ -23,14 +24,14 @@ class VocabularyTokenizer:
         self._kind = kind
         self._bytes: list[bytes | None] = [None] * len(vocabulary)
 
+    @abstractmethod
     def _encode_text(self, text: str, *, first: bool, after_special: bool, special: bool) -> list[int]:
         """Ids of a text that `_matcher`, or with `special` `_special_matcher`, has split. `first`: it begins
         the input; `after_special`: it begins the input or follows a special token."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _bytes_of(self, token_id: int) -> bytes:
         """The bytes of a token that is not special."""
-        raise NotImplementedError
 
     @property
     def kind(self) -> str:

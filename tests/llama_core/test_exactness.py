@@ -36,15 +36,37 @@ def chats(shared_reference: Path) -> list[dict[str, Any]]:
     return items
 
 
-@pytest.mark.parametrize("n", CHATS)
-def test_greedy_tokens_for_64_steps(engine: TextEngine, chats: list[dict[str, Any]], n: int) -> None:
-    """Not one of the margins on these paths is below 1e-3, so that not one token may differ."""
-    chat = chats[n]
-    assert min(chat["top1_minus_top2"]) > 1e-3
+def greedy_reply(engine: TextEngine, chat: dict[str, Any]) -> list[int]:
     params = SamplingParams(temperature=0.0, max_tokens=64, ignore_eos=True)
     finished = list(engine.generate(chat["prompt_ids"], params))[-1]
     assert isinstance(finished, Finished)
-    assert list(finished.ids) == chat["greedy_ids"]
+    return list(finished.ids)
+
+
+@pytest.mark.parametrize("n", [0, 5])
+def test_greedy_tokens_for_64_steps(engine: TextEngine, chats: list[dict[str, Any]], n: int) -> None:
+    """Not one of the margins on these paths is below 1e-3, so that not one token may differ."""
+    assert greedy_reply(engine, chats[n]) == chats[n]["greedy_ids"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", CHATS)
+def test_greedy_tokens_of_every_chat(engine: TextEngine, chats: list[dict[str, Any]], n: int) -> None:
+    assert greedy_reply(engine, chats[n]) == chats[n]["greedy_ids"]
+
+
+@pytest.mark.parametrize("n", CHATS)
+def test_the_likeliest_token_behind_each_of_a_greedy_reply(
+    engine: TextEngine, chats: list[dict[str, Any]], n: int
+) -> None:
+    """The replies of all chats in passes of many tokens: after each token the next one is the likeliest."""
+    chat = chats[n]
+    assert min(chat["top1_minus_top2"]) > 1e-3
+    prompt, reply = chat["prompt_ids"], chat["greedy_ids"]
+    cache = engine.model.new_cache(len(prompt) + len(reply))
+    engine.model.forward(np.array(prompt[:-1], np.int32), cache, logits="none")
+    rows = engine.model.forward(np.array([prompt[-1], *reply[:-1]], np.int32), cache, logits="all")
+    assert rows.argmax(axis=1).tolist() == reply
 
 
 @pytest.mark.parametrize("n", CHATS)

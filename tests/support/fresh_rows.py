@@ -48,4 +48,19 @@ def conclude(context: LabContext, rows: object) -> list[str]:
     return [f"concluded in {os.getpid()}"]
 
 
+def all_in_turn(context: LabContext) -> Iterator[Case | NotMeasured]:
+    """Rows of which the second uses what the first has made; the last breaks off in a second process."""
+    context.share("model", lambda: os.getpid())
+    yield Case("first", differing, steady, check=where)
+    assert context.share("model", lambda: 0) == os.getpid()
+    yield NotMeasured("gpu", "no device")
+    yield Case("broken", failing, steady)
+    if context.tokenizer_path is not None:
+        if context.tokenizer_path.exists():
+            raise ValueError("out of order")
+        context.tokenizer_path.touch()
+    yield Case("last", differing, steady, check=same, part=Part(("RoPE",), 6.0))
+
+
+WHOLE = Experiment(2, "whole", "Whole", "x", "y", all_in_turn, conclude, processes=3, whole=True)
 EXPERIMENT = Experiment(1, "fresh", "Fresh", "x", "y", cases, conclude, processes=3)

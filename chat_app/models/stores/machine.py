@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from chat_app.text.paths import home_folder
 from llama_core.ordinary_files import read_ordinary
 
 MAX_DEPTH = 8
@@ -21,7 +22,7 @@ MAX_SMALL_BYTES = 1 << 20  # a manifest or a config; a file beyond that is neith
 class Machine:
     """What the places depend on, passed so that a test can be any machine. platform: as `sys.platform`."""
 
-    home: Path = field(default_factory=Path.home)
+    home: Path = field(default_factory=home_folder)
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     platform: str = sys.platform
     shared: Path = Path("/usr/share")

@@ -28,5 +28,13 @@ def put_imported(connection: sqlite3.Connection, chat: ImportedChat) -> bool:
     put_chat(connection, chat.conversation, chat.details)
     for message in chat.conversation:
         put_message(connection, chat.conversation.id, message)
-    connection.execute("UPDATE chat SET updated = ? WHERE id = ?", (chat.updated, *key))
+    # Its place in the list is by its own time, behind the chat that was written to last before it.
+    connection.execute("UPDATE chat SET updated = '', revision = 0 WHERE id = ?", key)
+    before = connection.execute(
+        "SELECT revision FROM chat WHERE updated <= ? ORDER BY updated DESC, revision DESC LIMIT 1",
+        (chat.updated,),
+    ).fetchone()
+    connection.execute(
+        "UPDATE chat SET updated = ?, revision = ? WHERE id = ?", (chat.updated, *before, *key)
+    )
     return True

@@ -15,6 +15,7 @@ from textual.widgets import Input, Static
 
 from chat_app.chat.conversation import Conversation
 from chat_app.store.export import ExportError, export_chat
+from chat_app.text.paths import read_path
 from chat_app.text.sanitize import clean
 from chat_app.tui.widgets.inputs import CleanInput
 
@@ -64,11 +65,11 @@ class ExportScreen(ModalScreen[Path]):
         if not name:
             return
         try:
-            path = self._folder / Path(name).expanduser()
+            path = self._folder / read_path(name)
             await asyncio.to_thread(
                 export_chat, self._conversation, path, model=self._model, created=self._created
             )
-        except (ExportError, RuntimeError) as error:  # RuntimeError: a ~name without a home
+        except (ExportError, ValueError) as error:
             self.query_one("#export-problem", Static).update(Content(clean(str(error))))
             return
         self.dismiss(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat_app.store.export import FORMATS, ExportError, export_chat
+from chat_app.text.paths import read_path
 from chat_app.text.sanitize import clean
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ def target_path(argument: str, title: str, chat_id: str) -> Path:
     if not argument or argument.lower() in (*FORMATS, SVG):
         return Path.cwd() / f"{name}{argument.lower() or '.md'}"
     try:
-        path = Path(argument).expanduser()
-    except RuntimeError as error:
-        raise ExportError(f"The home folder in {clean(argument)} is not known.") from error
+        path = read_path(argument)
+    except ValueError as error:
+        raise ExportError(f"Nothing is exported: {clean(str(error))}.") from None
     if path.is_dir():
         return path / f"{name}.md"
     if path.suffix.lower() not in (*FORMATS, SVG):

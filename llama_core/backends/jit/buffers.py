@@ -34,7 +34,7 @@ class Arena:
         return len(self.bytes)
 
     def take(self, nbytes: int) -> NDArray[np.uint8]:
-        """The next `nbytes` bytes, starting on a cache line."""
+        """The next piece as (nbytes,) uint8, starting on a cache line. Raises ValueError for too many."""
         start = self._used
         if start + nbytes > len(self.bytes):
             raise ValueError(f"the arena of {len(self.bytes)} bytes has no room for {nbytes} more")

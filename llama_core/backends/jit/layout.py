@@ -40,21 +40,21 @@ quant + minimum; scale is d times the group's whole number, minimum is -dmin tim
 quant is the index of one of sixteen levels, from which the offset is taken. Nothing of a file's blocks is
 lost, and what is multiplied is exactly the file's numbers.
 
-Activations. Each block of 32 numbers becomes int8 with a scale of max|x| / 127. Where one number towers
-over its row, that scale leaves little of its 31 neighbours, and such blocks (one or two of ten) make most of
-the error of int8 activations. There the towering number stands apart, as the float32 that it is, and the
-scale is that of the others.
+Activations. Each block of 32 numbers becomes int8 with a scale of max|x| / 127. Where one number is an
+outlier of its row, that scale leaves little of its 31 neighbours, and such blocks (one or two of ten) make
+most of the error of int8 activations. There the outlier is kept beside them in float32, and the scale is that
+of the others.
 
 T tokens that are multiplied together form a tile; block j of all of them lies together, so that the kernel
 addresses everything from one pointer:
 
     block j: | 32 int8 of token 0 | ... of token T-1 | 32 bytes about token 0 | ... about token T-1 |
-             | 8 bytes: what token 0 has apart | ... token T-1 | T bytes: 1 where it has | 7 T unused |
+             | 8 bytes: the outlier of token 0 | ... of T-1 | T bytes: 1 where there is one | 7 T unused |
     about: scale (f32), scale * sum (f32), -8 * sum (i32), -128 * sum (i32); sum is of the 32 int8;
            -32 * sum of either half (i32), scale * sum of either half (f32)
-    apart: the number (f32), its column in the block (i32); zeros where there is none
+    outlier: the number (f32), its column in the block (i32); zeros where there is none
 
-`scale * sum` multiplies the minima (and has the number apart added to it). The whole numbers after it are
+`scale * sum` multiplies the minima (and has the outlier added to it). The whole numbers after it are
 where the integer accumulators start, which subtracts the offset without an instruction.
 
 For floats a block of a tile holds 32 float32 of token 0, ... of token T-1. A matrix of both sorts has both:
@@ -74,9 +74,9 @@ PARTIAL_HEAD_BYTES = 128
 ROW_COUNTS = (8, 4, 3, 2, 1)  # how many query rows a kernel takes together
 BLOCK_COLUMNS = 32
 ABOUT_BYTES = 32
-APART_BYTES = 8
+OUTLIER_BYTES = 8
 # One token's share of a block; the last eight bytes are for its flag.
-ACTIVATION_BLOCK_BYTES = BLOCK_COLUMNS + ABOUT_BYTES + APART_BYTES + 8
+ACTIVATION_BLOCK_BYTES = BLOCK_COLUMNS + ABOUT_BYTES + OUTLIER_BYTES + 8
 FLOAT_BLOCK_BYTES = 4 * BLOCK_COLUMNS  # the same of float32
 # Where things stand in the bytes about a token.
 SCALE_AT, SCALED_SUM_AT, SUM_8_AT, SUM_128_AT, HALVES_32_AT, SCALED_HALVES_AT = 0, 4, 8, 12, 16, 24
@@ -108,7 +108,7 @@ class PackedKind:
 
     @property
     def bits(self) -> int:
-        """Of a quant."""
+        """How many bits a quant has, all planes together."""
         return sum(self.planes)
 
     @property
@@ -118,7 +118,7 @@ class PackedKind:
 
     @property
     def groups(self) -> int:
-        """In a block."""
+        """How many groups of columns with a scale of their own a block has."""
         return self.columns // self.group
 
     @property
@@ -140,7 +140,7 @@ class PackedKind:
 
     @property
     def quant_bytes(self) -> int:
-        """Of 32 columns."""
+        """Bytes of the quants of 32 columns of a whole panel."""
         return PANEL_ROWS * BLOCK_COLUMNS * self.bits // 8
 
     @property

@@ -56,9 +56,9 @@ class Part(Generic[R]):
         self.index = 0
 
     def place(self, index: int, spacing: int) -> int:
-        """Its first word's index; returns the index behind it. Raises TypeError where words stand apart."""
+        """Its first word's index; returns the index behind it. Raises TypeError for spaced-out words."""
         if spacing != WORD_BYTES:
-            raise TypeError("only words can stand apart")
+            raise TypeError("only single words can be spaced out")
         self.index = index
         return index + self.kind.n_words
 

@@ -42,7 +42,7 @@ WIDE_TOKENS = 12
 # Rows (query heads of some tokens) that attention takes together in a large step: their results and one
 # block of keys and values fit the nearest cache.
 SPAN_ROWS = 24
-# The largest number of a block of activations stands apart (see `layout.py`) where it is more than so many
+# The largest number of a block of activations is an outlier (see `layout.py`) where it is more than so many
 # times its row's root mean square. On the reference text of 2,000 tokens the model is then 0.0008 nats
 # (Kullback-Leibler) from float32's, and 0.0033 if none ever does; of 512 greedy tokens after the reference
 # prompts 331 come before the first that differs, else 260. Prefill loses 5 % by it. With 3 for 4 it would be
@@ -59,7 +59,7 @@ class Tuning:
 
     prefetch_bytes: how far ahead weights are asked for; None: found out while decoding (`prefetch.py`).
     finishes_all: the last layer also finishes tokens whose logits nobody asks for. outlier, outlier_hidden:
-    how many times its row's root mean square a number is to stand apart, the latter for the input of
+    how many times its row's root mean square makes a number one, the latter for the input of
     down_proj; `math.inf`: none does. wide_tokens: see WIDE_TOKENS.
     """
 
@@ -191,7 +191,7 @@ class Workspace:
         return self._ropes[rope].address
 
     def is_long(self, capacity: int) -> bool:
-        """Whether a cache of `capacity` positions is turned by LongRoPE's long factors, in any layer."""
+        """Whether a cache of `capacity` positions is rotated by LongRoPE's long factors, in any layer."""
         return any(takes_long_factors(rope, capacity) for rope in self._ropes)
 
     def temperature_of(self, temperature: QueryTemperature | None) -> int:
@@ -224,10 +224,10 @@ class Workspace:
     ) -> Angles:
         """The tables of a cache of `capacity` positions."""
         frequencies, factor = rope_frequencies(rope, freq_divisors, capacity)
-        turned = np.outer(np.arange(capacity, dtype=np.float64), frequencies)
+        radians = np.outer(np.arange(capacity, dtype=np.float64), frequencies)
         angles = Angles()
-        angles.cos = self._table(f"cos {name}", np.cos(turned) * factor)
-        angles.sin = self._table(f"sin {name}", np.sin(turned) * factor)
+        angles.cos = self._table(f"cos {name}", np.cos(radians) * factor)
+        angles.sin = self._table(f"sin {name}", np.sin(radians) * factor)
         return angles
 
     def grow_logits(self, rows: int) -> bool:

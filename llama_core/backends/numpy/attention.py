@@ -46,7 +46,7 @@ F32 = NDArray[np.float32]
 TILE = 32
 
 
-def turn(
+def norm_and_rotate(
     spec: Attention, weights: LayerWeights, eps: float, qkv: F32, angles: tuple[F32, F32] | None
 ) -> None:
     """Make queries and keys ready, in place: their norms, where the layer has them, and RoPE.

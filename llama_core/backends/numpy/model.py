@@ -24,7 +24,7 @@ from llama_core.architectures import describe
 from llama_core.architectures.base import Activation, Experts, Rope
 from llama_core.architectures.rope import takes_long_factors
 from llama_core.backends.base import Cache, Logits, require_tokens
-from llama_core.backends.numpy.attention import TILE, attend, turn
+from llama_core.backends.numpy.attention import TILE, attend, norm_and_rotate
 from llama_core.backends.numpy.kv_cache import KVCache
 from llama_core.backends.numpy.ops import (
     Scratch,
@@ -54,7 +54,7 @@ class Operations:
 
     norm: Callable[..., F32] = rms_norm
     attention_product: Callable[..., F32] = linear
-    turn: Callable[..., None] = turn
+    norm_and_rotate: Callable[..., None] = norm_and_rotate
     attend: Callable[..., None] = attend
     feed_forward_product: Callable[..., F32] = linear
     gated: Callable[..., F32] = gated
@@ -249,7 +249,7 @@ class Llama:
         do.attention_product(h, weights.qkv_proj, rows.qkv, weights.qkv_bias)  # (n, q_dim + 2 kv_dim)
         for part in parts:
             qkv, heads, cache = rows.qkv[part.rows], rows.heads[part.rows], part.cache
-            do.turn(spec, weights, eps, qkv, None if spec.rope is None else part.angles[spec.rope])
+            do.norm_and_rotate(spec, weights, eps, qkv, None if spec.rope is None else part.angles[spec.rope])
             keys, values = cache.keys[i], cache.values[i]  # (n_kv_heads, positions, head_dim)
             do.attend(spec, weights.sinks, qkv, keys, values, cache.length, heads, self._scratch)
         y = do.attention_product(rows.heads, weights.o_proj, rows.normed, weights.o_bias)  # (n, dim)

@@ -33,7 +33,7 @@ class Scratch:
         return sum(buffer.nbytes for buffer in self._buffers.values())
 
     def flat(self, name: str, size: int) -> F32:
-        """The buffer's first `size` values, uninitialised where it is new."""
+        """The buffer's first values, (size,) float32, uninitialised where it is new."""
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
             buffer = self._buffers[name] = np.empty(size, dtype=np.float32)
@@ -155,7 +155,7 @@ GATED: dict[Activation, Callable[[F32, F32], F32]] = {
 
 
 def soft_cap(x: F32, cap: float) -> F32:
-    """cap * tanh(x / cap), in place."""
+    """cap * tanh(x / cap) of each number, whatever the shape, in place."""
     np.multiply(x, 1.0 / cap, out=x)
     np.tanh(x, out=x)
     return np.multiply(x, cap, out=x)

@@ -1,12 +1,12 @@
 """Rotary positions in the one layout of this engine.
 
 A head's vector is cut into two halves; dimension j of the first half and dimension j of the second are the
-two coordinates of a point, which turns by the angle position * frequency[j]:
+two coordinates of a point, which is rotated by the angle position * frequency[j]:
 
       head_dim = 8            first half        second half
       x                  [ a0  a1  a2  a3  |  b0  b1  b2  b3 ]
 
-      a0' = a0 cos - b0 sin                 (one turn for each j, slow ones to the right)
+      a0' = a0 cos - b0 sin                 (one angle for each j, small ones to the right)
       b0' = b0 cos + a0 sin
 
 With x seen as (2, head_dim / 2) this is three array calls, and none of them moves data about first:

@@ -20,7 +20,6 @@ reserves holds the prefixes of those that left (`prefixes.py`).
 from __future__ import annotations
 
 import secrets
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 from llama_core.backends.base import Cache, Model
 from llama_core.engine.batch.prefixes import KnownPrefix, PrefixCache, longest_prefix
 from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken, RunningRequest
+from llama_core.engine.clock import RunningTime
 from llama_core.engine.context import without_warnings
 from llama_core.engine.engine import DEFAULT_CTX_SIZE
 from llama_core.errors import Cancelled, ContextFullError, LlamaCoreError, NotEnoughMemoryError
@@ -77,7 +77,7 @@ class BatchEngine:
         max_sequences: int = MAX_SEQUENCES,
         token_budget: int | None = None,
         max_step_s: float | None = None,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.model = model
         self.kv_budget_bytes = kv_budget_bytes
@@ -90,7 +90,7 @@ class BatchEngine:
         self._waiting: deque[BatchRequest] = deque()
         self._running: list[RunningRequest] = []
         self._max_step_s = max_step_s
-        self._clock = clock
+        self._clock = RunningTime() if clock is None else clock
         self._token_s = 0.0  # of a prompt's token in the last pass that had many
         self.prefixes = PrefixCache()
         self.kv_bytes = 0

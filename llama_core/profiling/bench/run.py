@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.backends.numpy.weights import ModelWeights
+from llama_core.engine.drafting.prompt_lookup import PromptLookup
 from llama_core.engine.engine import Engine
-from llama_core.engine.lookup import PromptLookup
 from llama_core.events import Finished
 from llama_core.profiling.bench.tasks import Task
 from llama_core.profiling.machine import last_level_cache_bytes

@@ -79,7 +79,7 @@ def apply_rope(xq: Array, xk: Array, cos: Array, sin: Array) -> tuple[Array, Arr
     return q_out.reshape(xq.shape), k_out.reshape(xk.shape)
 
 
-# (xq, xk, cos, sin) to the turned xq and xk, shapes as `apply_rope`.
+# (xq, xk, cos, sin) to the rotated xq and xk, shapes as `apply_rope`.
 Rope = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
 
 

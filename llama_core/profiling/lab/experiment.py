@@ -227,9 +227,11 @@ Conclude = Callable[[LabContext, Sequence[Row]], list[str]]
 class Experiment:
     """`number` orders the report; `conclude` adds sentences drawn from the rows (fits, break-even points).
 
-    processes: each row is measured in so many fresh processes, because what an earlier row left behind (freed
-    arrays, malloc's thresholds, the order of a dict) changes the times of the next; 0 where what a row needs
-    is slow to make, and the laboratory's own process measures all. Such functions stand at a module's top.
+    processes: each row is measured in so many fresh processes, because where its memory lies and what it
+    holds (malloc's thresholds, the order of a dict) changes its times; 0: the calling process measures all.
+    whole: each of them measures all rows, one after the other, since what they need is slow to make; else a
+    row has processes of its own, in which no row before it has left anything (freed arrays). `cases` then
+    stands at a module's top.
     """
 
     number: int
@@ -240,3 +242,4 @@ class Experiment:
     cases: Cases
     conclude: Conclude | None = None
     processes: int = 0
+    whole: bool = False

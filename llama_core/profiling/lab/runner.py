@@ -1,7 +1,7 @@
 """Runs an experiment's cases: before and after in turn, enough pairs for an interval, outputs compared.
 
-An experiment with `processes` has each row measured in as many fresh processes, one after the other, each of
-which makes the cases anew and runs one of them:
+An experiment with `processes` has each row measured in as many fresh processes, one after the other. Each of
+them makes the cases anew and runs one of them, or all where that is slow (`whole`):
 
     row 0   process 1 | A B B A ... |  process 2 | A B B A ... |  process 3 | A B B A ... |   -> one row
     row 1   ...
@@ -12,17 +12,18 @@ control: the ratio of work to itself.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_core.blas import BlasThreads
 from llama_core.errors import LlamaCoreError
-from llama_core.profiling.fresh_process import in_fresh_process
+from llama_core.profiling.fresh_process import each_from_fresh_process
 from llama_core.profiling.lab.effects import effect_of
 from llama_core.profiling.lab.experiment import (
     BUSY,
@@ -43,11 +44,8 @@ _SAMPLE_S = 2e-3
 MAX_PAIRS = 40
 # How many times its budget a row may take before its pairs are cut to three.
 _PATIENCE = 5.0
-# Said where an experiment's own words (`Experiment.processes`) ask for none of its own for each row.
-ONE_PROCESS = (
-    "all rows were measured in one process, since its models would have to be made anew in each; what a row "
-    "leaves in memory may touch the next"
-)
+# Said where an experiment's `processes` ask for none.
+ONE_PROCESS = "all rows were measured in one process; what a row leaves in memory may touch the next"
 # A call as long as this is warm after the run that its output was taken from.
 _LONG_S = 0.5
 
@@ -177,9 +175,13 @@ def measure(case: Case, budget_s: float) -> Row:
 
 
 def run_experiment(
-    experiment: Experiment, context: LabContext, on_row: Callable[[Row], None] | None = None
+    experiment: Experiment,
+    context: LabContext,
+    on_row: Callable[[Row], None] | None = None,
+    on_process: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Every case of one experiment, in order; `on_row` sees each row as it is done.
+    """Every case of one experiment, in order; `on_row` sees each row as it is done, `on_process` the number
+    (from 1) of each process that begins to measure them all, and how many there will be.
 
     Raises nothing for a case that fails or for Ctrl+C: see Outcome.
     """
@@ -187,77 +189,135 @@ def run_experiment(
     rows: list[Row] = []
     conclusions: tuple[str, ...] = ()
     broken_by: Exception | KeyboardInterrupt | None = None
-    cases = () if experiment.processes else experiment.cases(context)
-    measured = _in_processes(experiment, context) if experiment.processes else _here(cases, context)
     try:
-        for row in measured:
-            rows.append(row)
-            if on_row:
-                on_row(row)
+        with contextlib.closing(_measured(experiment, context, on_process)) as measured:
+            for row in measured:
+                rows.append(row)
+                if on_row:
+                    on_row(row)
         if experiment.conclude:
             conclusions = tuple(experiment.conclude(context, rows))
         if not experiment.processes and any(row.ratio for row in rows):
             conclusions = (*conclusions, ONE_PROCESS)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the rows measured before it must not be lost
         broken_by = error
-    try:
-        # Cases made one by one hold models and threads; they are let go here, not when memory is collected.
-        if isinstance(cases, Generator):
-            cases.close()
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a second Ctrl+C cuts this short
-        broken_by = broken_by or error
     return Outcome(experiment, tuple(rows), conclusions, time.perf_counter() - start, broken_by)
 
 
-def _here(cases: Iterable[Case | NotMeasured], context: LabContext) -> Iterator[Row]:
+Measured = tuple[Case | NotMeasured, Samples | None]
+
+
+def _measured(
+    experiment: Experiment, context: LabContext, on_process: Callable[[int, int], None] | None
+) -> Generator[Row, None, None]:
+    """Every row."""
+    if not experiment.processes:
+        return _here(experiment, context)
+    if experiment.whole:
+        return _in_rounds(experiment, context, on_process)
+    return _each_in_its_own(experiment, context)
+
+
+def _here(experiment: Experiment, context: LabContext) -> Generator[Row, None, None]:
     """Every row, measured in this process."""
-    for case in cases:
-        yield _row(case, lambda case: [sample(case, context.budget_s)], context)
+    cases = experiment.cases(context)
+    try:
+        for case in cases:
+            yield _row(case, lambda case: [sample(case, context.budget_s)], context)
+    except BaseException:  # Ctrl+C, and a caller that wants no more rows
+        # Cases made one by one hold models and threads; they are let go here, not when memory is collected.
+        with contextlib.suppress(Exception, KeyboardInterrupt):  # what ended it is told, not what came after
+            if isinstance(cases, Generator):
+                cases.close()
+        raise
 
 
-def _in_processes(experiment: Experiment, context: LabContext) -> Iterator[Row]:
+def _each_in_its_own(experiment: Experiment, context: LabContext) -> Generator[Row, None, None]:
     """Every row, each in fresh processes."""
     for index in itertools.count():
-        case, first = _in_process(experiment, context, index)
-        if case is None:
+        first = next(_from_process(experiment, context, index), None)
+        if first is None:
             return
-        others = range(experiment.processes - 1)
+        case, samples = first
 
-        def found(_: Case, first: Samples | None = first, index: int = index, others: Any = others) -> Any:
-            assert first is not None  # a Case comes with its samples
-            return [first, *(_in_process(experiment, context, index)[1] for _ in others)]
+        def found(_: Case, samples: Samples | None = samples, index: int = index) -> list[Samples]:
+            others = (
+                next(_from_process(experiment, context, index))[1] for _ in range(1, experiment.processes)
+            )
+            return [one for one in (samples, *others) if one is not None]
 
         yield _row(case, found, context, experiment.processes)
 
 
-def _in_process(
-    experiment: Experiment, context: LabContext, index: int
-) -> tuple[Case | NotMeasured | None, Samples | None]:
-    return in_fresh_process(measure_one, replace(experiment, conclude=None), context.fresh(), index)
+def _in_rounds(
+    experiment: Experiment, context: LabContext, on_process: Callable[[int, int], None] | None
+) -> Generator[Row, None, None]:
+    """Every row, measured by each of the processes; a row is done with the last of them.
+
+    What is measured when this is cut short comes as rows of fewer processes, before the error is raised.
+    """
+    cases: list[Case | NotMeasured] = []
+    found: list[list[Samples]] = []
+    n_done = 0
+
+    def row(index: int, case: Case | NotMeasured) -> Row:
+        return _row(case, lambda _: found[index], context, len(found[index]))
+
+    try:
+        for number in range(1, experiment.processes + 1):
+            if on_process:
+                on_process(number, experiment.processes)
+            for index, (case, samples) in enumerate(_from_process(experiment, context)):
+                if index == len(cases):
+                    cases.append(case)
+                    found.append([])
+                if samples is not None:
+                    cases[index] = case
+                    found[index].append(samples)
+                if number == experiment.processes:
+                    n_done = index + 1
+                    yield row(index, cases[index])
+    except (Exception, KeyboardInterrupt):
+        for index, case in enumerate(cases[n_done:], n_done):
+            # Without the effect on a step, which would have to be measured first.
+            yield row(index, replace(case, part=None) if isinstance(case, Case) else case)
+        raise
 
 
-def measure_one(
-    experiment: Experiment, context: LabContext, index: int
-) -> tuple[Case | NotMeasured | None, Samples | None]:
-    """In a process of its own: the case with this number, without its callables, and its samples.
+def _from_process(
+    experiment: Experiment, context: LabContext, index: int | None = None
+) -> Generator[Measured, None, None]:
+    return each_from_fresh_process(measure_cases, replace(experiment, conclude=None), context.fresh(), index)
 
-    None for a number behind the last. A case that cannot be measured is a NotMeasured. Raises what it raises.
+
+def measure_cases(
+    experiment: Experiment, context: LabContext, index: int | None = None
+) -> Iterator[Measured]:
+    """In a process of its own: each case, or the one with this number, without its callables, and its
+    samples.
+
+    A case that cannot be measured is a NotMeasured. Raises what a case raises.
     """
     blas = BlasThreads(context.threads)
     cases: Iterator[Case | NotMeasured] = experiment.cases(context)
+    chosen = cases if index is None else itertools.islice(cases, index, index + 1)
     try:
-        case = next(itertools.islice(cases, index, None), None)
-        if not isinstance(case, Case):
-            return case, None
-        try:
-            samples = sample(case, context.budget_s, experiment.processes)
-        except (MemoryError, LlamaCoreError) as error:
-            return NotMeasured(case.name, str(error) or type(error).__name__), None
-        return replace(case, before=_gone, after=_gone, check=same, prepare=None), samples
+        for case in chosen:
+            yield _sampled(case, context.budget_s, experiment.processes)
     finally:
         blas.restore()
         if isinstance(cases, Generator):
             cases.close()
+
+
+def _sampled(case: Case | NotMeasured, budget_s: float, processes: int) -> Measured:
+    if isinstance(case, NotMeasured):
+        return case, None
+    try:
+        samples = sample(case, budget_s, processes)
+    except (MemoryError, LlamaCoreError) as error:
+        return NotMeasured(case.name, str(error) or type(error).__name__), None
+    return replace(case, before=_gone, after=_gone, check=same, prepare=None), samples
 
 
 def _gone() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, TypeVar
@@ -111,7 +111,7 @@ def _by_monitoring(
 
 def executed_steps() -> tuple[ExecutedStep, ...]:
     """A prefill of 16 tokens and a decode step of the NumPy engine and of the first version, both on random
-    weights in stories15M's shape: what Python executes depends on the layers, not on their sizes."""
+    weights in few narrow layers: what Python executes depends on the layers, not on their sizes."""
     import numpy as np
 
     from llama_core.backends.numpy.model import Llama
@@ -119,7 +119,8 @@ def executed_steps() -> tuple[ExecutedStep, ...]:
     from llama_core.profiling.first_version.model import BaselineLlama
     from llama_core.profiling.synthetic import STORIES15M, NoTokenizer, random_checkpoint
 
-    checkpoint = random_checkpoint(STORIES15M, NoTokenizer())
+    narrow = replace(STORIES15M, dim=48, hidden_dim=96, head_dim=8, rope_dim=0, vocab_size=64)
+    checkpoint = random_checkpoint(narrow, NoTokenizer())
     n_layers, prompt = checkpoint.config.n_layers, np.arange(20, 36, dtype=np.int32)
     engine = Llama(checkpoint.config, load_weights(checkpoint), 1)
     cache = engine.new_cache(32)

@@ -32,7 +32,7 @@ Function = Callable[..., Any]
 NAMES = {
     "norm": "norm",
     "attention_product": "attention products",
-    "turn": "RoPE",
+    "norm_and_rotate": "RoPE",
     "attend": "attention",
     "feed_forward_product": "feed-forward products",
     "gated": "feed-forward",

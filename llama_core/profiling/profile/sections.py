@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,6 @@ from llama_core.profiling.profile.bytecode import BytecodeProfile, FunctionCode,
 from llama_core.profiling.profile.counters import CounterProfile
 from llama_core.profiling.profile.first_version import FirstVersionProfile
 from llama_core.profiling.profile.inference import FunctionRow, InferenceProfile, Phase
-from llama_core.profiling.profile.kernel_mix import KernelMix
 from llama_core.profiling.profile.memory import MemoryProfile, StepAllocation
 from llama_core.profiling.profile.op_timers import NO_LAYER
 from llama_core.profiling.profile.operations import OperationTable
@@ -139,14 +137,8 @@ def _step_text(step: StepAllocation) -> str:
     return "\n".join((said, markdown_table(("line", "function", "count", "bytes"), lines)))
 
 
-# A prompt's products and a token's, attention in float32 and float16, and what stands between them.
-_TELLING = re.compile(r"matmul_q\w+_[148]|attend_f(32|16)_[18]|quantize|rms_norm|swiglu|merge")
-
-
-def counters_section(
-    profiles: Sequence[CounterProfile], variant: str, kernels: Sequence[KernelMix]
-) -> Section:
-    """What cachegrind counted a token, and what the kernels of `variant` consist of."""
+def counters_section(profiles: Sequence[CounterProfile]) -> Section:
+    """What was counted a token."""
     parts = [said + "\n" for said in dict.fromkeys(profile.said for profile in profiles)]
     for profile in profiles:
         if profile.per_token:
@@ -155,25 +147,7 @@ def counters_section(
                 f"For each decoded token of {profile.model}, backend {profile.backend}:\n",
                 markdown_table(("event", "per token"), rows),
             ]
-    charts: tuple[Bars, ...] = ()
-    if kernels:
-        shown = [kernel for kernel in kernels if _TELLING.fullmatch(kernel.name)]
-        kinds = sorted({kind for kernel in shown for kind in kernel.kinds})
-        table = [
-            (kernel.name, str(kernel.instructions), *(str(kernel.kinds.get(kind, 0)) for kind in kinds))
-            for kernel in shown
-        ]
-        said = (
-            f"Instructions in the assembly of the kernels that take most of the time, variant {variant} (of "
-            f"{len(kernels)}; report.json has them all). The number at the end of a name: how many tokens, "
-            "or rows of queries, it takes at once:\n"
-        )
-        parts += [said, markdown_table(("kernel", "all", *kinds), table)]
-        values = tuple((kernel.name, float(kernel.instructions)) for kernel in shown)
-        charts = (Bars("kernels", f"Kernels, {variant}", "instructions", values),)
-    else:
-        parts.append(f"Compiled kernels: {variant}.\n")
-    return Section("Counters", "\n".join(parts), charts)
+    return Section("Counters", "\n".join(parts))
 
 
 _COMPILED = (

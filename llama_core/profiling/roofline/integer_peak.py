@@ -6,7 +6,7 @@ LLVM makes of plain products) and no fewer sums at once.
 
 Counted are the products and sums alone: numbers stay in registers, weights come unpacked from the first-level
 cache, one load for several products. The matrix kernel also unpacks, loads each number, scales every block's
-sum and adds what numbers that stand apart give, so that it cannot reach 1. AVX2 spends two
+sum and adds the outliers' products, so that it cannot reach 1. AVX2 spends two
 instructions on a product and unpacks and loads beside them on the same units, so that loading and unpacking,
 not the products, are its true limit; and 8-bit weights cost it twice as much again.
 """

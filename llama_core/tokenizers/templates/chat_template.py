@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from llama_core.errors import ConversationRefusedError, TemplateError
@@ -11,6 +12,7 @@ from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.templates.guard import Guard, unused_character
 from llama_core.tokenizers.templates.worker import SHARED, TemplateWorker
 
+NONE: Mapping[str, Any] = MappingProxyType({})
 # What a template may write beyond the messages: encoding has no clock, so its input is bounded.
 MAX_ADDED = 100_000
 
@@ -50,9 +52,17 @@ class ChatTemplate:
         self.folds_system = False
         worker.start()
 
-    def render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
-        """The conversation as text. messages: dicts with "role" and "content"."""
-        variables: dict[str, Any] = {
+    def render(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        add_generation_prompt: bool = True,
+        variables: Mapping[str, Any] = NONE,
+    ) -> str:
+        """The conversation as text. messages: dicts with "role" and "content"; variables: what the template
+        may ask for beside (`enable_thinking`)."""
+        variables = {
+            **variables,
             "messages": [{str(k): str(v) for k, v in message.items()} for message in messages],
             "bos_token": self.bos_token,
             "eos_token": self.eos_token,
@@ -64,14 +74,19 @@ class ChatTemplate:
         size = sum(len(text) for message in variables["messages"] for text in message.values())
         return self._worker.render(self.source, variables, size + MAX_ADDED)
 
-    def _with_system(self, messages: list[dict[str, str]], mark: str, add_generation_prompt: bool) -> str:
+    def _with_system(
+        self,
+        messages: list[dict[str, str]],
+        mark: str,
+        render: Callable[[Sequence[Mapping[str, str]]], str],
+    ) -> str:
         """The conversation as text, with the system prompt in it wherever the template takes one: in its
         own role or, where that is refused or passed over, before the first question."""
         folded = fold_system(messages)
         refusal: ConversationRefusedError | None = None
         text = ""
         try:
-            text = self.render(messages, add_generation_prompt=add_generation_prompt)
+            text = render(messages)
         except ConversationRefusedError as error:
             if folded is None:
                 raise
@@ -80,7 +95,7 @@ class ChatTemplate:
         if folded is None or (refusal is None and said in text.replace(mark, "")):
             return text
         try:
-            instead = self.render(folded, add_generation_prompt=add_generation_prompt)
+            instead = render(folded)
         except TemplateError:
             instead = ""
         if said not in instead.replace(mark, "") or not instead:
@@ -98,6 +113,7 @@ class ChatTemplate:
         tokenizer: Tokenizer,
         *,
         add_generation_prompt: bool = True,
+        variables: Mapping[str, Any] = NONE,
     ) -> list[int]:
         """Token ids of the conversation. Special tokens are those of the template's own text: a message that
         spells one keeps it as text. The begin token is added where the tokenizer asks for it and the
@@ -107,7 +123,11 @@ class ChatTemplate:
         texts = [text for message in messages for text in message.values()]
         mark = unused_character([self.source, self.bos_token, self.eos_token, *special, *texts])
         marked = Guard(special).mark_messages(messages, mark)
-        rendered = self._with_system(marked, mark, add_generation_prompt)
+
+        def render(messages: Sequence[Mapping[str, str]]) -> str:
+            return self.render(messages, add_generation_prompt=add_generation_prompt, variables=variables)
+
+        rendered = self._with_system(marked, mark, render)
         parts = [
             part if isinstance(part, int) else part.replace(mark, "")
             for part in tokenizer.split_special(rendered)

@@ -19,6 +19,7 @@ from chat_app.commands import profile as commands_profile
 from llama_core.errors import UnsupportedModelError
 from llama_core.profiling import fresh_process
 from llama_core.profiling.profile import report as charts
+from llama_core.profiling.profile.sections import Section
 
 RunCli = Callable[..., Any]
 OPTIONS = ("--backend", "numpy", "--no-simulate", "--prompt-tokens", "24", "--tokens", "6")
@@ -111,7 +112,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def quick(kind: str) -> Callable[..., None]:
         def profiler(args: Any, settings: Any, collected: Any) -> None:
             kinds.append(kind)
-            commands_profile.profile_bytecode(args, settings, collected)
+            collected.profiles["bytecode"] = ["measured"]
+            collected.sections.append(Section("Bytecode", "a table\n"))
 
         return profiler
 

@@ -19,7 +19,7 @@ def greedy_items(shared_reference: Path) -> list[dict[str, Any]]:
 
 
 def options(model: Path) -> list[str]:
-    return ["-m", str(model), "--backend", "numpy", "--output", "json"]
+    return ["-m", str(model), "--backend", "numpy", "--threads", "1", "--output", "json"]
 
 
 def test_a_greedy_reply_and_its_logits(
@@ -27,13 +27,13 @@ def test_a_greedy_reply_and_its_logits(
 ) -> None:
     item = next(one for one in greedy_items if len(one["messages"]) == 1)
     ran = main(
-        *("-p", item["messages"][0]["content"], "-o", "temperature", "0", "-o", "num_predict", "64"),
+        *("-p", item["messages"][0]["content"], "-o", "temperature", "0", "-o", "num_predict", "16"),
         *("-o", "ignore_eos", "true", "--logits", "20", *options(default_model)),
     )
     assert ran.code == 0, ran.err
     result = json.loads(ran.out)
     assert result["prompt_ids"] == item["prompt_ids"]
-    assert result["ids"] == item["greedy_ids"]
+    assert result["ids"] == item["greedy_ids"][:16]
     expected = dict(zip(item["top20_ids"], item["top20_logits"], strict=True))
     found = {row["id"]: row["logit"] for row in result["logits"]}
     assert found == pytest.approx(expected, abs=1e-3)

@@ -225,21 +225,6 @@ def test_a_deleted_chat_is_in_the_trash_until_it_is_restored_or_written_to(store
     assert len(store.list()) == 2
 
 
-def test_the_trash_is_emptied_after_thirty_days(store: ChatStore) -> None:
-    old, new = chat(store, "old"), chat(store, "new")
-    for one, when in ((old, "2020-01-01T00:00:00.000000Z"), (new, "2999-01-01T00:00:00.000000Z")):
-        store.delete(one.id)
-        store.database.write(
-            lambda c, one=one, when=when: c.execute(
-                "UPDATE chat SET deleted = ? WHERE id = ?", (when, one.id)
-            )
-        )
-    chat(store, "another")
-    assert [one.id for one in store.list(deleted=True)] == [new.id]
-    for table in ("message", "search"):
-        assert rows(store, f"SELECT count(*) FROM {table}") == [(2,)], table
-
-
 def test_a_chat_removed_for_good_under_an_open_window_is_written_anew(store: ChatStore) -> None:
     transcript = chat(store, "one", "uno")
     store.remove(transcript.id)

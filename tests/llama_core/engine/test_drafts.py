@@ -39,9 +39,14 @@ class Oracle:
         ]
         return guesses[:limit]
 
-    def observe(self, drafted_n: int, accepted_n: int, step_s: float) -> None:
-        assert step_s >= 0
+    def observe(self, drafted_n: int, accepted_n: int, pass_s: float) -> None:
+        assert pass_s >= 0
         self.seen.append((drafted_n, accepted_n))
+
+    nbytes = 0
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 REPLY = b"a rather long reply to go by"

@@ -69,7 +69,7 @@ def test_a_bad_number_in_any_answer(saying: Callable[..., Any], bad: float, at: 
     check_sound(engine)
 
 
-def test_positions_that_were_never_vouched_for_are_dropped_with_a_bad_answer(
+def test_positions_never_seen_to_be_finite_are_dropped_with_a_bad_answer(
     saying: Callable[..., Any],
 ) -> None:
     """A prompt in four chunks whose answer is NaN: any of the chunks may hold the cause."""

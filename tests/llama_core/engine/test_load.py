@@ -16,7 +16,13 @@ from llama_core import load_engine
 from llama_core import loaders as loaders_module
 from llama_core.backends import jit
 from llama_core.checkpoint import Checkpoint, Tensor
-from llama_core.errors import KernelsUnavailableError, LlamaCoreError, NotEnoughMemoryError
+from llama_core.engine.load import add_draft_model
+from llama_core.errors import (
+    KernelsUnavailableError,
+    LlamaCoreError,
+    NotEnoughMemoryError,
+    UnsupportedModelError,
+)
 from llama_core.quant.table import F32
 from llama_core.sampling import SamplingParams
 
@@ -24,7 +30,7 @@ from llama_core.sampling import SamplingParams
 @pytest.fixture
 def toy_file(make_toy: Callable[..., Any], byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A path that opens as a toy model with a vocabulary of bytes."""
-    toy = make_toy(vocab_size=260)
+    toy = make_toy(vocab_size=260, dim=64, hidden_dim=64, n_heads=4, n_kv_heads=2, head_dim=16)
     tensors = {
         name: Tensor(name, a.shape, F32, np.atleast_2d(np.ascontiguousarray(a)).view(np.uint8))
         for name, a in toy.tensors.items()
@@ -135,3 +141,35 @@ def test_the_public_names() -> None:
         assert getattr(llama_core, name) is not None
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         llama_core.nothing_of_the_kind
+
+
+def test_a_draft_model_changes_no_reply(toy_file: Path, kernel_cache: Path) -> None:
+    params = SamplingParams(temperature=0.8, max_tokens=60, ignore_eos=True, seed=3)
+    engine = load_engine(toy_file, backend="jit", threads=1, ctx_size=100, kernel_cache=kernel_cache)
+    plain = list(engine.complete("hello", params))[-1]
+    engine.reset()
+    add_draft_model(engine, toy_file, kernel_cache=kernel_cache)
+    assert engine.memory().draft_bytes > 0
+    drafted = list(engine.complete("hello", params))[-1]
+    assert drafted.ids == plain.ids
+    assert drafted.timings.draft_accepted_n > 0, "a twin is often right"
+    engine.close()
+
+
+def test_a_draft_model_of_another_vocabulary_is_refused(
+    toy_file: Path, kernel_cache: Path, byte_tokenizer_class: Any
+) -> None:
+    class Shifted(byte_tokenizer_class):  # type: ignore[misc]
+        def token_bytes(self, token_id: int) -> bytes:
+            data: bytes = super().token_bytes(token_id)
+            return data.upper() if token_id == ord("q") else data
+
+    engine = load_engine(toy_file, backend="jit", threads=1, ctx_size=100, kernel_cache=kernel_cache)
+    engine.tokenizer = Shifted()
+    drafter = engine.engine.drafter
+    with pytest.raises(UnsupportedModelError, match="token 113 is 'q' here and"):
+        add_draft_model(engine, toy_file, kernel_cache=kernel_cache)
+    assert engine.engine.drafter is drafter
+    engine.close()
+    with pytest.raises(LlamaCoreError, match="needs the compiled backend"):
+        add_draft_model(load_engine(toy_file, backend="numpy"), toy_file)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from chat_app.commands.lab import registry
 from llama_core.profiling.lab import effects, runner
 from llama_core.profiling.lab.effects import StepTimes, effect_of
 from llama_core.profiling.lab.experiment import (
@@ -49,6 +51,44 @@ def test_each_row_is_measured_in_fresh_processes() -> None:
     assert part.effect is not None
     assert part.effect.share > 0.9  # six seconds of a step that takes a few milliseconds
     assert outcome.conclusions == (f"concluded in {os.getpid()}",)
+
+
+def test_each_of_several_processes_measures_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "effect_of", lambda case, row, context: None)
+    seen: list[object] = []
+    outcome = run_experiment(
+        fresh_rows.WHOLE,
+        LabContext(budget_s=0.01),
+        lambda row: seen.append(row.name),
+        lambda number, n: seen.append((number, n)),
+    )
+    assert outcome.broken_by is None
+    assert seen == [(1, 3), (2, 3), (3, 3), "first", "gpu", "broken", "last"]
+    first, gpu, broken, last = outcome.rows
+    assert (gpu.note, broken.note) == ("no device", "no such model")
+    for row in (first, last):
+        assert row.processes == 3
+        assert row.before_s is not None
+        assert row.before_s.n == 6
+        assert row.before_s.least < row.before_s.greatest
+    assert outcome.conclusions == (f"concluded in {os.getpid()}",)
+
+
+def test_rows_that_not_all_processes_measured_are_kept(tmp_path: Path) -> None:
+    outcome = run_experiment(fresh_rows.WHOLE, LabContext(budget_s=0.01, tokenizer_path=tmp_path / "seen"))
+    assert str(outcome.broken_by) == "out of order"
+    assert [(row.name, row.processes) for row in outcome.rows] == [
+        ("first", 2),
+        ("gpu", 0),
+        ("broken", 0),
+        ("last", 1),
+    ]
+    assert outcome.rows[3].before_s is not None
+    assert outcome.rows[3].before_s.n == 2
+
+
+def test_every_experiment_measures_its_rows_in_several_processes() -> None:
+    assert [one.name for one in registry() if one.processes < 2] == []
 
 
 def test_where_one_process_measures_all_rows_the_conclusions_say_so() -> None:

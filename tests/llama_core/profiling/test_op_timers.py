@@ -73,7 +73,7 @@ def test_the_rows_are_exact_and_add_up_to_the_measured_phase(
     calls = {
         "norm": 2 * layers + passes,
         "attention_product": 2 * layers,
-        "turn": layers,
+        "norm_and_rotate": layers,
         "attend": layers,
         "feed_forward_product": 2 * layers,
         "gated": layers,
@@ -90,7 +90,7 @@ def test_the_seconds_of_every_layer_are_its_own(engine: TextEngine, clock: Clock
     rows = {row.name: row.by_layer for row in profile_operations(engine.engine, IDS, 2)["prefill"].rows}
     layers = range(engine.model.config.n_layers)
     assert rows["attention products"] == dict.fromkeys(layers, 2 * SECONDS["attention_product"])
-    assert rows["RoPE"] == dict.fromkeys(layers, SECONDS["turn"])
+    assert rows["RoPE"] == dict.fromkeys(layers, SECONDS["norm_and_rotate"])
     assert rows["norm"] == {-1: SECONDS["norm"], **dict.fromkeys(layers, 2 * SECONDS["norm"])}
     assert rows["head"] == {-1: SECONDS["head_product"]}
 

@@ -12,10 +12,10 @@ import pytest
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
-from llama_core.engine.lookup import PromptLookup
+from llama_core.engine.drafting.prompt_lookup import PromptLookup
 from llama_core.engine.text import TextEngine
 from llama_core.profiling.machine import cache_levels
-from llama_core.profiling.profile import bytecode, counters, counters_worker, kernel_mix, sections
+from llama_core.profiling.profile import bytecode, counters, counters_worker, sections
 from llama_core.profiling.profile import inference as inference_profile
 from llama_core.profiling.profile.executed import executed, executed_steps
 from llama_core.profiling.profile.first_version import profile_first_version
@@ -245,7 +245,7 @@ def test_without_counters_a_sentence_says_why(monkeypatch: pytest.MonkeyPatch) -
     assert found.said == (
         "Hardware counters: not measured, because perf is not installed, and valgrind is not installed."
     )
-    assert "not measured" in counters_section([found], "none here", []).markdown
+    assert "not measured" in counters_section([found]).markdown
 
 
 @pytest.mark.parametrize("backend", ["numpy", "jit"])
@@ -283,44 +283,3 @@ def test_the_counted_process_runs_the_backend_asked_for(kernel_cache: Path) -> N
     assert compiled.backend.startswith("jit")
     assert "avx512" not in compiled.backend  # valgrind knows none
     compiled.close()
-
-
-ASSEMBLY = """
-\t.text
-dot:
-.LBB0_1:
-\tvmovdqu64\t(%rdi), %zmm0
-\tvpdpbusd\t%zmm1, %zmm2, %zmm3
-\tvfmadd231ps\t%zmm1, %zmm2, %zmm3
-\taddq\t$64, %rdi
-\tjne\t.LBB0_1
-\tretq
-other:
-\tretq
-"""
-
-
-def test_the_mix_of_an_assembly_is_counted_by_function() -> None:
-    mixes = kernel_mix.parse_assembly(ASSEMBLY)
-    assert [(mix.name, mix.instructions) for mix in mixes] == [("dot", 6), ("other", 1)]
-    assert mixes[0].kinds == {
-        "vector move": 1,
-        "integer dot product": 1,
-        "fused multiply-add": 1,
-        kernel_mix.OTHER: 1,
-        "branch and call": 2,
-    }
-
-
-def test_this_machines_kernels_do_integer_dot_products() -> None:
-    variant, kernels = kernel_mix.profile_kernels()
-    if not kernels:
-        pytest.skip(variant)
-    matmuls = [kernel for kernel in kernels if kernel.name.startswith("matmul")]
-    assert matmuls
-    if variant != "portable":
-        assert all(kernel.kinds.get("integer dot product") for kernel in matmuls if "q4" in kernel.name)
-    # The table shows those that do the work, not only the longest.
-    text = counters_section([], variant, kernels).markdown
-    assert all(f"| {name} |" in text for name in ("matmul_q4m_1", "matmul_q8_4", "attend_f32_8", "quantize"))
-    assert "| attend_q8_2 |" not in text

@@ -95,7 +95,7 @@ def fetch_ahead(plan: Plan, worker: Worker, phase: Phase) -> None:
 
 
 def panel_of(matrix: Matrix, index: int) -> Panel:
-    """The record of a panel."""
+    """Which kind of panel number `index` is, and where its blocks are."""
     return panel_at(matrix.records + index * PANEL_BYTES)
 
 

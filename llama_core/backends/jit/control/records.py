@@ -152,7 +152,7 @@ class Attention(Record):
 
     layer = Word("number of the layer, which says where its keys and values are")
     window = Word("positions that a token sees, its own included; huge where attention is full")
-    rope = Word("address of its Rope; 0: positions do not turn heads")
+    rope = Word("address of its Rope; 0: heads are not rotated")
     query_scale = Word("address of the float32 that queries are multiplied by")
     temperature = Word("address of a Temperature; 0: none")
     softcap = Word("address of a float32 c: scores become c * tanh(score / c); 0: they do not")

@@ -53,7 +53,7 @@ class Value:
 
     @property
     def type(self) -> Any:
-        """The LLVM type."""
+        """As llvmlite has it: a number's or a vector's."""
         return self.ir.type
 
     def _binary(self, other: Value | float, for_int: str, for_float: str) -> Value:

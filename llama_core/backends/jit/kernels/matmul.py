@@ -6,7 +6,7 @@ group of columns that share a scale, then
 
     acc = fma(float(sum), scale_w * scale_x, acc)        acc = fma(minimum, scale_x * sum_x, acc)
 
-first for all groups, then for all minima, and, where one number of the 32 stands apart, the first line again
+first for all groups, then for all minima, and, where one number of the 32 is an outlier, the first line again
 for that number and its weight. Weights that are floats are multiplied column by column. So one token alone,
 in a batch, or as a draft to be verified gives the same bits.
 """
@@ -26,11 +26,11 @@ from llama_core.backends.jit.kernels.operations import fma, select
 from llama_core.backends.jit.layout import (
     ABOUT_BYTES,
     ACTIVATION_BLOCK_BYTES,
-    APART_BYTES,
     BLOCK_COLUMNS,
     FLOAT_BLOCK_BYTES,
     HALVES_32_AT,
     KINDS,
+    OUTLIER_BYTES,
     PANEL_ROWS,
     SCALE_AT,
     SCALED_HALVES_AT,
@@ -243,9 +243,9 @@ class _Tile:
         self.code, self.lanes, self.size = code, isa.lanes, tile
         self.numbers = [at + t * BLOCK_COLUMNS for t in range(tile)]
         self.abouts = [at + (tile * BLOCK_COLUMNS + t * ABOUT_BYTES) for t in range(tile)]
-        aparts = at + tile * (BLOCK_COLUMNS + ABOUT_BYTES)
-        self.aparts = [aparts + t * APART_BYTES for t in range(tile)]
-        self.flags = aparts + tile * APART_BYTES
+        outliers = at + tile * (BLOCK_COLUMNS + ABOUT_BYTES)
+        self.outliers = [outliers + t * OUTLIER_BYTES for t in range(tile)]
+        self.flags = outliers + tile * OUTLIER_BYTES
 
     def four(self, token: int, number: int) -> Value:
         """A word's activations in every lane."""
@@ -274,7 +274,7 @@ def _multiply(part: _Part, tile: _Tile, sums: Sums, ahead: Value) -> None:
     with code.when(flags.compare("!=", 0)):
         for t in range(tile.size):
             with code.when(code.load(I8, tile.flags + t).compare("!=", 0)):
-                _add_apart(part, tile.aparts[t], {first: totals[t] for first, totals in sums.items()})
+                _add_outlier(part, tile.outliers[t], {first: totals[t] for first, totals in sums.items()})
 
 
 def _add_dots(part: _Part, tile: _Tile, group: int, words: Sequence[int], sums: Sums) -> None:
@@ -311,13 +311,13 @@ def _start(part: _Part, tile: _Tile, token: int, group: int) -> Value:
     return start if offset == held else start * (offset // held)
 
 
-def _add_apart(part: _Part, apart: Value, totals: dict[int, Variable]) -> None:
-    """What stands apart of a token, times its column's weights."""
+def _add_outlier(part: _Part, outlier: Value, totals: dict[int, Variable]) -> None:
+    """The outlier of a token, times its column's weights."""
     code, lanes = part.code, part.isa.lanes
-    column = code.load(I32, apart + 4)
+    column = code.load(I32, outlier + 4)
     group = (column >> 4).to(I64) if part.groups == 2 else 0
     for first, total in totals.items():
-        factor = part.scale(first, group) * code.load_splat(F32, apart, lanes)
+        factor = part.scale(first, group) * code.load_splat(F32, outlier, lanes)
         total.set(fma(part.weight(first, column).to(factor.type), factor, total.get()))
 
 

@@ -31,7 +31,7 @@ def store_word(code: Code, address: Value, index: Value, value: Value) -> None:
 
 @primitive()
 def store_int32(code: Code, address: Value, value: Value) -> None:
-    """An int32 to `address`."""
+    """The low 32 bits of `value` to `address`."""
     code.store(value.to(I32), address)
 
 

@@ -35,10 +35,10 @@ from llama_core.backends.jit.kernels.operations import (
 from llama_core.backends.jit.layout import (
     ABOUT_BYTES,
     ACTIVATION_BLOCK_BYTES,
-    APART_BYTES,
     BLOCK_COLUMNS,
     FLOAT_BLOCK_BYTES,
     HALVES_32_AT,
+    OUTLIER_BYTES,
     SCALE_AT,
     SCALED_HALVES_AT,
     SCALED_SUM_AT,
@@ -90,7 +90,7 @@ def quantize(
 
     The layout is drawn in `layout.py`. A NaN or infinity anywhere in the row makes every scale NaN, so that
     it reaches the logits, where it is found. numbers: three float32: 1 / n, one that is not used, and how
-    many times the row's mean square the square of a block's largest number must be for it to stand apart.
+    many times the row's mean square the square of a block's largest number must be for it to be an outlier.
     """
     mean = _mean_square(code, x, padded, numbers).lane(0)
     threshold = mean * code.load(F32, numbers + 8)
@@ -98,21 +98,21 @@ def quantize(
     zero, no_record = code.splat(F32, 0.0), code.splat(vector(I32, 2), 0)
     with code.loop(0, padded, BLOCK_COLUMNS) as i:
         block = out + (i >> 5) * (tile * ACTIVATION_BLOCK_BYTES)
-        apart_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES) + token * APART_BYTES
-        flag_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES + APART_BYTES) + token
+        outlier_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES) + token * OUTLIER_BYTES
+        flag_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES + OUTLIER_BYTES) + token
         halves = [code.var(code.load(F32x16, x + (i * 4 + 64 * k))) for k in range(2)]
-        largest, apart = code.var(_largest(halves)), code.var(zero)
-        apart_halves = [code.var(zero) for _ in range(2)]
-        code.store(no_record, apart_at)
+        largest, outlier = code.var(_largest(halves)), code.var(zero)
+        outlier_halves = [code.var(zero) for _ in range(2)]
+        code.store(no_record, outlier_at)
         code.store(code.splat(I8, 0), flag_at)
         with code.when((largest.get() * largest.get()).compare(">", threshold)):
             column = _take_out(code, halves, largest.get())
-            apart.set(code.load(F32, x + (i + column.to(I64)) * 4))
+            outlier.set(code.load(F32, x + (i + column.to(I64)) * 4))
             largest.set(_largest(halves))
-            code.store(apart.get(), apart_at)
-            code.store(column, apart_at + 4)
-            for k, half in enumerate(apart_halves):
-                half.set(select((column >> 4).compare("==", k), apart.get(), zero))
+            code.store(outlier.get(), outlier_at)
+            code.store(column, outlier_at + 4)
+            for k, half in enumerate(outlier_halves):
+                half.set(select((column >> 4).compare("==", k), outlier.get(), zero))
             code.store(code.splat(I8, 1), flag_at)
         top = largest.get()
         inverse = select(top.compare("==", 0.0), zero, code.splat(F32, 127.0) / top)
@@ -124,10 +124,10 @@ def quantize(
         total = sums[0] + sums[1]
         about = block + tile * BLOCK_COLUMNS + token * ABOUT_BYTES
         code.store(scale, about + SCALE_AT)
-        code.store(scale * total.to(F32) + apart.get(), about + SCALED_SUM_AT)
+        code.store(scale * total.to(F32) + outlier.get(), about + SCALED_SUM_AT)
         code.store(total * -8, about + SUM_8_AT)
         code.store(total * -128, about + SUM_128_AT)
-        for k, (part, own) in enumerate(zip(sums, apart_halves, strict=True)):
+        for k, (part, own) in enumerate(zip(sums, outlier_halves, strict=True)):
             code.store(part * -32, about + (HALVES_32_AT + 4 * k))
             code.store(scale * part.to(F32) + own.get(), about + (SCALED_HALVES_AT + 4 * k))
 

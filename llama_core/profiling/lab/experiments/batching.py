@@ -39,7 +39,7 @@ def one_by_one(model: Model, rows: Rows) -> F32:
 
 
 def together(model: BatchModel, rows: Rows) -> F32:
-    """The tokens of all sequences in one pass."""
+    """The tokens of all sequences in one pass; the last logits of each, (n, vocab_size)."""
     return model.forward_batch(rows).copy()
 
 
@@ -155,4 +155,6 @@ EXPERIMENT = Experiment(
     "batch of 1 leaves 0.8x to 1.25x, or any logits differ (on the compiled backend in a single bit)",
     cases=cases,
     conclude=conclude,
+    processes=2,
+    whole=True,
 )

@@ -21,7 +21,7 @@ def softmax(x: F32) -> F32:
 
 
 def silu(x: F32) -> F32:
-    """x / (1 + exp(-x))"""
+    """x / (1 + exp(-x)); x: any shape."""
     raised: F32 = np.exp(-x)
     result: F32 = x / (raised + np.float32(1))
     return result

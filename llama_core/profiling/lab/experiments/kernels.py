@@ -77,7 +77,7 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
     text = np.array(checkpoint.tokenizer.encode(language_reference())[:n], np.int32)
     among = compiled_model(context, checkpoint, tuning=Tuning(outlier=math.inf, outlier_hidden=math.inf))
     if not isinstance(among, str):
-        yield _apart(among, best, numpy_model(context, checkpoint), text)
+        yield _outliers(among, best, numpy_model(context, checkpoint), text)
 
 
 def _tuned(
@@ -158,7 +158,7 @@ def _last_layer(before: JitLlama, after: JitLlama, ids: NDArray[np.int32]) -> Ca
     )
 
 
-def _apart(among: JitLlama, apart: JitLlama, oracle: Model, ids: NDArray[np.int32]) -> Case:
+def _outliers(among: JitLlama, apart: JitLlama, oracle: Model, ids: NDArray[np.int32]) -> Case:
     caches = [model.new_cache(len(ids)) for model in (among, apart)]
 
     def check(_before: Any, _after: Any) -> Match:
@@ -187,12 +187,14 @@ EXPERIMENT = Experiment(
     "the portable kernels at least 2x, all threads make it at least 1.4x as fast as one, and so it helps to "
     "leave out what the last layer does for tokens whose logits nobody needs; a decoded token gains from "
     "instructions and threads too, but waits for memory, so that asking for weights ahead of their use helps "
-    "as well; that numbers which tower over their row stand apart costs at most a tenth of a prompt's rate "
-    "and brings the model nearer to float32",
+    "as well; that outliers kept in float32 cost at most a tenth of a prompt's rate "
+    "and bring the model nearer to float32",
     refuted_if="an instruction set is slower than the next weaker one (for a prompt: less than 2x the "
     "portable kernels), more threads bring less than 1.4x to a prompt or slow decoding down, a prompt is "
-    "slower with less of the last layer or a token with asking ahead, numbers apart cost more than a tenth "
-    "of a prompt's rate or take the model further from float32, or two instruction sets, thread counts or "
-    "ways through the last layer differ in a single bit",
+    "slower with less of the last layer or a token with asking ahead, outliers in float32 cost more than a "
+    "tenth of a prompt's rate or take the model further from float32, or two instruction sets, thread counts "
+    "or ways through the last layer differ in a single bit",
     cases=cases,
+    processes=2,
+    whole=True,
 )

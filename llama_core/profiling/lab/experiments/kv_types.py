@@ -87,4 +87,6 @@ EXPERIMENT = Experiment(
     refuted_if="a smaller cache gains less than a tenth behind 1,024 or 2,048 tokens, or the perplexity of "
     "several texts grows by more than 0.1 % (f16) or 0.5 % (q8) and two standard errors",
     cases=cases,
+    processes=2,
+    whole=True,
 )

@@ -33,7 +33,7 @@ def attend_grouped(q: F32, keys: F32, values: F32) -> F32:
 
 
 def attend_repeated(q: F32, keys: F32, values: F32) -> F32:
-    """The same after copying each key and value head for its group of queries."""
+    """The same, shapes and all, after copying each key and value head for its group of queries."""
     keys, values = np.repeat(keys, GROUP, axis=0), np.repeat(values, GROUP, axis=0)
     weights = softmax(np.matmul(q.reshape(SHAPE.n_heads, 1, SHAPE.head_dim), keys.swapaxes(-1, -2)))
     mixed: F32 = np.matmul(weights, values)
@@ -41,7 +41,7 @@ def attend_repeated(q: F32, keys: F32, values: F32) -> F32:
 
 
 def step(attend: Callable[[F32, F32, F32], F32], q: F32, layers: list[tuple[F32, F32]]) -> F32:
-    """Attention of one token in every layer; the last layer's result."""
+    """Attention of one token in every layer; the last layer's result, (n_heads, head_dim)."""
     for keys, values in layers:
         result = attend(q, keys, values)
     return result

@@ -127,4 +127,6 @@ EXPERIMENT = Experiment(
     refuted_if="decoding gains less than 1.2x, a prompt loses more than a fifth, or the logits are further "
     "from NumPy's float32 than those of 8-bit blocks",
     cases=cases,
+    processes=2,
+    whole=True,
 )

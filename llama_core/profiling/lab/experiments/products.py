@@ -63,7 +63,7 @@ class Rotation:
 
 
 def separate(x: F32, *weights: F32) -> list[F32]:
-    """The parts as they come: who computes them one by one uses them one by one."""
+    """x: (n, in), weights: (out, in); a part of (n, out) each, as who computes them one by one uses them."""
     return [x @ w.T for w in weights]
 
 
@@ -90,13 +90,13 @@ def transposed(x: F32, weight: F32) -> F32:
 
 
 def by_columns(x: F32, weight: F32) -> F32:
-    """x in Fortran order, and so the result."""
+    """As `fused`; x is in Fortran order, and so is the result."""
     out: F32 = np.empty((len(x), len(weight)), np.float32, order="F")
     return np.matmul(x, weight.T, out=out)
 
 
 def reversed_order(x: F32, weight: F32) -> F32:
-    """The same product as weight @ x.T: the BLAS then packs x, not the weights."""
+    """As `fused`, but as weight @ x.T: the BLAS then packs x, not the weights."""
     result: F32 = (weight @ x.T).T
     return result
 

@@ -1,4 +1,4 @@
-"""Experiment 1: ways to turn pairs of numbers."""
+"""Experiment 1: ways to rotate pairs of numbers."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class InPlace:
         return self.out
 
 
-def as_complex(x: F32, turns: NDArray[np.complex64]) -> F32:
-    """A pair is a complex number and a turn a product; turns: (seq, 1, half) complex64."""
-    product: F32 = (x.view(np.complex64) * turns).view(np.float32)
+def as_complex(x: F32, rotations: NDArray[np.complex64]) -> F32:
+    """A pair is a complex number and a rotation a product; rotations: (seq, 1, half) complex64."""
+    product: F32 = (x.view(np.complex64) * rotations).view(np.float32)
     return product
 
 
 class Halves:
-    """The engine's form: the halves of a head are the pairs, turned where they stand."""
+    """The engine's form: the halves of a head are the pairs, rotated where they stand."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = (shape[0] * shape[1], shape[2], shape[3])
@@ -100,7 +100,7 @@ def variants(shape: tuple[int, ...], q: F32, k: F32, cos: F32, sin: F32) -> dict
     """Every "after" for one shape, each answering (q, k) in neighbours' order."""
     wide_cos, wide_sin = cos[:, None, :], sin[:, None, :]
     in_place = InPlace(shape), InPlace(shape)
-    turns = (wide_cos + 1j * wide_sin).astype(np.complex64)
+    rotations = (wide_cos + 1j * wide_sin).astype(np.complex64)
     halves = Halves(shape), Halves(shape)
     q_halves, k_halves = to_halves(q), to_halves(k)
     engine_cos = np.tile(cos, (shape[0], 1))[:, None, None, :]
@@ -108,7 +108,7 @@ def variants(shape: tuple[int, ...], q: F32, k: F32, cos: F32, sin: F32) -> dict
     return {
         "slicing": lambda: (sliced(q, wide_cos, wide_sin), sliced(k, wide_cos, wide_sin)),
         "in place": lambda: (in_place[0](q, wide_cos, wide_sin), in_place[1](k, wide_cos, wide_sin)),
-        "complex": lambda: (as_complex(q, turns), as_complex(k, turns)),
+        "complex": lambda: (as_complex(q, rotations), as_complex(k, rotations)),
         "engine (halves)": lambda: (
             halves[0](q_halves, engine_cos, engine_sin),
             halves[1](k_halves, engine_cos, engine_sin),
@@ -156,7 +156,7 @@ EXPERIMENT = Experiment(
     title="RoPE: stack and reshape against forms that move less data",
     hypothesis="Splitting, squeezing and stacking cost more than the rotation itself; slices, buffers made "
     "beforehand, complex numbers or halves as pairs avoid it and are faster at every shape",
-    refuted_if="a form is slower than stack and reshape at any shape, or turns differently (by more than "
+    refuted_if="a form is slower than stack and reshape at any shape, or rotates differently (by more than "
     "1e-5 of the largest value)",
     cases=cases,
     processes=3,

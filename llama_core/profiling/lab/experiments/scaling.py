@@ -47,7 +47,7 @@ F32 = NDArray[np.float32]
 
 
 def prefill(model: Model, cache: Cache, ids: NDArray[np.int32], chunk: int) -> F32:
-    """The whole prompt from an empty cache, `chunk` tokens a pass; the logits after it."""
+    """The whole prompt from an empty cache, `chunk` tokens a pass; the logits after it, (vocab_size,)."""
     cache.truncate(0)
     logits: F32 = np.empty(0, np.float32)
     for start in range(0, len(ids), chunk):
@@ -211,4 +211,6 @@ EXPERIMENT = Experiment(
     "single bit)",
     cases=cases,
     conclude=conclude,
+    processes=2,
+    whole=True,
 )

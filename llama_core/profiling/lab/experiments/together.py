@@ -144,7 +144,7 @@ def baseline_step(model: BaselineLlama, ids: NDArray[np.int32], start: int) -> A
 
 
 def engine_step(model: Model, cache: Cache, ids: NDArray[np.int32], start: int) -> F32:
-    """The same by the engine's model; what stood in the cache behind `start` is dropped."""
+    """The same by the engine's model, (vocab_size,); what stood in the cache behind `start` is dropped."""
     cache.truncate(start)
     return fill(model, cache, ids)
 
@@ -226,4 +226,6 @@ EXPERIMENT = Experiment(
     "more than 1e-5) of the largest",
     cases=cases,
     conclude=conclude,
+    processes=3,
+    whole=True,
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,13 +18,17 @@ import numpy as np
 import pytest
 
 from llama_core.backends.jit import load_jit_model
-from llama_core.backends.jit.build.objects import kernel_ir, optimise, target_machine
+from llama_core.backends.jit.build import objects
+from llama_core.backends.jit.build.library import cache_key
 from llama_core.backends.jit.build.variants import AVX2, VARIANTS, Isa, host_features
 from llama_core.backends.jit.model import JitLlama
 from llama_core.backends.numpy.weights import named_slots, random_weights
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.config import ModelConfig
 from llama_core.quant.table import BY_NAME
+
+if sys.platform != "win32":
+    import fcntl
 
 SHAPE = {
     "dim": 64,
@@ -75,40 +82,72 @@ def without_dot_products(text: str) -> str:
     return text.replace("llvm.aarch64.neon.tbl1.v16i8", "llvm.x86.ssse3.pshuf.b.128")
 
 
+def kernels_object(isa: Isa) -> bytes:
+    """The kernels of a variant as machine code that this processor can run. Skips where there is none."""
+    features = host_features()
+    if all(features.get(f) for f in isa.needs):
+        return objects.kernels_object(isa)
+    if not all(features.get(f) for f in AVX2.needs):
+        pytest.skip(f"this CPU can neither run nor imitate {isa.name}")
+    objects.target_machine(AVX2)  # which makes LLVM ready
+    # An imitation shows what is computed, not how fast: not optimised, it is built in a tenth of the time.
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=AVX2.cpu, features=AVX2.features, opt=0, reloc="pic", codemodel="small"
+    )
+    module = llvm.parse_assembly(without_dot_products(objects.kernel_ir(isa)))
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    module.verify()
+    emitted: bytes = machine.emit_object(module)
+    return emitted
+
+
 class Kernels:
     """The kernels of one variant, each callable by name with ints (addresses and sizes)."""
 
-    def __init__(self, isa: Isa) -> None:
-        features = host_features()
-        text = kernel_ir(isa)
-        if not all(features.get(f) for f in isa.needs):
-            if not all(features.get(f) for f in AVX2.needs):
-                pytest.skip(f"this CPU can neither run nor imitate {isa.name}")
-            text, isa = without_dot_products(text), AVX2
-        machine = target_machine(isa)
-        module = llvm.parse_assembly(text)
-        optimise(module, machine)
-        self._arity = {f.name: len(list(f.arguments)) for f in module.functions if not f.is_declaration}
-        self._engine = llvm.create_mcjit_compiler(module, machine)
+    def __init__(self, code: bytes) -> None:
+        machine = objects.target_machine(AVX2)
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
 
     def __getattr__(self, name: str) -> Callable[..., int]:
-        if name.startswith("_") or name not in self._arity:
+        address = 0 if name.startswith("_") else self._engine.get_function_address(name)
+        if not address:
             raise AttributeError(name)
-        type_ = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * self._arity[name])
-        return type_(self._engine.get_function_address(name))
+
+        def call(*arguments: int) -> int:
+            types = [ctypes.c_int64] * len(arguments)
+            return int(ctypes.CFUNCTYPE(ctypes.c_int64, *types)(address)(*arguments))
+
+        return call
 
 
 @pytest.fixture(scope="session")
-def kernels_of() -> Callable[[str], Kernels]:
-    built: dict[str, Kernels] = {}
+def kernels_of(kernel_cache: Path) -> Callable[[str], Kernels]:
+    """kernels_of(name of a variant). A process that comes first builds them for all, under a lock."""
+    loaded: dict[str, Kernels] = {}
 
     def get(name: str) -> Kernels:
-        if name not in built:
-            built[name] = Kernels(VARIANTS[name])
-        return built[name]
+        if name not in loaded:
+            path = kernel_cache / f"{cache_key(VARIANTS[name])}.object"
+            with one_at_a_time(kernel_cache / f"{name}.lock"):
+                if not path.exists():
+                    made = path.with_suffix(f".{os.getpid()}")
+                    made.write_bytes(kernels_object(VARIANTS[name]))
+                    made.replace(path)
+            loaded[name] = Kernels(path.read_bytes())
+        return loaded[name]
 
     return get
+
+
+@contextlib.contextmanager
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Where systems have such locks, one process at a time runs the `with` block."""
+    with lock.open("w") as file:
+        if sys.platform != "win32":
+            fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,7 @@ def test_matmul_of_every_kind_and_tile(kernels: Any, isa: Isa, kind: PackedKind)
     packed = random_matrix(kind, rng, panels, blocks * 32)
     weights = unpack(packed, kind, panels * 16, blocks * 32).astype(np.float64)
     x = floats(rng, max(isa.tiles), blocks * 32)
-    x[:, [40, 90]] *= 50  # numbers that stand apart
+    x[:, [40, 90]] *= 50  # outliers
     alone = None
     for tile in isa.tiles:
         activations, values = pack_rows(kernels, np.ascontiguousarray(x[:tile]), tile)
@@ -185,7 +185,7 @@ def test_integer_dots_are_exact_at_their_extremes(kernels: Any, isa: Isa) -> Non
                 assert (out == sign * 127 * kind.columns * number[0, 0]).all()
 
 
-def test_quantize_error_and_what_stands_apart(kernels: Any) -> None:
+def test_quantize_error_and_outliers(kernels: Any) -> None:
     rng = np.random.default_rng(5)
     x = floats(rng, 4, 256)
     x[1] = 0.0

@@ -203,10 +203,12 @@ def test_a_builder_that_fails_is_replaced(
 
 
 def test_a_program_that_was_changed_while_it_runs_builds_nothing(
-    toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    toys: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, cached: Path
 ) -> None:
     """What a process of now builds would read this one's plans wrongly."""
     monkeypatch.setattr(kernel_build, "_built", {})
+    built = cached.read_bytes()
+    monkeypatch.setattr(kernel_build, "_written_by", lambda child: built)  # as the builder would give them
     for module in (library, kernel_build):
         monkeypatch.setattr(module, "SOURCES", "as they were when this process began")
     with pytest.raises(KernelsUnavailableError, match="was changed while it ran; start it again"):

@@ -176,7 +176,7 @@ def test_what_the_last_layer_leaves_is_what_nobody_asks_for(toys: SimpleNamespac
     np.testing.assert_array_equal(rows, reference[np.array(lengths) - 1])
 
 
-def test_what_stands_apart_brings_the_model_nearer_to_float32(toys: SimpleNamespace) -> None:
+def test_outliers_in_float32_bring_the_model_nearer_to_float32(toys: SimpleNamespace) -> None:
     checkpoint = toys.checkpoint("Q8_0", 2)
     wanted = forward_all(Llama(checkpoint.config, load_weights(checkpoint)), IDS, 50)
     errors = []

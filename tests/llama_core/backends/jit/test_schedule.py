@@ -216,9 +216,9 @@ class Steps:
 def test_every_item_is_computed_once_in_any_order_of_events(
     n_threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three hundred orders of events. A helper that took items of a step that was over, or waited for one
+    """Some hundred orders of events. A helper that took items of a step that was over, or waited for one
     that never came, fails it, and so does one that sleeps through its waking."""
-    for seed in range(300):
+    for seed in range(600 // n_threads):
         machine = Machine(seed, n_threads)
         steps = Steps(machine)
         for module in (schedule, step_module):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from llama_core.architectures import describe
-from llama_core.backends.numpy.attention import _mask, attend, turn
+from llama_core.backends.numpy.attention import _mask, attend, norm_and_rotate
 from llama_core.backends.numpy.kv_cache import KVCache
 from llama_core.backends.numpy.ops import Scratch
 from llama_core.backends.numpy.rope import RopeTable
@@ -41,7 +41,7 @@ def test_one_layer_equals_the_loop(
     heads = qkv.reshape(new, 6 + 2 * kv_heads, 8).copy()
     out = scratch.rows("out", new, config.q_dim)
     weights, angles = toy.weights.layers[layer], table.rows(cached, cached + new)
-    turn(spec, weights, 1e-5, qkv, angles)
+    norm_and_rotate(spec, weights, 1e-5, qkv, angles)
     attend(spec, None, qkv, cache.keys[layer], cache.values[layer], cached, out, scratch)
     assert out.dtype == np.float32
     for row in range(new):

@@ -1,4 +1,4 @@
-"""What the engine asks of a guesser of coming tokens (prompt lookup implements it)."""
+"""What the engine asks of a guesser of coming tokens."""
 
 from __future__ import annotations
 
@@ -19,5 +19,13 @@ class Drafter(Protocol):
     def propose(self, ids: Sequence[int], limit: int) -> Sequence[int]:
         """At most `limit` guesses of what follows `ids` (prompt and reply so far); may be none."""
 
-    def observe(self, drafted_n: int, accepted_n: int, step_s: float) -> None:
-        """A pass over one token and `drafted_n` guesses took `step_s` seconds; `accepted_n` were right."""
+    def observe(self, drafted_n: int, accepted_n: int, pass_s: float) -> None:
+        """The model's pass over one token and `drafted_n` guesses took `pass_s` seconds, without the time in
+        which they were guessed; the first `accepted_n` were right."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds beside the model: 0 for one that computes nothing."""
+
+    def close(self) -> None:
+        """Let everything go. May be called twice."""

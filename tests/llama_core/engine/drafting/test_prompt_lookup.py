@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from llama_core.engine.drafting.payoff import PLAIN_STEPS
+from llama_core.engine.drafting.prompt_lookup import MOST_GUESSES, PromptLookup
 from llama_core.engine.engine import Engine
-from llama_core.engine.lookup import MOST_GUESSES, PLAIN_STEPS, PromptLookup
 from llama_core.events import Finished, TokenEvent
 from llama_core.sampling import SamplingParams
 
