@@ -25,6 +25,7 @@ from llama_core.architectures.base import Activation, Experts, Rope
 from llama_core.architectures.rope import takes_long_factors
 from llama_core.backends.base import Cache, Logits, require_tokens
 from llama_core.backends.numpy.attention import TILE, attend, norm_and_rotate
+from llama_core.backends.numpy.experts import FeedForwardWeights
 from llama_core.backends.numpy.kv_cache import KVCache
 from llama_core.backends.numpy.ops import (
     Scratch,
@@ -34,7 +35,7 @@ from llama_core.backends.numpy.ops import (
     soft_cap,
 )
 from llama_core.backends.numpy.rope import RopeTable
-from llama_core.backends.numpy.weights import FeedForwardWeights, ModelWeights
+from llama_core.backends.numpy.weights import ModelWeights
 from llama_core.blas import BlasThreads
 from llama_core.config import ModelConfig
 from llama_core.errors import Cancelled
@@ -145,8 +146,8 @@ class Llama:
 
     @property
     def mapped_bytes(self) -> int:
-        """0: the weights are copies, the file is no longer needed."""
-        return 0
+        """The experts that stay in the file; all else is copied."""
+        return self.weights.mapped_bytes
 
     def new_cache(self, capacity: int) -> KVCache:
         """An empty cache. Raises NotEnoughMemoryError before allocating what would not fit."""

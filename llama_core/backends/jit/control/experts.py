@@ -71,16 +71,17 @@ def choose_for(experts: Experts, token: int) -> None:
 
 
 def visit_items(plan: Plan, phase: Phase) -> int:
-    """PREPARE_VISITS: one for each visit."""
-    experts = experts_at(product_at(phase.operand).experts)
-    return (plan.step.n_tokens - first_token(plan, phase)) * experts.n_used
+    """PREPARE_VISITS: one for each visit, were all tokens computed: a phase without items would never end."""
+    return plan.step.n_tokens * experts_at(product_at(phase.operand).experts).n_used
 
 
 def prepare_visits(plan: Plan, worker: Worker, phase: Phase, first: int, count: int) -> None:
     """PREPARE_VISITS: inputs of `count` visits from `first` on, packed where all threads read them."""
     product = product_at(phase.operand)
-    group(plan, worker, phase, experts_at(product.experts))
-    for visit in range(first, first + count):
+    experts = experts_at(product.experts)
+    group(plan, worker, phase, experts)
+    visits = (plan.step.n_tokens - first_token(plan, phase)) * experts.n_used
+    for visit in range(first, min(first + count, visits)):
         prepare_visit(plan, worker, product, visit, plan.model.activations)
 
 

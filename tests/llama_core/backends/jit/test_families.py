@@ -7,6 +7,7 @@ numbers it is a cosine of 0.9995, and now and then another greedy token.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,9 @@ def test_float32_weights_give_the_oracle_s_logits_and_greedy_ids(folder: Path, k
 @pytest.mark.parametrize("folder", RUN, indirect=True)
 def test_quantised_weights_give_numpy_s_logits(folder: Path, kernel_cache: Path, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(convert(folder, tmp_path / "m.gguf", "q8_0"))
+    # All experts are taken: in random models scores lie so near each other that rounding turns choices.
+    config = replace(checkpoint.config, n_experts_used=checkpoint.config.n_experts)
+    checkpoint = replace(checkpoint, config=config)
     model = load_jit_model(checkpoint, threads=2, kernel_cache=kernel_cache, kv="f32")
     numpy = Llama(checkpoint.config, load_weights(checkpoint), threads=1)
     ids = np.load(folder / "oracle.npz")["ids_150"].astype(np.int32)
