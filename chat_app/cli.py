@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from chat_app.config.settings import Settings
 
 PROGRAM = "llama-chat"
+# Set by the shell's part of `llama-chat completion` while it asks for completions.
+ASKED_TO_COMPLETE = "_ARGCOMPLETE"
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 # Each module has add_parser(subparsers) -> ArgumentParser and run(args) -> exit code; it is imported only
@@ -40,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lab": ("chat_app.commands.lab", "run the experiments behind the claims about speed"),
     "serve": ("chat_app.commands.serve", "serve the model to programs that speak OpenAI's API"),
     "batch": ("chat_app.commands.batch", "answer a file of requests"),
+    "completion": ("chat_app.commands.completion", "make the shell's Tab key know all this"),
 }
 
 
@@ -79,6 +82,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--logits", type=int, default=0, metavar="N", help="with --output json: the N likeliest next tokens"
+    )
+    parser.add_argument(
+        "--show-thinking", action="store_true", help="print a model's thought before its answer"
     )
     parser.add_argument("--verbose", action="store_true", help="timings on stderr after the reply")
     parser.add_argument("-V", "--version", action="store_true", help="print the version and end")
@@ -132,12 +138,27 @@ def joined_prompt(argv: Sequence[str], flags: Mapping[str, Any]) -> list[str]:
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Import the command's module, parse `arguments`, run it."""
     module = importlib.import_module(COMMANDS[name][0])
-    parser = CommandParser(prog=PROGRAM)
     # The command's own parser, so that what it says about wrong usage shows its own options.
-    command_parser = module.add_parser(parser.add_subparsers())
+    command_parser = module.add_parser(CommandParser(prog=PROGRAM).add_subparsers())
     args = command_parser.parse_args(arguments)
     prepare()
     return int(module.run(args))
+
+
+def complete_line(line: str) -> None:
+    """Answer the shell, which asks what may come next in `line`, and end the process."""
+    from chat_app.commands.completion import complete
+
+    words = line.split()[1:]
+    parser = build_parser()
+    at = find_command(words, parser)
+    if at is None:
+        prompt = next(action for action in parser._actions if action.dest == "prompt")
+        prompt.completer = lambda **_: COMMANDS  # type: ignore[attr-defined]
+    else:
+        parser = CommandParser(prog=PROGRAM)
+        importlib.import_module(COMMANDS[words[at]][0]).add_parser(parser.add_subparsers())
+    complete(parser)
 
 
 def run_chat(args: argparse.Namespace) -> int:
@@ -169,6 +190,7 @@ def run_chat(args: argparse.Namespace) -> int:
             continue_latest=args.continue_latest,
             resume=args.resume,
             chosen=chosen,
+            show_thinking=args.show_thinking,
         )
         return run_oneshot(request, settings)
     if os.environ.get("TERM") == "dumb":
@@ -193,6 +215,7 @@ def _plain(args: argparse.Namespace, settings: Settings, words: str, chosen: set
         resume=args.resume,
         continue_latest=args.continue_latest,
         verbose=args.verbose,
+        show_thinking=args.show_thinking,
         chosen=chosen,
     )
 
@@ -233,6 +256,8 @@ def dispatch(argv: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point. Returns 0 (done), 1 (failed), 2 (wrong usage) or 130 (interrupted)."""
     use_utf8()
+    if argv is None and ASKED_TO_COMPLETE in os.environ:
+        complete_line(os.environ.get("COMP_LINE", ""))
     code = EXIT_OK
     try:
         with quiet_pipe():

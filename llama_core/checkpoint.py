@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures.base import Stored
 from llama_core.config import ModelConfig
 from llama_core.file_rows import FileRows, read_rows
 from llama_core.quant.table import BlockFormat
@@ -32,7 +33,8 @@ class Tensor:
 
     raw: (n_rows, row_bytes) uint8, in the file or in memory; a vector has one row.
     row_order: (n_rows,) the file's row for each of our rows, or None where they agree (see the module).
-    offset: what a vector's values in the file are short of ours by.
+    column_order: (n_columns,) the same for columns, of types that keep each number by itself.
+    stored: how a vector stands in the file, see `TensorSpec`.
     """
 
     name: str
@@ -40,7 +42,8 @@ class Tensor:
     fmt: BlockFormat
     raw: FileRows | NDArray[np.uint8]
     row_order: NDArray[np.intp] | None = None
-    offset: float = 0.0
+    column_order: NDArray[np.intp] | None = None
+    stored: Stored = ""
 
     @property
     def nbytes(self) -> int:
@@ -51,9 +54,12 @@ class Tensor:
         """Our rows start..stop as (n, row_bytes) uint8, read from the file.
 
         Raises ModelFormatError where the file was cut short since it was opened, like all that reads."""
-        if self.row_order is None:
-            return read_rows(self.raw[start:stop])
-        return read_rows(self.raw[self.row_order[start:stop]])
+        at = slice(start, stop) if self.row_order is None else self.row_order[start:stop]
+        rows = read_rows(self.raw[at])
+        if self.column_order is None:
+            return rows
+        numbers = rows.reshape(len(rows), -1, self.fmt.block_bytes)[:, self.column_order]
+        return numbers.reshape(rows.shape)
 
     def to_float32(self, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """All values as float32 of `shape`, written into `out` (same shape) where given.
@@ -71,8 +77,10 @@ class Tensor:
                 out[:] = dequantize(raw, self.fmt).reshape(-1)[self.row_order]
             else:
                 dequantize(raw, self.fmt, out=out[None, :])
-            if self.offset:
-                out += self.offset
+            if self.stored == "less_one":
+                out += 1.0
+            elif self.stored == "log_of_negative":
+                np.negative(np.exp(out, out=out), out=out)
             return out
         n_rows = self.shape[0]
         step = max(1, PIECE_BYTES // self.raw.shape[1])

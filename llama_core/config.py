@@ -10,6 +10,7 @@ from typing import Literal
 MAX_LAYERS = 1024
 MAX_WIDTH = 1 << 20
 MAX_VOCAB = 1 << 24
+MAX_KERNEL = 64
 
 _OFF_AT_ZERO = (
     "sliding_window",
@@ -81,6 +82,14 @@ class ModelConfig:
     n_experts: int = 0  # feed-forwards of hidden_dim each, of which a token takes n_experts_used; 0: one
     n_experts_used: int = 0
     experts_normalised: bool = True  # the weights of those that a token takes sum to 1
+    recurrent_layers: tuple[bool, ...] = ()  # which layers have a state instead of attention; empty: none
+    conv_kernel: int = 0  # positions that the convolution of such a layer sees
+    state_heads: int = (
+        0  # of such a layer: heads of state_head_dim columns and state_dim rows of memory each,
+    )
+    state_head_dim: int = 0
+    state_dim: int = 0
+    state_groups: int = 0  # which share so many heads of keys and queries
     logit_divisor: float = 1.0
     logit_softcap: float = 0.0  # 0: none
     architecture: str = "llama"
@@ -113,11 +122,12 @@ class ModelConfig:
             value = getattr(self, field)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{field} is {value}, expected 0 or a positive number")
-        for field in ("window_layers", "rope_layers"):
+        for field in ("window_layers", "rope_layers", "recurrent_layers"):
             if len(getattr(self, field)) not in (0, self.n_layers):
                 raise ValueError(
                     f"{field} has {len(getattr(self, field))} entries for {self.n_layers} layers"
                 )
+        self._check_state()
         if self.n_experts < 0 or (self.n_experts and not 1 <= self.n_experts_used <= self.n_experts):
             raise ValueError(f"n_experts_used is {self.n_experts_used} of n_experts {self.n_experts}")
         if self.rope_scaling is not None and self.rope_scaling.kind == "longrope":
@@ -128,6 +138,21 @@ class ModelConfig:
                     )
         if self.temperature_beta and self.temperature_length < 1:
             raise ValueError(f"temperature_length is {self.temperature_length}, expected 1 or more")
+
+    def _check_state(self) -> None:
+        """The numbers of layers with a state."""
+        for field in ("state_heads", "state_head_dim", "state_dim", "state_groups"):
+            if not 0 <= getattr(self, field) <= MAX_WIDTH:
+                raise ValueError(f"{field} is {getattr(self, field)}, expected 0 to {MAX_WIDTH}")
+        if any(self.recurrent_layers) and not 2 <= self.conv_kernel <= MAX_KERNEL:
+            raise ValueError(f"conv_kernel is {self.conv_kernel}, expected 2 to {MAX_KERNEL}")
+        sizes = (self.state_heads, self.state_head_dim, self.state_dim, self.state_groups)
+        if any(sizes) and not all(sizes):
+            raise ValueError(f"the state has heads, head_dim, dim and groups {sizes}, expected all or none")
+        if self.state_heads and self.state_heads % self.state_groups:
+            raise ValueError(
+                f"state_heads {self.state_heads} is no multiple of state_groups {self.state_groups}"
+            )
 
     @property
     def q_dim(self) -> int:

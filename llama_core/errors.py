@@ -61,6 +61,10 @@ class NumericalError(LlamaCoreError):
     """The model produced NaN or infinity."""
 
 
+class GrammarError(LlamaCoreError):
+    """What a reply should be cannot be held: a grammar that is wrong or too much, or nothing can follow."""
+
+
 class TemplateError(LlamaCoreError):
     """A chat template failed, did something forbidden, or exceeded its limits."""
 

@@ -32,13 +32,28 @@ class PrefillProgress:
     prefill_s: float
 
 
+# The id of a token whose engine keeps its ids to itself.
+UNKNOWN_ID = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """A token as an engine elsewhere tells it: its text, its bytes, and as `top` the likeliest ones at its
+    place as (text, bytes, logprob), best first."""
+
+    text: str
+    raw: bytes
+    top: tuple[tuple[str, bytes, float], ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
     """One generated token. `index` counts from 0; `logprob` is natural, under the model's own distribution
     (temperature 1, no filter); `step_s` is the engine's time since the token before (for the first: since
     the prompt was computed); `context_n` positions of the context are in use; `drafted` marks a token that
     prompt lookup guessed; `top` holds the (id, logprob) alternatives when they were asked for; `thought`
-    marks tokens of a reasoning, and all that stands between it and the answer."""
+    marks tokens of a reasoning, and all that stands between it and the answer. An engine elsewhere tells no
+    ids (UNKNOWN_ID), perhaps no logprob (NaN), and a token's text as `spelled`."""
 
     index: int
     id: int
@@ -48,6 +63,7 @@ class TokenEvent:
     drafted: bool = False
     top: tuple[tuple[int, float], ...] = ()
     thought: bool = False
+    spelled: Spelled | None = None
 
 
 @dataclass(frozen=True, slots=True)

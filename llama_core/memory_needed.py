@@ -43,9 +43,12 @@ def memory_needed(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[st
 def _of_backend(
     config: ModelConfig, weights_bytes: int, mapped_bytes: int, number_bytes: int
 ) -> dict[str, Any]:
-    """number_bytes: of a key's or value's numbers."""
+    """number_bytes: of a key's or value's numbers. Snapshots of states come with a chat, see
+    `backends/numpy/states.py`."""
     context = min(config.max_seq_len, CHAT_CONTEXT)
-    kv_bytes = number_bytes * context * sum(2 * layer.attention.kv_dim for layer in describe(config).layers)
+    model = describe(config)
+    kv_bytes = number_bytes * context * sum(2 * attention.kv_dim for attention in model.attentions())
+    kv_bytes += 2 * 4 * model.state_values  # a pass reads one state and writes the next
     return {
         "weights_bytes": weights_bytes,
         "kv_bytes": kv_bytes,

@@ -1,4 +1,4 @@
-"""From logits to a token: temperature, top-k, top-p, min-p, penalties, and a seeded generator."""
+"""From logits to a token: bias, penalties, a mask, filters, temperature, and a seeded generator."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.numpy.ops import log_sum_exp
+from llama_core.dry import NO_BREAKERS, Breakers, dry_penalties
 from llama_core.errors import NumericalError
 from llama_core.sampling_params import SamplingParams as SamplingParams
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 Ids = NDArray[np.intp]
 _LARGEST = np.finfo(np.float32).max
 
@@ -55,35 +57,50 @@ def seeded(seed: int) -> np.random.Generator:
 class Sampler:
     """Draws tokens for one reply. Holds the parameters and a buffer, no state: the generator is an argument.
 
-    The order is: repetition penalty, presence and frequency penalty, top-k, top-p, min-p (these two on the
-    probabilities of what is left, at temperature 1), then the temperature, then one number from the
-    generator.
+    The order is: logit bias, repetition penalty, presence and frequency penalty, DRY, the mask, top-k,
+    typical-p, top-p, min-p (these on the probabilities of what is left, at temperature 1), then the
+    temperature, then one number from the generator. breakers: what ends DRY's sequences.
     """
 
-    def __init__(self, params: SamplingParams, vocab_size: int) -> None:
+    def __init__(self, params: SamplingParams, vocab_size: int, breakers: Breakers = NO_BREAKERS) -> None:
         self.params = params
+        self._breakers = breakers
         self._scratch: F32 = np.empty(vocab_size, dtype=np.float32)
         self._looks_back = params.repeat_penalty != 1.0 and params.repeat_last_n != 0
         self._counts = params.presence_penalty != 0.0 or params.frequency_penalty != 0.0
-        self._penalised: F32 = np.empty(
-            vocab_size if self._looks_back or self._counts else 0, dtype=np.float32
-        )
+        bias = [(token_id, value) for token_id, value in params.logit_bias if token_id < vocab_size]
+        self._biased: Ids = np.array([token_id for token_id, _ in bias], dtype=np.intp)
+        self._bias: F64 = np.array([value for _, value in bias], dtype=np.float64)
+        changes = bias or self._looks_back or self._counts or params.dry_multiplier
+        self._changed: F32 = np.empty(vocab_size if changes else 0, dtype=np.float32)
 
     def draw(
-        self, logits: F32, ids: Sequence[int], rng: np.random.Generator, *, prompt_n: int = 0
+        self,
+        logits: F32,
+        ids: Sequence[int],
+        rng: np.random.Generator,
+        *,
+        prompt_n: int = 0,
+        allowed: NDArray[np.bool_] | None = None,
     ) -> Sampled:
         """One token. logits: (vocab_size,) float32, unchanged; ids: the context so far, for the penalties,
-        of which the first `prompt_n` are the prompt.
+        of which the first `prompt_n` are the prompt. allowed: (vocab_size,), the only tokens that may be
+        drawn, one at least; None for all.
 
         Raises NumericalError when a logit is NaN or infinite.
         """
         log_z = self.log_normaliser(logits)
-        chosen = self._choose(self._penalise(logits, ids, prompt_n), rng)
+        changed = self._change(logits, ids, prompt_n)
+        if allowed is None:
+            chosen = self._choose(changed, rng)
+        else:
+            left = np.flatnonzero(allowed)
+            chosen = int(left[self._choose(changed[left], rng)])
         return Sampled(chosen, float(logits[chosen]) - log_z)
 
     def log_normaliser(self, logits: F32) -> float:
         """log(sum(exp(logits))), having checked that every logit is finite."""
-        log_z = log_sum_exp(logits, self._scratch)
+        log_z = log_sum_exp(logits, self._scratch[: len(logits)])
         # NaN and +inf show in the sum, -inf only in the minimum.
         if not (math.isfinite(log_z) and math.isfinite(float(logits.min()))):
             raise NumericalError("the model's logits contain NaN or infinity; the weights may be damaged")
@@ -96,31 +113,37 @@ class Sampler:
         log_z = self.log_normaliser(logits)
         return tuple((int(i), float(logits[i]) - log_z) for i in top_ids(logits, n))
 
-    def _penalise(self, logits: F32, ids: Sequence[int], prompt_n: int) -> F32:
-        """The logits, or a copy in which what was said is less likely: ids of the window (CTRL,
-        arXiv:1909.05858), and ids of the reply, by how often they occur (OpenAI's API reference)."""
+    def _change(self, logits: F32, ids: Sequence[int], prompt_n: int) -> F32:
+        """The logits, or a copy with the bias, in which what was said is less likely: ids of the window
+        (CTRL, arXiv:1909.05858), ids of the reply, by how often they occur (OpenAI's API reference), and what
+        would go on with a repeat (`dry.py`)."""
         params = self.params
-        looks_back, counts = self._looks_back and len(ids) > 0, self._counts and len(ids) > prompt_n
-        if not (looks_back or counts):
+        if not len(self._changed):
             return logits
-        np.copyto(self._penalised, logits)
-        if looks_back:
+        np.copyto(self._changed, logits)
+        if len(self._biased):
+            self._put(self._biased, self._changed[self._biased] + self._bias)
+        if self._looks_back and len(ids) > 0:
             window = ids if params.repeat_last_n < 0 else ids[-params.repeat_last_n :]
             seen = np.unique(np.asarray(window, dtype=np.intp))
-            values = self._penalised[seen].astype(np.float64)
+            values = self._changed[seen].astype(np.float64)
             penalty = params.repeat_penalty
-            self._change(seen, np.where(values > 0, values / penalty, values * penalty))
-        if counts:
+            self._put(seen, np.where(values > 0, values / penalty, values * penalty))
+        if self._counts and len(ids) > prompt_n:
             seen, times = np.unique(np.asarray(ids[prompt_n:], dtype=np.intp), return_counts=True)
             lowered = params.presence_penalty + params.frequency_penalty * times
-            self._change(seen, self._penalised[seen] - lowered)
-        return self._penalised
+            self._put(seen, self._changed[seen] - lowered)
+        if params.dry_multiplier:
+            seen, lost = dry_penalties(ids, params, self._breakers)
+            self._put(seen, self._changed[seen] - lost)
+        return self._changed
 
-    def _change(self, ids: Ids, values: NDArray[np.float64]) -> None:
+    def _put(self, ids: Ids, values: F64) -> None:
         # Beyond float32 the largest stands for it.
-        self._penalised[ids] = np.clip(values, -_LARGEST, _LARGEST)
+        self._changed[ids] = np.clip(values, -_LARGEST, _LARGEST)
 
     def _choose(self, logits: F32, rng: np.random.Generator) -> int:
+        """A place in `logits`, (n,)."""
         params = self.params
         if params.temperature == 0.0:
             return int(logits.argmax())
@@ -137,22 +160,49 @@ class Sampler:
         return int(ids[min(place, len(ids) - 1)])
 
     def _candidates(self, logits: F32) -> Ids:
-        """What top-k and top-p leave; min-p comes after. Likeliest first when either is on."""
-        params = self.params
-        top_k = params.top_k or len(logits)
+        """What top-k, typical-p and top-p leave; min-p comes after. Likeliest first where top-k or top-p are
+        on."""
+        params, size = self.params, len(logits)
+        top_k = params.top_k or size
+        if params.typical_p >= 1.0 and params.top_p < 1.0 and top_k >= size:
+            return self._nucleus(logits)
+        ids: Ids = top_ids(logits, top_k) if top_k < size else np.arange(size)
+        if params.typical_p < 1.0:
+            ids = ids[_typical(_probabilities(logits[ids]), params.typical_p)]
+            if params.top_p < 1.0:
+                ids = ids[np.lexsort((ids, -logits[ids]))]
         if params.top_p >= 1.0:
-            return top_ids(logits, top_k) if top_k < len(logits) else np.arange(len(logits))
-        if top_k < len(logits):
-            ids = top_ids(logits, top_k)
-            probabilities = np.exp(logits[ids].astype(np.float64) - float(logits[ids[0]]))
-            cumulative = np.cumsum(probabilities) / probabilities.sum()
-            return ids[: int(np.searchsorted(cumulative, params.top_p)) + 1]
-        # Without top-k, look at more and more of the likeliest until they hold the mass.
-        log_z = log_sum_exp(logits, self._scratch)
+            return ids
+        cumulative = np.cumsum(_probabilities(logits[ids]))
+        return ids[: int(np.searchsorted(cumulative, params.top_p)) + 1]
+
+    def _nucleus(self, logits: F32) -> Ids:
+        """Top-p of all logits: looks at more and more of the likeliest until they hold the mass."""
+        log_z = log_sum_exp(logits, self._scratch[: len(logits)])
         n = 128
         while True:
             ids = top_ids(logits, n)
             cumulative = np.cumsum(np.exp(logits[ids].astype(np.float64) - log_z))
-            if cumulative[-1] >= params.top_p or len(ids) == len(logits):
-                return ids[: int(np.searchsorted(cumulative, params.top_p)) + 1]
+            if cumulative[-1] >= self.params.top_p or len(ids) == len(logits):
+                return ids[: int(np.searchsorted(cumulative, self.params.top_p)) + 1]
             n *= 8
+
+
+def _probabilities(logits: F32) -> F64:
+    """The softmax of (n,) logits."""
+    weights: F64 = np.exp(logits.astype(np.float64) - float(logits.max()))
+    weights /= weights.sum()
+    return weights
+
+
+def _typical(probabilities: F64, mass: float) -> Ids:
+    """The places whose surprise is nearest to the expected one, as many as hold `mass`, ascending (locally
+    typical sampling, arXiv:2202.00666)."""
+    with np.errstate(divide="ignore"):
+        surprise = -np.log(probabilities)
+    possible = probabilities > 0
+    entropy = float((probabilities[possible] * surprise[possible]).sum())
+    order = np.argsort(np.abs(surprise - entropy), kind="stable")
+    cumulative = np.cumsum(probabilities[order])
+    kept: Ids = np.sort(order[: int(np.searchsorted(cumulative, mass)) + 1])
+    return kept

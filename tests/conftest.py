@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 
 from chat_app.models.stores.machine import Machine
+from llama_core.roofline.rates import MachineRates
 from llama_core.trusted_files import UntrustedFileError, require_trusted_folder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -93,6 +94,8 @@ def llama_chat_home(tmp_path: Path, kernel_cache: Path, monkeypatch: pytest.Monk
     # What other programs keep for the person who runs the tests is no part of them.
     nobody = Machine(tmp_path / "nobody", {}, "linux", tmp_path / "nobody")
     monkeypatch.setattr("chat_app.models.catalogue.this_machine", lambda: nobody)
+    # Nor does any test need to know how fast the machine is.
+    monkeypatch.setattr("chat_app.models.outlook.machine_rates", lambda: MachineRates(30e9, 400e9, 60e9))
     return home
 
 

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 # name stands for what lies below it, and the longest name that fits a module counts.
 ORDER = {
     "llama_core": (
-        ("errors", "events", "choices", "sampling_params", "blas", "own_module"),
+        ("errors", "events", "choices", "grammar", "blas", "own_module", "cpu"),
+        ("sampling_params",),
         ("ordinary_files", "trusted_files"),
         ("memory", "config", "file_rows"),
         ("cores", "quant"),
@@ -24,7 +25,9 @@ ORDER = {
         ("loaders", "backends.base", "backends.positions"),
         ("backends.numpy",),
         ("backends.jit",),
-        ("sampling", "memory_needed"),
+        ("dry", "constraints"),
+        ("sampling", "memory_needed", "roofline"),
+        ("estimate",),
         ("engine",),
         ("profiling",),
     ),

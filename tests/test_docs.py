@@ -25,6 +25,18 @@ def test_the_page_of_formats_names_every_family() -> None:
     assert [row for row in rows if row not in page] == []
 
 
+def test_the_page_of_faults_names_tests_that_are_there() -> None:
+    page = (ROOT / "assets" / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("|") and "---" not in line]
+    cells = [row[-1].strip() for row in rows if row[-1].strip() not in ("test", "tried by hand")]
+    assert len(cells) > 20
+    for cell in cells:
+        names = re.fullmatch(r"`([\w/]+\.py)`(?:, `([\w/]+\.py)`)*", cell)
+        assert names is not None, cell
+        for name in re.findall(r"`([^`]+)`", cell):
+            assert "def test_" in (ROOT / "tests" / name).read_text(encoding="utf-8"), name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 def test_every_link_leads_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

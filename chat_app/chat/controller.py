@@ -17,6 +17,7 @@ from typing import Any
 from chat_app.chat.branches import Attempt, Branches
 from chat_app.chat.conversation import Conversation, Message
 from chat_app.chat.files import ChatFiles
+from chat_app.chat.inspection import TokenLook, told_looks
 from chat_app.chat.loaded_model import LoadedModel
 from chat_app.chat.metrics import PanelMetrics
 from chat_app.chat.outbox import Outbox, Pending
@@ -25,15 +26,17 @@ from chat_app.chat.recall import recall
 from chat_app.chat.reply import GrowingReply, reply_details
 from chat_app.chat.saver import ChatFile, Saver
 from chat_app.chat.view import ChatView
+from chat_app.config.endpoints import model_label
 from chat_app.config.settings import Settings
 from chat_app.engines import news
-from chat_app.engines.base import Prompt, PromptRequest, Turn
+from chat_app.engines.base import Prompt, PromptRequest, Source, Turn
 from chat_app.engines.host import EngineHost
 from chat_app.models.download.file_hash import file_sha256
 from chat_app.store.chats import ChatStore
+from chat_app.store.usage import Usage
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean_line
-from llama_core.events import Finished, PrefillProgress
+from llama_core.events import Finished, PrefillProgress, TextDelta
 from llama_core.sampling_params import SamplingParams
 
 CHECKPOINT_PERIOD_S = 1.0
@@ -64,6 +67,7 @@ class ChatController:
         self.model = LoadedModel(host, view, self.metrics, spawn, model_hash)
         self.reply: GrowingReply | None = None
         self.logprobs: dict[str, list[float]] = {}  # of each reply written here, for the inspector
+        self.looks: dict[str, tuple[TokenLook, ...]] = {}  # at those of an engine elsewhere that tells them
         self._files = ChatFiles(store, save=settings.save, kind=kind)
         self._spawn = spawn
         self._clock = clock
@@ -75,7 +79,7 @@ class ChatController:
         self._ended = False
         self._news_turn = asyncio.Lock()
         self._checkpoint_due = 0.0
-        self.chat: ChatFile = self._files.new(Path(settings.model).name)
+        self.chat: ChatFile = self._files.new(model_label(settings.model))
         self.saver = Saver(self.chat, view.show_trouble)
 
     # What there is.
@@ -179,10 +183,10 @@ class ChatController:
                 await self.saver.set_title(clean_line(pending.text, TITLE_LENGTH))
             self.start(attempt, self.conversation.add("assistant", "", status="partial"), prompt)
 
-    def _turns(self, upto: str | None) -> list[Turn]:
+    def _turns(self, upto: str | None, *, continue_last: bool = False) -> list[Turn]:
         """What the model is to see of the path to `upto` (None: nothing but the system prompt)."""
         if upto is not None:
-            return self.conversation.turns(self.settings.system, upto)
+            return self.conversation.turns(self.settings.system, upto, continue_last=continue_last)
         return [Turn("system", self.settings.system)] if self.settings.system else []
 
     def begin(self) -> Attempt | None:
@@ -204,7 +208,8 @@ class ChatController:
         self, attempt: Attempt, upto: str | None, *, continue_last: bool = False
     ) -> Prompt | None:
         """The prompt of the path to `upto`; None, and the attempt over, when it is not to be sent."""
-        request = PromptRequest(tuple(self._turns(upto)), self.settings.params, continue_last)
+        turns = self._turns(upto, continue_last=continue_last)
+        request = PromptRequest(tuple(turns), self.settings.params, continue_last)
         return await self._prepare(attempt, request)
 
     async def _prepare(self, attempt: Attempt, request: PromptRequest) -> Prompt | None:
@@ -281,6 +286,18 @@ class ChatController:
             self._attempt.stop_at_once = True
         return True
 
+    def answer_now(self) -> None:
+        """End the thought of the reply under way, so that the answer begins; nothing is computed anew."""
+        info = self.model.info
+        if self.reply is None:
+            self.view.note("No reply is being written.", "warning")
+        elif info is None or not info.capabilities.thinks:
+            self.view.note("This model's thoughts cannot be told apart, so none can be ended.", "warning")
+        elif self.reply.parts:
+            self.view.note("The answer has begun already.")
+        else:
+            self.host.answer_now(self.reply.request_id)
+
     async def stop_and_save(self) -> None:
         """Stop and keep the reply without waiting for the engine's last word."""
         if self.reply is None:
@@ -302,9 +319,13 @@ class ChatController:
 
     # Chats.
 
+    def usage(self) -> list[Usage]:
+        """What was computed in all stored chats, by month and model. Raises StoreError."""
+        return self._files.usage()
+
     async def new_chat(self) -> None:
         """Leave this chat, once what was sent before is in it, and start an empty one."""
-        await self._leave(lambda: self._files.new(Path(self.settings.model).name))
+        await self._leave(lambda: self._files.new(model_label(self.settings.model)))
 
     async def open_chat(self, chat_id: str, *, chosen: Collection[str] = ()) -> None:
         """Continue a stored chat, with the model and the parameters that it was held with, but for what was
@@ -339,6 +360,7 @@ class ChatController:
                 await self.stop_and_save()
                 left, self.chat = self.saver, chat
                 self.logprobs.clear()
+                self.looks.clear()
                 self.saver = Saver(chat, self.view.show_trouble)
                 self._prompter.forget()
                 self.metrics.new_chat()
@@ -353,14 +375,14 @@ class ChatController:
 
     # The model and the settings.
 
-    def load_model(self, path: Path) -> None:
+    def load_model(self, source: Source) -> None:
         """Load another model; what waits is sent when it is there."""
         if self._attempt is not None and not self._writing.locked() and self._outbox.texts:
             self._attempt.abandoned = True
             self._attempt = None
             self._outbox.postpone()
         self.stop()
-        self.model.load(path, self.settings)
+        self.model.load(source, self.settings)
 
     def change_settings(self, settings: Settings) -> None:
         """New parameters count from the next reply on; another context size needs the model anew."""
@@ -405,14 +427,19 @@ class ChatController:
         return bool(items)
 
     async def _take(self, items: list[news.News]) -> None:
-        """The text of one drain reaches the view in one piece."""
+        """The text of one drain reaches the view in one piece, the thought before the answer."""
         text: list[str] = []
+        thought: list[str] = []
 
         def flush() -> None:
-            joined = "".join(text)
+            reply, said, thinks = self.reply, "".join(text), "".join(thought)
             text.clear()
-            if joined and self.reply is not None:
-                self.view.add_text(self.reply.message.id, joined)
+            thought.clear()
+            if thinks and reply is not None:
+                numbers = reply.thought
+                self.view.add_thought(reply.message.id, thinks, numbers.n, numbers.seconds)
+            if said and reply is not None:
+                self.view.add_text(reply.message.id, said)
 
         for item in items:
             reply = self.reply
@@ -422,7 +449,9 @@ class ChatController:
             elif reply is not None and item.request_id == reply.request_id:
                 self.metrics.on_event(item.event)
                 self.view.show_event(item.event)
-                text.append(reply.take(item.event))
+                reply.take(item.event)
+                if isinstance(item.event, TextDelta):
+                    (thought if item.event.thought else text).append(item.event.text)
                 if isinstance(item.event, Finished):
                     flush()
                     await self._end_reply(reply.ended())
@@ -432,10 +461,12 @@ class ChatController:
 
     async def _take_other(self, item: news.News) -> None:
         match item:
-            case news.ReplyFailed(request_id, text):
+            case news.ReplyFailed(request_id, text, is_sound):
                 if self.reply is not None and request_id == self.reply.request_id:
                     self.metrics.failed()
-                    await self._end_reply(self.reply.failed(text))
+                    if is_sound:
+                        self.view.note(text, "error")
+                    await self._end_reply(self.reply.failed(text, is_sound=is_sound))
             case news.EngineReady(info, load_s):
                 self.model.ready(info, load_s, self.settings.ctx_size)
                 self.send_next()
@@ -446,8 +477,10 @@ class ChatController:
         """The reply has its last state."""
         if self.reply is not None:
             self.logprobs[message.id] = self.reply.logprobs()
+            self.looks[message.id] = told_looks(self.reply.tokens)
             if len(self.logprobs) > LOGPROBS_KEPT:
-                del self.logprobs[next(iter(self.logprobs))]
+                oldest = next(iter(self.logprobs))
+                del self.logprobs[oldest], self.looks[oldest]
         self.reply = None
         await self._keep(message)
         self.view.show_state()

@@ -6,19 +6,22 @@ one step of the model; it leaves the cache cut off at that place, and the next p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chat_app.engines.base import TokenAccess
+    from llama_core.events import TokenEvent
 
 TOP_N = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A token that could stand here. probability: under the model's own distribution, temperature 1."""
+    """A token that could stand here. probability: under the model's own distribution, temperature 1. id: a
+    negative one where the engine tells none, another for each token of a look."""
 
     id: int
     text: str
@@ -28,13 +31,32 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class TokenLook:
-    """The token that stands at `index`, and what could have. rank counts from 1; entropy in bit."""
+    """The token that stands at `index`, and what could have. rank counts from 1, 0 where it is below all of
+    `top`; entropy in bit, NaN where only `top` is known."""
 
     index: int
     chosen: Alternative
     rank: int
     entropy: float
     top: tuple[Alternative, ...]
+
+
+def told_looks(tokens: Iterable[TokenEvent]) -> tuple[TokenLook, ...]:
+    """A look at each token of a reply, from what an engine elsewhere told with it; none at all where one was
+    told without its text."""
+    looks: list[TokenLook] = []
+    for index, event in enumerate(tokens):
+        if event.spelled is None:
+            return ()
+        text, raw = event.spelled.text, event.spelled.raw
+        top = tuple(
+            Alternative(-place, other, data, math.exp(logprob))
+            for place, (other, data, logprob) in enumerate(event.spelled.top, 1)
+        )
+        rank = next((place for place, one in enumerate(top, 1) if (one.text, one.raw) == (text, raw)), 0)
+        chosen = Alternative(-rank or -len(top) - 1, text, raw, math.exp(event.logprob))
+        looks.append(TokenLook(index, chosen, rank, math.nan, top or (chosen,)))
+    return tuple(looks)
 
 
 def look(tokens: TokenAccess, prompt_ids: Sequence[int], ids: Sequence[int], index: int) -> TokenLook:

@@ -12,13 +12,13 @@ from chat_app.chat.metrics import PanelMetrics
 from chat_app.chat.view import ChatView
 from chat_app.config.settings import Settings
 from chat_app.engines import news
-from chat_app.engines.base import EngineInfo
+from chat_app.engines.base import EngineInfo, Source
 from chat_app.engines.host import EngineHost
 
 
 class LoadedModel:
-    """What is known of the engine in `host`; `info` is None while no model is loaded, `loading` the file that
-    is being loaded. `spawn` runs a coroutine beside the caller."""
+    """What is known of the engine in `host`; `info` is None while no model is loaded, `loading` what is
+    being loaded. `spawn` runs a coroutine beside the caller."""
 
     def __init__(
         self,
@@ -34,18 +34,18 @@ class LoadedModel:
         self._spawn = spawn
         self._file_hash = file_hash
         self.info: EngineInfo | None = None
-        self.loading: Path | None = None
+        self.loading: Source | None = None
         self.load_s: float | None = None
         self.sha256 = ""  # of the file, for the transcript; empty until it is known
         self._reload_due = False  # another context size was chosen while a reply was written
         self._tell_context = False
 
-    def load(self, path: Path, settings: Settings) -> None:
+    def load(self, source: Source, settings: Settings) -> None:
         """Load another model in place of this one. The caller has stopped what ran."""
-        self.loading, self.info = path, None
+        self.loading, self.info = source, None
         self._metrics.engine_gone()
         self._metrics.loading()
-        self._host.load(path, settings)
+        self._host.load(source, settings)
         self._view.show_state()
 
     def want_reload(self) -> None:
@@ -63,7 +63,7 @@ class LoadedModel:
     def ready(self, info: EngineInfo, load_s: float, wanted_ctx_size: int | None) -> None:
         """It is loaded. `wanted_ctx_size`: the size of the context that the settings name, in tokens."""
         self.info, self.loading, self.load_s, self.sha256 = info, None, load_s, ""
-        self._metrics.engine_ready(info.backend, info.threads, info.ctx_size)
+        self._metrics.engine_ready(info.backend, info.threads, info.ctx_size, info.untold)
         if info.path is not None:
             self._spawn(self._find_hash(info.path))
         self._reload_due = False
@@ -88,11 +88,11 @@ class LoadedModel:
                 self._metrics.loading(progress)
                 if progress is not None and progress.note and progress.done_bytes == 0:
                     self._view.note(progress.note)
-            case news.LoadFailed(path, text):
+            case news.LoadFailed(source, text):
                 self.info, self.loading = None, None
                 self._metrics.engine_gone()
                 self._view.show_state()
-                self._view.show_load_failure(path, text)
+                self._view.show_load_failure(source, text)
             case news.MemoryMeasured(report):
                 self._metrics.memory(report)
             case news.CacheReset():

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from chat_app.chat.panel_snapshot import PanelSnapshot, Phase, percentile
 from llama_core.events import (
+    UNKNOWN_ID,
     Event,
     Finished,
     LoadProgress,
     PrefillProgress,
     TextDelta,
+    ThoughtClosed,
     Timings,
     TokenEvent,
 )
@@ -46,6 +48,7 @@ class PanelMetrics:
         self._backend = ""
         self._threads: int | None = None
         self._limit = 0
+        self._untold = ""
         self._context_n = 0
         self._memory: MemoryReport | None = None
         self._timings: Timings | None = None
@@ -70,18 +73,18 @@ class PanelMetrics:
         self._phase = "loading"
         self._load = progress
 
-    def engine_ready(self, backend: str, threads: int, context_limit: int) -> None:
+    def engine_ready(self, backend: str, threads: int, context_limit: int, untold: str = "") -> None:
         """A model is loaded: its numbers start from nothing."""
         self._forget()
         self._phase, self._backend, self._threads, self._limit = "idle", backend, threads, context_limit
+        self._untold = untold
 
     def new_chat(self) -> None:
         """Another chat has computed nothing yet; the model's own numbers stay."""
-        if not self._limit:
+        if not self._backend:
             return  # no model is loaded
-        backend, threads, limit, memory = self._backend, self._threads, self._limit, self._memory
-        self._forget()
-        self._phase, self._backend, self._threads, self._limit = "idle", backend, threads, limit
+        memory = self._memory
+        self.engine_ready(self._backend, self._threads or 0, self._limit, self._untold)
         self._memory = replace(memory, kv_used_bytes=0) if memory is not None else None
 
     def engine_gone(self) -> None:
@@ -130,12 +133,13 @@ class PanelMetrics:
             self._on_finished(event)
         elif isinstance(event, LoadProgress):
             self.loading(event)
-        elif not isinstance(event, TextDelta):
+        elif not isinstance(event, TextDelta | ThoughtClosed):
             raise TypeError(f"no such event: {event!r}")
 
     def _on_token(self, token: TokenEvent) -> None:
         self._phase = "decode"
-        self._context_n = token.context_n
+        if token.id != UNKNOWN_ID:  # else how long the prompt is comes with the end
+            self._context_n = token.context_n
         self._drafted_n += token.drafted
         self._decode_n += 1
         same_pass, self._guessed = self._guessed, token.drafted
@@ -162,6 +166,8 @@ class PanelMetrics:
     def _on_finished(self, event: Finished) -> None:
         self._phase = "idle"
         self._timings = event.timings
+        if self._untold:
+            self._context_n = event.timings.cache_n + event.timings.prompt_n + event.timings.predicted_n
         if event.timings.ttft_s > 0:
             self._ttft_s = event.timings.ttft_s
         if event.timings.prompt_n > 0 and event.timings.prompt_s > 0:
@@ -210,6 +216,7 @@ class PanelMetrics:
             resident_bytes=memory.resident_bytes if memory else None,
             backend=self._backend,
             threads=self._threads,
+            untold=self._untold,
         )
 
     def _prefill_numbers(self) -> tuple[int, int, float, int]:

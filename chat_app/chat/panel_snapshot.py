@@ -12,7 +12,8 @@ Phase = Literal["empty", "loading", "idle", "prefill", "decode", "failed"]
 class PanelSnapshot:
     """Everything the panel shows, at one moment. Seconds, bytes, tokens; rates in tokens per second.
 
-    A None means "not known yet", which the panel shows as a dash and never as zero.
+    A None means "not known yet", which the panel shows as a dash and never as zero. untold: what an engine
+    elsewhere never tells, in words; "" for the one on this machine.
     """
 
     phase: Phase = "empty"
@@ -45,6 +46,7 @@ class PanelSnapshot:
     resident_bytes: int | None = None
     backend: str = ""
     threads: int | None = None
+    untold: str = ""
 
     @property
     def occupancy(self) -> float:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from chat_app.chat.conversation import Conversation, Message
 from chat_app.config.settings import Settings
 from chat_app.store.chats import ChatStore
+from llama_core.grammar import GRAMMAR_KINDS, Grammar
 from llama_core.sampling_params import SamplingParams
 
 EVERYTHING = ("model", "parameters", "system")
-NUMBERS = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n")
+NUMBERS = (
+    *("temperature", "top_k", "top_p", "min_p", "typical_p"),
+    *("repeat_penalty", "repeat_last_n", "presence_penalty", "frequency_penalty"),
+    *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"),
+)
 
 
 def sampling_json(params: SamplingParams) -> dict[str, Any]:
     """The parameters of a reply under ollama's names, for the transcript."""
     return {
         **{name: getattr(params, name) for name in NUMBERS},
+        "dry_sequence_breakers": list(params.dry_sequence_breakers),
+        "logit_bias": [list(pair) for pair in params.logit_bias],
         "num_predict": params.max_tokens,
+        **({} if params.thinking is None else {"think": params.thinking}),
         "stop": list(params.stop),
         "ignore_eos": params.ignore_eos,
+        "grammar": None if params.grammar is None else asdict(params.grammar),
     }
 
 
@@ -31,14 +40,33 @@ def sampling_of(x: Mapping[str, Any]) -> SamplingParams:
     stored = x.get("parameters")
     if not isinstance(stored, Mapping):
         raise ValueError("its parameters were not saved")
-    known = {name: stored[name] for name in NUMBERS if isinstance(stored.get(name), int | float)}
-    limit, stop = stored.get("num_predict"), stored.get("stop")
+    known: dict[str, Any] = {
+        name: stored[name] for name in NUMBERS if isinstance(stored.get(name), int | float)
+    }
+    limit, stop, think = stored.get("num_predict"), stored.get("stop"), stored.get("think")
+    breakers, grammar = stored.get("dry_sequence_breakers"), stored.get("grammar")
+    if isinstance(breakers, list | tuple):
+        known["dry_sequence_breakers"] = tuple(map(str, breakers))
+    try:
+        known["logit_bias"] = tuple((int(id), float(value)) for id, value in stored.get("logit_bias", ()))
+    except TypeError:
+        raise ValueError("its logit bias is damaged") from None
     return SamplingParams(
         **known,
         max_tokens=limit if isinstance(limit, int) and limit >= 0 else None,
         stop=tuple(map(str, stop)) if isinstance(stop, list | tuple) else (),
+        thinking=think if think in ("on", "off") or (type(think) is int and think >= 0) else None,
         ignore_eos=stored.get("ignore_eos") is True,
+        grammar=_grammar(grammar) if isinstance(grammar, Mapping) else None,
     )
+
+
+def _grammar(stored: Mapping[str, Any]) -> Grammar:
+    """What a reply was held to. Raises ValueError where that is not known."""
+    kind, text = stored.get("kind"), stored.get("text")
+    if kind not in GRAMMAR_KINDS or not isinstance(text, str):
+        raise ValueError("what it was held to is damaged")
+    return Grammar(kind, text)
 
 
 def recall(conversation: Conversation, settings: Settings, chosen: Collection[str] = ()) -> Settings:

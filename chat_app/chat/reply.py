@@ -7,11 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from chat_app.chat.conversation import Message, Status
+from chat_app.chat.conversation import Message, Status, thought_of
 from chat_app.chat.prompts import sees_from
 from chat_app.chat.recall import sampling_json
 from chat_app.engines.base import EngineInfo, Prompt
-from llama_core.events import Event, Finished, PrefillProgress, TextDelta, TokenEvent
+from llama_core.events import (
+    UNKNOWN_ID,
+    Event,
+    Finished,
+    PrefillProgress,
+    TextDelta,
+    ThoughtClosed,
+    TokenEvent,
+)
 from llama_core.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
@@ -27,6 +35,16 @@ ENDINGS = {
 
 
 @dataclass(slots=True)
+class ThoughtNumbers:
+    """A thought so far: `n`, the reply's tokens up to its end, and the seconds that this request took for it.
+    closed_at: the token before which it was ended from outside."""
+
+    n: int = 0
+    seconds: float = 0.0
+    closed_at: int | None = None
+
+
+@dataclass(slots=True)
 class GrowingReply:
     """The reply that the engine writes now.
 
@@ -39,30 +57,42 @@ class GrowingReply:
     details: Mapping[str, Any]
     start_ids: tuple[int, ...] = ()
     parts: list[str] = field(default_factory=list)
+    thought_parts: list[str] = field(default_factory=list)
+    thought: ThoughtNumbers = field(default_factory=ThoughtNumbers)
     tokens: list[TokenEvent] = field(default_factory=list)
     finished: Finished | None = None
     changed: bool = False
     prompt_n: int = 0
     prompt: Prompt | None = None
 
-    def take(self, event: Event) -> str:
-        """Note an event; returns the text that it adds."""
+    def take(self, event: Event) -> None:
+        """Note an event."""
         if isinstance(event, TextDelta):
-            self.parts.append(event.text)
+            (self.thought_parts if event.thought else self.parts).append(event.text)
             self.changed = True
-            return event.text
-        if isinstance(event, TokenEvent):
+        elif isinstance(event, TokenEvent):
             self.tokens.append(event)
+            if event.thought:
+                self.thought.n = len(self.start_ids) + event.index + 1
+                self.thought.seconds += event.step_s
+        elif isinstance(event, ThoughtClosed):
+            self.thought.closed_at = len(self.start_ids) + event.index
         elif isinstance(event, PrefillProgress):
             self.prompt_n = event.cached_n + event.total_n
         elif isinstance(event, Finished):
             self.finished = event
-        return ""
+            if not self.prompt_n:  # an engine elsewhere tells it at the end
+                self.prompt_n = event.timings.cache_n + event.timings.prompt_n
 
     @property
     def content(self) -> str:
         """The text so far, with what stood there when the reply was continued."""
         return self.message.content + "".join(self.parts)
+
+    @property
+    def thinking(self) -> bool:
+        """Whether the last token was part of a thought."""
+        return bool(self.tokens) and self.tokens[-1].thought
 
     def state(self) -> Message:
         """The reply so far, marked partial: what a checkpoint saves."""
@@ -72,9 +102,11 @@ class GrowingReply:
         """The reply as it is when the app must leave now."""
         return replace(self.message, content=self.content, status="stopped", x=self._x())
 
-    def failed(self, reason: str) -> Message:
-        """The message that is kept after an error: the text so far, and why it ended."""
-        return replace(self.message, content=self.content, status="failed", x={**self._x(), "error": reason})
+    def failed(self, reason: str, *, is_sound: bool = False) -> Message:
+        """The message that is kept after an error: the text so far, and why it ended. What `is_sound` counts
+        as stopped: it is sent again with what follows, and can go on."""
+        status: Status = "stopped" if is_sound else "failed"
+        return replace(self.message, content=self.content, status=status, x={**self._x(), "error": reason})
 
     def ended(self) -> Message:
         """The finished reply, with everything that is needed to judge it or to draw it again."""
@@ -83,8 +115,8 @@ class GrowingReply:
         return replace(self.message, content=self.content, status=status, x=self._x())
 
     def _x(self) -> dict[str, Any]:
-        ids = self.start_ids + tuple(token.id for token in self.tokens)
-        x: dict[str, Any] = {**self.message.x, **self.details, "ids": list(ids)}
+        ids = self.start_ids + tuple(token.id for token in self.tokens if token.id != UNKNOWN_ID)
+        x: dict[str, Any] = {**self.message.x, **self.details, "ids": list(ids), **self._thought()}
         if self.finished is not None:
             # The engine leaves the end token and anything after a stop string out of its own list.
             x["ids"] = [*self.start_ids, *self.finished.ids]
@@ -93,8 +125,23 @@ class GrowingReply:
             x["timings"] = _with_earlier(self.finished.timings.to_json(), self.message.x.get("timings"))
         if self.prompt_n:
             start = max(0, self.prompt_n - len(self.start_ids))
-            x["context"] = [start, start + len(x["ids"])]
+            x["context"] = [start, start + (len(x["ids"]) or len(self.tokens))]
         return x
+
+    def _thought(self) -> dict[str, Any]:
+        """What is known of the thought, what was there before this request included."""
+        before = self.message.x
+        text = thought_of(self.message) + "".join(self.thought_parts)
+        if not (text or self.thought.n):
+            return {}
+        known = {
+            "thought": text,
+            "thought_n": self.thought.n or int(before.get("thought_n", 0)),
+            "thought_s": float(before.get("thought_s", 0.0)) + self.thought.seconds,
+        }
+        return (
+            known if self.thought.closed_at is None else {**known, "thought_closed": self.thought.closed_at}
+        )
 
     def logprobs(self) -> list[float]:
         """How likely each token was; NaN for those that stood there before this request."""

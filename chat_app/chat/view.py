@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal, Protocol
 
 from chat_app.chat.conversation import Message
-from chat_app.engines.base import Prompt
+from chat_app.engines.base import Prompt, Source
 from llama_core.events import Event
 
 Severity = Literal["information", "warning", "error"]
@@ -27,6 +26,9 @@ class ChatView(Protocol):
     def add_text(self, message_id: str, text: str) -> None:
         """The reply has grown."""
 
+    def add_thought(self, message_id: str, text: str, tokens: int, seconds: float) -> None:
+        """The reply's thought has grown, to so many tokens in so many seconds."""
+
     def show_event(self, event: Event) -> None:
         """Each event of the reply under way, before its text is added."""
 
@@ -39,7 +41,7 @@ class ChatView(Protocol):
     def show_state(self) -> None:
         """The model, or whether the engine is busy, changed."""
 
-    def show_load_failure(self, path: Path, text: str) -> None:
+    def show_load_failure(self, source: Source, text: str) -> None:
         """A model could not be loaded: say why, and offer another."""
 
     def note(self, text: str, severity: Severity = "information") -> None:

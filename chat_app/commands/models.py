@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from chat_app.commands.options import add_output_option, file_path
-from chat_app.console.streams import ProgressLine, say, write
-from chat_app.models.catalogue import CATALOGUE, local_models, remove_model, resolve_model, to_fetch
-from chat_app.text.sanitize import clean_line
+from chat_app.console.streams import ProgressLine, is_terminal, say, write
+from chat_app.models.catalogue import remove_model, resolve_model
 
-MAX_CELL = 1000
 TYPES = ("q8_0", "q4_0", "q4_1", "f16", "f32")
 
 
@@ -65,79 +65,20 @@ def run(args: argparse.Namespace) -> int:
 
 def list_models(args: argparse.Namespace) -> None:
     """Print the models here, and those that can be fetched; as JSON or as a table."""
-    from chat_app.models.facts import facts_of
+    from chat_app.commands.model_table import table_lines
+    from chat_app.models.listing import all_models
 
-    here = local_models()
-    facts = facts_of(here)
-    on_hub = to_fetch(here)
-    found = {model.name for model in here}
-    missing = [entry for entry in CATALOGUE.values() if entry.name not in found]
+    progress = ProgressLine("Reading headers")
+    try:
+        models = all_models(progress.count)
+    finally:
+        progress.close()
     if args.output == "json":
-        rows: list[dict[str, Any]] = [
-            {
-                "name": m.name,
-                "path": str(m.path),
-                "bytes": m.nbytes,
-                "source": m.source,
-                "complete": m.is_whole,
-                "family": facts[m.path].family,
-                "size": facts[m.path].size,
-                "type": facts[m.path].type,
-                "runs": facts[m.path].runs,
-                "problem": facts[m.path].problem,
-            }
-            for m in here
-        ]
-        rows += [
-            {"name": e.name, "path": None, "bytes": e.model_bytes, "source": "can be fetched"}
-            for e in missing
-        ]
-        rows += [
-            {
-                "name": m.name,
-                "path": None,
-                "bytes": m.nbytes,
-                "source": "can be fetched",
-                "hub_name": m.hub_name,
-                "type": m.type,
-                "licence": m.licence,
-                "good_for": m.good_for,
-            }
-            for m in on_hub
-        ]
-        write(json.dumps(rows, indent=2), end="\n")
+        write(json.dumps([model.to_json() for model in models], indent=2), end="\n")
         return
-    table = [
-        [m.name, f.family, f.size, f.type, f"{m.nbytes / 2**20:,.0f} MiB", m.source, f.verdict, str(m.path)]
-        for m, f in ((model, facts[model.path]) for model in here)
-    ]
-    table += [
-        [
-            e.name,
-            "",
-            "",
-            "",
-            f"{e.model_bytes / 2**20:,.0f} MiB",
-            f"not here: llama-chat models pull {e.name}",
-        ]
-        for e in missing
-    ]
-    table += [
-        [
-            m.name,
-            "",
-            "",
-            m.type,
-            f"{m.nbytes / 2**20:,.0f} MiB",
-            f"can be fetched: {m.good_for} ({m.licence})",
-        ]
-        for m in on_hub
-    ]
-    table = [[clean_line(cell, MAX_CELL) for cell in row] for row in table]
-    widths = [max(len(row[column]) for row in table) for column in range(5)]
-    for row in table:
-        cells = [f"{cell:<{width}}" for cell, width in zip(row[:4], widths, strict=False)]
-        write("  ".join([*cells, row[4].rjust(widths[4]), *filter(None, row[5:])]), end="\n")
+    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+    for line in table_lines(models, width):
+        write(line, end="\n")
 
 
 def pull_model(args: argparse.Namespace) -> None:

@@ -149,15 +149,16 @@ def show(
         reason = charts_available()
         if reason is not None:
             say(f"No pictures: {reason}.")
-        if "inference" in collected.profiles:
-            say_flame_graph(args, folder)
+        if {"inference", "memory"} & set(collected.profiles):
+            draw_graphs(args, folder, collected)
         say(f"report: {files[1]}")
 
 
-def say_flame_graph(args: argparse.Namespace, folder: Path) -> None:
-    """A flame graph of a reply in the report's folder, by py-spy where it can; said on stderr."""
+def draw_graphs(args: argparse.Namespace, folder: Path, collected: Collected) -> None:
+    """Graphs of a reply's time and memory in the report's folder, by py-spy and memray where they can; said
+    on stderr."""
     from llama_core.own_module import module_command, module_environment
-    from llama_core.profiling.profile.report import flame_graph
+    from llama_core.profiling.profile.report import allocation_graph, flame_graph
 
     settings = settings_from(args)
     request = {
@@ -166,9 +167,15 @@ def say_flame_graph(args: argparse.Namespace, folder: Path) -> None:
         "kernel_cache": str(get_paths().kernels),
         "n": args.tokens,
     }
-    worker = module_command("llama_core.profiling.profile.counters_worker", json.dumps(request))
-    reason = flame_graph(folder / "flame.svg", worker, module_environment())
-    say(f"No flame graph: {reason}." if reason else f"flame graph: {folder / 'flame.svg'}")
+    worker = ("llama_core.profiling.profile.counters_worker", json.dumps(request))
+    if "inference" in collected.profiles:
+        target = folder / "flame.svg"
+        reason = flame_graph(target, module_command(*worker), module_environment())
+        say(f"No flame graph: {reason}." if reason else f"flame graph: {target}")
+    if "memory" in collected.profiles:
+        target = folder / "allocations.html"
+        reason = allocation_graph(target, worker, module_environment())
+        say(f"No graph of allocations: {reason}." if reason else f"graph of allocations: {target}")
 
 
 def backends(settings: Settings) -> tuple[Any, ...]:

@@ -55,6 +55,16 @@ class Paths:
         return self.cache / "model-facts.json"
 
     @property
+    def machine_rates(self) -> Path:
+        """How fast this machine reads and computes; it can be measured again."""
+        return self.cache / "machine-rates.json"
+
+    @property
+    def model_speeds(self) -> Path:
+        """How fast the replies of each model were here."""
+        return self.cache / "model-speeds.json"
+
+    @property
     def old_chats(self) -> Path:
         """Version 0.1 kept a folder for each chat here."""
         return self.data / "chats"

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from chat_app.config.values import FILE, NUMBER, TEXT, TEXTS, TRUTH, Kind, choice, whole
+from chat_app.config.endpoints import Endpoint
+from chat_app.config.grammars import BIAS, GRAMMAR, REGEX, SCHEMA
+from chat_app.config.values import FILE, NUMBER, PAIR, TEXT, TEXTS, THINK, TRUTH, Kind, choice, whole
 from chat_app.text.errors import nearest
 from llama_core.choices import (
     BACKENDS,
@@ -32,9 +34,9 @@ Group = Literal["model", "sampling", "app"]
 class Settings:
     """Every choice that outlives one reply: the values of the table, one frozen record.
 
-    threads, ctx_size and kv None: the engine chooses. system None: the model's own default. keymap maps a
-    binding's id to its keys. notices are sentences about what was wrong in the file or the environment;
-    the app shows them and goes on with the defaults.
+    threads, ctx_size and kv None: the engine chooses. system None: the model's own default. engines: servers
+    by the names that the file gives them. keymap maps a binding's id to its keys. notices are sentences about
+    what was wrong in the file or the environment; the app shows them and goes on with the defaults.
     """
 
     model: str = DEFAULT_MODEL_NAME
@@ -44,11 +46,13 @@ class Settings:
     kv: KvType | None = None
     weights: WeightForm = "file"
     tokenizer: Path | None = None
+    think_markers: tuple[str, str] | None = None
     draft: str = "auto"
     system: str | None = None
     theme: str | None = None
     save: bool = True
     model_folders: tuple[str, ...] = ()
+    engines: Mapping[str, Endpoint] = field(default_factory=dict)
     params: SamplingParams = field(default_factory=SamplingParams)
     keymap: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
@@ -123,9 +127,9 @@ SETTINGS: tuple[Setting, ...] = (
         "model",
         "model",
         TEXT,
-        "a known model, or a model file or folder",
+        "a known model, a model file or folder, an engine of the config, or openai:URL#MODEL",
         flags=("-m", "--model"),
-        metavar="NAME|FILE",
+        metavar="NAME|FILE|URL",
     ),
     Setting(
         "backend",
@@ -178,6 +182,13 @@ SETTINGS: tuple[Setting, ...] = (
         flags=("--tokenizer",),
     ),
     Setting(
+        "think_markers",
+        "model",
+        "think_markers",
+        PAIR,
+        "what begins and ends a thought, where the model's own markers are not found",
+    ),
+    Setting(
         "draft",
         "model",
         "draft",
@@ -198,10 +209,41 @@ SETTINGS: tuple[Setting, ...] = (
     _sampling("top_k", whole(), "draw from the k likeliest tokens; 0: off"),
     _sampling("top_p", NUMBER, "draw from the likeliest tokens that sum to p; 1: off"),
     _sampling("min_p", NUMBER, "drop tokens below this share of the likeliest; 0: off"),
+    _sampling("typical_p", NUMBER, "draw from the most typical tokens that sum to p; 1: off"),
     _sampling("repeat_penalty", NUMBER, "above 1 discourages repetition; 1: off"),
     _sampling("repeat_last_n", whole(), "tokens the penalty looks back; -1: all"),
     _sampling("presence_penalty", NUMBER, "above 0 discourages what the reply has said already; 0: off"),
     _sampling("frequency_penalty", NUMBER, "the same, by how often it was said; 0: off"),
+    _sampling("dry_multiplier", NUMBER, "above 0 discourages going on with a repeat (DRY); 0: off"),
+    _sampling("dry_base", NUMBER, "how much more, for each token of the repeat"),
+    _sampling("dry_allowed_length", whole(), "longest repeat that costs nothing"),
+    _sampling("dry_penalty_last_n", whole(), "tokens in which repeats are looked for; -1: all"),
+    _sampling("dry_sequence_breakers", TEXTS, "texts that end a repeat; several as JSON"),
+    _sampling("logit_bias", BIAS, "numbers added to logits, by token id"),
+    Setting(
+        "schema",
+        "sampling",
+        "grammar",
+        SCHEMA,
+        "the reply is JSON of this schema; json: any object",
+        flags=("--schema",),
+    ),
+    Setting(
+        "regex",
+        "sampling",
+        "grammar",
+        REGEX,
+        "the reply matches this regular expression",
+        flags=("--regex",),
+    ),
+    Setting(
+        "grammar",
+        "sampling",
+        "grammar",
+        GRAMMAR,
+        "the reply is of this grammar, in Lark's or llama.cpp's notation",
+        flags=("--grammar",),
+    ),
     _sampling(
         "seed",
         whole(none=("random", "none", "-1")),
@@ -209,6 +251,13 @@ SETTINGS: tuple[Setting, ...] = (
         flags=("--seed",),
     ),
     _sampling("stop", TEXTS, "a text that ends the reply; may be given again; []: none"),
+    _sampling(
+        "think",
+        THINK,
+        "whether the model thinks before it answers; a number: after so many tokens it must answer",
+        field="thinking",
+        flags=("--think",),
+    ),
     _sampling("ignore_eos", TRUTH, "go on past the end token (for measuring)", for_measuring=True),
     Setting("system", "app", "system", TEXT, "the system prompt", flags=("-s", "--system")),
     Setting("theme", "app", "theme", TEXT, "the colours; /theme lists them"),

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from chat_app.config.endpoints import KEY_VARIABLE, EndpointError, endpoint_of_table
 from chat_app.config.key_names import BINDING_IDS
 from chat_app.config.paths import HOME_VARIABLE, KERNELS_VARIABLE, get_paths
 from chat_app.config.settings import BY_NAME, VARIABLE_PREFIX, Settings, set_parameter
@@ -21,12 +22,15 @@ from chat_app.text.errors import nearest
 from chat_app.text.sanitize import clean_line
 from llama_core.ordinary_files import read_ordinary
 from llama_core.sampling_params import SamplingParams
+from llama_core.trusted_files import UntrustedFileError, read_trusted
 
 # Variables that are no settings: where the folders are, whether faults show a traceback, the tests' model.
 OTHER_VARIABLES = {HOME_VARIABLE, KERNELS_VARIABLE, VARIABLE_PREFIX + "DEBUG", VARIABLE_PREFIX + "TEST_MODEL"}
+OTHER_VARIABLES |= {KEY_VARIABLE, VARIABLE_PREFIX + "API_KEY"}  # of an engine elsewhere, and of `serve`
 # tomllib takes time by the square of a key's length: half a second for the longest that fits.
 MAX_CONFIG_BYTES = 1 << 16
 SECTIONS = ("parameters", "keymap")
+ENGINES = "engines"
 MAX_NOTICES = 20
 MAX_NOTICE_CHARS = 400
 
@@ -52,7 +56,26 @@ def apply_config(settings: Settings, path: Path | None = None) -> Settings:
         line = text[: match.start() + match[0].index(key)].count("\n") + 1 if match else 0
         return f"{path}, line {line}" if line else str(path)
 
+    if table.pop(ENGINES, None) is not None:
+        settings = _with_engines(settings, path)
     return _apply_table(settings, table, where)
+
+
+def _with_engines(settings: Settings, path: Path) -> Settings:
+    """What `[engines]` says, where nobody else can have written it: chats are sent to these servers. The file
+    is read once more, by the reader that checks who could write it."""
+    try:
+        table = tomllib.loads(read_trusted(path).decode("utf-8")).get(ENGINES)
+    except (UntrustedFileError, OSError, ValueError, RecursionError) as error:
+        return _notice(settings, f"[engines] in {path} was not used: {error}.")
+    if not isinstance(table, dict):
+        return _notice(settings, f"{path}: engines must be tables, as in [engines.NAME].")
+    for name, entry in table.items():
+        try:
+            settings = replace(settings, engines={**settings.engines, name: endpoint_of_table(name, entry)})
+        except EndpointError as error:
+            settings = _notice(settings, f"{path}: [engines.{name}] was not used: {error}.")
+    return settings
 
 
 def _apply_table(settings: Settings, table: Mapping[str, Any], where: Callable[[str], str]) -> Settings:
@@ -67,7 +90,7 @@ def _apply_table(settings: Settings, table: Mapping[str, Any], where: Callable[[
         elif name in SECTIONS:
             settings = _notice(settings, f"{where(name)}: {name} must be a table, as in [{name}].")
         else:
-            hint = nearest(name, [*BY_NAME, *SECTIONS])
+            hint = nearest(name, [*BY_NAME, *SECTIONS, ENGINES])
             settings = _notice(settings, f"{where(name)}: there is no setting {name!r}.{hint}")
     return settings
 

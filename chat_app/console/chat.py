@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -20,7 +19,7 @@ from chat_app.config.settings import Settings
 from chat_app.console.interrupt import stop_on_signals
 from chat_app.console.reply_writer import ReplyWriter
 from chat_app.console.streams import say
-from chat_app.engines.base import Engine, Prompt
+from chat_app.engines.base import Engine, Prompt, Source
 from chat_app.engines.host import EngineHost
 from chat_app.engines.runners import InlineRunner
 from chat_app.models.catalogue import known_sha256
@@ -57,7 +56,7 @@ class LineView:
             say(text)
         self._trouble = text or self._trouble
 
-    def show_load_failure(self, path: Path, text: str) -> None:
+    def show_load_failure(self, source: Source, text: str) -> None:
         """Say it; a chat of lines offers no other model."""
         self.note(text, "error")
 
@@ -81,6 +80,9 @@ class LineView:
     def add_text(self, message_id: str, text: str) -> None:
         """The writer has it from the event."""
 
+    def add_thought(self, message_id: str, text: str, tokens: int, seconds: float) -> None:
+        """The writer hears of each event."""
+
     def show_queue(self, prompts: list[str]) -> None:
         """Nothing is typed while a reply is written."""
 
@@ -98,7 +100,7 @@ class ConsoleChat:
         self,
         settings: Settings,
         engine: Engine,
-        path: Path,
+        source: Source,
         writer: ReplyWriter,
         store: ChatStore,
         *,
@@ -108,7 +110,9 @@ class ConsoleChat:
         self.view = LineView(writer)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runner = asyncio.Runner()
-        self._host = EngineHost(open_engine=lambda path, settings, on_progress: engine, runner=InlineRunner())
+        self._host = EngineHost(
+            open_engine=lambda source, settings, on_progress: engine, runner=InlineRunner()
+        )
         self.controller = ChatController(
             self.view,
             self._host,
@@ -119,7 +123,7 @@ class ConsoleChat:
             kind=kind,
         )
         writer.controller = self.controller
-        self._settle(self._load(path))
+        self._settle(self._load(source))
 
     def __enter__(self) -> ConsoleChat:
         return self
@@ -153,8 +157,8 @@ class ConsoleChat:
     async def _submit(self, text: str, *, raw: bool) -> None:
         self.controller.submit(text, raw=raw)
 
-    async def _load(self, path: Path) -> None:
-        self.controller.load_model(path)
+    async def _load(self, source: Source) -> None:
+        self.controller.load_model(source)
 
     def _settle(self, work: Coroutine[Any, Any, T]) -> T:
         try:

@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat_app.config.endpoints import PREFIX, Endpoint, find_endpoint
 from chat_app.console.streams import ProgressLine, say
 from chat_app.models.catalogue import ModelNotFound, catalogue_entry, resolve_model
+from chat_app.text.errors import UsageError
 from chat_app.text.formatting import load_label
 
 if TYPE_CHECKING:
     from chat_app.config.settings import Settings
+    from chat_app.engines.base import Engine, Source
     from llama_core.engine.text import TextEngine
     from llama_core.events import LoadProgress
 
@@ -21,8 +24,11 @@ if TYPE_CHECKING:
 def locate_model(name: str) -> Path:
     """The model's file; a model of the catalogue that is not here yet is fetched, with progress on stderr.
 
-    Raises ModelNotFound or DownloadError, each with a sentence that says how to get it.
+    Raises ModelNotFound or DownloadError, each with a sentence that says how to get it, UsageError where the
+    name is a server's.
     """
+    if name.startswith(PREFIX):
+        raise UsageError("this needs a model on this machine; -m names a server")
     try:
         return resolve_model(name)
     except ModelNotFound as error:
@@ -36,6 +42,38 @@ def locate_model(name: str) -> Path:
         return pull(name, line.show)
     finally:
         line.close()
+
+
+@contextmanager
+def started_chat(settings: Settings) -> Iterator[tuple[Engine, Source, float]]:
+    """(engine of a chat, what it was made of, seconds that took), closed at the end of the block: a model
+    here, or a server. Progress and notices go to stderr. Raises what either raises."""
+    endpoint = find_endpoint(settings.model, settings.engines)
+    if endpoint is None:
+        with started_engine(settings) as (text_engine, path, load_s):
+            from chat_app.engines.local import LocalEngine
+
+            yield LocalEngine(text_engine, path), path, load_s
+        return
+    for notice in settings.notices:
+        say(notice)
+    engine, load_s = _connected(endpoint, settings)
+    try:
+        yield engine, endpoint, load_s
+    finally:
+        engine.close()
+
+
+def _connected(endpoint: Endpoint, settings: Settings) -> tuple[Engine, float]:
+    from chat_app.engines.sources import open_engine
+
+    started = time.perf_counter()
+    line = ProgressLine("connecting")
+    try:
+        engine = open_engine(endpoint, settings, _reporter(line))
+    finally:
+        line.close()
+    return engine, time.perf_counter() - started
 
 
 @contextmanager
@@ -68,7 +106,9 @@ def _reporter(line: ProgressLine) -> Callable[[LoadProgress], None]:
     def report(progress: LoadProgress) -> None:
         if progress.note and progress.done_bytes == 0:
             say(progress.note)
-        if progress.stage == "kernels":
+        if progress.stage == "connecting":
+            line.say(f"{load_label(progress.stage, None)} ...")
+        elif progress.stage == "kernels":
             line.say(f"{load_label(progress.stage, None)} (first start only) ...")
         else:
             line.show(progress.done_bytes, progress.total_bytes)

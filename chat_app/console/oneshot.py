@@ -28,6 +28,7 @@ class Request:
     continue_latest: bool = False
     resume: str | None = None
     chosen: Collection[str] = ()
+    show_thinking: bool = False
 
 
 def full_prompt(request: Request) -> str:
@@ -55,9 +56,8 @@ def run_oneshot(request: Request, settings: Settings) -> int:
     from chat_app.chat.recall import resumed
     from chat_app.config.paths import get_paths
     from chat_app.console.chat import ConsoleChat
-    from chat_app.console.engine_start import started_engine
+    from chat_app.console.engine_start import started_chat
     from chat_app.console.reply_writer import ReplyWriter, top_logits, write_json
-    from chat_app.engines.local import LocalEngine
     from chat_app.store.chats import open_store
 
     prompt = full_prompt(request)
@@ -72,9 +72,15 @@ def run_oneshot(request: Request, settings: Settings) -> int:
     )
     if request.raw:
         settings = replace(settings, save=False)
-    with started_engine(settings) as (engine, path, load_s):
-        writer = ReplyWriter(request.output, hint=CONTEXT_HINT, verbose=request.verbose, load_s=load_s)
-        with ConsoleChat(settings, LocalEngine(engine, path), path, writer, store, kind="oneshot") as chat:
+    with started_chat(settings) as (engine, source, load_s):
+        writer = ReplyWriter(
+            request.output,
+            hint=CONTEXT_HINT,
+            verbose=request.verbose,
+            load_s=load_s,
+            show_thinking=request.show_thinking,
+        )
+        with ConsoleChat(settings, engine, source, writer, store, kind="oneshot") as chat:
             chat.open(chat_id)
             code = chat.answer(prompt, raw=request.raw)
             if writer.result is not None:

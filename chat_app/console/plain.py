@@ -11,11 +11,10 @@ from chat_app.chat.slash import is_command
 from chat_app.config.paths import get_paths
 from chat_app.config.settings import Settings
 from chat_app.console.chat import ConsoleChat
-from chat_app.console.engine_start import started_engine
+from chat_app.console.engine_start import started_chat
 from chat_app.console.plain_commands import run_line_command
 from chat_app.console.reply_writer import ReplyWriter
 from chat_app.console.streams import is_terminal, read_piped_line, say, write
-from chat_app.engines.local import LocalEngine
 from chat_app.store.chats import open_store
 
 PROMPT = ">>> "
@@ -30,6 +29,7 @@ def run_plain(
     resume: str | None = None,
     continue_latest: bool = False,
     verbose: bool = False,
+    show_thinking: bool = False,
     chosen: Collection[str] = (),
 ) -> int:
     """Talk until /bye or the end of the input. Returns 0, or 128 + the signal that ended it."""
@@ -41,11 +41,13 @@ def run_plain(
         continue_latest=continue_latest,
         chosen=chosen,
     )
-    with started_engine(settings) as (engine, path, _):
-        writer = ReplyWriter(hint=CONTEXT_HINT, verbose=verbose)
-        with ConsoleChat(settings, LocalEngine(engine, path), path, writer, store) as chat:
+    with started_chat(settings) as (engine, source, _):
+        writer = ReplyWriter(hint=CONTEXT_HINT, verbose=verbose, show_thinking=show_thinking)
+        with ConsoleChat(settings, engine, source, writer, store) as chat:
             chat.open(chat_id)
-            say(f"{path.name} on {engine.backend}. /help lists the commands, /bye ends.")
+            info = engine.info
+            where = f"{info.host}, {info.backend}: what you say is sent there" if info.host else info.backend
+            say(f"{source.name} on {where}. /help lists the commands, /bye ends.")
             return _talk(chat, prompt)
 
 

@@ -15,13 +15,12 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chat_app.engines import news
-from chat_app.engines.base import Engine, OpenEngine, Prompt
-from chat_app.engines.local import open_local_engine
+from chat_app.engines.base import BrokenOffError, Engine, OpenEngine, Prompt, Source
 from chat_app.engines.runners import Job, Runner, ThreadRunner
+from chat_app.engines.sources import open_engine
 from chat_app.text.errors import describe_error
 from llama_core.events import Finished, LoadProgress, PrefillProgress, TextDelta
 
@@ -42,6 +41,7 @@ NO_MODEL = "No model is loaded."
 class _Request:
     id: int
     cancelled: threading.Event = field(default_factory=threading.Event)
+    answer_now: threading.Event = field(default_factory=threading.Event)
 
 
 class EngineHost:
@@ -50,7 +50,7 @@ class EngineHost:
     def __init__(
         self,
         wake: Callable[[], object] = lambda: None,
-        open_engine: OpenEngine = open_local_engine,
+        open_engine: OpenEngine = open_engine,
         *,
         runner: Runner | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -66,9 +66,9 @@ class EngineHost:
         self._memory_due = 0.0
         self._closed = False
 
-    def load(self, path: Path, settings: Settings) -> None:
-        """Load `path` in place of the model there is. News: Loading..., then EngineReady or LoadFailed."""
-        self._submit(self._load(path, settings))
+    def load(self, source: Source, settings: Settings) -> None:
+        """Load `source` in place of the model there is. News: Loading..., then EngineReady or LoadFailed."""
+        self._submit(self._load(source, settings))
 
     def reply(self, prompt: Prompt, params: SamplingParams) -> int:
         """Answer a prompt; returns the request's id. Its events come as ReplyEvent, the last of which holds a
@@ -83,6 +83,11 @@ class EngineHost:
         for request in list(self._requests.values()):
             if request_id in (None, request.id):
                 request.cancelled.set()
+
+    def answer_now(self, request_id: int) -> None:
+        """End the thought of a reply, now or once it begins. Means nothing where the engine thinks not."""
+        if request_id in self._requests:
+            self._requests[request_id].answer_now.set()
 
     def reset(self) -> None:
         """Empty the KV cache, after what runs now. News: CacheReset."""
@@ -131,7 +136,7 @@ class EngineHost:
             self._engine.close()
             self._engine = None
 
-    def _load(self, path: Path, settings: Settings) -> Job:
+    def _load(self, source: Source, settings: Settings) -> Job:
         started = self._clock()
         due, stage = started, ""
 
@@ -146,10 +151,10 @@ class EngineHost:
         yield
         try:
             self._close_engine()  # the old model goes first: two at once may not fit into memory
-            self._engine = self._open(path, settings, on_progress)
+            self._engine = self._open(source, settings, on_progress)
         except Exception as error:  # noqa: BLE001 - whatever a file can provoke belongs on the screen
             _log.info("a model could not be loaded", exc_info=error)
-            self._tell(news.LoadFailed(path, describe_error(error)))
+            self._tell(news.LoadFailed(source, describe_error(error)))
             return
         self._tell(news.EngineReady(self._engine.info, self._clock() - started))
         self._measure_memory(force=True)
@@ -160,7 +165,10 @@ class EngineHost:
             if self._engine is None:
                 raise LookupError(NO_MODEL)
             seen_text = False
-            for event in self._engine.stream(prompt, params, cancelled=request.cancelled.is_set):
+            signals = {"cancelled": request.cancelled.is_set}
+            if self._engine.info.capabilities.thinks:
+                signals["answer_now"] = request.answer_now.is_set
+            for event in self._engine.stream(prompt, params, **signals):
                 if isinstance(event, Finished):
                     finished = True
                     self._runner.after_reply(event.timings)
@@ -175,7 +183,9 @@ class EngineHost:
         except Exception as error:  # noqa: BLE001 - a failed reply is shown; the next one is answered
             _log.info("a reply failed", exc_info=error)
             if not finished:
-                self._tell(news.ReplyFailed(request.id, describe_error(error)))
+                self._tell(
+                    news.ReplyFailed(request.id, describe_error(error), isinstance(error, BrokenOffError))
+                )
         finally:
             self._requests.pop(request.id, None)
         self._measure_memory(force=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat_app.engines.base import EngineInfo
+from chat_app.engines.base import EngineInfo, Source
 from llama_core.events import Event, LoadProgress
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class EngineReady:
 class LoadFailed:
     """No model is loaded now; `text` is a sentence for a person, not yet cleaned."""
 
-    path: Path
+    source: Source
     text: str
 
 
@@ -46,10 +45,12 @@ class ReplyEvent:
 
 @dataclass(frozen=True, slots=True)
 class ReplyFailed:
-    """The reply ended with an error; the engine takes the next request at once."""
+    """The reply ended with an error; the engine takes the next request at once. is_sound: what came of it can
+    be gone on with."""
 
     request_id: int
     text: str
+    is_sound: bool = False
 
 
 @dataclass(frozen=True, slots=True)

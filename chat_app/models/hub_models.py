@@ -17,7 +17,7 @@ LLAMA, GEMMA = "Llama 3.2 licence", "Gemma licence"
 class HubModel:
     """One file of one repository. type: as in `hf:OWNER/REPO:TYPE`; gigabytes: of 10^9 bytes, to fetch.
 
-    other_name: what ollama calls it.
+    other_name: what ollama calls it. active: the share of its weights that a token uses.
     """
 
     name: str
@@ -27,6 +27,7 @@ class HubModel:
     gigabytes: float
     licence: str
     good_for: str
+    active: float = 1.0
 
     @property
     def hub_name(self) -> str:
@@ -66,7 +67,7 @@ HUB_MODELS: tuple[HubModel, ...] = tuple(
         ("qwen3-8b", "qwen3:8b", "Qwen/Qwen3-8B-GGUF", "Q4_K_M", 5.03, APACHE,
          "programs, mathematics, long texts"),
         ("qwen3-30b-a3b", "qwen3:30b", "Qwen/Qwen3-30B-A3B-GGUF", "Q4_K_M", 18.6, APACHE,
-         "the best answers where 24 GB of memory are free; as quick as a model of 3B"),
+         "the best answers where 24 GB of memory are free; as quick as a model of 3B", 0.11),
         ("llama3.2-1b", "llama3.2:1b", "bartowski/Llama-3.2-1B-Instruct-GGUF", "Q4_K_M", 0.81, LLAMA,
          "chat and rewriting on small machines"),
         ("llama3.2-3b", "llama3.2:3b", "bartowski/Llama-3.2-3B-Instruct-GGUF", "Q4_K_M", 2.02, LLAMA,
@@ -88,7 +89,7 @@ HUB_MODELS: tuple[HubModel, ...] = tuple(
         ("olmo2-7b", "olmo2:7b", "allenai/OLMo-2-1124-7B-Instruct-GGUF", "Q4_K_M", 4.47, APACHE,
          "the same, with better answers"),
         ("gpt-oss-20b", "gpt-oss:20b", "ggml-org/gpt-oss-20b-GGUF", "MXFP4", 12.1, APACHE,
-         "reasoning where 16 GB of memory are free"),
+         "reasoning where 16 GB of memory are free", 0.17),
     )
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from llama_core.choices import Thinking
 from llama_core.sampling_params import SamplingParams
 
 ROLES = ("system", "developer", "user", "assistant")
@@ -18,9 +19,10 @@ ROLES = ("system", "developer", "user", "assistant")
 COMPLETION_MAX_TOKENS = 16
 MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20
+MAX_BIASES = 1024
 
 # What is read of a message. Some templates write the name; nobody hears of the rest.
-_HEARD = frozenset({"role", "content", "name"})
+_HEARD = frozenset({"role", "content", "name", "reasoning_content"})
 
 Kind = Literal["chat", "completion"]
 
@@ -31,7 +33,6 @@ _IGNORED = frozenset(
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "echo": (False,),
-    "logit_bias": ({},),
     "response_format": ({"type": "text"},),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
@@ -43,6 +44,13 @@ _PARAMETERS = frozenset(
     | {
         "presence_penalty",
         "frequency_penalty",
+        "typical_p",
+        "dry_multiplier",
+        "dry_base",
+        "dry_allowed_length",
+        "dry_penalty_last_n",
+        "dry_sequence_breakers",
+        "logit_bias",
         "max_completion_tokens",
         "ignore_eos",
         "n",
@@ -50,6 +58,8 @@ _PARAMETERS = frozenset(
         "stream_options",
         "logprobs",
         "top_logprobs",
+        "chat_template_kwargs",
+        "reasoning_effort",
     }
 )
 
@@ -185,10 +195,7 @@ def _top_n(kind: Kind, body: Mapping[str, Any]) -> int | None:
 
 def _params(body: Mapping[str, Any], max_tokens: int | None) -> SamplingParams:
     """OpenAI's defaults: temperature 1, everything else off."""
-    stop = body.get("stop")
-    stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
-    if not isinstance(stops, list) or not all(isinstance(text, str) for text in stops):
-        raise BadRequest("body.stop is neither a string nor a list of strings", "invalid_type", "body.stop")
+    defaults = SamplingParams()
     limit = _number(body, "max_completion_tokens", _number(body, "max_tokens", max_tokens, int), int)
     return SamplingParams(
         temperature=_number(body, "temperature", 1.0),
@@ -199,11 +206,56 @@ def _params(body: Mapping[str, Any], max_tokens: int | None) -> SamplingParams:
         repeat_last_n=-1,
         presence_penalty=_number(body, "presence_penalty", 0.0),
         frequency_penalty=_number(body, "frequency_penalty", 0.0),
+        typical_p=_number(body, "typical_p", 1.0),
+        dry_multiplier=_number(body, "dry_multiplier", 0.0),
+        dry_base=_number(body, "dry_base", defaults.dry_base),
+        dry_allowed_length=_number(body, "dry_allowed_length", defaults.dry_allowed_length, int),
+        dry_penalty_last_n=_number(body, "dry_penalty_last_n", defaults.dry_penalty_last_n, int),
+        dry_sequence_breakers=_texts(body, "dry_sequence_breakers", defaults.dry_sequence_breakers),
+        logit_bias=_logit_bias(body),
         seed=_number(body, "seed", None, int),
         max_tokens=limit,
-        stop=tuple(stops),
+        stop=_texts(body, "stop", ()),
+        thinking=_thinking(body),
         ignore_eos=_truth(body, "ignore_eos"),
     )
+
+
+def _thinking(body: Mapping[str, Any]) -> Thinking:
+    """Whether the model is to think: OpenAI's `reasoning_effort` "none", or vLLM's `chat_template_kwargs`."""
+    effort, options = body.get("reasoning_effort"), body.get("chat_template_kwargs", {})
+    if effort not in (None, "none", "minimal", "low", "medium", "high"):
+        problem = f"body.reasoning_effort is {short(effort)}, expected none, minimal, low, medium or high"
+        raise BadRequest(problem, param="body.reasoning_effort")
+    known = isinstance(options, dict) and set(options) <= {"enable_thinking", "thinking"}
+    if not known or not all(isinstance(value, bool) for value in options.values()):
+        name = "body.chat_template_kwargs"
+        raise BadRequest(f"{name} takes enable_thinking, true or false, alone", "unsupported_value", name)
+    for value in options.values():
+        return "on" if value else "off"
+    return None if effort is None else "off" if effort == "none" else "on"
+
+
+def _texts(body: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    """One string, or a list of them."""
+    value = body.get(name, default)
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        problem = f"body.{name} is neither a string nor a list of strings"
+        raise BadRequest(problem, "invalid_type", f"body.{name}")
+    return tuple(texts)
+
+
+def _logit_bias(body: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
+    """Numbers by token id; JSON has the ids as strings."""
+    value = body.get("logit_bias", {})
+    if not isinstance(value, dict) or not all(name.isdecimal() and len(name) < 10 for name in value):
+        problem = "body.logit_bias is no object of numbers by token id"
+        raise BadRequest(problem, "invalid_type", "body.logit_bias")
+    if len(value) > MAX_BIASES:
+        problem = f"body.logit_bias has {len(value):,} ids, expected at most {MAX_BIASES}"
+        raise BadRequest(problem, param="body.logit_bias")
+    return tuple((int(name), _number(value, name, 0.0)) for name in sorted(value))
 
 
 def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
@@ -226,6 +278,11 @@ def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
         if name is not None and not isinstance(name, str):
             where = f"body.messages[{i}].name"
             raise BadRequest(f"{where} is not a string", "invalid_type", where)
+        thought = message.get("reasoning_content")
+        if thought is not None and not isinstance(thought, str):
+            where = f"body.messages[{i}].reasoning_content"
+            raise BadRequest(f"{where} is not a string", "invalid_type", where)
+        said |= {"reasoning_content": thought} if thought else {}
         messages.append(said if name is None else said | {"name": name})
     return tuple(messages)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 
 
@@ -23,7 +24,11 @@ def describe_error(error: BaseException) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return f"There was not enough memory. {error}".strip()
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        return "The system lets this process start no more threads: too many run, or memory is short."
     if isinstance(error, OSError):
+        if error.errno == errno.ENOMEM:  # of a process or a mapping, where it names no file of the user's
+            return f"There was not enough memory. {error.filename or ''}".strip()
         named = f"{error.filename}: " if error.filename else ""
         return f"{named}{error.strerror or error}"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -75,10 +75,14 @@ def shares(values: Iterable[float], width: int) -> list[int]:
     return cells
 
 
+_STAGES = {"kernels": "compiling kernels", "connecting": "connecting", "waiting": "server busy, waiting"}
+
+
 def load_label(stage: str, fraction: float | None) -> str:
-    """What a model's load is doing: `loading 43 %`, or that kernels are compiled, which happens once."""
-    if stage == "kernels":
-        return "compiling kernels"
+    """What a model's load is doing: `loading 43 %`, that kernels are compiled, which happens once, or that a
+    server is waited for."""
+    if stage in _STAGES:
+        return _STAGES[stage]
     return "loading" if fraction is None else f"loading {fraction * 100:.0f} %"
 
 

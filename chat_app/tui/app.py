@@ -6,7 +6,6 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable, Collection, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
@@ -20,9 +19,9 @@ from chat_app.chat.recall import EVERYTHING, resumed
 from chat_app.config.key_names import BINDING_IDS
 from chat_app.config.paths import Paths, get_paths
 from chat_app.config.settings import Settings
-from chat_app.engines.base import OpenEngine
+from chat_app.engines.base import OpenEngine, Source
 from chat_app.engines.host import EngineHost
-from chat_app.engines.local import open_local_engine
+from chat_app.engines.sources import open_engine
 from chat_app.store.chats import ChatStore, ChatSummary, StoreError, open_store
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.sanitize import clean_line
@@ -63,7 +62,7 @@ class LlamaChatApp(TerminalApp):
         settings: Settings,
         *,
         store: ChatStore | None = None,
-        open_engine: OpenEngine = open_local_engine,
+        open_engine: OpenEngine = open_engine,
         check_model: CheckModel = check_file,
         clock: Callable[[], float] = time.monotonic,
         paths: Paths | None = None,
@@ -167,9 +166,9 @@ class LlamaChatApp(TerminalApp):
         """Whether it is not yet known that there is none."""
         return self.models.is_looking
 
-    def model_failed(self, path: Path, text: str) -> None:
+    def model_failed(self, source: Source, text: str) -> None:
         """Say why a model could not be loaded, and let another be chosen."""
-        self.models.failed(path, text)
+        self.models.failed(source, text)
 
     # The end.
 
@@ -306,7 +305,7 @@ def run_app(
     continue_latest: bool = False,
     resume: str | None = None,
     chosen: Collection[str] = (),
-    open_engine: OpenEngine = open_local_engine,
+    open_engine: OpenEngine = open_engine,
 ) -> int:
     """Open the app and come back when it is closed; returns the exit code.
 

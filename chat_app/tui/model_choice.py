@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 from textual.app import App
 
+from chat_app.config.endpoints import EndpointError
+from chat_app.engines.base import Source
+from chat_app.engines.sources import find_source
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean_line
 from chat_app.tui.work import Work
@@ -63,10 +66,10 @@ class ModelChoice:
         self._app.run_worker(self._work.guarded(self._find(name)), group="model", exclusive=True)
 
     async def _find(self, name: str) -> None:
-        from chat_app.models.catalogue import ModelNotFound, resolve_model
+        from chat_app.models.catalogue import ModelNotFound
 
         try:
-            path = await asyncio.to_thread(resolve_model, name)
+            source = await asyncio.to_thread(find_source, name, self._session.settings.engines)
         except ModelNotFound as error:
             self._without(str(error))
             if error.can_pull:
@@ -74,22 +77,26 @@ class ModelChoice:
             else:
                 self.choose(str(error))
             return
+        except EndpointError as error:
+            self._without(str(error))
+            self.choose(str(error))
+            return
         except OSError as error:
             self._without(describe_error(error))
             return
-        if self._session.model.info is not None:
+        if self._session.model.info is not None and isinstance(source, Path):
             # The model there is goes when the next one is loaded, so first a look at the file.
             try:
-                await asyncio.to_thread(self._check, path, self._session.settings)
+                await asyncio.to_thread(self._check, source, self._session.settings)
             except Exception as error:  # noqa: BLE001 - whatever a file can provoke belongs on the screen
                 self.choose(describe_error(error))
                 return
-        self._load(path, name)
+        self._load(source, name)
 
-    def _load(self, path: Path, name: str) -> None:
+    def _load(self, source: Source, name: str) -> None:
         self._session.settings = replace(self._session.settings, model=name)
         self._note = ""
-        self._session.load_model(path)
+        self._session.load_model(source)
 
     async def _fetch(self, name: str) -> None:
         from chat_app.tui.screens.fetch_model import FetchScreen
@@ -107,9 +114,9 @@ class ModelChoice:
         self._note = text
         self._changed()
 
-    def failed(self, path: Path, text: str) -> None:
+    def failed(self, source: Source, text: str) -> None:
         """A file that cannot be loaded: say why, let another be chosen."""
-        self._without(f"{clean_line(path.name)} could not be loaded. /model chooses another.")
+        self._without(f"{clean_line(source.name)} could not be loaded. /model chooses another.")
         self.choose(text)
 
     def choose(self, problem: str = "") -> None:
@@ -121,4 +128,4 @@ class ModelChoice:
                 self.find(name)
 
         if not isinstance(self._app.screen, ChooseModelScreen):
-            self._app.push_screen(ChooseModelScreen(problem), chosen)
+            self._app.push_screen(ChooseModelScreen(problem, self._session.settings.engines), chosen)

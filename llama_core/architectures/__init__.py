@@ -17,20 +17,23 @@ from llama_core.architectures.ernie import ERNIE4_5
 from llama_core.architectures.exaone import EXAONE4
 from llama_core.architectures.gemma import GEMMA2, GEMMA3
 from llama_core.architectures.gpt_oss import GPT_OSS
-from llama_core.architectures.granite import GRANITE, GRANITE_MOE
+from llama_core.architectures.granite import GRANITE, GRANITE_HYBRID, GRANITE_MOE
 from llama_core.architectures.hunyuan import HUNYUAN_DENSE
+from llama_core.architectures.lfm import LFM2
 from llama_core.architectures.llama import LLAMA
 from llama_core.architectures.mistral import MINISTRAL3, MISTRAL
 from llama_core.architectures.mixtral import MIXTRAL
 from llama_core.architectures.olmo import OLMO2, OLMO3
 from llama_core.architectures.phi import PHI3
 from llama_core.architectures.qwen import QWEN2, QWEN3, QWEN3_MOE
+from llama_core.architectures.qwen3_5 import QWEN3_5
 from llama_core.architectures.smollm import SMOLLM3
 from llama_core.config import ModelConfig
 
 ALL: tuple[Architecture, ...] = (
     LLAMA, MISTRAL, MIXTRAL, MINISTRAL3, QWEN2, QWEN3, QWEN3_MOE, GRANITE, GRANITE_MOE, SMOLLM3, OLMO2, OLMO3,
     EXAONE4, HUNYUAN_DENSE, ERNIE4_5, GEMMA2, GEMMA3, PHI3, GPT_OSS,
+    QWEN3_5, LFM2, GRANITE_HYBRID,
 )  # fmt: skip
 _BY_NAME = {architecture.name: architecture for architecture in ALL}
 

@@ -9,7 +9,7 @@ A family's file builds both from a `ModelConfig`; nothing else in the engine com
 
     x = embed_tokens[ids] * embedding_scale
     for each layer:
-        x += residual_scale * after(attention(before(x)))       before, after: norms that stand there or not
+        x += residual_scale * after(mixer(before(x)))           before, after: norms that stand there or not
         x += residual_scale * after(feed_forward(before(x)))
     logits = softcap(lm_head @ norm(x) * logit_scale)
 """
@@ -20,10 +20,34 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.architectures.recurrent import Recurrent, state_values
 from llama_core.config import ModelConfig, RopeScaling
 
 FileKind = Literal["gguf", "huggingface"]
 Activation = Literal["silu", "gelu_tanh", "clamped_swiglu"]
+# How a file holds a vector that is not as it stands: less 1, or as log(-value).
+Stored = Literal["", "less_one", "log_of_negative"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadOrder:
+    """n_heads heads of `size` rows (or columns) each, which stand by group in Hugging Face's file and by
+    turns with us: our head h is head (h % n_groups) * (n_heads / n_groups) + h // n_groups there."""
+
+    n_heads: int
+    n_groups: int
+    size: int
+    columns: bool = False
+
+    def indices(self, n: int) -> NDArray[np.intp]:
+        """Where each of our n rows stands there, (n,); those before the last n_heads * size stay."""
+        heads = np.arange(self.n_heads, dtype=np.intp).reshape(self.n_groups, -1).T.reshape(-1, 1)
+        moved = (heads * self.size + np.arange(self.size, dtype=np.intp)).reshape(-1)
+        first = n - len(moved)
+        return np.concatenate((np.arange(first, dtype=np.intp), first + moved))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +59,9 @@ class TensorSpec:
     the order of the table (a fused qkv_proj, the experts of a layer). stacked: in GGUF they do so along a new
     first axis. optional: the name of a group that a file has whole and in every layer, or not at all.
     rotated_heads: the rows are so many heads that RoPE rotates, for files that pair rows 2j and 2j + 1.
-    plus_one: Hugging Face's file holds the weight less 1. by_columns: it holds matrices the other way round,
-    and specs with the same name take their columns by turns.
+    stored: how Hugging Face's file holds a vector. heads: its order of heads, where it is another.
+    by_columns: it holds matrices the other way round, and specs with the same name take their columns by
+    turns. exact: stays float32 in files of smaller types.
     """
 
     name: str
@@ -46,8 +71,10 @@ class TensorSpec:
     stacked: bool = False
     optional: str = ""
     rotated_heads: int = 0
-    plus_one: bool = False
+    stored: Stored = ""
+    heads: HeadOrder | None = None
     by_columns: bool = False
+    exact: bool = False
 
     def foreign(self, kind: FileKind) -> str:
         """The name in files of `kind`."""
@@ -82,6 +109,8 @@ class Attention:
     for a layer without positions. softcap: scores become softcap * tanh(score / softcap); 0: they do not.
     sinks: a learnt logit for each head joins the softmax and takes no value. bias: on q, k and v. qk_norm:
     an RMS norm of q and k, over each head or over all heads together. norm_after_rope: it follows RoPE.
+    gated: behind each head's rows of q_proj stand those of its gate; the head's output is multiplied by
+    sigmoid(gate) (arXiv:2505.06708).
     """
 
     n_heads: int
@@ -96,6 +125,7 @@ class Attention:
     qk_norm: Literal["", "head", "width"] = ""
     norm_after_rope: bool = False
     temperature: QueryTemperature | None = None
+    gated: bool = False
 
     @property
     def q_dim(self) -> int:
@@ -137,14 +167,21 @@ class FeedForward:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Two sub-layers, each added to the residual stream. norm_before, norm_after: an RMS norm stands before
-    each sub-layer, and after each (before the sum)."""
+    """Two sub-layers, each added to the residual stream. mixer: what lets a token see those before it.
+    norm_before, norm_after: an RMS norm stands before each sub-layer, and after each (before the sum)."""
 
-    attention: Attention
+    mixer: Attention | Recurrent
     feed_forward: FeedForward
     norm_before: bool = True
     norm_after: bool = False
     residual_scale: float = 1.0
+
+    @property
+    def attention(self) -> Attention:
+        """The mixer of a layer that is known to have attention. Raises TypeError for another."""
+        if not isinstance(self.mixer, Attention):
+            raise TypeError(f"a layer with {type(self.mixer).__name__} has no attention")
+        return self.mixer
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +193,19 @@ class Description:
     embedding_scale: float = 1.0
     logit_scale: float = 1.0
     logit_softcap: float = 0.0
+
+    def attentions(self) -> list[Attention]:
+        """Those of the layers that have attention, in order."""
+        return [layer.mixer for layer in self.layers if isinstance(layer.mixer, Attention)]
+
+    def recurrents(self) -> dict[int, Recurrent]:
+        """Those of the layers that have a state instead, by the layer's number."""
+        return {i: x.mixer for i, x in enumerate(self.layers) if not isinstance(x.mixer, Attention)}
+
+    @property
+    def state_values(self) -> int:
+        """Numbers of one state of all layers."""
+        return sum(map(state_values, self.recurrents().values()))
 
 
 class Keys(Protocol):
@@ -227,7 +277,8 @@ class Architecture:
     beyond those that all families share; from_gguf, from_huggingface and to_gguf: what it reads and writes
     beyond these. gguf_name: the `general.architecture` to write, by default the first of `gguf`. activations:
     names that config.json may give to the one it has, the usual one first. defaults: fields of which a
-    config.json without the key means something else than most families' do.
+    config.json without the key means something else than most families' do. passed_over: what the names of
+    tensors begin with that are none of the layers'.
     """
 
     name: str
@@ -243,3 +294,4 @@ class Architecture:
     gguf_name: Callable[[ModelConfig], str] | None = None
     activations: tuple[str, ...] = ("silu", "swish")
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    passed_over: Callable[[ModelConfig], tuple[str, ...]] = lambda _config: ()

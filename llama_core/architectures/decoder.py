@@ -19,6 +19,15 @@ Names of tensors (shapes are NumPy's, rows first; `i` is the layer, `e` an exper
     lm_head                             (vocab_size, dim)           absent where the embedding serves
     rope_freqs                          (n_rotated / 2,)            optional divisors of RoPE's frequencies
 
+A layer with a state instead of attention (see `recurrent`, which says what of these it has):
+
+    layers.{i}.in_proj                  (in_dim, dim)               or in_proj_qkv, in_proj_z, in_proj_b,
+                                                                    in_proj_a, whose rows make it up
+    layers.{i}.conv                     (conv_dim, kernel)          the last column meets the newest position
+    layers.{i}.dt_bias, decay, skip     (n_heads,)                  decay is negative
+    layers.{i}.state_norm               (head_dim,) or (out_dim,)   behind the memory
+    layers.{i}.o_proj                   (dim, out_dim)
+
 Each projection may have a bias, such as layers.{i}.q_proj.bias, (rows,).
 """
 
@@ -46,6 +55,7 @@ from llama_core.architectures.base import (
 from llama_core.config import ModelConfig
 
 WINDOW_KEY, PATTERN_KEY = "attention.sliding_window", "attention.sliding_window_pattern"
+KV_HEADS_KEY = "attention.head_count_kv"
 NO_WINDOW: dict[str, Any] = {"sliding_window": 0}
 EXPERT_KEYS = (
     Key("n_experts", "expert_count", "num_local_experts", whole=True),
@@ -117,14 +127,19 @@ def attention(config: ModelConfig, i: int) -> Attention:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What differs from family to family in a layer's tensors. norms: as BEFORE; qk_norm: over what q and k
-    are normed; attention, feed_forward, experts: what makes the tensors of each."""
+    """What differs from family to family in a model's tensors. norm: the last one's names in GGUF and
+    Hugging Face; norms: as BEFORE; qk_norm: over what q and k are normed; attention, recurrent, feed_forward,
+    experts: what makes the tensors of each, recurrent those of a layer with a state instead of attention."""
+
+    norm: tuple[str, str] = ("output_norm", "model.norm")
 
     norms: Mapping[str, tuple[str, str]] = field(default_factory=lambda: BEFORE)
     qk_norm: Literal["head", "width"] = "head"
     q_norm: str = "self_attn.q_norm"
     k_norm: str = "self_attn.k_norm"
+    o_proj: str = "self_attn.o_proj"
     attention: Callable[[ModelConfig, int, Names], Iterator[TensorSpec]] = lambda *of: attention_tensors(*of)
+    recurrent: Callable[[ModelConfig, int], Iterator[TensorSpec]] = lambda *_: iter(())
     feed_forward: Callable[[ModelConfig, int], Iterator[TensorSpec]] = lambda *of: dense_tensors(*of)
     experts: Callable[[ModelConfig, int], Iterator[TensorSpec]] = lambda *of: expert_tensors(*of)
 
@@ -148,7 +163,8 @@ def tensors(config: ModelConfig, names: Names = PLAIN) -> Iterator[TensorSpec]:
     yield TensorSpec("embed_tokens", vocabulary, "token_embd.weight", "model.embed_tokens.weight")
     for i in range(config.n_layers):
         yield from layer_tensors(config, i, names)
-    yield TensorSpec("norm", (config.dim,), "output_norm.weight", "model.norm.weight")
+    gguf, huggingface = names.norm
+    yield TensorSpec("norm", (config.dim,), f"{gguf}.weight", f"{huggingface}.weight")
     if not config.tie_embeddings:
         yield TensorSpec("lm_head", vocabulary, "output.weight", "lm_head.weight")
     for name, group in (("freqs", "freqs"), ("factors_long", "factors"), ("factors_short", "factors")):
@@ -157,14 +173,14 @@ def tensors(config: ModelConfig, names: Names = PLAIN) -> Iterator[TensorSpec]:
 
 
 def layer_tensors(config: ModelConfig, i: int, names: Names) -> Iterator[TensorSpec]:
-    """Layer i's: attention and feed-forward, each between its norms."""
+    """Layer i's: attention (or what it has instead) and feed-forward, each between its norms."""
 
     def norm(name: str) -> Iterator[TensorSpec]:
         if name in names.norms:
             yield weight(i, name, (config.dim,), *names.norms[name])
 
     yield from norm("input_layernorm")
-    yield from names.attention(config, i, names)
+    yield from names.recurrent(config, i) if is_recurrent(config, i) else names.attention(config, i, names)
     yield from norm("attention_out_norm")
     yield from norm("post_attention_layernorm")
     yield from (names.experts if config.n_experts else names.feed_forward)(config, i)
@@ -186,20 +202,29 @@ def attention_tensors(config: ModelConfig, i: int, names: Names) -> Iterator[Ten
             ("k_norm", "attn_k_norm", names.k_norm, config.kv_dim),
         ):
             yield weight(i, name, (rows if whole else config.head_dim,), gguf, foreign)
-    yield weight(i, "o_proj", (dim, config.q_dim), "attn_output", "self_attn.o_proj")
-    yield bias(i, "o_proj", dim, "attn_output", "self_attn.o_proj", optional="o")
+    yield weight(i, "o_proj", (dim, config.q_dim), "attn_output", names.o_proj)
+    yield bias(i, "o_proj", dim, "attn_output", names.o_proj, optional="o")
 
 
-def dense_tensors(config: ModelConfig, i: int) -> Iterator[TensorSpec]:
-    """gate, up and down with the biases that some files have."""
+def is_recurrent(config: ModelConfig, i: int) -> bool:
+    """Whether layer i has a state instead of attention."""
+    return bool(config.recurrent_layers) and config.recurrent_layers[i]
+
+
+MLP = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+
+
+def dense_tensors(config: ModelConfig, i: int, names: tuple[str, str, str] = MLP) -> Iterator[TensorSpec]:
+    """gate, up and down, by Hugging Face's names, with the biases that some files have."""
     dim, hidden = config.dim, config.hidden_dim
-    for name, gguf, shape, group in (
-        ("gate_proj", "ffn_gate", (hidden, dim), "gate_up"),
-        ("up_proj", "ffn_up", (hidden, dim), "gate_up"),
-        ("down_proj", "ffn_down", (dim, hidden), "down"),
+    gate, up, down = names
+    for name, gguf, shape, foreign, group in (
+        ("gate_proj", "ffn_gate", (hidden, dim), gate, "gate_up"),
+        ("up_proj", "ffn_up", (hidden, dim), up, "gate_up"),
+        ("down_proj", "ffn_down", (dim, hidden), down, "down"),
     ):
-        yield weight(i, name, shape, gguf, f"mlp.{name}")
-        yield bias(i, name, shape[0], gguf, f"mlp.{name}", optional=group)
+        yield weight(i, name, shape, gguf, foreign)
+        yield bias(i, name, shape[0], gguf, foreign, optional=group)
 
 
 def expert_tensors(config: ModelConfig, i: int, names: ExpertNames | None = None) -> Iterator[TensorSpec]:
@@ -250,6 +275,44 @@ def bias(
     )
 
 
+def vector(i: int, name: str, size: int, gguf: str, huggingface: str) -> TensorSpec:
+    """Numbers of layer i that are no projection's: the names are whole, as they follow the layer's."""
+    return TensorSpec(f"layers.{i}.{name}", (size,), f"blk.{i}.{gguf}", f"model.layers.{i}.{huggingface}")
+
+
+def layers_of_kinds(
+    keys: Keys, n_layers: int, kinds: tuple[str, ...], others: tuple[str, ...]
+) -> tuple[bool, ...]:
+    """Which layers config.json's `layer_types` counts among `kinds`; all must be one of these or of the
+    others. Empty where it says nothing."""
+    if not keys.has("layer_types"):
+        return ()
+    found = keys.items("layer_types")
+    if len(found) != n_layers:
+        raise keys.error("layer_types", f"has {len(found)} entries for {n_layers} layers")
+    for kind in found:
+        if kind not in (*kinds, *others):
+            known = " and ".join((*kinds, *others))
+            raise keys.error("layer_types", f"has {str(kind)[:80]!a}; {known} would work")
+    return tuple(kind in kinds for kind in found)
+
+
+def layers_without_kv(keys: Keys, n_layers: int) -> tuple[bool, ...]:
+    """Which layers have a state, from GGUF's heads of keys by layer: those that have none."""
+    if not keys.is_array(KV_HEADS_KEY):
+        return ()
+    heads = keys.items(KV_HEADS_KEY)
+    if len(heads) != n_layers:
+        raise keys.error(KV_HEADS_KEY, f"has {len(heads)} entries for {n_layers} layers")
+    return tuple(n == 0 for n in heads)
+
+
+def kv_heads_by_layer(config: ModelConfig) -> dict[str, Any]:
+    """The reverse of `layers_without_kv`."""
+    heads = [0 if is_recurrent(config, i) else config.n_kv_heads for i in range(config.n_layers)]
+    return {KV_HEADS_KEY: np.array(heads, dtype=np.int32)} if any(config.recurrent_layers) else {}
+
+
 def window(keys: Keys, key: str, fields: Mapping[str, Any]) -> dict[str, int]:
     """The field sliding_window; one as long as the context is none."""
     length = keys.integer(key, 0 if keys.states(key) else fields.get("sliding_window", 0))
@@ -260,16 +323,7 @@ def window(keys: Keys, key: str, fields: Mapping[str, Any]) -> dict[str, int]:
 
 def window_layers(keys: Keys, fields: Mapping[str, Any]) -> tuple[bool, ...]:
     """Which layers config.json's `layer_types` gives a window; empty where it says nothing."""
-    if not keys.has("layer_types"):
-        return ()
-    kinds = {"sliding_attention": True, "full_attention": False}
-    found = keys.items("layer_types")
-    if len(found) != fields["n_layers"]:
-        raise keys.error("layer_types", f"has {len(found)} entries for {fields['n_layers']} layers")
-    for kind in found:
-        if kind not in kinds:
-            raise keys.error("layer_types", f"has {str(kind)[:80]!a}; {' and '.join(kinds)} would work")
-    return tuple(kinds[kind] for kind in found)
+    return layers_of_kinds(keys, fields["n_layers"], ("sliding_attention",), ("full_attention",))
 
 
 def all_but_every(n_layers: int, period: int) -> tuple[bool, ...]:

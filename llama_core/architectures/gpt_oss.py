@@ -22,7 +22,7 @@ def _describe(config: ModelConfig) -> Description:
         experts = found.feed_forward.experts
         return replace(
             found,
-            attention=replace(found.attention, sinks=True),
+            mixer=replace(found.attention, sinks=True),
             feed_forward=replace(
                 found.feed_forward,
                 activation="clamped_swiglu",

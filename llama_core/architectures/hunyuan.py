@@ -15,7 +15,7 @@ from llama_core.config import ModelConfig
 def _describe(config: ModelConfig) -> Description:
     def layer(i: int) -> Layer:
         attention = replace(decoder.attention(config, i), norm_after_rope=True)
-        return replace(decoder.layer(config, i), attention=attention)
+        return replace(decoder.layer(config, i), mixer=attention)
 
     return decoder.with_layers(config, layer)
 

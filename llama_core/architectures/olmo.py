@@ -18,7 +18,7 @@ PERIOD = 4
 def _describe(config: ModelConfig) -> Description:
     def layer(i: int) -> Layer:
         attention = replace(decoder.attention(config, i), qk_norm="width")
-        return replace(decoder.layer(config, i), attention=attention, norm_before=False, norm_after=True)
+        return replace(decoder.layer(config, i), mixer=attention, norm_before=False, norm_after=True)
 
     return decoder.with_layers(config, layer)
 

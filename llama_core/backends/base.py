@@ -31,7 +31,11 @@ class MemoryReport:
 
 
 class Cache(Protocol):
-    """The keys and values of the positions computed so far."""
+    """What layers know of the positions computed so far: keys and values, or a state.
+
+    A state can only go back to lengths at which `snapshot` was called, and to 0; then `truncate` and
+    `copy_prefix` end at the nearest one below, which `length` tells, and the caller computes the rest again.
+    """
 
     @property
     def length(self) -> int:
@@ -43,13 +47,26 @@ class Cache(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Bytes reserved."""
+        """Bytes reserved, those of snapshots included."""
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """What a snapshot takes; 0 where every length can be gone back to without."""
+
+    def snapshot(self) -> None:
+        """See that this length can be gone back to. The number of snapshots is bounded: older ones give
+        way."""
+
+    def reachable(self, length: int) -> int:
+        """The greatest length up to `length`, which is held, that can be gone back to."""
 
     def truncate(self, length: int) -> None:
-        """Forget every position from `length` on. Raises ValueError when `length` exceeds what is held."""
+        """Forget every position from `reachable(length)` on. Raises ValueError when `length` exceeds what is
+        held."""
 
     def copy_prefix(self, source: Self, length: int) -> None:
-        """Hold the first `length` positions of `source`, and nothing else. The bits are the same.
+        """Hold the first `source.reachable(length)` positions of `source`, and nothing else. The bits are the
+        same.
 
         Raises ValueError when `source` holds fewer, and ContextFullError when they do not fit here.
         """

@@ -33,8 +33,21 @@ class Positions:
         self.require_room(n)
         self._length += n
 
+    @property
+    def snapshot_bytes(self) -> int:
+        """What a snapshot takes; 0 where every length can be gone back to without."""
+        return 0
+
+    def snapshot(self) -> None:
+        """See `Cache`: nothing is needed where every length can be gone back to."""
+
+    def reachable(self, length: int) -> int:
+        """The greatest length up to `length` that can be gone back to."""
+        return length
+
     def take_length(self, source: Positions, length: int) -> None:
-        """Be `length` long because the first `length` positions of `source` are copied here.
+        """Be `length` long, or as long as `source` can reach, because so many of its positions are copied
+        here.
 
         Raises ValueError when `source` holds fewer, ContextFullError when they do not fit.
         """
@@ -42,10 +55,11 @@ class Positions:
             raise ValueError(f"cannot copy {length} of {source.length} positions")
         if length > self._capacity:
             raise ContextFullError(length, self._capacity)
-        self._length = length
+        self._length = source.reachable(length)
 
     def truncate(self, length: int) -> None:
-        """Forget every position from `length` on. Raises ValueError when `length` exceeds what is held."""
+        """Forget every position from `length` on, or from what is `reachable` on. Raises ValueError when
+        `length` exceeds what is held."""
         if not 0 <= length <= self._length:
             raise ValueError(f"cannot truncate {self._length} positions to {length}")
-        self._length = length
+        self._length = self.reachable(length)

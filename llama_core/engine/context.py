@@ -1,13 +1,17 @@
-"""The cache together with the ids whose keys and values it holds."""
+"""The cache together with the ids that it has read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.base import Logits, Model
+from llama_core.engine.passes import message_ends, passes
+
+# A cache with a state remembers it at least every so many tokens.
+SNAPSHOT_EVERY = 512
 
 
 def without_warnings() -> np.errstate:
@@ -25,16 +29,34 @@ class Context:
         # Up to here the model's answers were seen to be finite. NaN in a position's keys or values spreads to
         # every later position, so that one finite answer clears everything before it.
         self._checked = 0
+        self._remembered = 0  # the length at the last snapshot
+
+    @property
+    def steps_back(self) -> bool:
+        """Whether any length can be gone back to, without a snapshot."""
+        return self.cache.snapshot_bytes == 0
 
     def reuse(self, prompt_ids: Sequence[int]) -> int:
-        """Keep the longest common prefix with the prompt, but leave one token to compute: its logits are
-        wanted. Returns the number of positions kept."""
+        """Keep the longest common prefix with the prompt, or as much of it as the cache can go back to, but
+        leave one token to compute: its logits are wanted. Returns the number of positions kept."""
         limit = min(len(self.ids), len(prompt_ids) - 1)
         common = 0
         while common < limit and self.ids[common] == prompt_ids[common]:
             common += 1
         self.keep(common)
-        return common
+        return len(self.ids)
+
+    def missing(self, prompt_ids: Sequence[int], ends: Collection[int]) -> Iterator[tuple[int, int]]:
+        """(start, stop) of the passes over what is not held of the prompt. ends: ids that end a message.
+
+        Who takes a pass computes it before the next is asked for: a state is remembered between them.
+        """
+        start, n, chunk = len(self.ids), len(prompt_ids), self.model.prefill_chunk
+        cuts = [] if self.steps_back else message_ends(prompt_ids, start, ends)
+        for begin, stop in passes(start, n, chunk, cuts):
+            yield begin, stop
+            if stop in cuts and len(self.ids) == stop:
+                self.remember()
 
     def extend(
         self,
@@ -49,17 +71,25 @@ class Context:
                 np.asarray(ids, dtype=np.int32), self.cache, logits=logits, cancelled=cancelled
             )
         self.ids.extend(ids)
+        if len(self.ids) - self._remembered >= SNAPSHOT_EVERY:
+            self.remember()
         return rows
+
+    def remember(self) -> None:
+        """See that this length can be gone back to."""
+        self.cache.snapshot()
+        self._remembered = len(self.ids)
 
     def mark_finite(self, length: int) -> None:
         """The logits after the first `length` positions were finite."""
         self._checked = length
 
     def keep(self, length: int) -> None:
-        """Forget everything from `length` on."""
-        del self.ids[length:]
-        self._checked = min(self._checked, length)
+        """Forget everything from `length` on, or from what the cache can go back to on."""
         self.cache.truncate(min(length, self.cache.length))
+        del self.ids[self.cache.length :]
+        self._checked = min(self._checked, len(self.ids))
+        self._remembered = min(self._remembered, len(self.ids))
 
     def recover(self, *, doubtful: bool = False) -> None:
         """After any exception: make ids and cache agree again; `doubtful`: keep only what was checked."""

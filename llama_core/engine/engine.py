@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.engine.context import Context
 from llama_core.engine.drafting.base import Drafter
+from llama_core.engine.masks import MaskThread
 from llama_core.engine.memory import memory_report
 from llama_core.engine.reply import Reply
+from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.errors import ContextFullError, NumericalError
 from llama_core.events import Finished, PrefillProgress, TokenEvent
 from llama_core.sampling import Sampler, SamplingParams
@@ -36,6 +38,7 @@ class Engine:
         self.drafter = drafter
         self._context = Context(model, min(wanted, model.config.max_seq_len))
         self._sampler = Sampler(SamplingParams(), model.config.vocab_size)
+        self._masks = MaskThread()
         self._reply: Reply | None = None
 
     @property
@@ -45,7 +48,7 @@ class Engine:
 
     @property
     def cached_ids(self) -> tuple[int, ...]:
-        """The ids whose keys and values are held."""
+        """The ids that the context has read."""
         return tuple(self._context.ids)
 
     def generate(
@@ -57,6 +60,7 @@ class Engine:
         cancelled: Callable[[], bool] | None = None,
         stop_when: Callable[[], bool] | None = None,
         top_n: int = 0,
+        rules: TokenRules = NO_RULES,
         dictated: Callable[[], Sequence[int]] | None = None,
     ) -> Iterator[PrefillProgress | TokenEvent | Finished]:
         """One reply, as a stream of events that ends with Finished; nothing is computed before it is read.
@@ -64,11 +68,13 @@ class Engine:
         stop_ids end the reply (unless `params.ignore_eos`). `cancelled` is asked between layers and tokens;
         `stop_when` after each token, for a caller who finds the end in the text. top_n: alternatives in each
         TokenEvent. `dictated` is asked before each draw: ids that it gives come next, whatever the model
-        says. The longest common prefix with what the context holds is not computed again.
+        says. rules: what holds for the drawing beside `params`; a constraint stands at the reply's beginning
+        and is this reply's from now on. The longest common prefix with what the context holds is not computed
+        again.
 
         Closing the iterator ends the reply, and so does a new reply or `reset`. Raises ContextFullError
-        here, before any work, when prompt and one token do not fit; NumericalError while iterating. The
-        engine can be used at once after any exception.
+        here, before any work, when prompt and one token do not fit; NumericalError and GrammarError while
+        iterating. The engine can be used at once after any exception.
         """
         self._begin(prompt_ids, room=1)
         self._reply = Reply(
@@ -80,6 +86,8 @@ class Engine:
             stop_when=stop_when,
             drafter=self.drafter,
             top_n=top_n,
+            rules=rules,
+            masks=self._masks,
             dictated=dictated,
         )
         return self._reply.run()
@@ -90,11 +98,10 @@ class Engine:
         context = self._context
         row = np.empty(0, dtype=np.float32)
         try:
-            start = context.reuse(prompt_ids)
-            for first in range(start, len(prompt_ids), self.model.prefill_chunk):
-                chunk = prompt_ids[first : first + self.model.prefill_chunk]
-                last = first + len(chunk) == len(prompt_ids)
-                row = context.extend(chunk, "last" if last else "none")
+            context.reuse(prompt_ids)
+            for start, stop in context.missing(prompt_ids, ()):
+                last = stop == len(prompt_ids)
+                row = context.extend(prompt_ids[start:stop], "last" if last else "none")
             self._sampler.log_normaliser(row)
             context.mark_finite(len(prompt_ids))
         except NumericalError:
@@ -130,6 +137,10 @@ class Engine:
         """Forget everything: the next prompt is computed from its first token."""
         self._settle()
         self._context.keep(0)
+
+    def close(self) -> None:
+        """Stop the helper thread. May be called twice."""
+        self._masks.close()
 
     def memory(self) -> MemoryReport:
         """Where the bytes are, now."""

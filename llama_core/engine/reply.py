@@ -11,27 +11,35 @@
 With a drafter, "compute it" takes the token and some guesses in one pass. Each row of logits then draws its
 token as ever; as long as that is the guess, the next row is already there, and what was computed for wrong
 guesses is forgotten.
+
+Under a grammar, the masks after the token and after each guess are computed beside the pass (`masks.py`), so
+that each row draws under its own, as it would without guesses.
 """
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.constraints.base import Mask
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.context import Context
 from llama_core.engine.drafting.base import Drafter
+from llama_core.engine.masks import MaskThread
+from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.errors import Cancelled, NumericalError
 from llama_core.events import Finished, FinishReason, PrefillProgress, Timings, TokenEvent
 from llama_core.sampling import Sampled, Sampler, SamplingParams, seeded
 
 F32 = NDArray[np.float32]
 Poll = Callable[[], bool]
+Masks = Callable[[], Iterable[Mask | None]]
 Streamed = TypeVar("Streamed", PrefillProgress, TokenEvent)
 
 
@@ -49,18 +57,24 @@ class Reply:
         stop_when: Poll | None = None,
         drafter: Drafter | None = None,
         top_n: int = 0,
+        rules: TokenRules = NO_RULES,
+        masks: MaskThread | None = None,
         dictated: Callable[[], Sequence[int]] | None = None,
     ) -> None:
         self._context = context
         self._dictated = dictated
         self._due: deque[int] = deque()  # dictated tokens that are not yet said
         self._params = params
+        self._message_ends = stop_ids
         self._stop_ids = frozenset() if params.ignore_eos else stop_ids
         self._cancelled = cancelled
         self._stop_when = stop_when
-        self._drafter = drafter
+        # Wrong guesses are gone back from at each pass, which a state cannot do.
+        self._drafter = drafter if context.steps_back else None
         self._top_n = top_n
-        self._sampler = Sampler(params, context.model.config.vocab_size)
+        self._sampler = Sampler(params, context.model.config.vocab_size, rules.breakers)
+        self._constraint = rules.constraint
+        self._masks = masks or MaskThread()
         self._seed = params.seed if params.seed is not None else secrets.randbits(32)
         self._rng = seeded(self._seed)
         self._clock = EngineClock()
@@ -78,8 +92,9 @@ class Reply:
         self._clock = EngineClock()
         try:
             try:
+                masks = self._masks_along(())
                 row = yield from self._prefill()
-                reason = yield from self._decode(row)
+                reason = yield from self._decode(row, masks)
             except Cancelled:
                 reason = "cancelled"
             self._clock.pause()
@@ -98,6 +113,7 @@ class Reply:
             # Guesses that were computed but not drawn are not part of the context.
             self._context.keep(min(len(self._context.ids), len(self._history)))
             self._context.recover(doubtful=doubtful)
+            self._context.remember()
 
     def _hand_out(self, event: Streamed) -> Generator[Streamed, None, None]:
         """Yield one event with the clock stopped."""
@@ -113,10 +129,8 @@ class Reply:
         self._cache_n = context.reuse(prompt)
         total = len(prompt) - self._cache_n
         yield from self._hand_out(PrefillProgress(self._cache_n, 0, total, 0.0))
-        chunk = context.model.prefill_chunk
         row: F32 = np.empty(0, dtype=np.float32)
-        for start in range(self._cache_n, len(prompt), chunk):
-            stop = min(start + chunk, len(prompt))
+        for start, stop in context.missing(prompt, self._message_ends):
             last = stop == len(prompt)
             row = context.extend(prompt[start:stop], "last" if last else "none", self._cancelled)
             self._prompt_n = stop - self._cache_n
@@ -124,7 +138,7 @@ class Reply:
             yield from self._hand_out(PrefillProgress(self._cache_n, self._prompt_n, total, self._prompt_s))
         return row
 
-    def _decode(self, row: F32) -> Generator[TokenEvent, None, FinishReason]:
+    def _decode(self, row: F32, masks: Masks) -> Generator[TokenEvent, None, FinishReason]:
         """Draw tokens from the logits after the prompt on; returns the reason why it ended."""
         context, history, drafter = self._context, self._history, self._drafter
         if reason := self._ended():
@@ -135,13 +149,17 @@ class Reply:
         draft: list[int] = []
         pass_began_s = self._clock.elapsed_s()
         while True:
-            accepted = 0
+            accepted, allowed = 0, iter(masks())
             for guess, row in zip([*draft, None], rows, strict=True):
-                dictated = self._next_dictated(row)
-                sampled = dictated or self._sampler.draw(row, history, self._rng, prompt_n=self._prompt_len)
+                mask, dictated = next(allowed), self._next_dictated(row)
+                sampled = dictated or self._sampler.draw(
+                    row, history, self._rng, prompt_n=self._prompt_len, allowed=mask
+                )
                 context.mark_finite(len(history))
                 if dictated is None and sampled.id in self._stop_ids:
                     return "stop"
+                if self._constraint is not None:
+                    self._constraint.take(sampled.id)
                 history.append(sampled.id)
                 accepted += sampled.id == guess
                 self._draft_accepted_n += sampled.id == guess
@@ -155,9 +173,17 @@ class Reply:
             context.keep(len(history) - 1)
             draft = list(drafter.propose(history, self._draft_limit())) if drafter is not None else []
             self._draft_n += len(draft)
+            masks = self._masks_along(draft)
             pass_began_s = self._clock.elapsed_s()
             new = context.extend([history[-1], *draft], "all" if draft else "last", self._cancelled)
             rows = new if draft else [new]
+
+    def _masks_along(self, draft: Sequence[int]) -> Masks:
+        """Begin to compute the masks of the rows after the reply so far and each guess; None for all tokens.
+        What is returned waits for them."""
+        if self._constraint is None or self._constraint.complete:
+            return lambda: itertools.repeat(None)
+        return self._masks.begin(self._constraint, draft).result
 
     def _next_dictated(self, row: F32) -> Sampled | None:
         """The next token that is not drawn, if there is one."""
@@ -170,6 +196,8 @@ class Reply:
 
     def _ended(self) -> FinishReason | None:
         """Whether the reply ends before another token is drawn, and why."""
+        if self._constraint is not None and self._constraint.complete:
+            return "stop"
         if self._stop_when is not None and self._stop_when():
             return "stop"
         if self._cancelled is not None and self._cancelled():

@@ -11,6 +11,7 @@ from llama_core.checkpoint import Checkpoint
 from llama_core.choices import Thinking
 from llama_core.engine.engine import Engine
 from llama_core.engine.reply_text import ReplyText
+from llama_core.engine.rules import Rules
 from llama_core.events import Event, Finished, ThoughtClosed, TokenEvent
 from llama_core.sampling import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
@@ -103,6 +104,7 @@ class TextEngine:
         self.thinking: ThinkingFormat | None = thinking_format(
             self.tokenizer, checkpoint.chat_template, think_markers
         )
+        self.rules = Rules(self.tokenizer, model.config.vocab_size, self.thinking)
         self.template: ChatTemplate | None = None
         if checkpoint.chat_template is not None:
             # Here, because base models need no template engine.
@@ -125,7 +127,7 @@ class TextEngine:
         return self.model.backend
 
     def encode_chat(
-        self, messages: Messages, *, continue_last: bool = False, thinking: Thinking | None = None
+        self, messages: Messages, *, continue_last: bool = False, thinking: Thinking = None
     ) -> list[int]:
         """The prompt of a chat, up to where the assistant's reply begins.
 
@@ -138,7 +140,7 @@ class TextEngine:
             return self._with_bos(self.tokenizer.encode(completion_text(messages)))
         partial = messages[-1]["content"] if continue_last and messages else ""
         said = messages[:-1] if continue_last else messages
-        variables = {} if thinking is None else dict.fromkeys(SWITCHES, thinking == "on")
+        variables = {} if thinking is None else dict.fromkeys(SWITCHES, thinking != "off")
         ids = self.template.encode(said, self.tokenizer, add_generation_prompt=True, variables=variables)
         if thinking is not None:
             ids = self._open_reply(ids, thinking)
@@ -151,7 +153,7 @@ class TextEngine:
         if markers is None or template is None or has_switch(template.source):
             return ids
         is_open = markers.reader(ids).thinking
-        if thinking == "on":
+        if thinking != "off":
             return ids if is_open else [*ids, *markers.begins]
         return [*ids, *(markers.answers if is_open else markers.skips)]
 
@@ -210,13 +212,13 @@ class TextEngine:
         The text never holds half a character nor any part of a stop string; the ids in Finished do hold the
         tokens that a stop string was made of. The last `begun_n` ids of the prompt are the reply's beginning.
         `answer_now` is asked before each token: True ends the thought, as its budget does. plain: nothing is
-        told apart. Raises as `Engine.generate` does.
+        told apart. Raises as `Engine.generate` does, and GrammarError at once for a grammar that cannot be
+        held.
         """
         markers = None if plain else self.thinking
-        text = ReplyText(
-            self.tokenizer, params.stop, thinking=markers, prompt_ids=prompt_ids, begun_n=begun_n
-        )
-        closing = ClosedThought(text, markers, params.think_budget, answer_now or (lambda: False))
+        text = self.reply_text(prompt_ids, params.stop, begun_n=begun_n, plain=plain)
+        budget = params.thinking if isinstance(params.thinking, int) else None
+        closing = ClosedThought(text, markers, budget, answer_now or (lambda: False))
         events = self.engine.generate(
             prompt_ids,
             params,
@@ -224,9 +226,22 @@ class TextEngine:
             cancelled=cancelled,
             stop_when=lambda: text.stopped,
             top_n=top_n,
+            rules=self.rules.of(params, prompt_ids, begun_n=begun_n, plain=plain),
             dictated=None if markers is None else closing.ids,
         )
         return self._with_text(events, text, closing)
+
+    def reply_text(
+        self,
+        prompt_ids: Sequence[int],
+        stops: Sequence[str] = (),
+        *,
+        begun_n: int = 0,
+        plain: bool = False,
+    ) -> ReplyText:
+        """What reads the reply to a prompt; see `generate`."""
+        markers = None if plain else self.thinking
+        return ReplyText(self.tokenizer, stops, thinking=markers, prompt_ids=prompt_ids, begun_n=begun_n)
 
     def perplexity(self, ids: Sequence[int], cancelled: Poll | None = None) -> float:
         """Mean negative log-likelihood, in nat, of ids[1:] in one context. Empties the context."""
@@ -245,6 +260,7 @@ class TextEngine:
         called twice."""
         if self.engine.drafter is not None:
             self.engine.drafter.close()
+        self.engine.close()
         self.model.close()
 
     def _with_text(self, events: Iterator[Event], text: ReplyText, closing: ClosedThought) -> Iterator[Event]:

@@ -59,3 +59,20 @@ def read_model(path: Path) -> ModelParts:
     from llama_core.loaders.llama3np import read_llama3np
 
     return read_llama3np(place)
+
+
+def skim_model(path: Path) -> ModelParts:
+    """The same for telling about it: of a GGUF file the long lists of its tokenizer are passed over, so that
+    nothing but the header need be there. A kind of tokenizer that is not known here is an error too."""
+    from llama_core.loaders.detect import FileFormat, find_model
+
+    place, found = find_model(Path(path))
+    if found is not FileFormat.GGUF:
+        return read_model(place)
+    from llama_core.loaders.gguf.file import model_of
+    from llama_core.loaders.gguf.split import read_shards
+    from llama_core.tokenizers.gguf.read import check_kind
+
+    headers = read_shards(place, skim=True)
+    check_kind(headers[0].metadata, place)
+    return model_of(place, headers)

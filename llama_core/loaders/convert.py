@@ -72,7 +72,7 @@ def convert(
     tensors = []
     for index, (name, specs) in enumerate(targets.items()):
         parts = [stored[spec.name] for spec in specs]
-        fmt = _format_for(specs[0].name, parts[0], BY_NAME[type_name.upper()], model.config)
+        fmt = _format_for(specs[0], parts[0], BY_NAME[type_name.upper()], model.config)
         started = partial(on_progress, index, len(targets)) if on_progress else None
         pieces = partial(_pieces, model.path, parts, fmt, started)
         tensors.append(OutTensor(name, _shape_of(specs), fmt, pieces))
@@ -149,11 +149,11 @@ def _reordered(tensor: Tensor, order: NDArray[np.intp] | None) -> Tensor:
     return replace(tensor, row_order=None if unmoved else rows)
 
 
-def _format_for(name: str, tensor: Tensor, wanted: BlockFormat, config: ModelConfig) -> BlockFormat:
-    if len(tensor.shape) == 1:
+def _format_for(spec: TensorSpec, tensor: Tensor, wanted: BlockFormat, config: ModelConfig) -> BlockFormat:
+    if len(tensor.shape) == 1 or spec.exact:
         return F32
     head = "embed_tokens" if config.tie_embeddings else "lm_head"
-    if name == head and wanted.name.startswith("Q4"):
+    if spec.name == head and wanted.name.startswith("Q4"):
         wanted = Q8_0
     return wanted if tensor.shape[1] % wanted.block_size == 0 else F16
 

@@ -43,21 +43,23 @@ def translate(
 ) -> dict[str, Tensor]:
     """A file's tensors under our names, each held against the config, rows in our order.
 
-    theirs: by foreign name. ignored: ends of the names of tensors that say nothing. interleaved: whether RoPE
-    pairs rows 2j and 2j + 1 in this file; by default as the family says. Errors as `check_tensors`.
+    theirs: by foreign name. ignored: ends of the names of tensors that say nothing, beside the beginnings
+    that the family knows. interleaved: whether RoPE pairs rows 2j and 2j + 1 in this file; by default as the
+    family says. Errors as `check_tensors`.
     """
     by_name = places(kind, architecture_of(config).tensors(config))
+    passed_over = architecture_of(config).passed_over(config)
     ours: dict[str, Tensor] = {}
     for name, tensor in theirs.items():
         specs = by_name.get(name)
         if specs is not None:
             by_columns = kind == "huggingface" and specs[0].by_columns
             ours |= (_by_columns if by_columns else _parts)(path, tensor, specs)
-        elif not name.endswith(ignored):
+        elif not (name.endswith(ignored) or name.startswith(passed_over)):
             refuse_tensor(path, name, config)
     check_tensors(path, config, ours)
     if kind == "huggingface":
-        ours = _with_offsets(ours, config)
+        ours = _as_ours(ours, config)
     if interleaved is None:
         interleaved = kind in architecture_of(config).interleaved
     return in_our_row_order(ours, config) if interleaved else ours
@@ -66,7 +68,7 @@ def translate(
 def _parts(path: Path, tensor: Tensor, specs: Sequence[TensorSpec]) -> dict[str, Tensor]:
     """Our tensors that stand in a foreign one: views of its rows (of its numbers, where it is one row)."""
     if len(specs) == 1:
-        return {specs[0].name: tensor}
+        return {specs[0].name: _squeezed(tensor, specs[0].shape)}
     columns, total = specs[0].shape[-1], sum(prod(spec.shape) for spec in specs)
     in_one_row = len(tensor.shape) == 1
     if prod(tensor.shape) != total or (not in_one_row and tensor.shape[-1] != columns):
@@ -86,6 +88,16 @@ def _parts(path: Path, tensor: Tensor, specs: Sequence[TensorSpec]) -> dict[str,
         parts[spec.name] = Tensor(tensor.name, spec.shape, tensor.fmt, raw)
         start = stop
     return parts
+
+
+def _squeezed(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The tensor without axes of length 1 that `shape` does not have: filters (n, 1, kernel), vectors
+    (n, 1)."""
+    theirs, ours = ([n for n in axes if n > 1] for axes in (tensor.shape, shape))
+    if tensor.shape == shape or theirs != ours:
+        return tensor
+    rows = tensor.raw if len(shape) > 1 else tensor.raw.reshape(-1, int(tensor.raw.size))
+    return replace(tensor, shape=shape, raw=rows)
 
 
 def _by_columns(path: Path, tensor: Tensor, specs: Sequence[TensorSpec]) -> dict[str, Tensor]:
@@ -108,10 +120,17 @@ def _by_columns(path: Path, tensor: Tensor, specs: Sequence[TensorSpec]) -> dict
     return parts
 
 
-def _with_offsets(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Weights that the file holds less 1 as they are."""
-    offsets = {spec.name: 1.0 for spec in tensor_specs(config, tensors) if spec.plus_one}
-    return {name: replace(tensor, offset=offsets.get(name, 0.0)) for name, tensor in tensors.items()}
+def _as_ours(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Numbers that Hugging Face's file holds in another form or in another order of heads, as ours."""
+    found = dict(tensors)
+    for spec in tensor_specs(config, tensors):
+        if spec.stored:
+            found[spec.name] = replace(found[spec.name], stored=spec.stored)
+        if spec.heads is not None and spec.heads.columns:
+            found[spec.name] = replace(found[spec.name], column_order=spec.heads.indices(spec.shape[1]))
+        elif spec.heads is not None:
+            found[spec.name] = replace(found[spec.name], row_order=spec.heads.indices(spec.shape[0]))
+    return found
 
 
 def check_tensors(path: Path, config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:

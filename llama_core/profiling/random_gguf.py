@@ -184,9 +184,10 @@ def random_gguf(
         shape = spec.shape
         started = partial(on_progress, index, len(specs)) if on_progress else None
         if len(shape) == 1:
-            fmt, pieces = BY_NAME["F32"], partial(_norm, shape[0], (seed, index))
+            sign = -1 if layer_part(spec.name) == "decay" else 1
+            fmt, pieces = BY_NAME["F32"], partial(_vector, shape[0], sign, (seed, index))
         else:
-            fmt = mix.fmt(spec.name, shape[1], config)
+            fmt = BY_NAME["F32"] if spec.exact else mix.fmt(spec.name, shape[1], config)
             pieces = partial(_matrix, fmt, shape[0], shape[1], (seed, index))
         tensors.append(OutTensor(spec.gguf, shape, fmt, partial(_announced, pieces, started)))
     needed, free = sum(tensor.nbytes for tensor in tensors), shutil.disk_usage(path.parent).free
@@ -206,10 +207,10 @@ def _announced(pieces: Callable[[], Pieces], started: Callable[[], None] | None)
     yield from pieces()
 
 
-def _norm(n: int, key: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
-    """A norm's weights near 1, (1, 4 n) bytes."""
+def _vector(n: int, sign: int, key: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+    """A norm's weights near 1, or a state's decay near -1: (1, 4 n) bytes."""
     values = np.random.default_rng(key).standard_normal((1, n), dtype=np.float32)
-    yield quantize(np.float32(1) + np.float32(0.1) * values, BY_NAME["F32"])
+    yield quantize(np.float32(sign) * (np.float32(1) + np.float32(0.1) * values), BY_NAME["F32"])
 
 
 def _matrix(fmt: BlockFormat, rows: int, columns: int, key: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.architectures import tensor_shapes
+from llama_core.architectures import layer_part, tensor_shapes
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.config import ModelConfig
 from llama_core.quant.table import F32
@@ -150,6 +150,7 @@ def random_weights(config: ModelConfig, seed: int = 0) -> Iterator[tuple[str, ND
         values = rng.standard_normal(shape, dtype=np.float32)
         if len(shape) == 1:
             values = np.float32(1) + np.float32(0.1) * values
+            values *= -1.0 if layer_part(name) == "decay" else 1.0
         else:
             values *= np.float32(1.0 / np.sqrt(shape[-1]))
         yield name, values

@@ -15,6 +15,7 @@ from llama_core.errors import NumericalError
 from llama_core.sampling import Sampler, SamplingParams, seeded, top_ids
 
 DRAWS = 8_000
+NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 
 def logits_of(*values: float) -> np.ndarray:
@@ -23,8 +24,7 @@ def logits_of(*values: float) -> np.ndarray:
 
 def counts(logits: np.ndarray, ids: tuple[int, ...] = (), **params: Any) -> np.ndarray:
     """How often each id is drawn."""
-    neutral = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
-    sampler = Sampler(SamplingParams(**{**neutral, **params}), len(logits))
+    sampler = Sampler(SamplingParams(**{**NEUTRAL, **params}), len(logits))
     rng = np.random.default_rng(11)
     drawn = [sampler.draw(logits, ids, rng).id for _ in range(DRAWS)]
     return np.bincount(drawn, minlength=len(logits))
@@ -116,6 +116,53 @@ def test_presence_and_frequency_penalties_count_what_the_reply_said(
     first = sampler.draw(LOGITS, prompt, np.random.default_rng(1), prompt_n=len(prompt))
     plain = Sampler(SamplingParams(temperature=1.0, top_k=0, top_p=1.0), len(LOGITS))
     assert first == plain.draw(LOGITS, prompt, np.random.default_rng(1))
+
+
+@pytest.mark.parametrize("mass", [0.0, 0.2, 0.5, 0.9, 0.999999])
+@pytest.mark.parametrize("k", [0, 4])
+@pytest.mark.parametrize("top_p", [1.0, 0.7])
+def test_typical_p_keeps_what_is_about_as_surprising_as_expected(mass: float, k: int, top_p: float) -> None:
+    """By the paper's definition, in float64: |-log p - H|, least first, until the mass is reached."""
+    kept = P.copy()
+    if k:
+        kept[ORDER[k:]] = 0
+    kept /= kept.sum()
+    left = np.flatnonzero(kept)
+    entropy = -(kept[left] * np.log(kept[left])).sum()
+    by_distance = left[np.argsort(np.abs(-np.log(kept[left]) - entropy), kind="stable")]
+    n = int((np.cumsum(kept[by_distance]) < mass).sum()) + 1
+    kept[np.setdiff1d(np.arange(len(kept)), by_distance[:n])] = 0
+    by_size = np.argsort(-kept, kind="stable")
+    n = int((np.cumsum(kept[by_size]) / kept.sum() < top_p).sum()) + 1
+    kept[by_size[n:]] = 0
+    assert_distribution(counts(LOGITS, typical_p=mass, top_k=k, top_p=top_p), kept)
+
+
+def test_a_logit_bias_is_added_first() -> None:
+    bias = ((0, -100.0), (3, 4.5), (1, 0.5), (99, 3.0))  # an id beyond the model's means nothing
+    expected = LOGITS.astype(float)
+    expected[[0, 3, 1]] += (-100.0, 4.5, 0.5)
+    found = counts(LOGITS, logit_bias=bias)
+    assert found[0] == 0
+    assert_distribution(found[1:], np.exp(expected)[1:])
+    both = counts(LOGITS, (3,), logit_bias=bias, repeat_penalty=2.0)
+    expected[3] /= 2.0
+    assert_distribution(both[1:], np.exp(expected)[1:])
+
+
+@pytest.mark.parametrize("params", [{}, {"top_k": 2}, {"top_p": 0.6}, {"min_p": 0.5}, {"typical_p": 0.5}])
+def test_under_a_mask_the_filters_see_only_what_is_allowed(params: dict[str, Any]) -> None:
+    allowed = np.array([False, True, False, True, True, False])
+    sampler = Sampler(SamplingParams(**{**NEUTRAL, **params}), 6)
+    rng = np.random.default_rng(5)
+    drawn = [sampler.draw(LOGITS, (), rng, allowed=allowed) for _ in range(2000)]
+    alone = Sampler(SamplingParams(**{**NEUTRAL, **params}), 3)
+    rng = np.random.default_rng(5)
+    expected = [alone.draw(LOGITS[allowed], (), rng).id for _ in range(2000)]
+    assert [one.id for one in drawn] == np.flatnonzero(allowed)[expected].tolist()
+    # Their log-probabilities stay the model's own.
+    assert drawn[0].logprob == pytest.approx(math.log(P[drawn[0].id]), abs=1e-6)
+    assert sampler.draw(LOGITS, (), rng, allowed=np.arange(6) == 3).id == 3
 
 
 def test_both_kinds_of_penalty_together() -> None:

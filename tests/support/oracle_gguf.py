@@ -27,9 +27,11 @@ ARCHITECTURES = {
     "hunyuan_v1_dense": "hunyuan-dense",
     "gemma3_text": "gemma3",
     "gpt_oss": "gpt-oss",
+    "qwen3_5_text": "qwen35",
+    "granitemoehybrid": "granitehybrid",
 }
 # Whose converters turn q and k so that RoPE pairs rows 2j and 2j + 1.
-PERMUTED = {"llama", "mistral3", "granite", "granitemoe", "smollm3"}
+PERMUTED = {"llama", "mistral3", "granite", "granitemoe", "granitehybrid", "smollm3"}
 
 
 def read_safetensors(path: Path) -> dict[str, F32]:
@@ -50,6 +52,37 @@ def permuted(weight: F32, n_heads: int) -> F32:
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(weight.shape)
 
 
+def heads_by_turns(value: F32, groups: int, n: int, size: int, axis: int = 0) -> F32:
+    """The last n * size of an axis, heads of one group after the other, as heads of all groups by turns."""
+    value = value.swapaxes(0, axis)
+    first = len(value) - n * size
+    heads = value[first:].reshape(groups, n // groups, size, *value.shape[1:]).swapaxes(0, 1)
+    return np.concatenate((value[:first], heads.reshape(n * size, *value.shape[1:]))).swapaxes(0, axis)
+
+
+def of_state(arch: str, config: dict[str, Any], name: str, value: F32) -> tuple[str, F32]:
+    """Name and value, as the converters make them, of a tensor of layers with a state."""
+    if arch == "qwen35" and ".linear_attn." in name:
+        size = (
+            1
+            if name.endswith(("_a.weight", "_b.weight", "A_log", "dt_bias"))
+            else config["linear_value_head_dim"]
+        )
+        if not name.endswith(".norm.weight"):
+            groups, n = config["linear_num_key_heads"], config["linear_num_value_heads"]
+            value = heads_by_turns(value, groups, n, size, axis=int("out_proj" in name))
+    if name.endswith("A_log"):
+        value = -np.exp(value)
+    if "conv1d.weight" in name or "conv.conv.weight" in name:
+        value = value.squeeze(1)
+    if arch == "granitehybrid":
+        if name.endswith((".A_log", ".D")):
+            value = value[:, None]
+        elif name.endswith("mamba.norm.weight"):
+            value = value.reshape(config["mamba_n_groups"], -1)
+    return name.replace(".dt_bias", ".dt_proj.bias"), value
+
+
 def converted(arch: str, config: dict[str, Any], tensors: dict[str, F32]) -> dict[str, F32]:
     """The tensors by GGUF's names, in GGUF's layout."""
     n_layers, n_heads = config["num_hidden_layers"], config["num_attention_heads"]
@@ -64,8 +97,10 @@ def converted(arch: str, config: dict[str, Any], tensors: dict[str, F32]) -> dic
         found[name] = np.ascontiguousarray(value, dtype=np.float32)
 
     for theirs, value in tensors.items():
-        if arch.startswith("gemma") and theirs.endswith("norm.weight"):
+        less_one = arch.startswith("gemma") or (arch == "qwen35" and ".linear_attn." not in theirs)
+        if less_one and theirs.endswith("norm.weight"):
             value = value + np.float32(1)
+        theirs, value = of_state(arch, config, theirs, value)
         if arch in PERMUTED and ".q_proj." in theirs:
             value = permuted(value, n_heads)
         if arch in PERMUTED and ".k_proj." in theirs:
@@ -79,6 +114,12 @@ def converted(arch: str, config: dict[str, Any], tensors: dict[str, F32]) -> dic
             found[f"blk.{layer}.ffn_gate_exps.weight"], found[f"blk.{layer}.ffn_up_exps.weight"] = (
                 np.ascontiguousarray(half) for half in np.split(value, 2, axis=1)
             )
+        elif theirs.endswith("shared_mlp.input_linear.weight"):
+            found[f"blk.{layer}.ffn_gate.weight"], found[f"blk.{layer}.ffn_up.weight"] = np.split(value, 2)
+        elif theirs.endswith("shared_mlp.output_linear.weight"):
+            found[f"blk.{layer}.ffn_down.weight"] = value
+        elif theirs == "model.embedding_norm.weight":
+            found["token_embd_norm.weight"] = value
         elif theirs.endswith("self_attn.sinks"):
             found[f"blk.{layer}.attn_sinks.weight"] = value
         elif ".mlp.experts." in theirs:  # gpt-oss
@@ -151,7 +192,37 @@ def keys(arch: str, config: dict[str, Any]) -> dict[str, Any]:
     ):
         if config.get(key):
             found[name] = config[key]
-    return found
+    return found | of_states(arch, config)
+
+
+def of_states(arch: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The keys of layers with a state."""
+    kinds, kv_heads = config.get("layer_types", []), config["num_key_value_heads"]
+    by_layer = [kv_heads if kind == "full_attention" else 0 for kind in kinds]
+    if arch == "lfm2":
+        return {"shortconv.l_cache": config["conv_L_cache"], "attention.head_count_kv": by_layer}
+    if arch == "qwen35":
+        return {
+            "ssm.conv_kernel": config["linear_conv_kernel_dim"],
+            "ssm.state_size": config["linear_key_head_dim"],
+            "ssm.group_count": config["linear_num_key_heads"],
+            "ssm.time_step_rank": config["linear_num_value_heads"],
+            "ssm.inner_size": config["linear_value_head_dim"] * config["linear_num_value_heads"],
+            "full_attention_interval": kinds.index("full_attention") + 1,
+            "rope.dimension_sections": [11, 11, 10, 0],
+        }
+    if arch == "granitehybrid":
+        return {
+            "ssm.conv_kernel": config["mamba_d_conv"],
+            "ssm.state_size": config["mamba_d_state"],
+            "ssm.group_count": config["mamba_n_groups"],
+            "ssm.time_step_rank": config["mamba_n_heads"],
+            "ssm.inner_size": config["mamba_expand"] * config["hidden_size"],
+            "attention.head_count_kv": by_layer,
+            "rope.scaling.finetuned": False,
+            "context_length": 1 << 20,
+        }
+    return {}
 
 
 def rope_tensors(config: dict[str, Any]) -> dict[str, F32]:

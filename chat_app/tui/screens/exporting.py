@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat_app.config.endpoints import model_label
 from chat_app.store.export import FORMATS, ExportError, export_chat
 from chat_app.text.paths import read_path
 from chat_app.text.sanitize import clean
@@ -61,7 +62,7 @@ async def run_export(
         elif not len(conversation):
             raise ExportError("There is nothing to export yet.")
         else:
-            model = session.model.info.name if session.model.info else session.settings.model
+            model = session.model.info.name if session.model.info else model_label(session.settings.model)
             await asyncio.to_thread(export_chat, conversation, path, model=model)
     except FileExistsError:
         note(f"{path} exists already; name another file.", "warning")

@@ -94,7 +94,7 @@ class InspectorScreen(Dialog[None]):
         """Start to look, or say why one cannot: a busy model, or no recorded tokens."""
         if self._session.generating or self._session.model.info is None:
             self._say("The model is busy or not loaded; tokens can be inspected afterwards.")
-        elif not self._ids:
+        elif not self._ids and not self._session.looks.get(self._message.id):
             self._say("This message has no recorded tokens. Replies written here have.")
         else:
             self.run_worker(self._work(), group="inspector", exclusive=True)
@@ -117,12 +117,13 @@ class InspectorScreen(Dialog[None]):
 
     def action_move(self, step: int) -> None:
         """Move the cursor by `step` tokens, not past either end."""
-        self.action_jump(max(0, min(len(self._ids) - 1, self._at + step)))
+        last = len(self._reply.tokens) - 1 if self._reply is not None else 0
+        self.action_jump(max(0, min(last, self._at + step)))
 
     def action_jump(self, place: int) -> None:
         """Set the cursor on a token by its index; -1 is the last."""
         if self._reply is not None:
-            self._at = place % len(self._ids)
+            self._at = place % len(self._reply.tokens)
             self._show_text()
             self._wanted.set()
 
@@ -181,15 +182,15 @@ def describe(found: TokenLook, choice: int, height: int = 0) -> Content:
     parts: list[Part] = [
         (f"{visible(chosen.text)}\n", "bold $text-primary"),
         ("token       ", MUTED),
-        f"{found.index + 1}, id {chosen.id}\n",
+        f"{found.index + 1}{f', id {chosen.id}' if chosen.id >= 0 else ''}\n",
         ("bytes       ", MUTED),
         f"{raw}\n",
         ("probability ", MUTED),
         f"{fmt.percent(chosen.probability)}\n",
         ("rank        ", MUTED),
-        f"{found.rank}\n",
+        f"{found.rank or f'below {len(found.top)}'}\n",
         ("entropy     ", MUTED),
-        f"{found.entropy:.2f} bit\n\n",
+        f"{'not told by the server' if math.isnan(found.entropy) else f'{found.entropy:.2f} bit'}\n\n",
     ]
     room = len(found.top) if height <= 0 else max(1, height - FACT_LINES)
     if room < len(found.top):

@@ -10,6 +10,7 @@ from textual.containers import Vertical
 from textual.widgets import TextArea
 
 from chat_app.chat.slash import Completion, is_command
+from chat_app.config.endpoints import holds_login
 from chat_app.store.prompts import PromptHistory
 from chat_app.tui.draft_keeper import DraftKeeper
 from chat_app.tui.widgets.prompt import PromptArea
@@ -74,7 +75,8 @@ class Composer(Vertical):
 
     async def _remember(self, text: str) -> None:
         """Into the history, on another thread: the disk must not hold up the screen."""
-        await asyncio.to_thread(self._history.add, text)
+        if not holds_login(text):
+            await asyncio.to_thread(self._history.add, text)
         await self._keep_draft()
 
     def on_prompt_area_recall(self, event: PromptArea.Recall) -> None:

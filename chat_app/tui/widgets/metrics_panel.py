@@ -91,7 +91,8 @@ def reuse(shot: PanelSnapshot) -> Content:
 
 def memory(shot: PanelSnapshot, *, short: bool = False) -> Content:
     """What holds the memory, one kind a row; short: two a row."""
-    resident = f"{fmt.mib(shot.resident_bytes)} MiB" if shot.resident_bytes else fmt.UNKNOWN
+    unknown = "on the server" if shot.untold else fmt.UNKNOWN
+    resident = f"{fmt.mib(shot.resident_bytes)} MiB" if shot.resident_bytes else unknown
     parts: list[Part] = row("MEMORY", resident, "bold", HEAD)
     if shot.resident_bytes:
         split = (
@@ -119,12 +120,22 @@ def engine(shot: PanelSnapshot, *, short: bool = False) -> Content:
     """The backend and its threads; `short` fits both on one line."""
     if not shot.backend:
         return Content("")
+    if shot.untold:
+        return _engine_elsewhere(shot, short=short)
     threads = f"{shot.threads} thread{'s' if shot.threads != 1 else ''}"
     if short:
         name = clean_line(shot.backend.partition(" (")[0], WIDTH - len(threads) - len("ENGINE") - 3)
         return Content.assemble(*row("ENGINE", f"{name}, {threads}", MUTED, HEAD)[:-1])
     name, _, details = clean_line(shot.backend).partition(" (")
     lines = [name, *wrap(details.removesuffix(")"), WIDTH), threads]
+    return Content.assemble(("ENGINE\n", HEAD), ("\n".join(lines), MUTED))
+
+
+def _engine_elsewhere(shot: PanelSnapshot, *, short: bool) -> Content:
+    """A server, and what it does not tell."""
+    if short:
+        return Content.assemble(*row("ENGINE", clean_line(shot.backend, WIDTH - 7), MUTED, HEAD)[:-1])
+    lines = [clean_line(shot.backend, WIDTH), *wrap(f"Not told: {shot.untold}.", WIDTH)]
     return Content.assemble(("ENGINE\n", HEAD), ("\n".join(lines), MUTED))
 
 
@@ -152,7 +163,8 @@ def one_line(shot: PanelSnapshot, width: int) -> Content:
     if shot.prefill_rate is not None and shot.phase != "prefill":
         items.append((f"prefill {fmt.rate(shot.prefill_rate)} tok/s", MUTED))
     if shot.backend:
-        items.append((f"{clean_line(shot.backend)} × {shot.threads}", MUTED))
+        threads = f" × {shot.threads}" if shot.threads else ""
+        items.append((f"{clean_line(shot.backend)}{threads}", MUTED))
     parts: list[Part] = []
     room = width
     for item in items:

@@ -30,11 +30,13 @@ SIGNS: dict[Severity, tuple[str, str]] = {
 class TitleBar(Static, can_focus=False):
     """The first line: the app, the chat, the model and whether it is ready."""
 
-    def show(self, title: str, model: str, state: str, style: str) -> None:
-        """`state` in a word or two; `style` colours it."""
+    def show(self, title: str, model: str, state: str, style: str, host: str = "") -> None:
+        """`state` in a word or two; `style` colours it. host: the machine that what is said goes to."""
         room = max(0, self.size.width or 80)
+        elsewhere = f" remote · {clean_line(host, 30)} " if host else ""
         right: list[str | tuple[str, str]] = [
-            (f"{clean_line(model, 40)}  ", MUTED),
+            (elsewhere, "bold $background on $warning"),
+            (f"{' ' * bool(host)}{clean_line(model, 24 if host else 40)}  ", MUTED),
             ("● ", style),
             (state, style),
             " ",
@@ -165,11 +167,15 @@ class Welcome(Static, can_focus=False):
         if info is None:
             model = [(state, "$text-warning")]
         else:
-            size = f"{fmt.mib(info.file_bytes)} MiB"
+            size = f" · {fmt.mib(info.file_bytes)} MiB" if info.file_bytes else ""
+            context = f" · context {info.ctx_size:,}" if info.ctx_size else ""
             model = [
                 (clean_line(info.name), "bold"),
-                (f"\n{clean_line(info.backend)} · {size} · context {info.ctx_size:,}", MUTED),
+                (f"\n{clean_line(info.backend)}{size}{context}", MUTED),
             ]
+            if info.host:
+                sent = f"\nWhat you say here is sent to {clean_line(info.host)}."
+                model.append((sent, "$text-warning"))
             if not info.has_template:
                 model.append(
                     ("\nA base model: it has no chat template and continues your text.", "$text-warning")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llama_core.architectures import describe, tensor_shapes
-from llama_core.architectures.base import Experts
+from llama_core.architectures.base import Attention, Experts
 from llama_core.backends.jit.control.records import Panel
 from llama_core.backends.jit.layout import (
     ACTIVATION_BLOCK_BYTES,
@@ -72,7 +72,11 @@ def shape_problem(config: ModelConfig) -> str | None:
     """Why the kernels cannot run a model of this shape, or None where they can."""
     model = describe(config)
     for layer in model.layers:
-        spec = layer.attention
+        if not isinstance(layer.mixer, Attention):
+            return "some of its layers have a state instead of attention; the compiled backend has none"
+        spec = layer.mixer
+        if spec.gated:
+            return "its attention has gates; the compiled backend knows none"
         sizes = [("head_dim", spec.head_dim, 16)]
         if spec.qk_norm == "width":
             sizes += [("the width of all queries", spec.q_dim, 32), ("that of all keys", spec.kv_dim, 32)]

@@ -37,9 +37,9 @@ from numpy.typing import NDArray
 
 from llama_core.architectures.base import Attention
 from llama_core.backends.numpy.kv_cache import BLOCK
-from llama_core.backends.numpy.ops import Scratch, exp_shifted, rms_norm, soft_cap
+from llama_core.backends.numpy.ops import Scratch, exp_shifted, rms_norm, sigmoid, soft_cap
 from llama_core.backends.numpy.rope import rotate
-from llama_core.backends.numpy.weights import LayerWeights
+from llama_core.backends.numpy.weights import AttentionWeights
 
 F32 = NDArray[np.float32]
 
@@ -47,21 +47,31 @@ TILE = 32
 
 
 def norm_and_rotate(
-    spec: Attention, weights: LayerWeights, eps: float, qkv: F32, angles: tuple[F32, F32] | None
+    spec: Attention, weights: AttentionWeights, eps: float, qkv: F32, angles: tuple[F32, F32] | None
 ) -> None:
     """Make queries and keys ready, in place: their norms, where the layer has them, and RoPE.
 
-    qkv: (n, q_dim + 2 kv_dim) of n positions; angles: cos and sin of these, or None.
+    qkv: (n, q_dim + 2 kv_dim) of n positions, or (n, 2 q_dim + 2 kv_dim) where the heads have gates; angles:
+    cos and sin of these, or None.
     """
-    n, heads, kv_heads = len(qkv), spec.n_heads, spec.n_kv_heads
-    split = qkv.reshape(n, heads + 2 * kv_heads, spec.head_dim, copy=False)
-    q, k = split[:, :heads], split[:, heads : heads + kv_heads]
+    q, _, k, _ = _split(spec, qkv)
     if spec.qk_norm and not spec.norm_after_rope:
         _norm(spec, weights, eps, qkv, q, k)
-    if angles is not None:
-        rotate(split[:, : heads + kv_heads], *angles)
+    if angles is not None and spec.gated:
+        rotate(q, *angles)
+        rotate(k, *angles)
+    elif angles is not None:
+        together = spec.n_heads + spec.n_kv_heads  # q and k in one go
+        rotate(qkv.reshape(len(qkv), -1, spec.head_dim, copy=False)[:, :together], *angles)
     if spec.qk_norm and spec.norm_after_rope:
         _norm(spec, weights, eps, qkv, q, k)
+
+
+def _split(spec: Attention, qkv: F32) -> tuple[F32, F32 | None, F32, F32]:
+    """q, the gates of its heads or None, k, v: views, (n, heads, head_dim) each."""
+    n_kv, heads = spec.n_kv_heads, qkv.reshape(len(qkv), -1, spec.head_dim, copy=False)
+    q, k, v = heads[:, : -2 * n_kv], heads[:, -2 * n_kv : -n_kv], heads[:, -n_kv:]
+    return (q[:, 0::2], q[:, 1::2], k, v) if spec.gated else (q, None, k, v)
 
 
 def attend(
@@ -76,13 +86,12 @@ def attend(
 ) -> None:
     """One sequence's n new positions, start .. start + n, in one layer.
 
-    qkv: (n, q_dim + 2 kv_dim), of which keys and values are put into the cache; keys, values: (n_kv_heads,
+    qkv: as for `norm_and_rotate`; its keys and values are put into the cache; keys, values: (n_kv_heads,
     positions, head_dim) of the layer's cache; sinks: (n_heads,) or None; out: (n, q_dim), which is written.
     scratch: for the scores, which grow with the context.
     """
     n, heads, kv_heads, head_dim = len(qkv), spec.n_heads, spec.n_kv_heads, spec.head_dim
-    split = qkv.reshape(n, heads + 2 * kv_heads, head_dim, copy=False)
-    q, k, v = split[:, :heads], split[:, heads : heads + kv_heads], split[:, heads + kv_heads :]
+    q, gate, k, v = _split(spec, qkv)
     keys[:, start : start + n] = k.swapaxes(0, 1)  # (n_kv_heads, n, head_dim)
     values[:, start : start + n] = v.swapaxes(0, 1)
     grouped = (n, kv_heads, heads // kv_heads, head_dim)
@@ -92,6 +101,9 @@ def attend(
         stop = min(first + TILE, n)
         queries = np.multiply(q[:, first:stop], _factors(spec, start + first, start + stop), order="C")
         _tile(spec, queries, keys, values, start + stop, sinks, to[:, first:stop], scratch)
+    if gate is not None:
+        mixed = out.reshape(n, heads, head_dim, copy=False)
+        np.multiply(mixed, sigmoid(gate), out=mixed)
 
 
 def _factors(spec: Attention, start: int, stop: int) -> F32 | float:
@@ -103,7 +115,7 @@ def _factors(spec: Attention, start: int, stop: int) -> F32 | float:
     return factors[:, None, None]
 
 
-def _norm(spec: Attention, weights: LayerWeights, eps: float, qkv: F32, q: F32, k: F32) -> None:
+def _norm(spec: Attention, weights: AttentionWeights, eps: float, qkv: F32, q: F32, k: F32) -> None:
     """RMS norms of q and k in place, over each head or over all heads together."""
     assert weights.q_norm is not None
     assert weights.k_norm is not None

@@ -1,6 +1,6 @@
 """The keys and values of the positions computed so far, in buffers made once.
 
-    keys, values: (n_layers, n_kv_heads, positions, head_dim) float32
+    keys, values: (layers with attention, n_kv_heads, positions, head_dim) float32
 
                     position 0     1     2    ...   length    ...   capacity
       layer 0, head 0 [ k.... ][ k.... ][ k.... ] ... | not yet written  |
@@ -9,6 +9,8 @@
 A head's keys lie next to each other, so that attention is one product per head over an unbroken run of
 memory. Positions are appended behind `length` and become valid when `length` moves over them, at the end of
 a pass: a pass that fails or is cancelled half way leaves a cache in which nothing has happened.
+
+Layers without attention have a state instead, see `states`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import describe
+from llama_core.architectures.base import Attention
+from llama_core.backends.numpy.states import States
 from llama_core.backends.positions import Positions
 from llama_core.config import ModelConfig
 from llama_core.memory import require_memory, small_page_memory
@@ -31,25 +36,64 @@ class KVCache(Positions):
 
     def __init__(self, config: ModelConfig, capacity: int) -> None:
         super().__init__(capacity)
+        model = describe(config)
+        attends = [i for i, layer in enumerate(model.layers) if isinstance(layer.mixer, Attention)]
+        self._places = {i: place for place, i in enumerate(attends)}
         positions = -(-capacity // BLOCK) * BLOCK + (BLOCK if config.sliding_window else 0)
-        shape = (config.n_layers, config.n_kv_heads, positions, config.head_dim)
-        needed = 2 * 4 * config.n_layers * config.kv_dim * positions
+        shape = (len(attends), config.n_kv_heads, positions, config.head_dim)
+        needed = 2 * 4 * len(attends) * config.kv_dim * positions + 2 * 4 * model.state_values
         require_memory(f"The KV cache of {capacity:,} tokens", needed, "try a smaller context (num_ctx)")
         self.keys, self.values = zeros(shape), zeros(shape)
+        self.states = States(model)
+
+    def of_layer(self, i: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Keys and values of layer i, which has attention, (n_kv_heads, positions, head_dim) each."""
+        return self.keys[self._places[i]], self.values[self._places[i]]
+
+    def advance(self, n: int) -> None:
+        """Declare the n positions behind `length` valid, and the state behind them the state."""
+        super().advance(n)
+        self.states.advance()
+
+    def reachable(self, length: int) -> int:
+        """`length`, or where layers have a state, the nearest snapshot at or below it."""
+        return self.states.reachable(length, self.length)
+
+    def snapshot(self) -> None:
+        """Keep a copy of the state, to go back to."""
+        self.states.snapshot(self.length)
+
+    def truncate(self, length: int) -> None:
+        """Forget every position from `reachable(length)` on. Raises ValueError when `length` exceeds what is
+        held."""
+        before = self.length
+        super().truncate(length)
+        if self.length < before:
+            self.states.go_back(self.length)
 
     def copy_prefix(self, source: KVCache, length: int) -> None:
-        """Hold the first `length` positions of `source`, and nothing else. Raises as `take_length`."""
+        """Hold the first `length` positions of `source`, or as many as it can reach, and nothing else. Raises
+        as `take_length`."""
         self.take_length(source, length)
-        self.keys[:, :, :length] = source.keys[:, :, :length]
-        self.values[:, :, :length] = source.values[:, :, :length]
+        n = self.length
+        self.keys[:, :, :n] = source.keys[:, :, :n]
+        self.values[:, :, :n] = source.values[:, :, :n]
+        self.states.copy(source.states, n, source.length)
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """What a copy of the state takes; 0 where all layers have attention."""
+        return self.states.state_bytes
 
     @property
     def nbytes(self) -> int:
-        """Bytes reserved."""
-        return self.keys.nbytes + self.values.nbytes
+        """Bytes reserved, and those of the snapshots."""
+        return self.keys.nbytes + self.values.nbytes + self.states.nbytes
 
 
 def zeros(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Zeros (the columns that attention computes beyond `length` before it ignores them must be numbers)
     whose pages are taken when they are first written."""
+    if 0 in shape:  # no layer has attention
+        return np.zeros(shape, dtype=np.float32)
     return np.frombuffer(small_page_memory(4 * math.prod(shape)), dtype=np.float32).reshape(shape)

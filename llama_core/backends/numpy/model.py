@@ -3,13 +3,15 @@
 One pass takes n new tokens through all layers. x is the residual stream, (n, dim); each layer adds two
 things to it, with norms where its description has them:
 
-    x ──┬── norm ── qkv_proj ── RoPE, cache, attention ── o_proj ── norm ──(+)──┬── x
+    x ──┬── norm ── in_proj ─── RoPE, cache, attention ── o_proj ── norm ──(+)──┬── x
         └───────────────────────────────────────────────────────────────────┘
     x ──┬── norm ── gate_up_proj ── silu(gate) * up ── down_proj ── norm ──(+)──┬── x
         └───────────────────────────────────────────────────────────────────┘
 
-Read `ops` and `rope`, then `attention`, then `forward` here. Nothing of the size of the model or of the
-context is allocated in a pass: its arrays are parts of buffers that are made once (`Scratch`).
+Layers that have a state instead of attention keep it in the same cache.
+
+Read `ops` and `rope`, then `attention` and `recurrent`, then `forward` here. Nothing of the size of the model
+or of the context is allocated in a pass: its arrays are parts of buffers that are made once (`Scratch`).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.architectures import describe
-from llama_core.architectures.base import Activation, Experts, Rope
+from llama_core.architectures.base import Activation, Attention, Experts, Rope
 from llama_core.architectures.rope import takes_long_factors
 from llama_core.backends.base import Cache, Logits, require_tokens
 from llama_core.backends.numpy.attention import TILE, attend, norm_and_rotate
@@ -34,8 +36,14 @@ from llama_core.backends.numpy.ops import (
     rms_norm,
     soft_cap,
 )
+from llama_core.backends.numpy.recurrent import recur
 from llama_core.backends.numpy.rope import RopeTable
-from llama_core.backends.numpy.weights import ModelWeights
+from llama_core.backends.numpy.weights import (
+    AttentionWeights,
+    LayerWeights,
+    ModelWeights,
+    RecurrentWeights,
+)
 from llama_core.blas import BlasThreads
 from llama_core.config import ModelConfig
 from llama_core.errors import Cancelled
@@ -57,6 +65,7 @@ class Operations:
     attention_product: Callable[..., F32] = linear
     norm_and_rotate: Callable[..., None] = norm_and_rotate
     attend: Callable[..., None] = attend
+    recur: Callable[..., None] = recur
     feed_forward_product: Callable[..., F32] = linear
     gated: Callable[..., F32] = gated
     head_product: Callable[..., F32] = linear
@@ -68,13 +77,11 @@ NO_LAYER = -1  # of the head and its norm
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The activations of a pass, one row a token: x, normed: (n, dim); qkv: (n, q_dim + 2 kv_dim); heads:
-    (n, q_dim); gate_up: (n, 2 hidden_dim); hidden: (n, hidden_dim)."""
+    """The activations of a pass, one row a token: x, normed: (n, dim); gate_up: (n, 2 hidden_dim); hidden:
+    (n, hidden_dim)."""
 
     x: F32
     normed: F32
-    qkv: F32
-    heads: F32
     gate_up: F32
     hidden: F32
 
@@ -110,6 +117,8 @@ class Llama:
         self._angles: dict[tuple[Rope, bool], RopeTable] = {}  # the second: by LongRoPE's long factors
         self._scratch = Scratch()
         self._rows(self._max_rows)
+        for layer in weights.layers:
+            self._mixer_rows(layer, self._max_rows)
         self._logits: F32 = np.empty((1, config.vocab_size), dtype=np.float32)
 
     @property
@@ -154,7 +163,7 @@ class Llama:
         cache = KVCache(self._config, capacity)
         rows = self._config.n_heads * min(TILE, self._max_rows)
         self._scratch.flat("scores", rows * cache.keys.shape[2])
-        for rope in {layer.attention.rope for layer in self._model.layers}:
+        for rope in {attention.rope for attention in self._model.attentions()}:
             if rope is None:
                 continue
             key = (rope, takes_long_factors(rope, capacity))
@@ -224,7 +233,7 @@ class Llama:
             for i in range(self._config.n_layers):
                 if cancelled is not None and cancelled():
                     raise Cancelled
-                self._attend(i, rows, parts)
+                self._mix(i, rows, parts)
                 self._feed_forward(i, rows)
         for part in parts:
             part.cache.advance(part.rows.stop - part.rows.start)
@@ -236,24 +245,34 @@ class Llama:
         return _Rows(
             x=rows("x", n, config.dim),
             normed=rows("normed", n, config.dim),
-            qkv=rows("qkv", n, config.q_dim + 2 * config.kv_dim),
-            heads=rows("heads", n, config.q_dim),
             gate_up=rows("gate_up", n, 2 * config.hidden_dim),
             hidden=rows("hidden", n, config.hidden_dim),
         )
 
-    def _attend(self, i: int, rows: _Rows, parts: list[_Part]) -> None:
-        """x += norm(o_proj(attention(norm(x)))), each norm where the layer has it."""
-        layer, weights, do = self._model.layers[i], self.weights.layers[i], self._operations[i]
-        spec, eps = layer.attention, self._model.norm_eps
+    def _mixer_rows(self, weights: LayerWeights, n: int) -> tuple[F32, F32]:
+        """What in_proj gives and o_proj takes, in buffers that all layers share: (n, rows of in_proj), (n,
+        columns of o_proj)."""
+        rows = self._scratch.rows
+        return rows("projected", n, len(weights.in_proj)), rows("mixed", n, weights.o_proj.shape[1])
+
+    def _mix(self, i: int, rows: _Rows, parts: list[_Part]) -> None:
+        """x += norm(o_proj(mixer(norm(x)))), each norm where the layer has it."""
+        spec, weights, do = self._model.layers[i].mixer, self.weights.layers[i], self._operations[i]
+        projected, mixed = self._mixer_rows(weights, len(rows.x))
         h = self._norm(i, rows.x, weights.input_layernorm, rows.normed)  # (n, dim)
-        do.attention_product(h, weights.qkv_proj, rows.qkv, weights.qkv_bias)  # (n, q_dim + 2 kv_dim)
+        do.attention_product(h, weights.in_proj, projected, weights.in_bias)
+        eps, own = self._model.norm_eps, weights.mixer
         for part in parts:
-            qkv, heads, cache = rows.qkv[part.rows], rows.heads[part.rows], part.cache
-            do.norm_and_rotate(spec, weights, eps, qkv, None if spec.rope is None else part.angles[spec.rope])
-            keys, values = cache.keys[i], cache.values[i]  # (n_kv_heads, positions, head_dim)
-            do.attend(spec, weights.sinks, qkv, keys, values, cache.length, heads, self._scratch)
-        y = do.attention_product(rows.heads, weights.o_proj, rows.normed, weights.o_bias)  # (n, dim)
+            cache, given, out = part.cache, projected[part.rows], mixed[part.rows]
+            if isinstance(spec, Attention):
+                assert isinstance(own, AttentionWeights)
+                angles = None if spec.rope is None else part.angles[spec.rope]
+                do.norm_and_rotate(spec, own, eps, given, angles)
+                do.attend(spec, own.sinks, given, *cache.of_layer(i), cache.length, out, self._scratch)
+            else:
+                assert isinstance(own, RecurrentWeights)
+                do.recur(spec, own, eps, given, *cache.states.of_layer(i), out)
+        y = do.attention_product(mixed, weights.o_proj, rows.normed, weights.o_bias)  # (n, dim)
         self._add(i, rows.x, y, weights.attention_out_norm)
 
     def _feed_forward(self, i: int, rows: _Rows) -> None:

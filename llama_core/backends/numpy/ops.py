@@ -1,8 +1,8 @@
 """The small functions between the matrix products: float32 in, float32 out, written into `out`.
 
 A NumPy transformer loses its speed when one of these silently answers in float64, because the next product
-then converts its weights. So no function here makes an array of its own: the caller's buffers fix the type,
-and scalars are Python floats, which NumPy 2 treats as weak.
+then converts its weights. So hardly a function here makes an array of its own: the caller's buffers fix the
+type, and scalars are Python floats, which NumPy 2 treats as weak.
 """
 
 from __future__ import annotations
@@ -140,6 +140,13 @@ def clamped_swiglu(gate_up: F32, out: F32) -> F32:
     np.divide(gate, out, out=out)
     np.add(up, 1.0, out=up)
     return np.multiply(out, up, out=out)
+
+
+def sigmoid(x: F32) -> F32:
+    """1 / (1 + exp(-x)), an array of its own; exp overflows as in `swiglu`."""
+    y: F32 = np.exp(np.negative(x))
+    np.add(y, 1.0, out=y)
+    return np.divide(1.0, y, out=y)
 
 
 def gated(activation: Activation, gate_up: F32, out: F32) -> F32:

@@ -3,7 +3,7 @@
 q, k and v read the same vector, and so do gate and up. Their rows are put into one matrix each, which makes
 two products out of five and gives the BLAS longer runs (their biases, where there are any, alike):
 
-    qkv_proj                                  gate_up_proj
+    in_proj                                   gate_up_proj
     [ q_proj   n_heads * head_dim rows    ]   [ gate_proj  hidden_dim rows ]
     [ k_proj   n_kv_heads * head_dim rows ]   [ up_proj    hidden_dim rows ]
     [ v_proj   n_kv_heads * head_dim rows ]
@@ -44,25 +44,46 @@ F32 = NDArray[np.float32]
 # Values per piece of work: small enough that a piece's temporaries stay in the cache of a core.
 _PIECE = 1 << 19
 # Our tensors that stand in one matrix, by the last part of their names.
-_FUSED = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"}
+_FUSED = dict.fromkeys(("q_proj", "k_proj", "v_proj"), "in_proj")
+_FUSED |= dict.fromkeys(("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a"), "in_proj")
 _FUSED |= {"gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttentionWeights:
+    """q_norm, k_norm: (head_dim,) or (q_dim,) and (kv_dim,); sinks: (n_heads,)."""
+
+    q_norm: F32 | None
+    k_norm: F32 | None
+    sinks: F32 | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecurrentWeights:
+    """conv: (conv_dim, kernel); conv_bias: (conv_dim,); dt_bias, decay, skip: (n_heads,); state_norm:
+    (head_dim,) or (out_dim,)."""
+
+    conv: F32
+    conv_bias: F32 | None
+    dt_bias: F32 | None
+    decay: F32 | None
+    skip: F32 | None
+    state_norm: F32 | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerWeights:
     """One transformer block; the rows of a matrix are its outputs. None where the model has no such thing.
 
-    The four norms: (dim,); qkv_proj: (q_dim + 2 kv_dim, dim); q_norm, k_norm: (head_dim,) or (q_dim,) and
-    (kv_dim,); sinks: (n_heads,); o_proj: (dim, q_dim); router: (n experts, dim); each bias: (rows of its
-    matrix,). feed_forwards: one, or one for each expert, which a loaded model unpacks when it is taken.
+    The four norms: (dim,); in_proj: what the mixer reads of the normed input, (q_dim + 2 kv_dim, dim) for
+    attention; o_proj: (dim, q_dim); router: (n experts, dim); each bias: (rows of its matrix,).
+    feed_forwards: one, or one for each expert, which a loaded model unpacks when it is taken.
     """
 
     input_layernorm: F32 | None
-    qkv_proj: F32
-    qkv_bias: F32 | None
-    q_norm: F32 | None
-    k_norm: F32 | None
-    sinks: F32 | None
+    in_proj: F32
+    in_bias: F32 | None
+    mixer: AttentionWeights | RecurrentWeights
     o_proj: F32
     o_bias: F32 | None
     attention_out_norm: F32 | None
@@ -170,7 +191,7 @@ def _cut(
 
 
 def _array_of(name: str) -> str:
-    """The array in which a tensor stands: "layers.3.q_proj.bias" -> "layers.3.qkv_bias"."""
+    """The array in which a tensor stands: "layers.3.q_proj.bias" -> "layers.3.in_bias"."""
     *prefix, part = name.removesuffix(".bias").split(".")
     part = _FUSED.get(part, part)
     if name.endswith(".bias"):
@@ -205,11 +226,9 @@ def _layer(arrays: Mapping[str, F32], i: int, feed_forwards: Sequence[FeedForwar
     prefix, get = f"layers.{i}.", arrays.get
     return LayerWeights(
         input_layernorm=get(prefix + "input_layernorm"),
-        qkv_proj=arrays[prefix + "qkv_proj"],
-        qkv_bias=get(prefix + "qkv_bias"),
-        q_norm=get(prefix + "q_norm"),
-        k_norm=get(prefix + "k_norm"),
-        sinks=get(prefix + "sinks"),
+        in_proj=arrays[prefix + "in_proj"],
+        in_bias=get(prefix + "in_bias"),
+        mixer=_mixer(get, prefix),
         o_proj=arrays[prefix + "o_proj"],
         o_bias=get(prefix + "o_bias"),
         attention_out_norm=get(prefix + "attention_out_norm"),
@@ -218,6 +237,20 @@ def _layer(arrays: Mapping[str, F32], i: int, feed_forwards: Sequence[FeedForwar
         router_bias=get(prefix + "router_bias"),
         feed_forwards=feed_forwards,
         feed_forward_out_norm=get(prefix + "feed_forward_out_norm"),
+    )
+
+
+def _mixer(get: Callable[[str], F32 | None], prefix: str) -> AttentionWeights | RecurrentWeights:
+    conv = get(prefix + "conv")
+    if conv is None:
+        return AttentionWeights(get(prefix + "q_norm"), get(prefix + "k_norm"), get(prefix + "sinks"))
+    return RecurrentWeights(
+        conv=conv,
+        conv_bias=get(prefix + "conv_bias"),
+        dt_bias=get(prefix + "dt_bias"),
+        decay=get(prefix + "decay"),
+        skip=get(prefix + "skip"),
+        state_norm=get(prefix + "state_norm"),
     )
 
 
@@ -302,6 +335,8 @@ def random_weights(config: ModelConfig, seed: int = 0, present: Collection[str] 
             slot *= 1.0 / np.sqrt(np.float32(slot.shape[1]))
         else:
             slot *= 0.1
-            if "norm" in name:
+            if "norm" in name or name.endswith(".decay"):
                 slot += 1.0
+            if name.endswith(".decay"):  # a state that grew would have no bound
+                np.negative(slot, out=slot)
     return weights

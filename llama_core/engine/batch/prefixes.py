@@ -35,14 +35,14 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def longest_prefix(ids: Sequence[int], known: Iterable[KnownPrefix]) -> tuple[KnownPrefix | None, int]:
-    """The one that shares most with `ids`, and how many tokens. (None, 0) where none shares any.
+    """The one of which most can be taken for `ids`, and how many tokens. (None, 0) where there is none.
 
     At least one token of `ids` is left to be computed, since its logits are wanted.
     """
     best: KnownPrefix | None = None
     best_n = 0
     for prefix in known:
-        n = min(common_prefix(ids, prefix.ids), len(ids) - 1)
+        n = prefix.cache.reachable(min(common_prefix(ids, prefix.ids), len(ids) - 1))
         if n > best_n:
             best, best_n = prefix, n
     return best, best_n

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.base import Cache
+from llama_core.constraints.base import Mask
+from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.errors import LlamaCoreError
 from llama_core.events import FinishReason
 from llama_core.sampling import Sampler, SamplingParams
@@ -33,6 +36,7 @@ class BatchRequest:
 
     `on_token` sees each token of the reply in turn and answers True to end it there (a stop string was
     found); the token it answers for stays part of the result's `ids`. top_n: how many alternatives it sees.
+    rules: what holds for the drawing beside `params`; a constraint is this request's alone.
     """
 
     key: str
@@ -41,6 +45,7 @@ class BatchRequest:
     stop_ids: frozenset[int] = frozenset()
     on_token: Callable[[DrawnToken], bool] | None = None
     top_n: int = 0
+    rules: TokenRules = NO_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,9 @@ class BatchResult:
 
 @dataclass(slots=True, eq=False)
 class RunningRequest:
-    """A request that has joined. `pending`: tokens that the model has not seen yet, shape (n,) int32."""
+    """A request that has joined. `pending`: tokens that the model has not seen yet, shape (n,) int32.
+    `remember_at`: lengths at which the cache is to remember its state, ascending. `kv_bytes`: what its cache
+    may come to take."""
 
     request: BatchRequest
     cache: Cache
@@ -67,8 +74,11 @@ class RunningRequest:
     rng: np.random.Generator
     seed: int
     pending: NDArray[np.int32]
+    kv_bytes: int = 0
+    remember_at: list[int] = field(default_factory=list)
     cached_n: int = 0
     history: list[int] = field(default_factory=list)
+    masks: Future[list[Mask]] | None = None  # of the token that this pass is to give
 
     @property
     def prompt_n(self) -> int:
@@ -79,6 +89,11 @@ class RunningRequest:
     def decoding(self) -> bool:
         """Whether the prompt is computed and tokens are being drawn."""
         return len(self.history) > self.prompt_n
+
+    def next_cut(self) -> int:
+        """How many of the pending tokens come before the next length to remember; all where there is none."""
+        n = len(self.pending)
+        return min((at - self.cache.length for at in self.remember_at if at > self.cache.length), default=n)
 
     def result(self, reason: BatchReason, error: LlamaCoreError | None = None) -> BatchResult:
         """How it ended."""

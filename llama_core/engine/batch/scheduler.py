@@ -33,6 +33,8 @@ from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToke
 from llama_core.engine.clock import RunningTime
 from llama_core.engine.context import without_warnings
 from llama_core.engine.engine import DEFAULT_CTX_SIZE
+from llama_core.engine.masks import MaskThread
+from llama_core.engine.passes import message_ends
 from llama_core.errors import Cancelled, ContextFullError, LlamaCoreError, NotEnoughMemoryError
 from llama_core.sampling import Sampler, seeded
 
@@ -40,6 +42,9 @@ from llama_core.sampling import Sampler, seeded
 _RESERVE_STEP = 64
 # More sequences than this make each step longer without making tokens cheaper.
 MAX_SEQUENCES = 64
+# Snapshots of a cache with a state: behind the first message of the prompt, which others may share, and
+# behind the last, from which another reply may be asked for.
+_SNAPSHOTS = 2
 # The fewest tokens of a prompt in a pass, however slow the model is: the prompt must come to its end.
 LEAST_PROMPT_TOKENS = 8
 
@@ -86,12 +91,17 @@ class BatchEngine:
         self.max_sequences = min(max_sequences, self.token_budget)
         if self.token_budget < 1 or self.max_sequences < 1:
             raise ValueError("a step takes at least one token of one sequence")
-        self._position_bytes = -(-model.new_cache(_RESERVE_STEP).nbytes // _RESERVE_STEP)
+        # A cache takes so much for each position, and so much however few there are.
+        small, large = (model.new_cache(n * _RESERVE_STEP) for n in (1, 2))
+        self._position_bytes = -(-(large.nbytes - small.nbytes) // _RESERVE_STEP)
+        self._snapshot_bytes = _SNAPSHOTS * small.snapshot_bytes
+        self._fixed_bytes = self._snapshot_bytes + max(0, small.nbytes - _RESERVE_STEP * self._position_bytes)
         self._waiting: deque[BatchRequest] = deque()
         self._running: list[RunningRequest] = []
         self._max_step_s = max_step_s
         self._clock = RunningTime() if clock is None else clock
         self._token_s = 0.0  # of a prompt's token in the last pass that had many
+        self._masks = MaskThread()
         self.prefixes = PrefixCache()
         self.kv_bytes = 0
         self.tokens_computed = 0
@@ -107,6 +117,10 @@ class BatchEngine:
     def running_n(self) -> int:
         """Requests that share the next step."""
         return len(self._running)
+
+    def close(self) -> None:
+        """Stop the helper thread. May be called twice."""
+        self._masks.close()
 
     def submit(self, request: BatchRequest) -> None:
         """Queue a request. Whatever is wrong with it becomes its result, never an exception."""
@@ -160,6 +174,10 @@ class BatchEngine:
         if not rows:
             return done
         n_tokens = sum(n for _, n in rows)
+        for sequence, n in rows:
+            constraint = sequence.request.rules.constraint
+            if constraint is not None and not constraint.complete and n == len(sequence.pending):
+                sequence.masks = self._masks.begin(constraint)
         began_s = self._clock()
         with without_warnings():
             logits = self._forward(
@@ -170,6 +188,8 @@ class BatchEngine:
         self.tokens_computed += n_tokens
         for (sequence, n), row in zip(rows, logits, strict=True):
             sequence.pending = sequence.pending[n:]
+            if sequence.cache.length in sequence.remember_at:
+                sequence.cache.snapshot()
             if not len(sequence.pending):
                 result = self._draw(sequence, row)
                 if result is not None:
@@ -186,7 +206,7 @@ class BatchEngine:
             request = self._waiting[0]
             try:
                 positions = self._reservation(request)
-                room = self.kv_budget_bytes - self.kv_bytes - positions * self._position_bytes
+                room = self.kv_budget_bytes - self.kv_bytes - self._bytes_for(positions)
                 if room < 0:
                     break
                 prefix, n = self._known_prefix(request)
@@ -215,11 +235,15 @@ class BatchEngine:
         reply_n = request.params.max_tokens
         longest = self.ctx_size if reply_n is None else min(self.ctx_size, len(ids) + max(1, reply_n))
         positions = -(-longest // _RESERVE_STEP) * _RESERVE_STEP
-        needed = positions * self._position_bytes
+        needed = self._bytes_for(positions)
         if needed > self.kv_budget_bytes:
             advice = "give a smaller max_tokens or a larger KV budget"
             raise NotEnoughMemoryError("The KV cache of this request", needed, self.kv_budget_bytes, advice)
         return positions
+
+    def _bytes_for(self, positions: int) -> int:
+        """What a cache of so many positions may come to take."""
+        return self._fixed_bytes + positions * self._position_bytes
 
     def _new_cache(self, positions: int) -> Cache | None:
         """A cache; None when the machine has no room for it now but others will give some back."""
@@ -232,20 +256,31 @@ class BatchEngine:
 
     def _join(self, request: BatchRequest, cache: Cache) -> None:
         seed = request.params.seed if request.params.seed is not None else secrets.randbits(32)
+        kv_bytes = cache.nbytes + self._snapshot_bytes
         self._running.append(
             RunningRequest(
                 request=request,
                 cache=cache,
-                sampler=Sampler(request.params, self.model.config.vocab_size),
+                sampler=Sampler(request.params, self.model.config.vocab_size, request.rules.breakers),
                 rng=seeded(seed),
                 seed=seed,
                 pending=np.asarray(request.prompt_ids[cache.length :], dtype=np.int32),
+                kv_bytes=kv_bytes,
+                remember_at=self._remember_at(request, cache),
                 cached_n=cache.length,
                 history=list(request.prompt_ids),
             )
         )
-        self.kv_bytes += cache.nbytes
+        self.kv_bytes += kv_bytes
         self.tokens_reused += cache.length
+
+    @staticmethod
+    def _remember_at(request: BatchRequest, cache: Cache) -> list[int]:
+        """Lengths of the prompt behind which the cache is to remember its state, where it has one."""
+        if not cache.snapshot_bytes:
+            return []
+        ends = message_ends(request.prompt_ids, cache.length, request.stop_ids)
+        return sorted({*ends[:1], *ends[-1:]})
 
     def _known_prefix(self, request: BatchRequest) -> tuple[KnownPrefix | None, int]:
         """What others computed of this prompt, and how many tokens of it."""
@@ -257,13 +292,13 @@ class BatchEngine:
 
     def _leave(self, sequence: RunningRequest) -> None:
         self._running.remove(sequence)
-        self.kv_bytes -= sequence.cache.nbytes
+        self.kv_bytes -= sequence.kv_bytes
 
     def _keep_prefix(self, sequence: RunningRequest) -> None:
         """What a sequence that has left computed stays as a prefix, as far as there is room for it."""
         ids = sequence.history[: sequence.cache.length]
         room = self.kv_budget_bytes - self.kv_bytes
-        needed = -(-len(ids) // _RESERVE_STEP) * _RESERVE_STEP * self._position_bytes
+        needed = self._bytes_for(-(-len(ids) // _RESERVE_STEP) * _RESERVE_STEP)
         if not ids or needed > room:
             return
         self.prefixes.shrink_to(room - needed)
@@ -280,7 +315,7 @@ class BatchEngine:
             left = min(left, max(LEAST_PROMPT_TOKENS, int(self._max_step_s / self._token_s) - len(rows)))
         for sequence in self._running:
             if left > 0 and not sequence.decoding:
-                n = min(left, len(sequence.pending))
+                n = min(left, sequence.next_cut())
                 rows.append((sequence, n))
                 left -= n
         return rows
@@ -303,20 +338,30 @@ class BatchEngine:
     def _draw(self, sequence: RunningRequest, logits: NDArray[np.float32]) -> BatchResult | None:
         """Draw the next token, or end the reply: the same order of questions as `reply.Reply` asks."""
         request, history = sequence.request, sequence.history
-        params = request.params
+        params, constraint = request.params, request.rules.constraint
+        if constraint is not None and constraint.complete:  # the grammar of nothing at all
+            return sequence.result("stop")
         if params.max_tokens == 0:
             return sequence.result("length")
         try:
-            drawn = sequence.sampler.draw(logits, history, sequence.rng, prompt_n=sequence.prompt_n)
+            masks, sequence.masks = sequence.masks, None
+            allowed = None if masks is None else masks.result()[0]
+            drawn = sequence.sampler.draw(
+                logits, history, sequence.rng, prompt_n=sequence.prompt_n, allowed=allowed
+            )
             top = sequence.sampler.top(logits, request.top_n)
         except LlamaCoreError as error:
             return sequence.result("failed", error)
         token = drawn.id
         if token in request.stop_ids and not params.ignore_eos:
             return sequence.result("stop")
+        if constraint is not None:
+            constraint.take(token)
         history.append(token)
         self.tokens_drawn += 1
         if request.on_token is not None and request.on_token(DrawnToken(token, drawn.logprob, top)):
+            return sequence.result("stop")
+        if constraint is not None and constraint.complete:
             return sequence.result("stop")
         if params.max_tokens is not None and len(history) - sequence.prompt_n >= params.max_tokens:
             return sequence.result("length")

@@ -77,7 +77,7 @@ def rope_vectors(config: ModelConfig) -> dict[str, NDArray[np.float32]]:
     if scaling.kind == "longrope":
         short, long = (np.array(f, dtype=np.float32) for f in (scaling.short_factors, scaling.long_factors))
         return {"rope_factors_short": short, "rope_factors_long": long}
-    rope = next(layer.attention.rope for layer in describe(config).layers if layer.attention.rope)
+    rope = next(attention.rope for attention in describe(config).attentions() if attention.rope)
     scaled, _ = rope_frequencies(rope)
     plain, _ = rope_frequencies(replace(rope, scaling=None))
     return {"rope_freqs": (plain / scaled).astype(np.float32)}

@@ -47,6 +47,14 @@ class Metadata:
             raise self.error(key, f"is {quoted(str(value))}, expected a whole number")
         return value
 
+    def integer_of_some(self, key: str, default: int) -> int:
+        """The whole number that all layers have but those that have none, which an array says with 0."""
+        if self.is_array(key):
+            numbers = {n for n in self.items(key) if n}
+            if len(numbers) == 1 and isinstance(number := numbers.pop(), int):
+                return number
+        return self.integer(key, default)
+
     def number(self, key: str, default: float | None = None) -> float:
         """A finite number, whole or not. Raises ModelFormatError."""
         value = self._get(key, default)

@@ -24,44 +24,58 @@ from llama_core.loaders.unread import tell
 # fmt: off
 WITHOUT_EFFECT = frozenset((
     "_attn_implementation", "_name_or_path", "architectures", "attention_bias", "attention_dropout",
-    "attn_implementation", "attn_pdrop", "auto_map", "bos_token_id", "cache_implementation",
-    "chunk_size_feed_forward", "cls_token_id", "dtype", "embd_pdrop", "eod_token_id", "eos_token_id",
+    "attn_implementation", "attn_pdrop", "auto_map", "block_dim", "block_mlp_init_scale", "block_norm_eps",
+    "block_out_init_scale", "block_use_swiglu", "block_use_xavier_init", "bos_token_id",
+    "cache_implementation",
+    "chunk_size_feed_forward", "cls_token_id", "conv_bias", "conv_dim", "conv_dim_out",
+    "conv_use_xavier_init", "dtype", "embd_pdrop", "eod_token_id", "eos_token_id",
     "head_dim", "hidden_dropout_prob", "id2label", "initializer_range", "is_llama_config", "label2id",
-    "layer_types", "max_window_layers", "mlp_bias", "model_type", "name",
+    "layer_types", "mamba_chunk_size", "mamba_conv_bias", "mamba_d_head", "mamba_proj_bias",
+    "mamba_ssm_dtype", "max_window_layers", "mlp_bias", "model_type", "mtp_num_hidden_layers",
+    "mtp_use_dedicated_embeddings", "name", "num_heads",
     "original_max_position_embeddings", "output_attentions", "output_hidden_states",
     "output_router_logits", "pad_token_id", "pretraining_tp", "problem_type", "resid_pdrop",
     "return_dict", "rope_interleaved", "router_aux_loss_coef", "router_jitter_noise", "sep_token_id",
-    "sliding_window", "sliding_window_pattern", "task", "tokenizer_class", "torch_dtype",
-    "transformers_version", "unk_token_id", "unsloth_fixed", "unsloth_version", "use_cache",
-    "use_flash_attn", "use_sliding_window",
+    "sliding_window", "sliding_window_pattern", "task", "time_step_floor", "time_step_max", "time_step_min",
+    "tokenizer_class", "torch_dtype", "transformers_version", "unk_token_id", "unsloth_fixed",
+    "unsloth_version", "use_cache", "use_flash_attn", "use_pos_enc", "use_sliding_window",
 ))
 # fmt: on
 # A key that no reader asked for says nothing either when it has one of these values.
 OFF: tuple[Any, ...] = (None, False, 0, "", [], {})
 
 
-def read_config(path: Path, values: dict[str, Any], *, attention_bias: bool) -> ModelConfig:
+def read_config(path: Path, values: dict[str, Any], *, attention_bias: bool, where: str = "") -> ModelConfig:
     """The config of a model folder.
 
-    path: of config.json, for messages. attention_bias: whether the weights hold biases of q, k and v.
+    path: of config.json, for messages; where: what its keys stand under there, "text_config.".
+    attention_bias: whether the weights hold biases of q, k and v.
     Raises ModelFormatError for missing or impossible numbers, UnsupportedModelError for other models.
     """
-    fields = Fields(path, values)
+    fields = Fields(path, values, where)
     architecture = _architecture(fields)
-    dim, n_heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-    usual: dict[str, Any] = {"head_dim": dim // max(n_heads, 1), "norm_eps": 1e-6, "tie_embeddings": False}
-    usual |= architecture.defaults
+    own = architecture.defaults
+    dim = fields.integer("hidden_size", own.get("dim"))
+    n_heads = fields.integer("num_attention_heads", own.get("n_heads"))
+    usual: dict[str, Any] = {
+        "head_dim": dim // max(n_heads, 1),
+        "n_kv_heads": n_heads,
+        "max_seq_len": 2048,
+        "norm_eps": 1e-6,
+        "tie_embeddings": False,
+        **own,
+    }
     head_dim = fields.integer("head_dim", usual["head_dim"])
-    max_seq_len = fields.integer("max_position_embeddings", 2048)
+    max_seq_len = fields.integer("max_position_embeddings", usual["max_seq_len"])
     found: dict[str, Any] = {
         **usual,
         "dim": dim,
-        "hidden_dim": fields.integer("intermediate_size"),
-        "n_layers": fields.integer("num_hidden_layers"),
+        "hidden_dim": fields.integer("intermediate_size", usual.get("hidden_dim")),
+        "n_layers": fields.integer("num_hidden_layers", usual.get("n_layers")),
         "n_heads": n_heads,
-        "n_kv_heads": fields.integer("num_key_value_heads", n_heads),
+        "n_kv_heads": fields.integer("num_key_value_heads", usual["n_kv_heads"]),
         "head_dim": head_dim,
-        "vocab_size": fields.integer("vocab_size"),
+        "vocab_size": fields.integer("vocab_size", usual.get("vocab_size")),
         "max_seq_len": max_seq_len,
         "norm_eps": fields.number("rms_norm_eps", usual["norm_eps"]),
         "tie_embeddings": fields.boolean("tie_word_embeddings", usual["tie_embeddings"]),
@@ -85,7 +99,7 @@ def read_config(path: Path, values: dict[str, Any], *, attention_bias: bool) -> 
 
 def _architecture(fields: Fields) -> Architecture:
     def unsupported(key: str, problem: str) -> UnsupportedModelError:
-        return UnsupportedModelError(fields.path, f"field {key}", problem)
+        return UnsupportedModelError(fields.path, f"field {fields.where}{key}", problem)
 
     name = fields.text("model_type")
     found = find("huggingface", name)
@@ -110,11 +124,11 @@ def _tell_of_the_rest(fields: Fields) -> None:
             continue
         key = elsewhere.get(name)
         if key is None:
-            tell(fields.path, "field", name)
+            tell(fields.path, "field", fields.where + name)
         elif value != ModelConfig.__dataclass_fields__[key.field].default:
             raise UnsupportedModelError(
                 fields.path,
-                f"field {name}",
+                f"field {fields.where}{name}",
                 f"is {quoted(str(value))}, which this family is not run with here",
             )
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from llama_core.profiling.bench.run import Arithmetic
 from llama_core.profiling.bench.tasks import Task, random_ids
-from llama_core.profiling.roofline.roofline import TokenCost
+from llama_core.roofline.roofline import TokenCost
 
 
 def peer_available() -> str | None:

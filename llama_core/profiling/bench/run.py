@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.backends.numpy.weights import ModelWeights
+from llama_core.cpu import last_level_cache_bytes
 from llama_core.engine.drafting.prompt_lookup import PromptLookup
 from llama_core.engine.engine import Engine
 from llama_core.events import Finished
 from llama_core.profiling.bench.tasks import Task
-from llama_core.profiling.machine import last_level_cache_bytes
-from llama_core.profiling.roofline.bandwidth import read_bandwidth
-from llama_core.profiling.roofline.integer_peak import integer_peak
-from llama_core.profiling.roofline.roofline import TokenCost, float32_peak
 from llama_core.profiling.statistics import Spread, spread
+from llama_core.roofline.bandwidth import read_bandwidth
+from llama_core.roofline.integer_peak import integer_peak
+from llama_core.roofline.roofline import TokenCost, float32_peak
 from llama_core.sampling_params import SamplingParams
 
 SETTLE_S = 0.3
@@ -139,7 +139,7 @@ class ProductsSubject:
             matrix
             for layer in weights.layers
             for matrix in (
-                layer.qkv_proj,
+                layer.in_proj,
                 layer.o_proj,
                 layer.feed_forwards[0].gate_up_proj,
                 layer.feed_forwards[0].down_proj,

@@ -14,7 +14,7 @@ from llama_core.choices import KvType
 from llama_core.events import LoadProgress
 from llama_core.profiling.bench.llama_cpp import LlamaCppSubject
 from llama_core.profiling.bench.run import EngineSubject, ProductsSubject, Subject
-from llama_core.profiling.roofline.roofline import token_cost
+from llama_core.roofline.roofline import token_cost
 
 
 @dataclass(frozen=True, slots=True)

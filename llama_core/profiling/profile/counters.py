@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llama_core.cpu import CacheLevel, cache_levels
 from llama_core.own_module import module_command, module_environment
-from llama_core.profiling.machine import CacheLevel, cache_levels
 
 EVENTS = ("instructions", "cycles", "cache-misses", "branch-misses")
 PERF_TOKENS = (32, 96)

@@ -1,4 +1,4 @@
-"""Where the bytes are, and which lines allocate while a prompt is computed and while a token is made."""
+"""Where the bytes are, and what a pass of a prompt and a token take meanwhile (memray: which lines do)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from llama_core.engine.load import load_engine
 from llama_core.engine.text import TextEngine
 from llama_core.events import PrefillProgress, TokenEvent
 from llama_core.memory import resident_bytes
-from llama_core.profiling.profile.allocation_sites import AllocationSite, allocation_sites
 from llama_core.profiling.profile.inference import encode, plain_steps
 from llama_core.sampling import SamplingParams
 
@@ -59,17 +58,13 @@ class StepAllocation:
     next one drawn) under tracemalloc, which sees Python's and NumPy's memory.
 
     peak_bytes: the most allocated at any moment beyond what was there before; kept_bytes: what is left of it
-    afterwards; n_sites, count, n_bytes: all lines that allocated, how often and how much; sites: the largest.
+    afterwards.
     """
 
     name: str
     tokens: int
     peak_bytes: int
     kept_bytes: int
-    n_sites: int
-    count: int
-    n_bytes: int
-    sites: tuple[AllocationSite, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +88,7 @@ class MemoryProfile:
 
 
 def profile_memory(
-    engine: TextEngine, before_bytes: int, *, prompt_n: int = 128, generated_n: int = 64, top: int = 20
+    engine: TextEngine, before_bytes: int, *, prompt_n: int = 128, generated_n: int = 64
 ) -> MemoryProfile:
     """Account for the memory after a reply of `generated_n` tokens to a prompt of `prompt_n`, then watch one
     prefill pass and one decode step.
@@ -112,7 +107,7 @@ def profile_memory(
         kv_resident = resident_part(_arrays(engine.engine._context.cache))
         kv_page_bytes = max(0, kv_resident - account.kv_used_bytes)
         file_bytes = mapped_file_bytes(engine.checkpoint.path)
-        steps = tuple(_watch(engine, ids, name, top) for name in ("prefill", "decode"))
+        steps = tuple(_watch(engine, ids, name) for name in ("prefill", "decode"))
     kv_bytes = account.kv_used_bytes + kv_page_bytes
     explained = account.weights_bytes + kv_bytes + account.scratch_bytes + file_bytes
     return MemoryProfile(
@@ -142,35 +137,20 @@ def _passes(engine: TextEngine, ids: list[int], n: int) -> Generator[tuple[str, 
             yield "decode", 1
 
 
-def _watch(engine: TextEngine, ids: list[int], name: str, top: int) -> StepAllocation:
-    """The first prefill pass, or the second decode step, of two replies: the first tells the peak, the second
-    the lines."""
-
-    def advance(watch: Callable[[Callable[[], Any]], Any]) -> tuple[int, Any]:
-        passes = _passes(engine, ids, 3)
-        coming = next(passes)
-        if name == "decode":
-            while coming[0] != "decode":
-                coming = next(passes)
-            coming = next(passes)  # the first step of a reply grows its buffers
-        gc.collect()
-        try:
-            return coming[1], watch(lambda: next(passes, None))
-        finally:
-            passes.close()
-
-    tokens, (peak, kept) = advance(_peak)
-    _, (sites, _) = advance(lambda step: allocation_sites(step, ignored=(__file__,)))
-    return StepAllocation(
-        name=name,
-        tokens=tokens,
-        peak_bytes=peak,
-        kept_bytes=kept,
-        n_sites=len(sites),
-        count=sum(site.count for site in sites),
-        n_bytes=sum(site.n_bytes for site in sites),
-        sites=tuple(sites[:top]),
-    )
+def _watch(engine: TextEngine, ids: list[int], name: str) -> StepAllocation:
+    """The first prefill pass, or the second decode step, of a reply."""
+    passes = _passes(engine, ids, 3)
+    coming = next(passes)
+    if name == "decode":
+        while coming[0] != "decode":
+            coming = next(passes)
+        coming = next(passes)  # the first step of a reply grows its buffers
+    gc.collect()
+    try:
+        peak, kept = _peak(lambda: next(passes, None))
+    finally:
+        passes.close()
+    return StepAllocation(name, coming[1], peak, kept)
 
 
 def _peak(function: Callable[[], Any]) -> tuple[int, int]:

@@ -34,6 +34,7 @@ NAMES = {
     "attention_product": "attention products",
     "norm_and_rotate": "RoPE",
     "attend": "attention",
+    "recur": "attention",
     "feed_forward_product": "feed-forward products",
     "gated": "feed-forward",
     "head_product": "head",

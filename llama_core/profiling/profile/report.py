@@ -165,11 +165,31 @@ def flame_graph(target: Path, command: Sequence[str], environment: Mapping[str, 
 
     Source: py-spy's README (`py-spy record`). It reads another process's memory, which a system may forbid.
     """
-    tool = shutil.which("py-spy")
+    options = ("record", "--format", "flamegraph", "--output", str(target), "--", *command)
+    return _by_tool("py-spy", options, target, environment)
+
+
+def allocation_graph(target: Path, module: Sequence[str], environment: Mapping[str, str]) -> str | None:
+    """The same for memory, by memray: which lines allocate, an HTML page. module: its name and arguments.
+
+    Source: memray's documentation (`memray run`, `memray flamegraph`).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "allocations.bin"
+        options = ("run", "--quiet", "--output", str(record), "-m", *module)
+        reason = _by_tool("memray", options, record, environment)
+        if reason is not None:
+            return reason
+        return _by_tool("memray", ("flamegraph", "--output", str(target), str(record)), target, environment)
+
+
+def _by_tool(name: str, options: Sequence[str], target: Path, environment: Mapping[str, str]) -> str | None:
+    """Run a tool of another package that writes `target`; None when it did, else the reason."""
+    tool = shutil.which(name)
     if tool is None:
-        return "py-spy is not installed; `pip install py-spy` brings it"
+        return f"{name} is not installed; `pip install {name}` brings it"
     done = subprocess.run(
-        [tool, "record", "--format", "flamegraph", "--output", str(target), "--", *command],
+        [tool, *options],
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -180,4 +200,4 @@ def flame_graph(target: Path, command: Sequence[str], environment: Mapping[str, 
     if target.is_file() and target.stat().st_size:
         return None
     words = done.stderr.strip().splitlines()
-    return f"py-spy wrote none: {words[-1] if words else f'exit code {done.returncode}'}"
+    return f"{name} wrote none: {words[-1] if words else f'exit code {done.returncode}'}"

@@ -126,15 +126,7 @@ def memory_section(profile: MemoryProfile) -> Section:
 
 def _step_text(step: StepAllocation) -> str:
     what = f"One prefill pass of {step.tokens} tokens" if step.name == "prefill" else "One decode step"
-    lines = [
-        (site.place, site.function.replace(".<locals>", ""), f"{site.count:,}", f"{site.n_bytes:,}")
-        for site in step.sites
-    ]
-    said = (
-        f"{what}: {step.n_sites} lines allocated {step.count:,} times, {step.n_bytes:,} bytes in all, "
-        f"{step.peak_bytes:,} at once at most, of which {step.kept_bytes:,} were kept. The largest:\n"
-    )
-    return "\n".join((said, markdown_table(("line", "function", "count", "bytes"), lines)))
+    return f"{what} took {step.peak_bytes:,} bytes at once at most, of which {step.kept_bytes:,} were kept.\n"
 
 
 def counters_section(profiles: Sequence[CounterProfile]) -> Section:

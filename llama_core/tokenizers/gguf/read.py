@@ -21,6 +21,8 @@ from llama_core.tokenizers.vocabulary import TokenType, Vocabulary, fit_to_rows
 
 PREFIX = "tokenizer.ggml."
 END_LIST_KEY = "eos_token_ids"
+# Kinds of tokenizers, as `tokenizer.ggml.model` has them.
+BYTE_BPE, SPM_BPE = "gpt2", "llama"
 # A token id for "none": -1 as an unsigned number.
 NO_ID = 0xFFFFFFFF
 # Of a token that no merge may make: below any score.
@@ -39,17 +41,25 @@ def tokenizer_from_gguf(
     the key that is missing or wrong, UnsupportedModelError for a kind of tokenizer or a pre-tokenizer name
     that is not known here: guessing would give wrong ids in silence.
     """
+    check_kind(metadata, path)
     fields = _Fields(metadata, path, n_rows, template)
-    model = fields.text("model")
-    if model == "gpt2":
-        return _byte_bpe(fields)
-    if model == "llama":
-        return _spm_bpe(fields)
-    raise UnsupportedModelError(
-        path,
-        PREFIX + "model",
-        f"tokenizer kind {model!r}; byte-level BPE (gpt2) and BPE by scores (llama) are supported",
-    )
+    return _byte_bpe(fields) if fields.text("model") == BYTE_BPE else _spm_bpe(fields)
+
+
+def check_kind(metadata: Mapping[str, Any], path: Path) -> None:
+    """Raise as `tokenizer_from_gguf` where the kind is none that is known here; needs no list of tokens."""
+    fields = _Fields(metadata, path, None, None)
+    model, rule = fields.text("model"), fields.text("pre", "")
+    if model not in (BYTE_BPE, SPM_BPE):
+        raise UnsupportedModelError(
+            path,
+            PREFIX + "model",
+            f"tokenizer kind {model!r}; byte-level BPE (gpt2) and BPE by scores (llama) are supported",
+        )
+    if model == BYTE_BPE and rule and rule not in RULES:
+        raise UnsupportedModelError(
+            path, PREFIX + "pre", f"pre-tokenizer {rule!r} is not known; known are {', '.join(sorted(RULES))}"
+        )
 
 
 class _Fields:
@@ -205,13 +215,7 @@ def _byte_bpe(fields: _Fields) -> ByteBPE:
         # Files from before the key existed: Llama 3 shows itself by its tokens (llama.cpp cuts its texts by
         # the default all the same, and warns that replies get worse).
         name = "llama-bpe" if "<|begin_of_text|>" in fields.strings("tokens") else "default"
-    rule = RULES.get(name)
-    if rule is None:
-        raise UnsupportedModelError(
-            fields.path,
-            PREFIX + "pre",
-            f"pre-tokenizer {name!r} is not known; known are {', '.join(sorted(RULES))}",
-        )
+    rule = RULES[name]
     vocabulary = _vocabulary(fields, add_bos=rule.add_bos)
     merges = fields.strings("merges")
     return ByteBPE(vocabulary, merges, rule, f"byte-level BPE ({name})")

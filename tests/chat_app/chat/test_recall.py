@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import fields, replace
 from pathlib import Path
 
 from chat_app.chat.conversation import Conversation
 from chat_app.chat.recall import recall, sampling_json, sampling_of
 from chat_app.config.settings import Settings
+from llama_core.grammar import Grammar
 from llama_core.sampling_params import SamplingParams
 from tests.support.stage import Stage
 
-PARAMS = SamplingParams(temperature=0.25, top_k=7, max_tokens=90, stop=("END",), ignore_eos=True)
+# No field has its default.
+PARAMS = SamplingParams(
+    temperature=0.25,
+    top_k=7,
+    top_p=0.5,
+    min_p=0.1,
+    typical_p=0.9,
+    repeat_penalty=1.1,
+    repeat_last_n=20,
+    presence_penalty=0.5,
+    frequency_penalty=-0.5,
+    dry_multiplier=0.8,
+    dry_base=2.0,
+    dry_allowed_length=3,
+    dry_penalty_last_n=512,
+    dry_sequence_breakers=("\n",),
+    logit_bias=((7, -1.5),),
+    grammar=Grammar("regex", "[a-z]+"),
+    max_tokens=90,
+    stop=("END",),
+    thinking=512,
+    ignore_eos=True,
+)
 
 
 def held_with(file: Path) -> Conversation:
@@ -23,6 +47,11 @@ def held_with(file: Path) -> Conversation:
 
 
 def test_parameters_go_to_json_and_back() -> None:
+    default = SamplingParams()
+    for field in fields(PARAMS):
+        differs = getattr(PARAMS, field.name) != getattr(default, field.name)
+        assert differs == (field.name != "seed")
+    assert sampling_of(json.loads(json.dumps({"parameters": sampling_json(PARAMS)}))) == PARAMS
     assert sampling_of({"parameters": sampling_json(PARAMS)}) == PARAMS
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from chat_app.commands import models as commands_models
 from chat_app.models import catalogue as models
 from chat_app.models.catalogue import (
     CatalogueEntry,
@@ -41,8 +40,7 @@ ENTRY = CatalogueEntry(
 @pytest.fixture(autouse=True)
 def catalogue(monkeypatch: pytest.MonkeyPatch) -> dict[str, CatalogueEntry]:
     entries = {"tiny": ENTRY}
-    for module in (models, commands_models):
-        monkeypatch.setattr(module, "CATALOGUE", entries)
+    monkeypatch.setattr(models, "CATALOGUE", entries)
     return entries
 
 

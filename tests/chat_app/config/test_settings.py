@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
@@ -200,32 +201,44 @@ def test_parameter_values_cover_every_parameter() -> None:
 
 
 def test_the_table_has_a_row_for_every_field() -> None:
-    fields = {field.name for field in dataclasses.fields(Settings)} - {"params", "keymap", "notices"}
+    fields = {field.name for field in dataclasses.fields(Settings)} - {
+        "params",
+        "keymap",
+        "engines",
+        "notices",
+    }
     assert {row.field for row in SETTINGS if row.group != "sampling"} == fields
     sampling = {field.name for field in dataclasses.fields(SamplingParams)}
     assert {row.field for row in SETTINGS if row.group == "sampling"} == sampling
     assert len(BY_NAME) == sum(1 + len(row.other_names) for row in SETTINGS)  # no name stands for two
 
 
+def some_text(row: Setting) -> str:
+    """A text that means another value than the default."""
+    special = {
+        "num_ctx": "512",
+        "threads": "3",
+        "ignore_eos": "true",
+        "schema": '{"type": "integer"}',
+        "grammar": 'root ::= "a"',
+        "logit_bias": '{"7": -1}',
+        "think_markers": "<a> </a>",
+    }
+    halves = dict.fromkeys(["top_p", "min_p", "typical_p", "presence_penalty", "frequency_penalty"], "0.5")
+    return {**special, **halves}.get(row.name, row.kind.choices[-1] if row.kind.choices else "7")
+
+
 @pytest.mark.parametrize("row", SETTINGS, ids=[row.name for row in SETTINGS])
 def test_every_row_is_read_alike_from_file_and_environment(
     row: Setting, llama_chat_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = {
-        "num_ctx": "512",
-        "threads": "3",
-        "top_p": "0.5",
-        "min_p": "0.5",
-        "ignore_eos": "true",
-        "presence_penalty": "1",
-        "frequency_penalty": "1",
-    }.get(row.name, row.kind.choices[-1] if row.kind.choices else "7")
+    text = some_text(row)
     expected = row.read(Settings(), text)
     assert row.of(expected) != row.default
     assert row.expected
     assert row.help
     for name in (row.name, *row.other_names):
-        write_config(llama_chat_home, f'{name} = "{text}"\n')
+        write_config(llama_chat_home, f"{name} = {json.dumps(text)}\n")
         assert load_settings() == expected
         write_config(llama_chat_home, "")
         monkeypatch.setenv("LLAMA_CHAT_" + name.upper(), text)
@@ -235,7 +248,7 @@ def test_every_row_is_read_alike_from_file_and_environment(
 
 @pytest.mark.parametrize("row", [row for row in SETTINGS if row.flags], ids=lambda row: row.name)
 def test_every_flag_reads_as_its_row_and_beats_the_file(row: Setting, llama_chat_home: Path) -> None:
-    text = row.kind.choices[-1] if row.kind.choices else "7"
+    text = some_text(row)
     is_switch = row.flags[-1].startswith("--no-")
     for flag in row.flags:
         args = build_parser().parse_args([flag] if is_switch else [flag, text])

@@ -66,6 +66,23 @@ def test_a_folder_and_a_link_that_leads_nowhere(tmp_path: Path) -> None:
         read_ordinary(Path("a\0b"))
 
 
+def test_a_file_of_another_program_behind_a_link_is_not_changed(tmp_path: Path) -> None:
+    other = tmp_path / "notes.txt"
+    other.write_text("my notes\n" * 500)
+    link = tmp_path / "app" / "chats.db"
+    link.parent.mkdir()
+    link.symlink_to(other)
+    database = Database(link)
+    database.write(lambda _: None)
+    database.close()
+    (notice,) = database.notices
+    assert "was damaged" in notice
+    assert other.read_text() == "my notes\n" * 500
+    assert not link.is_symlink()
+    (aside,) = link.parent.glob("chats.db.damaged-*")
+    assert aside.read_text() == other.read_text()
+
+
 def test_a_database_behind_a_link_is_written_where_it_is(tmp_path: Path) -> None:
     """As with dotfiles kept in one folder: neither the link nor its target is replaced."""
     (tmp_path / "real").mkdir()

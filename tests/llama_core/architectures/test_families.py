@@ -26,6 +26,14 @@ SHAPE: dict[str, Any] = {
     "max_seq_len": 512,
 }
 WINDOWS = {"sliding_window": 9, "window_layers": (True, False, True, False)}
+STATES = {
+    "recurrent_layers": (True, False, True, True),
+    "conv_kernel": 3,
+    "state_heads": 6,
+    "state_head_dim": 5,
+    "state_dim": 7,
+    "state_groups": 2,
+}
 EXPERTS = {"n_experts": 5, "n_experts_used": 2}
 FAMILIES: dict[str, dict[str, Any]] = {
     "granite": {"embedding_scale": 3.0, "residual_scale": 0.3, "attention_scale": 0.2, "logit_divisor": 4.0},
@@ -42,6 +50,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mixtral": EXPERTS,
     "qwen3moe": {"qk_norm": True, "experts_normalised": False, **EXPERTS},
     "gpt-oss": {"attention_bias": True, **WINDOWS, **EXPERTS},
+    "qwen35": {"qk_norm": True, "rope_dim": 4, **STATES},
+    "lfm2": {"qk_norm": True, **STATES},
+    "granitehybrid": {"rope_layers": (False,) * 4, "attention_scale": 0.2, **STATES},
 }
 
 
@@ -49,11 +60,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
 def test_logits_are_the_described_ones(name: str) -> None:
     config = ModelConfig(**{**SHAPE, **FAMILIES[name], "architecture": name})
     weights = random_weights(config, 2)
-    ids = np.random.default_rng(5).integers(0, 64, 45).astype(np.int32)
+    # More than a tile of attention, or than a chunk of a state.
+    n = 110 if config.recurrent_layers else 45
+    ids = np.random.default_rng(5).integers(0, 64, n).astype(np.int32)
     expected = described.forward(describe(config), weights.slots, ids.tolist())
     assert np.abs(expected).max() > 0.3
     model = Llama(config, weights)
-    cache = model.new_cache(64)
-    cuts = [0, 1, 35, 43, 44, 45]  # one, more than a tile, a few, one and one
+    cache = model.new_cache(128)
+    cuts = [0, 1, 35, 43, 44, n]
     rows = [model.forward(ids[a:b], cache, logits="all").copy() for a, b in pairwise(cuts)]
     np.testing.assert_allclose(np.concatenate(rows), expected, atol=5e-5)

@@ -24,13 +24,22 @@ SHAPE = {
 }
 KEYS = {
     value.replace("{arch}.", "")
-    for group in (gguf.Keys.LLM, gguf.Keys.Attention, gguf.Keys.Rope, gguf.Keys.SSM)
+    for group in (gguf.Keys.LLM, gguf.Keys.Attention, gguf.Keys.Rope, gguf.Keys.SSM, gguf.Keys.ShortConv)
     for value in vars(group).values()
     if isinstance(value, str)
 }
 # Names that older files have and llama.cpp no longer lists.
 OURS_ALONE = {"mistral"}
 WITH_EXPERTS = {"mixtral", "qwen3moe", "granitemoe", "gpt-oss"}
+WITH_STATES = {"qwen35", "lfm2", "granitehybrid"}
+STATES = {
+    "recurrent_layers": (True, False),
+    "conv_kernel": 3,
+    "state_heads": 4,
+    "state_head_dim": 8,
+    "state_dim": 16,
+    "state_groups": 2,
+}
 
 
 def names() -> list[str]:
@@ -44,7 +53,8 @@ def architecture(request: pytest.FixtureRequest) -> Architecture:
 
 def config_of(architecture: Architecture, **changes: object) -> ModelConfig:
     experts = {"n_experts": 4, "n_experts_used": 2} if architecture.name in WITH_EXPERTS else {}
-    return ModelConfig(**{**SHAPE, "architecture": architecture.name, **experts, **changes})
+    states = STATES if architecture.name in WITH_STATES else {}
+    return ModelConfig(**{**SHAPE, "architecture": architecture.name, **experts, **states, **changes})
 
 
 def test_every_name_finds_one_architecture() -> None:
@@ -110,6 +120,11 @@ def test_layers_follow_the_configs_numbers() -> None:
 
 
 BAD: dict[str, dict[str, object]] = {
+    "recurrent_layers": {"recurrent_layers": (True,)},
+    "conv_kernel": {"recurrent_layers": (True, False)},
+    "all or none": {**STATES, "state_dim": 0},
+    "state_groups": {**STATES, "state_groups": 3},
+    "state_heads": {**STATES, "state_heads": -4},
     "window_layers": {"window_layers": (True,)},
     "rope_layers": {"rope_layers": (True,) * 3},
     "embedding_scale": {"embedding_scale": float("inf")},

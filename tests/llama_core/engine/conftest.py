@@ -17,11 +17,14 @@ VOCAB = 260
 
 
 class ScriptedCache:
-    """Remembers the ids themselves, so that a test can see what the model was shown."""
+    """Remembers the ids themselves, so that a test can see what the model was shown. snapshot_bytes: not 0
+    for one that goes back to its snapshots alone."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, snapshot_bytes: int = 0) -> None:
         self.ids: list[int] = []
         self.capacity = capacity
+        self.snapshot_bytes = snapshot_bytes
+        self.snapshots = {0}
 
     @property
     def length(self) -> int:
@@ -31,10 +34,22 @@ class ScriptedCache:
     def nbytes(self) -> int:
         return self.capacity * 8
 
+    def snapshot(self) -> None:
+        self.snapshots.add(self.length)
+
+    def reachable(self, length: int) -> int:
+        if not self.snapshot_bytes or length == self.length:
+            return length
+        return max(at for at in self.snapshots if at <= length)
+
     def truncate(self, length: int) -> None:
         if not 0 <= length <= len(self.ids):
             raise ValueError(f"cannot truncate {len(self.ids)} positions to {length}")
-        del self.ids[length:]
+        del self.ids[self.reachable(length) :]
+        self.snapshots = {at for at in self.snapshots if at <= self.length}
+
+    def copy_prefix(self, source: ScriptedCache, length: int) -> None:
+        self.ids = source.ids[:length]
 
 
 class ScriptedModel:

@@ -15,8 +15,8 @@ from llama_core.profiling.bench.start import middle_start
 from llama_core.profiling.bench.tasks import Task, decode, named, prefill, random_ids
 from llama_core.profiling.bench.text import bench_json, bench_lines, beside_peer, ratios
 from llama_core.profiling.machine import BLAS_OVERRIDES, describe_machine, machine_lines
-from llama_core.profiling.roofline.bandwidth import Bandwidth
-from llama_core.profiling.roofline.roofline import TokenCost, float32_peak, token_cost
+from llama_core.roofline.bandwidth import Bandwidth
+from llama_core.roofline.roofline import TokenCost, float32_peak, token_cost
 
 MEGA = 1e6
 

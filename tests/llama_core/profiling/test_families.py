@@ -10,9 +10,9 @@ import pytest
 from tests.test_architecture import imports
 
 FOLDER = Path(__file__).parents[3] / "llama_core" / "profiling"
-ROOMS = ("bench", "profile", "lab", "roofline")
+ROOMS = ("bench", "profile", "lab")
 # The laboratory asks the profiler what a step consists of.
-MAY = {("bench", "roofline"), ("lab", "roofline"), ("lab", "profile")}
+MAY = {("lab", "profile")}
 
 
 @pytest.mark.parametrize(("room", "other"), sorted(set(itertools.permutations(ROOMS, 2)) - MAY))

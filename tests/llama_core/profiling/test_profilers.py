@@ -12,15 +12,15 @@ import pytest
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
+from llama_core.cpu import cache_levels
 from llama_core.engine.drafting.prompt_lookup import PromptLookup
 from llama_core.engine.text import TextEngine
-from llama_core.profiling.machine import cache_levels
 from llama_core.profiling.profile import bytecode, counters, counters_worker, sections
 from llama_core.profiling.profile import inference as inference_profile
 from llama_core.profiling.profile.executed import executed, executed_steps
 from llama_core.profiling.profile.first_version import profile_first_version
 from llama_core.profiling.profile.operations import percent
-from llama_core.profiling.profile.report import flame_graph
+from llama_core.profiling.profile.report import allocation_graph, flame_graph
 from llama_core.profiling.profile.sections import bytecode_section, counters_section
 
 
@@ -140,6 +140,18 @@ def test_a_flame_graph_is_py_spys(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert target.read_text().split() == [
         *("record", "--format", "flamegraph", "--output", str(target), "--", "worker", "{}")
     ]
+
+
+def test_a_graph_of_allocations_is_memrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, tool = tmp_path / "allocations.html", tmp_path / "memray"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert "memray is not installed" in (allocation_graph(target, ["x"], {}) or "")
+    tool.write_text('#!/bin/sh\necho "no record of $2" >&2\n')
+    tool.chmod(0o755)
+    assert allocation_graph(target, ["x"], {}) == "memray wrote none: no record of --quiet"
+    tool.write_text('#!/bin/sh\n[ $1 = run ] && echo "$5 $6 $7" > "$4" || cat "$4" > "$3"\n')
+    assert allocation_graph(target, ["worker", "{}"], {"PATH": "/usr/bin:/bin"}) is None
+    assert target.read_text() == "-m worker {}\n"
 
 
 def test_all_of_a_time_is_100_percent_of_it_whatever_its_length() -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from llama_core.checkpoint import Checkpoint
 from llama_core.profiling.lab.experiment import LabContext
-from llama_core.profiling.roofline.bandwidth import read_bandwidth
-from llama_core.profiling.roofline.integer_peak import integer_peak
-from llama_core.profiling.roofline.roofline import TokenCost, float32_peak, token_cost
+from llama_core.roofline.bandwidth import read_bandwidth
+from llama_core.roofline.integer_peak import integer_peak
+from llama_core.roofline.roofline import TokenCost, float32_peak, token_cost
 
 
 @dataclass(frozen=True, slots=True)

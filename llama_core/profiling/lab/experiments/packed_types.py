@@ -109,8 +109,12 @@ def _nearer(
     _after: Any,
 ) -> Match:
     """Whether the file's own bits are no further from NumPy's float32 than 8 bits are."""
-    oracle = numpy_model(context, floats)
-    distances = [text_distance(oracle, model, ids).kl_nats for model in (eight, own)]
+
+    def found() -> list[float]:
+        oracle = numpy_model(context, floats)
+        return [text_distance(oracle, model, ids).kl_nats for model in (eight, own)]
+
+    distances: list[float] = context.share("quants from float32", found)
     return Match(
         distances[1] <= distances[0],
         f"{distances[1]:.6f} nats from float32 instead of {distances[0]:.6f}",

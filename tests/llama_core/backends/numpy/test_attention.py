@@ -40,7 +40,7 @@ def test_one_layer_equals_the_loop(
     qkv[...] = rng.standard_normal((new, width))
     heads = qkv.reshape(new, 6 + 2 * kv_heads, 8).copy()
     out = scratch.rows("out", new, config.q_dim)
-    weights, angles = toy.weights.layers[layer], table.rows(cached, cached + new)
+    weights, angles = toy.weights.layers[layer].mixer, table.rows(cached, cached + new)
     norm_and_rotate(spec, weights, 1e-5, qkv, angles)
     attend(spec, None, qkv, cache.keys[layer], cache.values[layer], cached, out, scratch)
     assert out.dtype == np.float32

@@ -52,7 +52,7 @@ def test_products_of_one_input_share_a_matrix(make_toy: Callable[..., Any]) -> N
     toy = make_toy()
     layer = load_weights(checkpoint(toy)).layers[1]
     parts = [toy.tensors[f"layers.1.{name}_proj"] for name in "qkv"]
-    np.testing.assert_array_equal(layer.qkv_proj, np.concatenate(parts))
+    np.testing.assert_array_equal(layer.in_proj, np.concatenate(parts))
     parts = [toy.tensors[f"layers.1.{name}_proj"] for name in ("gate", "up")]
     np.testing.assert_array_equal(layer.feed_forwards[0].gate_up_proj, np.concatenate(parts))
 

@@ -11,9 +11,9 @@ import pytest
 
 from llama_core.backends.jit.buffers import Arena, address
 from llama_core.backends.jit.build.variants import VARIANTS, Isa, host_features
-from llama_core.profiling.roofline import bandwidth
-from llama_core.profiling.roofline.bandwidth import LINE_BYTES, LINES_AT_ONCE, read_bandwidth, write_read
-from llama_core.profiling.roofline.instruments import compiled
+from llama_core.roofline import bandwidth
+from llama_core.roofline.bandwidth import LINE_BYTES, LINES_AT_ONCE, read_bandwidth, write_read
+from llama_core.roofline.instruments import compiled
 
 MEGA = 1e6
 RUNNABLE = [isa for isa in VARIANTS.values() if all(host_features().get(f) for f in isa.needs)]

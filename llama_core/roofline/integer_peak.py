@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from llama_core.backends.jit.buffers import address
 from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.layout import BLOCK_COLUMNS, PANEL_ROWS
-from llama_core.profiling.roofline.instruments import compiled, own_isa, run_together
+from llama_core.roofline.instruments import compiled, own_isa, run_together
 
 BLOCKS = 400_000  # some 10 to 20 ms
 BITS = 4

@@ -11,9 +11,9 @@ import pytest
 
 from llama_core.backends.jit.buffers import address
 from llama_core.backends.jit.build.variants import VARIANTS, Isa, host_features
-from llama_core.profiling.roofline import integer_peak as module
-from llama_core.profiling.roofline.instruments import assembly, compiled, own_isa
-from llama_core.profiling.roofline.integer_peak import (
+from llama_core.roofline import integer_peak as module
+from llama_core.roofline.instruments import assembly, compiled, own_isa
+from llama_core.roofline.integer_peak import (
     _memory,
     integer_peak,
     multiply_adds_per_block,

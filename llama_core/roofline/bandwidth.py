@@ -23,8 +23,8 @@ from llama_core.backends.jit.buffers import Arena, address
 from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.prefetch import DISTANCES
 from llama_core.blas import BlasThreads
-from llama_core.profiling.machine import last_level_cache_bytes
-from llama_core.profiling.roofline.instruments import compiled, own_isa, run_together
+from llama_core.cpu import last_level_cache_bytes
+from llama_core.roofline.instruments import compiled, own_isa, run_together
 
 LEAST_BUFFER_BYTES = 256 << 20
 CACHES = 8  # how many last caches' worth of buffer are read

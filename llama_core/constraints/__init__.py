@@ -1,0 +1,1 @@
+"""What a reply may say next: masks over the vocabulary, token by token."""
