@@ -73,7 +73,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--shape",
         choices=SHAPES,
-        help="a random model of this shape, made here: Llama's 1b, 3b and 8b, SmolLM2's 135m and eight layers "
+        help="a random model of this shape, made here: Llama's 1b, 3b, 8b, SmolLM2's 135m and eight layers "
         f"of Qwen3's 30B-A3B (a3b) as files that are kept in the cache folder, {IN_MEMORY} in memory",
     )
     parser.add_argument(
