@@ -6,7 +6,7 @@ branch shares with the old one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -336,6 +336,36 @@ class Branches:
         prompt = await chat.prepare(attempt, sibling.id, continue_last=True)
         if prompt is not None:
             chat.start(attempt, sibling, prompt)
+
+    async def cut_loop(self, message_id: str) -> tuple[str, int] | None:
+        """A sibling that ends where the reply began to repeat itself, shown in its place. Returns (the reply,
+        the token that began it); None, and a word to the user, where there is no loop."""
+        chat = self._chat
+        message = chat.conversation.get(message_id)
+        loop = message.x.get("loop")
+        begin = loop.get("begin") if isinstance(loop, Mapping) else None
+        if not isinstance(begin, int):
+            chat.view.note("This reply was not seen to repeat itself.", "warning")
+            return None
+        attempt = chat.begin()
+        if attempt is None:
+            return None
+        try:
+            reply = await self.reply_tokens(message_id)
+            ids = reply.ids[:begin]
+            parts: ReplyParts = await chat.ask(lambda engine: _access(engine).parts(reply.prompt, ids))
+            gone = ("loop", "timings", "context", "stop_reason", "thought", "thought_n", "thought_s")
+            x = {key: value for key, value in message.x.items() if key not in gone} | {"ids": ids}
+            if parts.thought:
+                x |= {"thought": parts.thought, "thought_n": parts.thought_n}
+            cut = chat.conversation.add(
+                "assistant", parts.content, parent=message.parent, status="stopped", x=x
+            )
+            chat.view.show_chat()
+            await chat.saver.append(cut)
+        finally:
+            chat.finish_attempt(attempt)
+        return message_id, begin
 
     def branch(self, message_id: str) -> None:
         """Go back to a message: what is sent next starts a new branch there."""

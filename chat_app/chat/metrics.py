@@ -18,6 +18,7 @@ from llama_core.events import (
     Event,
     Finished,
     LoadProgress,
+    LoopFound,
     PrefillProgress,
     TextDelta,
     ThoughtClosed,
@@ -133,7 +134,7 @@ class PanelMetrics:
             self._on_finished(event)
         elif isinstance(event, LoadProgress):
             self.loading(event)
-        elif not isinstance(event, TextDelta | ThoughtClosed):
+        elif not isinstance(event, TextDelta | ThoughtClosed | LoopFound):
             raise TypeError(f"no such event: {event!r}")
 
     def _on_token(self, token: TokenEvent) -> None:

@@ -18,6 +18,7 @@ NUMBERS = (
     *("temperature", "top_k", "top_p", "min_p", "typical_p"),
     *("repeat_penalty", "repeat_last_n", "presence_penalty", "frequency_penalty"),
     *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"),
+    "loop_rounds",
 )
 
 
@@ -106,7 +107,10 @@ def resumed(
 
 def _with_parameters(settings: Settings, reply: Message) -> Settings:
     try:
-        return replace(settings, params=replace(sampling_of(reply.x), seed=settings.params.seed))
+        known = sampling_of(reply.x)
+        rounds = known.loop_rounds if "loop_rounds" in reply.x["parameters"] else settings.params.loop_rounds
+        params = replace(known, seed=settings.params.seed, loop_rounds=rounds)
+        return replace(settings, params=params)
     except ValueError:  # damaged, or never written
         return settings
 

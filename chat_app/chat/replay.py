@@ -210,7 +210,7 @@ def _prompt_length(x: Mapping[str, Any]) -> int | None:
 
 
 def _ended_by_itself(x: Mapping[str, Any]) -> bool:
-    return x.get("stop_reason") in ("stop", "length", "context")
+    return x.get("stop_reason") in ("stop", "length", "context", "loop")
 
 
 def _parameters(x: Mapping[str, Any]) -> SamplingParams:

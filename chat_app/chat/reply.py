@@ -15,6 +15,7 @@ from llama_core.events import (
     UNKNOWN_ID,
     Event,
     Finished,
+    LoopFound,
     PrefillProgress,
     TextDelta,
     ThoughtClosed,
@@ -31,6 +32,7 @@ ENDINGS = {
     "length": "stopped at num_predict",
     "context": "stopped: the context is full",
     "cancelled": "stopped; what is there is kept",
+    "loop": "stopped: it repeated itself",
 }
 
 
@@ -59,6 +61,9 @@ class GrowingReply:
     parts: list[str] = field(default_factory=list)
     thought_parts: list[str] = field(default_factory=list)
     thought: ThoughtNumbers = field(default_factory=ThoughtNumbers)
+    loop: Mapping[str, int] | None = None  # see `_loop`
+    lengths: list[int] = field(default_factory=list)  # of the answer, before each token of this request
+    length: int = 0
     tokens: list[TokenEvent] = field(default_factory=list)
     finished: Finished | None = None
     changed: bool = False
@@ -69,12 +74,16 @@ class GrowingReply:
         """Note an event."""
         if isinstance(event, TextDelta):
             (self.thought_parts if event.thought else self.parts).append(event.text)
+            self.length += 0 if event.thought else len(event.text)
             self.changed = True
         elif isinstance(event, TokenEvent):
             self.tokens.append(event)
+            self.lengths.append(self.length)
             if event.thought:
                 self.thought.n = len(self.start_ids) + event.index + 1
                 self.thought.seconds += event.step_s
+        elif isinstance(event, LoopFound):
+            self.loop = self._loop(event)
         elif isinstance(event, ThoughtClosed):
             self.thought.closed_at = len(self.start_ids) + event.index
         elif isinstance(event, PrefillProgress):
@@ -117,6 +126,9 @@ class GrowingReply:
     def _x(self) -> dict[str, Any]:
         ids = self.start_ids + tuple(token.id for token in self.tokens if token.id != UNKNOWN_ID)
         x: dict[str, Any] = {**self.message.x, **self.details, "ids": list(ids), **self._thought()}
+        x.pop("loop", None)
+        if self.loop is not None:
+            x["loop"] = dict(self.loop)
         if self.finished is not None:
             # The engine leaves the end token and anything after a stop string out of its own list.
             x["ids"] = [*self.start_ids, *self.finished.ids]
@@ -127,6 +139,13 @@ class GrowingReply:
             start = max(0, self.prompt_n - len(self.start_ids))
             x["context"] = [start, start + (len(x["ids"]) or len(self.tokens))]
         return x
+
+    def _loop(self, found: LoopFound) -> dict[str, int]:
+        """Where a loop begins: the reply's token, and the character of its answer (-1: in the thought)."""
+        in_thought = self.tokens[found.begin].thought
+        at = -1 if in_thought else len(self.message.content) + self.lengths[found.begin]
+        begin = len(self.start_ids) + found.begin
+        return {"begin": begin, "at": at, "span_n": found.span_n, "rounds": found.rounds}
 
     def _thought(self) -> dict[str, Any]:
         """What is known of the thought, what was there before this request included."""

@@ -25,6 +25,8 @@ from llama_core.sampling_params import RANGES, SamplingParams
 
 DEFAULT_MODEL_NAME = "smollm2-135m"
 MAX_CONTEXT = 1 << 31
+# A chat stops a reply that stands there so often; a service says what it is asked for.
+LOOP_ROUNDS = 4
 VARIABLE_PREFIX = "LLAMA_CHAT_"
 
 Group = Literal["model", "sampling", "app"]
@@ -53,7 +55,7 @@ class Settings:
     save: bool = True
     model_folders: tuple[str, ...] = ()
     engines: Mapping[str, Endpoint] = field(default_factory=dict)
-    params: SamplingParams = field(default_factory=SamplingParams)
+    params: SamplingParams = field(default_factory=lambda: SamplingParams(loop_rounds=LOOP_ROUNDS))
     keymap: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
@@ -257,6 +259,9 @@ SETTINGS: tuple[Setting, ...] = (
         "whether the model thinks before it answers; a number: after so many tokens it must answer",
         field="thinking",
         flags=("--think",),
+    ),
+    _sampling(
+        "loop_rounds", whole(), "stop a reply that repeats the same span so often, and says so; 0: never"
     ),
     _sampling("ignore_eos", TRUTH, "go on past the end token (for measuring)", for_measuring=True),
     Setting("system", "app", "system", TEXT, "the system prompt", flags=("-s", "--system")),

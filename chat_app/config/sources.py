@@ -21,7 +21,6 @@ from chat_app.config.values import TEXTS
 from chat_app.text.errors import nearest
 from chat_app.text.sanitize import clean_line
 from llama_core.ordinary_files import read_ordinary
-from llama_core.sampling_params import SamplingParams
 from llama_core.trusted_files import UntrustedFileError, read_trusted
 
 # Variables that are no settings: where the folders are, whether faults show a traceback, the tests' model.
@@ -183,4 +182,5 @@ def load_settings(
 
     settings = over(Settings())
     suited = dict(recommended(settings.model)) if recommended is not None else {}
-    return over(Settings(params=SamplingParams(**suited))) if suited else settings
+    defaults = Settings()
+    return over(replace(defaults, params=replace(defaults.params, **suited))) if suited else settings

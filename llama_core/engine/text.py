@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.choices import Thinking
+from llama_core.engine.closed_thought import ClosedThought
 from llama_core.engine.engine import Engine
+from llama_core.engine.loops import LoopWatch
 from llama_core.engine.reply_text import ReplyText
 from llama_core.engine.rules import Rules
-from llama_core.events import Event, Finished, ThoughtClosed, TokenEvent
+from llama_core.events import Event, Finished, TokenEvent
 from llama_core.sampling import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.thinking.base import ThinkingFormat
@@ -53,34 +55,6 @@ def completion_text(messages: Messages) -> str:
         begins_anew = message["role"] != "assistant" and text
         text += ("\n" if begins_anew else "") + message["content"]
     return text
-
-
-class ClosedThought:
-    """Ends a thought from outside, once: when it has had its budget, or when `answer_now` says so."""
-
-    def __init__(
-        self, text: ReplyText, markers: ThinkingFormat | None, budget: int | None, answer_now: Poll
-    ) -> None:
-        self._text, self._markers, self._budget, self._answer_now = text, markers, budget, answer_now
-        self._thought_n: int | None = None  # when it was ended
-        self._told = False
-
-    def ids(self) -> tuple[int, ...]:
-        """The tokens that must come now; none while the model goes on by itself."""
-        text, markers = self._text, self._markers
-        if markers is None or self._thought_n is not None or not text.thinking:
-            return ()
-        if not (self._answer_now() or (self._budget is not None and text.thought_n >= self._budget)):
-            return ()
-        self._thought_n = text.thought_n
-        return markers.answers
-
-    def take_news(self, index: int) -> ThoughtClosed | None:
-        """That it was ended, before the first token that does so, which has this index."""
-        if self._thought_n is None or self._told:
-            return None
-        self._told = True
-        return ThoughtClosed(index, self._thought_n)
 
 
 class TextEngine:
@@ -218,18 +192,19 @@ class TextEngine:
         markers = None if plain else self.thinking
         text = self.reply_text(prompt_ids, params.stop, begun_n=begun_n, plain=plain)
         budget = params.thinking if isinstance(params.thinking, int) else None
+        loops = LoopWatch(0 if params.ignore_eos else params.loop_rounds)
         closing = ClosedThought(text, markers, budget, answer_now or (lambda: False))
         events = self.engine.generate(
             prompt_ids,
             params,
             stop_ids=self.tokenizer.stop_ids,
             cancelled=cancelled,
-            stop_when=lambda: text.stopped,
+            stop_when=lambda: text.stopped or loops.found is not None,
             top_n=top_n,
             rules=self.rules.of(params, prompt_ids, begun_n=begun_n, plain=plain),
             dictated=None if markers is None else closing.ids,
         )
-        return self._with_text(events, text, closing)
+        return self._with_text(events, text, closing, loops)
 
     def reply_text(
         self,
@@ -263,15 +238,21 @@ class TextEngine:
         self.engine.close()
         self.model.close()
 
-    def _with_text(self, events: Iterator[Event], text: ReplyText, closing: ClosedThought) -> Iterator[Event]:
+    def _with_text(
+        self, events: Iterator[Event], text: ReplyText, closing: ClosedThought, loops: LoopWatch
+    ) -> Iterator[Event]:
         for event in events:
             if isinstance(event, Finished):
                 yield from text.flush()
+                if loops.found is not None:
+                    yield loops.found
+                    event = replace(event, reason="loop")
                 yield event
             elif isinstance(event, TokenEvent):
                 if (closed := closing.take_news(event.index)) is not None:
                     yield closed
                 deltas = text.push(event.id)
+                loops.push(event.id)
                 yield replace(event, thought=True) if text.before_answer else event
                 yield from deltas
             else:

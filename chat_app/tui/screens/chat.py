@@ -44,6 +44,7 @@ from llama_core.events import Event
 PANEL_HELP = "The live panel: full, one line, hidden"
 THOUGHT_HELP = "Unfold or fold the thought of the reply"
 ANSWER_HELP = "End the thought; the answer begins"
+LOOP_HELP = "Cut a reply where it began to repeat itself, and choose another token there"
 QUIT_WINDOW_S = 2.0
 
 MakeController = Callable[[ChatView, Callable[[Coroutine[Any, Any, Any]], object]], ChatController]
@@ -72,7 +73,7 @@ class Home(Protocol):
     def show_history(self, query: str = "") -> None:
         """Open the list of chats, with `query` typed into its search."""
 
-    def inspect(self, message_id: str) -> None:
+    def inspect(self, message_id: str, at: int = 0) -> None:
         """Open the token inspector on a reply, by its id."""
 
     def model_state(self, state: str) -> str:
@@ -118,6 +119,7 @@ class ChatScreen(Screen[None]):
         Binding(
             "alt+a", "answer_now", "Answer now", id="chat.answer_now", priority=True, tooltip=ANSWER_HELP
         ),
+        Binding("alt+x", "cut_loop", "Cut loop", id="chat.cut_loop", priority=True, tooltip=LOOP_HELP),
         Binding("ctrl+end", "to_end", "To the newest text", id="chat.to_end", priority=True),
     ]
 
@@ -502,6 +504,19 @@ class ChatScreen(Screen[None]):
             thoughts[0].toggle()
         else:
             self.note("There is no thought to be shown.")
+
+    def action_cut_loop(self) -> None:
+        """Cut the reply that is selected, else the newest, where it began to repeat itself; other tokens for
+        that place are then offered."""
+        views = [self.focused] if isinstance(self.focused, MessageView) else self.messages.views()[::-1]
+        replies = [view.message.id for view in views if view.message.role == "assistant"]
+        if replies:
+            self.work.spawn(self._cut_loop(replies[0]))
+
+    async def _cut_loop(self, message_id: str) -> None:
+        cut = await self.session.branches.cut_loop(message_id)
+        if cut is not None:
+            self._home.inspect(*cut)
 
     def action_select(self, step: int) -> None:
         """Alt+Up and Alt+Down walk through the messages and back into the prompt."""

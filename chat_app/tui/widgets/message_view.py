@@ -16,6 +16,7 @@ from chat_app.chat.conversation import Message
 from chat_app.chat.reply import ENDINGS
 from chat_app.text import formatting
 from chat_app.text.sanitize import clean, clean_line
+from chat_app.tui.widgets.loop_mark import LoopMark, before_loop
 from chat_app.tui.widgets.thought_view import ThoughtView
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class MessageView(Vertical, can_focus=True):
         self._foot_line = Static(self._foot(), classes="message-foot")
         self._markdown: ReplyMarkdown | None = None
         self.thought: ThoughtView | None = None
+        self._loop_mark = LoopMark(message)
 
     def compose(self) -> ComposeResult:
         """Who, the text (a reply as Markdown), and a line of figures."""
@@ -102,10 +104,12 @@ class MessageView(Vertical, can_focus=True):
 
             self.thought = ThoughtView(self.message, growing=self.growing)
             yield self.thought
-            self._markdown = ReplyMarkdown(clean(self.message.content), self._on_link)
+            self._markdown = ReplyMarkdown(clean(before_loop(self.message)), self._on_link)
             yield self._markdown
         else:
             yield Static(Content(clean(self.message.content)), classes="message-text")
+        if self.message.role == "assistant":
+            yield self._loop_mark
         yield self._foot_line
 
     def on_mount(self) -> None:
@@ -153,7 +157,8 @@ class MessageView(Vertical, can_focus=True):
         """The message has its last state."""
         grew = self.growing
         self.message, self.growing, self.saved = message, False, saved
-        text = clean(message.content)
+        self._loop_mark.show_message(message)
+        text = clean(before_loop(message))
         if self._markdown is not None and self._markdown.source != text:
             self._markdown.set_text(text)
         if self.thought is not None:

@@ -34,6 +34,7 @@ PARAMS = SamplingParams(
     max_tokens=90,
     stop=("END",),
     thinking=512,
+    loop_rounds=7,
     ignore_eos=True,
 )
 
@@ -76,7 +77,7 @@ def test_a_chat_without_replies_or_with_damaged_ones_changes_nothing() -> None:
     chat = Conversation("c")
     assert recall(chat, Settings()) == Settings()
     chat.add("assistant", "hi", x={"model": "m", "parameters": {"temperature": "hot"}, "model_file": 5})
-    assert recall(chat, Settings()).params == SamplingParams(max_tokens=None)
+    assert recall(chat, Settings()).params == Settings().params
 
 
 async def test_opening_a_chat_loads_its_model(stage: Stage, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ Change = Callable[[Layer, int], Layer]
 
 
 def attention(**changes: Any) -> Change:
-    return lambda layer, i: replace(layer, attention=replace(layer.attention, **changes))
+    return lambda layer, i: replace(layer, mixer=replace(layer.attention, **changes))
 
 
 def each(*changes: Change) -> Change:
