@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chat_app.chat.conversation import Conversation, Message
-from chat_app.config.settings import Settings
+from chat_app.config.settings import PARAMETERS, THIS_CHAT, Settings
 from chat_app.store.chats import ChatStore
 from llama_core.grammar import GRAMMAR_KINDS, Grammar
 from llama_core.sampling_params import SamplingParams
@@ -104,9 +104,14 @@ def resumed(
 
 def _with_parameters(settings: Settings, reply: Message) -> Settings:
     try:
-        return replace(settings, params=replace(sampling_of(reply.x), seed=settings.params.seed))
+        params = replace(sampling_of(reply.x), seed=settings.params.seed)
     except ValueError:  # damaged, or never written
         return settings
+    # The chat goes on as it was, whatever is advised for its model by now.
+    chosen = {
+        row.name: THIS_CHAT for row in PARAMETERS.values() if row.group == "sampling" and row.name != "seed"
+    }
+    return replace(settings, params=params, chosen={**settings.chosen, **chosen}, advised={})
 
 
 def _with_model(settings: Settings, reply: Message) -> Settings:

@@ -18,6 +18,7 @@ from chat_app.batch.resume import JudgedLine, judge, other_ways
 from chat_app.commands.options import add_model_options, file_path, positive, settings_from
 from chat_app.config.paths import get_paths
 from chat_app.console.streams import say
+from chat_app.openai.requests import as_advised
 from chat_app.text.errors import UsageError
 from llama_core.choices import DEFAULT_KV
 
@@ -204,9 +205,11 @@ class BatchRun:
 
     def _requests(self, engine: TextEngine, stopped: Callable[[], bool]) -> Iterator[TextRequest]:
         """What is to be answered, read as there is room; what cannot even be encoded fails on the way."""
+        from chat_app.engines.local import advised_values
         from llama_core.engine.batch.text import TextRequest
         from llama_core.errors import LlamaCoreError
 
+        advice = advised_values(engine.checkpoint)
         for judged in self._judged(self.source.again()):
             job = judged.item
             if stopped():
@@ -219,7 +222,7 @@ class BatchRun:
                 self._append(failure_record(job, self.identity, error))
                 continue
             self.jobs[job.custom_id] = job
-            yield TextRequest(job.custom_id, ids, job.params)
+            yield TextRequest(job.custom_id, ids, as_advised(job.params, job.given, advice))
 
     def _take(self, result: TextResult, model: str, computation: Computation) -> None:
         """Write down how a request ended."""
