@@ -10,9 +10,9 @@ engine cannot honour is an error for its line, never silently left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from chat_app.batch.identity import request_sha256
 from chat_app.openai.requests import BadRequest, Kind, missing, parse_generation, short
@@ -21,8 +21,11 @@ from llama_core.sampling_params import SamplingParams
 CHAT = "/v1/chat/completions"
 COMPLETION = "/v1/completions"
 KINDS: Mapping[str, Kind] = {CHAT: "chat", COMPLETION: "completion"}
+SENT_TO = (CHAT, COMPLETION, "/v1/embeddings")
 # Of a whole number: Python refuses those of more digits than its own limit, which can be as low as 640.
 MAX_DIGITS = 600
+
+T = TypeVar("T")
 
 
 class BadLine(ValueError):  # noqa: N818 - the line is bad, the batch goes on
@@ -52,8 +55,30 @@ class BatchJob:
     given: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class SentRequest:
+    """A request line for a server: its `body` is the server's to judge."""
+
+    custom_id: str
+    request_sha256: str
+    url: str
+    body: Mapping[str, Any]
+
+
+Asked = BatchJob | SentRequest
+
+
 def parse_job(line: bytes) -> BatchJob:
-    """One line of the input. Raises BadLine."""
+    """One line of the input, for the engine of this machine. Raises BadLine."""
+    return _parsed(line, _job)
+
+
+def parse_sent(line: bytes) -> SentRequest:
+    """One line of the input, for a server. Raises BadLine."""
+    return _parsed(line, _sent)
+
+
+def _parsed(line: bytes, read: Callable[[str, str, Mapping[str, Any]], T]) -> T:
     try:
         record, digits = _read(line)
         if not isinstance(record, dict):
@@ -69,7 +94,7 @@ def parse_job(line: bytes) -> BatchJob:
     try:
         if digits > MAX_DIGITS:
             raise BadLine(f"it holds a number of {digits:,} digits, the limit is {MAX_DIGITS}")
-        return _job(custom_id, digest, record)
+        return read(custom_id, digest, record)
     except (BadLine, BadRequest) as error:
         bad = error if isinstance(error, BadLine) else BadLine(str(error), error.code, error.param)
         bad.custom_id, bad.request_sha256 = custom_id, digest
@@ -98,13 +123,7 @@ def _float(text: str) -> float | int:
 
 
 def _job(custom_id: str, digest: str, record: Mapping[str, Any]) -> BatchJob:
-    if record.get("method", "POST") != "POST":
-        raise BadLine(f"method is {short(record['method'])}, expected 'POST'", param="method")
-    url, body = record.get("url"), record.get("body")
-    if not isinstance(url, str) or url not in KINDS:
-        raise BadLine(f"url is {short(url)}, expected {CHAT} or {COMPLETION}", param="url")
-    if not isinstance(body, dict):
-        raise BadLine("body is missing or not an object", *missing("body", body))
+    url, body = _asked(record, KINDS)
     asked = parse_generation(KINDS[url], body)
     for name, unsupported in (
         ("n", asked.n > 1),
@@ -115,3 +134,22 @@ def _job(custom_id: str, digest: str, record: Mapping[str, Any]) -> BatchJob:
             problem = f"body.{name} = {short(body[name])} is not supported"
             raise BadLine(problem, "unsupported_value", f"body.{name}")
     return BatchJob(custom_id, digest, asked.params, asked.messages, asked.prompt, asked.given)
+
+
+def _sent(custom_id: str, digest: str, record: Mapping[str, Any]) -> SentRequest:
+    url, body = _asked(record, SENT_TO)
+    if body.get("stream"):
+        raise BadLine("body.stream is not supported", "unsupported_value", "body.stream")
+    return SentRequest(custom_id, digest, url, body)
+
+
+def _asked(record: Mapping[str, Any], known: Collection[str]) -> tuple[str, Mapping[str, Any]]:
+    """(url, body) of a line."""
+    if record.get("method", "POST") != "POST":
+        raise BadLine(f"method is {short(record['method'])}, expected 'POST'", param="method")
+    url, body = record.get("url"), record.get("body")
+    if not isinstance(url, str) or url not in known:
+        raise BadLine(f"url is {short(url)}, expected {' or '.join(known)}", param="url")
+    if not isinstance(body, dict):
+        raise BadLine("body is missing or not an object", *missing("body", body))
+    return url, body

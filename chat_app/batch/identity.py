@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chat_app.config.endpoints import Endpoint
 from chat_app.models.catalogue import ModelNotFound, catalogue_entry, known_sha256, resolve_model
 
 # The files of a model's folder that have a say in its replies.
@@ -23,10 +24,16 @@ _BESIDE = {".bin": ("tokenizer.bin",), ".npz": ("config.json", "tokenizer.model.
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """The model's name, for people, and its SHA-256, in hex: both are what transcripts record."""
+    """The model's name, for people, and its SHA-256, in hex: both are what transcripts record. others: the
+    SHA-256 of whatever else may answer the same batch."""
 
     name: str
     sha256: str
+    others: frozenset[str] = frozenset()
+
+    def made(self, sha256: str) -> bool:
+        """Whether an answer of this SHA-256 is one of this run's."""
+        return sha256 == self.sha256 or sha256 in self.others
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,11 @@ class Computation:
 def backend_kind(backend: str) -> str:
     """ "jit" or "numpy", of the name that an engine gives its backend."""
     return backend.partition(" ")[0]
+
+
+def server_identity(endpoint: Endpoint, model: str) -> ModelIdentity:
+    """Of a server's model: nobody can hash its file, so its address and its name stand for it."""
+    return ModelIdentity(model, _digest(f"{endpoint.url}#{model}"))
 
 
 def model_identity(name: str, tokenizer: Path | None = None) -> ModelIdentity:

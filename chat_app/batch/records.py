@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from chat_app.batch.format import BadLine, BatchJob
+from chat_app.batch.format import Asked, BadLine, BatchJob, SentRequest
 from chat_app.batch.identity import Computation, ModelIdentity
 from chat_app.batch.reader import Line
 
 if TYPE_CHECKING:
+    from chat_app.engines.remote.client import ServerError
     from llama_core.engine.batch.text import TextResult
     from llama_core.errors import LlamaCoreError
 
@@ -32,7 +33,10 @@ def answer_record(
     chat = job.messages is not None
     finish_reason = "stop" if result.reason == "stop" else "length"
     choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason}
-    choice |= {"message": {"role": "assistant", "content": result.text}} if chat else {"text": result.text}
+    message = {"role": "assistant", "content": result.text}
+    if result.thought:
+        message["reasoning_content"] = result.thought
+    choice |= {"message": message} if chat else {"text": result.text}
     unique = uuid.uuid4().hex
     body = {
         "id": ("chatcmpl-" if chat else "cmpl-") + unique,
@@ -51,6 +55,25 @@ def answer_record(
     if job.params.temperature > 0:  # the likeliest token needs none
         x["seed"] = result.seed
     return _record(job.custom_id, response, None, x)
+
+
+def sent_record(request: SentRequest, identity: ModelIdentity, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a request that a server answered with `body`."""
+    response = {"status_code": 200, "request_id": uuid.uuid4().hex, "body": body}
+    return _record(request.custom_id, response, None, _request_x(request, identity))
+
+
+def refused_record(request: SentRequest, identity: ModelIdentity, error: ServerError) -> dict[str, Any]:
+    """The record of a request that a server refused, or failed at each time."""
+    kind = _INVALID if error.is_refusal else _OURS
+    details = {
+        "code": error.code or f"http_{error.status}",
+        "message": str(error),
+        "type": error.kind or kind,
+        "param": error.param or None,
+        "line": None,
+    }
+    return _record(request.custom_id, None, details, _request_x(request, identity))
 
 
 def failure_record(job: BatchJob, identity: ModelIdentity, error: LlamaCoreError | None) -> dict[str, Any]:
@@ -97,7 +120,7 @@ def _record(
     }
 
 
-def _request_x(job: BatchJob, identity: ModelIdentity) -> dict[str, Any]:
+def _request_x(job: Asked, identity: ModelIdentity) -> dict[str, Any]:
     return {
         "request_sha256": job.request_sha256,
         "model": identity.name,

@@ -8,16 +8,18 @@ lines may be put before it, and so that it is run as soon as it is corrected.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from chat_app.batch.format import BadLine, BatchJob, parse_job
+from chat_app.batch.format import Asked, BadLine, parse_job
 from chat_app.batch.identity import Computation, ModelIdentity
 from chat_app.batch.output import BatchOutput, Recorded
 from chat_app.batch.reader import MAX_LINE_BYTES, Line
 from chat_app.openai.requests import short
 from chat_app.text.errors import UsageError
+
+Parse = Callable[[bytes], Asked]  # raises BadLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,17 @@ class JudgedLine:
     be run, a bad line to be reported."""
 
     line: Line
-    item: BatchJob | BadLine
+    item: Asked | BadLine
     state: Literal["done", "failed", "open"]
 
 
 def judge(
-    lines: Iterable[Line], output: BatchOutput, model: ModelIdentity, *, retry_failed: bool
+    lines: Iterable[Line],
+    output: BatchOutput,
+    model: ModelIdentity,
+    *,
+    retry_failed: bool,
+    parse: Parse = parse_job,
 ) -> Iterator[JudgedLine]:
     """Every line of the input in turn.
 
@@ -40,7 +47,7 @@ def judge(
     seen: set[str] = set()
     unused = Counter(output.reported)  # two bad lines of the same text need two reports
     for line in lines:
-        item = _parsed(line, seen)
+        item = _parsed(line, seen, parse)
         if item.custom_id is not None:
             seen.add(item.custom_id)
             _check(line.number, item, output, model)
@@ -76,13 +83,13 @@ def _way(way: tuple[str, str]) -> str:
     return f"{backend} with --kv {kv}"
 
 
-def _parsed(line: Line, seen: set[str]) -> BatchJob | BadLine:
+def _parsed(line: Line, seen: set[str], parse: Parse) -> Asked | BadLine:
     """The first line that names a custom_id owns it; the next one has none of its own."""
     try:
         if line.too_long:
             problem = f"the line has {line.size:,} bytes, the limit is {MAX_LINE_BYTES:,}"
             raise BadLine(problem, "invalid_json_line")
-        item: BatchJob | BadLine = parse_job(line.text)
+        item: Asked | BadLine = parse(line.text)
     except BadLine as error:
         item = error
     if item.custom_id in seen:
@@ -91,7 +98,7 @@ def _parsed(line: Line, seen: set[str]) -> BatchJob | BadLine:
     return item
 
 
-def _check(number: int, item: BatchJob | BadLine, output: BatchOutput, model: ModelIdentity) -> None:
+def _check(number: int, item: Asked | BadLine, output: BatchOutput, model: ModelIdentity) -> None:
     """An answer is never mixed with, or hidden by, one to another question. Raises UsageError."""
     recorded = output.results.get(item.custom_id or "")
     if recorded is None or recorded.failed:
@@ -104,12 +111,12 @@ def _check(number: int, item: BatchJob | BadLine, output: BatchOutput, model: Mo
         )
 
 
-def _difference(recorded: Recorded, item: BatchJob | BadLine, model: ModelIdentity) -> str:
+def _difference(recorded: Recorded, item: Asked | BadLine, model: ModelIdentity) -> str:
     """How a result differs from what this line and run would give; "" where it does not, or is silent."""
     differences: list[str] = []
     if recorded.request_sha256 and recorded.request_sha256 != item.request_sha256:
         differences.append("answers another request (the url or the body has changed)")
-    if recorded.model_sha256 and recorded.model_sha256 != model.sha256:
+    if recorded.model_sha256 and not model.made(recorded.model_sha256):
         names = f"{recorded.model}, not {model.name}"
         if recorded.model == model.name:
             names = f"{model.name} with SHA-256 {recorded.model_sha256[:12]}, not {model.sha256[:12]}"

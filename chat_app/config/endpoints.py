@@ -124,6 +124,21 @@ def find_endpoint(name: str, engines: Mapping[str, Endpoint]) -> Endpoint | None
     return replace(endpoint, model=model) if endpoint is not None and model else endpoint
 
 
+def find_endpoints(names: str, engines: Mapping[str, Endpoint], *, must: bool = False) -> list[Endpoint]:
+    """The servers that share a work: names and URLs with commas between, `openai:` before a URL or not. None
+    where there is no server among them and none `must` be. Raises EndpointError."""
+    parts = [name.strip() for name in names.split(",") if name.strip()]
+    parts = [PREFIX + name if name.startswith(("http://", "https://")) else name for name in parts]
+    found = [find_endpoint(name, engines) for name in parts]
+    known = [endpoint for endpoint in found if endpoint is not None]
+    if must and (len(known) < len(parts) or not parts):
+        unknown = next((name for name, endpoint in zip(parts, found, strict=True) if endpoint is None), names)
+        has = f" Engines: {', '.join(engines)}." if engines else ""
+        problem = f"{clean_line(unknown)!r} is neither an engine of the config nor a URL."
+        raise EndpointError(f"{problem}{nearest(unknown, engines)}{has}")
+    return known if len(known) == len(parts) else []
+
+
 def model_label(name: str) -> str:
     """What a chat calls the model that `-m` names: a file's name, an engine's; never a part of a URL."""
     if not name.startswith(PREFIX):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from chat_app.config.endpoints import Endpoint
 from chat_app.config.grammars import BIAS, GRAMMAR, REGEX, SCHEMA
-from chat_app.config.values import FILE, NUMBER, TEXT, TEXTS, TRUTH, Kind, choice, whole
+from chat_app.config.values import FILE, NUMBER, PAIR, TEXT, TEXTS, THINK, TRUTH, Kind, choice, whole
 from chat_app.text.errors import nearest
 from llama_core.choices import (
     BACKENDS,
@@ -26,6 +26,8 @@ from llama_core.sampling_params import RANGES, SamplingParams
 
 DEFAULT_MODEL_NAME = "smollm2-135m"
 MAX_CONTEXT = 1 << 31
+# A chat stops a reply that stands there so often; a service says what it is asked for.
+LOOP_ROUNDS = 4
 VARIABLE_PREFIX = "LLAMA_CHAT_"
 # Where a value was chosen, beside files, variables and flags.
 SESSION, THIS_CHAT = "set in this session", "of this chat"
@@ -51,13 +53,14 @@ class Settings:
     kv: KvType | None = None
     weights: WeightForm = "file"
     tokenizer: Path | None = None
+    think_markers: tuple[str, str] | None = None
     draft: str = "auto"
     system: str | None = None
     theme: str | None = None
     save: bool = True
     model_folders: tuple[str, ...] = ()
     engines: Mapping[str, Endpoint] = field(default_factory=dict)
-    params: SamplingParams = field(default_factory=SamplingParams)
+    params: SamplingParams = field(default_factory=lambda: SamplingParams(loop_rounds=LOOP_ROUNDS))
     keymap: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     chosen: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -203,6 +206,13 @@ SETTINGS: tuple[Setting, ...] = (
         flags=("--tokenizer",),
     ),
     Setting(
+        "think_markers",
+        "model",
+        "think_markers",
+        PAIR,
+        "what begins and ends a thought, where the model's own markers are not found",
+    ),
+    Setting(
         "draft",
         "model",
         "draft",
@@ -265,6 +275,16 @@ SETTINGS: tuple[Setting, ...] = (
         flags=("--seed",),
     ),
     _sampling("stop", TEXTS, "a text that ends the reply; may be given again; []: none"),
+    _sampling(
+        "think",
+        THINK,
+        "whether the model thinks before it answers; a number: after so many tokens it must answer",
+        field="thinking",
+        flags=("--think",),
+    ),
+    _sampling(
+        "loop_rounds", whole(), "stop a reply that repeats the same span so often, and says so; 0: never"
+    ),
     _sampling("ignore_eos", TRUTH, "go on past the end token (for measuring)", for_measuring=True),
     Setting("system", "app", "system", TEXT, "the system prompt", flags=("-s", "--system")),
     Setting("theme", "app", "theme", TEXT, "the colours; /theme lists them"),

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from llama_core.choices import Thinking
 from llama_core.sampling_params import SamplingParams
 
 ROLES = ("system", "developer", "user", "assistant")
@@ -21,7 +22,7 @@ MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
 
 # What is read of a message. Some templates write the name; nobody hears of the rest.
-_HEARD = frozenset({"role", "content", "name"})
+_HEARD = frozenset({"role", "content", "name", "reasoning_content"})
 
 Kind = Literal["chat", "completion"]
 
@@ -57,6 +58,8 @@ _PARAMETERS = frozenset(
         "stream_options",
         "logprobs",
         "top_logprobs",
+        "chat_template_kwargs",
+        "reasoning_effort",
     }
 )
 
@@ -223,8 +226,24 @@ def _params(body: Mapping[str, Any], max_tokens: int | None) -> SamplingParams:
         seed=_number(body, "seed", None, int),
         max_tokens=limit,
         stop=_texts(body, "stop", ()),
+        thinking=_thinking(body),
         ignore_eos=_truth(body, "ignore_eos"),
     )
+
+
+def _thinking(body: Mapping[str, Any]) -> Thinking:
+    """Whether the model is to think: OpenAI's `reasoning_effort` "none", or vLLM's `chat_template_kwargs`."""
+    effort, options = body.get("reasoning_effort"), body.get("chat_template_kwargs", {})
+    if effort not in (None, "none", "minimal", "low", "medium", "high"):
+        problem = f"body.reasoning_effort is {short(effort)}, expected none, minimal, low, medium or high"
+        raise BadRequest(problem, param="body.reasoning_effort")
+    known = isinstance(options, dict) and set(options) <= {"enable_thinking", "thinking"}
+    if not known or not all(isinstance(value, bool) for value in options.values()):
+        name = "body.chat_template_kwargs"
+        raise BadRequest(f"{name} takes enable_thinking, true or false, alone", "unsupported_value", name)
+    for value in options.values():
+        return "on" if value else "off"
+    return None if effort is None else "off" if effort == "none" else "on"
 
 
 def _texts(body: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -269,6 +288,11 @@ def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
         if name is not None and not isinstance(name, str):
             where = f"body.messages[{i}].name"
             raise BadRequest(f"{where} is not a string", "invalid_type", where)
+        thought = message.get("reasoning_content")
+        if thought is not None and not isinstance(thought, str):
+            where = f"body.messages[{i}].reasoning_content"
+            raise BadRequest(f"{where} is not a string", "invalid_type", where)
+        said |= {"reasoning_content": thought} if thought else {}
         messages.append(said if name is None else said | {"name": name})
     return tuple(messages)
 

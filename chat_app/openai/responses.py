@@ -18,11 +18,13 @@ Describe = Callable[[int], tuple[str, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One choice, whole. `logprobs` as `logprobs_of` made them, or None."""
+    """One choice, whole. `logprobs` as `logprobs_of` made them, or None. thought: the reasoning before the
+    text, which others call `reasoning_content` (DeepSeek's API; vLLM and llama.cpp follow it)."""
 
     text: str
     reason: BatchReason
     logprobs: dict[str, Any] | None = None
+    thought: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ def whole(head: Head, replies: Sequence[Reply], usage: Usage) -> dict[str, Any]:
         choice["logprobs"] = reply.logprobs
         if head.kind == "chat":
             choice["message"] = {"role": "assistant", "content": reply.text, "refusal": None}
+            if reply.thought:
+                choice["message"]["reasoning_content"] = reply.thought
         else:
             choice["text"] = reply.text
         choices.append(choice)
@@ -85,16 +89,17 @@ def piece(
     text: str | None,
     *,
     first: bool = False,
+    thought: bool = False,
     reason: BatchReason | None = None,
     logprobs: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A part of a streamed answer: text, or with `reason` its end."""
+    """A part of a streamed answer: text, a `thought`, or with `reason` its end."""
     choice: dict[str, Any] = {"index": index, "logprobs": logprobs}
     choice["finish_reason"] = None if reason is None else finish_reason(reason)
     if head.kind == "chat":
         delta: dict[str, Any] = {"role": "assistant"} if first else {}
         if text is not None:
-            delta["content"] = text
+            delta["reasoning_content" if thought else "content"] = text
         choice["delta"] = delta
     else:
         choice["text"] = text or ""

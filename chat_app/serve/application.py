@@ -125,7 +125,7 @@ class Service:
 
     def _encode(self, asked: Generation) -> list[int]:
         if asked.messages is not None:
-            ids = self.engine.encode_chat(asked.messages)
+            ids = self.engine.encode_chat(asked.messages, thinking=asked.params.thinking)
             template = self.engine.template
             if template is not None and template.folds_system and not self._told_folding:
                 self._told_folding = True
@@ -143,7 +143,8 @@ class Service:
                 params = as_advised(asked.params, asked.given, self.advice)
                 if params.seed is not None:
                     params = replace(params, seed=(params.seed + i) % SEEDS)
-                streams.append(self.worker.submit(f"{name}-{i}", ids, params, asked.top_n))
+                chat = asked.kind == "chat"
+                streams.append(self.worker.submit(f"{name}-{i}", ids, params, asked.top_n, chat=chat))
         except QueueFullError:
             self._cancel(streams)
             raise
@@ -177,14 +178,15 @@ class Service:
     async def _collect(self, head: Head, asked: Generation, stream: Stream) -> tuple[Reply, BatchResult]:
         """One reply, whole. Raises LlamaCoreError where it failed."""
         texts: list[str] = []
+        thoughts: list[str] = []
         tokens: list[DrawnToken] = []
         while isinstance(news := await stream.queue.get(), Piece):
-            texts.append(news.text)
+            (thoughts if news.thought else texts).append(news.text)
             tokens += news.tokens
         if news.error is not None:
             raise news.error
         logprobs = self._logprobs(head.kind, asked, tokens)
-        return Reply("".join(texts), news.reason, logprobs), news
+        return Reply("".join(texts), news.reason, logprobs, "".join(thoughts)), news
 
     async def _streamed(
         self, request: Request, head: Head, asked: Generation, streams: Sequence[Stream]
@@ -250,7 +252,7 @@ class Service:
                     yield _event(piece(head, index, "", first=True))
             if isinstance(news, Piece):
                 logprobs = self._logprobs(head.kind, asked, news.tokens)
-                yield _event(piece(head, index, news.text, logprobs=logprobs))
+                yield _event(piece(head, index, news.text, thought=news.thought, logprobs=logprobs))
             else:
                 results.append(news)
                 if news.error is not None:

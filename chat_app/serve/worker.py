@@ -16,10 +16,12 @@ from dataclasses import dataclass
 
 from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
-from llama_core.engine.stops import StopScanner
+from llama_core.engine.reply_text import ReplyText
 from llama_core.errors import LlamaCoreError
+from llama_core.events import TextDelta
 from llama_core.sampling_params import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
+from llama_core.tokenizers.thinking.base import ThinkingFormat
 
 _log = logging.getLogger(__name__)
 
@@ -29,10 +31,11 @@ WINDOW_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that may be shown, and the tokens that made it."""
+    """Text that may be shown, or a thought, and the tokens that made it."""
 
     text: str
     tokens: tuple[DrawnToken, ...]
+    thought: bool = False
 
 
 News = Piece | BatchResult
@@ -65,37 +68,36 @@ class QueueFullError(Exception):
 class Stream:
     """The news of one request, in order, on the event loop that asked for it."""
 
-    def __init__(self, key: str, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+    def __init__(self, key: str, text: ReplyText) -> None:
         self.key = key
         self.queue: asyncio.Queue[News] = asyncio.Queue()
-        self._decoder = tokenizer.stream()
-        self._scanner = StopScanner(stops)
+        self._text = text
         self._tokens: list[DrawnToken] = []
         self.pieces: list[News] = []  # not yet sent to the loop
 
     def on_token(self, token: DrawnToken) -> bool:
         """Take a token; whether it completed a stop string. On the worker's thread."""
         self._tokens.append(token)
-        self._say(self._scanner.push(self._decoder.push(token.id)))
-        return self._scanner.stopped
+        self._say(self._text.push(token.id))
+        return self._text.stopped
 
     def finish(self, result: BatchResult) -> None:
         """The reply has ended: what was held back is shown. On the worker's thread."""
-        text = self._scanner.push(self._decoder.flush()) + self._scanner.flush()
-        if text or self._tokens:
-            self.pieces.append(Piece(text, tuple(self._tokens)))
+        self._say(self._text.flush())
+        if self._tokens:
+            self.pieces.append(Piece("", tuple(self._tokens)))
         self.pieces.append(result)
 
-    def _say(self, text: str) -> None:
-        if text:
-            self.pieces.append(Piece(text, tuple(self._tokens)))
+    def _say(self, deltas: Sequence[TextDelta]) -> None:
+        for delta in deltas:
+            self.pieces.append(Piece(delta.text, tuple(self._tokens), delta.thought))
             self._tokens.clear()
 
 
 class Worker:
     """Runs the batch. `submit` and `cancel` are called on the event loop; `close` ends the thread.
 
-    queue_n: the most requests that wait.
+    queue_n: the most requests that wait. thinking: the model's markers; thoughts are told apart in chats.
     """
 
     def __init__(
@@ -104,10 +106,12 @@ class Worker:
         tokenizer: Tokenizer,
         *,
         queue_n: int,
+        thinking: ThinkingFormat | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._batch, self._tokenizer = batch, tokenizer
         self._queue_n = queue_n
+        self._thinking = thinking
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn = threading.Condition()
@@ -124,12 +128,21 @@ class Worker:
         self._loop = loop
         self._thread.start()
 
-    def submit(self, key: str, ids: Sequence[int], params: SamplingParams, top_n: int | None) -> Stream:
+    def submit(
+        self,
+        key: str,
+        ids: Sequence[int],
+        params: SamplingParams,
+        top_n: int | None,
+        *,
+        chat: bool = False,
+    ) -> Stream:
         """Queue a request. Raises QueueFullError."""
         waiting = len(self._streams) - self._batch.running_n
         if waiting >= self._queue_n:
             raise QueueFullError(self._retry_s(waiting))
-        stream = Stream(key, self._tokenizer, params.stop)
+        thinking = self._thinking if chat else None
+        stream = Stream(key, ReplyText(self._tokenizer, params.stop, thinking=thinking, prompt_ids=ids))
         request = BatchRequest(
             key, tuple(ids), params, self._tokenizer.stop_ids, stream.on_token, top_n=top_n or 0
         )

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.choices import Thinking
+from llama_core.engine.closed_thought import ClosedThought
 from llama_core.engine.engine import Engine
+from llama_core.engine.loops import LoopWatch
 from llama_core.engine.reply_text import ReplyText
 from llama_core.engine.rules import Rules
-from llama_core.events import Event, Finished, ThoughtClosed, TokenEvent
+from llama_core.events import Event, Finished, TokenEvent
 from llama_core.sampling import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.thinking.base import ThinkingFormat
@@ -53,34 +55,6 @@ def completion_text(messages: Messages) -> str:
         begins_anew = message["role"] != "assistant" and text
         text += ("\n" if begins_anew else "") + message["content"]
     return text
-
-
-class ClosedThought:
-    """Ends a thought from outside, once: when it has had its budget, or when `answer_now` says so."""
-
-    def __init__(
-        self, text: ReplyText, markers: ThinkingFormat | None, budget: int | None, answer_now: Poll
-    ) -> None:
-        self._text, self._markers, self._budget, self._answer_now = text, markers, budget, answer_now
-        self._thought_n: int | None = None  # when it was ended
-        self._told = False
-
-    def ids(self) -> tuple[int, ...]:
-        """The tokens that must come now; none while the model goes on by itself."""
-        text, markers = self._text, self._markers
-        if markers is None or self._thought_n is not None or not text.thinking:
-            return ()
-        if not (self._answer_now() or (self._budget is not None and text.thought_n >= self._budget)):
-            return ()
-        self._thought_n = text.thought_n
-        return markers.answers
-
-    def take_news(self, index: int) -> ThoughtClosed | None:
-        """That it was ended, before the first token that does so, which has this index."""
-        if self._thought_n is None or self._told:
-            return None
-        self._told = True
-        return ThoughtClosed(index, self._thought_n)
 
 
 class TextEngine:
@@ -127,7 +101,7 @@ class TextEngine:
         return self.model.backend
 
     def encode_chat(
-        self, messages: Messages, *, continue_last: bool = False, thinking: Thinking | None = None
+        self, messages: Messages, *, continue_last: bool = False, thinking: Thinking = None
     ) -> list[int]:
         """The prompt of a chat, up to where the assistant's reply begins.
 
@@ -140,7 +114,7 @@ class TextEngine:
             return self._with_bos(self.tokenizer.encode(completion_text(messages)))
         partial = messages[-1]["content"] if continue_last and messages else ""
         said = messages[:-1] if continue_last else messages
-        variables = {} if thinking is None else dict.fromkeys(SWITCHES, thinking == "on")
+        variables = {} if thinking is None else dict.fromkeys(SWITCHES, thinking != "off")
         ids = self.template.encode(said, self.tokenizer, add_generation_prompt=True, variables=variables)
         if thinking is not None:
             ids = self._open_reply(ids, thinking)
@@ -153,7 +127,7 @@ class TextEngine:
         if markers is None or template is None or has_switch(template.source):
             return ids
         is_open = markers.reader(ids).thinking
-        if thinking == "on":
+        if thinking != "off":
             return ids if is_open else [*ids, *markers.begins]
         return [*ids, *(markers.answers if is_open else markers.skips)]
 
@@ -216,21 +190,33 @@ class TextEngine:
         held.
         """
         markers = None if plain else self.thinking
-        text = ReplyText(
-            self.tokenizer, params.stop, thinking=markers, prompt_ids=prompt_ids, begun_n=begun_n
-        )
-        closing = ClosedThought(text, markers, params.think_budget, answer_now or (lambda: False))
+        text = self.reply_text(prompt_ids, params.stop, begun_n=begun_n, plain=plain)
+        budget = params.thinking if isinstance(params.thinking, int) else None
+        loops = LoopWatch(0 if params.ignore_eos else params.loop_rounds)
+        closing = ClosedThought(text, markers, budget, answer_now or (lambda: False))
         events = self.engine.generate(
             prompt_ids,
             params,
             stop_ids=self.tokenizer.stop_ids,
             cancelled=cancelled,
-            stop_when=lambda: text.stopped,
+            stop_when=lambda: text.stopped or loops.found is not None,
             top_n=top_n,
             rules=self.rules.of(params, prompt_ids, begun_n=begun_n, plain=plain),
             dictated=None if markers is None else closing.ids,
         )
-        return self._with_text(events, text, closing)
+        return self._with_text(events, text, closing, loops)
+
+    def reply_text(
+        self,
+        prompt_ids: Sequence[int],
+        stops: Sequence[str] = (),
+        *,
+        begun_n: int = 0,
+        plain: bool = False,
+    ) -> ReplyText:
+        """What reads the reply to a prompt; see `generate`."""
+        markers = None if plain else self.thinking
+        return ReplyText(self.tokenizer, stops, thinking=markers, prompt_ids=prompt_ids, begun_n=begun_n)
 
     def perplexity(self, ids: Sequence[int], cancelled: Poll | None = None) -> float:
         """Mean negative log-likelihood, in nat, of ids[1:] in one context. Empties the context."""
@@ -252,15 +238,21 @@ class TextEngine:
         self.engine.close()
         self.model.close()
 
-    def _with_text(self, events: Iterator[Event], text: ReplyText, closing: ClosedThought) -> Iterator[Event]:
+    def _with_text(
+        self, events: Iterator[Event], text: ReplyText, closing: ClosedThought, loops: LoopWatch
+    ) -> Iterator[Event]:
         for event in events:
             if isinstance(event, Finished):
                 yield from text.flush()
+                if loops.found is not None:
+                    yield loops.found
+                    event = replace(event, reason="loop")
                 yield event
             elif isinstance(event, TokenEvent):
                 if (closed := closing.take_news(event.index)) is not None:
                     yield closed
                 deltas = text.push(event.id)
+                loops.push(event.id)
                 yield replace(event, thought=True) if text.before_answer else event
                 yield from deltas
             else:

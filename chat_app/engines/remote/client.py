@@ -29,12 +29,14 @@ MAX_EVENT_BYTES = 16 << 20
 MAX_MESSAGE = 600
 MAX_WAIT_S = 120.0
 _BUSY = frozenset({408, 409, 425, 429})
+_LASTING = frozenset({"insufficient_quota", "billing_hard_limit_reached"})  # no time mends these
 _REFUSED = frozenset({400, 404, 413, 422})
 
 
 class ServerError(SentenceError):
     """The server did not answer, or with an error. status: of HTTP, 0 where there was none. code, param: in
-    OpenAI's words, "" where it has none. retry_s: seconds it asks to wait, None where it does not say."""
+    OpenAI's words, "" where it has none. retry_s: seconds it asks to wait, None where it does not say.
+    reached: whether the request came to it."""
 
     def __init__(
         self,
@@ -45,19 +47,21 @@ class ServerError(SentenceError):
         param: str = "",
         kind: str = "",
         retry_s: float | None = None,
+        reached: bool = True,
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.param, self.kind, self.retry_s = status, code, param, kind, retry_s
+        self.reached = reached
 
     @property
     def is_busy(self) -> bool:
         """Whether it would answer with less to do."""
-        return self.status in _BUSY
+        return self.status in _BUSY and self.code not in _LASTING
 
     @property
     def may_pass(self) -> bool:
         """Whether the same request may be answered later."""
-        return self.status == 0 or self.is_busy or self.status >= 500
+        return self.code not in _LASTING and (self.status == 0 or self.is_busy or self.status >= 500)
 
     @property
     def is_refusal(self) -> bool:
@@ -142,10 +146,11 @@ class Client:
             finally:
                 await response.aclose()
         except httpx2.TimeoutException as error:
-            what = "be reached" if isinstance(error, httpx2.ConnectTimeout) else "be waited for any longer"
-            raise ServerError(f"The server cannot {what}: it does not answer.") from None
+            reached = not isinstance(error, httpx2.ConnectTimeout)
+            what = "be waited for any longer" if reached else "be reached"
+            raise ServerError(f"The server cannot {what}: it does not answer.", reached=reached) from None
         except httpx2.ConnectError as error:
-            raise ServerError(f"The server cannot be reached: {self._why(error)}.") from None
+            raise ServerError(f"The server cannot be reached: {self._why(error)}.", reached=False) from None
         except (httpx2.TransportError, httpx2.StreamError) as error:
             raise ServerError(f"The connection to the server broke: {self._why(error)}.") from None
 

@@ -19,10 +19,12 @@ from chat_app.engines.base import (
     OnProgress,
     Prompt,
     PromptRequest,
+    never,
 )
 from chat_app.engines.remote.answer import Answer
 from chat_app.engines.remote.client import Client, ServerError
-from chat_app.engines.remote.dialects import TOP_LOGPROBS, Dialect, context_of, dialect_of, without_refused
+from chat_app.engines.remote.dialects import TOP_LOGPROBS, without_refused
+from chat_app.engines.remote.discovery import Server, discover
 from chat_app.engines.remote.loop import LoopThread
 from chat_app.engines.remote.patience import Patience
 from chat_app.text.errors import SentenceError
@@ -34,7 +36,6 @@ _log = logging.getLogger(__name__)
 
 POLL_S = 0.05  # how soon a reply that says nothing is stopped
 OPEN_S = 30.0
-MAX_LISTED = 20
 MAX_SEED = 1 << 31
 ENDED = "The connection ended in the middle of the reply."
 
@@ -50,17 +51,13 @@ def open_remote_engine(endpoint: Endpoint, on_progress: OnProgress) -> RemoteEng
     loop = LoopThread("remote")
     client = Client(endpoint)
     try:
-        models = loop.submit(_models(client)).result(OPEN_S)
-        model = _choose(endpoint, models)
-        entry = next((one for one in models if one.get("id") == model), {})
-        dialect = dialect_of(models, endpoint.kind)
-        ctx_size = endpoint.ctx_size or context_of(entry)
+        server = loop.submit(discover(client)).result(OPEN_S)
     except BaseException as error:
         loop.close(client.close())
         if isinstance(error, TimeoutError):
-            raise ServerError(f"{endpoint.host}: The server does not answer.") from None
+            raise SentenceError(f"{endpoint.host}: The server does not answer.") from None
         raise
-    return RemoteEngine(client, loop, dialect, model, ctx_size)
+    return RemoteEngine(client, loop, server)
 
 
 def _warning(endpoint: Endpoint) -> str:
@@ -68,26 +65,6 @@ def _warning(endpoint: Endpoint) -> str:
     if endpoint.is_private:
         return ""
     return f"What is said goes to {endpoint.host} unencrypted (http): others on the way can read it."
-
-
-async def _models(client: Client) -> list[dict[str, Any]]:
-    """The server's models; none where it has no list and the endpoint names one."""
-    try:
-        return await client.models()
-    except ServerError as error:
-        if error.is_refusal and client.endpoint.model:
-            return []
-        raise SentenceError(f"{client.endpoint.host}: {error}") from None
-
-
-def _choose(endpoint: Endpoint, models: list[dict[str, Any]]) -> str:
-    names = [one["id"] for one in models if isinstance(one.get("id"), str)]
-    if endpoint.model:
-        return endpoint.model
-    if len(names) == 1:
-        return str(names[0])
-    has = f"It has {', '.join(map(clean_line, names[:MAX_LISTED]))}." if names else "It tells of none."
-    raise SentenceError(f"{endpoint.host}: name one of the server's models behind a #. {has}")
 
 
 class RemoteEngine:
@@ -99,21 +76,20 @@ class RemoteEngine:
         self,
         client: Client,
         loop: LoopThread,
-        dialect: Dialect,
-        model: str,
-        ctx_size: int,
+        server: Server,
         *,
         patience: Patience | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._client, self._loop, self._dialect, self._model = client, loop, dialect, model
+        dialect, ctx_size = server.dialect, server.ctx_size
+        self._client, self._loop, self._dialect, self._model = client, loop, dialect, server.model
         self._patience = patience or Patience()
         self._clock = clock
         self._refused: set[str] = set()  # fields that the server does not take
         self._closed = False
         endpoint = client.endpoint
         self.info = EngineInfo(
-            name=clean_line(model),
+            name=clean_line(server.model),
             path=None,
             backend=f"remote ({dialect.kind})",
             threads=0,
@@ -148,7 +124,12 @@ class RemoteEngine:
         )
 
     def stream(
-        self, prompt: Prompt, params: SamplingParams, *, cancelled: Callable[[], bool]
+        self,
+        prompt: Prompt,
+        params: SamplingParams,
+        *,
+        cancelled: Callable[[], bool],
+        answer_now: Callable[[], bool] = never,
     ) -> Iterator[Event]:
         """As `Engine.stream`. Raises ServerError where nothing came, BrokenOffError where it ended midway."""
         if params.seed is None and params.temperature > 0:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chat_app.batch.here import computation_of
 from chat_app.batch.identity import Computation
-from chat_app.commands.batch import BatchRun
+from llama_core.choices import DEFAULT_KV
 from tests.support.batch_lines import COMPLETION, by_id, line, read, text_of, write
 
 RunCli = Callable[..., Any]
@@ -76,17 +76,8 @@ def test_another_context_or_other_instructions_are_not_another_way() -> None:
     assert ways == {("jit", "q8")}
 
 
-def test_the_cache_of_numpy_is_in_float32_whatever_was_asked_for(
-    batch: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_of_numpy_is_in_float32_whatever_was_asked_for() -> None:
     """Where "auto" falls back on it."""
-    made = BatchRun._computation
-
-    def asked(self: BatchRun, *args: Any) -> Computation:
-        object.__setattr__(self.settings, "kv", "q8")
-        return made(self, *args)
-
-    monkeypatch.setattr(BatchRun, "_computation", asked)
-    source, out = write(tmp_path / "in.jsonl", [line("a")]), tmp_path / "out.jsonl"
-    assert batch(source, out).code == 0
-    assert json.loads(out.read_text())["x"]["kv"] == "f32"
+    assert computation_of("numpy float32", "q8", 64) == Computation("numpy float32", "f32", 64)
+    assert computation_of("jit avx2", "q8", 64).kv == "q8"
+    assert computation_of("jit avx2", None, 64).kv == DEFAULT_KV

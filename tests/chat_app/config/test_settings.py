@@ -247,7 +247,7 @@ def test_the_table_has_a_row_for_every_field() -> None:
         "advised",
     }
     assert {row.field for row in SETTINGS if row.group != "sampling"} == fields
-    sampling = {field.name for field in dataclasses.fields(SamplingParams)} - {"think_budget"}  # by /think
+    sampling = {field.name for field in dataclasses.fields(SamplingParams)}
     assert {row.field for row in SETTINGS if row.group == "sampling"} == sampling
     assert len(BY_NAME) == sum(1 + len(row.other_names) for row in SETTINGS)  # no name stands for two
 
@@ -261,6 +261,7 @@ def some_text(row: Setting) -> str:
         "schema": '{"type": "integer"}',
         "grammar": 'root ::= "a"',
         "logit_bias": '{"7": -1}',
+        "think_markers": "<a> </a>",
     }
     halves = dict.fromkeys(["top_p", "min_p", "typical_p", "presence_penalty", "frequency_penalty"], "0.5")
     return {**special, **halves}.get(row.name, row.kind.choices[-1] if row.kind.choices else "7")

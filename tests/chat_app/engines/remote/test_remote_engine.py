@@ -15,6 +15,7 @@ from chat_app.config.endpoints import parse_endpoint
 from chat_app.engines.base import BrokenOffError, NotCapableError, PromptRequest, Turn
 from chat_app.engines.remote.client import Client, ServerError
 from chat_app.engines.remote.dialects import DIALECTS
+from chat_app.engines.remote.discovery import Server
 from chat_app.engines.remote.engine import RemoteEngine, open_remote_engine
 from chat_app.engines.remote.loop import LoopThread
 from chat_app.engines.remote.patience import Patience
@@ -51,7 +52,9 @@ def start() -> Iterator[Start]:
     def begin(server: FakeServer, kind: str = "other", **endpoint: Any) -> RemoteEngine:
         client = Client(replace(parse_endpoint(server.url + "#fake"), **endpoint))
         patience = Patience(tries=4, first_s=0.01)
-        made.append(RemoteEngine(client, LoopThread("test"), DIALECTS[kind], "fake", 0, patience=patience))
+        made.append(
+            RemoteEngine(client, LoopThread("test"), Server("fake", DIALECTS[kind], 0), patience=patience)
+        )
         return made[-1]
 
     yield begin

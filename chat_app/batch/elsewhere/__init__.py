@@ -1,0 +1,1 @@
+"""Batches beyond this machine: servers that share the work, and a Ray cluster."""
