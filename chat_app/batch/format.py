@@ -44,13 +44,15 @@ class BadLine(ValueError):  # noqa: N818 - the line is bad, the batch goes on
 
 @dataclass(frozen=True, slots=True)
 class BatchJob:
-    """A request line. `messages` for a chat, else `prompt` (text or token ids) for a completion."""
+    """A request line. `messages` for a chat, else `prompt` (text or token ids) for a completion. given: see
+    `Generation`."""
 
     custom_id: str
     request_sha256: str
     params: SamplingParams
     messages: tuple[Mapping[str, str], ...] | None
     prompt: str | tuple[int, ...] | None
+    given: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def _job(custom_id: str, digest: str, record: Mapping[str, Any]) -> BatchJob:
         if unsupported:
             problem = f"body.{name} = {short(body[name])} is not supported"
             raise BadLine(problem, "unsupported_value", f"body.{name}")
-    return BatchJob(custom_id, digest, asked.params, asked.messages, asked.prompt)
+    return BatchJob(custom_id, digest, asked.params, asked.messages, asked.prompt, asked.given)
 
 
 def _sent(custom_id: str, digest: str, record: Mapping[str, Any]) -> SentRequest:

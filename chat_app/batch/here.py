@@ -14,6 +14,8 @@ from chat_app.batch.records import answer_record, failure_record
 from chat_app.batch.resume import other_ways
 from chat_app.batch.run import BatchRun
 from chat_app.console.streams import say
+from chat_app.engines.local import advised_values
+from chat_app.openai.requests import as_advised
 from llama_core.choices import DEFAULT_KV, KvType
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class Answers:
         from llama_core.engine.batch.text import TextRequest
         from llama_core.errors import LlamaCoreError
 
+        advice = advised_values(self.engine.checkpoint)
         for job in jobs:
             try:
                 ids = prompt_ids(job, self.engine)
@@ -75,7 +78,8 @@ class Answers:
                 continue
             self._under_way[job.custom_id] = job
             thinking = self.engine.thinking if job.messages is not None else None
-            yield TextRequest(job.custom_id, ids, job.params, thinking=thinking)
+            params = as_advised(job.params, job.given, advice)
+            yield TextRequest(job.custom_id, ids, params, thinking=thinking)
 
     def _record(self, job: BatchJob, result: TextResult) -> Mapping[str, Any]:
         if result.reason == "failed":

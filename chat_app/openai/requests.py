@@ -7,8 +7,8 @@ cannot honour is refused by name, never silently left out. null asks for nothing
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from llama_core.choices import Thinking
@@ -63,6 +63,9 @@ _PARAMETERS = frozenset(
     }
 )
 
+# Names in a request that are others in `SamplingParams`, or mean several fields there.
+FIELDS: Mapping[str, tuple[str, ...]] = {"repetition_penalty": ("repeat_penalty", "repeat_last_n")}
+
 
 class BadRequest(ValueError):  # noqa: N818 - the request is bad, the service goes on
     """A request that cannot be honoured. The text says why; `code` and `param` are OpenAI's words for it."""
@@ -87,6 +90,7 @@ class Generation:
     stream: bool = False
     include_usage: bool = False
     top_n: int | None = None
+    given: frozenset[str] = frozenset()
 
     @property
     def kind(self) -> Kind:
@@ -119,7 +123,13 @@ def parse_generation(kind: Kind, body: Mapping[str, Any]) -> Generation:
         stream=stream,
         include_usage=options,
         top_n=_top_n(kind, body),
+        given=frozenset(field for name in body for field in FIELDS.get(name, (name,))),
     )
+
+
+def as_advised(params: SamplingParams, given: Collection[str], advice: Mapping[str, Any]) -> SamplingParams:
+    """`params` with what the model's makers advise, in all that the request does not name."""
+    return replace(params, **{field: value for field, value in advice.items() if field not in given})
 
 
 def short(value: Any) -> str:

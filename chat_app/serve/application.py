@@ -22,7 +22,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from chat_app.openai.requests import BadRequest, Generation, Kind, parse_generation
+from chat_app.engines.local import advised_values
+from chat_app.openai.requests import BadRequest, Generation, Kind, as_advised, parse_generation
 from chat_app.openai.responses import (
     Head,
     Reply,
@@ -53,6 +54,7 @@ class Service:
 
     def __init__(self, engine: TextEngine, worker: Worker, model_name: str, ctx_size: int) -> None:
         self.engine, self.worker = engine, worker
+        self.advice = advised_values(engine.checkpoint)
         self.model_name, self.ctx_size = model_name, ctx_size
         self.created = int(time.time())
         self._told_folding = False
@@ -138,7 +140,7 @@ class Service:
         streams: list[Stream] = []
         try:
             for i in range(asked.n):
-                params = asked.params
+                params = as_advised(asked.params, asked.given, self.advice)
                 if params.seed is not None:
                     params = replace(params, seed=(params.seed + i) % SEEDS)
                 chat = asked.kind == "chat"
