@@ -14,6 +14,7 @@ from chat_app.batch.records import answer_record, failure_record, refusal_record
 from chat_app.batch.resume import other_ways
 from chat_app.batch.run import BatchRun
 from chat_app.console.streams import say
+from chat_app.engines.local import advised_values
 from llama_core.choices import DEFAULT_KV, KvType
 
 if TYPE_CHECKING:
@@ -69,9 +70,10 @@ class Answers:
         from chat_app.openai.prepared import prepare
         from llama_core.engine.batch.text import TextRequest
 
+        advice = advised_values(self.engine.checkpoint)
         for job in jobs:
             try:
-                made = prepare(job.asked, self.engine)
+                made = prepare(job.asked, self.engine, advice)
             except BadRequest as refusal:  # the template refuses it, or its grammar cannot be held
                 take(refusal_record(job, self._identity, refusal), 0, 0)
                 continue

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chat_app.openai.errors import BadRequest
+from chat_app.openai.requests import Generation, as_advised
 from chat_app.openai.tool_formats import ToolFormat, call_grammar, tool_format
 from llama_core.engine.rules import TokenRules
 from llama_core.engine.scoring import Answer
@@ -14,7 +15,6 @@ from llama_core.errors import GrammarError, TemplateError
 from llama_core.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
-    from chat_app.openai.requests import Generation
     from llama_core.engine.text import TextEngine
     from llama_core.tokenizers.thinking.base import ThinkingFormat
 
@@ -32,18 +32,19 @@ class Prepared:
     thinking: ThinkingFormat | None = None
 
 
-def prepare(asked: Generation, engine: TextEngine) -> Prepared:
-    """Render, encode and compile a request, once. Raises BadRequest where this model cannot honour it."""
+def prepare(asked: Generation, engine: TextEngine, advice: Mapping[str, Any]) -> Prepared:
+    """Render, encode and compile a request, once. advice: the model's makers', for what the request does not
+    name. Raises BadRequest where this model cannot honour it."""
     try:
-        return _prepared(asked, engine)
+        return _prepared(asked, engine, as_advised(asked.params, asked.given, advice))
     except TemplateError as error:
         raise BadRequest(str(error), "invalid_prompt", "body.messages") from None
     except GrammarError as error:
         raise BadRequest(str(error), param="body.response_format") from None
 
 
-def _prepared(asked: Generation, engine: TextEngine) -> Prepared:
-    params, tools = asked.params, _tools(asked, engine)
+def _prepared(asked: Generation, engine: TextEngine, params: SamplingParams) -> Prepared:
+    tools = _tools(asked, engine)
     ids = _prompt_ids(asked, engine)
     if not ids:
         raise BadRequest("the prompt is empty: there is nothing to continue", "invalid_prompt")

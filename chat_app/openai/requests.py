@@ -6,8 +6,8 @@ cannot honour is refused by name, never silently left out. null asks for nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from chat_app.openai import structured
@@ -66,6 +66,9 @@ _PARAMETERS = frozenset(
     }
 )
 
+# Names in a request that are others in `SamplingParams`, or mean several fields there.
+FIELDS: Mapping[str, tuple[str, ...]] = {"repetition_penalty": ("repeat_penalty", "repeat_last_n")}
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:
@@ -88,6 +91,7 @@ class Generation:
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: str = "none"
     one_call: bool = False
+    given: frozenset[str] = frozenset()
 
     @property
     def callable_tools(self) -> list[Mapping[str, Any]]:
@@ -141,7 +145,13 @@ def parse_generation(kind: Kind, body: Mapping[str, Any]) -> Generation:
         tools=tools,
         tool_choice=tool_choice,
         one_call=not _truth(body, "parallel_tool_calls", True),
+        given=frozenset(field for name in body for field in FIELDS.get(name, (name,))),
     )
+
+
+def as_advised(params: SamplingParams, given: Collection[str], advice: Mapping[str, Any]) -> SamplingParams:
+    """`params` with what the model's makers advise, in all that the request does not name."""
+    return replace(params, **{field: value for field, value in advice.items() if field not in given})
 
 
 def _check_fields(body: Mapping[str, Any], payload: str) -> None:

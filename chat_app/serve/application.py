@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from chat_app.engines.local import advised_values
 from chat_app.openai.errors import BadRequest
 from chat_app.openai.prepared import Prepared, prepare
 from chat_app.openai.requests import Generation, Kind, parse_generation
@@ -60,6 +61,7 @@ class Service:
 
     def __init__(self, engine: TextEngine, worker: Worker, model_name: str, ctx_size: int) -> None:
         self.engine, self.worker = engine, worker
+        self.advice = advised_values(engine.checkpoint)
         self.model_name, self.ctx_size = model_name, ctx_size
         self.created = int(time.time())
         self._told_folding = False
@@ -125,7 +127,7 @@ class Service:
         return await self._whole(request, head, asked, prepared, streams)
 
     def _prepare(self, asked: Generation) -> Prepared:
-        prepared = prepare(asked, self.engine)
+        prepared = prepare(asked, self.engine, self.advice)
         template = self.engine.template
         if template is not None and template.folds_system and not self._told_folding:
             self._told_folding = True

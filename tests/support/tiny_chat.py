@@ -23,12 +23,14 @@ def byte_characters() -> list[str]:
     return [table[byte] for byte in range(256)]
 
 
-def write_tiny_chat(path: Path, template: str = TEMPLATE) -> Path:
-    """Write the model as GGUF: 2 layers of width 64. Returns `path`."""
+def write_tiny_chat(path: Path, template: str = TEMPLATE, temperature: float | None = None) -> Path:
+    """Write the model as GGUF: 2 layers of width 64. Returns `path`. temperature: what its makers advise."""
     dim, hidden, n_layers, n_heads, n_kv_heads = 64, 96, 2, 4, 2
     random = np.random.default_rng(11)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("Tiny chat")
+    if temperature is not None:
+        writer.add_float32("general.sampling.temp", temperature)
     writer.add_block_count(n_layers)
     writer.add_context_length(512)
     writer.add_embedding_length(dim)

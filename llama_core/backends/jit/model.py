@@ -78,6 +78,7 @@ class JitLlama:
             self._max_tokens,
             kv=kv,
             activation_bytes=weights.activation_bytes,
+            largest_tile=isa.tiles[0],
             tuning=tuning,
         )
         self._plan = self._work.plan
@@ -251,9 +252,9 @@ class JitLlama:
 
     def _phases_per_call(self, n: int, n_phases: int) -> int:
         """How many of all phases one call takes, for a step of n tokens."""
-        step_s = max(
-            self._weights.nbytes / SLOW_BYTES_PER_S, 2 * self._weights.nbytes * n / SLOW_PRODUCTS_PER_S
-        )
+        active = self._weights.active_bytes
+        read = min(active * n, self._weights.nbytes)
+        step_s = max(read / SLOW_BYTES_PER_S, 2 * active * n / SLOW_PRODUCTS_PER_S)
         return max(1, int(n_phases * CALL_S / step_s))
 
     def _begin(

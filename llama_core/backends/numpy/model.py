@@ -27,6 +27,7 @@ from llama_core.architectures.base import Activation, Attention, Experts, Rope
 from llama_core.architectures.rope import takes_long_factors
 from llama_core.backends.base import Cache, Logits, require_tokens
 from llama_core.backends.numpy.attention import TILE, attend, norm_and_rotate
+from llama_core.backends.numpy.experts import FeedForwardWeights
 from llama_core.backends.numpy.kv_cache import KVCache
 from llama_core.backends.numpy.ops import (
     Scratch,
@@ -39,7 +40,6 @@ from llama_core.backends.numpy.recurrent import recur
 from llama_core.backends.numpy.rope import RopeTable
 from llama_core.backends.numpy.weights import (
     AttentionWeights,
-    FeedForwardWeights,
     LayerWeights,
     ModelWeights,
     RecurrentWeights,
@@ -155,8 +155,8 @@ class Llama:
 
     @property
     def mapped_bytes(self) -> int:
-        """0: the weights are copies, the file is no longer needed."""
-        return 0
+        """The experts that stay in the file; all else is copied."""
+        return self.weights.mapped_bytes
 
     def new_cache(self, capacity: int) -> KVCache:
         """An empty cache. Raises NotEnoughMemoryError before allocating what would not fit."""
