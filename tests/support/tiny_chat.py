@@ -23,7 +23,7 @@ def byte_characters() -> list[str]:
     return [table[byte] for byte in range(256)]
 
 
-def write_tiny_chat(path: Path, temperature: float | None = None) -> Path:
+def write_tiny_chat(path: Path, template: str = TEMPLATE, temperature: float | None = None) -> Path:
     """Write the model as GGUF: 2 layers of width 64. Returns `path`. temperature: what its makers advise."""
     dim, hidden, n_layers, n_heads, n_kv_heads = 64, 96, 2, 4, 2
     random = np.random.default_rng(11)
@@ -50,7 +50,7 @@ def write_tiny_chat(path: Path, temperature: float | None = None) -> Path:
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE)
+    writer.add_chat_template(template)
 
     def add(name: str, *shape: int) -> None:
         writer.add_tensor(name, random.normal(0, 0.2, shape).astype(np.float32))
