@@ -127,6 +127,7 @@ def _job(custom_id: str, digest: str, record: Mapping[str, Any]) -> BatchJob:
         ("n", asked.n > 1),
         ("stream", asked.stream),
         ("logprobs", asked.top_n is not None),
+        ("continue_final_message", asked.continues),
     ):
         if unsupported:
             problem = f"body.{name} = {short(body[name])} is not supported"

@@ -57,6 +57,8 @@ _PARAMETERS = frozenset(
         "stream_options",
         "logprobs",
         "top_logprobs",
+        "continue_final_message",
+        "add_generation_prompt",
     }
 )
 
@@ -74,7 +76,8 @@ class Generation:
     """A request. `messages` for a chat, else `prompt`: a text, or token ids.
 
     n: how many replies. top_n: how many alternatives of each token are told, None for no log-probabilities at
-    all. include_usage: whether a stream ends with the numbers of tokens.
+    all. include_usage: whether a stream ends with the numbers of tokens. continues: the last message is the
+    beginning of the reply, which goes on with it.
     """
 
     params: SamplingParams
@@ -84,6 +87,7 @@ class Generation:
     stream: bool = False
     include_usage: bool = False
     top_n: int | None = None
+    continues: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -116,6 +120,7 @@ def parse_generation(kind: Kind, body: Mapping[str, Any]) -> Generation:
         stream=stream,
         include_usage=options,
         top_n=_top_n(kind, body),
+        continues=chat and _continues(body),
     )
 
 
@@ -172,6 +177,18 @@ def _stream_options(body: Mapping[str, Any], stream: bool) -> bool:
     if not stream:
         raise BadRequest("body.stream_options needs stream", param="body.stream_options")
     return _truth(options, "include_usage")
+
+
+def _continues(body: Mapping[str, Any]) -> bool:
+    """Whether the last message is a reply that goes on, in vLLM's words. Raises BadRequest."""
+    goes_on = _truth(body, "continue_final_message")
+    if body.get("add_generation_prompt", not goes_on) is goes_on:
+        problem = "body.add_generation_prompt has to be the opposite of body.continue_final_message"
+        raise BadRequest(problem, param="body.add_generation_prompt")
+    if goes_on and body["messages"][-1]["role"] != "assistant":
+        problem = "body.continue_final_message needs a last message of the assistant"
+        raise BadRequest(problem, param="body.continue_final_message")
+    return goes_on
 
 
 def _top_n(kind: Kind, body: Mapping[str, Any]) -> int | None:

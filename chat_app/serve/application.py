@@ -123,7 +123,7 @@ class Service:
 
     def _encode(self, asked: Generation) -> list[int]:
         if asked.messages is not None:
-            ids = self.engine.encode_chat(asked.messages)
+            ids = self._encode_chat(asked)
             template = self.engine.template
             if template is not None and template.folds_system and not self._told_folding:
                 self._told_folding = True
@@ -132,6 +132,14 @@ class Service:
         if isinstance(asked.prompt, str):
             return self.engine.encode_raw(asked.prompt)
         return list(asked.prompt or ())
+
+    def _encode_chat(self, asked: Generation) -> list[int]:
+        """A chat up to where the reply begins, or to the end of the last message, which is to go on."""
+        messages = asked.messages or ()
+        if not asked.continues:
+            return self.engine.encode_chat(messages)
+        begun = self.engine.tokenizer.encode(messages[-1]["content"])
+        return self.engine.encode_chat(messages[:-1]) + begun
 
     def _submit(self, name: str, ids: Sequence[int], asked: Generation) -> list[Stream]:
         """One stream for each reply. With a seed the replies take it and the ones after it."""
