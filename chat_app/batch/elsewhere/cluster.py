@@ -13,6 +13,7 @@ import itertools
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 # Lines of a block: enough to keep an engine's batch full, few enough that a death repeats little.
 MOST_LINES = 64
 BLOCKS_AN_ENGINE = 4
+LOOK_S = 5.0
 # Ray reports its use to its makers, starts its workers through uv and writes on the terminal, unless told.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -163,6 +165,7 @@ def _blocks(run: BatchRun, size: int) -> Iterator[Any]:
 @contextlib.contextmanager
 def _ray(address: str) -> Iterator[Any]:
     """Ray, connected for the length of a block, and quiet. Raises SentenceError where there is none."""
+    _look_for_head(address)
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
     try:
         import ray
@@ -183,6 +186,17 @@ def _ray(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _look_for_head(address: str) -> None:
+    """Raises SentenceError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), LOOK_S).close()
+    except (OSError, OverflowError) as error:
+        raise SentenceError(f"There is no Ray cluster at {address}: {error}.") from None
 
 
 def _last_words(error: BaseException) -> str:

@@ -89,8 +89,6 @@ def kill_a_worker(pid: int) -> str:
     return ""
 
 
-@needs_ray
-@pytest.mark.slow
 def test_a_cluster_that_is_not_there(main: Callable[..., Any], tiny_model: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [line("a")])
     ran = main(
