@@ -83,6 +83,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--logits", type=int, default=0, metavar="N", help="with --output json: the N likeliest next tokens"
     )
+    parser.add_argument(
+        "--show-thinking", action="store_true", help="print a model's thought before its answer"
+    )
     parser.add_argument("--verbose", action="store_true", help="timings on stderr after the reply")
     parser.add_argument("-V", "--version", action="store_true", help="print the version and end")
     add_output_option(parser, ("text", "json", "stream-json"))
@@ -187,6 +190,7 @@ def run_chat(args: argparse.Namespace) -> int:
             continue_latest=args.continue_latest,
             resume=args.resume,
             chosen=chosen,
+            show_thinking=args.show_thinking,
         )
         return run_oneshot(request, settings)
     if os.environ.get("TERM") == "dumb":
@@ -211,6 +215,7 @@ def _plain(args: argparse.Namespace, settings: Settings, words: str, chosen: set
         resume=args.resume,
         continue_latest=args.continue_latest,
         verbose=args.verbose,
+        show_thinking=args.show_thinking,
         chosen=chosen,
     )
 

@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 Backend = Literal["auto", "jit", "numpy"]
 KvType = Literal["f32", "f16", "q8"]
-# Whether a model is to think before it answers; None leaves it to the model and its template.
-Thinking = Literal["on", "off"]
+# Whether a model is to think before it answers, or the most tokens of a thought; None leaves it to the model.
+Thinking = Literal["on", "off"] | int | None
 WeightForm = Literal["file", "8bit"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 KV_TYPES: tuple[KvType, ...] = get_args(KvType)

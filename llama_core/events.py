@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 # stop: an end token or a stop string; length: max_tokens reached; context: the context is full;
-# cancelled: the caller asked. A failure is an exception, never a reason.
-FinishReason = Literal["stop", "length", "context", "cancelled"]
+# loop: it repeated itself; cancelled: the caller asked. A failure is an exception, never a reason.
+FinishReason = Literal["stop", "length", "context", "cancelled", "loop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,15 @@ class ThoughtClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopFound:
+    """The reply repeats itself from its token `begin` on: `span_n` tokens, `rounds` times. It ends here."""
+
+    begin: int
+    span_n: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Timings:
     """What a reply cost, in seconds of the engine's own clock, which stands still while the consumer runs.
 
@@ -138,4 +147,4 @@ class Finished:
     ids: tuple[int, ...]
 
 
-Event = LoadProgress | PrefillProgress | TokenEvent | TextDelta | ThoughtClosed | Finished
+Event = LoadProgress | PrefillProgress | TokenEvent | TextDelta | ThoughtClosed | LoopFound | Finished

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from llama_core.choices import Thinking
 from llama_core.grammar import Grammar
 
 # What each field may be: in words, and as a check.
@@ -33,7 +34,11 @@ RANGES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
         ),
         "seed": ("-2^63 to 2^64 - 1", lambda value: value is None or -(1 << 63) <= value < 1 << 64),
         "max_tokens": ("0 or more", lambda value: value is None or value >= 0),
-        "think_budget": ("0 or more", lambda value: value is None or value >= 0),
+        "loop_rounds": ("0 (off), or 2 or more", lambda value: value == 0 or value >= 2),
+        "thinking": (
+            "auto, on, off, or the most tokens of a thought",
+            lambda value: value in (None, "on", "off") or (isinstance(value, int) and value >= 0),
+        ),
         "stop": ("strings that are not empty", all),
     }
 )
@@ -49,8 +54,9 @@ class SamplingParams:
     DRY's numbers under llama.cpp's names (see `dry.py`); multiplier 0 is off. logit_bias: pairs of an id and
     what is added to its logit. grammar: what the reply must be. `seed` None draws one at random; the same
     seed gives the same tokens. max_tokens None means up to the end of the context. `stop` are strings that
-    end the reply and are not part of it. A thought of think_budget tokens is ended, and the answer begins;
-    None lets the model end it. `ignore_eos` goes on past an end token (for measuring).
+    end the reply and are not part of it. thinking: whether the model thinks before it answers, or after how
+    many tokens its thought is ended. loop_rounds: a reply that repeats a span so often ends. `ignore_eos`
+    goes on past an end token (for measuring).
     """
 
     temperature: float = 0.7
@@ -72,7 +78,8 @@ class SamplingParams:
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
-    think_budget: int | None = None
+    thinking: Thinking = None
+    loop_rounds: int = 0
     ignore_eos: bool = False
 
     def __post_init__(self) -> None:

@@ -6,11 +6,11 @@ branch shares with the old one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from chat_app.chat.conversation import Conversation, Message, Status, token_ids
+from chat_app.chat.conversation import Conversation, Message, Status, thought_of, token_ids
 from chat_app.chat.inspection import TokenLook, look
 from chat_app.chat.loaded_model import LoadedModel
 from chat_app.chat.reply import reply_details
@@ -22,10 +22,14 @@ from chat_app.engines.base import (
     NotCapableError,
     Prompt,
     PromptRequest,
+    ReplyParts,
     Token,
     TokenAccess,
 )
 from llama_core.sampling_params import SamplingParams
+
+# Put behind a thought that the model has ended itself, so that it looks at it once more.
+DOUBT = "\n\nWait,"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +172,7 @@ class Branches:
         message = chat.conversation.get(message_id)
         if message.role != "assistant":
             return
-        if not message.content or message.status == "failed":
+        if not (message.content or thought_of(message)) or message.status == "failed":
             await self.regenerate(message_id)
             return
         info = chat.model.info
@@ -241,20 +245,76 @@ class Branches:
             return
         ids = [*reply.ids[:index], token_id]
 
-        def question(engine: Engine) -> tuple[str, bool]:
-            return _access(engine).decode(ids), _access(engine).ends_reply(token_id)
+        await self._begin_with(attempt, reply, ids)
 
-        text, ends = await chat.ask(question)
+    async def think_on(self, message_id: str) -> None:
+        """Reopen a thought, in a sibling: it goes on where it was ended. One that the model ended itself gets
+        a word that makes it doubt (budget forcing, arXiv:2501.19393)."""
+        chat = self._chat
+        message = chat.conversation.get(message_id)
+        if not thought_of(message):
+            chat.view.note("This reply has no thought that could go on.", "warning")
+            return
+        attempt = chat.begin()
+        if attempt is None:
+            return
+        try:
+            reply = await self.reply_tokens(message_id)
+            closed = message.x.get("thought_closed")
+            ids = reply.ids[:closed] if isinstance(closed, int) else await self._doubting(reply)
+        except (ValueError, LookupError):
+            chat.finish_attempt(attempt)
+            raise
+        params = chat.settings.params
+        if isinstance(params.thinking, int):  # the budget is spent
+            params = replace(params, thinking="on")
+        await self._begin_with(attempt, reply, ids, params)
+
+    async def _doubting(self, reply: ReplyTokens) -> list[int]:
+        """The reply's tokens up to the end of its thought, and a word that opens it again."""
+
+        def question(engine: Engine) -> list[int]:
+            tokens, ids = _access(engine), reply.ids
+            whole = tokens.parts(reply.prompt, ids)
+            # The thought is whole once no later token adds to it.
+            low, high = 0, whole.thought_n
+            while low < high:
+                middle = (low + high) // 2
+                short = len(tokens.parts(reply.prompt, ids[:middle]).thought) < len(whole.thought)
+                low, high = (middle + 1, high) if short else (low, middle)
+            return [*ids[:low], *tokens.encode(DOUBT)]
+
+        found: list[int] = await self._chat.ask(question)
+        return found
+
+    async def _begin_with(
+        self,
+        attempt: Attempt,
+        reply: ReplyTokens,
+        ids: Sequence[int],
+        params: SamplingParams | None = None,
+    ) -> None:
+        """A sibling of `reply` that begins with `ids` and goes on, unless they end it."""
+        chat = self._chat
+
+        def question(engine: Engine) -> tuple[ReplyParts, bool]:
+            tokens = _access(engine)
+            return tokens.parts(reply.prompt, ids), bool(ids) and tokens.ends_reply(ids[-1])
+
+        parts, ends = await chat.ask(question)
         status: Status = "complete" if ends else "partial"
+        x: dict[str, Any] = {"ids": list(ids)}
+        if parts.thought:
+            x |= {"thought": parts.thought, "thought_n": parts.thought_n}
         parent = chat.conversation.get(reply.message_id).parent
-        sibling = chat.conversation.add("assistant", text, parent=parent, status=status, x={"ids": ids})
+        sibling = chat.conversation.add("assistant", parts.content, parent=parent, status=status, x=x)
         chat.view.show_chat()
         if ends:
             await chat.saver.append(sibling)
             chat.finish_attempt(attempt)
         else:
-            prompt = replace(reply.prompt, ids=(*(reply.prompt.ids or ()), *ids))
-            chat.start(attempt, sibling, prompt, start_ids=ids)
+            prompt = replace(reply.prompt, ids=(*(reply.prompt.ids or ()), *ids), begun_n=len(ids))
+            chat.start(attempt, sibling, prompt, start_ids=ids, params=params)
 
     async def _take_told(self, reply: ReplyTokens, index: int, token_id: int) -> None:
         """The same with the text of tokens that have no ids here: the reply goes on from that text."""
@@ -276,6 +336,36 @@ class Branches:
         prompt = await chat.prepare(attempt, sibling.id, continue_last=True)
         if prompt is not None:
             chat.start(attempt, sibling, prompt)
+
+    async def cut_loop(self, message_id: str) -> tuple[str, int] | None:
+        """A sibling that ends where the reply began to repeat itself, shown in its place. Returns (the reply,
+        the token that began it); None, and a word to the user, where there is no loop."""
+        chat = self._chat
+        message = chat.conversation.get(message_id)
+        loop = message.x.get("loop")
+        begin = loop.get("begin") if isinstance(loop, Mapping) else None
+        if not isinstance(begin, int):
+            chat.view.note("This reply was not seen to repeat itself.", "warning")
+            return None
+        attempt = chat.begin()
+        if attempt is None:
+            return None
+        try:
+            reply = await self.reply_tokens(message_id)
+            ids = reply.ids[:begin]
+            parts: ReplyParts = await chat.ask(lambda engine: _access(engine).parts(reply.prompt, ids))
+            gone = ("loop", "timings", "context", "stop_reason", "thought", "thought_n", "thought_s")
+            x = {key: value for key, value in message.x.items() if key not in gone} | {"ids": ids}
+            if parts.thought:
+                x |= {"thought": parts.thought, "thought_n": parts.thought_n}
+            cut = chat.conversation.add(
+                "assistant", parts.content, parent=message.parent, status="stopped", x=x
+            )
+            chat.view.show_chat()
+            await chat.saver.append(cut)
+        finally:
+            chat.finish_attempt(attempt)
+        return message_id, begin
 
     def branch(self, message_id: str) -> None:
         """Go back to a message: what is sent next starts a new branch there."""

@@ -9,6 +9,8 @@ from chat_app.chat.conversation import Message
 from chat_app.chat.slash import Argument, CommandTable, words
 from chat_app.chat.view import Severity
 from chat_app.config.settings import PARAMETERS, parameter_values, set_parameter
+from chat_app.config.values import read_think
+from chat_app.store.usage import usage_table
 from chat_app.text.code_blocks import code_blocks
 from chat_app.text.errors import nearest
 from chat_app.text.formatting import mib, verbose_timings
@@ -108,6 +110,11 @@ def read_number(text: str) -> int:
     return int(text)
 
 
+def read_think_argument(text: str) -> tuple[Any]:
+    """What `think` may be, in a tuple: None is one of the values. Raises ValueError with a phrase."""
+    return (read_think(text),)
+
+
 @SLASH.command("/help", "/?", palette="Keys and commands")
 def show_help(host: Host) -> None:
     """All keys and commands."""
@@ -200,6 +207,43 @@ def system(host: Host, text: str | None) -> None:
         host.show_text("System prompt", host.session.settings.system or "(none)")
 
 
+@SLASH.command(
+    "/think",
+    argument=Argument(
+        "[on | off | auto | N]",
+        read_think_argument,
+        words(
+            ("on", "think before the answer"),
+            ("off", "answer at once"),
+            ("auto", "as the model likes"),
+        ),
+    ),
+)
+def think(host: Host, value: tuple[Any] | None) -> None:
+    """Whether the model thinks before it answers; N: for at most so many tokens."""
+    session = host.session
+    info = session.model.info
+    if value is None:
+        host.note(f"think is {shown_think(PARAMETERS['think'].of(session.settings))}. As in: /think on")
+        return
+    session.change_settings(PARAMETERS["think"].put(session.settings, value[0]))
+    if info is not None and not info.capabilities.thinks:
+        host.note(f"{info.name} marks no thoughts, so this changes nothing for it.", "warning")
+    else:
+        host.note(f"think is {shown_think(value[0])}, from the next reply on.")
+
+
+def shown_think(value: object) -> str:
+    """What `think` is, in words."""
+    return f"at most {value} tokens" if isinstance(value, int) else str(value or "auto: as the model likes")
+
+
+@SLASH.command("/answer", palette="Answer now", needs_screen=True)
+def answer_now(host: ScreenHost) -> None:
+    """End the thought under way; the answer begins."""
+    host.session.answer_now()
+
+
 def read_setting(text: str) -> tuple[str, str]:
     """The name of a parameter, or "system"; and the text behind it. ollama's `parameter` may be left out."""
     name, _, value = text.partition(" ")
@@ -233,7 +277,9 @@ def change(host: Host, named: tuple[str, str]) -> None:
         return
     if not text:
         row = PARAMETERS[name]
-        host.note(f"{name} is {_shown(row.of(session.settings))}. It may be {row.expected}: {row.help}.")
+        source = session.settings.source_of(name)
+        now = f"{_shown(row.of(session.settings))}{f' ({source})' if source else ''}"
+        host.note(f"{name} is {now}. It may be {row.expected}: {row.help}.")
         return
     if name in host.fixed:
         flag = PARAMETERS[name].flags[-1]
@@ -252,8 +298,13 @@ def change(host: Host, named: tuple[str, str]) -> None:
 
 
 def _show_parameters(host: Host) -> None:
-    values = parameter_values(host.session.settings)
-    host.show_text("Parameters", "\n".join(f"{name:<16}{_shown(value)}" for name, value in values.items()))
+    settings = host.session.settings
+    rows = [
+        (name, _shown(value), settings.source_of(name)) for name, value in parameter_values(settings).items()
+    ]
+    wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines = [f"{name:<{wide[0]}}  {value:<{wide[1]}}  {source}".rstrip() for name, value, source in rows]
+    host.show_text("Parameters", "\n".join(lines))
 
 
 def _show_template(host: Host) -> None:
@@ -412,9 +463,23 @@ def inspect(host: ScreenHost) -> None:
     host.inspect(last_reply(host).id)
 
 
-@SLASH.command("/stats", palette="What the last reply cost")
-def stats(host: Host) -> None:
-    """What the last reply cost."""
+def read_all(text: str) -> str:
+    """Raises ValueError with a phrase for anything but `all`."""
+    if text.lower() != "all":
+        raise ValueError(f"{text!r} is not `all`")
+    return text
+
+
+@SLASH.command(
+    "/stats",
+    argument=Argument("[all]", read_all, words(("all", "by month and model, over all chats"))),
+    palette="What the last reply cost",
+)
+def stats(host: Host, all: str | None) -> None:
+    """What the last reply cost; `all`: what all chats cost, by month and model."""
+    if all:
+        host.show_text("All chats", usage_table(host.session.usage()))
+        return
     timings = last_reply(host).x.get("timings")
     if not isinstance(timings, dict):
         raise ValueError("The last reply has no timings.")

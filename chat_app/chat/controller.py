@@ -27,15 +27,16 @@ from chat_app.chat.reply import GrowingReply, reply_details
 from chat_app.chat.saver import ChatFile, Saver
 from chat_app.chat.view import ChatView
 from chat_app.config.endpoints import model_label
-from chat_app.config.settings import Settings
+from chat_app.config.settings import Settings, with_advice
 from chat_app.engines import news
 from chat_app.engines.base import Prompt, PromptRequest, Source, Turn
 from chat_app.engines.host import EngineHost
 from chat_app.models.download.file_hash import file_sha256
 from chat_app.store.chats import ChatStore
+from chat_app.store.usage import Usage
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean_line
-from llama_core.events import Finished, PrefillProgress
+from llama_core.events import Finished, PrefillProgress, TextDelta
 from llama_core.sampling_params import SamplingParams
 
 CHECKPOINT_PERIOD_S = 1.0
@@ -182,10 +183,10 @@ class ChatController:
                 await self.saver.set_title(clean_line(pending.text, TITLE_LENGTH))
             self.start(attempt, self.conversation.add("assistant", "", status="partial"), prompt)
 
-    def _turns(self, upto: str | None) -> list[Turn]:
+    def _turns(self, upto: str | None, *, continue_last: bool = False) -> list[Turn]:
         """What the model is to see of the path to `upto` (None: nothing but the system prompt)."""
         if upto is not None:
-            return self.conversation.turns(self.settings.system, upto)
+            return self.conversation.turns(self.settings.system, upto, continue_last=continue_last)
         return [Turn("system", self.settings.system)] if self.settings.system else []
 
     def begin(self) -> Attempt | None:
@@ -207,7 +208,8 @@ class ChatController:
         self, attempt: Attempt, upto: str | None, *, continue_last: bool = False
     ) -> Prompt | None:
         """The prompt of the path to `upto`; None, and the attempt over, when it is not to be sent."""
-        request = PromptRequest(tuple(self._turns(upto)), self.settings.params, continue_last)
+        turns = self._turns(upto, continue_last=continue_last)
+        request = PromptRequest(tuple(turns), self.settings.params, continue_last)
         return await self._prepare(attempt, request)
 
     async def _prepare(self, attempt: Attempt, request: PromptRequest) -> Prompt | None:
@@ -284,6 +286,18 @@ class ChatController:
             self._attempt.stop_at_once = True
         return True
 
+    def answer_now(self) -> None:
+        """End the thought of the reply under way, so that the answer begins; nothing is computed anew."""
+        info = self.model.info
+        if self.reply is None:
+            self.view.note("No reply is being written.", "warning")
+        elif info is None or not info.capabilities.thinks:
+            self.view.note("This model's thoughts cannot be told apart, so none can be ended.", "warning")
+        elif self.reply.parts:
+            self.view.note("The answer has begun already.")
+        else:
+            self.host.answer_now(self.reply.request_id)
+
     async def stop_and_save(self) -> None:
         """Stop and keep the reply without waiting for the engine's last word."""
         if self.reply is None:
@@ -304,6 +318,10 @@ class ChatController:
         self.chat.close()
 
     # Chats.
+
+    def usage(self) -> list[Usage]:
+        """What was computed in all stored chats, by month and model. Raises StoreError."""
+        return self._files.usage()
 
     async def new_chat(self) -> None:
         """Leave this chat, once what was sent before is in it, and start an empty one."""
@@ -409,14 +427,19 @@ class ChatController:
         return bool(items)
 
     async def _take(self, items: list[news.News]) -> None:
-        """The text of one drain reaches the view in one piece."""
+        """The text of one drain reaches the view in one piece, the thought before the answer."""
         text: list[str] = []
+        thought: list[str] = []
 
         def flush() -> None:
-            joined = "".join(text)
+            reply, said, thinks = self.reply, "".join(text), "".join(thought)
             text.clear()
-            if joined and self.reply is not None:
-                self.view.add_text(self.reply.message.id, joined)
+            thought.clear()
+            if thinks and reply is not None:
+                numbers = reply.thought
+                self.view.add_thought(reply.message.id, thinks, numbers.n, numbers.seconds)
+            if said and reply is not None:
+                self.view.add_text(reply.message.id, said)
 
         for item in items:
             reply = self.reply
@@ -426,7 +449,9 @@ class ChatController:
             elif reply is not None and item.request_id == reply.request_id:
                 self.metrics.on_event(item.event)
                 self.view.show_event(item.event)
-                text.append(reply.take(item.event))
+                reply.take(item.event)
+                if isinstance(item.event, TextDelta):
+                    (thought if item.event.thought else text).append(item.event.text)
                 if isinstance(item.event, Finished):
                     flush()
                     await self._end_reply(reply.ended())
@@ -443,6 +468,7 @@ class ChatController:
                         self.view.note(text, "error")
                     await self._end_reply(self.reply.failed(text, is_sound=is_sound))
             case news.EngineReady(info, load_s):
+                self.settings = with_advice(self.settings, info.advice)
                 self.model.ready(info, load_s, self.settings.ctx_size)
                 self.send_next()
             case _:
@@ -458,6 +484,7 @@ class ChatController:
                 del self.logprobs[oldest], self.looks[oldest]
         self.reply = None
         await self._keep(message)
+        self.model.answered(message.x.get("timings"))
         self.view.show_state()
         if not self.reload_if_due():
             self.send_next()

@@ -184,13 +184,16 @@ class Conversation:
         found.reverse()
         return found
 
-    def turns(self, system: str | None, upto: str | None = None, first: str = "") -> list[Turn]:
+    def turns(
+        self, system: str | None, upto: str | None = None, first: str = "", *, continue_last: bool = False
+    ) -> list[Turn]:
         """The path (to `upto`, else to the tip) as an engine takes it.
 
         `system` replaces a system message of the path, the empty one removes it, None keeps it. `first` names
         the first message that is sent; what stands above it is left out, the system prompt aside. The text of
-        partial and stopped replies is sent; replies that failed or hold no text are left out. Two user turns
-        that then stand side by side are joined, because many chat templates insist that roles alternate.
+        partial and stopped replies is sent; replies that failed or hold no text are left out. With
+        `continue_last` the last one goes on, and may be a mere thought. Two user turns that then stand side
+        by side are joined, because many chat templates insist that roles alternate.
         """
         path = self.path(upto)
         start = next((at for at, message in enumerate(path) if message.id == first), 0)
@@ -202,17 +205,18 @@ class Conversation:
                 continue
             if at < start and message.role != "system":
                 continue
-            if message.role == "assistant" and (message.status == "failed" or not message.content):
+            goes_on = continue_last and message is path[-1]
+            if message.role == "assistant" and not (has_answer(message) or goes_on):
                 continue
             if turns and message.role == "user" and turns[-1].role == "user":
                 turns[-1] = replace(turns[-1], content=f"{turns[-1].content}\n\n{message.content}")
             else:
-                turns.append(Turn(message.role, message.content, token_ids(message), message.id))
+                turns.append(turn_of(message))
         return turns
 
     def to_messages(self, system: str | None, upto: str | None = None) -> list[dict[str, str]]:
         """`turns` in OpenAI's form."""
-        return [turn.to_message() for turn in self.turns(system, upto)]
+        return [turn.to_message(with_thought=True) for turn in self.turns(system, upto)]
 
 
 def token_ids(message: Message) -> tuple[int, ...]:
@@ -221,6 +225,31 @@ def token_ids(message: Message) -> tuple[int, ...]:
     if isinstance(ids, list | tuple) and all(type(one) is int for one in ids):
         return tuple(ids)
     return ()
+
+
+def has_answer(message: Message) -> bool:
+    """Whether a reply says something that is sent again."""
+    return message.status != "failed" and bool(message.content)
+
+
+def thought_of(message: Message) -> str:
+    """What a reply's model thought before it answered; empty where it did not, or that was not kept."""
+    thought = message.x.get("thought")
+    return thought if isinstance(thought, str) else ""
+
+
+def turn_of(message: Message) -> Turn:
+    """A message as an engine takes it."""
+    ids, thought_n = token_ids(message), message.x.get("thought_n")
+    known = thought_n if type(thought_n) is int and 0 <= thought_n <= len(ids) else None
+    return Turn(
+        message.role,
+        message.content,
+        ids if known is not None or not thought_of(message) else (),
+        message.id,
+        thought_of(message),
+        known or 0,
+    )
 
 
 def as_role(text: object) -> Role | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chat_app.chat.saver import ChatFile, MemoryTranscript
 from chat_app.store.chats import ChatStore
+from chat_app.store.usage import Usage
 
 
 class ChatFiles:
@@ -32,3 +33,7 @@ class ChatFiles:
         chat = MemoryTranscript()
         chat.conversation.take_over(self._store.read(chat_id))
         return chat
+
+    def usage(self) -> list[Usage]:
+        """What was computed in all stored chats. Raises StoreError."""
+        return self._store.usage() if self._store is not None else []

@@ -18,8 +18,10 @@ from llama_core.events import (
     Event,
     Finished,
     LoadProgress,
+    LoopFound,
     PrefillProgress,
     TextDelta,
+    ThoughtClosed,
     Timings,
     TokenEvent,
 )
@@ -132,7 +134,7 @@ class PanelMetrics:
             self._on_finished(event)
         elif isinstance(event, LoadProgress):
             self.loading(event)
-        elif not isinstance(event, TextDelta):
+        elif not isinstance(event, TextDelta | ThoughtClosed | LoopFound):
             raise TypeError(f"no such event: {event!r}")
 
     def _on_token(self, token: TokenEvent) -> None:

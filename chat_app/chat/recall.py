@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chat_app.chat.conversation import Conversation, Message
-from chat_app.config.settings import Settings
+from chat_app.config.settings import PARAMETERS, THIS_CHAT, Settings
 from chat_app.store.chats import ChatStore
 from llama_core.grammar import GRAMMAR_KINDS, Grammar
 from llama_core.sampling_params import SamplingParams
@@ -18,6 +18,7 @@ NUMBERS = (
     *("temperature", "top_k", "top_p", "min_p", "typical_p"),
     *("repeat_penalty", "repeat_last_n", "presence_penalty", "frequency_penalty"),
     *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"),
+    "loop_rounds",
 )
 
 
@@ -28,6 +29,7 @@ def sampling_json(params: SamplingParams) -> dict[str, Any]:
         "dry_sequence_breakers": list(params.dry_sequence_breakers),
         "logit_bias": [list(pair) for pair in params.logit_bias],
         "num_predict": params.max_tokens,
+        **({} if params.thinking is None else {"think": params.thinking}),
         "stop": list(params.stop),
         "ignore_eos": params.ignore_eos,
         "grammar": None if params.grammar is None else asdict(params.grammar),
@@ -42,7 +44,7 @@ def sampling_of(x: Mapping[str, Any]) -> SamplingParams:
     known: dict[str, Any] = {
         name: stored[name] for name in NUMBERS if isinstance(stored.get(name), int | float)
     }
-    limit, stop = stored.get("num_predict"), stored.get("stop")
+    limit, stop, think = stored.get("num_predict"), stored.get("stop"), stored.get("think")
     breakers, grammar = stored.get("dry_sequence_breakers"), stored.get("grammar")
     if isinstance(breakers, list | tuple):
         known["dry_sequence_breakers"] = tuple(map(str, breakers))
@@ -54,6 +56,7 @@ def sampling_of(x: Mapping[str, Any]) -> SamplingParams:
         **known,
         max_tokens=limit if isinstance(limit, int) and limit >= 0 else None,
         stop=tuple(map(str, stop)) if isinstance(stop, list | tuple) else (),
+        thinking=think if think in ("on", "off") or (type(think) is int and think >= 0) else None,
         ignore_eos=stored.get("ignore_eos") is True,
         grammar=_grammar(grammar) if isinstance(grammar, Mapping) else None,
     )
@@ -104,9 +107,16 @@ def resumed(
 
 def _with_parameters(settings: Settings, reply: Message) -> Settings:
     try:
-        return replace(settings, params=replace(sampling_of(reply.x), seed=settings.params.seed))
+        known = sampling_of(reply.x)
+        rounds = known.loop_rounds if "loop_rounds" in reply.x["parameters"] else settings.params.loop_rounds
+        params = replace(known, seed=settings.params.seed, loop_rounds=rounds)
     except ValueError:  # damaged, or never written
         return settings
+    # The chat goes on as it was, whatever is advised for its model by now.
+    chosen = {
+        row.name: THIS_CHAT for row in PARAMETERS.values() if row.group == "sampling" and row.name != "seed"
+    }
+    return replace(settings, params=params, chosen={**settings.chosen, **chosen}, advised={})
 
 
 def _with_model(settings: Settings, reply: Message) -> Settings:

@@ -82,7 +82,9 @@ def _replay_reply(
         prompt = _prompt(engine, tokens, conversation, message, params, stored[:start])
         if _timings(message.x).get("cache_n") == 0:
             engine.reset()
-        replayed, ended = _run(engine, prompt, params, stored[start:], cancelled)
+        closed = message.x.get("thought_closed")
+        closed = closed - start if isinstance(closed, int) and closed >= start else None
+        replayed, ended = _run(engine, prompt, params, stored[start:], cancelled, closed)
     except (LlamaCoreError, ValueError) as error:
         return ReplayedReply(message, "impossible", 0, len(stored), reason=str(error))
     matched = start + sum(1 for old, new in zip(stored[start:], replayed, strict=False) if old == new)
@@ -102,10 +104,18 @@ def _run(
     params: SamplingParams,
     stored: list[int],
     cancelled: Callable[[], bool],
+    thought_closed: int | None,
 ) -> tuple[list[int], bool]:
-    """Generate to one token past the stored ones, or to the first that differs; whether the reply ended."""
+    """Generate to one token past the stored ones, or to the first that differs; whether the reply ended.
+
+    thought_closed: the token at which a thought was ended from outside.
+    """
     replayed: list[int] = []
-    events = engine.stream(prompt, params, cancelled=cancelled)
+    signals: dict[str, Callable[[], bool]] = {"cancelled": cancelled}
+    if thought_closed is not None and engine.info.capabilities.thinks:
+        # A budget that did so does it again by itself.
+        signals["answer_now"] = lambda: len(replayed) >= thought_closed
+    events = engine.stream(prompt, params, **signals)
     for event in events:
         if not isinstance(event, TokenEvent):
             continue
@@ -200,7 +210,7 @@ def _prompt_length(x: Mapping[str, Any]) -> int | None:
 
 
 def _ended_by_itself(x: Mapping[str, Any]) -> bool:
-    return x.get("stop_reason") in ("stop", "length", "context")
+    return x.get("stop_reason") in ("stop", "length", "context", "loop")
 
 
 def _parameters(x: Mapping[str, Any]) -> SamplingParams:

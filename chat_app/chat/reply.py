@@ -7,11 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from chat_app.chat.conversation import Message, Status
+from chat_app.chat.conversation import Message, Status, thought_of
 from chat_app.chat.prompts import sees_from
 from chat_app.chat.recall import sampling_json
 from chat_app.engines.base import EngineInfo, Prompt
-from llama_core.events import UNKNOWN_ID, Event, Finished, PrefillProgress, TextDelta, TokenEvent
+from llama_core.events import (
+    UNKNOWN_ID,
+    Event,
+    Finished,
+    LoopFound,
+    PrefillProgress,
+    TextDelta,
+    ThoughtClosed,
+    TokenEvent,
+)
 from llama_core.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
@@ -23,7 +32,18 @@ ENDINGS = {
     "length": "stopped at num_predict",
     "context": "stopped: the context is full",
     "cancelled": "stopped; what is there is kept",
+    "loop": "stopped: it repeated itself",
 }
+
+
+@dataclass(slots=True)
+class ThoughtNumbers:
+    """A thought so far: `n`, the reply's tokens up to its end, and the seconds that this request took for it.
+    closed_at: the token before which it was ended from outside."""
+
+    n: int = 0
+    seconds: float = 0.0
+    closed_at: int | None = None
 
 
 @dataclass(slots=True)
@@ -39,32 +59,49 @@ class GrowingReply:
     details: Mapping[str, Any]
     start_ids: tuple[int, ...] = ()
     parts: list[str] = field(default_factory=list)
+    thought_parts: list[str] = field(default_factory=list)
+    thought: ThoughtNumbers = field(default_factory=ThoughtNumbers)
+    loop: Mapping[str, int] | None = None  # see `_loop`
+    lengths: list[int] = field(default_factory=list)  # of the answer, before each token of this request
+    length: int = 0
     tokens: list[TokenEvent] = field(default_factory=list)
     finished: Finished | None = None
     changed: bool = False
     prompt_n: int = 0
     prompt: Prompt | None = None
 
-    def take(self, event: Event) -> str:
-        """Note an event; returns the text that it adds."""
+    def take(self, event: Event) -> None:
+        """Note an event."""
         if isinstance(event, TextDelta):
-            self.parts.append(event.text)
+            (self.thought_parts if event.thought else self.parts).append(event.text)
+            self.length += 0 if event.thought else len(event.text)
             self.changed = True
-            return event.text
-        if isinstance(event, TokenEvent):
+        elif isinstance(event, TokenEvent):
             self.tokens.append(event)
+            self.lengths.append(self.length)
+            if event.thought:
+                self.thought.n = len(self.start_ids) + event.index + 1
+                self.thought.seconds += event.step_s
+        elif isinstance(event, LoopFound):
+            self.loop = self._loop(event)
+        elif isinstance(event, ThoughtClosed):
+            self.thought.closed_at = len(self.start_ids) + event.index
         elif isinstance(event, PrefillProgress):
             self.prompt_n = event.cached_n + event.total_n
         elif isinstance(event, Finished):
             self.finished = event
             if not self.prompt_n:  # an engine elsewhere tells it at the end
                 self.prompt_n = event.timings.cache_n + event.timings.prompt_n
-        return ""
 
     @property
     def content(self) -> str:
         """The text so far, with what stood there when the reply was continued."""
         return self.message.content + "".join(self.parts)
+
+    @property
+    def thinking(self) -> bool:
+        """Whether the last token was part of a thought."""
+        return bool(self.tokens) and self.tokens[-1].thought
 
     def state(self) -> Message:
         """The reply so far, marked partial: what a checkpoint saves."""
@@ -88,7 +125,10 @@ class GrowingReply:
 
     def _x(self) -> dict[str, Any]:
         ids = self.start_ids + tuple(token.id for token in self.tokens if token.id != UNKNOWN_ID)
-        x: dict[str, Any] = {**self.message.x, **self.details, "ids": list(ids)}
+        x: dict[str, Any] = {**self.message.x, **self.details, "ids": list(ids), **self._thought()}
+        x.pop("loop", None)
+        if self.loop is not None:
+            x["loop"] = dict(self.loop)
         if self.finished is not None:
             # The engine leaves the end token and anything after a stop string out of its own list.
             x["ids"] = [*self.start_ids, *self.finished.ids]
@@ -99,6 +139,28 @@ class GrowingReply:
             start = max(0, self.prompt_n - len(self.start_ids))
             x["context"] = [start, start + (len(x["ids"]) or len(self.tokens))]
         return x
+
+    def _loop(self, found: LoopFound) -> dict[str, int]:
+        """Where a loop begins: the reply's token, and the character of its answer (-1: in the thought)."""
+        in_thought = self.tokens[found.begin].thought
+        at = -1 if in_thought else len(self.message.content) + self.lengths[found.begin]
+        begin = len(self.start_ids) + found.begin
+        return {"begin": begin, "at": at, "span_n": found.span_n, "rounds": found.rounds}
+
+    def _thought(self) -> dict[str, Any]:
+        """What is known of the thought, what was there before this request included."""
+        before = self.message.x
+        text = thought_of(self.message) + "".join(self.thought_parts)
+        if not (text or self.thought.n):
+            return {}
+        known = {
+            "thought": text,
+            "thought_n": self.thought.n or int(before.get("thought_n", 0)),
+            "thought_s": float(before.get("thought_s", 0.0)) + self.thought.seconds,
+        }
+        return (
+            known if self.thought.closed_at is None else {**known, "thought_closed": self.thought.closed_at}
+        )
 
     def logprobs(self) -> list[float]:
         """How likely each token was; NaN for those that stood there before this request."""

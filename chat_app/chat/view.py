@@ -26,6 +26,9 @@ class ChatView(Protocol):
     def add_text(self, message_id: str, text: str) -> None:
         """The reply has grown."""
 
+    def add_thought(self, message_id: str, text: str, tokens: int, seconds: float) -> None:
+        """The reply's thought has grown, to so many tokens in so many seconds."""
+
     def show_event(self, event: Event) -> None:
         """Each event of the reply under way, before its text is added."""
 

@@ -53,6 +53,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     delete = command("delete", "put chats into the trash, where they stay for 30 days")
     delete.add_argument("chats", nargs="+", metavar="CHAT")
     delete.add_argument("--forever", action="store_true", help="remove them at once and for good")
+    command("stats", "what was computed, by month and model")
     command("restore", "take chats out of the trash").add_argument("chats", nargs="+", metavar="CHAT")
     return parser
 
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         "import": import_chats,
         "delete": delete,
         "restore": restore,
+        "stats": stats,
     }
     store = open_store(get_paths())
     try:
@@ -227,3 +229,14 @@ def count(number: int, what: str) -> str:
 def write_json(value: Any) -> None:
     """Print a value as JSON, indented."""
     write(json.dumps(value, indent=2), end="\n")
+
+
+def stats(args: argparse.Namespace, store: ChatStore) -> None:
+    """Print what was computed, as JSON or as a table."""
+    from chat_app.store.usage import usage_table
+
+    usage = store.usage()
+    if args.output == "json":
+        write_json([asdict(one) for one in usage])
+    else:
+        write(usage_table(usage), end="\n")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llama_core.profiling.lab.experiment import Experiment
     from llama_core.profiling.lab.records import Record
 
-DEFAULT_BUDGET_S = 3.0
+DEFAULT_BUDGET_S = 2.0
 # More changes nothing: a row takes at most 40 pairs, however long its budget.
 MAX_BUDGET_S = 3600.0
 # So many lines of a damaged results file are named one by one.
@@ -46,7 +46,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         type=seconds,
         default=DEFAULT_BUDGET_S,
         metavar="S",
-        help="seconds meant for one row (default 3); more narrows the intervals",
+        help="seconds meant for one row, all its processes together (default 2); more narrows the intervals",
     )
     add_setting(
         run,

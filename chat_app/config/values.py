@@ -93,6 +93,26 @@ def choice(*names: str) -> Kind:
     return Kind(read, ", ".join(names), "{" + ",".join(names) + "}", names)
 
 
+def read_think(text: str) -> str | int | None:
+    """auto (None), on, off, or a number of tokens."""
+    word = text.strip().lower()
+    if word in ("auto", "on", "off"):
+        return None if word == "auto" else word
+    if not word.isdecimal():
+        raise ValueError(f"{text!r} is neither auto, on, off, nor a number of tokens")
+    return int(word)
+
+
+def read_pair(text: str) -> tuple[str, str] | None:
+    """Two texts, apart by white space or as JSON; none for an empty text."""
+    texts = read_texts(text) if text.startswith("[") else tuple(text.split())
+    if len(texts) not in (0, 2) or not all(texts):
+        raise ValueError("takes two texts, one that begins and one that ends")
+    return (texts[0], texts[1]) if texts else None
+
+
+THINK = Kind(read_think, "auto, on, off, or the most tokens of a thought", "{auto,on,off,N}")
+PAIR = Kind(read_pair, "two texts, as in `<think> </think>`", "BEGIN END")
 TEXT = Kind(str, "a text")
 NUMBER = Kind(read_number, "a number", "X")
 TRUTH = Kind(read_truth, "true or false", "{true,false}", ("true", "false"))

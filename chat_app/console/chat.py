@@ -80,6 +80,9 @@ class LineView:
     def add_text(self, message_id: str, text: str) -> None:
         """The writer has it from the event."""
 
+    def add_thought(self, message_id: str, text: str, tokens: int, seconds: float) -> None:
+        """The writer hears of each event."""
+
     def show_queue(self, prompts: list[str]) -> None:
         """Nothing is typed while a reply is written."""
 

@@ -28,6 +28,7 @@ class Request:
     continue_latest: bool = False
     resume: str | None = None
     chosen: Collection[str] = ()
+    show_thinking: bool = False
 
 
 def full_prompt(request: Request) -> str:
@@ -72,7 +73,13 @@ def run_oneshot(request: Request, settings: Settings) -> int:
     if request.raw:
         settings = replace(settings, save=False)
     with started_chat(settings) as (engine, source, load_s):
-        writer = ReplyWriter(request.output, hint=CONTEXT_HINT, verbose=request.verbose, load_s=load_s)
+        writer = ReplyWriter(
+            request.output,
+            hint=CONTEXT_HINT,
+            verbose=request.verbose,
+            load_s=load_s,
+            show_thinking=request.show_thinking,
+        )
         with ConsoleChat(settings, engine, source, writer, store, kind="oneshot") as chat:
             chat.open(chat_id)
             code = chat.answer(prompt, raw=request.raw)

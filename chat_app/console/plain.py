@@ -29,6 +29,7 @@ def run_plain(
     resume: str | None = None,
     continue_latest: bool = False,
     verbose: bool = False,
+    show_thinking: bool = False,
     chosen: Collection[str] = (),
 ) -> int:
     """Talk until /bye or the end of the input. Returns 0, or 128 + the signal that ended it."""
@@ -41,7 +42,7 @@ def run_plain(
         chosen=chosen,
     )
     with started_chat(settings) as (engine, source, _):
-        writer = ReplyWriter(hint=CONTEXT_HINT, verbose=verbose)
+        writer = ReplyWriter(hint=CONTEXT_HINT, verbose=verbose, show_thinking=show_thinking)
         with ConsoleChat(settings, engine, source, writer, store) as chat:
             chat.open(chat_id)
             info = engine.info

@@ -28,26 +28,39 @@ if TYPE_CHECKING:
 class ReplyWriter:
     """Writes each event of a reply in the chosen form: "text", "json" or "stream-json".
 
-    hint: what helps where the context is full. logits: how many of the likeliest next tokens the JSON has.
-    load_s: seconds it took to load the model, for the timings of `verbose`.
+    hint: what helps where the context is full. load_s: seconds it took to load the model, for the timings of
+    `verbose`. show_thinking: a thought is part of the text, an empty line between it and the answer.
     """
 
     def __init__(
-        self, output: str = "text", *, hint: str = "", verbose: bool = False, load_s: float = 0.0
+        self,
+        output: str = "text",
+        *,
+        hint: str = "",
+        verbose: bool = False,
+        load_s: float = 0.0,
+        show_thinking: bool = False,
     ) -> None:
         self._output = output
         self._hint = hint
         self._verbose = verbose
         self._load_s = load_s
+        self._show_thinking = show_thinking
         self._parts: list[str] = []
+        self._thought: list[str] = []
         self.result: dict[str, Any] | None = None
         self.controller: ChatController
 
     def write(self, event: Event) -> None:
         """Raises OSError where stdout takes no more."""
         if isinstance(event, TextDelta):
-            self._parts.append(event.text)
-            if self._output == "text":
+            if event.thought:
+                self._thought.append(event.text)
+            else:
+                if self._thought and self._show_thinking and not self._parts and self._output == "text":
+                    write("\n\n")
+                self._parts.append(event.text)
+            if self._output == "text" and (self._show_thinking or not event.thought):
                 write(event.text)
         if isinstance(event, Finished):
             self._end(event)
@@ -55,12 +68,15 @@ class ReplyWriter:
             write_json(line)
 
     def _end(self, finished: Finished) -> None:
-        text = "".join(self._parts)
+        text, thought = "".join(self._parts), "".join(self._thought)
         self._parts.clear()
+        self._thought.clear()
         reply, info = self.controller.reply, self.controller.model.info
         if self._output == "text":
-            if not text.endswith("\n"):
+            if not (text or (thought if self._show_thinking else "")).endswith("\n"):
                 write("\n")
+            if thought and not text and not self._show_thinking:
+                say("(only a thought, no answer; --show-thinking prints it)")
             if finished.reason in ENDINGS:  # JSON has finish_reason
                 hint = self._hint if finished.reason == "context" else ""
                 say(f"({ENDINGS[finished.reason]}{hint})")
@@ -71,6 +87,7 @@ class ReplyWriter:
                 "prompt_ids": list(prompt_ids) if prompt_ids is not None else None,
                 "ids": list(finished.ids),
                 "text": text,
+                **({"reasoning_content": thought} if thought else {}),
                 "finish_reason": finished.reason,
                 "timings": finished.timings.to_json(),
                 "backend": info.backend,
@@ -114,7 +131,7 @@ def event_json(event: Event) -> dict[str, Any] | None:
             "drafted": event.drafted,
         }
     if isinstance(event, TextDelta):
-        return {"type": "text", "text": event.text}
+        return {"type": "thought" if event.thought else "text", "text": event.text}
     if isinstance(event, LoadProgress):
         return {"type": "load", "stage": event.stage, "done": event.done_bytes, "total": event.total_bytes}
     return None

@@ -7,7 +7,7 @@ engine cannot do, its capabilities say beforehand, so that nobody asks in vain.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from chat_app.config.settings import Settings
+    from chat_app.config.settings import Advice, Settings
     from llama_core.backends.base import MemoryReport
     from llama_core.events import Event, LoadProgress
     from llama_core.sampling_params import SamplingParams
+
+
+def never() -> bool:
+    """Asked where nobody can answer."""
+    return False
 
 
 class NotCapableError(LookupError):
@@ -39,7 +44,8 @@ class Capabilities:
 
     tokens: it gives token ids and can be asked about them. logits: it computes the distribution after any
     prompt, for the inspector. reset: it keeps keys and values that can be dropped. continues: it can go on
-    with a reply that has begun. raw: it takes a prompt without a chat template.
+    with a reply that has begun. raw: it takes a prompt without a chat template. thinks: its model marks its
+    thoughts, and a thought can be ended from here.
     """
 
     tokens: bool = True
@@ -47,13 +53,15 @@ class Capabilities:
     reset: bool = True
     continues: bool = True
     raw: bool = True
+    thinks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
     """An engine as the screen describes it. `path` is None where no file of this machine is meant;
     `has_template` False: a base model, plain completion. host: the machine that computes where it is not this
-    one; untold: what it does not tell of itself, in words. Sizes that are not known are 0."""
+    one; untold: what it does not tell of itself, in words. advice: how replies are best drawn. Sizes
+    that are not known are 0."""
 
     name: str
     path: Path | None
@@ -68,21 +76,26 @@ class EngineInfo:
     capabilities: Capabilities = Capabilities()
     host: str = ""
     untold: str = ""
+    advice: Advice = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One turn of a prompt. `ids` are the tokens that a reply was written with, where they are known: it is
-    sent again as it was, not split anew. `id` names the message it came from."""
+    sent again as it was, not split anew; the first `thought_n` of them are no part of the answer. `id` names
+    the message it came from."""
 
     role: str
     content: str
     ids: tuple[int, ...] = ()
     id: str = ""
+    thought: str = ""
+    thought_n: int = 0
 
-    def to_message(self) -> dict[str, str]:
-        """The turn in OpenAI's form."""
-        return {"role": self.role, "content": self.content}
+    def to_message(self, *, with_thought: bool = False) -> dict[str, str]:
+        """The turn in OpenAI's form, its thought only where it is asked for: servers may refuse it."""
+        message = {"role": self.role, "content": self.content}
+        return message | {"reasoning_content": self.thought} if with_thought and self.thought else message
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +119,8 @@ class Prompt:
 
     prompt_n tokens and reply_n for the reply are to fit into `limit`. Where they do not, `drop` holds the
     places of the oldest turns without which they would; it is empty where nothing helps. `notes` are
-    sentences about what was done to the turns. continue_last and raw are the request's.
+    sentences about what was done to the turns. continue_last and raw are the request's; the last `begun_n`
+    ids are then the beginning of the reply itself.
     """
 
     turns: tuple[Turn, ...]
@@ -119,7 +133,17 @@ class Prompt:
     notes: tuple[str, ...] = ()
     shortened: bool = False  # turns were left out of it
     continue_last: bool = False
+    begun_n: int = 0
     raw: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyParts:
+    """A reply taken apart: its thought, its answer, and how many of its tokens come before the answer."""
+
+    thought: str
+    content: str
+    thought_n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +163,9 @@ class TokenAccess(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a reply's ids; control tokens are left out."""
+
+    def parts(self, prompt: Prompt, ids: Sequence[int]) -> ReplyParts:
+        """What a reply with these ids says; `prompt` may have begun its thought."""
 
     def describe(self, ids: Sequence[int]) -> list[Token]:
         """Each token by itself."""
@@ -165,10 +192,16 @@ class Engine(Protocol):
         """Render and encode a request, once. Raises TemplateError, NotCapableError."""
 
     def stream(
-        self, prompt: Prompt, params: SamplingParams, *, cancelled: Callable[[], bool]
+        self,
+        prompt: Prompt,
+        params: SamplingParams,
+        *,
+        cancelled: Callable[[], bool],
+        answer_now: Callable[[], bool] = never,
     ) -> Iterator[Event]:
         """The events of one reply, Finished as the last. `cancelled` is asked between steps; a reply that is
-        cancelled ends with Finished("cancelled")."""
+        cancelled ends with Finished("cancelled"). `answer_now` ends the thought under way; it is given only
+        where `info.capabilities.thinks`."""
 
     def reset(self) -> None:
         """Forget keys and values; the next prompt is computed whole."""

@@ -41,6 +41,7 @@ NO_MODEL = "No model is loaded."
 class _Request:
     id: int
     cancelled: threading.Event = field(default_factory=threading.Event)
+    answer_now: threading.Event = field(default_factory=threading.Event)
 
 
 class EngineHost:
@@ -82,6 +83,11 @@ class EngineHost:
         for request in list(self._requests.values()):
             if request_id in (None, request.id):
                 request.cancelled.set()
+
+    def answer_now(self, request_id: int) -> None:
+        """End the thought of a reply, now or once it begins. Means nothing where the engine thinks not."""
+        if request_id in self._requests:
+            self._requests[request_id].answer_now.set()
 
     def reset(self) -> None:
         """Empty the KV cache, after what runs now. News: CacheReset."""
@@ -159,7 +165,10 @@ class EngineHost:
             if self._engine is None:
                 raise LookupError(NO_MODEL)
             seen_text = False
-            for event in self._engine.stream(prompt, params, cancelled=request.cancelled.is_set):
+            signals = {"cancelled": request.cancelled.is_set}
+            if self._engine.info.capabilities.thinks:
+                signals["answer_now"] = request.answer_now.is_set
+            for event in self._engine.stream(prompt, params, **signals):
                 if isinstance(event, Finished):
                     finished = True
                     self._runner.after_reply(event.timings)

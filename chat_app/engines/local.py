@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from chat_app.engines.base import EngineInfo, OnProgress, Prompt, PromptRequest, Token, Turn
+from chat_app.engines.base import (
+    Capabilities,
+    EngineInfo,
+    OnProgress,
+    Prompt,
+    PromptRequest,
+    ReplyParts,
+    Token,
+    Turn,
+    never,
+)
 from chat_app.engines.reply_ids import ReplyIds
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from chat_app.config.settings import Settings
+    from chat_app.config.settings import Advice, Settings
     from llama_core.backends.base import MemoryReport
+    from llama_core.checkpoint import Checkpoint
+    from llama_core.choices import Thinking
     from llama_core.engine.text import TextEngine
     from llama_core.events import Event
     from llama_core.sampling_params import SamplingParams
@@ -43,6 +55,7 @@ def open_text_engine(
         kv=settings.kv,
         weights=settings.weights,
         tokenizer_path=settings.tokenizer,
+        think_markers=settings.think_markers,
         kernel_cache=get_paths().kernels,
         on_progress=on_progress,
     )
@@ -86,6 +99,23 @@ def open_local_engine(path: Path, settings: Settings, on_progress: OnProgress) -
     return LocalEngine(open_text_engine(path, settings, on_progress), path)
 
 
+def advice_of(path: Path, makers: Mapping[str, Any]) -> Advice:
+    """What the file of the model at `path` advises, and where it says nothing, the catalogue."""
+    from chat_app.models.catalogue import recommended_parameters
+
+    place = "generation_config.json" if path.is_dir() else "the model's file"
+    advice: dict[str, tuple[Any, str]] = {
+        field: (value, "the catalogue") for field, value in recommended_parameters(path).items()
+    }
+    return advice | {field: (value, place) for field, value in makers.items()}
+
+
+def advised_values(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The same without where each value is from, by the fields of `SamplingParams`."""
+    advice = advice_of(checkpoint.path, checkpoint.sampling)
+    return {field: value for field, (value, _) in advice.items()}
+
+
 class LocalTokens:
     """`TokenAccess` to the loaded model."""
 
@@ -101,6 +131,17 @@ class LocalTokens:
         """As a reply is decoded while it comes. Raises IndexError for an id that the tokenizer lacks."""
         stream = self._tokenizer.stream()
         return "".join(map(stream.push, ids)) + stream.flush()
+
+    def parts(self, prompt: Prompt, ids: Sequence[int]) -> ReplyParts:
+        """The thought and the answer that these ids say."""
+        text = self._engine.reply_text(prompt.ids or (), plain=prompt.raw)
+        deltas, thought_n = [], 0
+        for at, one in enumerate(ids, 1):
+            deltas += text.push(one)
+            thought_n = at if text.before_answer else thought_n
+        deltas += text.flush()
+        said = {kind: "".join(one.text for one in deltas if one.thought is kind) for kind in (True, False)}
+        return ReplyParts(said[True], said[False], thought_n)
 
     def describe(self, ids: Sequence[int]) -> list[Token]:
         """Text and bytes as the vocabulary has them."""
@@ -136,33 +177,61 @@ class LocalEngine:
             architecture=checkpoint.config.architecture,
             tokenizer=checkpoint.tokenizer.kind,
             template=checkpoint.chat_template or "",
+            advice=advice_of(path, checkpoint.sampling),
+            capabilities=Capabilities(thinks=engine.thinking is not None),
         )
 
     def prepare(self, request: PromptRequest) -> Prompt:
         """Render the turns by the model's template, encode them, and see whether they fit."""
         turns = request.turns
         ids = self._encode(request)
+        begun_n = len(self._begun(turns[-1])) if request.continue_last else 0
         plan = self._engine.plan(ids, request.params)
         drop: tuple[int, ...] = ()
         if not plan.fits and not request.raw:
             drop = self._to_drop(request, plan.limit - plan.reply_n)
         notes = self._notes(request)
-        return Prompt(turns, tuple(ids), plan.prompt_n, plan.reply_n, plan.limit, plan.fits, drop, notes)
+        return Prompt(
+            turns,
+            tuple(ids),
+            plan.prompt_n,
+            plan.reply_n,
+            plan.limit,
+            plan.fits,
+            drop,
+            notes,
+            begun_n=begun_n,
+            raw=request.raw,
+        )
 
     def _encode(self, request: PromptRequest) -> list[int]:
         """The ids of a request. Of a reply that goes on, only what stands before it is rendered."""
-        turns = request.turns
+        turns, thinking = request.turns, request.params.thinking
         if request.raw:
             return self._engine.encode_raw(turns[-1].content)
         if request.continue_last:
-            return self._rendered(turns[:-1]) + self._reply_ids.of(turns[-1])
-        return self._rendered(turns)
+            return self._rendered(turns[:-1], thinking) + self._begun(turns[-1])
+        return self._rendered(turns, thinking)
 
-    def _rendered(self, turns: Sequence[Turn]) -> list[int]:
-        return self._reply_ids.put_into(turns, self._render(turns))
+    def _begun(self, turn: Turn) -> list[int]:
+        """The ids of a reply that goes on: its own where they are known, else made of its words."""
+        markers = self._engine.thinking
+        if markers is None or not turn.thought or self._reply_ids.known(turn):
+            return self._reply_ids.of(turn)
+        thought = [*markers.begins, *self.tokens.encode(turn.thought)]
+        return [*thought, *markers.answers, *self.tokens.encode(turn.content)] if turn.content else thought
 
-    def _render(self, turns: Sequence[Turn]) -> list[int]:
-        return self._engine.encode_chat([turn.to_message() for turn in turns])
+    def _rendered(self, turns: Sequence[Turn], thinking: Thinking) -> list[int]:
+        return self._reply_ids.put_into(turns, self._render(turns, thinking))
+
+    def _render(self, turns: Sequence[Turn], thinking: Thinking = None) -> list[int]:
+        messages = [turn.to_message(with_thought=True) for turn in turns]
+        if self._engine.thinking is not None:
+            # Told of a thought, even an empty one, no template looks for tags in the words of an answer.
+            messages = [
+                {"reasoning_content": "", **one} if one["role"] == "assistant" else one for one in messages
+            ]
+        return self._engine.encode_chat(messages, thinking=thinking)
 
     def _to_drop(self, request: PromptRequest, room: int) -> tuple[int, ...]:
         """The places of the oldest turns without which the request is encoded in `room` tokens: whole
@@ -184,10 +253,22 @@ class LocalEngine:
         return (SYSTEM_FOLDED,) if any(turn.role == "system" for turn in request.turns) else ()
 
     def stream(
-        self, prompt: Prompt, params: SamplingParams, *, cancelled: Callable[[], bool]
+        self,
+        prompt: Prompt,
+        params: SamplingParams,
+        *,
+        cancelled: Callable[[], bool],
+        answer_now: Callable[[], bool] = never,
     ) -> Iterator[Event]:
         """The events of `TextEngine.generate`; it reuses what its cache has of the prompt."""
-        return self._engine.generate(prompt.ids or (), params, cancelled=cancelled)
+        return self._engine.generate(
+            prompt.ids or (),
+            params,
+            cancelled=cancelled,
+            begun_n=prompt.begun_n,
+            answer_now=answer_now,
+            plain=prompt.raw,
+        )
 
     def reset(self) -> None:
         """Empty the KV cache."""

@@ -27,17 +27,21 @@ class ReplyIds:
         self._tokens = tokens
         self._encode = encode
         self._special = frozenset(special)
-        self._begins: dict[tuple[tuple[str, str], ...], int] = {}  # where the reply to these turns begins
+        self._begins: dict[
+            tuple[tuple[str, str, str], ...], int
+        ] = {}  # where the reply to these turns begins
 
     def known(self, turn: Turn) -> bool:
         """Whether the turn's ids still spell its text with this model's tokenizer."""
         try:
-            return bool(turn.ids) and self._tokens.decode(turn.ids) == turn.content
+            answer = self._tokens.decode(self._answer(turn))
         except IndexError:  # the ids of another model
             return False
+        # White space behind a thought is shown to nobody.
+        return bool(turn.ids) and (answer.lstrip() if turn.thought_n else answer) == turn.content
 
     def of(self, turn: Turn) -> list[int]:
-        """The ids of a turn's text: its own where they are known."""
+        """The ids of a reply that goes on: its own, thought and all, where they are known."""
         return list(turn.ids) if self.known(turn) else self._tokens.encode(turn.content)
 
     def put_into(self, turns: Sequence[Turn], ids: Sequence[int]) -> list[int]:
@@ -55,12 +59,16 @@ class ReplyIds:
             end = next((i for i in range(begin, len(ids)) if ids[i] in self._special), len(ids))
             text = self._tokens.decode(ids[begin:end])
             if begin >= done and text.strip() == turn.content.strip():
-                result += [*ids[done:begin], *turn.ids]
+                result += [*ids[done:begin], *self._answer(turn)]
                 done = end
         return [*result, *ids[done:]]
 
+    def _answer(self, turn: Turn) -> tuple[int, ...]:
+        """The turn's own tokens but for its thought, which a template sends or does not."""
+        return turn.ids[turn.thought_n :]
+
     def _begin(self, before: Sequence[Turn]) -> int:
-        key = tuple((turn.role, turn.content) for turn in before)
+        key = tuple((turn.role, turn.content, turn.thought) for turn in before)
         if key not in self._begins:
             if len(self._begins) >= MAX_PLACES:
                 self._begins.clear()

@@ -11,28 +11,40 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
+from chat_app.openai.prepared import Prepared
+from llama_core.backends.base import Model
 from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
-from llama_core.engine.stops import StopScanner
+from llama_core.engine.embedding import MeanState
+from llama_core.engine.reply_text import ReplyText
+from llama_core.engine.scoring import Answer
 from llama_core.errors import LlamaCoreError
-from llama_core.sampling_params import SamplingParams
+from llama_core.events import TextDelta
 from llama_core.tokenizers.base import Tokenizer
 
 _log = logging.getLogger(__name__)
 
 # Rates are taken over this long.
 WINDOW_S = 5.0
+# Of a text that becomes a vector, tokens at once: beside others' passes, and alone.
+FEW_TOKENS, MANY_TOKENS = 32, 512
+NO_ANSWERS: Mapping[Answer, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that may be shown, and the tokens that made it."""
+    """Text that may be shown, or a thought, and the tokens that made it."""
 
     text: str
     tokens: tuple[DrawnToken, ...]
+    thought: bool = False
 
 
 News = Piece | BatchResult
@@ -65,31 +77,68 @@ class QueueFullError(Exception):
 class Stream:
     """The news of one request, in order, on the event loop that asked for it."""
 
-    def __init__(self, key: str, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+    def __init__(self, key: str, text: ReplyText, answers: Mapping[Answer, str] = NO_ANSWERS) -> None:
+        """answers: those that are scored instead of drawing a reply; the likeliest is the text."""
         self.key = key
+        self._answers = answers
         self.queue: asyncio.Queue[News] = asyncio.Queue()
-        self._decoder = tokenizer.stream()
-        self._scanner = StopScanner(stops)
+        self._text = text
         self._tokens: list[DrawnToken] = []
         self.pieces: list[News] = []  # not yet sent to the loop
 
     def on_token(self, token: DrawnToken) -> bool:
         """Take a token; whether it completed a stop string. On the worker's thread."""
         self._tokens.append(token)
-        self._say(self._scanner.push(self._decoder.push(token.id)))
-        return self._scanner.stopped
+        self._say(self._text.push(token.id))
+        return self._text.stopped
 
     def finish(self, result: BatchResult) -> None:
         """The reply has ended: what was held back is shown. On the worker's thread."""
-        text = self._scanner.push(self._decoder.flush()) + self._scanner.flush()
-        if text or self._tokens:
-            self.pieces.append(Piece(text, tuple(self._tokens)))
+        self._say([TextDelta(self._answers[result.ids])] if result.scores else self._text.flush())
+        if self._tokens:
+            self.pieces.append(Piece("", tuple(self._tokens)))
         self.pieces.append(result)
 
-    def _say(self, text: str) -> None:
-        if text:
-            self.pieces.append(Piece(text, tuple(self._tokens)))
+    def _say(self, deltas: Sequence[TextDelta]) -> None:
+        for delta in deltas:
+            self.pieces.append(Piece(delta.text, tuple(self._tokens), delta.thought))
             self._tokens.clear()
+
+
+class _Embedding:
+    """A text on its way to a vector. On the worker's thread but for its end."""
+
+    def __init__(
+        self,
+        ids: Sequence[int],
+        future: asyncio.Future[NDArray[np.float32]],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._ids, self._future, self._loop = ids, future, loop
+        self._state: MeanState | None = None
+
+    def advance(self, model: Model, n: int) -> bool:
+        """Compute at most `n` tokens more; whether there is something left. What goes wrong is the
+        future's."""
+        if self._future.cancelled():
+            return False
+        try:
+            self._state = self._state or MeanState(model, self._ids)
+            if not self._state.advance(n):
+                return True
+            result, error = self._state.mean(), None
+        except LlamaCoreError as failure:
+            result, error = np.empty(0, dtype=np.float32), failure
+        self._loop.call_soon_threadsafe(self._settle, result, error)
+        return False
+
+    def _settle(self, result: NDArray[np.float32], error: LlamaCoreError | None) -> None:
+        if self._future.done():
+            return
+        if error is not None:
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(result)
 
 
 class Worker:
@@ -124,20 +173,39 @@ class Worker:
         self._loop = loop
         self._thread.start()
 
-    def submit(self, key: str, ids: Sequence[int], params: SamplingParams, top_n: int | None) -> Stream:
-        """Queue a request. Raises QueueFullError."""
+    def submit(self, key: str, prepared: Prepared, top_n: int | None) -> Stream:
+        """Queue a request; its constraint is the worker's from now on. Raises QueueFullError."""
         waiting = len(self._streams) - self._batch.running_n
         if waiting >= self._queue_n:
             raise QueueFullError(self._retry_s(waiting))
-        stream = Stream(key, self._tokenizer, params.stop)
+        params = prepared.params
+        text = ReplyText(self._tokenizer, params.stop, thinking=prepared.thinking, prompt_ids=prepared.ids)
+        stream = Stream(key, text, prepared.answers)
         request = BatchRequest(
-            key, tuple(ids), params, self._tokenizer.stop_ids, stream.on_token, top_n=top_n or 0
+            key,
+            prepared.ids,
+            params,
+            self._tokenizer.stop_ids,
+            stream.on_token,
+            top_n=top_n or 0,
+            rules=prepared.rules,
+            answers=tuple(prepared.answers),
         )
         self._streams[key] = stream
         self._requests += 1
         self._prompt_tokens += len(request.prompt_ids)
         self._post(lambda: self._batch.submit(request))
         return stream
+
+    def embed(self, ids: Sequence[int]) -> asyncio.Future[NDArray[np.float32]]:
+        """The mean hidden state of a text, (dim,) float32, computed between passes; LlamaCoreError is the
+        future's. Cancelled, it is left where it stands."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[NDArray[np.float32]] = loop.create_future()
+        self._requests += 1
+        self._prompt_tokens += len(ids)
+        self._post(lambda: self._embed_on(_Embedding(ids, future, loop)))
+        return future
 
     def cancel(self, key: str) -> None:
         """Nobody wants the reply any more: its place is free before the next pass."""
@@ -200,6 +268,13 @@ class Worker:
         for key in list(self._streams):
             self._cancel(key)
         self._send()
+        self._batch.close()
+
+    def _embed_on(self, task: _Embedding) -> None:
+        """A few tokens more of a text; others' passes come between."""
+        busy = self._batch.waiting_n or self._batch.running_n
+        if task.advance(self._batch.model, FEW_TOKENS if busy else MANY_TOKENS) and not self._closed:
+            self._post(lambda: self._embed_on(task))
 
     def _step(self) -> None:
         """One pass. Whatever goes wrong ends the requests that took part in it, and nothing else."""

@@ -15,6 +15,7 @@ from chat_app.store.records import pack_text
 from chat_app.store.summary import ChatSummary, list_chats
 from chat_app.store.transcript import ChatDetails, Transcript, remove_chat
 from chat_app.store.trash import put_into_trash
+from chat_app.store.usage import Usage, usage_by_month
 
 if TYPE_CHECKING:
     from chat_app.config.paths import Paths
@@ -81,6 +82,10 @@ class ChatStore:
             return fitting[0]
         problem = f"{len(fitting)} chats have ids like" if fitting else "There is no chat with the id"
         raise StoreError(f"{problem} {text!r}.")
+
+    def usage(self) -> builtins.list[Usage]:
+        """What was computed, by month and model. Raises StoreError."""
+        return self.database.read(usage_by_month)
 
     def search(
         self, chats: Sequence[ChatSummary], query: str, cancelled: Callable[[], bool] = lambda: False

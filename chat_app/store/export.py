@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from chat_app.chat.conversation import Conversation
+from chat_app.chat.conversation import Conversation, thought_of
 from chat_app.files.durable import replace_file
 from chat_app.store.records import to_json as message_json
 from chat_app.text.errors import SentenceError
@@ -63,7 +63,10 @@ def to_markdown(conversation: Conversation, *, model: str = "", created: str = "
         "---",
     ]
     for message in path:
-        lines += ["", f"## {_HEADINGS[message.role]}", "", clean(message.content).rstrip("\n")]
+        lines += ["", f"## {_HEADINGS[message.role]}", ""]
+        if thought := clean(thought_of(message)).strip():
+            lines += [*("> " + line if line else ">" for line in thought.splitlines()), ""]
+        lines.append(clean(message.content).rstrip("\n"))
         if message.status in _MARKS:
             lines += ["", f"*{_MARKS[message.status]}*"]
     return "\n".join(lines) + "\n"
@@ -81,6 +84,8 @@ def to_html(conversation: Conversation, *, model: str = "", created: str = "") -
     for message in path:
         mark = f' <span class="facts">{_MARKS[message.status]}</span>' if message.status in _MARKS else ""
         parts.append(f"<h2>{_HEADINGS[message.role]}{mark}</h2>")
+        if thought := clean(thought_of(message)).strip():
+            parts.append(f"<details><summary>Thought</summary>\n{reader.render(thought)}</details>")
         parts.append(f'<div class="{message.role}">\n{reader.render(clean(message.content))}</div>')
     facts = (clean_line(model), created or (path[0].time if path else ""))
     return _PAGE.format(

@@ -219,6 +219,7 @@ def _numbers(value: Any) -> Any:
 _USABLE: Final[Mapping[str, Callable[[Any], Any]]] = {
     "ids": _counts,
     "context": _pair,
+    "loop": _numbers,
     "parameters": _mapping,
     "timings": _numbers,
 }

@@ -82,8 +82,12 @@ _ORDER_WITHOUT_A_CLOCK: Final = (
     """,
 )
 
+# The index holds thoughts too: messages that have one are indexed anew when they are next written, and until
+# then the search looks at them one by one.
+_THOUGHTS_ARE_SEARCHED: Final = ("UPDATE message SET indexed = 0 WHERE thought IS NOT NULL",)
+
 # Never change one that was released: add the next.
-MIGRATIONS: Final = (_FIRST, _ORDER_WITHOUT_A_CLOCK)
+MIGRATIONS: Final = (_FIRST, _ORDER_WITHOUT_A_CLOCK, _THOUGHTS_ARE_SEARCHED)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 

@@ -14,11 +14,12 @@ from typing import Final
 from chat_app.store.database import Database
 from chat_app.store.records import unpack_text
 from chat_app.store.summary import ChatSummary
-from chat_app.store.text_index import index_text
+from chat_app.store.text_index import index_text, searched_text
 
 _TRIGRAM: Final = 3
 SNIPPET_LENGTH = 160
 _LEAD = 40
+FITS: Final = "fits(CAST(content AS BLOB), CAST(thought AS BLOB))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,11 @@ def _search(
     terms: Sequence[str],
     cancelled: Callable[[], bool],
 ) -> list[Hit]:
-    connection.create_function("fits", 1, lambda text: not cancelled() and _fits(unpack_text(text), terms))
+
+    def fits(content: object, thought: object) -> bool:
+        return not cancelled() and _fits(searched_text(unpack_text(content), unpack_text(thought)), terms)
+
+    connection.create_function("fits", 2, fits)
     found: dict[str, _Found] = {}
     for chat_id, seq, rank in connection.execute(*_question(terms)):
         best = found.setdefault(chat_id, _Found(seq, rank, 0))
@@ -97,15 +102,15 @@ def _question(terms: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     """The SQL whose rows are (chat_id, seq, rank) of every message that fits."""
     words = [term for term in terms if _has_trigram(term)]
     if not words:
-        return "SELECT chat_id, seq, 0.0 FROM message WHERE fits(CAST(content AS BLOB))", ()
+        return f"SELECT chat_id, seq, 0.0 FROM message WHERE {FITS}", ()
     match = " AND ".join('"' + word.replace('"', '""') + '"' for word in words)
     return (
-        """
+        f"""
         SELECT chat_id, seq, bm25(search)
         FROM search JOIN message ON seq = search.rowid
-        WHERE search MATCH ? AND indexed = 1 AND fits(CAST(content AS BLOB))
+        WHERE search MATCH ? AND indexed = 1 AND {FITS}
         UNION ALL
-        SELECT chat_id, seq, 0.0 FROM message WHERE indexed = 0 AND fits(CAST(content AS BLOB))
+        SELECT chat_id, seq, 0.0 FROM message WHERE indexed = 0 AND {FITS}
         """,
         (match,),
     )
@@ -118,10 +123,11 @@ def _hits(
     in_title = _fits(chat.title, terms)
     best = found.get(chat.id)
     if best is not None:
-        message_id, content = connection.execute(
-            "SELECT id, content FROM message WHERE seq = ?", (best.seq,)
+        message_id, content, thought = connection.execute(
+            "SELECT id, content, thought FROM message WHERE seq = ?", (best.seq,)
         ).fetchone()
-        hit = Hit(chat, message_id, make_snippet(unpack_text(content), terms), best.count)
+        text = searched_text(unpack_text(content), unpack_text(thought))
+        hit = Hit(chat, message_id, make_snippet(text, terms), best.count)
         return [((not in_title, best.rank), hit)]
     if in_title:
         return [((False, 0.0), Hit(chat, None, make_snippet(chat.title, terms), 1))]

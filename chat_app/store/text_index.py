@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from chat_app.chat.conversation import Message
+from chat_app.chat.conversation import Message, thought_of
 
 
 def index_message(connection: sqlite3.Connection, chat_id: str, message: Message) -> None:
@@ -12,9 +12,15 @@ def index_message(connection: sqlite3.Connection, chat_id: str, message: Message
     key = (chat_id, message.id)
     (seq,) = connection.execute("SELECT seq FROM message WHERE chat_id = ? AND id = ?", key).fetchone()
     connection.execute(
-        "INSERT OR REPLACE INTO search (rowid, text) VALUES (?, ?)", (seq, index_text(message.content))
+        "INSERT OR REPLACE INTO search (rowid, text) VALUES (?, ?)",
+        (seq, index_text(searched_text(message.content, thought_of(message)))),
     )
     connection.execute("UPDATE message SET indexed = 1 WHERE seq = ?", (seq,))
+
+
+def searched_text(content: str, thought: str) -> str:
+    """What is searched of a message: what it says, then what was thought before."""
+    return f"{content}\n{thought}" if thought else content
 
 
 def index_text(text: str) -> str:

@@ -245,11 +245,11 @@ class LlamaChatApp(TerminalApp):
             self.chat.note(str(error), "error")
         self.chat.prompt.focus()
 
-    def inspect(self, message_id: str) -> None:
-        """Open the token inspector on a reply, by its id."""
+    def inspect(self, message_id: str, at: int = 0) -> None:
+        """Open the token inspector on a reply, by its id, the cursor on its token `at`."""
         from chat_app.tui.screens.inspector import InspectorScreen
 
-        self.push_screen(InspectorScreen(self.chat.session, message_id, self.chat.work.spawn))
+        self.push_screen(InspectorScreen(self.chat.session, message_id, self.chat.work.spawn, at))
 
     def show_text(self, title: str, text: str) -> None:
         """Open a screen with a text to read."""

@@ -51,6 +51,16 @@ class DrawnConversation:
 
         self._work.later(add)
 
+    def add_thought(self, message_id: str, text: str, tokens: int, seconds: float) -> None:
+        """More of a reply's thought."""
+
+        async def add() -> None:
+            view = self.messages.view_of(message_id)
+            if view is not None:
+                view.add_thought(text, tokens, seconds)
+
+        self._work.later(add)
+
     def refresh(self) -> None:
         """Branch counts and "not saved" marks, once what is to be drawn is."""
 

@@ -49,6 +49,9 @@ class MessageActions:
         elif action == "continue":
             self._prompt.focus()
             self._work.spawn(branches.continue_reply(message_id))
+        elif action == "think_on":
+            self._prompt.focus()
+            self._work.spawn(branches.think_on(message_id))
         elif action == "branch":
             branches.branch(message_id)
             self._prompt.focus()

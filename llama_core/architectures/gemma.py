@@ -85,6 +85,17 @@ CAPS = (
     Key("logit_softcap", "final_logit_softcapping", "final_logit_softcapping"),
 )
 
+# The text part of the models that see says no more than what is different.
+GEMMA3_DEFAULTS: dict[str, Any] = {
+    "dim": 2304,
+    "hidden_dim": 9216,
+    "n_layers": 26,
+    "n_heads": 8,
+    "n_kv_heads": 4,
+    "vocab_size": 262_208,
+    "max_seq_len": 131_072,
+    "rope_theta": 1e6,
+}
 DEFAULTS = {"head_dim": 256, "tie_embeddings": True, "sliding_window": 4096}
 
 GEMMA2, GEMMA3 = (
@@ -103,6 +114,6 @@ GEMMA2, GEMMA3 = (
     )
     for name, model_type, own in (
         ("gemma2", "gemma2", {"attention_softcap": 50.0, "logit_softcap": 30.0}),
-        ("gemma3", "gemma3_text", {"rope_theta": 1e6}),
+        ("gemma3", "gemma3_text", GEMMA3_DEFAULTS),
     )
 )

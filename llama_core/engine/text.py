@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.choices import Thinking
+from llama_core.engine.closed_thought import ClosedThought
 from llama_core.engine.engine import Engine
+from llama_core.engine.loops import LoopWatch
 from llama_core.engine.reply_text import ReplyText
 from llama_core.engine.rules import Rules
-from llama_core.events import Event, Finished, ThoughtClosed, TokenEvent
+from llama_core.engine.scoring import ScoredAnswer
+from llama_core.events import Event, Finished, TokenEvent
 from llama_core.sampling import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.thinking.base import ThinkingFormat
@@ -21,7 +24,7 @@ from llama_core.tokenizers.thinking.formats import has_switch, thinking_format
 if TYPE_CHECKING:
     from llama_core.tokenizers.templates.chat_template import ChatTemplate
 
-Messages = Sequence[Mapping[str, str]]
+Messages = Sequence[Mapping[str, Any]]
 Poll = Callable[[], bool]
 
 # By these names templates ask whether the model is to think.
@@ -53,34 +56,6 @@ def completion_text(messages: Messages) -> str:
         begins_anew = message["role"] != "assistant" and text
         text += ("\n" if begins_anew else "") + message["content"]
     return text
-
-
-class ClosedThought:
-    """Ends a thought from outside, once: when it has had its budget, or when `answer_now` says so."""
-
-    def __init__(
-        self, text: ReplyText, markers: ThinkingFormat | None, budget: int | None, answer_now: Poll
-    ) -> None:
-        self._text, self._markers, self._budget, self._answer_now = text, markers, budget, answer_now
-        self._thought_n: int | None = None  # when it was ended
-        self._told = False
-
-    def ids(self) -> tuple[int, ...]:
-        """The tokens that must come now; none while the model goes on by itself."""
-        text, markers = self._text, self._markers
-        if markers is None or self._thought_n is not None or not text.thinking:
-            return ()
-        if not (self._answer_now() or (self._budget is not None and text.thought_n >= self._budget)):
-            return ()
-        self._thought_n = text.thought_n
-        return markers.answers
-
-    def take_news(self, index: int) -> ThoughtClosed | None:
-        """That it was ended, before the first token that does so, which has this index."""
-        if self._thought_n is None or self._told:
-            return None
-        self._told = True
-        return ThoughtClosed(index, self._thought_n)
 
 
 class TextEngine:
@@ -127,20 +102,31 @@ class TextEngine:
         return self.model.backend
 
     def encode_chat(
-        self, messages: Messages, *, continue_last: bool = False, thinking: Thinking | None = None
+        self,
+        messages: Messages,
+        *,
+        continue_last: bool = False,
+        thinking: Thinking = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> list[int]:
         """The prompt of a chat, up to where the assistant's reply begins.
 
         messages: mappings with "role" and "content". With `continue_last` the last one is the beginning of
         the reply, which goes on from there. A message may hold its thought as "reasoning_content": it is sent
-        where the template wants it. thinking: see `_open_reply`. A model without a template continues
-        `completion_text`, in which nobody's words become control tokens. Raises TemplateError.
+        where the template wants it, and calls of tools as "tool_calls". thinking: see `_open_reply`. tools:
+        the functions that the model may call, as OpenAI describes them; a template that knows none leaves
+        them out. A model without a template continues `completion_text`, in which nobody's words become
+        control tokens. Raises TemplateError.
         """
         if self.template is None:
             return self._with_bos(self.tokenizer.encode(completion_text(messages)))
         partial = messages[-1]["content"] if continue_last and messages else ""
         said = messages[:-1] if continue_last else messages
-        variables = {} if thinking is None else dict.fromkeys(SWITCHES, thinking == "on")
+        variables: dict[str, Any] = {}
+        if thinking is not None:
+            variables = dict.fromkeys(SWITCHES, thinking != "off")
+        if tools:
+            variables["tools"] = list(tools)
         ids = self.template.encode(said, self.tokenizer, add_generation_prompt=True, variables=variables)
         if thinking is not None:
             ids = self._open_reply(ids, thinking)
@@ -153,7 +139,7 @@ class TextEngine:
         if markers is None or template is None or has_switch(template.source):
             return ids
         is_open = markers.reader(ids).thinking
-        if thinking == "on":
+        if thinking != "off":
             return ids if is_open else [*ids, *markers.begins]
         return [*ids, *(markers.answers if is_open else markers.skips)]
 
@@ -216,21 +202,63 @@ class TextEngine:
         held.
         """
         markers = None if plain else self.thinking
-        text = ReplyText(
-            self.tokenizer, params.stop, thinking=markers, prompt_ids=prompt_ids, begun_n=begun_n
-        )
-        closing = ClosedThought(text, markers, params.think_budget, answer_now or (lambda: False))
+        text = self.reply_text(prompt_ids, params.stop, begun_n=begun_n, plain=plain)
+        budget = params.thinking if isinstance(params.thinking, int) else None
+        loops = LoopWatch(0 if params.ignore_eos else params.loop_rounds)
+        closing = ClosedThought(text, markers, budget, answer_now or (lambda: False))
         events = self.engine.generate(
             prompt_ids,
             params,
             stop_ids=self.tokenizer.stop_ids,
             cancelled=cancelled,
-            stop_when=lambda: text.stopped,
+            stop_when=lambda: text.stopped or loops.found is not None,
             top_n=top_n,
             rules=self.rules.of(params, prompt_ids, begun_n=begun_n, plain=plain),
             dictated=None if markers is None else closing.ids,
         )
-        return self._with_text(events, text, closing)
+        return self._with_text(events, text, closing, loops)
+
+    def reply_text(
+        self,
+        prompt_ids: Sequence[int],
+        stops: Sequence[str] = (),
+        *,
+        begun_n: int = 0,
+        plain: bool = False,
+    ) -> ReplyText:
+        """What reads the reply to a prompt; see `generate`."""
+        markers = None if plain else self.thinking
+        return ReplyText(self.tokenizer, stops, thinking=markers, prompt_ids=prompt_ids, begun_n=begun_n)
+
+    def score(
+        self, prompt_ids: Sequence[int], answers: Sequence[str], cancelled: Poll | None = None
+    ) -> list[ScoredAnswer]:
+        """How likely each answer is to be the reply to a prompt, in their order. Where the model would think
+        first, the answer stands where answers do, behind no thought. Raises ValueError for an answer of no
+        token or two of the same tokens, and as `Engine.score` does."""
+        ids = self.ids_before_answer(prompt_ids)
+        return self.engine.score(
+            ids, self.answer_ids(answers), ends=self.tokenizer.stop_ids, cancelled=cancelled
+        )
+
+    def ids_before_answer(self, prompt_ids: Sequence[int]) -> list[int]:
+        """The prompt, and what closes the thought that it has opened or the model would open."""
+        markers = self.thinking
+        if markers is None:
+            return list(prompt_ids)
+        if markers.reader(prompt_ids).thinking:
+            return [*prompt_ids, *markers.answers]
+        n = len(markers.skips)
+        return list(prompt_ids) if tuple(prompt_ids[-n:]) == markers.skips else [*prompt_ids, *markers.skips]
+
+    def answer_ids(self, answers: Sequence[str]) -> list[tuple[int, ...]]:
+        """The tokens of answers. Raises ValueError where one has none, or two have the same."""
+        encoded = [tuple(self.tokenizer.encode(answer)) for answer in answers]
+        if not all(encoded):
+            raise ValueError(f"the model has no tokens for the answer {answers[encoded.index(())]!r}")
+        if len(set(encoded)) < len(encoded):
+            raise ValueError("two answers are the same to the model")
+        return encoded
 
     def perplexity(self, ids: Sequence[int], cancelled: Poll | None = None) -> float:
         """Mean negative log-likelihood, in nat, of ids[1:] in one context. Empties the context."""
@@ -252,15 +280,21 @@ class TextEngine:
         self.engine.close()
         self.model.close()
 
-    def _with_text(self, events: Iterator[Event], text: ReplyText, closing: ClosedThought) -> Iterator[Event]:
+    def _with_text(
+        self, events: Iterator[Event], text: ReplyText, closing: ClosedThought, loops: LoopWatch
+    ) -> Iterator[Event]:
         for event in events:
             if isinstance(event, Finished):
                 yield from text.flush()
+                if loops.found is not None:
+                    yield loops.found
+                    event = replace(event, reason="loop")
                 yield event
             elif isinstance(event, TokenEvent):
                 if (closed := closing.take_news(event.index)) is not None:
                     yield closed
                 deltas = text.push(event.id)
+                loops.push(event.id)
                 yield replace(event, thought=True) if text.before_answer else event
                 yield from deltas
             else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chat_app.engines.base import Capabilities, EngineInfo, Prompt, PromptRequest, Token, Turn
+from chat_app.engines.base import Capabilities, EngineInfo, Prompt, PromptRequest, ReplyParts, Token, Turn
 from llama_core.backends.base import MemoryReport
 from llama_core.engine.text import completion_text
 from llama_core.events import (
@@ -67,6 +67,9 @@ class FakeTokens:
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(f"token{one} " for one in ids)
+
+    def parts(self, prompt: Prompt, ids: Sequence[int]) -> ReplyParts:
+        return ReplyParts("", self.decode(ids), 0)
 
     def describe(self, ids: Sequence[int]) -> list[Token]:
         return [Token(one, f"token{one}", f"token{one}".encode()) for one in ids]

@@ -28,6 +28,7 @@ class NotesView:
         self.notes: list[str] = []
         self.returned: list[str] = []
         self.queue: list[str] = []
+        self.thoughts: dict[str, str] = {}
         self.trouble: list[str | None] = []
         self.load_failures: list[str] = []
         self.overflows: list[Prompt] = []
@@ -46,6 +47,9 @@ class NotesView:
 
     def add_text(self, message_id: str, text: str) -> None:
         self.texts[message_id] = self.texts.get(message_id, "") + text
+
+    def add_thought(self, message_id: str, text: str, tokens: int, seconds: float) -> None:
+        self.thoughts[message_id] = self.thoughts.get(message_id, "") + text
 
     def show_event(self, event: Event) -> None:
         self.events.append(event)

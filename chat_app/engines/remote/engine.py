@@ -19,6 +19,7 @@ from chat_app.engines.base import (
     OnProgress,
     Prompt,
     PromptRequest,
+    never,
 )
 from chat_app.engines.remote.answer import Answer
 from chat_app.engines.remote.client import Client, ServerError
@@ -123,7 +124,12 @@ class RemoteEngine:
         )
 
     def stream(
-        self, prompt: Prompt, params: SamplingParams, *, cancelled: Callable[[], bool]
+        self,
+        prompt: Prompt,
+        params: SamplingParams,
+        *,
+        cancelled: Callable[[], bool],
+        answer_now: Callable[[], bool] = never,
     ) -> Iterator[Event]:
         """As `Engine.stream`. Raises ServerError where nothing came, BrokenOffError where it ended midway."""
         if params.seed is None and params.temperature > 0:

@@ -33,6 +33,8 @@ _ROLES: Final[Mapping[str, Role]] = {
     "bard": "assistant",
 }
 _TITLE_LENGTH: Final = 60
+# Where programs put the reasoning before an answer.
+_THOUGHT_KEYS: Final = ("reasoning_content", "reasoning", "thinking")
 
 
 def read_chat_json(value: Any, seen_at: str) -> ImportedChat | None:
@@ -82,7 +84,9 @@ def _list_of_turns(
         if role is None or not text:
             left_out += 1
             continue
-        _add(conversation, Message(f"line-{number}", conversation.tip, role, text, seen_at))
+        thought = next((one for key in _THOUGHT_KEYS if (one := _text(known.get(key)))), "")
+        x = {"thought": thought} if thought and role == "assistant" else {}
+        _add(conversation, Message(f"line-{number}", conversation.tip, role, text, seen_at, x=x))
     return _finished(conversation, _text(value.get("model")), seen_at, left_out)
 
 

@@ -34,7 +34,7 @@ from chat_app.tui.editor import EditorError, edit_outside
 from chat_app.tui.live_numbers import LiveNumbers
 from chat_app.tui.message_actions import MessageActions
 from chat_app.tui.widgets.composer import Composer
-from chat_app.tui.widgets.key_bar import BUSY_KEYS, MESSAGE_KEYS, PROMPT_KEYS, KeyBar
+from chat_app.tui.widgets.key_bar import BUSY_KEYS, MESSAGE_KEYS, PROMPT_KEYS, THINKING_KEYS, KeyBar
 from chat_app.tui.widgets.message_view import MessageView
 from chat_app.tui.widgets.prompt import PromptArea
 from chat_app.tui.widgets.status import Banner, StatusRow, TitleBar, Welcome
@@ -42,6 +42,9 @@ from chat_app.tui.work import Work
 from llama_core.events import Event
 
 PANEL_HELP = "The live panel: full, one line, hidden"
+THOUGHT_HELP = "Unfold or fold the thought of the reply"
+ANSWER_HELP = "End the thought; the answer begins"
+LOOP_HELP = "Cut a reply where it began to repeat itself, and choose another token there"
 QUIT_WINDOW_S = 2.0
 
 MakeController = Callable[[ChatView, Callable[[Coroutine[Any, Any, Any]], object]], ChatController]
@@ -70,7 +73,7 @@ class Home(Protocol):
     def show_history(self, query: str = "") -> None:
         """Open the list of chats, with `query` typed into its search."""
 
-    def inspect(self, message_id: str) -> None:
+    def inspect(self, message_id: str, at: int = 0) -> None:
         """Open the token inspector on a reply, by its id."""
 
     def model_state(self, state: str) -> str:
@@ -112,6 +115,11 @@ class ChatScreen(Screen[None]):
         Binding("alt+down", "select(1)", "Next message", id="chat.select_next", priority=True),
         Binding("pageup", "page(-1)", "Scroll up", id="chat.page_up", priority=True),
         Binding("pagedown", "page(1)", "Scroll down", id="chat.page_down", priority=True),
+        Binding("alt+t", "thought", "Thought", id="chat.thought", priority=True, tooltip=THOUGHT_HELP),
+        Binding(
+            "alt+a", "answer_now", "Answer now", id="chat.answer_now", priority=True, tooltip=ANSWER_HELP
+        ),
+        Binding("alt+x", "cut_loop", "Cut loop", id="chat.cut_loop", priority=True, tooltip=LOOP_HELP),
         Binding("ctrl+end", "to_end", "To the newest text", id="chat.to_end", priority=True),
     ]
 
@@ -133,6 +141,7 @@ class ChatScreen(Screen[None]):
         self._has_first_chat = has_first_chat
         self._told_to_wait = False
         self._quit_until = 0.0
+        self._thinking = ""  # the message whose thought is being written
         self._editor_open = False
         self.work = Work(lambda work: self.run_worker(work, group="session"), self._tell)
         self.session = make_controller(self, self.work.spawn)
@@ -253,9 +262,19 @@ class ChatScreen(Screen[None]):
 
     def add_text(self, message_id: str, text: str) -> None:
         """Add to a growing message; where the user has scrolled up, say that there is new text."""
+        if message_id == self._thinking:
+            self._thinking = ""
+            self.show_keys()
         self._drawn.add_text(message_id, text)
         if not self.messages.following:
             self.show_new_text(True)
+
+    def add_thought(self, message_id: str, text: str, tokens: int, seconds: float) -> None:
+        """More of a reply's thought; its beginning brings the keys for it."""
+        if message_id != self._thinking:
+            self._thinking = message_id
+            self.show_keys()
+        self._drawn.add_thought(message_id, text, tokens, seconds)
 
     def show_event(self, event: Event) -> None:
         """The panel shows the events, and what counts of them is in the metrics."""
@@ -349,7 +368,9 @@ class ChatScreen(Screen[None]):
         if isinstance(self.focused, MessageView):
             keys = MESSAGE_KEYS
         else:
-            keys = BUSY_KEYS if self.session.generating else PROMPT_KEYS
+            reply = self.session.reply
+            thinking = reply is not None and reply.thinking
+            keys = THINKING_KEYS if thinking else BUSY_KEYS if self.session.generating else PROMPT_KEYS
         self.query_one("#key-bar", KeyBar).show_keys(keys)
 
     def show_new_text(self, visible: bool) -> None:
@@ -470,6 +491,32 @@ class ChatScreen(Screen[None]):
         """Scroll to the newest text and follow it again."""
         self.messages.anchor()
         self.show_new_text(False)
+
+    def action_answer_now(self) -> None:
+        """Close the thought under way, so that the answer begins."""
+        self.session.answer_now()
+
+    def action_thought(self) -> None:
+        """Unfold or fold the thought of the message that is selected, else of the newest that has one."""
+        views = [self.focused] if isinstance(self.focused, MessageView) else self.messages.views()[::-1]
+        thoughts = [view.thought for view in views if view.thought is not None and view.thought.display]
+        if thoughts:
+            thoughts[0].toggle()
+        else:
+            self.note("There is no thought to be shown.")
+
+    def action_cut_loop(self) -> None:
+        """Cut the reply that is selected, else the newest, where it began to repeat itself; other tokens for
+        that place are then offered."""
+        views = [self.focused] if isinstance(self.focused, MessageView) else self.messages.views()[::-1]
+        replies = [view.message.id for view in views if view.message.role == "assistant"]
+        if replies:
+            self.work.spawn(self._cut_loop(replies[0]))
+
+    async def _cut_loop(self, message_id: str) -> None:
+        cut = await self.session.branches.cut_loop(message_id)
+        if cut is not None:
+            self._home.inspect(*cut)
 
     def action_select(self, step: int) -> None:
         """Alt+Up and Alt+Down walk through the messages and back into the prompt."""

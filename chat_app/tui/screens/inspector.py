@@ -63,8 +63,9 @@ class InspectorScreen(Dialog[None]):
         session: ChatController,
         message_id: str,
         spawn: Callable[[Coroutine[Any, Any, Any]], object],
+        at: int = 0,
     ) -> None:
-        """spawn: runs work that goes on when this screen has gone."""
+        """spawn: runs work that goes on when this screen has gone. at: where the cursor begins."""
         super().__init__()
         self._session = session
         self._spawn = spawn
@@ -72,7 +73,7 @@ class InspectorScreen(Dialog[None]):
         self._ids = token_ids(self._message)
         self._logprobs: Sequence[float] = session.logprobs.get(message_id, ())
         self._reply: ReplyTokens | None = None
-        self._at = 0
+        self._at = at
         self._choice = 0
         self._look: TokenLook | None = None
         self._wanted = asyncio.Event()

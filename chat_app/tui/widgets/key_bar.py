@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 PROMPT_KEYS = ("app.help", "app.palette", "chat.new", "chat.history", "chat.reset", "chat.panel")
 BUSY_KEYS = ("chat.stop", "app.help", "app.palette", "chat.history", "chat.select_previous", "chat.panel")
+THINKING_KEYS = ("chat.answer_now", "chat.stop", "chat.thought", "app.help", "app.palette", "chat.panel")
 MESSAGE_KEYS = (
     "message.menu",
     "message.copy",

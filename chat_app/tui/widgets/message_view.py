@@ -16,6 +16,8 @@ from chat_app.chat.conversation import Message
 from chat_app.chat.reply import ENDINGS
 from chat_app.text import formatting
 from chat_app.text.sanitize import clean, clean_line
+from chat_app.tui.widgets.loop_mark import LoopMark, before_loop
+from chat_app.tui.widgets.thought_view import ThoughtView
 
 if TYPE_CHECKING:
     from chat_app.tui.markdown.widget import ReplyMarkdown
@@ -43,6 +45,7 @@ class MessageView(Vertical, can_focus=True):
         Binding("alt+c", "act('continue')", "Continue", id="message.continue", tooltip="Go on with it"),
         Binding("alt+b", "act('branch')", "Branch", id="message.branch", tooltip="Branch here"),
         Binding("alt+i", "act('inspect')", "Inspect", id="message.inspect", tooltip="Inspect its tokens"),
+        Binding("alt+o", "act('think_on')", "Think on", id="message.think_on", tooltip="Reopen its thought"),
         Binding("left", "act('previous')", "Previous branch", id="message.previous", show=False),
         Binding("right", "act('next')", "Next branch", id="message.next", show=False),
     ]
@@ -89,6 +92,8 @@ class MessageView(Vertical, can_focus=True):
         self._head_line = Static(self._head(), classes="message-head")
         self._foot_line = Static(self._foot(), classes="message-foot")
         self._markdown: ReplyMarkdown | None = None
+        self.thought: ThoughtView | None = None
+        self._loop_mark = LoopMark(message)
 
     def compose(self) -> ComposeResult:
         """Who, the text (a reply as Markdown), and a line of figures."""
@@ -97,10 +102,14 @@ class MessageView(Vertical, can_focus=True):
             # Imported at the first reply: the first paint must not wait for a Markdown parser.
             from chat_app.tui.markdown.widget import ReplyMarkdown
 
-            self._markdown = ReplyMarkdown(clean(self.message.content), self._on_link)
+            self.thought = ThoughtView(self.message, growing=self.growing)
+            yield self.thought
+            self._markdown = ReplyMarkdown(clean(before_loop(self.message)), self._on_link)
             yield self._markdown
         else:
             yield Static(Content(clean(self.message.content)), classes="message-text")
+        if self.message.role == "assistant":
+            yield self._loop_mark
         yield self._foot_line
 
     def on_mount(self) -> None:
@@ -134,16 +143,26 @@ class MessageView(Vertical, can_focus=True):
 
     def add_text(self, text: str) -> None:
         """Append to the reply; fast enough to be called for every batch of tokens."""
+        if self.thought is not None:
+            self.thought.end()
         if self._markdown is not None:
             self._markdown.write(clean(text))
+
+    def add_thought(self, text: str, tokens: int, seconds: float) -> None:
+        """Append to the thought, which has so many tokens now and took so long."""
+        if self.thought is not None:
+            self.thought.add(text, tokens, seconds)
 
     def settle(self, message: Message, *, saved: bool = True) -> None:
         """The message has its last state."""
         grew = self.growing
         self.message, self.growing, self.saved = message, False, saved
-        text = clean(message.content)
+        self._loop_mark.show_message(message)
+        text = clean(before_loop(message))
         if self._markdown is not None and self._markdown.source != text:
             self._markdown.set_text(text)
+        if self.thought is not None:
+            self.thought.show_message(message, growing=False)
         if grew:
             self.remove_class("-growing")
         self._show_head()

@@ -21,6 +21,27 @@ RUN_LENGTHS = (4, 3, 2)
 MOST_GUESSES = 12
 
 
+class RunIndex:
+    """Where runs of tokens stood before, by what they consist of."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self._lengths = tuple(lengths)
+        self._ends: dict[tuple[int, ...], int] = {}
+        self._indexed = 0
+
+    def add(self, ids: Sequence[int]) -> None:
+        """Take in the runs that end before the last of `ids`, which only grow; that one's is looked up."""
+        for end in range(self._indexed + 1, len(ids)):
+            for length in self._lengths:
+                if end >= length:
+                    self._ends[tuple(ids[end - length : end])] = end
+        self._indexed = max(self._indexed, len(ids) - 1)
+
+    def end(self, run: Sequence[int]) -> int | None:
+        """Where the latest such run ended; None where there was none."""
+        return self._ends.get(tuple(run))
+
+
 class PromptLookup:
     """Implements `base.Drafter`. Its times carry over from reply to reply, its counts do not."""
 
@@ -34,22 +55,20 @@ class PromptLookup:
 
     def start(self, ids: Sequence[int]) -> None:
         """A reply begins after the prompt `ids`."""
-        # For each run of tokens, where the latest one ended.
-        self._ends: dict[tuple[int, ...], int] = {}
-        self._indexed = 0
+        self._index = RunIndex(self._run_lengths)
         self._acceptance = {n: Acceptance() for n in self._run_lengths}
         self._proposed_by: int | None = None
-        self._index(ids)
+        self._index.add(ids)
 
     def propose(self, ids: Sequence[int], limit: int) -> list[int]:
         """At most `limit` guesses of what follows `ids`; none where they would not pay."""
-        self._index(ids)
+        self._index.add(ids)
         self._proposed_by = None
         times = self._times
         if not times.known or limit < 1:
             return []
         for length in self._run_lengths:
-            end = self._ends.get(tuple(ids[-length:])) if len(ids) > length else None
+            end = self._index.end(ids[-length:]) if len(ids) > length else None
             if end is None:
                 continue
             acceptance = self._acceptance[length]
@@ -70,11 +89,3 @@ class PromptLookup:
 
     def close(self) -> None:
         """Nothing is held."""
-
-    def _index(self, ids: Sequence[int]) -> None:
-        """Remember the runs that end before the last token; that one's own run is what is looked up."""
-        for end in range(self._indexed + 1, len(ids)):
-            for length in self._run_lengths:
-                if end >= length:
-                    self._ends[tuple(ids[end - length : end])] = end
-        self._indexed = max(self._indexed, len(ids) - 1)

@@ -16,6 +16,8 @@ from llama_core.loaders.gguf.metadata import Metadata
 from llama_core.loaders.rope_scaling import check_kind, checked_scaling, yarn_temperature
 from llama_core.loaders.unread import tell
 
+# What encoders of pictures and sound go by.
+PROJECTOR = "clip"
 # Tensors with LongRoPE's divisors.
 SHORT_FACTORS, LONG_FACTORS = "rope_factors_short.weight", "rope_factors_long.weight"
 # Keys that change no number here: sizes that tensors tell, and what readers of this format leave out too.
@@ -33,6 +35,11 @@ def architecture_of(path: Path, metadata: Mapping[str, Any]) -> Architecture:
     """The architecture, refused with UnsupportedModelError unless this engine runs it."""
     name = Metadata(path, metadata).text("general.architecture")
     found = find("gguf", name)
+    if name == PROJECTOR or metadata.get("general.type") == "mmproj":
+        problem = "says that this is the part of a model that sees or hears (mmproj), which is not read; the "
+        raise UnsupportedModelError(
+            path, "metadata key general.architecture", problem + "file of the model beside it would work"
+        )
     if found is None:
         raise UnsupportedModelError(
             path, "metadata key general.architecture", f"is {quoted(name)}; {known('gguf')} models would work"

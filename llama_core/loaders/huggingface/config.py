@@ -45,13 +45,14 @@ WITHOUT_EFFECT = frozenset((
 OFF: tuple[Any, ...] = (None, False, 0, "", [], {})
 
 
-def read_config(path: Path, values: dict[str, Any], *, attention_bias: bool) -> ModelConfig:
+def read_config(path: Path, values: dict[str, Any], *, attention_bias: bool, where: str = "") -> ModelConfig:
     """The config of a model folder.
 
-    path: of config.json, for messages. attention_bias: whether the weights hold biases of q, k and v.
+    path: of config.json, for messages; where: what its keys stand under there, "text_config.".
+    attention_bias: whether the weights hold biases of q, k and v.
     Raises ModelFormatError for missing or impossible numbers, UnsupportedModelError for other models.
     """
-    fields = Fields(path, values)
+    fields = Fields(path, values, where)
     architecture = _architecture(fields)
     own = architecture.defaults
     dim = fields.integer("hidden_size", own.get("dim"))
@@ -98,7 +99,7 @@ def read_config(path: Path, values: dict[str, Any], *, attention_bias: bool) -> 
 
 def _architecture(fields: Fields) -> Architecture:
     def unsupported(key: str, problem: str) -> UnsupportedModelError:
-        return UnsupportedModelError(fields.path, f"field {key}", problem)
+        return UnsupportedModelError(fields.path, f"field {fields.where}{key}", problem)
 
     name = fields.text("model_type")
     found = find("huggingface", name)
@@ -123,11 +124,11 @@ def _tell_of_the_rest(fields: Fields) -> None:
             continue
         key = elsewhere.get(name)
         if key is None:
-            tell(fields.path, "field", name)
+            tell(fields.path, "field", fields.where + name)
         elif value != ModelConfig.__dataclass_fields__[key.field].default:
             raise UnsupportedModelError(
                 fields.path,
-                f"field {name}",
+                f"field {fields.where}{name}",
                 f"is {quoted(str(value))}, which this family is not run with here",
             )
 

@@ -12,6 +12,8 @@ from llama_core.errors import ModelFormatError
 from llama_core.loaders.cursor import quoted
 from llama_core.loaders.huggingface.config import read_config
 from llama_core.loaders.huggingface.safetensors import MAX_HEADER_BYTES, SafetensorsFile, open_safetensors
+from llama_core.loaders.huggingface.text_part import HEAD, has_text_part, text_names, text_values
+from llama_core.loaders.huggingface.text_part import KEY as TEXT_KEY
 from llama_core.loaders.json_files import read_object
 from llama_core.loaders.parts import ModelParts
 from llama_core.loaders.tensors import places, translate
@@ -19,7 +21,6 @@ from llama_core.loaders.tensors import places, translate
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Rotary frequencies that old checkpoints stored; every reader computes them.
 IGNORED = (".rotary_emb.inv_freq",)
-HEAD = "lm_head.weight"
 ATTENTION_BIAS = (".q_proj.bias", ".qkv_proj.bias")
 
 
@@ -32,8 +33,15 @@ def read_folder(place: Path) -> ModelParts:
     config_path = folder / "config.json"
     values = read_object(config_path)
     files = _tensor_places(folder, None if place == folder else place)
-    config = read_config(config_path, values, attention_bias=any(n.endswith(ATTENTION_BIAS) for n in files))
-    tensors = translate(folder, config, "huggingface", _tensors(folder, config, files), ignored=IGNORED)
+    names = {name: name for name in files}
+    text, where = values, ""
+    if has_text_part(values):
+        names = text_names(folder, files)
+        text, where = text_values(config_path, values, has_head=HEAD in names), f"{TEXT_KEY}."
+    biased = any(name.endswith(ATTENTION_BIAS) for name in names)
+    config = read_config(config_path, text, attention_bias=biased, where=where)
+    theirs = _tensors(folder, config, names, files)
+    tensors = translate(folder, config, "huggingface", theirs, ignored=IGNORED)
     file_bytes = sum(file.file.size for file in {id(f): f for f in files.values()}.values())
     return ModelParts(folder, "safetensors", file_bytes, config, tensors, values, folder / "tokenizer.json")
 
@@ -85,15 +93,18 @@ def _indexed_places(folder: Path, weight_map: dict[str, str]) -> dict[str, Safet
     return {tensor: opened[name] for tensor, name in weight_map.items()}
 
 
-def _tensors(folder: Path, config: ModelConfig, files: Mapping[str, SafetensorsFile]) -> dict[str, Tensor]:
-    """The tensors by the names that the family gives them; a base model's lack the prefix "model."."""
+def _tensors(
+    folder: Path, config: ModelConfig, names: Mapping[str, str], files: Mapping[str, SafetensorsFile]
+) -> dict[str, Tensor]:
+    """The tensors by the names that the family gives them; a base model's lack the prefix "model.". names:
+    name -> name as stored."""
     known = places("huggingface", architecture_of(config).tensors(config))
     tensors: dict[str, Tensor] = {}
-    for stored, file in files.items():
-        name = stored if stored in known or f"model.{stored}" not in known else f"model.{stored}"
+    for plain, stored in names.items():
+        name = plain if plain in known or f"model.{plain}" not in known else f"model.{plain}"
         if name in tensors:
             raise ModelFormatError(folder, f"tensor {quoted(stored)}", "occurs twice under two names")
         # A tied head may be stored a second time; the embedding is the one that counts.
         if name != HEAD or not config.tie_embeddings:
-            tensors[name] = file.tensor(stored)
+            tensors[name] = files[stored].tensor(stored)
     return tensors

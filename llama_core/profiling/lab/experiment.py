@@ -204,7 +204,7 @@ class LabContext:
     model_path: Path | None = None
     kernel_cache: Path | None = None
     threads: int | None = None
-    budget_s: float = 3.0
+    budget_s: float = 2.0
     tokenizer_path: Path | None = None
     cache: dict[str, Any] = field(default_factory=dict)
 

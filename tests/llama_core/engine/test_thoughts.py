@@ -48,7 +48,7 @@ def make(byte_tokenizer: Any, scripted: Any) -> Callable[..., TextEngine]:
 
 def ask(engine: TextEngine, *, budget: int | None = None, thinking: Any = None, **more: Any) -> list[Any]:
     ids = engine.encode_chat([{"role": "user", "content": "why?"}], thinking=thinking)
-    params = SamplingParams(temperature=0.0, max_tokens=60, think_budget=budget)
+    params = SamplingParams(temperature=0.0, max_tokens=60, thinking=budget)
     return list(engine.generate(ids, params, **more))
 
 
@@ -144,7 +144,7 @@ def test_a_model_without_markers_thinks_nothing(make: Callable[..., TextEngine])
 def test_a_stop_string_in_a_thought_stops_nothing(make: Callable[..., TextEngine]) -> None:
     engine = make()
     ids = engine.encode_chat([{"role": "user", "content": "why?"}])
-    params = SamplingParams(temperature=0.0, think_budget=9, stop=("aaa", "es"))
+    params = SamplingParams(temperature=0.0, thinking=9, stop=("aaa", "es"))
     events = list(engine.generate(ids, params))
     assert said(events, thought=True) == "a" * 8
     assert said(events, thought=False) == "y"

@@ -377,6 +377,6 @@ EXPERIMENT = Experiment(
     "cosine is at most 0.99)",
     cases=cases,
     conclude=conclude,
-    processes=3,
+    processes=2,
     whole=True,
 )

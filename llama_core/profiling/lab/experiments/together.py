@@ -226,6 +226,6 @@ EXPERIMENT = Experiment(
     "more than 1e-5) of the largest",
     cases=cases,
     conclude=conclude,
-    processes=3,
+    processes=2,
     whole=True,
 )

@@ -1,0 +1,41 @@
+"""Ending a thought from outside: its budget is spent, or the user wants the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llama_core.engine.reply_text import ReplyText
+from llama_core.events import ThoughtClosed
+from llama_core.tokenizers.thinking.base import ThinkingFormat
+
+
+class ClosedThought:
+    """Ends a thought from outside, once: when it has had its budget, or when `answer_now` says so."""
+
+    def __init__(
+        self,
+        text: ReplyText,
+        markers: ThinkingFormat | None,
+        budget: int | None,
+        answer_now: Callable[[], bool],
+    ) -> None:
+        self._text, self._markers, self._budget, self._answer_now = text, markers, budget, answer_now
+        self._thought_n: int | None = None  # when it was ended
+        self._told = False
+
+    def ids(self) -> tuple[int, ...]:
+        """The tokens that must come now; none while the model goes on by itself."""
+        text, markers = self._text, self._markers
+        if markers is None or self._thought_n is not None or not text.thinking:
+            return ()
+        if not (self._answer_now() or (self._budget is not None and text.thought_n >= self._budget)):
+            return ()
+        self._thought_n = text.thought_n
+        return markers.answers
+
+    def take_news(self, index: int) -> ThoughtClosed | None:
+        """That it was ended, before the first token that does so, which has this index."""
+        if self._thought_n is None or self._told:
+            return None
+        self._told = True
+        return ThoughtClosed(index, self._thought_n)
