@@ -60,7 +60,9 @@ class Capabilities:
 class EngineInfo:
     """An engine as the screen describes it. `path` is None where no file of this machine is meant;
     `has_template` False: a base model, plain completion. host: the machine that computes where it is not this
-    one; untold: what it does not tell of itself, in words. Sizes that are not known are 0."""
+    one; untold: what it does not tell of itself, in words. Sizes that are not known are 0.
+    max_ctx_size: what the model was trained for, 0 where that is not known.
+    """
 
     name: str
     path: Path | None
@@ -71,6 +73,7 @@ class EngineInfo:
     has_template: bool
     architecture: str = "llama"
     tokenizer: str = ""
+    max_ctx_size: int = 0
     template: str = ""
     capabilities: Capabilities = Capabilities()
     host: str = ""

@@ -158,6 +158,7 @@ class LocalEngine:
             has_template=engine.template is not None,
             architecture=checkpoint.config.architecture,
             tokenizer=checkpoint.tokenizer.kind,
+            max_ctx_size=checkpoint.config.max_seq_len,
             template=checkpoint.chat_template or "",
             capabilities=Capabilities(thinks=engine.thinking is not None),
         )
