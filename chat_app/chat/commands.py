@@ -283,7 +283,9 @@ def change(host: Host, named: tuple[str, str]) -> None:
         return
     if not text:
         row = PARAMETERS[name]
-        host.note(f"{name} is {_shown(row.of(session.settings))}. It may be {row.expected}: {row.help}.")
+        source = session.settings.source_of(name)
+        now = f"{_shown(row.of(session.settings))}{f' ({source})' if source else ''}"
+        host.note(f"{name} is {now}. It may be {row.expected}: {row.help}.")
         return
     if name in host.fixed:
         flag = PARAMETERS[name].flags[-1]
@@ -302,8 +304,13 @@ def change(host: Host, named: tuple[str, str]) -> None:
 
 
 def _show_parameters(host: Host) -> None:
-    values = parameter_values(host.session.settings)
-    host.show_text("Parameters", "\n".join(f"{name:<16}{_shown(value)}" for name, value in values.items()))
+    settings = host.session.settings
+    rows = [
+        (name, _shown(value), settings.source_of(name)) for name, value in parameter_values(settings).items()
+    ]
+    wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines = [f"{name:<{wide[0]}}  {value:<{wide[1]}}  {source}".rstrip() for name, value, source in rows]
+    host.show_text("Parameters", "\n".join(lines))
 
 
 def _show_template(host: Host) -> None:

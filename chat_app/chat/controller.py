@@ -29,7 +29,7 @@ from chat_app.chat.reply import GrowingReply, reply_details
 from chat_app.chat.saver import ChatFile, Saver
 from chat_app.chat.view import ChatView
 from chat_app.config.endpoints import model_label
-from chat_app.config.settings import Settings
+from chat_app.config.settings import Settings, with_advice
 from chat_app.engines import news
 from chat_app.engines.base import Prompt, PromptRequest, Source, Turn
 from chat_app.engines.host import EngineHost
@@ -523,6 +523,7 @@ class ChatController:
                         self.view.note(text, "error")
                     await self._end_reply(self.reply.failed(text, is_sound=is_sound))
             case news.EngineReady(info, load_s):
+                self.settings = with_advice(self.settings, info.advice)
                 self.model.ready(info, load_s, self.settings.ctx_size)
                 self.send_next()
             case _:
@@ -538,6 +539,7 @@ class ChatController:
                 del self.logprobs[oldest], self.looks[oldest]
         self.reply = None
         await self._keep(message)
+        self.model.answered(message.x.get("timings"))
         self.view.show_state()
         if not self.reload_if_due():
             self.send_next()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chat_app.chat.conversation import Conversation, Message
-from chat_app.config.settings import Settings
+from chat_app.config.settings import PARAMETERS, THIS_CHAT, Settings
 from chat_app.store.chats import ChatStore
 from llama_core.grammar import GRAMMAR_KINDS, Grammar
 from llama_core.sampling_params import SamplingParams
@@ -110,9 +110,13 @@ def _with_parameters(settings: Settings, reply: Message) -> Settings:
         known = sampling_of(reply.x)
         rounds = known.loop_rounds if "loop_rounds" in reply.x["parameters"] else settings.params.loop_rounds
         params = replace(known, seed=settings.params.seed, loop_rounds=rounds)
-        return replace(settings, params=params)
     except ValueError:  # damaged, or never written
         return settings
+    # The chat goes on as it was, whatever is advised for its model by now.
+    chosen = {
+        row.name: THIS_CHAT for row in PARAMETERS.values() if row.group == "sampling" and row.name != "seed"
+    }
+    return replace(settings, params=params, chosen={**settings.chosen, **chosen}, advised={})
 
 
 def _with_model(settings: Settings, reply: Message) -> Settings:

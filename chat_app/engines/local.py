@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chat_app.engines.base import (
     Capabilities,
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from chat_app.config.settings import Settings
+    from chat_app.config.settings import Advice, Settings
     from llama_core.backends.base import MemoryReport
+    from llama_core.checkpoint import Checkpoint
     from llama_core.choices import Thinking
     from llama_core.engine.text import TextEngine
     from llama_core.events import Event
@@ -98,6 +99,23 @@ def open_local_engine(path: Path, settings: Settings, on_progress: OnProgress) -
     return LocalEngine(open_text_engine(path, settings, on_progress), path)
 
 
+def advice_of(path: Path, makers: Mapping[str, Any]) -> Advice:
+    """What the file of the model at `path` advises, and where it says nothing, the catalogue."""
+    from chat_app.models.catalogue import recommended_parameters
+
+    place = "generation_config.json" if path.is_dir() else "the model's file"
+    advice: dict[str, tuple[Any, str]] = {
+        field: (value, "the catalogue") for field, value in recommended_parameters(path).items()
+    }
+    return advice | {field: (value, place) for field, value in makers.items()}
+
+
+def advised_values(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The same without where each value is from, by the fields of `SamplingParams`."""
+    advice = advice_of(checkpoint.path, checkpoint.sampling)
+    return {field: value for field, (value, _) in advice.items()}
+
+
 class LocalTokens:
     """`TokenAccess` to the loaded model."""
 
@@ -160,6 +178,7 @@ class LocalEngine:
             tokenizer=checkpoint.tokenizer.kind,
             max_ctx_size=checkpoint.config.max_seq_len,
             template=checkpoint.chat_template or "",
+            advice=advice_of(path, checkpoint.sampling),
             capabilities=Capabilities(thinks=engine.thinking is not None),
         )
 

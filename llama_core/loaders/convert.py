@@ -18,6 +18,7 @@ from llama_core.checkpoint import Tensor
 from llama_core.config import ModelConfig
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders import read_model
+from llama_core.loaders.advice import sampling_advice, to_gguf
 from llama_core.loaders.gguf.config import read_config
 from llama_core.loaders.gguf.file import TEMPLATE_KEY
 from llama_core.loaders.gguf.keys import config_keys, rope_vectors
@@ -194,7 +195,7 @@ def _metadata(
         }
     else:
         tokenizer_keys, notes = _tokenizer_keys(model, tokenizer_path)
-        kept = config_keys(model.config) | tokenizer_keys
+        kept = config_keys(model.config) | tokenizer_keys | to_gguf(sampling_advice(model))
     about_file = {
         "general.file_type": FILE_TYPES[type_name],
         "general.quantization_version": QUANTIZATION_VERSION,

@@ -15,7 +15,6 @@ from llama_core.architectures import decoder
 from llama_core.architectures.base import (
     Architecture,
     Description,
-    Experts,
     FeedForward,
     Layer,
     QueryTemperature,
@@ -33,7 +32,7 @@ Change = Callable[[Layer, int], Layer]
 
 
 def attention(**changes: Any) -> Change:
-    return lambda layer, i: replace(layer, attention=replace(layer.attention, **changes))
+    return lambda layer, i: replace(layer, mixer=replace(layer.attention, **changes))
 
 
 def each(*changes: Change) -> Change:
@@ -168,10 +167,6 @@ def test_each_of_them_shows_in_the_logits(
 
 
 DECLINED: dict[str, tuple[Change, str]] = {
-    "experts": (
-        lambda layer, i: replace(layer, feed_forward=FeedForward(96, experts=Experts(4, 2, "softmax"))),
-        "it has experts; the compiled backend has none",
-    ),
     "activation": (
         lambda layer, i: replace(layer, feed_forward=FeedForward(96, "relu")),  # type: ignore[arg-type]
         "its activation is relu; the compiled backend knows silu, gelu_tanh, clamped_swiglu",

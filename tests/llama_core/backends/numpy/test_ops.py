@@ -80,22 +80,25 @@ def test_swiglu_where_exp_overflows() -> None:
     np.testing.assert_array_equal(out, [[0.0, 600.0]])
 
 
-def test_exp_shifted_is_an_undivided_softmax() -> None:
+def test_softmax_in_place() -> None:
     scores = random(2, 3, 9, scale=30.0)
     given = scores.copy()
-    sums = np.empty((2, 3, 1), np.float32)
-    ops.exp_shifted(scores, sums)
-    assert scores.dtype == sums.dtype == np.float32
+    assert ops.softmax(scores) is scores
+    assert scores.dtype == np.float32
     for place in np.ndindex(2, 3):
-        np.testing.assert_allclose(scores[place] / sums[place], reference.softmax(given[place]), atol=1e-6)
+        np.testing.assert_allclose(scores[place], reference.softmax(given[place]), atol=1e-6)
 
 
-def test_exp_shifted_gives_hidden_scores_no_weight() -> None:
+def test_softmax_gives_hidden_scores_no_weight() -> None:
     scores = np.array([[-np.inf, 1.0, 1.0]], np.float32)
-    sums = np.empty((1, 1), np.float32)
-    ops.exp_shifted(scores, sums)
-    np.testing.assert_array_equal(scores, [[0.0, 1.0, 1.0]])
-    assert sums[0, 0] == 2.0
+    np.testing.assert_array_equal(ops.softmax(scores), [[0.0, 0.5, 0.5]])
+
+
+def test_a_sink_takes_its_share() -> None:
+    scores = np.array([[2.0, 1.0], [0.0, 0.0]], np.float32)
+    sinks = np.array([[1.0], [90.0]], np.float32)  # one that is less than a score, and one far above
+    wanted = [reference.softmax(np.append(row, sink))[:-1] for row, sink in zip(scores, sinks, strict=True)]
+    np.testing.assert_allclose(ops.softmax(scores, sinks), wanted, atol=1e-7)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e38])
