@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from chat_app.chat.conversation import Message
 from chat_app.chat.slash import Argument, CommandTable, words
 from chat_app.chat.view import Severity
-from chat_app.config.settings import PARAMETERS, parameter_values, set_parameter
+from chat_app.config.grammars import SCHEMA
+from chat_app.config.settings import BY_NAME, PARAMETERS, parameter_values, set_parameter
 from chat_app.config.values import read_think
 from chat_app.store.usage import usage_table
 from chat_app.text.code_blocks import code_blocks
 from chat_app.text.errors import nearest
 from chat_app.text.formatting import mib, verbose_timings
 from chat_app.text.sanitize import clean_line
+from llama_core.grammar import Grammar
 
 if TYPE_CHECKING:
     from chat_app.chat.controller import ChatController
@@ -242,6 +244,31 @@ def think(host: Host, value: tuple[Any] | None) -> None:
 def shown_think(value: object) -> str:
     """What `think` is, in words."""
     return f"at most {value} tokens" if isinstance(value, int) else str(value or "auto: as the model likes")
+
+
+def read_schema_argument(text: str) -> tuple[Grammar | None]:
+    """What replies are to be held to; None for nothing."""
+    return (SCHEMA.read(text),)
+
+
+@SLASH.command(
+    "/schema",
+    argument=Argument(
+        "[FILE | JSON | json | none]",
+        read_schema_argument,
+        words(("json", "any JSON object"), ("none", "replies are free again")),
+    ),
+)
+def schema(host: Host, value: tuple[Grammar | None] | None) -> None:
+    """Hold replies to a JSON schema; none: to nothing."""
+    session = host.session
+    if value is None:
+        held = session.settings.params.grammar
+        host.show_text("What replies are held to", "(nothing)" if held is None else held.text)
+        return
+    session.change_settings(BY_NAME["schema"].put(session.settings, value[0]))
+    what = "are free" if value[0] is None else "are held to the schema"
+    host.note(f"Replies {what}, from the next one on.")
 
 
 @SLASH.command("/answer", palette="Answer now", needs_screen=True)

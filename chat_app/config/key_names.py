@@ -23,7 +23,7 @@ _NAMES = {
 BINDING_IDS = tuple(
     f"{place}.{name}"
     for place, names in {
-        "app": "help palette quit settings",
+        "app": "help offer palette quit settings",
         "chat": "editor history interrupt new page_down page_up panel reset select_next select_previous stop"
         " to_end",
         "confirm": "no yes",

@@ -7,6 +7,7 @@ vLLM, llama.cpp's server, ollama and LM Studio.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -66,6 +67,8 @@ class Dialect:
         told = {*_COMMON, *self.more, "max_tokens", "stop"}
         usual = SamplingParams()
         names = [one.name for one in fields(SamplingParams) if one.name not in told]
+        if params.grammar is not None and params.grammar.kind == "schema":
+            names.remove("grammar")
         return [name for name in names if getattr(params, name) != getattr(usual, name)]
 
     def to_body(self, params: SamplingParams) -> dict[str, Any]:
@@ -85,6 +88,9 @@ class Dialect:
             body[self.limit] = params.max_tokens
         if params.stop:
             body["stop"] = list(params.stop)
+        if params.grammar is not None and params.grammar.kind == "schema":
+            described = {"name": "reply", "schema": json.loads(params.grammar.text), "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": described}
         return body
 
 

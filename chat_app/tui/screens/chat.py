@@ -84,6 +84,10 @@ class Home(Protocol):
     def looks_for_model(self) -> bool:
         """Whether it is not yet known that there is none."""
 
+    @property
+    def offer(self) -> str:
+        """A better model for this machine, in a line; empty where there is none."""
+
     def model_failed(self, source: Source, text: str) -> None:
         """The model at `path` could not be loaded; `text` says why. The app offers another."""
 
@@ -337,7 +341,7 @@ class ChatScreen(Screen[None]):
         self.query_one("#welcome", Welcome).display = empty
         self.messages.display = not empty
         if empty:
-            self.query_one("#welcome", Welcome).show(info, self._home.model_state(state))
+            self.query_one("#welcome", Welcome).show(info, self._home.model_state(state), self._home.offer)
         if session.generating or session.model.loading is not None:
             self._tick_timer.resume()
         self._tell_waiting()
