@@ -244,7 +244,7 @@ def test_a_batch_gives_each_sequence_its_own_logits(toys: SimpleNamespace) -> No
     together = model.forward_batch([(s[-1:], c) for s, c in zip(sequences, caches, strict=True)])
     np.testing.assert_array_equal(together, np.stack(wanted))
     fresh = [(s, model.new_cache(64)) for s in sequences]
-    every = model.forward_batch(fresh, logits="all")
+    every = model.forward_batch(fresh, logits="all").copy()
     np.testing.assert_array_equal(every, np.concatenate([forward_all(model, s, 64) for s in sequences]))
 
 
