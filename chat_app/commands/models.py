@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from chat_app.commands.options import add_output_option, file_path
+from chat_app.config.sources import load_settings
 from chat_app.console.streams import ProgressLine, is_terminal, say, write
 from chat_app.models.catalogue import remove_model, resolve_model
+from chat_app.text.sanitize import clean_line
 
 TYPES = ("q8_0", "q4_0", "q4_1", "f16", "f32")
 
@@ -73,12 +75,17 @@ def list_models(args: argparse.Namespace) -> None:
         models = all_models(progress.count)
     finally:
         progress.close()
+    engines = load_settings().engines
     if args.output == "json":
-        write(json.dumps([model.to_json() for model in models], indent=2), end="\n")
+        rows = [model.to_json() for model in models]
+        rows += [{"name": name, "source": "remote", "host": one.host} for name, one in engines.items()]
+        write(json.dumps(rows, indent=2), end="\n")
         return
     width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
     for line in table_lines(models, width):
         write(line, end="\n")
+    for name, endpoint in engines.items():
+        write(f"{name}  remote, {clean_line(endpoint.host)}", end="\n")
 
 
 def pull_model(args: argparse.Namespace) -> None:

@@ -79,7 +79,9 @@ def _tools(asked: Generation, engine: TextEngine) -> ToolFormat | None:
 def _prompt_ids(asked: Generation, engine: TextEngine) -> list[int]:
     if asked.messages is not None:
         tools = () if asked.tool_choice == "none" else asked.tools
-        return engine.encode_chat(asked.messages, thinking=asked.params.thinking, tools=tools)
+        turns, begun = (asked.messages[:-1], asked.messages[-1:]) if asked.continues else (asked.messages, ())
+        ids = engine.encode_chat(turns, thinking=asked.params.thinking, tools=tools)
+        return ids + [one for message in begun for one in engine.tokenizer.encode(message["content"])]
     if isinstance(asked.prompt, str):
         return engine.encode_raw(asked.prompt)
     return list(asked.prompt or ())

@@ -61,6 +61,8 @@ _PARAMETERS = frozenset(
         "stream_options",
         "logprobs",
         "top_logprobs",
+        "continue_final_message",
+        "add_generation_prompt",
         "chat_template_kwargs",
         "reasoning_effort",
     }
@@ -77,7 +79,7 @@ class Generation:
     n: how many replies. top_n: how many alternatives of each token are told, None for no log-probabilities at
     all. answers: the texts that are to be scored, where the reply is one of them. include_usage: whether a
     stream ends with the numbers of tokens. tools, tool_choice: see `tools.py`; one_call: at
-    most one call counts.
+    most one call counts. continues: the last message is the beginning of the reply, which goes on with it.
     """
 
     params: SamplingParams
@@ -91,6 +93,7 @@ class Generation:
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: str = "none"
     one_call: bool = False
+    continues: bool = False
     given: frozenset[str] = frozenset()
 
     @property
@@ -146,6 +149,7 @@ def parse_generation(kind: Kind, body: Mapping[str, Any]) -> Generation:
         tool_choice=tool_choice,
         one_call=not _truth(body, "parallel_tool_calls", True),
         given=frozenset(field for name in body for field in FIELDS.get(name, (name,))),
+        continues=chat and _continues(body),
     )
 
 
@@ -196,6 +200,18 @@ def _stream_options(body: Mapping[str, Any], stream: bool) -> bool:
     if not stream:
         raise BadRequest("body.stream_options needs stream", param="body.stream_options")
     return _truth(options, "include_usage")
+
+
+def _continues(body: Mapping[str, Any]) -> bool:
+    """Whether the last message is a reply that goes on, in vLLM's words. Raises BadRequest."""
+    goes_on = _truth(body, "continue_final_message")
+    if body.get("add_generation_prompt", not goes_on) is goes_on:
+        problem = "body.add_generation_prompt has to be the opposite of body.continue_final_message"
+        raise BadRequest(problem, param="body.add_generation_prompt")
+    if goes_on and body["messages"][-1]["role"] != "assistant":
+        problem = "body.continue_final_message needs a last message of the assistant"
+        raise BadRequest(problem, param="body.continue_final_message")
+    return goes_on
 
 
 def _top_n(kind: Kind, body: Mapping[str, Any]) -> int | None:

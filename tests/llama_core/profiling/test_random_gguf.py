@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,3 +142,35 @@ def test_a_vocabulary_has_room_for_the_bytes() -> None:
     tokens = keys["tokenizer.ggml.tokens"]
     assert len(tokens) == len(set(tokens)) == 900
     assert len(keys["tokenizer.ggml.merges"]) == 900 - 512
+
+
+STATES: dict[str, Any] = {
+    "recurrent_layers": (True, False),
+    "conv_kernel": 4,
+    "state_heads": 8,
+    "state_head_dim": 32,
+    "state_dim": 64,
+    "state_groups": 4,
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "own"),
+    [
+        ("qwen35", {"qk_norm": True}),
+        ("lfm2", {"qk_norm": True, "state_heads": 0, "state_head_dim": 0, "state_dim": 0, "state_groups": 0}),
+        ("granitehybrid", {"rope_layers": (False, False), "state_groups": 1}),
+    ],
+)
+def test_families_with_states_are_made_too(tmp_path: Path, family: str, own: dict[str, Any]) -> None:
+    """Filters stay float32, decays fade, and the numbers stay numbers over a long text."""
+    config = replace(SMALL, max_seq_len=512, **{**STATES, "architecture": family, "name": "model", **own})
+    checkpoint = open_checkpoint(made.random_gguf(tmp_path / "m.gguf", config, "Q4_K_M"))
+    assert replace(checkpoint.config, norm_eps=config.norm_eps) == config  # a float32 in the file
+    assert checkpoint.tensors["layers.0.conv"].fmt.name == "F32"
+    assert checkpoint.tensors["layers.0.o_proj"].fmt.name == "Q4_K"
+    model = Llama(config, load_weights(checkpoint))
+    ids = np.random.default_rng(0).integers(0, 500, 400).astype(np.int32)
+    cache = model.new_cache(400)
+    rows = [model.forward(ids[i : i + 200], cache, logits="all").copy() for i in (0, 200)]
+    assert 0.1 < np.abs(rows[1]).max() < 100
