@@ -334,3 +334,13 @@ def test_opening_finds_model_kind_and_context(server: FakeServer) -> None:
         SentenceError, match=r"name one of the server's models behind a #. It has qwen, other"
     ):
         open_remote_engine(parse_endpoint(server.url), stages.append)
+
+
+def test_a_chat_on_this_machine_does_without_the_http_client() -> None:
+    import subprocess
+    import sys
+
+    modules = "chat_app.tui.app, chat_app.engines.sources, chat_app.console.oneshot, chat_app.commands.batch"
+    code = f"import sys, {modules}; print(sorted({{'httpx2', 'ray', 'keyring'}} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
