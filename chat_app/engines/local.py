@@ -176,6 +176,7 @@ class LocalEngine:
             has_template=engine.template is not None,
             architecture=checkpoint.config.architecture,
             tokenizer=checkpoint.tokenizer.kind,
+            max_ctx_size=checkpoint.config.max_seq_len,
             template=checkpoint.chat_template or "",
             advice=advice_of(path, checkpoint.sampling),
             capabilities=Capabilities(thinks=engine.thinking is not None),
