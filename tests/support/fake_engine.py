@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chat_app.engines.base import Capabilities, EngineInfo, Prompt, PromptRequest, ReplyParts, Token, Turn
+from chat_app.engines.base import (
+    Capabilities,
+    EngineInfo,
+    Prompt,
+    PromptRequest,
+    ReplyParts,
+    Restored,
+    Token,
+    Turn,
+)
 from llama_core.backends.base import MemoryReport
 from llama_core.engine.text import completion_text
 from llama_core.events import (
@@ -106,6 +115,7 @@ class FakeEngine:
     cached: list[int] = field(default_factory=list)
     tokens: FakeTokens = field(default_factory=FakeTokens)
     closed: bool = False
+    restored: Restored | None = None
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -132,6 +142,10 @@ class FakeEngine:
         going_on = bool(turns) and turns[-1]["role"] == "assistant"
         self.calls.append(("continue" if going_on else "chat", turns))
         return scripted(self, list(prompt.ids or ()), self.script(turns), cancelled)
+
+    def restore(self, request: PromptRequest) -> Restored | None:
+        self.calls.append(("restore", request.chat_id))
+        return self.restored
 
     def reset(self) -> None:
         self.calls.append(("reset", None))
