@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chat_app.chat.conversation import Conversation, Message
+from chat_app.config.endpoints import find_endpoint, model_label
 from chat_app.config.settings import PARAMETERS, THIS_CHAT, Settings
 from chat_app.store.chats import ChatStore
 from llama_core.grammar import GRAMMAR_KINDS, Grammar
@@ -130,8 +131,20 @@ def _with_parameters(settings: Settings, reply: Message) -> Settings:
 def _with_model(settings: Settings, reply: Message) -> Settings:
     name, file = reply.x.get("model"), reply.x.get("model_file")
     if not isinstance(file, str):  # of version 0.1, or of an engine elsewhere
-        return settings
+        return _told_of_server(settings, reply, name)
     if Path(file).exists():
         return replace(settings, model=file)
     notice = f"This chat was held with {name}, which is no longer at {file}. It goes on with another model."
+    return replace(settings, notices=(*settings.notices, notice))
+
+
+def _told_of_server(settings: Settings, reply: Message, name: object) -> Settings:
+    """A chat that a server answered goes on with what is chosen now: nothing is sent there unasked."""
+    was_remote = str(reply.x.get("backend")).startswith("remote")
+    if not was_remote or find_endpoint(settings.model, settings.engines) is not None:
+        return settings
+    notice = (
+        f"This chat was held with {name} on a server. It goes on with {model_label(settings.model)} here; "
+        "/model goes back to the server."
+    )
     return replace(settings, notices=(*settings.notices, notice))

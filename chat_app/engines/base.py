@@ -61,8 +61,8 @@ class Capabilities:
 class EngineInfo:
     """An engine as the screen describes it. `path` is None where no file of this machine is meant;
     `has_template` False: a base model, plain completion. host: the machine that computes where it is not this
-    one; untold: what it does not tell of itself, in words. advice: how replies are best drawn. Sizes
-    that are not known are 0."""
+    one; untold: what it does not tell of itself, in words. advice: how replies are best drawn.
+    max_ctx_size: what the model was trained for. Sizes that are not known are 0."""
 
     name: str
     path: Path | None
@@ -78,6 +78,7 @@ class EngineInfo:
     host: str = ""
     untold: str = ""
     advice: Advice = field(default_factory=dict)
+    max_ctx_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,7 @@ class FakeEngine:
     cached: list[int] = field(default_factory=list)
     tokens: FakeTokens = field(default_factory=FakeTokens)
     closed: bool = False
+    max_ctx_size: int = 0
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -122,6 +123,7 @@ class FakeEngine:
         return EngineInfo(
             name, self.path, "fake float32", 2, self.ctx_size, 96 * MIB, self.template is not None,
             tokenizer="words", template=self.template or "", capabilities=self.capabilities,
+            max_ctx_size=self.max_ctx_size,
         )  # fmt: skip
 
     def prepare(self, request: PromptRequest) -> Prompt:

@@ -53,6 +53,7 @@ class Cluster:
 
     def __init__(self, settings: Settings, bounds: Bounds, address: str, cores: int | None = None) -> None:
         self._settings, self._bounds, self._address, self._cores = settings, bounds, address, cores
+        self._handed_out = 0  # lines that are with engines, while there are as many
 
     def identity(self) -> ModelIdentity:
         """Of the model's files on this machine. Raises ModelNotFound, OSError."""
@@ -79,7 +80,7 @@ class Cluster:
                     is_writing = True
                     run.append(record, prompt_n, reply_n)
                     is_writing = False
-                    run.progress.show(run.state(0))
+                    run.progress.show(run.state(min(self._handed_out, run.total - run.finished)))
                     if flag.stop():
                         break
                 run.progress.finish(run.state(0))
@@ -100,6 +101,7 @@ class Cluster:
         )
         settings = replace(self._settings, threads=min(self._settings.threads or cores, cores))
         size = max(1, min(MOST_LINES, -(-(run.total - run.finished) // (engines * BLOCKS_AN_ENGINE))))
+        self._handed_out = engines * size
         blocks = ray.data.from_arrow_refs([ray.put(block) for block in _blocks(run, size)])
         answered = blocks.map_batches(
             NodeEngine,

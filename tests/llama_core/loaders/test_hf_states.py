@@ -88,6 +88,12 @@ def test_what_config_json_need_not_say() -> None:
     assert every.recurrent_layers == ()
 
 
+def test_a_width_that_is_not_to_be_adjusted(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert config_of(LFM, block_auto_adjust_ff_dim=False).hidden_dim == 12288
+    assert caplog.records == []
+
+
 def test_a_granite_whose_layers_all_have_attention_has_no_state() -> None:
     config = config_of(GRANITE, layer_types=["attention"] * 40, position_embedding_type="rope")
     assert (config.recurrent_layers, config.rope_layers) == ((), ())
