@@ -64,7 +64,7 @@ def test_a_mask_is_shown_with_what_it_took_away() -> None:
     assert found.allowed == pytest.approx(3 / 8)
     assert [(one.id, one.barred) for one in found.top] == [(2, True), (1, False), (0, False)]
     shown = describe(found, 0)
-    assert f"2 tokens, {percent(3 / 8)} of the probability" in shown.plain
+    assert f"2 tokens, {percent(found.allowed)} of the probability" in shown.plain
     assert any("strike" in str(span.style) for span in shown.spans)
     assert "allowed" not in describe(look(tokens, [9], [1, 0], 1), 0).plain
 
