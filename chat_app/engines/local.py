@@ -247,11 +247,9 @@ class LocalEngine:
     def _notes(self, request: PromptRequest) -> tuple[str, ...]:
         """What was done to this request for want of a place in the template."""
         template = self._engine.template
-        if request.raw or template is None or not template.folds_system:
+        if request.raw or template is None or not template.system_note:
             return ()
-        from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
-
-        return (SYSTEM_FOLDED,) if any(turn.role == "system" for turn in request.turns) else ()
+        return (template.system_note,) if any(turn.role == "system" for turn in request.turns) else ()
 
     def stream(
         self,
