@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from llama_core.choices import Thinking
     from llama_core.engine.text import TextEngine
     from llama_core.events import Event
+    from llama_core.grammar import Grammar
     from llama_core.sampling_params import SamplingParams
 
 _log = logging.getLogger(__name__)
@@ -156,6 +157,16 @@ class LocalTokens:
         """Computed in the model's own cache, so that the next reply reuses what they share."""
         return self._engine.engine.prompt_logits(ids)
 
+    def allowed(
+        self, grammar: Grammar, prompt_ids: Sequence[int], ids: Sequence[int]
+    ) -> NDArray[np.bool_] | None:
+        """Computed anew from the reply's beginning."""
+        from llama_core.sampling_params import SamplingParams
+
+        params = SamplingParams(grammar=grammar)
+        constraint = self._engine.rules.of(params, [*prompt_ids, *ids], begun_n=len(ids)).constraint
+        return None if constraint is None or constraint.complete else constraint.allowed()
+
 
 class LocalEngine:
     """`Engine` on a `TextEngine`, which it closes."""
@@ -247,11 +258,9 @@ class LocalEngine:
     def _notes(self, request: PromptRequest) -> tuple[str, ...]:
         """What was done to this request for want of a place in the template."""
         template = self._engine.template
-        if request.raw or template is None or not template.folds_system:
+        if request.raw or template is None or not template.system_note:
             return ()
-        from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
-
-        return (SYSTEM_FOLDED,) if any(turn.role == "system" for turn in request.turns) else ()
+        return (template.system_note,) if any(turn.role == "system" for turn in request.turns) else ()
 
     def stream(
         self,
