@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chat_app.config.settings import Advice, Settings
     from llama_core.backends.base import MemoryReport
     from llama_core.events import Event, LoadProgress
+    from llama_core.grammar import Grammar
     from llama_core.sampling_params import SamplingParams
 
 
@@ -176,6 +177,12 @@ class TokenAccess(Protocol):
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """(vocab_size,): the distribution after `ids`. Raises ContextFullError, NumericalError."""
+
+    def allowed(
+        self, grammar: Grammar, prompt_ids: Sequence[int], ids: Sequence[int]
+    ) -> NDArray[np.bool_] | None:
+        """(vocab_size,): what a reply to the prompt that is held to `grammar` may go on with after `ids`;
+        None where that is all. Raises GrammarError."""
 
 
 class Engine(Protocol):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from llama_core.choices import Thinking
     from llama_core.engine.text import TextEngine
     from llama_core.events import Event
+    from llama_core.grammar import Grammar
     from llama_core.sampling_params import SamplingParams
 
 _log = logging.getLogger(__name__)
@@ -155,6 +156,16 @@ class LocalTokens:
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Computed in the model's own cache, so that the next reply reuses what they share."""
         return self._engine.engine.prompt_logits(ids)
+
+    def allowed(
+        self, grammar: Grammar, prompt_ids: Sequence[int], ids: Sequence[int]
+    ) -> NDArray[np.bool_] | None:
+        """Computed anew from the reply's beginning."""
+        from llama_core.sampling_params import SamplingParams
+
+        params = SamplingParams(grammar=grammar)
+        constraint = self._engine.rules.of(params, [*prompt_ids, *ids], begun_n=len(ids)).constraint
+        return None if constraint is None or constraint.complete else constraint.allowed()
 
 
 class LocalEngine:

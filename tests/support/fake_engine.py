@@ -85,6 +85,12 @@ class FakeTokens:
         logits[7], logits[100 + sum(7 <= one < 1000 for one in ids)] = 3.0, 2.0
         return logits
 
+    def allowed(self, grammar: Any, prompt_ids: Sequence[int], ids: Sequence[int]) -> Any:
+        """Everything but token 7."""
+        import numpy as np
+
+        return np.arange(300) != 7
+
 
 @dataclass
 class FakeEngine:
