@@ -81,6 +81,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--raw", action="store_true", help="the prompt without the chat template; special tokens count"
     )
     parser.add_argument(
+        "--choices",
+        metavar="A,B,...",
+        help="print how likely each of these answers is, instead of a reply; several as JSON",
+    )
+    parser.add_argument(
         "--logits", type=int, default=0, metavar="N", help="with --output json: the N likeliest next tokens"
     )
     parser.add_argument(
@@ -175,7 +180,8 @@ def run_chat(args: argparse.Namespace) -> int:
         raise UsageError("--logits needs --output json.")
     if not 0 <= args.logits <= 1 << 20:
         raise UsageError(f"--logits takes a number from 0 to {1 << 20:,}.")
-    one_shot = args.print_prompt is not None or args.output != "text" or args.raw
+    chooses = args.choices is not None
+    one_shot = args.print_prompt is not None or args.output != "text" or args.raw or chooses
     if not one_shot and args.plain:
         return _plain(args, settings, words, chosen)
     if one_shot or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
@@ -192,6 +198,10 @@ def run_chat(args: argparse.Namespace) -> int:
             chosen=chosen,
             show_thinking=args.show_thinking,
         )
+        if chooses:
+            from chat_app.console.answer_scores import read_answers, run_choices
+
+            return run_choices(request, read_answers(args.choices), settings)
         return run_oneshot(request, settings)
     if os.environ.get("TERM") == "dumb":
         return _plain(args, settings, words, chosen)

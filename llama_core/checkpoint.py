@@ -94,7 +94,8 @@ class Checkpoint:
     """An opened model file: nothing but its header has been read.
 
     file_format: "gguf", "safetensors", "llama2c" or "npz". metadata: the header's own key-value pairs, for
-    `models inspect`. chat_template: Jinja source, or None for a base model (plain completion).
+    `models inspect`. chat_template: Jinja source, or None for a base model (plain completion). sampling: what
+    its makers advise, by the fields of `SamplingParams`.
     """
 
     path: Path
@@ -105,3 +106,4 @@ class Checkpoint:
     tokenizer: Tokenizer
     chat_template: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from typing import Any
 from llama_core.architectures import describe
 from llama_core.backends.jit.layout import KV_KINDS
 from llama_core.backends.jit.plan import plan_packing, shape_problem
+from llama_core.backends.numpy.experts import bytes_of_a_token, is_of_expert
 from llama_core.checkpoint import Tensor
 from llama_core.choices import DEFAULT_KV
 from llama_core.config import ModelConfig
@@ -24,8 +25,11 @@ def memory_needed(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[st
 
     tensors: by our names, checked.
     """
-    as_float32 = 4 * sum(math.prod(tensor.shape) for tensor in tensors.values())
-    needed = {"numpy": _of_backend(config, as_float32, 0, 4)}
+    experts = {name: tensor for name, tensor in tensors.items() if is_of_expert(name)}
+    as_float32 = 4 * sum(math.prod(tensor.shape) for name, tensor in tensors.items() if name not in experts)
+    as_float32 += bytes_of_a_token(config)
+    left = sum(tensor.nbytes for tensor in experts.values())
+    needed = {"numpy": _of_backend(config, as_float32, left, 4)}
     problem = shape_problem(config)
     if problem is None:
         plan = plan_packing(config, tensors)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from chat_app.batch.identity import request_sha256
-from chat_app.openai.requests import BadRequest, Kind, missing, parse_generation, short
-from llama_core.sampling_params import SamplingParams
+from chat_app.openai.errors import BadRequest, missing, short
+from chat_app.openai.requests import Generation, Kind, parse_generation
 
 CHAT = "/v1/chat/completions"
 COMPLETION = "/v1/completions"
@@ -44,13 +44,11 @@ class BadLine(ValueError):  # noqa: N818 - the line is bad, the batch goes on
 
 @dataclass(frozen=True, slots=True)
 class BatchJob:
-    """A request line. `messages` for a chat, else `prompt` (text or token ids) for a completion."""
+    """A request line, and the SHA-256 of what it asks for."""
 
     custom_id: str
     request_sha256: str
-    params: SamplingParams
-    messages: tuple[Mapping[str, str], ...] | None
-    prompt: str | tuple[int, ...] | None
+    asked: Generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,7 @@ def _job(custom_id: str, digest: str, record: Mapping[str, Any]) -> BatchJob:
         if unsupported:
             problem = f"body.{name} = {short(body[name])} is not supported"
             raise BadLine(problem, "unsupported_value", f"body.{name}")
-    return BatchJob(custom_id, digest, asked.params, asked.messages, asked.prompt)
+    return BatchJob(custom_id, digest, asked)
 
 
 def _sent(custom_id: str, digest: str, record: Mapping[str, Any]) -> SentRequest:

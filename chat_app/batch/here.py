@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from chat_app.batch.format import BatchJob, parse_job
 from chat_app.batch.identity import Computation, ModelIdentity, model_identity
 from chat_app.batch.progress import BatchState
-from chat_app.batch.records import answer_record, failure_record
+from chat_app.batch.records import answer_record, failure_record, refusal_record
 from chat_app.batch.resume import other_ways
 from chat_app.batch.run import BatchRun
 from chat_app.console.streams import say
+from chat_app.engines.local import advised_values
 from llama_core.choices import DEFAULT_KV, KvType
 
 if TYPE_CHECKING:
     from chat_app.config.settings import Settings
+    from chat_app.openai.prepared import Prepared
     from llama_core.engine.batch.scheduler import BatchEngine
     from llama_core.engine.batch.text import TextRequest, TextResult
     from llama_core.engine.text import TextEngine
@@ -45,7 +47,7 @@ class Answers:
         self.engine, self._model, self._identity = engine, model, identity
         self.batch = _batch_engine(engine, bounds)
         self.computation = computation_of(engine.backend, settings.kv, self.batch.ctx_size)
-        self._under_way: dict[str, BatchJob] = {}
+        self._under_way: dict[str, tuple[BatchJob, Prepared]] = {}
 
     def give(
         self,
@@ -59,30 +61,31 @@ class Answers:
 
         requests = self._requests(jobs, take)
         for result in run_texts(self.batch, self.engine.tokenizer, requests, stopped, on_step):
-            job = self._under_way.pop(result.key)
-            take(self._record(job, result), result.prompt_n, result.reply_n)
+            job, prepared = self._under_way.pop(result.key)
+            take(self._record(job, prepared, result), result.prompt_n, result.reply_n)
 
     def _requests(self, jobs: Iterable[BatchJob], take: Take) -> Iterator[TextRequest]:
         """What cannot even be encoded fails on the way."""
+        from chat_app.openai.errors import BadRequest
+        from chat_app.openai.prepared import prepare
         from llama_core.engine.batch.text import TextRequest
-        from llama_core.errors import LlamaCoreError
 
+        advice = advised_values(self.engine.checkpoint)
         for job in jobs:
             try:
-                ids = prompt_ids(job, self.engine)
-            except LlamaCoreError as error:  # the template refuses it
-                take(failure_record(job, self._identity, error), 0, 0)
+                made = prepare(job.asked, self.engine, advice)
+            except BadRequest as refusal:  # the template refuses it, or its grammar cannot be held
+                take(refusal_record(job, self._identity, refusal), 0, 0)
                 continue
-            self._under_way[job.custom_id] = job
-            thinking = self.engine.thinking if job.messages is not None else None
-            yield TextRequest(job.custom_id, ids, job.params, thinking=thinking)
+            self._under_way[job.custom_id] = (job, made)
+            yield TextRequest(job.custom_id, made.ids, made.params, made.rules, made.thinking, made.answers)
 
-    def _record(self, job: BatchJob, result: TextResult) -> Mapping[str, Any]:
+    def _record(self, job: BatchJob, prepared: Prepared, result: TextResult) -> Mapping[str, Any]:
         if result.reason == "failed":
             return failure_record(job, self._identity, result.error)
         created = int(time.time())
         return answer_record(
-            job, self._identity, self.computation, result, model=self._model, created=created
+            job, self._identity, self.computation, prepared, result, model=self._model, created=created
         )
 
 
@@ -127,10 +130,8 @@ class EngineHere:
                 run.progress.finish(state())
             finally:
                 run.progress.close()
-            if engine.template is not None and engine.template.folds_system:
-                from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
-
-                say(SYSTEM_FOLDED)
+            if engine.template is not None and engine.template.system_note:
+                say(engine.template.system_note)
             if flag.stop():
                 say("stopped; run the same command again to go on")
             return flag.exit_code
@@ -142,15 +143,6 @@ def _jobs(run: BatchRun, stopped: Callable[[], bool]) -> Iterator[BatchJob]:
             return
         assert isinstance(judged.item, BatchJob)
         yield judged.item
-
-
-def prompt_ids(job: BatchJob, engine: TextEngine) -> list[int]:
-    """The prompt of a job in the model's tokens. Raises TemplateError."""
-    if job.messages is not None:
-        return engine.encode_chat(job.messages, thinking=job.params.thinking)
-    if isinstance(job.prompt, str):
-        return engine.encode_raw(job.prompt)
-    return list(job.prompt or ())
 
 
 def _batch_engine(engine: TextEngine, bounds: Bounds) -> BatchEngine:

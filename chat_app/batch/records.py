@@ -13,6 +13,8 @@ from chat_app.batch.reader import Line
 
 if TYPE_CHECKING:
     from chat_app.engines.remote.client import ServerError
+    from chat_app.openai.errors import BadRequest
+    from chat_app.openai.prepared import Prepared
     from llama_core.engine.batch.text import TextResult
     from llama_core.errors import LlamaCoreError
 
@@ -24,35 +26,26 @@ def answer_record(
     job: BatchJob,
     identity: ModelIdentity,
     computation: Computation,
+    prepared: Prepared,
     result: TextResult,
     *,
     model: str,
     created: int,
 ) -> dict[str, Any]:
     """The record of an answered request. `created` in seconds since 1970."""
-    chat = job.messages is not None
-    finish_reason = "stop" if result.reason == "stop" else "length"
-    choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason}
-    message = {"role": "assistant", "content": result.text}
-    if result.thought:
-        message["reasoning_content"] = result.thought
-    choice |= {"message": message} if chat else {"text": result.text}
-    unique = uuid.uuid4().hex
-    body = {
-        "id": ("chatcmpl-" if chat else "cmpl-") + unique,
-        "object": "chat.completion" if chat else "text_completion",
-        "created": created,
-        "model": model,
-        "choices": [choice],
-        "usage": {
-            "prompt_tokens": result.prompt_n,
-            "completion_tokens": result.reply_n,
-            "total_tokens": result.prompt_n + result.reply_n,
-        },
-    }
+    from chat_app.openai.responses import Head, Reply, Usage, answers_of, whole
+    from chat_app.openai.tool_formats import ToolReader
+
+    asked, unique = job.asked, uuid.uuid4().hex
+    reader = ToolReader(prepared.tools, asked.tool_names, one=asked.one_call)
+    text = reader.push(result.text) + reader.flush()
+    answers = answers_of(result.scores, prepared.answers)
+    head = Head(asked.kind, ("chatcmpl-" if asked.kind == "chat" else "cmpl-") + unique, created, model)
+    reply = Reply(text, result.reason, thought=result.thought, calls=reader.calls, answers=answers)
+    body = whole(head, [reply], Usage(result.prompt_n, result.cached_n, result.reply_n))
     response = {"status_code": 200, "request_id": unique, "body": body}
     x = _request_x(job, identity) | asdict(computation)
-    if job.params.temperature > 0:  # the likeliest token needs none
+    if asked.params.temperature > 0 and not answers:  # the likeliest token needs none
         x["seed"] = result.seed
     return _record(job.custom_id, response, None, x)
 
@@ -89,6 +82,18 @@ def failure_record(job: BatchJob, identity: ModelIdentity, error: LlamaCoreError
     elif isinstance(error, NumericalError):
         code, kind = "server_error", _OURS
     details = {"code": code, "message": str(error), "type": kind, "param": None, "line": None}
+    return _record(job.custom_id, None, details, _request_x(job, identity))
+
+
+def refusal_record(job: BatchJob, identity: ModelIdentity, refusal: BadRequest) -> dict[str, Any]:
+    """The record of a sound line that this model cannot honour."""
+    details = {
+        "code": refusal.code,
+        "message": str(refusal),
+        "type": _INVALID,
+        "param": refusal.param,
+        "line": None,
+    }
     return _record(job.custom_id, None, details, _request_x(job, identity))
 
 

@@ -16,7 +16,7 @@ from chat_app.batch.format import Asked, BadLine, parse_job
 from chat_app.batch.identity import Computation, ModelIdentity
 from chat_app.batch.output import BatchOutput, Recorded
 from chat_app.batch.reader import MAX_LINE_BYTES, Line
-from chat_app.openai.requests import short
+from chat_app.openai.errors import short
 from chat_app.text.errors import UsageError
 
 Parse = Callable[[bytes], Asked]  # raises BadLine

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from chat_app.chat.conversation import Message
 from chat_app.chat.slash import Argument, CommandTable, words
 from chat_app.chat.view import Severity
-from chat_app.config.settings import PARAMETERS, parameter_values, set_parameter
+from chat_app.config.grammars import SCHEMA
+from chat_app.config.settings import BY_NAME, PARAMETERS, parameter_values, set_parameter
 from chat_app.config.values import read_think
 from chat_app.store.usage import usage_table
 from chat_app.text.code_blocks import code_blocks
 from chat_app.text.errors import nearest
 from chat_app.text.formatting import mib, verbose_timings
 from chat_app.text.sanitize import clean_line
+from llama_core.grammar import Grammar
 
 if TYPE_CHECKING:
     from chat_app.chat.controller import ChatController
@@ -108,6 +110,12 @@ def read_number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{text!r} is no number from 1 up")
     return int(text)
+
+
+@SLASH.command("/compact", palette="Compact: summarise the older turns")
+def compact(host: Host) -> None:
+    """Let the model summarise the older turns; a new branch goes on from there."""
+    host.spawn(host.session.compact())
 
 
 def read_think_argument(text: str) -> tuple[Any]:
@@ -238,6 +246,31 @@ def shown_think(value: object) -> str:
     return f"at most {value} tokens" if isinstance(value, int) else str(value or "auto: as the model likes")
 
 
+def read_schema_argument(text: str) -> tuple[Grammar | None]:
+    """What replies are to be held to; None for nothing."""
+    return (SCHEMA.read(text),)
+
+
+@SLASH.command(
+    "/schema",
+    argument=Argument(
+        "[FILE | JSON | json | none]",
+        read_schema_argument,
+        words(("json", "any JSON object"), ("none", "replies are free again")),
+    ),
+)
+def schema(host: Host, value: tuple[Grammar | None] | None) -> None:
+    """Hold replies to a JSON schema; none: to nothing."""
+    session = host.session
+    if value is None:
+        held = session.settings.params.grammar
+        host.show_text("What replies are held to", "(nothing)" if held is None else held.text)
+        return
+    session.change_settings(BY_NAME["schema"].put(session.settings, value[0]))
+    what = "are free" if value[0] is None else "are held to the schema"
+    host.note(f"Replies {what}, from the next one on.")
+
+
 @SLASH.command("/answer", palette="Answer now", needs_screen=True)
 def answer_now(host: ScreenHost) -> None:
     """End the thought under way; the answer begins."""
@@ -277,7 +310,9 @@ def change(host: Host, named: tuple[str, str]) -> None:
         return
     if not text:
         row = PARAMETERS[name]
-        host.note(f"{name} is {_shown(row.of(session.settings))}. It may be {row.expected}: {row.help}.")
+        source = session.settings.source_of(name)
+        now = f"{_shown(row.of(session.settings))}{f' ({source})' if source else ''}"
+        host.note(f"{name} is {now}. It may be {row.expected}: {row.help}.")
         return
     if name in host.fixed:
         flag = PARAMETERS[name].flags[-1]
@@ -296,8 +331,13 @@ def change(host: Host, named: tuple[str, str]) -> None:
 
 
 def _show_parameters(host: Host) -> None:
-    values = parameter_values(host.session.settings)
-    host.show_text("Parameters", "\n".join(f"{name:<16}{_shown(value)}" for name, value in values.items()))
+    settings = host.session.settings
+    rows = [
+        (name, _shown(value), settings.source_of(name)) for name, value in parameter_values(settings).items()
+    ]
+    wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines = [f"{name:<{wide[0]}}  {value:<{wide[1]}}  {source}".rstrip() for name, value, source in rows]
+    host.show_text("Parameters", "\n".join(lines))
 
 
 def _show_template(host: Host) -> None:

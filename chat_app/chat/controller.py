@@ -16,19 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from chat_app.chat.branches import Attempt, Branches
+from chat_app.chat.compaction import Compaction
 from chat_app.chat.conversation import Conversation, Message
 from chat_app.chat.files import ChatFiles
 from chat_app.chat.inspection import TokenLook, told_looks
 from chat_app.chat.loaded_model import LoadedModel
 from chat_app.chat.metrics import PanelMetrics
 from chat_app.chat.outbox import Outbox, Pending
-from chat_app.chat.prompts import Prompter, with_user_turn
+from chat_app.chat.prompter import Prompter
+from chat_app.chat.prompts import with_user_turn
 from chat_app.chat.recall import recall
 from chat_app.chat.reply import GrowingReply, reply_details
 from chat_app.chat.saver import ChatFile, Saver
 from chat_app.chat.view import ChatView
 from chat_app.config.endpoints import model_label
-from chat_app.config.settings import Settings
+from chat_app.config.settings import Settings, with_advice
 from chat_app.engines import news
 from chat_app.engines.base import Prompt, PromptRequest, Restored, Source, Turn
 from chat_app.engines.host import EngineHost
@@ -68,6 +70,7 @@ class ChatController:
         self.settings = settings
         self.metrics = PanelMetrics(clock)
         self.branches = Branches(self)
+        self._compaction = Compaction(self)
         self.model = LoadedModel(host, view, self.metrics, spawn, model_hash)
         self.reply: GrowingReply | None = None
         self.logprobs: dict[str, list[float]] = {}  # of each reply written here, for the inspector
@@ -167,10 +170,12 @@ class ChatController:
     async def _put(self, pending: Pending, attempt: Attempt) -> None:
         """A prompt into the chat, and its reply under way."""
         conversation = self.conversation
+        if pending.raw and self.settings.system:
+            self.view.note("A raw prompt is sent alone: the system prompt is no part of it.", "warning")
         parent = conversation.tip if pending.edits is None else conversation.get(pending.edits).parent
         turns = with_user_turn(() if pending.raw else self._turns(parent), pending.text)
         request = self._request(turns, raw=pending.raw)
-        prompt = await self._prepare(attempt, request)
+        prompt = await self._prepare(attempt, request, parent)
         if prompt is None:
             return
         async with self._writing:
@@ -213,7 +218,8 @@ class ChatController:
     ) -> Prompt | None:
         """The prompt of the path to `upto`; None, and the attempt over, when it is not to be sent."""
         turns = self._turns(upto, continue_last=continue_last)
-        return await self._prepare(attempt, self._request(turns, continue_last=continue_last))
+        request = self._request(turns, continue_last=continue_last)
+        return await self._prepare(attempt, request, upto)
 
     def _request(
         self, turns: Iterable[Turn], *, continue_last: bool = False, raw: bool = False
@@ -222,18 +228,68 @@ class ChatController:
         chat_id = "" if raw else self._files.kept_id(self.chat)
         return PromptRequest(tuple(turns), self.settings.params, continue_last, raw, chat_id)
 
-    async def _prepare(self, attempt: Attempt, request: PromptRequest) -> Prompt | None:
+    async def _prepare(self, attempt: Attempt, request: PromptRequest, upto: str | None) -> Prompt | None:
         try:
-            prompt = await self._prompter.prepare(request)
+            prompt = await self._prompter.prepare(request, self._larger)
         except Exception as error:  # noqa: BLE001 - a template or tokenizer that fails must not end the app
             prompt = None
             if not attempt.abandoned:
                 self.view.note(describe_error(error), "error")
         if attempt.abandoned:
             return None
+        if isinstance(prompt, Prompt):
+            return prompt
         if prompt is None:
             self._abandon()
-        return prompt
+        elif prompt.way == "raise":
+            self._raise_context(attempt, prompt.ctx_size)
+        else:
+            await self._compact(attempt, upto, request)
+        return None
+
+    def _larger(self, tokens: int) -> int:
+        """A context for so many tokens, the present one doubled and doubled; 0 where the model has none."""
+        info = self.model.info
+        if info is None or tokens > info.max_ctx_size or info.ctx_size < 1:
+            return 0
+        size = info.ctx_size
+        while size < tokens:
+            size *= 2
+        return min(size, info.max_ctx_size)
+
+    def _raise_context(self, attempt: Attempt, ctx_size: int) -> None:
+        """Load the model with a larger context; the prompt under way is sent when it is there."""
+        waits = bool(self._outbox.texts)
+        attempt.abandoned = True
+        self._attempt = None
+        self._outbox.postpone()
+        self.change_settings(replace(self.settings, ctx_size=ctx_size))
+        what = "your prompt is sent then" if waits else "ask again when it is ready"
+        self.view.note(f"The model is loaded with a context of {ctx_size:,} tokens; {what}.")
+
+    async def compact(self) -> None:
+        """Summarise the older turns of this chat, now."""
+        attempt = self.begin()
+        if attempt is None:
+            return
+        try:
+            await self._compaction.run(attempt, self.conversation.tip)
+        finally:
+            self.finish_attempt(attempt)
+
+    async def _compact(self, attempt: Attempt, upto: str | None, request: PromptRequest) -> None:
+        """Make room by a summary; then the prompt under way is sent, on the new branch."""
+        try:
+            pending = request.turns[-1:] if self._outbox.texts else ()
+            compacted = await self._compaction.run(attempt, upto, pending)
+        except Exception:
+            self._abandon()
+            raise
+        if not compacted:
+            self._abandon()
+            return
+        self._outbox.postpone(at_the_tip=True)
+        self.finish_attempt(attempt)
 
     def _abandon(self) -> bool:
         """Give the attempt up, if there is one that can be. Its prompt and those behind it go back."""
@@ -499,6 +555,7 @@ class ChatController:
                         self.view.note(text, "error")
                     await self._end_reply(self.reply.failed(text, is_sound=is_sound))
             case news.EngineReady(info, load_s):
+                self.settings = with_advice(self.settings, info.advice)
                 self.model.ready(info, load_s, self.settings.ctx_size)
                 self._bring_back()
                 self.send_next()
@@ -515,6 +572,7 @@ class ChatController:
                 del self.logprobs[oldest], self.looks[oldest]
         self.reply = None
         await self._keep(message)
+        self.model.answered(message.x.get("timings"))
         self.view.show_state()
         if not self.reload_if_due():
             self.send_next()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from chat_app.config.settings import Settings
 from chat_app.engines import news
 from chat_app.engines.base import EngineInfo, Source
 from chat_app.engines.host import EngineHost
+from chat_app.models.speeds import remember_speed
 
 
 class LoadedModel:
@@ -80,6 +81,12 @@ class LoadedModel:
             digest = await asyncio.to_thread(self._file_hash, path)
             if self.info is not None and self.info.path == path:
                 self.sha256 = digest or ""
+
+    def answered(self, timings: object) -> None:
+        """A reply has ended: what it cost tells how fast this model is here."""
+        info = self.info
+        if info is not None and info.path is not None and isinstance(timings, Mapping):
+            self._spawn(asyncio.to_thread(remember_speed, info.path, info.backend, timings))
 
     def take(self, item: news.News) -> None:
         """Take in what the host tells of the engine beside replies and the end of a load."""

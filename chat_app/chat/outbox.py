@@ -6,7 +6,7 @@ is on disk or back in the box. What stands here belongs to the draft.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,10 @@ class Outbox:
         del self._pending[0]
         self._under_way = False
 
-    def postpone(self) -> None:
-        """The prompt under way waits again, still the first."""
+    def postpone(self, *, at_the_tip: bool = False) -> None:
+        """The prompt under way waits again, still the first. at_the_tip: it edits nothing any more."""
+        if at_the_tip and self._under_way:
+            self._pending[0] = replace(self._pending[0], edits=None)
         self._under_way = False
 
     def take_back(self, *, all: bool) -> str:

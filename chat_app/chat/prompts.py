@@ -1,14 +1,11 @@
-"""From turns to a prompt that fits the context: prepared once by the engine, shortened if the user agrees."""
+"""Turns that become a prompt."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from chat_app.chat.view import ChatView
-from chat_app.engines.base import Prompt, PromptRequest, Turn
-from chat_app.engines.host import EngineHost
+from chat_app.engines.base import Turn
 
 
 def with_user_turn(turns: Sequence[Turn], text: str) -> tuple[Turn, ...]:
@@ -21,62 +18,3 @@ def with_user_turn(turns: Sequence[Turn], text: str) -> tuple[Turn, ...]:
 def sees_from(turns: Sequence[Turn]) -> str:
     """The id of the first message in these turns, the system prompt aside; "" where there is none."""
     return next((turn.id for turn in turns if turn.role != "system"), "")
-
-
-class Prompter:
-    """Prepares the prompts of one chat, and remembers what the user said about its length."""
-
-    def __init__(self, host: EngineHost, view: ChatView) -> None:
-        self._host = host
-        self._view = view
-        self._drop_oldest = False
-        self._noted: set[str] = set()
-
-    def forget(self) -> None:
-        """Another chat: what was agreed to and said counts no more."""
-        self._drop_oldest = False
-        self._noted.clear()
-
-    async def prepare(self, request: PromptRequest) -> Prompt | None:
-        """The prompt, or None where it does not fit and shall not be shortened. Raises as the engine does."""
-        prompt: Prompt | None = await self._ask(request)
-        if prompt is not None and not prompt.fits:
-            prompt = await self._shorten(prompt, request)
-        if prompt is not None:
-            self._note_room(prompt, request)
-        return prompt
-
-    async def _ask(self, request: PromptRequest) -> Prompt:
-        prompt = await asyncio.wrap_future(self._host.ask(lambda engine: engine.prepare(request)))
-        for note in prompt.notes:
-            if note not in self._noted:
-                self._noted.add(note)
-                self._view.note(note, "warning")
-        return prompt
-
-    async def _shorten(self, prompt: Prompt, request: PromptRequest) -> Prompt | None:
-        """The context is full: leave out the oldest turns if the user agrees, once for a chat."""
-        if not (self._drop_oldest and prompt.drop) and not await self._view.ask_overflow(prompt):
-            return None
-        if not prompt.drop:
-            # Nothing can go: the reply gets what room there is.
-            return prompt if prompt.prompt_n < prompt.limit else None
-        self._drop_oldest = True
-        shorter = await self._ask(request.without(prompt.drop))
-        if not shorter.fits:
-            self._view.note("The prompt is too long even without the earlier turns.", "error")
-            return None
-        dropped = len(prompt.drop)
-        what = "oldest message was" if dropped == 1 else f"{dropped} oldest messages were"
-        self._view.note(f"The context is full: the {what} left out.", "warning")
-        return replace(shorter, shortened=True)
-
-    def _note_room(self, prompt: Prompt, request: PromptRequest) -> None:
-        """Say once for a chat that a reply cannot become as long as was asked for."""
-        wanted, room = request.params.max_tokens, prompt.limit - prompt.prompt_n
-        if wanted is not None and prompt.limit and room < wanted and "room" not in self._noted:
-            self._noted.add("room")
-            self._view.note(
-                f"The context has room for a reply of {room:,} tokens, not for num_predict {wanted:,}.",
-                "warning",
-            )

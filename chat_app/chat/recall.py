@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from chat_app.chat.conversation import Conversation, Message
-from chat_app.config.settings import Settings
+from chat_app.config.endpoints import find_endpoint, model_label
+from chat_app.config.settings import PARAMETERS, THIS_CHAT, Settings
 from chat_app.store.chats import ChatStore
 from llama_core.grammar import GRAMMAR_KINDS, Grammar
 from llama_core.sampling_params import SamplingParams
@@ -70,6 +71,14 @@ def _grammar(stored: Mapping[str, Any]) -> Grammar:
     return Grammar(kind, text)
 
 
+def held_to(x: Mapping[str, Any]) -> Grammar | None:
+    """What a reply was held to, where that is known."""
+    try:
+        return sampling_of(x).grammar
+    except ValueError:
+        return None
+
+
 def recall(conversation: Conversation, settings: Settings, chosen: Collection[str] = ()) -> Settings:
     """`settings` with what the chat's last reply was made with, but for what was `chosen` by name ("model",
     "parameters", "system"). A model that is no longer there is told as a notice."""
@@ -110,16 +119,32 @@ def _with_parameters(settings: Settings, reply: Message) -> Settings:
         known = sampling_of(reply.x)
         rounds = known.loop_rounds if "loop_rounds" in reply.x["parameters"] else settings.params.loop_rounds
         params = replace(known, seed=settings.params.seed, loop_rounds=rounds)
-        return replace(settings, params=params)
     except ValueError:  # damaged, or never written
         return settings
+    # The chat goes on as it was, whatever is advised for its model by now.
+    chosen = {
+        row.name: THIS_CHAT for row in PARAMETERS.values() if row.group == "sampling" and row.name != "seed"
+    }
+    return replace(settings, params=params, chosen={**settings.chosen, **chosen}, advised={})
 
 
 def _with_model(settings: Settings, reply: Message) -> Settings:
     name, file = reply.x.get("model"), reply.x.get("model_file")
     if not isinstance(file, str):  # of version 0.1, or of an engine elsewhere
-        return settings
+        return _told_of_server(settings, reply, name)
     if Path(file).exists():
         return replace(settings, model=file)
     notice = f"This chat was held with {name}, which is no longer at {file}. It goes on with another model."
+    return replace(settings, notices=(*settings.notices, notice))
+
+
+def _told_of_server(settings: Settings, reply: Message, name: object) -> Settings:
+    """A chat that a server answered goes on with what is chosen now: nothing is sent there unasked."""
+    was_remote = str(reply.x.get("backend")).startswith("remote")
+    if not was_remote or find_endpoint(settings.model, settings.engines) is not None:
+        return settings
+    notice = (
+        f"This chat was held with {name} on a server. It goes on with {model_label(settings.model)} here; "
+        "/model goes back to the server."
+    )
     return replace(settings, notices=(*settings.notices, notice))

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from chat_app.chat.conversation import Message
+from chat_app.chat.summary import SummaryDraft
 from chat_app.engines.base import Prompt, Source
 from llama_core.events import Event
 
 Severity = Literal["information", "warning", "error"]
+# Ways to make room in a full context: leave out the oldest turns, summarise them, load the model with more.
+Room = Literal["drop", "compact", "raise"]
 
 
 class ChatView(Protocol):
@@ -50,5 +53,9 @@ class ChatView(Protocol):
     def give_back(self, text: str) -> None:
         """A prompt that was not sent."""
 
-    async def ask_overflow(self, prompt: Prompt) -> bool:
-        """The prompt does not fit: True to drop the oldest turns (`prompt.drop`), False to stop."""
+    async def ask_overflow(self, prompt: Prompt, larger: int) -> Room | None:
+        """The prompt does not fit: how to make room, None to stop. Turns can be left out or summarised where
+        `prompt.drop` names some. larger: a context in which it would fit, 0 where the model has none."""
+
+    async def review_summary(self, draft: SummaryDraft) -> str | None:
+        """Show a summary while it is written; returns it, edited perhaps, or None where it is not wanted."""

@@ -54,6 +54,17 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="with --engine: the most requests at once for each server (default: grows while it helps)",
     )
     parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="run the model on a Ray cluster (`auto`, `local` or HOST:PORT), an engine on each node",
+    )
+    parser.add_argument(
+        "--cores",
+        type=positive,
+        metavar="N",
+        help="with --ray: the cores of an engine (default: all of a node)",
+    )
+    parser.add_argument(
         "--retry-failed",
         action="store_true",
         help="run requests that failed again, unchanged: with a larger --kv-budget or --ctx-size, say",
@@ -95,6 +106,10 @@ def _means(args: argparse.Namespace) -> Means:
     if args.engine and "model" in getattr(args, "chosen", {}):
         raise UsageError("--engine and -m both name what answers; give one of them")
     endpoints = find_endpoints(args.engine or settings.model, settings.engines, must=bool(args.engine))
+    if args.ray and endpoints:
+        raise UsageError("--ray runs a model of this machine elsewhere; it takes no server")
+    if args.cores and not args.ray:
+        raise UsageError("--cores is for --ray; --threads is how many this machine computes with")
     if endpoints:
         from chat_app.batch.elsewhere.fleet import Fleet
 
@@ -103,4 +118,8 @@ def _means(args: argparse.Namespace) -> Means:
         return Fleet(endpoints, most=args.concurrency)
     if args.concurrency:
         raise UsageError("--concurrency is for --engine; --max-batch bounds the requests of this machine")
+    if args.ray:
+        from chat_app.batch.elsewhere.cluster import Cluster
+
+        return Cluster(settings, bounds, args.ray, args.cores)
     return EngineHere(settings, bounds)

@@ -36,13 +36,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def model_names(**_: object) -> Iterator[str]:
-    """Names of models that are here or can be fetched, as `-m` takes them."""
+    """Names of models that are here or can be fetched, and of engines elsewhere, as `-m` takes them."""
+    from chat_app.config.sources import load_settings
     from chat_app.models.catalogue import CATALOGUE, local_models
     from chat_app.models.hub_models import HUB_MODELS
 
     yield from (model.name for model in local_models() if model.is_whole)
     yield from CATALOGUE
     yield from (model.name for model in HUB_MODELS)
+    yield from load_settings().engines
 
 
 def chat_ids(**_: object) -> dict[str, str]:
@@ -70,7 +72,7 @@ def _attach(parser: argparse.ArgumentParser) -> None:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
                 _attach(inner)
-        elif action.dest in ("model", "draft", "name"):
+        elif action.dest in ("model", "draft", "name", "engine"):
             action.completer = model_names  # type: ignore[attr-defined]
         elif action.metavar in ("CHAT", "ID"):
             action.completer = chat_ids  # type: ignore[attr-defined]

@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from chat_app.commands.options import add_output_option, file_path
+from chat_app.config.sources import load_settings
 from chat_app.console.streams import ProgressLine, is_terminal, say, write
 from chat_app.models.catalogue import remove_model, resolve_model
+from chat_app.text.errors import SentenceError
+from chat_app.text.sanitize import clean_line
 
+MAX_LINE = 2000
 TYPES = ("q8_0", "q4_0", "q4_1", "f16", "f32")
 
 
@@ -26,6 +30,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add_output_option(commands.add_parser("list", help="models here, and those that can be fetched"))
     pull = commands.add_parser("pull", help="fetch a model, or go on with a download that broke")
     pull.add_argument("name", metavar="NAME|hf:OWNER/REPO[:TYPE]")
+    pull.add_argument(
+        "--anyway", action="store_true", help="also a model that does not run here, or is too large"
+    )
+    show = commands.add_parser("show", help="whether a model runs here, and how fast, before it is fetched")
+    show.add_argument("name", metavar="NAME|FILE|hf:OWNER/REPO[:TYPE]")
     path = commands.add_parser("path", help="print where a model's file is")
     path.add_argument("name", metavar="NAME")
     remove = commands.add_parser("remove", help="delete a downloaded model")
@@ -39,7 +48,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     convert.add_argument(
         "--tokenizer", type=file_path, metavar="FILE", help="a tokenizer file that is not beside the model"
     )
-    for one in (pull, path, remove, inspect, convert):
+    for one in (pull, show, path, remove, inspect, convert):
         add_output_option(one)
     return parser
 
@@ -54,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     commands: dict[str, Callable[[argparse.Namespace], None]] = {
         "list": list_models,
         "pull": pull_model,
+        "show": show_model,
         "path": lambda args: write_path(resolve_model(args.name), args.output),
         "remove": remove,
         "inspect": inspect_model,
@@ -73,24 +83,64 @@ def list_models(args: argparse.Namespace) -> None:
         models = all_models(progress.count)
     finally:
         progress.close()
+    engines = load_settings().engines
     if args.output == "json":
-        write(json.dumps([model.to_json() for model in models], indent=2), end="\n")
+        rows = [model.to_json() for model in models]
+        rows += [{"name": name, "source": "remote", "host": one.host} for name, one in engines.items()]
+        write(json.dumps(rows, indent=2), end="\n")
         return
     width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
     for line in table_lines(models, width):
         write(line, end="\n")
+    for name, endpoint in engines.items():
+        write(f"{name}  remote, {clean_line(endpoint.host)}", end="\n")
 
 
 def pull_model(args: argparse.Namespace) -> None:
-    """Fetch a model behind a line of progress, and print its path."""
-    from chat_app.models.download.pull import pull
+    """Fetch a model behind a line of progress, and print its path. Raises SentenceError for one that would
+    not run, unless the user wants it all the same."""
+    from chat_app.models.download.pull import look, pull
+    from chat_app.models.outlook import Outlooks
 
+    found = look(args.name)
+    if found is not None:
+        outlook = Outlooks().of_remote(found.facts)
+        about = f"{args.name}: {found.nbytes / 2**20:,.0f} MiB to fetch. {outlook.sentence}"
+        if not args.anyway and (outlook.why_not or not outlook.fits):
+            raise SentenceError(f"{about} Fetch it all the same with: --anyway")
+        say(about)
     line = ProgressLine("fetching")
     try:
         path = pull(args.name, line.show)
     finally:
         line.close()
     write_path(path, args.output)
+
+
+def show_model(args: argparse.Namespace) -> None:
+    """Print what a model is and whether it runs here; of one that is elsewhere the header alone is read."""
+    from chat_app.models.download.pull import look
+    from chat_app.models.facts import facts_of
+    from chat_app.models.installed import LocalModel
+    from chat_app.models.listing import Listed
+    from chat_app.models.outlook import Outlooks
+
+    found = look(args.name)
+    if found is not None:
+        outlook = Outlooks().of_remote(found.facts)
+        model = Listed(args.name, found.nbytes, "can be fetched", found.facts, outlook)
+    else:
+        path = resolve_model(args.name)
+        files = () if path.is_dir() else (path,)
+        nbytes = sum(file.stat().st_size for file in files or path.iterdir() if file.is_file())
+        facts = facts_of([LocalModel(args.name, path, nbytes, files=files)])[path]
+        model = Listed(args.name, nbytes, "here", facts, Outlooks().of(path, facts), path)
+    if args.output == "json":
+        write(json.dumps(model.to_json(), indent=2), end="\n")
+        return
+    about = ", ".join(filter(None, (model.kind, f"{model.nbytes / 2**20:,.0f} MiB", model.about)))
+    for line in (f"{model.name}: {about}", model.facts.problem or model.outlook.sentence):
+        write(clean_line(line, MAX_LINE), end="\n")
 
 
 def remove(args: argparse.Namespace) -> None:

@@ -96,11 +96,10 @@ def add_output_option(parser: argparse.ArgumentParser, outputs: tuple[str, ...] 
 def settings_from(args: argparse.Namespace) -> Settings:
     """Settings from parsed flags over environment and file. Raises UsageError for a bad `-o` or flag."""
     from chat_app.config.sources import load_settings
-    from chat_app.models.catalogue import recommended_parameters
 
     flags = getattr(args, "chosen", {})
     try:
-        return load_settings(flags, getattr(args, "parameters", ()), recommended_parameters)
+        return load_settings(flags, getattr(args, "parameters", ()))
     except ValueError as error:
         raise UsageError(str(error)) from None
 

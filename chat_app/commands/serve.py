@@ -117,7 +117,7 @@ def _worker(args: argparse.Namespace, engine: TextEngine) -> Worker:
         max_sequences=args.parallel,
         max_step_s=MAX_STEP_S,
     )
-    return Worker(batch, engine.tokenizer, queue_n=args.queue, thinking=engine.thinking)
+    return Worker(batch, engine.tokenizer, queue_n=args.queue)
 
 
 def _name(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ MAX_CONTEXT = 1 << 31
 # A chat stops a reply that stands there so often; a service says what it is asked for.
 LOOP_ROUNDS = 4
 VARIABLE_PREFIX = "LLAMA_CHAT_"
+# Where a value was chosen, beside files, variables and flags.
+SESSION, THIS_CHAT = "set in this session", "of this chat"
 
 Group = Literal["model", "sampling", "app"]
 
@@ -39,6 +42,8 @@ class Settings:
     threads, ctx_size and kv None: the engine chooses. system None: the model's own default. engines: servers
     by the names that the file gives them. keymap maps a binding's id to its keys. notices are sentences about
     what was wrong in the file or the environment; the app shows them and goes on with the defaults.
+    chosen and advised say where the user or the model's makers set a value, by the setting's name; they do
+    not count when settings are compared.
     """
 
     model: str = DEFAULT_MODEL_NAME
@@ -59,6 +64,12 @@ class Settings:
     params: SamplingParams = field(default_factory=lambda: SamplingParams(loop_rounds=LOOP_ROUNDS))
     keymap: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    chosen: Mapping[str, str] = field(default_factory=dict, compare=False)
+    advised: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def source_of(self, name: str) -> str:
+        """Where the value of the setting `name` is from, in words; empty for the default."""
+        return self.chosen.get(name) or self.advised.get(name, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +114,24 @@ class Setting:
         """Its value in `settings`."""
         return getattr(settings.params if self.group == "sampling" else settings, self.field)
 
-    def put(self, settings: Settings, value: Any) -> Settings:
-        """`settings` with this value. Raises ValueError with a phrase where it is out of range."""
+    def put(self, settings: Settings, value: Any, source: str = SESSION) -> Settings:
+        """`settings` with this value, which the user chose there. Raises ValueError with a phrase where it is
+        out of range."""
+        settings = replace(settings, chosen={**settings.chosen, self.name: source})
+        return self.with_value(settings, value)
+
+    def advise(self, settings: Settings, value: Any, source: str) -> Settings:
+        """The same for what the model's makers advise. Raises ValueError."""
+        settings = replace(settings, advised={**settings.advised, self.name: source})
+        return self.with_value(settings, value)
+
+    def with_value(self, settings: Settings, value: Any) -> Settings:
+        """`settings` with this value, wherever it is from. Raises ValueError."""
         if self.group != "sampling":
             return replace(settings, **{self.field: value})
         return replace(settings, params=replace(settings.params, **{self.field: value}))
 
-    def read(self, settings: Settings, text: str) -> Settings:
+    def read(self, settings: Settings, text: str, source: str = SESSION) -> Settings:
         """`settings` with what `text` means. A plain text is added to those there are; JSON replaces them.
 
         Raises ValueError with a phrase.
@@ -117,7 +139,7 @@ class Setting:
         value = self.kind.read(text)
         if self.kind is TEXTS and not text.startswith("["):
             value = tuple(dict.fromkeys((*self.of(settings), *value)))
-        return self.put(settings, value)
+        return self.put(settings, value, source)
 
 
 def _sampling(name: str, kind: Kind, help: str, *, field: str = "", **more: Any) -> Setting:
@@ -283,8 +305,8 @@ BY_NAME: Mapping[str, Setting] = {
 PARAMETERS: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS if setting.live}
 
 
-def set_parameter(settings: Settings, name: str, value: str) -> Settings:
-    """`settings` with the parameter `name` (ollama's names) read from the text `value`.
+def set_parameter(settings: Settings, name: str, value: str, source: str = SESSION) -> Settings:
+    """`settings` with the parameter `name` (ollama's names) read from the text `value`, chosen at `source`.
 
     A plain `stop` is added to those there are; one in JSON replaces them. Raises ValueError with a sentence
     that names the parameter.
@@ -294,9 +316,28 @@ def set_parameter(settings: Settings, name: str, value: str) -> Settings:
         hint = nearest(name, PARAMETERS)
         raise ValueError(f"There is no parameter {name!r}.{hint} Parameters: {', '.join(PARAMETERS)}.")
     try:
-        return parameter.read(settings, value)
+        return parameter.read(settings, value, source)
     except ValueError as error:
         raise ValueError(f"Parameter {parameter.name}: {error}.") from None
+
+
+# What a model's makers advise: the field of SamplingParams -> its value, and where they say so.
+Advice = Mapping[str, tuple[Any, str]]
+
+
+def with_advice(settings: Settings, advice: Advice) -> Settings:
+    """`settings` as the makers of the model advise, in all that the user has not chosen. The advice for the
+    model before is forgotten."""
+    rows = [row for row in SETTINGS if row.group == "sampling" and row.name not in settings.chosen]
+    for row in rows:
+        if row.name in settings.advised:
+            settings = row.with_value(settings, row.default)
+    settings = replace(settings, advised={})
+    for row in rows:
+        if row.field in advice:
+            with contextlib.suppress(ValueError):  # out of range: not taken
+                settings = row.advise(settings, *advice[row.field])
+    return settings
 
 
 def parameter_values(settings: Settings) -> dict[str, Any]:

@@ -114,6 +114,7 @@ def _set_key(settings: Settings, where: Callable[[str], str], name: str, keys: A
 
 def _set(settings: Settings, where: str, name: str, value: Any) -> Settings:
     """One setting or parameter; a fault leaves the value that was there and adds a notice."""
+    source = os.path.basename(where)  # the file is known by its name
     if isinstance(value, bool):
         text = "true" if value else "false"
     elif isinstance(value, str | int | float):
@@ -129,11 +130,11 @@ def _set(settings: Settings, where: str, name: str, value: Any) -> Settings:
         return _notice(settings, f"{where}: {name} cannot be a {type(value).__name__}.")
     if name not in BY_NAME or BY_NAME[name].live:  # under ollama's name, and so are its faults
         try:
-            return set_parameter(settings, BY_NAME[name].name if name in BY_NAME else name, text)
+            return set_parameter(settings, BY_NAME[name].name if name in BY_NAME else name, text, source)
         except ValueError as error:
             return _notice(settings, f"{where}: {error}")
     try:
-        return BY_NAME[name].read(settings, text)
+        return BY_NAME[name].read(settings, text, source)
     except ValueError as error:
         return _notice(settings, f"{where}: {name}: {error}.")
 
@@ -157,30 +158,19 @@ def _notice(settings: Settings, sentence: str) -> Settings:
     return replace(settings, notices=(*settings.notices, clean_line(sentence, MAX_NOTICE_CHARS)))
 
 
-Recommended = Callable[[str], Mapping[str, Any]]
-
-
 def load_settings(
-    flags: Mapping[str, Any] | None = None,
-    parameters: Iterable[tuple[str, str]] = (),
-    recommended: Recommended | None = None,
+    flags: Mapping[str, Any] | None = None, parameters: Iterable[tuple[str, str]] = ()
 ) -> Settings:
     """Defaults, then config.toml, then `LLAMA_CHAT_*`, then `parameters` and `flags`.
 
-    flags: values by the setting's name. parameters: names and texts, as of `-o`. recommended: the sampling
-    parameters that suit a model (its name or file is given), as defaults. What is wrong in the file or the
-    environment becomes a notice; a bad flag or parameter raises ValueError.
+    flags: values by the setting's name. parameters: names and texts, as of `-o`. What is wrong in the file or
+    the environment becomes a notice; a bad flag or parameter raises ValueError. What the model's makers
+    advise comes when it is loaded (`with_advice`).
     """
-
-    def over(defaults: Settings) -> Settings:
-        settings = apply_environment(apply_config(defaults))
-        for name, text in parameters:
-            settings = set_parameter(settings, name, text)
-        for name, value in (flags or {}).items():
-            settings = BY_NAME[name].put(settings, value)
-        return settings
-
-    settings = over(Settings())
-    suited = dict(recommended(settings.model)) if recommended is not None else {}
-    defaults = Settings()
-    return over(replace(defaults, params=replace(defaults.params, **suited))) if suited else settings
+    settings = apply_environment(apply_config(Settings()))
+    for name, text in parameters:
+        settings = set_parameter(settings, name, text, "-o")
+    for name, value in (flags or {}).items():
+        row = BY_NAME[name]
+        settings = row.put(settings, value, row.flags[-1] if row.flags else "given")
+    return settings

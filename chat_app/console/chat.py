@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
 from chat_app.chat.recall import EVERYTHING
-from chat_app.chat.view import Severity
+from chat_app.chat.summary import SummaryDraft
+from chat_app.chat.view import Room, Severity
 from chat_app.config.settings import Settings
 from chat_app.console.interrupt import stop_on_signals
 from chat_app.console.reply_writer import ReplyWriter
@@ -65,11 +66,21 @@ class LineView:
         self.failed = self.failed or severity == "error"
         say(text)
 
-    async def ask_overflow(self, prompt: Prompt) -> bool:
+    async def ask_overflow(self, prompt: Prompt, larger: int) -> Room | None:
         """Agree. Raises ContextFullError where leaving out turns would not help."""
         if not prompt.drop and prompt.prompt_n >= prompt.limit:
             raise ContextFullError(prompt.prompt_n + 1, prompt.limit)
-        return True
+        return "drop"
+
+    async def review_summary(self, draft: SummaryDraft) -> str | None:
+        """Wait for it, and print it: here it cannot be edited."""
+        while not draft.done.is_set():
+            await asyncio.sleep(REST_S)
+        if draft.error:
+            self.note(draft.error, "error")
+            return None
+        say(draft.text)
+        return draft.text
 
     def show_chat(self) -> None:
         """Lines above stay as they are."""

@@ -7,7 +7,7 @@ engine cannot do, its capabilities say beforehand, so that nobody asks in vain.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from chat_app.config.settings import Settings
+    from chat_app.config.settings import Advice, Settings
     from llama_core.backends.base import MemoryReport
     from llama_core.events import Event, LoadProgress
+    from llama_core.grammar import Grammar
     from llama_core.sampling_params import SamplingParams
 
 
@@ -62,7 +63,8 @@ class Capabilities:
 class EngineInfo:
     """An engine as the screen describes it. `path` is None where no file of this machine is meant;
     `has_template` False: a base model, plain completion. host: the machine that computes where it is not this
-    one; untold: what it does not tell of itself, in words. Sizes that are not known are 0."""
+    one; untold: what it does not tell of itself, in words. advice: how replies are best drawn.
+    max_ctx_size: what the model was trained for. Sizes that are not known are 0."""
 
     name: str
     path: Path | None
@@ -77,6 +79,8 @@ class EngineInfo:
     capabilities: Capabilities = Capabilities()
     host: str = ""
     untold: str = ""
+    advice: Advice = field(default_factory=dict)
+    max_ctx_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,12 @@ class TokenAccess(Protocol):
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """(vocab_size,): the distribution after `ids`. Raises ContextFullError, NumericalError."""
+
+    def allowed(
+        self, grammar: Grammar, prompt_ids: Sequence[int], ids: Sequence[int]
+    ) -> NDArray[np.bool_] | None:
+        """(vocab_size,): what a reply to the prompt that is held to `grammar` may go on with after `ids`;
+        None where that is all. Raises GrammarError."""
 
 
 class Engine(Protocol):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chat_app.engines.base import (
     Capabilities,
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from chat_app.config.settings import Settings
+    from chat_app.config.settings import Advice, Settings
     from chat_app.kv_files.keeper import KvKeeper
     from llama_core.backends.base import MemoryReport
+    from llama_core.checkpoint import Checkpoint
     from llama_core.choices import Thinking
     from llama_core.engine.text import TextEngine
     from llama_core.events import Event
+    from llama_core.grammar import Grammar
     from llama_core.sampling_params import SamplingParams
 
 _log = logging.getLogger(__name__)
@@ -124,6 +126,23 @@ def kv_keeper(engine: TextEngine, path: Path, settings: Settings) -> KvKeeper | 
         return None
 
 
+def advice_of(path: Path, makers: Mapping[str, Any]) -> Advice:
+    """What the file of the model at `path` advises, and where it says nothing, the catalogue."""
+    from chat_app.models.catalogue import recommended_parameters
+
+    place = "generation_config.json" if path.is_dir() else "the model's file"
+    advice: dict[str, tuple[Any, str]] = {
+        field: (value, "the catalogue") for field, value in recommended_parameters(path).items()
+    }
+    return advice | {field: (value, place) for field, value in makers.items()}
+
+
+def advised_values(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The same without where each value is from, by the fields of `SamplingParams`."""
+    advice = advice_of(checkpoint.path, checkpoint.sampling)
+    return {field: value for field, (value, _) in advice.items()}
+
+
 class LocalTokens:
     """`TokenAccess` to the loaded model."""
 
@@ -164,6 +183,16 @@ class LocalTokens:
         """Computed in the model's own cache, so that the next reply reuses what they share."""
         return self._engine.engine.prompt_logits(ids)
 
+    def allowed(
+        self, grammar: Grammar, prompt_ids: Sequence[int], ids: Sequence[int]
+    ) -> NDArray[np.bool_] | None:
+        """Computed anew from the reply's beginning."""
+        from llama_core.sampling_params import SamplingParams
+
+        params = SamplingParams(grammar=grammar)
+        constraint = self._engine.rules.of(params, [*prompt_ids, *ids], begun_n=len(ids)).constraint
+        return None if constraint is None or constraint.complete else constraint.allowed()
+
 
 class LocalEngine:
     """`Engine` on a `TextEngine`, which it closes. keeper: keeps on disk what was computed of chats."""
@@ -185,7 +214,9 @@ class LocalEngine:
             has_template=engine.template is not None,
             architecture=checkpoint.config.architecture,
             tokenizer=checkpoint.tokenizer.kind,
+            max_ctx_size=checkpoint.config.max_seq_len,
             template=checkpoint.chat_template or "",
+            advice=advice_of(path, checkpoint.sampling),
             capabilities=Capabilities(thinks=engine.thinking is not None, restores=keeper is not None),
         )
 
@@ -255,11 +286,9 @@ class LocalEngine:
     def _notes(self, request: PromptRequest) -> tuple[str, ...]:
         """What was done to this request for want of a place in the template."""
         template = self._engine.template
-        if request.raw or template is None or not template.folds_system:
+        if request.raw or template is None or not template.system_note:
             return ()
-        from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
-
-        return (SYSTEM_FOLDED,) if any(turn.role == "system" for turn in request.turns) else ()
+        return (template.system_note,) if any(turn.role == "system" for turn in request.turns) else ()
 
     def stream(
         self,

@@ -99,12 +99,16 @@ def catalogue_entry(name: str) -> CatalogueEntry | None:
     return None
 
 
-def recommended_parameters(name_or_path: str) -> Mapping[str, float]:
-    """What suits the model that `-m` names, by its name, or by its file's name; empty for most."""
-    wanted = Path(name_or_path).name
+def recommended_parameters(path: Path) -> Mapping[str, float]:
+    """What suits the model at `path`, by its file's name or the repository that it was fetched from; empty
+    for most."""
     for entry in CATALOGUE.values():
-        if entry is catalogue_entry(name_or_path) or wanted == entry.file_name:
+        if path.name == entry.file_name:
             return dict(entry.recommended)
+    place = f"/{path.as_posix()}/".replace("--", "/")  # as the hub's own cache writes a repository
+    for model in HUB_MODELS:
+        if f"/{model.repository}/" in place:
+            return dict(model.recommended)
     return {}
 
 

@@ -5,11 +5,22 @@ Sizes are for a first choice: what a download checks is what the hub itself says
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chat_app.models.installed import HUB_PREFIX
 
 APACHE, MIT = "Apache-2.0", "MIT"
+# By the beginnings of names. What a file says of itself counts more.
+RECOMMENDED: Mapping[str, Mapping[str, float]] = {
+    "smollm2": {"temperature": 0.2, "top_p": 0.9},
+    "smollm3": {"temperature": 0.6, "top_p": 0.95},
+    "qwen2.5": {"temperature": 0.7, "top_p": 0.8, "top_k": 20},
+    "qwen3": {"temperature": 0.6, "top_p": 0.95, "top_k": 20},
+    "llama3.2": {"temperature": 0.6, "top_p": 0.9},
+    "gemma3": {"temperature": 1.0, "top_p": 0.95, "top_k": 64},
+    "gpt-oss": {"temperature": 1.0, "top_p": 1.0, "top_k": 0},
+}
 LLAMA, GEMMA = "Llama 3.2 licence", "Gemma licence"
 
 
@@ -28,6 +39,11 @@ class HubModel:
     licence: str
     good_for: str
     active: float = 1.0
+
+    @property
+    def recommended(self) -> Mapping[str, float]:
+        """How its makers advise to draw its replies, on the page of the model."""
+        return next((advice for begin, advice in RECOMMENDED.items() if self.name.startswith(begin)), {})
 
     @property
     def hub_name(self) -> str:

@@ -42,6 +42,11 @@ class Outlook:
     first_token_s: Range | None = None
 
     @property
+    def why_not(self) -> str:
+        """Why no backend can run it; empty where one can, or where nothing is known."""
+        return "" if self.backend else self.why
+
+    @property
     def fits(self) -> bool:
         """Whether there is memory for it."""
         return self.memory_bytes <= self.free_bytes
@@ -79,7 +84,7 @@ class Outlook:
     def sentence(self) -> str:
         """All of it, for people."""
         if not self.backend:
-            return f"It does not run here: {self.why}."
+            return f"It does not run here: {self.why}." if self.why else "Its header was not read."
         said = [f"It needs {self.memory} of memory; {self.free_bytes / 2**30:.1f} GiB are free."]
         if self.speed:
             said.append(

@@ -6,15 +6,17 @@ cannot honour is refused by name, never silently left out. null asks for nothing
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from chat_app.openai import structured
+from chat_app.openai.errors import BadRequest, missing, short
+from chat_app.openai.tools import parse_calls, parse_tool_choice, parse_tools
 from llama_core.choices import Thinking
 from llama_core.sampling_params import SamplingParams
 
-ROLES = ("system", "developer", "user", "assistant")
+ROLES = ("system", "developer", "user", "assistant", "tool")
 # OpenAI's default for completions; chats go on to the end of the context.
 COMPLETION_MAX_TOKENS = 16
 MAX_CHOICES = 128
@@ -22,7 +24,7 @@ MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
 
 # What is read of a message. Some templates write the name; nobody hears of the rest.
-_HEARD = frozenset({"role", "content", "name", "reasoning_content"})
+_HEARD = frozenset({"role", "content", "name", "reasoning_content", "tool_calls", "tool_call_id"})
 
 Kind = Literal["chat", "completion"]
 
@@ -33,9 +35,6 @@ _IGNORED = frozenset(
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "echo": (False,),
-    "response_format": ({"type": "text"},),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
     "suffix": ("",),
     "modalities": (["text"],),
 }
@@ -51,6 +50,10 @@ _PARAMETERS = frozenset(
         "dry_penalty_last_n",
         "dry_sequence_breakers",
         "logit_bias",
+        *structured.FIELDS,
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
         "max_completion_tokens",
         "ignore_eos",
         "n",
@@ -58,18 +61,15 @@ _PARAMETERS = frozenset(
         "stream_options",
         "logprobs",
         "top_logprobs",
+        "continue_final_message",
+        "add_generation_prompt",
         "chat_template_kwargs",
         "reasoning_effort",
     }
 )
 
-
-class BadRequest(ValueError):  # noqa: N818 - the request is bad, the service goes on
-    """A request that cannot be honoured. The text says why; `code` and `param` are OpenAI's words for it."""
-
-    def __init__(self, problem: str, code: str = "invalid_value", param: str | None = None) -> None:
-        self.code, self.param = code, param
-        super().__init__(problem)
+# Names in a request that are others in `SamplingParams`, or mean several fields there.
+FIELDS: Mapping[str, tuple[str, ...]] = {"repetition_penalty": ("repeat_penalty", "repeat_last_n")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +77,36 @@ class Generation:
     """A request. `messages` for a chat, else `prompt`: a text, or token ids.
 
     n: how many replies. top_n: how many alternatives of each token are told, None for no log-probabilities at
-    all. include_usage: whether a stream ends with the numbers of tokens.
+    all. answers: the texts that are to be scored, where the reply is one of them. include_usage: whether a
+    stream ends with the numbers of tokens. tools, tool_choice: see `tools.py`; one_call: at
+    most one call counts. continues: the last message is the beginning of the reply, which goes on with it.
     """
 
     params: SamplingParams
-    messages: tuple[Mapping[str, str], ...] | None
+    messages: tuple[Mapping[str, Any], ...] | None
     prompt: str | tuple[int, ...] | None
     n: int = 1
     stream: bool = False
     include_usage: bool = False
     top_n: int | None = None
+    answers: tuple[str, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: str = "none"
+    one_call: bool = False
+    continues: bool = False
+    given: frozenset[str] = frozenset()
+
+    @property
+    def callable_tools(self) -> list[Mapping[str, Any]]:
+        """The functions of which one must be called, where one must."""
+        functions = [tool["function"] for tool in self.tools]
+        name = self.tool_choice.removeprefix("=")
+        return functions if name == "required" else [one for one in functions if one["name"] == name]
+
+    @property
+    def tool_names(self) -> list[str]:
+        """The names of all tools that there are."""
+        return [tool["function"]["name"] for tool in self.tools]
 
     @property
     def kind(self) -> Kind:
@@ -111,6 +131,11 @@ def parse_generation(kind: Kind, body: Mapping[str, Any]) -> Generation:
     except ValueError as error:  # a parameter out of its range
         raise BadRequest(f"body: {error}", param="body") from None
     chat = kind == "chat"
+    tools = parse_tools(body) if chat else ()
+    tool_choice = parse_tool_choice(body, tools)
+    if tool_choice not in ("none", "auto") and (params.grammar is not None or "guided_choice" in body):
+        problem = "body.tool_choice and body.response_format exclude each other"
+        raise BadRequest(problem, param="body.tool_choice")
     return Generation(
         params=params,
         messages=_messages(body.get("messages")) if chat else None,
@@ -119,18 +144,18 @@ def parse_generation(kind: Kind, body: Mapping[str, Any]) -> Generation:
         stream=stream,
         include_usage=options,
         top_n=_top_n(kind, body),
+        answers=structured.parse_answers(body),
+        tools=tools,
+        tool_choice=tool_choice,
+        one_call=not _truth(body, "parallel_tool_calls", True),
+        given=frozenset(field for name in body for field in FIELDS.get(name, (name,))),
+        continues=chat and _continues(body),
     )
 
 
-def short(value: Any) -> str:
-    """A value of a request for a message: as JSON, and not without end."""
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:79] + "…"
-
-
-def missing(param: str, value: Any) -> tuple[str, str]:
-    """(code, param) of a field that is not there, or is there as something else."""
-    return "missing_required_parameter" if value is None else "invalid_type", param
+def as_advised(params: SamplingParams, given: Collection[str], advice: Mapping[str, Any]) -> SamplingParams:
+    """`params` with what the model's makers advise, in all that the request does not name."""
+    return replace(params, **{field: value for field, value in advice.items() if field not in given})
 
 
 def _check_fields(body: Mapping[str, Any], payload: str) -> None:
@@ -158,8 +183,8 @@ def _number(body: Mapping[str, Any], name: str, default: Any, kind: type = float
         raise BadRequest(problem, param=f"body.{name}") from None
 
 
-def _truth(body: Mapping[str, Any], name: str) -> bool:
-    value = body.get(name, False)
+def _truth(body: Mapping[str, Any], name: str, default: bool = False) -> bool:
+    value = body.get(name, default)
     if not isinstance(value, bool):
         raise BadRequest(f"body.{name} is neither true nor false", "invalid_type", f"body.{name}")
     return value
@@ -175,6 +200,18 @@ def _stream_options(body: Mapping[str, Any], stream: bool) -> bool:
     if not stream:
         raise BadRequest("body.stream_options needs stream", param="body.stream_options")
     return _truth(options, "include_usage")
+
+
+def _continues(body: Mapping[str, Any]) -> bool:
+    """Whether the last message is a reply that goes on, in vLLM's words. Raises BadRequest."""
+    goes_on = _truth(body, "continue_final_message")
+    if body.get("add_generation_prompt", not goes_on) is goes_on:
+        problem = "body.add_generation_prompt has to be the opposite of body.continue_final_message"
+        raise BadRequest(problem, param="body.add_generation_prompt")
+    if goes_on and body["messages"][-1]["role"] != "assistant":
+        problem = "body.continue_final_message needs a last message of the assistant"
+        raise BadRequest(problem, param="body.continue_final_message")
+    return goes_on
 
 
 def _top_n(kind: Kind, body: Mapping[str, Any]) -> int | None:
@@ -213,6 +250,7 @@ def _params(body: Mapping[str, Any], max_tokens: int | None) -> SamplingParams:
         dry_penalty_last_n=_number(body, "dry_penalty_last_n", defaults.dry_penalty_last_n, int),
         dry_sequence_breakers=_texts(body, "dry_sequence_breakers", defaults.dry_sequence_breakers),
         logit_bias=_logit_bias(body),
+        grammar=structured.parse_grammar(body),
         seed=_number(body, "seed", None, int),
         max_tokens=limit,
         stop=_texts(body, "stop", ()),
@@ -258,7 +296,7 @@ def _logit_bias(body: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
     return tuple((int(name), _number(value, name, 0.0)) for name in sorted(value))
 
 
-def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
+def _messages(value: Any) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(value, list) or not value:
         raise BadRequest("body.messages is missing or empty", *missing("body.messages", value or None))
     messages = []
@@ -273,7 +311,13 @@ def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
             where = f"body.messages[{i}].{short(unheard[0])[1:-1]}"
             raise BadRequest(f"{where} is not supported", "unsupported_value", where)
         role = "system" if message["role"] == "developer" else message["role"]
-        said = {"role": role, "content": _content(message.get("content"), i)}
+        calls = message.get("tool_calls") if role == "assistant" else None
+        text = "" if calls and message.get("content") is None else _content(message.get("content"), i)
+        said: dict[str, Any] = {"role": role, "content": text}
+        if calls:
+            said["tool_calls"] = parse_calls(calls, f"body.messages[{i}].tool_calls")
+        if role == "tool" and isinstance(message.get("tool_call_id"), str):
+            said["tool_call_id"] = message["tool_call_id"]
         name = message.get("name")
         if name is not None and not isinstance(name, str):
             where = f"body.messages[{i}].name"

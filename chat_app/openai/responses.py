@@ -5,12 +5,14 @@ Source: OpenAI's API reference. What is ours stands beside it under names that i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from chat_app.openai.requests import Kind
+from chat_app.openai.tool_formats import ToolCall
 from llama_core.engine.batch.request import BatchReason, DrawnToken
+from llama_core.engine.scoring import Answer, ScoredAnswer
 
 # The text and the bytes of a token.
 Describe = Callable[[int], tuple[str, bytes]]
@@ -19,12 +21,15 @@ Describe = Callable[[int], tuple[str, bytes]]
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One choice, whole. `logprobs` as `logprobs_of` made them, or None. thought: the reasoning before the
-    text, which others call `reasoning_content` (DeepSeek's API; vLLM and llama.cpp follow it)."""
+    text, which others call `reasoning_content` (DeepSeek's API; vLLM and llama.cpp follow it). answers: of a
+    request that had some scored, as `answers_of` made them."""
 
     text: str
     reason: BatchReason
     logprobs: dict[str, Any] | None = None
     thought: str = ""
+    calls: Sequence[ToolCall] = ()
+    answers: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +67,46 @@ class Head:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
 
-def finish_reason(reason: BatchReason) -> str:
-    """OpenAI knows "stop" and "length"; a full context is a length."""
-    return "stop" if reason == "stop" else "length"
+def finish_reason(reason: BatchReason, *, calls: bool = False) -> str:
+    """OpenAI knows "stop", "tool_calls" and "length"; a full context is a length."""
+    if reason != "stop":
+        return "length"
+    return "tool_calls" if calls else "stop"
+
+
+def answers_of(scores: Sequence[ScoredAnswer], texts: Mapping[Answer, str]) -> list[dict[str, Any]]:
+    """Scored answers, likeliest first."""
+    ranked = sorted(scores, key=lambda one: -one.logprob)
+    return [
+        {"text": texts[one.ids], "probability": one.probability, "logprob": one.logprob} for one in ranked
+    ]
 
 
 def whole(head: Head, replies: Sequence[Reply], usage: Usage) -> dict[str, Any]:
     """An answer that is not streamed."""
     choices = []
     for index, reply in enumerate(replies):
-        choice: dict[str, Any] = {"index": index, "finish_reason": finish_reason(reply.reason)}
-        choice["logprobs"] = reply.logprobs
+        reason = finish_reason(reply.reason, calls=bool(reply.calls))
+        choice: dict[str, Any] = {"index": index, "finish_reason": reason, "logprobs": reply.logprobs}
+        if reply.answers:
+            choice["answers"] = list(reply.answers)
         if head.kind == "chat":
-            choice["message"] = {"role": "assistant", "content": reply.text, "refusal": None}
-            if reply.thought:
-                choice["message"]["reasoning_content"] = reply.thought
+            choice["message"] = _message(reply)
         else:
             choice["text"] = reply.text
         choices.append(choice)
     return {**head.to_json(), "choices": choices, "usage": usage.to_json()}
+
+
+def _message(reply: Reply) -> dict[str, Any]:
+    """The assistant's message; one that is nothing but calls has no content."""
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
+    if reply.thought:
+        message["reasoning_content"] = reply.thought
+    if reply.calls:
+        message["content"] = reply.text or None
+        message["tool_calls"] = [call.to_json() for call in reply.calls]
+    return message
 
 
 def piece(
@@ -92,14 +118,22 @@ def piece(
     thought: bool = False,
     reason: BatchReason | None = None,
     logprobs: dict[str, Any] | None = None,
+    calls: Sequence[tuple[int, ToolCall]] = (),
+    called: bool = False,
+    answers: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """A part of a streamed answer: text, a `thought`, or with `reason` its end."""
+    """A part of a streamed answer: text, a `thought`, calls with their places, or with `reason` its end.
+    called: there were calls; answers: those that were scored."""
     choice: dict[str, Any] = {"index": index, "logprobs": logprobs}
-    choice["finish_reason"] = None if reason is None else finish_reason(reason)
+    choice["finish_reason"] = None if reason is None else finish_reason(reason, calls=called)
+    if answers:
+        choice["answers"] = list(answers)
     if head.kind == "chat":
         delta: dict[str, Any] = {"role": "assistant"} if first else {}
         if text is not None:
             delta["reasoning_content" if thought else "content"] = text
+        if calls:
+            delta["tool_calls"] = [{"index": i, **call.to_json()} for i, call in calls]
         choice["delta"] = delta
     else:
         choice["text"] = text or ""

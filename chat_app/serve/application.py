@@ -16,29 +16,36 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from chat_app.openai.requests import BadRequest, Generation, Kind, parse_generation
+from chat_app.engines.local import advised_values
+from chat_app.openai.errors import BadRequest
+from chat_app.openai.prepared import Prepared, prepare
+from chat_app.openai.requests import Generation, Kind, parse_generation
 from chat_app.openai.responses import (
     Head,
     Reply,
     Usage,
+    answers_of,
     error_body,
     logprobs_of,
     piece,
     usage_piece,
     whole,
 )
+from chat_app.openai.tool_formats import ToolReader
+from chat_app.serve.embeddings import embeddings_json, encode_input, parse_embeddings
 from chat_app.serve.metrics import prometheus
 from chat_app.serve.worker import Piece, QueueFullError, Stream, Worker
 from llama_core.engine.batch.request import BatchResult, DrawnToken
 from llama_core.engine.text import TextEngine
-from llama_core.errors import ContextFullError, LlamaCoreError, NotEnoughMemoryError, TemplateError
-from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
+from llama_core.errors import ContextFullError, LlamaCoreError, NotEnoughMemoryError
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +60,7 @@ class Service:
 
     def __init__(self, engine: TextEngine, worker: Worker, model_name: str, ctx_size: int) -> None:
         self.engine, self.worker = engine, worker
+        self.advice = advised_values(engine.checkpoint)
         self.model_name, self.ctx_size = model_name, ctx_size
         self.created = int(time.time())
         self._told_folding = False
@@ -99,18 +107,14 @@ class Service:
 
     async def _complete(self, kind: Kind, request: Request) -> Response:
         asked = parse_generation(kind, await _json(request))
-        try:
-            ids = await asyncio.get_running_loop().run_in_executor(self._encoder, self._encode, asked)
-        except TemplateError as error:
-            raise BadRequest(str(error), "invalid_prompt", "body.messages") from None
-        if not ids:
-            raise BadRequest("the prompt is empty: there is nothing to continue", "invalid_prompt")
-        if len(ids) >= self.ctx_size:
-            full = ContextFullError(len(ids) + 1, self.ctx_size)
+        prepared = await asyncio.get_running_loop().run_in_executor(self._encoder, self._prepare, asked)
+        n = len(prepared.ids)
+        if n >= self.ctx_size:
+            full = ContextFullError(n + 1, self.ctx_size)
             raise BadRequest(str(full), "context_length_exceeded")
         head = Head(kind, _new_id(kind), int(time.time()), self.model_name)
         try:
-            streams = self._submit(head.id, ids, asked)
+            streams = self._submit(head.id, prepared, asked)
         except QueueFullError as refusal:
             return JSONResponse(
                 error_body(str(refusal), "rate_limit_error", "queue_full"),
@@ -118,31 +122,27 @@ class Service:
                 headers={"Retry-After": str(refusal.retry_s)},
             )
         if asked.stream:
-            return await self._streamed(request, head, asked, streams)
-        return await self._whole(request, head, asked, streams)
+            return await self._streamed(request, head, asked, prepared, streams)
+        return await self._whole(request, head, asked, prepared, streams)
 
-    def _encode(self, asked: Generation) -> list[int]:
-        if asked.messages is not None:
-            ids = self.engine.encode_chat(asked.messages, thinking=asked.params.thinking)
-            template = self.engine.template
-            if template is not None and template.folds_system and not self._told_folding:
-                self._told_folding = True
-                _log.warning("%s", SYSTEM_FOLDED)
-            return ids
-        if isinstance(asked.prompt, str):
-            return self.engine.encode_raw(asked.prompt)
-        return list(asked.prompt or ())
+    def _prepare(self, asked: Generation) -> Prepared:
+        prepared = prepare(asked, self.engine, self.advice)
+        template = self.engine.template
+        if template is not None and template.system_note and not self._told_folding:
+            self._told_folding = True
+            _log.warning("%s", template.system_note)
+        return prepared
 
-    def _submit(self, name: str, ids: Sequence[int], asked: Generation) -> list[Stream]:
+    def _submit(self, name: str, prepared: Prepared, asked: Generation) -> list[Stream]:
         """One stream for each reply. With a seed the replies take it and the ones after it."""
         streams: list[Stream] = []
         try:
             for i in range(asked.n):
-                params = asked.params
+                params = prepared.params
                 if params.seed is not None:
                     params = replace(params, seed=(params.seed + i) % SEEDS)
-                chat = asked.kind == "chat"
-                streams.append(self.worker.submit(f"{name}-{i}", ids, params, asked.top_n, chat=chat))
+                own = replace(prepared, params=params, rules=prepared.rules.copy())
+                streams.append(self.worker.submit(f"{name}-{i}", own, asked.top_n))
         except QueueFullError:
             self._cancel(streams)
             raise
@@ -153,10 +153,10 @@ class Service:
             self.worker.cancel(stream.key)
 
     async def _whole(
-        self, request: Request, head: Head, asked: Generation, streams: Sequence[Stream]
+        self, request: Request, head: Head, asked: Generation, prepared: Prepared, streams: Sequence[Stream]
     ) -> Response:
         """Wait for all replies, or for the client to hang up."""
-        replies = asyncio.gather(*(self._collect(head, asked, stream) for stream in streams))
+        replies = asyncio.gather(*(self._collect(head, asked, prepared, stream) for stream in streams))
         gone = asyncio.ensure_future(_hung_up(request))
         gone.add_done_callback(lambda _: replies.cancel())
         try:
@@ -173,21 +173,29 @@ class Service:
         results = [result for _, result in found]
         return JSONResponse(whole(head, [reply for reply, _ in found], _usage(results)))
 
-    async def _collect(self, head: Head, asked: Generation, stream: Stream) -> tuple[Reply, BatchResult]:
+    async def _collect(
+        self, head: Head, asked: Generation, prepared: Prepared, stream: Stream
+    ) -> tuple[Reply, BatchResult]:
         """One reply, whole. Raises LlamaCoreError where it failed."""
+        reader = ToolReader(prepared.tools, asked.tool_names, one=asked.one_call)
         texts: list[str] = []
         thoughts: list[str] = []
         tokens: list[DrawnToken] = []
         while isinstance(news := await stream.queue.get(), Piece):
-            (thoughts if news.thought else texts).append(news.text)
+            if news.thought:
+                thoughts.append(news.text)
+            else:
+                texts.append(reader.push(news.text))
             tokens += news.tokens
         if news.error is not None:
             raise news.error
         logprobs = self._logprobs(head.kind, asked, tokens)
-        return Reply("".join(texts), news.reason, logprobs, "".join(thoughts)), news
+        text = "".join([*texts, reader.flush()])
+        answers = answers_of(news.scores, prepared.answers)
+        return Reply(text, news.reason, logprobs, "".join(thoughts), reader.calls, answers), news
 
     async def _streamed(
-        self, request: Request, head: Head, asked: Generation, streams: Sequence[Stream]
+        self, request: Request, head: Head, asked: Generation, prepared: Prepared, streams: Sequence[Stream]
     ) -> Response:
         """Server-sent events, as replies grow. What fails before the first token is still a plain error."""
         merged: asyncio.Queue[tuple[int, Piece | BatchResult]] = asyncio.Queue()
@@ -213,7 +221,7 @@ class Service:
             if news is None or news.error is None:
                 return Response(status_code=HUNG_UP)
             return _failure(news.error)
-        events = self._events(head, asked, len(streams), first.result(), merged)
+        events = self._events(head, asked, prepared, len(streams), first.result(), merged)
         return StreamingResponse(
             self._until_gone(events, tasks, streams),
             media_type="text/event-stream",
@@ -236,12 +244,14 @@ class Service:
         self,
         head: Head,
         asked: Generation,
+        prepared: Prepared,
         n: int,
         item: tuple[int, Piece | BatchResult],
         merged: asyncio.Queue[tuple[int, Piece | BatchResult]],
     ) -> AsyncIterator[str]:
         results: list[BatchResult] = []
         begun: set[int] = set()
+        readers = [ToolReader(prepared.tools, asked.tool_names, one=asked.one_call) for _ in range(n)]
         while True:
             index, news = item
             if index not in begun:
@@ -250,13 +260,22 @@ class Service:
                     yield _event(piece(head, index, "", first=True))
             if isinstance(news, Piece):
                 logprobs = self._logprobs(head.kind, asked, news.tokens)
-                yield _event(piece(head, index, news.text, thought=news.thought, logprobs=logprobs))
+                text = news.text if news.thought else readers[index].push(news.text)
+                calls = readers[index].new_calls()
+                if text or calls or logprobs is not None:
+                    yield _event(
+                        piece(head, index, text, thought=news.thought, logprobs=logprobs, calls=calls)
+                    )
             else:
                 results.append(news)
                 if news.error is not None:
                     yield _event(error_body(str(news.error), "server_error"))
                     break
-                yield _event(piece(head, index, None, reason=news.reason))
+                rest, calls = readers[index].flush(), readers[index].new_calls()
+                if rest or calls:
+                    yield _event(piece(head, index, rest, calls=calls))
+                answers, called = answers_of(news.scores, prepared.answers), bool(readers[index].calls)
+                yield _event(piece(head, index, None, reason=news.reason, called=called, answers=answers))
                 if len(results) == n:
                     break
             item = await merged.get()
@@ -279,9 +298,30 @@ class Service:
     # What stands beside them.
 
     async def embeddings(self, request: Request) -> Response:
-        """`POST /v1/embeddings`: 400 with a sentence."""
-        text = f"{self.model_name} gives no embeddings here yet; a server with an embedding model would"
-        return JSONResponse(error_body(text, code="unsupported_model"), status_code=400)
+        """`POST /v1/embeddings`: each text as a vector. Raises BadRequest."""
+        asked = parse_embeddings(await _json(request), self.engine.model.config.dim)
+        loop = asyncio.get_running_loop()
+        texts = [
+            await loop.run_in_executor(self._encoder, encode_input, item, self.engine)
+            for item in asked.inputs
+        ]
+        work = asyncio.ensure_future(self._embedded(texts))
+        gone = asyncio.ensure_future(_hung_up(request))
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if not work.done():
+            work.cancel()
+            return Response(status_code=HUNG_UP)
+        try:
+            vectors = work.result()
+        except LlamaCoreError as error:
+            return _failure(error)
+        tokens = sum(map(len, texts))
+        return JSONResponse(embeddings_json(vectors, asked, model=self.model_name, tokens=tokens))
+
+    async def _embedded(self, texts: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        """One after the other: each has a cache of its own while it is computed."""
+        return [await self.worker.embed(ids) for ids in texts]
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`: the one model there is."""
@@ -312,7 +352,9 @@ class Service:
         if not isinstance(content, str):
             raise BadRequest("body.content is not text", "invalid_type", "body.content")
         if body.get("add_special"):
-            return JSONResponse({"tokens": self.engine.encode_raw(content)})
+            tokenizer = self.engine.tokenizer
+            begins = bool(content) or tokenizer.add_bos  # an empty raw prompt is BOS for every model
+            return JSONResponse({"tokens": self.engine.encode_raw(content) if begins else []})
         special = bool(body.get("parse_special"))
         return JSONResponse({"tokens": self.engine.tokenizer.encode(content, special=special)})
 

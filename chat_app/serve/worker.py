@@ -11,22 +11,31 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
+from chat_app.openai.prepared import Prepared
+from llama_core.backends.base import Model
 from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
+from llama_core.engine.embedding import MeanState
 from llama_core.engine.reply_text import ReplyText
+from llama_core.engine.scoring import Answer
 from llama_core.errors import LlamaCoreError
 from llama_core.events import TextDelta
-from llama_core.sampling_params import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
-from llama_core.tokenizers.thinking.base import ThinkingFormat
 
 _log = logging.getLogger(__name__)
 
 # Rates are taken over this long.
 WINDOW_S = 5.0
+# Of a text that becomes a vector, tokens at once: beside others' passes, and alone.
+FEW_TOKENS, MANY_TOKENS = 32, 512
+NO_ANSWERS: Mapping[Answer, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +77,10 @@ class QueueFullError(Exception):
 class Stream:
     """The news of one request, in order, on the event loop that asked for it."""
 
-    def __init__(self, key: str, text: ReplyText) -> None:
+    def __init__(self, key: str, text: ReplyText, answers: Mapping[Answer, str] = NO_ANSWERS) -> None:
+        """answers: those that are scored instead of drawing a reply; the likeliest is the text."""
         self.key = key
+        self._answers = answers
         self.queue: asyncio.Queue[News] = asyncio.Queue()
         self._text = text
         self._tokens: list[DrawnToken] = []
@@ -83,7 +94,7 @@ class Stream:
 
     def finish(self, result: BatchResult) -> None:
         """The reply has ended: what was held back is shown. On the worker's thread."""
-        self._say(self._text.flush())
+        self._say([TextDelta(self._answers[result.ids])] if result.scores else self._text.flush())
         if self._tokens:
             self.pieces.append(Piece("", tuple(self._tokens)))
         self.pieces.append(result)
@@ -94,10 +105,46 @@ class Stream:
             self._tokens.clear()
 
 
+class _Embedding:
+    """A text on its way to a vector. On the worker's thread but for its end."""
+
+    def __init__(
+        self,
+        ids: Sequence[int],
+        future: asyncio.Future[NDArray[np.float32]],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._ids, self._future, self._loop = ids, future, loop
+        self._state: MeanState | None = None
+
+    def advance(self, model: Model, n: int) -> bool:
+        """Compute at most `n` tokens more; whether there is something left. What goes wrong is the
+        future's."""
+        if self._future.cancelled():
+            return False
+        try:
+            self._state = self._state or MeanState(model, self._ids)
+            if not self._state.advance(n):
+                return True
+            result, error = self._state.mean(), None
+        except LlamaCoreError as failure:
+            result, error = np.empty(0, dtype=np.float32), failure
+        self._loop.call_soon_threadsafe(self._settle, result, error)
+        return False
+
+    def _settle(self, result: NDArray[np.float32], error: LlamaCoreError | None) -> None:
+        if self._future.done():
+            return
+        if error is not None:
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(result)
+
+
 class Worker:
     """Runs the batch. `submit` and `cancel` are called on the event loop; `close` ends the thread.
 
-    queue_n: the most requests that wait. thinking: the model's markers; thoughts are told apart in chats.
+    queue_n: the most requests that wait.
     """
 
     def __init__(
@@ -106,12 +153,10 @@ class Worker:
         tokenizer: Tokenizer,
         *,
         queue_n: int,
-        thinking: ThinkingFormat | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._batch, self._tokenizer = batch, tokenizer
         self._queue_n = queue_n
-        self._thinking = thinking
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn = threading.Condition()
@@ -128,29 +173,39 @@ class Worker:
         self._loop = loop
         self._thread.start()
 
-    def submit(
-        self,
-        key: str,
-        ids: Sequence[int],
-        params: SamplingParams,
-        top_n: int | None,
-        *,
-        chat: bool = False,
-    ) -> Stream:
-        """Queue a request. Raises QueueFullError."""
+    def submit(self, key: str, prepared: Prepared, top_n: int | None) -> Stream:
+        """Queue a request; its constraint is the worker's from now on. Raises QueueFullError."""
         waiting = len(self._streams) - self._batch.running_n
         if waiting >= self._queue_n:
             raise QueueFullError(self._retry_s(waiting))
-        thinking = self._thinking if chat else None
-        stream = Stream(key, ReplyText(self._tokenizer, params.stop, thinking=thinking, prompt_ids=ids))
+        params = prepared.params
+        text = ReplyText(self._tokenizer, params.stop, thinking=prepared.thinking, prompt_ids=prepared.ids)
+        stream = Stream(key, text, prepared.answers)
         request = BatchRequest(
-            key, tuple(ids), params, self._tokenizer.stop_ids, stream.on_token, top_n=top_n or 0
+            key,
+            prepared.ids,
+            params,
+            self._tokenizer.stop_ids,
+            stream.on_token,
+            top_n=top_n or 0,
+            rules=prepared.rules,
+            answers=tuple(prepared.answers),
         )
         self._streams[key] = stream
         self._requests += 1
         self._prompt_tokens += len(request.prompt_ids)
         self._post(lambda: self._batch.submit(request))
         return stream
+
+    def embed(self, ids: Sequence[int]) -> asyncio.Future[NDArray[np.float32]]:
+        """The mean hidden state of a text, (dim,) float32, computed between passes; LlamaCoreError is the
+        future's. Cancelled, it is left where it stands."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[NDArray[np.float32]] = loop.create_future()
+        self._requests += 1
+        self._prompt_tokens += len(ids)
+        self._post(lambda: self._embed_on(_Embedding(ids, future, loop)))
+        return future
 
     def cancel(self, key: str) -> None:
         """Nobody wants the reply any more: its place is free before the next pass."""
@@ -213,6 +268,13 @@ class Worker:
         for key in list(self._streams):
             self._cancel(key)
         self._send()
+        self._batch.close()
+
+    def _embed_on(self, task: _Embedding) -> None:
+        """A few tokens more of a text; others' passes come between."""
+        busy = self._batch.waiting_n or self._batch.running_n
+        if task.advance(self._batch.model, FEW_TOKENS if busy else MANY_TOKENS) and not self._closed:
+            self._post(lambda: self._embed_on(task))
 
     def _step(self) -> None:
         """One pass. Whatever goes wrong ends the requests that took part in it, and nothing else."""

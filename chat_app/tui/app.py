@@ -27,7 +27,7 @@ from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.sanitize import clean_line
 from chat_app.tui.command_host import CommandHost
 from chat_app.tui.keymap import keymap_faults
-from chat_app.tui.model_choice import CheckModel, ModelChoice, check_file
+from chat_app.tui.model_choice import CheckModel, FindOffer, ModelChoice, check_file, find_best_offer
 from chat_app.tui.screens.chat import ChatScreen, EngineNews
 from chat_app.tui.terminal import TerminalApp
 from chat_app.tui.themes import DARK, THEMES
@@ -53,6 +53,7 @@ class LlamaChatApp(TerminalApp):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f1", "help", "Help", id="app.help", priority=True),
         Binding("f2", "settings", "Settings", id="app.settings", priority=True),
+        Binding("f3", "offer", "Use the model on offer", id="app.offer", show=False),
         Binding("ctrl+p", "command_palette", "Commands", id="app.palette", priority=True),
         Binding("ctrl+q", "leave", "Quit", id="app.quit", priority=True),
     ]
@@ -64,6 +65,7 @@ class LlamaChatApp(TerminalApp):
         store: ChatStore | None = None,
         open_engine: OpenEngine = open_engine,
         check_model: CheckModel = check_file,
+        find_offer: FindOffer = find_best_offer,
         clock: Callable[[], float] = time.monotonic,
         paths: Paths | None = None,
         prompt: str | None = None,
@@ -81,6 +83,7 @@ class LlamaChatApp(TerminalApp):
         self._ui_state = read_ui_state(self._ui_file)
         self.host = EngineHost(self._wake, open_engine, clock=clock)
         self._check_model = check_model
+        self._find_offer = find_offer
         super().__init__()
         for theme in THEMES:
             self.register_theme(theme)
@@ -103,7 +106,9 @@ class LlamaChatApp(TerminalApp):
             has_first_chat=self.first_chat is not None,
         )
         chat = self.chat
-        self.models = ModelChoice(self, chat.session, chat.work, chat.show_state, self._check_model)
+        self.models = ModelChoice(
+            self, chat.session, chat.work, chat.show_state, self._check_model, self._find_offer
+        )
         return self.chat
 
     def commands_of(self, screen: ChatScreen) -> ScreenHost:
@@ -156,6 +161,16 @@ class LlamaChatApp(TerminalApp):
         return binding.key_display or short_key(binding.key.split(",")[0])
 
     # What the chat screen asks of models.
+
+    @property
+    def offer(self) -> str:
+        """A better model for this machine than the one loaded, in a line; empty where there is none."""
+        found = self.models.offer
+        return found.text if found else ""
+
+    def action_offer(self) -> None:
+        """Use the model that the welcome offers."""
+        self.models.take_offer()
 
     def model_state(self, state: str) -> str:
         """What an empty chat says while no model is loaded."""

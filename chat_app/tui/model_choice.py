@@ -20,7 +20,9 @@ from chat_app.tui.work import Work
 if TYPE_CHECKING:
     from chat_app.chat.controller import ChatController
     from chat_app.config.settings import Settings
+    from chat_app.models.offer import Offer
 
+FindOffer = Callable[[], "Offer | None"]
 CheckModel = Callable[[Path, "Settings"], object]
 
 
@@ -29,6 +31,13 @@ def check_file(path: Path, settings: Settings) -> None:
     from llama_core.loaders import open_checkpoint
 
     open_checkpoint(path, settings.tokenizer)
+
+
+def find_best_offer() -> Offer | None:
+    """A better model for this machine than the first; None where there is none."""
+    from chat_app.models.offer import best_offer
+
+    return best_offer()
 
 
 class ModelChoice:
@@ -42,6 +51,7 @@ class ModelChoice:
         work: Work,
         changed: Callable[[], None],
         check: CheckModel = check_file,
+        find_offer: FindOffer = find_best_offer,
     ) -> None:
         self._app = app
         self._session = session
@@ -49,6 +59,9 @@ class ModelChoice:
         self._changed = changed
         self._check = check
         self._note = ""  # why there is no model
+        self._find_offer = find_offer
+        self._looked_for_offer = False
+        self._offer: Offer | None = None
 
     def state(self, state: str) -> str:
         """What an empty chat says while no model is loaded."""
@@ -109,6 +122,28 @@ class ModelChoice:
                 "There is no model yet, so nothing can answer. /model fetches one or opens a file that you "
                 f"have. Outside the app: llama-chat models pull {clean_line(name)}"
             )
+
+    @property
+    def offer(self) -> Offer | None:
+        """A better model, while the first one is loaded; looked for when it is asked for the first time."""
+        from chat_app.models.offer import is_first_model
+
+        info = self._session.model.info
+        if info is None or not is_first_model(info.path):
+            return None
+        if not self._looked_for_offer:
+            self._looked_for_offer = True
+            self._app.run_worker(self._work.guarded(self._look_for_offer()), group="offer")
+        return self._offer
+
+    async def _look_for_offer(self) -> None:
+        self._offer = await asyncio.to_thread(self._find_offer)
+        self._changed()
+
+    def take_offer(self) -> None:
+        """Use the model on offer; it is fetched where it is not here."""
+        if self._offer is not None:
+            self.find(self._offer.name)
 
     def _without(self, text: str) -> None:
         self._note = text

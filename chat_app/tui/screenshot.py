@@ -14,7 +14,6 @@ from pathlib import Path
 
 from chat_app.config.settings import Settings
 from chat_app.config.sources import load_settings
-from chat_app.models.catalogue import recommended_parameters
 from chat_app.tui.app import LlamaChatApp
 from llama_core.choices import BACKENDS
 
@@ -54,7 +53,7 @@ def main() -> int:
     columns, rows = (int(part) for part in args.size.split("x"))
     flags = {"model": args.model, "theme": args.theme, "backend": args.backend, "seed": args.seed}
     given = {name: value for name, value in flags.items() if value is not None}
-    settings = load_settings(given, recommended=recommended_parameters)
+    settings = load_settings(given)
     params = replace(settings.params, max_tokens=settings.params.max_tokens or 160)
     settings = replace(settings, save=False, params=params)
     svg = asyncio.run(take(settings, args.prompt or PROMPTS, (columns, rows)))

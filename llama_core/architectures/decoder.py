@@ -232,7 +232,7 @@ def expert_tensors(config: ModelConfig, i: int, names: ExpertNames | None = None
     files one by one or, where the names have no {e}, together too."""
     names = names or ExpertNames()
     dim, hidden = config.dim, config.hidden_dim
-    yield weight(i, "router", (config.n_experts, dim), "ffn_gate_inp", names.router)
+    yield replace(weight(i, "router", (config.n_experts, dim), "ffn_gate_inp", names.router), exact=True)
     for e in range(config.n_experts):
         for name, gguf, shape, foreign in (
             ("gate_proj", "ffn_gate_exps", (hidden, dim), names.gate),

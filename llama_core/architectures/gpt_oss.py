@@ -43,7 +43,9 @@ def _experts(config: ModelConfig, i: int) -> Iterator[TensorSpec]:
     """Hugging Face's files hold the experts' matrices the other way round, columns of gate and up by
     turns."""
     at = f"model.layers.{i}.mlp."
-    yield decoder.weight(i, "router", (config.n_experts, config.dim), "ffn_gate_inp", "mlp.router")
+    yield replace(
+        decoder.weight(i, "router", (config.n_experts, config.dim), "ffn_gate_inp", "mlp.router"), exact=True
+    )
     yield decoder.bias(i, "router", config.n_experts, "ffn_gate_inp", "mlp.router")
     for e in range(config.n_experts):
         for name, gguf, rows, columns, foreign in (

@@ -120,6 +120,8 @@ def _from_huggingface(keys: Keys, fields: Mapping[str, Any]) -> Mapping[str, Any
     if keys.integer("num_local_experts", 0):
         raise keys.error("num_local_experts", "says that it has experts; a hybrid without experts would work")
     keys.has("num_experts_per_tok")  # of none
+    if keys.text("normalization_function", "rmsnorm") != "rmsnorm":
+        raise keys.error("normalization_function", "is another than rmsnorm, which would work")
     n_layers = fields["n_layers"]
     layers = decoder.layers_of_kinds(keys, n_layers, *KINDS)
     own: dict[str, Any] = {"hidden_dim": keys.integer("shared_intermediate_size", fields["hidden_dim"])}

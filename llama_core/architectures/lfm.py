@@ -78,10 +78,10 @@ def _hidden_dim(keys: Keys, wide: int) -> int:
     """SwiGLU has three matrices where others have two: 2 / 3 of the width, times a factor, up to a whole
     multiple."""
     wide = keys.integer("block_ff_dim", wide)
+    factor, multiple = keys.number("block_ffn_dim_multiplier", 1.0), keys.integer("block_multiple_of", 256)
     if not keys.boolean("block_auto_adjust_ff_dim", True):
         return wide
-    narrow = int(keys.number("block_ffn_dim_multiplier", 1.0) * int(2 * wide / 3))
-    multiple = max(1, keys.integer("block_multiple_of", 256))
+    narrow, multiple = int(factor * int(2 * wide / 3)), max(1, multiple)
     return -(-narrow // multiple) * multiple
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,8 +142,33 @@ class Model(Protocol):
         raised and the cache keeps its length. Raises ContextFullError when the cache cannot hold n more.
         """
 
+    def hidden_states(
+        self,
+        token_ids: NDArray[np.int32],
+        cache: Cache,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> NDArray[np.float32]:
+        """As `forward`, but what the head would take: (n, dim) float32, behind the last layer and its norm,
+        the caller's own. Raises as `forward` does."""
+
     def close(self) -> None:
         """Stop helper threads; the model is unusable afterwards. May be called twice."""
+
+
+@runtime_checkable
+class BatchModel(Protocol):
+    """A model that takes several sequences in one pass."""
+
+    def forward_batch(
+        self,
+        sequences: Sequence[tuple[NDArray[np.int32], Cache]],
+        *,
+        logits: Logits = "last",
+        cancelled: Callable[[], bool] | None = None,
+    ) -> NDArray[np.float32]:
+        """Logits after each sequence's last token, (n_sequences, vocab_size), or for "all" after each token,
+        (n, vocab_size); valid until the next call. A sequence has a cache of its own."""
 
 
 def require_tokens(sequences: Sequence[tuple[NDArray[np.int32], Cache]], most: int) -> int:

@@ -26,6 +26,9 @@ MISSING = "a schema, a regular expression or a grammar needs `pip install llama-
 STUCK = "no token of this model goes on with what the grammar asks for here"
 MAX_TEXT = 300  # of an error of the parser's
 MAX_KEPT = 32
+# White space between the parts of JSON: enough for indented lines, and not without end, as small models
+# would have it. A schema's own "x-guidance" goes before.
+JSON_OPTIONS: Any = {"whitespace_pattern": "[ \\t\\n\\r]{0,24}"}
 _END = b"<|end of reply|>"
 
 
@@ -108,7 +111,10 @@ class GuidanceGrammars:
 
         limits = llguidance.LLParserLimits(verbose_errors=False)
         try:
-            source = llguidance.grammar_from(_FORMATS[grammar.kind], grammar.text)
+            if grammar.kind == "schema":
+                source = llguidance.LLMatcher.grammar_from_json_schema(grammar.text, defaults=JSON_OPTIONS)
+            else:
+                source = llguidance.grammar_from(_FORMATS[grammar.kind], grammar.text)
         except ValueError as error:
             raise GrammarError(f"{_NAMES[grammar.kind]} is not one: {_shortened(str(error))}") from None
         matcher = llguidance.LLMatcher(self._tokenizer, source, log_level=0, limits=limits)
@@ -118,7 +124,7 @@ class GuidanceGrammars:
         return matcher
 
 
-_FORMATS: dict[str, Any] = {"schema": "json_schema", "regex": "regex", "grammar": "grammar"}
+_FORMATS: dict[str, Any] = {"regex": "regex", "grammar": "grammar"}
 _NAMES = {"schema": "the JSON schema", "regex": "the regular expression", "grammar": "the grammar"}
 
 

@@ -14,8 +14,10 @@ from llama_core.engine.masks import MaskThread
 from llama_core.engine.memory import memory_report
 from llama_core.engine.reply import Reply
 from llama_core.engine.rules import NO_RULES, TokenRules
+from llama_core.engine.scoring import Answer, ScoredAnswer, score_answers
 from llama_core.errors import ContextFullError, NumericalError
 from llama_core.events import Finished, PrefillProgress, TokenEvent
+from llama_core.memory import available_bytes
 from llama_core.sampling import Sampler, SamplingParams
 
 # The context when nobody says: a long chat, and memory that any machine has.
@@ -110,6 +112,22 @@ class Engine:
         finally:
             context.recover()
         return row.copy()
+
+    def score(
+        self,
+        prompt_ids: Sequence[int],
+        answers: Sequence[Answer],
+        *,
+        ends: frozenset[int] = frozenset(),
+        cancelled: Callable[[], bool] | None = None,
+    ) -> list[ScoredAnswer]:
+        """How likely each of `answers` is after the prompt, in their order; see `score_answers`. Raises as it
+        and `prompt_logits` do."""
+        row = self.prompt_logits(prompt_ids)
+        room = available_bytes() // 4
+        return score_answers(
+            self.model, self._context.cache, row, answers, ends=ends, room_bytes=room, cancelled=cancelled
+        )
 
     def perplexity(self, ids: Sequence[int], cancelled: Callable[[], bool] | None = None) -> float:
         """Mean negative log-likelihood, in nat, of ids[1:] in one context. Empties the context.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.checkpoint import Checkpoint
@@ -14,6 +14,7 @@ from llama_core.engine.engine import Engine
 from llama_core.engine.loops import LoopWatch
 from llama_core.engine.reply_text import ReplyText
 from llama_core.engine.rules import Rules
+from llama_core.engine.scoring import ScoredAnswer
 from llama_core.events import Event, Finished, TokenEvent
 from llama_core.sampling import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
@@ -23,7 +24,7 @@ from llama_core.tokenizers.thinking.formats import has_switch, thinking_format
 if TYPE_CHECKING:
     from llama_core.tokenizers.templates.chat_template import ChatTemplate
 
-Messages = Sequence[Mapping[str, str]]
+Messages = Sequence[Mapping[str, Any]]
 Poll = Callable[[], bool]
 
 # By these names templates ask whether the model is to think.
@@ -101,20 +102,31 @@ class TextEngine:
         return self.model.backend
 
     def encode_chat(
-        self, messages: Messages, *, continue_last: bool = False, thinking: Thinking = None
+        self,
+        messages: Messages,
+        *,
+        continue_last: bool = False,
+        thinking: Thinking = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> list[int]:
         """The prompt of a chat, up to where the assistant's reply begins.
 
         messages: mappings with "role" and "content". With `continue_last` the last one is the beginning of
         the reply, which goes on from there. A message may hold its thought as "reasoning_content": it is sent
-        where the template wants it. thinking: see `_open_reply`. A model without a template continues
-        `completion_text`, in which nobody's words become control tokens. Raises TemplateError.
+        where the template wants it, and calls of tools as "tool_calls". thinking: see `_open_reply`. tools:
+        the functions that the model may call, as OpenAI describes them; a template that knows none leaves
+        them out. A model without a template continues `completion_text`, in which nobody's words become
+        control tokens. Raises TemplateError.
         """
         if self.template is None:
             return self._with_bos(self.tokenizer.encode(completion_text(messages)))
         partial = messages[-1]["content"] if continue_last and messages else ""
         said = messages[:-1] if continue_last else messages
-        variables = {} if thinking is None else dict.fromkeys(SWITCHES, thinking != "off")
+        variables: dict[str, Any] = {}
+        if thinking is not None:
+            variables = dict.fromkeys(SWITCHES, thinking != "off")
+        if tools:
+            variables["tools"] = list(tools)
         ids = self.template.encode(said, self.tokenizer, add_generation_prompt=True, variables=variables)
         if thinking is not None:
             ids = self._open_reply(ids, thinking)
@@ -217,6 +229,36 @@ class TextEngine:
         """What reads the reply to a prompt; see `generate`."""
         markers = None if plain else self.thinking
         return ReplyText(self.tokenizer, stops, thinking=markers, prompt_ids=prompt_ids, begun_n=begun_n)
+
+    def score(
+        self, prompt_ids: Sequence[int], answers: Sequence[str], cancelled: Poll | None = None
+    ) -> list[ScoredAnswer]:
+        """How likely each answer is to be the reply to a prompt, in their order. Where the model would think
+        first, the answer stands where answers do, behind no thought. Raises ValueError for an answer of no
+        token or two of the same tokens, and as `Engine.score` does."""
+        ids = self.ids_before_answer(prompt_ids)
+        return self.engine.score(
+            ids, self.answer_ids(answers), ends=self.tokenizer.stop_ids, cancelled=cancelled
+        )
+
+    def ids_before_answer(self, prompt_ids: Sequence[int]) -> list[int]:
+        """The prompt, and what closes the thought that it has opened or the model would open."""
+        markers = self.thinking
+        if markers is None:
+            return list(prompt_ids)
+        if markers.reader(prompt_ids).thinking:
+            return [*prompt_ids, *markers.answers]
+        n = len(markers.skips)
+        return list(prompt_ids) if tuple(prompt_ids[-n:]) == markers.skips else [*prompt_ids, *markers.skips]
+
+    def answer_ids(self, answers: Sequence[str]) -> list[tuple[int, ...]]:
+        """The tokens of answers. Raises ValueError where one has none, or two have the same."""
+        encoded = [tuple(self.tokenizer.encode(answer)) for answer in answers]
+        if not all(encoded):
+            raise ValueError(f"the model has no tokens for the answer {answers[encoded.index(())]!r}")
+        if len(set(encoded)) < len(encoded):
+            raise ValueError("two answers are the same to the model")
+        return encoded
 
     def perplexity(self, ids: Sequence[int], cancelled: Poll | None = None) -> float:
         """Mean negative log-likelihood, in nat, of ids[1:] in one context. Empties the context."""

@@ -22,6 +22,7 @@ def open_checkpoint(path: Path, tokenizer_path: Path | None = None) -> Checkpoin
     """
     # Imported here because its regex library takes longer to import than a header to read.
     from llama_core.checkpoint import Checkpoint
+    from llama_core.loaders.advice import sampling_advice
     from llama_core.loaders.tokenizer_files import load_tokenizer
 
     model = read_model(path)
@@ -35,6 +36,7 @@ def open_checkpoint(path: Path, tokenizer_path: Path | None = None) -> Checkpoin
         tokenizer=tokenizer,
         chat_template=template,
         metadata=model.metadata,
+        sampling=sampling_advice(model),
     )
 
 

@@ -18,9 +18,10 @@ from llama_core.checkpoint import Tensor
 from llama_core.config import ModelConfig
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders import read_model
+from llama_core.loaders.advice import sampling_advice, to_gguf
 from llama_core.loaders.gguf.config import read_config
 from llama_core.loaders.gguf.file import TEMPLATE_KEY
-from llama_core.loaders.gguf.keys import config_keys, rope_vectors
+from llama_core.loaders.gguf.keys import KEYS, config_keys, rope_vectors
 from llama_core.loaders.gguf.writer import OutTensor, Pieces, write_gguf
 from llama_core.loaders.parts import ModelParts
 from llama_core.loaders.tensors import places, rope_row_orders
@@ -192,9 +193,13 @@ def _metadata(
         kept = {
             k: v for k, v in model.metadata.items() if k not in about_layout and not k.startswith("split.")
         }
+        # Layers that guess further tokens are not read, and so not written.
+        prefix = f"{model.metadata['general.architecture']}."
+        if kept.pop(prefix + "nextn_predict_layers", 0):
+            kept[prefix + KEYS["n_layers"]] = model.config.n_layers
     else:
         tokenizer_keys, notes = _tokenizer_keys(model, tokenizer_path)
-        kept = config_keys(model.config) | tokenizer_keys
+        kept = config_keys(model.config) | tokenizer_keys | to_gguf(sampling_advice(model))
     about_file = {
         "general.file_type": FILE_TYPES[type_name],
         "general.quantization_version": QUANTIZATION_VERSION,

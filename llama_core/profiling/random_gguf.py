@@ -12,9 +12,10 @@ ggml-common.h, as drawn in `llama_core/quant`.
 from __future__ import annotations
 
 import errno
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.architectures import layer_part, tensor_specs
+from llama_core.architectures.base import TensorSpec
 from llama_core.config import ModelConfig
 from llama_core.loaders.gguf.keys import config_keys
 from llama_core.loaders.gguf.writer import OutTensor, Pieces, write_gguf
@@ -85,7 +87,7 @@ class Mix:
             chosen = "Q6_K" if fits and self.base != "Q8_0" else "Q8_0"
         elif name.startswith("layers."):
             layer = int(name.split(".")[1])
-            rules = self.others.get(layer_part(name), ())
+            rules = self.others.get(layer_part(name).rpartition(".")[2], ())
             chosen = next((fmt for fmt, where in rules if where(layer, config)), self.base)
         while columns % BY_NAME[chosen].block_size:
             chosen = FALLBACKS.get(chosen, "F16")
@@ -178,7 +180,7 @@ def random_gguf(
         raise ValueError(f"unknown type {type_name!a}; {', '.join(MIXES)} can be made")
     if path.is_file():
         return path
-    mix, specs = MIXES[type_name], list(tensor_specs(config, ()))
+    mix, specs = MIXES[type_name], _file_tensors(config)
     tensors = []
     for index, spec in enumerate(specs):
         shape = spec.shape
@@ -187,8 +189,9 @@ def random_gguf(
             sign = -1 if layer_part(spec.name) == "decay" else 1
             fmt, pieces = BY_NAME["F32"], partial(_vector, shape[0], sign, (seed, index))
         else:
-            fmt = BY_NAME["F32"] if spec.exact else mix.fmt(spec.name, shape[1], config)
-            pieces = partial(_matrix, fmt, shape[0], shape[1], (seed, index))
+            rows, columns = math.prod(shape[:-1]), shape[-1]
+            fmt = BY_NAME["F32"] if spec.exact else mix.fmt(spec.name, columns, config)
+            pieces = partial(_matrix, fmt, rows, columns, (seed, index))
         tensors.append(OutTensor(spec.gguf, shape, fmt, partial(_announced, pieces, started)))
     needed, free = sum(tensor.nbytes for tensor in tensors), shutil.disk_usage(path.parent).free
     if needed > free:
@@ -199,6 +202,20 @@ def random_gguf(
     if on_progress:
         on_progress(len(specs), len(specs))
     return path
+
+
+def _file_tensors(config: ModelConfig) -> list[TensorSpec]:
+    """The tensors of the file: those of a layer's experts stand in one, along a first axis. Raises ValueError
+    for a family that keeps others together."""
+    together: dict[str, list[TensorSpec]] = {}
+    for spec in tensor_specs(config, ()):
+        together.setdefault(spec.gguf, []).append(spec)
+    if fused := [name for name, specs in together.items() if len(specs) > 1 and not specs[0].stacked]:
+        raise ValueError(f"random files with a fused {fused[0]} cannot be made")
+    return [
+        replace(specs[0], shape=(len(specs), *specs[0].shape)) if specs[0].stacked else specs[0]
+        for specs in together.values()
+    ]
 
 
 def _announced(pieces: Callable[[], Pieces], started: Callable[[], None] | None) -> Pieces:

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from llama_core.architectures import describe, layer_part
 from llama_core.checkpoint import Checkpoint
 from llama_core.choices import KvType
 
@@ -48,26 +49,30 @@ class TokenCost:
 def token_cost(checkpoint: Checkpoint, weights: Literal["file", "float32"], kv: KvType = "f32") -> TokenCost:
     """The cost of a decoded token with the file's own blocks, or with every weight as float32.
 
-    Each matrix and norm is read once; of the embedding table one row, unless it is the head as well. Of a
+    Each matrix and norm is read once, of experts those that a token takes; of the embedding table one row,
+    unless it is the head as well. Of a
     prompt only the last token needs the head, and from what computes with the file's blocks (ours, llama.cpp)
     what the last layer does with its keys and values.
     """
     config = checkpoint.config
-    weight_bytes = multiply_adds = 0
+    weight_bytes = multiply_adds = 0.0
+    taken = config.n_experts_used / config.n_experts if config.n_experts else 1.0
     for name, tensor in checkpoint.tensors.items():
         if name == "rope_freqs" or (name == "embed_tokens" and not config.tie_embeddings):
             continue
+        part = taken if layer_part(name).startswith("experts.") else 1.0
         n_values = int(np.prod(tensor.shape))
-        weight_bytes += tensor.nbytes if weights == "file" else n_values * F32_BYTES
+        weight_bytes += part * (tensor.nbytes if weights == "file" else n_values * F32_BYTES)
         if len(tensor.shape) == 2:
-            multiply_adds += n_values
+            multiply_adds += part * n_values
     # q8: one byte a value and a float32 scale for each head of 32 values or more is at most 1.125 bytes.
     value_bytes = {"f32": F32_BYTES, "f16": 2, "q8": 1.125}[kv]
-    kv_bytes = 2 * config.n_layers * config.kv_dim * value_bytes
+    kv_bytes = value_bytes * sum(2 * attention.kv_dim for attention in describe(config).attentions())
     last_multiply_adds = config.vocab_size * config.dim
     if weights == "file":
-        last_multiply_adds += 2 * config.q_dim * config.dim + 3 * config.hidden_dim * config.dim
-    return TokenCost(weight_bytes, kv_bytes, multiply_adds, last_multiply_adds)
+        feed_forwards = max(1, config.n_experts_used)
+        last_multiply_adds += (2 * config.q_dim + 3 * feed_forwards * config.hidden_dim) * config.dim
+    return TokenCost(round(weight_bytes), kv_bytes, round(multiply_adds), last_multiply_adds)
 
 
 def float32_peak(repeats: int = 5) -> float:

@@ -94,6 +94,12 @@ class FakeTokens:
         logits[7], logits[100 + sum(7 <= one < 1000 for one in ids)] = 3.0, 2.0
         return logits
 
+    def allowed(self, grammar: Any, prompt_ids: Sequence[int], ids: Sequence[int]) -> Any:
+        """Everything but token 7."""
+        import numpy as np
+
+        return np.arange(300) != 7
+
 
 @dataclass
 class FakeEngine:
@@ -116,6 +122,7 @@ class FakeEngine:
     tokens: FakeTokens = field(default_factory=FakeTokens)
     closed: bool = False
     restored: Restored | None = None
+    max_ctx_size: int = 0
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -126,6 +133,7 @@ class FakeEngine:
         return EngineInfo(
             name, self.path, "fake float32", 2, self.ctx_size, 96 * MIB, self.template is not None,
             tokenizer="words", template=self.template or "", capabilities=self.capabilities,
+            max_ctx_size=self.max_ctx_size,
         )  # fmt: skip
 
     def prepare(self, request: PromptRequest) -> Prompt:

@@ -34,6 +34,10 @@ class NotesView:
         self.overflows: list[Prompt] = []
         self.events: list[Event] = []
         self.agree = True
+        self.room = "drop"
+        self.larger = 0
+        self.summaries: list[str] = []
+        self.edit: Callable[[str], str] = lambda text: text
         self.redrawn = 0
 
     def show_chat(self) -> None:
@@ -72,9 +76,16 @@ class NotesView:
     def give_back(self, text: str) -> None:
         self.returned.append(text)
 
-    async def ask_overflow(self, prompt: Prompt) -> bool:
+    async def ask_overflow(self, prompt: Prompt, larger: int) -> Any:
         self.overflows.append(prompt)
-        return self.agree
+        self.larger = larger
+        return self.room if self.agree else None
+
+    async def review_summary(self, draft: Any) -> str | None:
+        while not draft.done.is_set():
+            await asyncio.sleep(0.001)
+        self.summaries.append(draft.error or draft.text)
+        return self.edit(draft.text) if not draft.error and self.agree else None
 
 
 class Stage:

@@ -23,12 +23,14 @@ def byte_characters() -> list[str]:
     return [table[byte] for byte in range(256)]
 
 
-def write_tiny_chat(path: Path) -> Path:
-    """Write the model as GGUF: 2 layers of width 64. Returns `path`."""
+def write_tiny_chat(path: Path, template: str = TEMPLATE, temperature: float | None = None) -> Path:
+    """Write the model as GGUF: 2 layers of width 64. Returns `path`. temperature: what its makers advise."""
     dim, hidden, n_layers, n_heads, n_kv_heads = 64, 96, 2, 4, 2
     random = np.random.default_rng(11)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("Tiny chat")
+    if temperature is not None:
+        writer.add_float32("general.sampling.temp", temperature)
     writer.add_block_count(n_layers)
     writer.add_context_length(512)
     writer.add_embedding_length(dim)
@@ -48,7 +50,7 @@ def write_tiny_chat(path: Path) -> Path:
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE)
+    writer.add_chat_template(template)
 
     def add(name: str, *shape: int) -> None:
         writer.add_tensor(name, random.normal(0, 0.2, shape).astype(np.float32))

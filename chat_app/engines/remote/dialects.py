@@ -7,11 +7,13 @@ vLLM, llama.cpp's server, ollama and LM Studio.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from chat_app.config.settings import Settings
 from llama_core.sampling_params import SamplingParams
 
 TOP_LOGPROBS = 10
@@ -29,6 +31,7 @@ OPTIONAL = (
     "logprobs",
     "stream_options",
     "return_progress",
+    "chat_template_kwargs",
     "seed",
     "top_k",
     "min_p",
@@ -48,7 +51,8 @@ class Dialect:
 
     more: our parameters that it takes, and their names there. top_k_off: what switches top_k off there.
     go_on: fields with which it goes on with the last message, the assistant's; None where it cannot.
-    progress: whether it tells how far a prompt is. limit: its name for the longest reply. untold: what of
+    progress: whether it tells how far a prompt is. thinks: whether its chat template can be told to have the
+    model think, or not. limit: its name for the longest reply. untold: what of
     the panel it never tells.
     """
 
@@ -57,6 +61,7 @@ class Dialect:
     top_k_off: int = 0
     go_on: Mapping[str, Any] | None = None
     progress: bool = False
+    thinks: bool = False
     limit: str = "max_tokens"
     raw: bool = True
     untold: str = "memory, KV cache, prefill rate"
@@ -64,8 +69,12 @@ class Dialect:
     def unheard(self, params: SamplingParams) -> list[str]:
         """Our names of parameters that were set and that this server cannot be told."""
         told = {*_COMMON, *self.more, "max_tokens", "stop"}
-        usual = SamplingParams()
+        if self.thinks and params.thinking in ("on", "off"):
+            told.add("thinking")
+        usual = Settings().params
         names = [one.name for one in fields(SamplingParams) if one.name not in told]
+        if params.grammar is not None and params.grammar.kind == "schema":
+            names.remove("grammar")
         return [name for name in names if getattr(params, name) != getattr(usual, name)]
 
     def to_body(self, params: SamplingParams) -> dict[str, Any]:
@@ -85,25 +94,37 @@ class Dialect:
             body[self.limit] = params.max_tokens
         if params.stop:
             body["stop"] = list(params.stop)
+        if self.thinks and params.thinking in ("on", "off"):
+            body["chat_template_kwargs"] = {"enable_thinking": params.thinking == "on"}
+        if params.grammar is not None and params.grammar.kind == "schema":
+            described = {"name": "reply", "schema": json.loads(params.grammar.text), "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": described}
         return body
 
 
-_LLAMA_CPP = ("top_k", "min_p", "repeat_penalty", "repeat_last_n", "ignore_eos")
+_DRY = ("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n")
+_LLAMA_CPP = ("top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n", *_DRY, "ignore_eos")
 _VLLM_GOES_ON = {"continue_final_message": True, "add_generation_prompt": False}
 _BY_VLLM = {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repetition_penalty"}
 
 DIALECTS: Mapping[str, Dialect] = {
     dialect.kind: dialect
     for dialect in (
-        Dialect("llama-chat", {**_BY_VLLM, "ignore_eos": "ignore_eos"}, go_on=_VLLM_GOES_ON),
+        Dialect(
+            "llama-chat",
+            {**_BY_VLLM, **{name: name for name in ("typical_p", *_DRY, "ignore_eos")}},
+            go_on=_VLLM_GOES_ON,
+            thinks=True,
+        ),
         Dialect(
             "llama.cpp",
             {name: name for name in _LLAMA_CPP},
             go_on={},
             progress=True,
+            thinks=True,
             untold="memory, KV cache",
         ),
-        Dialect("vllm", {**_BY_VLLM, "ignore_eos": "ignore_eos"}, -1, go_on=_VLLM_GOES_ON),
+        Dialect("vllm", {**_BY_VLLM, "ignore_eos": "ignore_eos"}, -1, go_on=_VLLM_GOES_ON, thinks=True),
         Dialect("ollama", go_on={}),
         Dialect("lm-studio", {"top_k": "top_k", "repeat_penalty": "repeat_penalty"}),
         Dialect(

@@ -113,7 +113,9 @@ class RemoteEngine:
         if request.raw and not self._dialect.raw:
             raise NotCapableError(f"{self.info.name} takes no prompt without a chat template.")
         unheard = self._dialect.unheard(request.params)
-        notes = (f"The server is not told {', '.join(unheard)}: it does not know them.",) if unheard else ()
+        notes = (
+            (f"The server is not told {', '.join(unheard)}: it has no field for that.",) if unheard else ()
+        )
         return Prompt(
             request.turns,
             None,

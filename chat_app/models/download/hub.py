@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,8 +23,11 @@ from chat_app.models.download.errors import DownloadError, retry
 from chat_app.models.download.file_hash import CHUNK, compute_sha256
 from chat_app.models.download.files import check_space, place
 from chat_app.models.download.hub_child import NOT_INSTALLED, REFUSED, UNCLEAR, key_of
+from chat_app.models.facts import Facts, facts_of_file
 from llama_core.own_module import module_command, module_environment
 
+# What a header takes at most: the largest vocabularies have 8 MiB.
+HEAD_BYTES = 16 << 20
 NAME = re.compile(r"^[\w.-]+$")
 
 
@@ -54,13 +58,58 @@ def pull_from_hub(
     folder: empty, for this call. staged: keeps what has arrived when the download breaks, for the next one.
     Returns the GGUF file, or the folder of a safetensors model. Raises DownloadError, ChildStopped, OSError.
     """
+    files = _run_child(name, folder, staged, on_progress, cancelled)
+    for file in files:
+        _inside(file["name"])
+        _verify(staged / key_of(file), file, name, cancelled)
+    return _place_all(staged, files, split_name(name)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a hub has under a name: how many bytes, and what the header says (nothing of a folder)."""
+
+    name: str
+    nbytes: int
+    facts: Facts
+
+
+def look_at_hub(name: str, folder: Path, staged: Path, cancelled: Callable[[], bool] | None) -> Look:
+    """Read the header of a model where it is; what was read need not be fetched again. Arguments and errors
+    as for `pull_from_hub`."""
+    files = _run_child(name, folder, staged, None, cancelled, HEAD_BYTES)
+    nbytes = sum(file["size"] for file in files)
+    heads = [file for file in files if str(file["name"]).lower().endswith(".gguf")]
+    for file in heads:
+        # The header where the file would be, and a hole for the rest.
+        whole, part = staged / key_of(file), staged / f"{key_of(file)}.part"
+        with (
+            (whole if whole.exists() else part).open("rb") as source,
+            (folder / _inside(file["name"]).name).open("xb") as target,
+        ):
+            target.write(source.read(HEAD_BYTES))
+            target.truncate(file["size"])
+    first = min((_inside(file["name"]).name for file in heads), default="")
+    return Look(name, nbytes, facts_of_file(folder / first, (name,)) if first else Facts())
+
+
+def _run_child(
+    name: str,
+    folder: Path,
+    staged: Path,
+    on_progress: Callable[[int, int], None] | None,
+    cancelled: Callable[[], bool] | None,
+    head_bytes: int = 0,
+) -> list[dict[str, Any]]:
+    """What the hub promises of the model's files, once the child has fetched them, or their heads."""
     repo, wanted, kind = split_name(name)
     files: list[dict[str, Any]] = []
 
     def on_line(line: str) -> None:
         if line.startswith("Files "):
             files.extend(json.loads(line.removeprefix("Files ")))
-            check_space(folder, sum(file["size"] for file in files) - _arrived(staged, files), name)
+            total = sum(min(file["size"], head_bytes or file["size"]) for file in files)
+            check_space(folder, total - _arrived(staged, files), name)
 
     def watch() -> bool:
         if on_progress is not None and files:
@@ -68,16 +117,14 @@ def pull_from_hub(
             on_progress(min(_arrived(staged, files), total), total)
         return cancelled() if cancelled is not None else False
 
-    command = module_command("chat_app.models.download.hub_child", repo, str(staged), wanted, kind)
+    child = "chat_app.models.download.hub_child"
+    command = module_command(child, repo, str(staged), wanted, kind, str(head_bytes))
     environment = {**module_environment(), "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONIOENCODING": "utf-8"}
     errors = folder / "hub-errors.txt"
     code = run_child(command, environment=environment, stderr_path=errors, on_line=on_line, cancelled=watch)
     if code != 0:
         raise DownloadError(explain(code, errors.read_text(encoding="utf-8", errors="replace"), repo, name))
-    for file in files:
-        _inside(file["name"])
-        _verify(staged / key_of(file), file, name, cancelled)
-    return _place_all(staged, files, repo)
+    return files
 
 
 def _arrived(staged: Path, files: list[dict[str, Any]]) -> int:

@@ -1,7 +1,8 @@
-"""Fetch a hub repository into FOLDER: `python -m chat_app.models.download.hub_child REPO FOLDER FILE TYPE`.
+"""Fetch a hub repository: `python -m chat_app.models.download.hub_child REPO FOLDER FILE TYPE HEAD`.
 
-FILE and TYPE may be empty. A process of its own, so that stopping the download is ending it. It prints one
-line "Files " and a JSON list of {"name", "size", "sha256", "blob_id"} before it fetches them. Each is written
+FILE and TYPE may be empty. HEAD: 0, or so many bytes of each GGUF file are enough. A process of its own, so
+that stopping the download is ending it. It prints one line "Files " and a JSON list of {"name", "size",
+"sha256", "blob_id"} before it fetches them into FOLDER. Each is written
 to `FOLDER/KEY.part`, which is renamed to `FOLDER/KEY` when it has its size; KEY is its hash. A part that is
 there already is continued, since the hash tells that it is of the same file. Exit codes: 0 done; 3
 `huggingface_hub` is not installed; 4 the choice of files is not clear, 5 the hub's answer is refused (both
@@ -10,6 +11,7 @@ with a sentence on stderr); 1 anything else.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -113,10 +115,16 @@ def key_of(promised: Mapping[str, Any]) -> str:
     return str(promised["sha256"] or promised["blob_id"])
 
 
+class TooManyBytes(ValueError):  # noqa: N818 - it is what arrived
+    """More than a part has room for."""
+
+
 class Part(io.FileIO):
     """A file that grows at its end to `limit` bytes and no further; nothing written is held back."""
 
-    def __init__(self, path: Path, limit: int) -> None:
+    def __init__(self, path: Path, limit: int, *, cuts: bool = False) -> None:
+        """cuts: bytes beyond the limit are an error only after those before it were written."""
+        self._cuts = cuts
         super().__init__(path, "r+" if path.exists() else "w+")
         self._limit = limit
         self.seek(0, os.SEEK_END)
@@ -127,7 +135,9 @@ class Part(io.FileIO):
     def write(self, data: Any) -> int:
         """Append; returns the count written. Raises ValueError for bytes beyond the limit."""
         if self.tell() + len(data) > self._limit:
-            raise ValueError("more bytes arrived than were promised")
+            if self._cuts:
+                super().write(data[: self._limit - self.tell()])
+            raise TooManyBytes("more bytes arrived than were promised")
         _end_without_parent()
         return super().write(data)
 
@@ -162,9 +172,28 @@ def fetch(url: str, promised: Mapping[str, Any], folder: Path, headers: dict[str
     os.replace(part, target)
 
 
+def fetch_head(
+    url: str, promised: Mapping[str, Any], folder: Path, headers: dict[str, str], nbytes: int
+) -> None:
+    """The first `nbytes` of a file, as a part that a download goes on with. Raises as `fetch`."""
+    from huggingface_hub.file_download import http_get
+
+    target = folder / key_of(promised)
+    part = target.with_name(target.name + ".part")
+    limit = min(nbytes, promised["size"])
+    if target.exists() or (part.exists() and part.stat().st_size >= limit):
+        return
+    asked = {**headers, "Range": f"bytes=0-{limit - 1}"}
+    with (
+        Part(part, limit, cuts=True) as file,
+        contextlib.suppress(TooManyBytes),
+    ):  # of a server without ranges
+        http_get(url, file, resume_size=file.tell(), headers=asked, expected_size=limit)
+
+
 def main(arguments: list[str]) -> int:
     """Name the files on stdout, then fetch them into FOLDER; the exit code says what went wrong."""
-    repo, folder, wanted, kind = arguments
+    repo, folder, wanted, kind, head = arguments
     try:
         from huggingface_hub import HfApi, constants, hf_hub_url, utils
     except ImportError:
@@ -185,7 +214,11 @@ def main(arguments: list[str]) -> int:
         # Documented, but not in the package's own list of what it exports.
         headers = {**utils.build_hf_headers(), "Accept-Encoding": "identity"}  # type: ignore[attr-defined]
         for file in files:
-            fetch(hf_hub_url(repo, file["name"], revision=info.sha), file, Path(folder), headers)
+            url = hf_hub_url(repo, file["name"], revision=info.sha)
+            if not int(head):
+                fetch(url, file, Path(folder), headers)
+            elif file["name"].lower().endswith(".gguf"):
+                fetch_head(url, file, Path(folder), headers, int(head))
     except ValueError as error:
         print(error, file=sys.stderr)
         return REFUSED

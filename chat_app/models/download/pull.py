@@ -19,6 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chat_app.config.paths import ensure_dir, get_paths
 from chat_app.files.process_lock import ProcessLock
@@ -32,6 +33,9 @@ from chat_app.models.hub_models import HUB_MODELS, full_name
 from chat_app.text.errors import nearest
 
 __all__ = ["DownloadCancelled", "DownloadError", "pull"]
+
+if TYPE_CHECKING:
+    from chat_app.models.download.hub import Look
 
 Progress = Callable[[int, int], None]
 UNFINISHED_KEPT_S = 14 * 86400
@@ -58,7 +62,7 @@ def pull(
             f"Known models: {', '.join(known)}; or hf:OWNER/REPO:TYPE."
         )
     shown = entry.name if entry else name
-    try:
+    with _faults_told(shown):
         found = find_local(name)
         if found is not None:
             return found
@@ -74,6 +78,25 @@ def pull(
             path = pull_from_hub(name, folder, staged, on_progress, cancelled)
             shutil.rmtree(staged, ignore_errors=True)
             return path
+
+
+def look(name: str, cancelled: Callable[[], bool] | None = None) -> Look | None:
+    """What would be fetched as `name`, from a look at the hub; None where it is here, or where no hub has it.
+    Raises as `pull`."""
+    name = full_name(name)
+    if not name.startswith(HUB_PREFIX) or find_local(name) is not None:
+        return None
+    from chat_app.models.download.hub import look_at_hub
+
+    with _faults_told(name), _staging(name, cancelled) as folder:
+        return look_at_hub(name, folder, _unfinished(name), cancelled)
+
+
+@contextlib.contextmanager
+def _faults_told(shown: str) -> Iterator[None]:
+    """What a download can run into, as DownloadError."""
+    try:
+        yield
     except (ChildStopped, InterruptedError):
         raise DownloadCancelled(f"The download was stopped. {retry(shown)}") from None
     except OSError as error:

@@ -18,7 +18,8 @@ from textual.widgets import Static
 from chat_app.chat.commands import SLASH, ScreenHost
 from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
-from chat_app.chat.view import ChatView, Severity
+from chat_app.chat.summary import SummaryDraft
+from chat_app.chat.view import ChatView, Room, Severity
 from chat_app.config.endpoints import Endpoint, model_label
 from chat_app.engines.base import Prompt, Source
 from chat_app.store.prompts import Drafts, PromptHistory
@@ -82,6 +83,10 @@ class Home(Protocol):
     @property
     def looks_for_model(self) -> bool:
         """Whether it is not yet known that there is none."""
+
+    @property
+    def offer(self) -> str:
+        """A better model for this machine, in a line; empty where there is none."""
 
     def model_failed(self, source: Source, text: str) -> None:
         """The model at `path` could not be loaded; `text` says why. The app offers another."""
@@ -310,12 +315,17 @@ class ChatScreen(Screen[None]):
         """Put a prompt that was not sent back into the box."""
         self.composer.give_back(text)
 
-    async def ask_overflow(self, prompt: Prompt) -> bool:
-        """Ask whether the oldest turns may be left out; False when the user says no or leaves."""
+    async def ask_overflow(self, prompt: Prompt, larger: int) -> Room | None:
+        """Ask how to make room; None when the user does not want to send, or leaves."""
         from chat_app.tui.screens.overflow import OverflowScreen
 
-        agreed = await self.app.push_screen_wait(OverflowScreen(prompt))
-        return agreed is True
+        return await self.app.push_screen_wait(OverflowScreen(prompt, larger))
+
+    async def review_summary(self, draft: SummaryDraft) -> str | None:
+        """Show it while it is written, and let it be edited; None where it is not to be used."""
+        from chat_app.tui.screens.compact import CompactScreen
+
+        return await self.app.push_screen_wait(CompactScreen(draft))
 
     def show_state(self) -> None:
         """Title, welcome, footer; and whether the queue is drained on a timer."""
@@ -331,7 +341,7 @@ class ChatScreen(Screen[None]):
         self.query_one("#welcome", Welcome).display = empty
         self.messages.display = not empty
         if empty:
-            self.query_one("#welcome", Welcome).show(info, self._home.model_state(state))
+            self.query_one("#welcome", Welcome).show(info, self._home.model_state(state), self._home.offer)
         if session.generating or session.model.loading is not None:
             self._tick_timer.resume()
         self._tell_waiting()

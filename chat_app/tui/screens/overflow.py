@@ -10,53 +10,68 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Button, Static
 
+from chat_app.chat.view import Room
 from chat_app.engines.base import Prompt
 from chat_app.tui.screens.dialog import Dialog
 
 
-class OverflowScreen(Dialog[bool]):
-    """True: leave out the oldest turns. False or None: do not send."""
+class OverflowScreen(Dialog[Room]):
+    """Dismissed with a way to make room; None: do not send."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("d", "choose(True)", "Leave out", id="overflow.drop"),
-        Binding("s", "choose(False)", "Do not send", id="overflow.stop"),
+        Binding("c", "choose('compact')", "Summarise", id="overflow.compact"),
+        Binding("d", "choose('drop')", "Leave out", id="overflow.drop"),
+        Binding("m", "choose('raise')", "More context", id="overflow.raise"),
+        Binding("s", "choose('')", "Do not send", id="overflow.stop"),
     ]
 
-    def __init__(self, plan: Prompt) -> None:
+    def __init__(self, plan: Prompt, larger: int) -> None:
+        """larger: a context in which it would fit, 0 where there is none."""
         super().__init__()
         self._plan = plan
+        self._ways: dict[Room, tuple[str, str]] = {}
+        if plan.drop:
+            n = len(plan.drop)
+            turns = f"{n} oldest turn{'s' if n > 1 else ''}"
+            self._ways["compact"] = (
+                "Summarise",
+                "The model writes a summary of the older turns, which you can edit. A new branch follows.",
+            )
+            self._ways["drop"] = (
+                "Leave out",
+                f"The {turns} can be left out of what the model reads, now and from here on.",
+            )
+        if larger:
+            self._ways["raise"] = (
+                "More context",
+                f"The model can be loaded with a context of {larger:,} tokens, which takes more memory.",
+            )
 
     def compose(self) -> ComposeResult:
-        """What is needed and what fits; the button to leave out turns only where that helps."""
+        """What is needed, what fits, and what would help."""
         plan = self._plan
         needed = f"{plan.prompt_n:,} tokens of prompt and {plan.reply_n:,} for the reply"
-        with Vertical(classes="dialog"):
+        with Vertical(classes="dialog -wide"):
             yield Static(Content("The conversation no longer fits into the context"), classes="dialog-title")
             yield Static(Content(f"It needs {needed}; the model's context holds {plan.limit:,}.\n"))
-            if plan.drop:
-                turns = f"{len(plan.drop)} oldest turn{'s' if len(plan.drop) > 1 else ''}"
-                yield Static(
-                    Content(
-                        f"The {turns} can be left out of what the model reads, now and from here on. "
-                        "The system prompt and the transcript stay."
-                    )
+            about = [text for _, text in self._ways.values()]
+            if not plan.drop:
+                about.append(
+                    "The message alone is too long. Shorten it, or ask for a shorter reply: "
+                    "/set parameter num_predict N."
                 )
-            else:
-                yield Static(
-                    Content(
-                        "The message alone is too long. Shorten it, or give the model more room: "
-                        "/set parameter num_ctx N, or /set parameter num_predict N for a shorter reply."
-                    )
-                )
+            about.append("The system prompt and the transcript stay.")
+            yield Static(Content("\n".join(f"· {text}" for text in about)))
             with Horizontal(classes="dialog-buttons"):
-                if plan.drop:
-                    yield Button(f"Leave out the {turns}", variant="primary", id="drop")
+                for place, (way, (label, _)) in enumerate(self._ways.items()):
+                    yield Button(label, variant="default" if place else "primary", id=way)
                 yield Button("Do not send", id="stop")
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Close with True only for the button that leaves out turns."""
-        self.dismiss(event.button.id == "drop")
+        """Close with the way of the button."""
+        self.action_choose(event.button.id or "")
 
-    def action_choose(self, drop: bool) -> None:
-        """Close with the answer of the key; True only where leaving out turns helps."""
-        self.dismiss(drop and bool(self._plan.drop))
+    def action_choose(self, way: str) -> None:
+        """Close with the way of the key, where it would help."""
+        if way in self._ways or way in ("", "stop"):
+            self.dismiss(next((one for one in self._ways if one == way), None))

@@ -64,7 +64,9 @@ class SettingsScreen(Dialog[Settings]):
                             placeholder="none" if parameter.group == "sampling" else "default",
                             compact=True,
                         )
-                        yield Static(Content(parameter.help), classes="settings-help")
+                        source = self._settings.source_of(name)
+                        help = f"[{clean(source)}] {parameter.help}" if source else parameter.help
+                        yield Static(Content(help), classes="settings-help")
             yield Static("", id="settings-problem")
             with Horizontal(classes="dialog-buttons"):
                 yield Button("Apply (Ctrl+S)", variant="primary", id="settings-apply")

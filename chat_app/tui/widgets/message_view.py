@@ -197,7 +197,8 @@ class MessageView(Vertical, can_focus=True):
     def _head(self) -> Content:
         message = self.message
         if message.role == "user":
-            who: tuple[str, str] = ("You", "bold $text-secondary")
+            name = "Summary of what came before" if "summary_of" in message.x else "You"
+            who: tuple[str, str] = (name, "bold $text-secondary")
         elif message.role == "system":
             who = ("System", "bold $text-accent")
         else:

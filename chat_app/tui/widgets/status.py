@@ -162,10 +162,11 @@ LOGO = (
 class Welcome(Static, can_focus=False):
     """An empty chat: what this is, what is loaded, and how to begin."""
 
-    def show(self, info: EngineInfo | None, state: str) -> None:
-        """Show the model, or without one (`info` None) the sentence `state`; and the first keys to know."""
+    def show(self, info: EngineInfo | None, state: str, offer: str = "") -> None:
+        """Show the model, or without one (`info` None) the sentence `state`; a better one on offer; and the
+        first keys to know."""
         if info is None:
-            model = [(state, "$text-warning")]
+            model: list[str | tuple[str, str]] = [(state, "$text-warning")]
         else:
             size = f" · {fmt.mib(info.file_bytes)} MiB" if info.file_bytes else ""
             context = f" · context {info.ctx_size:,}" if info.ctx_size else ""
@@ -189,5 +190,7 @@ class Welcome(Static, can_focus=False):
         keys: list[str | tuple[str, str]] = []
         for key, what in hints:
             keys += [("   " if keys else ""), (key, "bold $text-accent"), (f" {what}", MUTED)]
+        if offer:
+            model += ["\n\n", ("F3", "bold $text-accent"), (f" better: {clean_line(offer)}", MUTED)]
         logo = ("\n".join(LOGO), "$primary")
         self.update(Content.assemble(logo, "\n\n", *model, "\n\n", *keys))

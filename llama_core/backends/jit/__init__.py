@@ -93,7 +93,7 @@ def load_jit_model(
         raise LlamaCoreError(f"{ISA_VARIABLE}: {error}") from error
     n_threads = threads or min(usable_cores(), MAX_THREADS)
     plan = checked_plan(checkpoint, eight_bit=weights == "8bit")
-    wanted = kernel_set(kind for matrix in plan.matrices for kind in matrix.kinds)
+    wanted = kernel_set(kind for matrix in plan.matrices.values() for kind in matrix.kinds)
     with _kernels_wanted():
         kernels = KernelLoad(variant, kernel_cache, on_progress, wanted)
     try:

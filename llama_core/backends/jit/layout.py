@@ -173,10 +173,12 @@ F32 = PackedKind(18, "f32", (32,), floats="f32")
 FLOAT_KINDS = (F16, BF16, F32)
 KINDS = INTEGER_KINDS + FLOAT_KINDS
 # Kernels are built for the first of these that holds all kinds of a model: fewer kinds are built sooner. The
-# first is what small models come in, the second what a Q4_K_M, Q5_K_M or Q6_K file holds.
+# first is what small models come in, the second what a Q4_K_M, Q5_K_M or Q6_K file holds, the third such a
+# file with experts, whose router is float32, and one whose experts are MXFP4.
 KERNEL_SETS = {
     "simple": (Q4M, Q4, Q8),
     "k": (Q4M, Q4, Q8, Q5, Q4K, Q5K, Q6K),
+    "experts": (Q4M, Q4, Q8, Q5, Q4K, Q5K, Q6K, FP4, F32),
     "all": KINDS,
 }
 

@@ -27,6 +27,7 @@ from llama_core.backends.jit.record import Table
 from llama_core.backends.jit.threads import ThreadPool
 from llama_core.backends.jit.weights import PackedWeights
 from llama_core.backends.jit.workspace import OWN_CHOICES, SMALL_TOKENS, Tuning, Workspace
+from llama_core.backends.numpy.ops import rms_norm
 from llama_core.config import ModelConfig
 from llama_core.errors import Cancelled
 from llama_core.file_rows import read_rows
@@ -77,6 +78,7 @@ class JitLlama:
             self._max_tokens,
             kv=kv,
             activation_bytes=weights.activation_bytes,
+            largest_tile=isa.tiles[0],
             tuning=tuning,
         )
         self._plan = self._work.plan
@@ -170,15 +172,29 @@ class JitLlama:
         self,
         sequences: Sequence[tuple[NDArray[np.int32], Cache]],
         *,
+        logits: Logits = "last",
         cancelled: Callable[[], bool] | None = None,
     ) -> F32:
         """Several sequences in one step, each with its own cache, together at most `prefill_chunk` tokens.
 
-        Returns the logits after each one's last token, (n_sequences, vocab_size), valid until the next call:
-        bit for bit those of the sequence alone.
+        Returns the logits after each one's last token, (n_sequences, vocab_size), or for "all" after each
+        token, (n, vocab_size), valid until the next call: bit for bit those of the sequence alone.
         """
-        lasts = np.cumsum([len(ids) for ids, _ in sequences]) - 1
-        return self._run(sequences, lasts.tolist(), cancelled)
+        ends = np.cumsum([len(ids) for ids, _ in sequences])
+        rows = range(ends[-1]) if logits == "all" and len(ends) else (ends - 1).tolist()
+        return self._run(sequences, rows, cancelled)
+
+    def hidden_states(
+        self,
+        token_ids: NDArray[np.int32],
+        cache: Cache,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> F32:
+        """What the head would take of `token_ids`: (n, dim), normed. Otherwise as `forward`."""
+        self._run([(token_ids, cache)], (), cancelled, finishes_all=True)
+        x = self._work.residual[: len(token_ids), : self._config.dim]
+        return rms_norm(x, self._weights.final_norm, self._config.norm_eps, out=np.empty_like(x))
 
     def observed(self, on_phases: OnPhases, tuning: Tuning | None = None) -> JitLlama:
         """Another model of the same weights and kernels, with threads and buffers of its own: a profiler's.
@@ -208,11 +224,13 @@ class JitLlama:
         sequences: Sequence[tuple[NDArray[np.int32], Cache]],
         logit_rows: Sequence[int],
         cancelled: Callable[[], bool] | None,
+        finishes_all: bool = False,
     ) -> F32:
-        """All layers; the logits after `logit_rows`, (len(logit_rows), vocab_size). Advances the caches."""
+        """All layers; the logits after `logit_rows`, (len(logit_rows), vocab_size). Advances the caches.
+        finishes_all: the last layer is computed for all tokens, though nobody asks for their logits."""
         if self._pool is None:
             raise ValueError("the model is closed")
-        n, n_logits = self._begin(sequences, logit_rows), len(logit_rows)
+        n, n_logits = self._begin(sequences, logit_rows, finishes_all), len(logit_rows)
         schedule = self._schedule()
         n_phases = len(schedule.phases) - (0 if n_logits else schedule.n_head)
         began = time.perf_counter()
@@ -239,12 +257,17 @@ class JitLlama:
 
     def _phases_per_call(self, n: int, n_phases: int) -> int:
         """How many of all phases one call takes, for a step of n tokens."""
-        step_s = max(
-            self._weights.nbytes / SLOW_BYTES_PER_S, 2 * self._weights.nbytes * n / SLOW_PRODUCTS_PER_S
-        )
+        active = self._weights.active_bytes
+        read = min(active * n, self._weights.nbytes)
+        step_s = max(read / SLOW_BYTES_PER_S, 2 * active * n / SLOW_PRODUCTS_PER_S)
         return max(1, int(n_phases * CALL_S / step_s))
 
-    def _begin(self, sequences: Sequence[tuple[NDArray[np.int32], Cache]], logit_rows: Sequence[int]) -> int:
+    def _begin(
+        self,
+        sequences: Sequence[tuple[NDArray[np.int32], Cache]],
+        logit_rows: Sequence[int],
+        finishes_all: bool,
+    ) -> int:
         """Check everything, look up the embeddings and plan the step; returns the number of tokens."""
         n, n_logits = require_tokens(sequences, self._max_tokens), len(logit_rows)
         self._logit_rows[:n_logits] = logit_rows
@@ -281,7 +304,7 @@ class JitLlama:
         if not small:
             self._cut(n, [len(ids) for ids, _ in sequences])
         unfinished = 0
-        if not self._tuning.finishes_all:  # the first row of logits is the earliest token's
+        if not (finishes_all or self._tuning.finishes_all):  # the first row of logits is the earliest token's
             unfinished = self._tiles[n][logit_rows[0]].first if n_logits else n
         self._step.unfinished = unfinished
         return n

@@ -105,7 +105,8 @@ class _Chunk:
         tensor, kind = self.part.tensor, self.part.kind
         raw = tensor.rows(self.rows.start, self.rows.stop)
         if not self.part.is_native:
-            raw = _q8_blocks(dequantize(raw, tensor.fmt), tensor.name)
+            values = dequantize(raw, tensor.fmt)
+            raw = values.view(np.uint8) if kind.floats else _q8_blocks(values, tensor.name)
         elif tensor.shape[1] % kind.columns:  # floats, the only rows that may end within a block
             more = -tensor.shape[1] % kind.columns * tensor.fmt.block_bytes
             raw = np.pad(raw, ((0, 0), (0, more)))

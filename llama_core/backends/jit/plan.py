@@ -4,11 +4,12 @@ how much memory all take. No weight is read here and nothing heavy imported, sin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from llama_core.architectures import describe, tensor_shapes
-from llama_core.architectures.base import Attention
+from llama_core.architectures.base import Attention, Experts
 from llama_core.backends.jit.control.records import Panel
 from llama_core.backends.jit.layout import (
     ACTIVATION_BLOCK_BYTES,
@@ -56,6 +57,11 @@ NATIVE = {
     "BF16": BF16,
     "F32": F32,
 }
+# What becomes of a type: "file": its own numbers, where there are kernels for it, else 8 bits. "8bit": the
+# same, but floats become 8 bits too. "float": floats stay, all else becomes float32.
+Kept = Literal["file", "8bit", "float"]
+# Names that form a matrix: those of a group alternate, groups follow each other.
+Groups = Sequence[Sequence[str]]
 # Of feed-forwards; `program.GATED` has a kernel for each.
 ACTIVATIONS = ("silu", "gelu_tanh", "clamped_swiglu")
 # Cache lines: what is taken from the arena starts on one.
@@ -77,8 +83,6 @@ def shape_problem(config: ModelConfig) -> str | None:
         for name, value, multiple in sizes:
             if value % multiple:
                 return f"{name} is {value}; the compiled backend needs a multiple of {multiple}"
-        if layer.feed_forward.experts is not None:
-            return "it has experts; the compiled backend has none"
         if layer.feed_forward.activation not in ACTIVATIONS:
             known = f"the compiled backend knows {', '.join(ACTIVATIONS)}"
             return f"its activation is {layer.feed_forward.activation}; {known}"
@@ -90,10 +94,12 @@ def shape_problem(config: ModelConfig) -> str | None:
     return None
 
 
-def kind_of(tensor: Tensor, eight_bit: bool = False) -> PackedKind:
-    """How a tensor is packed: its own numbers where the kernels know them; eight_bit: floats as 8 bits."""
+def kind_of(tensor: Tensor, kept: Kept = "file") -> PackedKind:
+    """How a tensor is packed."""
     kind = NATIVE.get(tensor.fmt.name, Q8)
-    return Q8 if eight_bit and kind.floats else kind
+    if kept == "float":
+        return kind if kind.floats else F32
+    return Q8 if kept == "8bit" and kind.floats else kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,17 +127,25 @@ class PackedPart:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedMatrix:
-    """Some tensors as one matrix, each packed in its own way. Their rows follow each other, or alternate
-    panel by panel (gate and up). eight_bit: see `kind_of`."""
+    """Some tensors as one matrix, each packed in its own way. The rows of groups follow each other; those of
+    a group's tensors alternate panel by panel (gate and up).
 
-    tensors: tuple[Tensor, ...]
-    alternate: bool = False
-    eight_bit: bool = False
+    used: the part of the matrix that a token reads: less than all of it where it holds experts.
+    """
+
+    groups: tuple[tuple[Tensor, ...], ...]
+    kept: Kept = "file"
+    used: float = 1.0
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """In the order in which they lie in memory."""
+        return tuple(tensor for group in self.groups for tensor in group)
 
     @property
     def columns(self) -> int:
         """Numbers in a row; all tensors of a matrix have the same."""
-        return self.tensors[0].shape[1]
+        return self.groups[0][0].shape[1]
 
     @property
     def panels(self) -> int:
@@ -146,7 +160,7 @@ class PackedMatrix:
     @property
     def kinds(self) -> tuple[PackedKind, ...]:
         """Of each tensor."""
-        return tuple(kind_of(tensor, self.eight_bit) for tensor in self.tensors)
+        return tuple(kind_of(tensor, self.kept) for tensor in self.tensors)
 
     @property
     def activation_bytes(self) -> int:
@@ -157,36 +171,44 @@ class PackedMatrix:
     @property
     def parts(self) -> tuple[PackedPart, ...]:
         """Where each tensor's panels are; those of the matrix lie in memory in their order."""
-        kinds = self.kinds
-        panel_bytes = [packed_bytes(kind, PANEL_ROWS, self.columns) for kind in kinds]
-        step = len(self.tensors) if self.alternate else 1
         parts, first, offset = [], 0, 0
-        for tensor, kind, size in zip(self.tensors, kinds, panel_bytes, strict=True):
-            stride = sum(panel_bytes) if self.alternate else size
-            parts.append(PackedPart(tensor, kind, first, step, offset, stride))
-            panels = 1 if self.alternate else n_panels(tensor.shape[0])
-            first, offset = first + panels, offset + panels * size
+        for group in self.groups:
+            kinds = [kind_of(tensor, self.kept) for tensor in group]
+            panel_bytes = [packed_bytes(kind, PANEL_ROWS, self.columns) for kind in kinds]
+            step, stride, panels = len(group), sum(panel_bytes), n_panels(group[0].shape[0])
+            start = offset
+            for i, (tensor, kind) in enumerate(zip(group, kinds, strict=True)):
+                parts.append(PackedPart(tensor, kind, first + i, step, start, stride))
+                start += panel_bytes[i]
+            first, offset = first + step * panels, offset + stride * panels
         return tuple(parts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackingPlan:
-    """matrices: four a layer (q, k, v; o; gate and up; down), then the one that computes the logits, in the
-    order in which a token reads them. vectors: norms and biases by name. embedding: read from the file, row
-    by row, while the model runs."""
+    """matrices: by name, "layers.0.qkv" and so on, then the "head" that computes the logits, in the order in
+    which a token reads them. vectors: norms, biases and sinks by name; "layers.0.qkv.bias" belongs to
+    "layers.0.qkv", and its tensors are grouped alike. embedding: read from the file, row by row, while the
+    model runs."""
 
-    matrices: tuple[PackedMatrix, ...]
-    vectors: Mapping[str, Tensor]
+    matrices: Mapping[str, PackedMatrix]
+    vectors: Mapping[str, tuple[tuple[Tensor, ...], ...]]
     embedding: Tensor
-    n_layers: int
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arena that holds all of it but the embedding, with the records of its panels."""
-        panels = sum(m.panels for m in self.matrices)
-        floats = sum(-(-t.shape[0] // 32) * 32 for t in self.vectors.values())
-        slack = LINE_BYTES * (2 * len(self.matrices) + len(self.vectors) + 2)
-        return sum(m.nbytes for m in self.matrices) + 4 * floats + panels * Panel.nbytes + slack
+        matrices = self.matrices.values()
+        tensors = [tensor for groups in self.vectors.values() for group in groups for tensor in group]
+        floats = sum(-(-tensor.shape[0] // 32) * 32 for tensor in tensors)
+        slack = LINE_BYTES * (2 * len(matrices) + len(self.vectors) + 2)
+        panels = sum(matrix.panels for matrix in matrices)
+        return sum(matrix.nbytes for matrix in matrices) + 4 * floats + panels * Panel.nbytes + slack
+
+    @property
+    def active_bytes(self) -> int:
+        """Bytes of the matrices that one token reads."""
+        return int(sum(matrix.nbytes * matrix.used for matrix in self.matrices.values()))
 
 
 def plan_packing(
@@ -194,23 +216,37 @@ def plan_packing(
 ) -> PackingPlan:
     """The plan for a model's tensors (names and shapes as in `architectures`, checked by the caller).
     eight_bit: floats as 8 bits."""
-    names = [name for name, shape in tensor_shapes(config, tensors) if len(shape) == 1]
+    layers = describe(config).layers
+    kept: Kept = "8bit" if eight_bit else "file"
+    matrices: dict[str, PackedMatrix] = {}
+    vectors: dict[str, tuple[tuple[Tensor, ...], ...]] = {}
+    singles = [name for name, shape in tensor_shapes(config, tensors) if len(shape) == 1]
+    for i, layer in enumerate(layers):
+        experts = layer.feed_forward.experts
+        for matrix, groups in _matrices(experts).items():
+            name = f"layers.{i}.{matrix}"
+            own = tuple(tuple(tensors[f"layers.{i}.{part}"] for part in group) for group in groups)
+            by_experts = experts is not None and matrix in ("gate_up", "down")
+            used = experts.n_used / experts.n if experts is not None and by_experts else 1.0
+            matrices[name] = PackedMatrix(own, "float" if matrix == "router" else kept, used)
+            biases = [[f"layers.{i}.{part}.bias" for part in group] for group in groups]
+            if biases[0][0] in singles:
+                vectors[f"{name}.bias"] = tuple(tuple(tensors[part] for part in group) for group in biases)
     head = tensors["embed_tokens" if config.tie_embeddings else "lm_head"]
-    matrices = [matrix for i in range(config.n_layers) for matrix in _layer_matrices(tensors, i)]
-    matrices.append(PackedMatrix((head,)))
-    return PackingPlan(
-        matrices=tuple(replace(matrix, eight_bit=eight_bit) for matrix in matrices),
-        vectors={name: tensors[name] for name in names if name != "rope_freqs"},
-        embedding=tensors["embed_tokens"],
-        n_layers=config.n_layers,
-    )
+    matrices["head"] = PackedMatrix(((head,),), kept)
+    own_names = (name for name in singles if not name.endswith(".bias") and not name.startswith("rope_"))
+    vectors |= {name: ((tensors[name],),) for name in own_names}
+    return PackingPlan(matrices, vectors, tensors["embed_tokens"])
 
 
-def _layer_matrices(tensors: Mapping[str, Tensor], i: int) -> Iterator[PackedMatrix]:
-    def get(*names: str) -> tuple[Tensor, ...]:
-        return tuple(tensors[f"layers.{i}.{name}_proj"] for name in names)
-
-    yield PackedMatrix(get("q", "k", "v"))
-    yield PackedMatrix(get("o"))
-    yield PackedMatrix(get("gate", "up"), alternate=True)
-    yield PackedMatrix(get("down"))
+def _matrices(experts: Experts | None) -> dict[str, Groups]:
+    """A layer's matrices, and the names of what forms each."""
+    attention: dict[str, Groups] = {"qkv": [["q_proj"], ["k_proj"], ["v_proj"]], "o": [["o_proj"]]}
+    if experts is None:
+        return attention | {"gate_up": [["gate_proj", "up_proj"]], "down": [["down_proj"]]}
+    places = [f"experts.{e}." for e in range(experts.n)]
+    return attention | {
+        "router": [["router"]],
+        "gate_up": [[f"{at}gate_proj", f"{at}up_proj"] for at in places],
+        "down": [[f"{at}down_proj"] for at in places],
+    }

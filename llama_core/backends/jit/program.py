@@ -13,6 +13,12 @@ in `control/phases.py`):
     down             MULTIPLY               PREPARE, MULTIPLY
     a norm           NORM_ROWS              NORM_ROWS
 
+    With experts a router's product stands before gate, up and down, and what follows is in all steps shared:
+
+    choose           CHOOSE_EXPERTS         CHOOSE_EXPERTS             within RUN_TOKENS
+    gate, up         MULTIPLY_EXPERTS       PREPARE_VISITS,            as middle, between two RUN_TOKENS
+    down             MULTIPLY_EXPERTS       MULTIPLY_EXPERTS
+
     small: up to 4 tokens of one sequence (decode). wide: many tokens (prefill). middle: what is between
     (drafts, several sequences). Behind the last layer, where logits are asked for, comes the head.
 
@@ -28,22 +34,29 @@ from dataclasses import dataclass
 
 from llama_core.architectures import describe
 from llama_core.architectures.base import Activation
+from llama_core.architectures.base import Experts as ExpertsSpec
 from llama_core.backends.jit.control.records import (
     APPEND,
     APPEND_TOKENS,
     ATTEND,
     ATTEND_BLOCKS,
     ATTEND_SPANS,
+    CHOOSE,
+    CHOOSE_EXPERTS,
     CLAMPED_SWIGLU,
+    EXPERTS,
     GELU_TANH,
     MULTIPLY,
+    MULTIPLY_EXPERTS,
     NORM,
     NORM_ROWS,
     PREPARE,
+    PREPARE_VISITS,
     PRODUCT,
     RUN_TOKENS,
     SILU,
     Attention,
+    Experts,
     Matrix,
     Norm,
     Operation,
@@ -97,7 +110,8 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """An operation before it is written down. operand: the address of its Product, Attention or Norm."""
+    """An operation before it is written down. operand: the address of its record; product: it, where it is a
+    Product."""
 
     kind: int
     name: PhaseName
@@ -121,7 +135,7 @@ class Program:
             self._operations[i].set(kind=planned.kind, operand=planned.operand)
         self.small = self._schedule([*_small_phases([*layers, head])], n_head=1)
         self.middle = self._schedule([*_middle_phases([*layers, head])], n_head=2)
-        self.wide = self._schedule([*self._runs(layers), *_middle_phases([head])], n_head=2)
+        self.wide = self._schedule([*self._wide_phases(layers), *_middle_phases([head])], n_head=2)
 
     @property
     def most_phases(self) -> int:
@@ -142,11 +156,10 @@ class Program:
     def _layer(self, i: int) -> Iterator[_Planned]:
         """What a layer does, in its order."""
         work, layer = self._work, self._model.layers[i]
-        qkv, o, gate_up, down = self._weights.matrices[4 * i : 4 * i + 4]
         yield self._product(
             PhaseName("QKV product", i),
             work.x,
-            qkv,
+            self._matrix(i, "qkv"),
             work.qkv,
             norm=self._vector(i, "input_layernorm"),
             bias=self._vector(i, "qkv.bias"),
@@ -165,29 +178,45 @@ class Program:
         yield from self._added(
             PhaseName("output product", i),
             work.attended,
-            o,
+            self._matrix(i, "o"),
             "attention_out_norm",
             bias=self._vector(i, "o.bias"),
             width="q_dim",
             heads_of=attention,
         )
+        spec, experts = layer.feed_forward, 0
+        norm = self._vector(i, "post_attention_layernorm")
+        if spec.experts is not None:
+            experts = self._experts(spec.experts)
+            yield self._product(
+                PhaseName("router", i),
+                work.x,
+                self._matrix(i, "router"),
+                work.scores,
+                norm=norm,
+                bias=self._vector(i, "router.bias"),
+                width="dim",
+            )
+            yield _Planned(CHOOSE, PhaseName("choice of experts", i), experts)
         yield self._product(
-            PhaseName(GATED[layer.feed_forward.activation].name, i),
+            PhaseName(GATED[spec.activation].name, i),
             work.x,
-            gate_up,
+            self._matrix(i, "gate_up"),
             work.gated,
-            norm=self._vector(i, "post_attention_layernorm"),
+            norm=norm,
             bias=self._vector(i, "gate_up.bias"),
             width="dim",
-            gated=GATED[layer.feed_forward.activation].code,
+            gated=GATED[spec.activation].code,
+            experts=experts,
         )
         yield from self._added(
             PhaseName("down product", i),
             work.gated,
-            down,
+            self._matrix(i, "down"),
             "feed_forward_out_norm",
             bias=self._vector(i, "down.bias"),
             width="hidden_dim",
+            experts=experts,
         )
 
     def _added(
@@ -222,13 +251,26 @@ class Program:
         self._records.append(attention)
         return attention.address
 
+    def _experts(self, spec: ExpertsSpec) -> int:
+        """The record of a layer's experts; returns its address."""
+        experts = Experts()
+        experts.set(
+            n=spec.n,
+            n_used=spec.n_used,
+            over_all=int(spec.weights == "softmax"),
+            scores=self._work.scores,
+            choices=self._work.choices,
+        )
+        self._records.append(experts)
+        return experts.address
+
     def _head(self) -> _Planned:
         """The logits."""
         softcap = self._model.logit_softcap
         return self._product(
             PhaseName("head", NO_LAYER),
             self._work.x,
-            self._weights.matrices[-1],
+            self._weights.matrices["head"],
             self._work.logits_rows,
             norm=self._weights.vectors["norm"],
             width="dim",
@@ -245,7 +287,7 @@ class Program:
         numbers, columns = self._work.numbers_of(width), self._work.width_of(width)
         product.set(source=source, matrix=matrix, out=out, width=columns, numbers=numbers, **words)
         self._records.append(product)
-        return _Planned(PRODUCT, name, product.address, product)
+        return _Planned(EXPERTS if product.experts else PRODUCT, name, product.address, product)
 
     def _norm(self, name: PhaseName, source: Rows, out: Rows, *, width: str, **words: int) -> _Planned:
         """Write the record of a norm by itself."""
@@ -255,6 +297,10 @@ class Program:
         self._records.append(norm)
         return _Planned(NORM, name, norm.address)
 
+    def _matrix(self, i: int, name: str) -> Matrix:
+        """The record of a layer's matrix."""
+        return self._weights.matrices[f"layers.{i}.{name}"]
+
     def _vector(self, i: int, name: str) -> int:
         """Address of a layer's vector, 0 where it has none."""
         return self._weights.vectors.get(f"layers.{i}.{name}", 0)
@@ -263,22 +309,20 @@ class Program:
         """Address of a factor, 0 for 1."""
         return 0 if factor == 1.0 else self._work.constant(factor)
 
-    def _runs(self, layers: Sequence[_Planned]) -> Iterator[tuple[PhaseName, dict[str, int]]]:
-        """A wide step's phases: threads wait for each other after each `append`."""
-        start = 0
-        for i, planned in enumerate(layers):
-            if planned.kind == APPEND or i == len(layers) - 1:
-                end = i + 1
-                yield (
-                    PhaseName("layer", layers[start].name.layer),
-                    {
-                        "kind": RUN_TOKENS,
-                        "operand": self._operations.address(start),
-                        "n_operations": end - start,
-                        "finishes": int(end == len(layers)),
-                    },
-                )
-                start = end
+    def _wide_phases(self, layers: Sequence[_Planned]) -> Iterator[tuple[PhaseName, dict[str, int]]]:
+        """A wide step's phases: threads wait for each other after each `append`, and around experts."""
+        last_append = max(i for i, planned in enumerate(layers) if planned.kind == APPEND)
+        ends = [i + 1 for i, planned in enumerate(layers) if planned.kind == APPEND]
+        ends += [j for i, planned in enumerate(layers) if planned.kind == EXPERTS for j in (i, i + 1)]
+        for start, end in itertools.pairwise(sorted({0, *ends, len(layers)})):
+            finishes = {"finishes": int(start > last_append)}
+            if layers[start].kind == EXPERTS:
+                for name, words in _middle_phases([layers[start]]):
+                    yield name, {**words, **finishes}
+            else:
+                words = {"operand": self._operations.address(start), "n_operations": end - start}
+                name = PhaseName("layer", layers[start].name.layer)
+                yield name, {"kind": RUN_TOKENS, **words, **finishes}
 
     def _schedule(self, planned: Sequence[tuple[PhaseName, dict[str, int]]], n_head: int) -> Schedule:
         phases = Table(Phase, len(planned))
@@ -287,10 +331,15 @@ class Program:
         return Schedule(phases, tuple(name for name, _ in planned), n_head)
 
 
+# Operations that threads share in the same way in small and middle steps.
+_SHARED = {NORM: NORM_ROWS, CHOOSE: CHOOSE_EXPERTS}
+
+
 def _small_phases(operations: Sequence[_Planned]) -> Iterator[tuple[PhaseName, dict[str, int]]]:
     """A phase for each operation; `append` belongs to the `attend` behind it."""
     products = [planned for planned in operations if planned.product is not None]
-    following = {a.operand: b.operand for a, b in itertools.pairwise(products)}
+    # Which experts' weights come next, nobody knows before the choice.
+    following = {a.operand: b.operand for a, b in itertools.pairwise(products) if b.kind == PRODUCT}
     for planned in operations:
         if planned.kind == ATTEND:
             name = PhaseName("RoPE, cache, attention", planned.name.layer)
@@ -301,21 +350,21 @@ def _small_phases(operations: Sequence[_Planned]) -> Iterator[tuple[PhaseName, d
                 name = PhaseName(f"norm, {name.operation}", name.layer)
             least = LEAST_PANELS // (2 if product.gated else 1)
             fetches = following.get(planned.operand, 0)
-            yield (
-                name,
-                {"kind": MULTIPLY, "operand": planned.operand, "least": least, "fetches": fetches},
-            )
-        elif planned.kind == NORM:
-            yield planned.name, {"kind": NORM_ROWS, "operand": planned.operand}
+            kind = MULTIPLY if planned.kind == PRODUCT else MULTIPLY_EXPERTS
+            yield name, {"kind": kind, "operand": planned.operand, "least": least, "fetches": fetches}
+        elif planned.kind in _SHARED:
+            yield planned.name, {"kind": _SHARED[planned.kind], "operand": planned.operand}
 
 
 def _middle_phases(operations: Sequence[_Planned]) -> Iterator[tuple[PhaseName, dict[str, int]]]:
     """Each operation by all threads together; a product's input is made ready in a phase before it."""
-    kinds = {APPEND: APPEND_TOKENS, ATTEND: ATTEND_SPANS, PRODUCT: MULTIPLY, NORM: NORM_ROWS}
+    kinds = {APPEND: APPEND_TOKENS, ATTEND: ATTEND_SPANS, PRODUCT: MULTIPLY, EXPERTS: MULTIPLY_EXPERTS}
+    kinds |= _SHARED
     for planned in operations:
         if planned.product is not None:
             name = planned.name
             if name.layer != NO_LAYER:
                 name = PhaseName("norm" if planned.product.norm else "quantising", name.layer)
-            yield name, {"kind": PREPARE, "operand": planned.operand}
+            kind = PREPARE if planned.kind == PRODUCT else PREPARE_VISITS
+            yield name, {"kind": kind, "operand": planned.operand}
         yield planned.name, {"kind": kinds[planned.kind], "operand": planned.operand}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +18,11 @@ from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.errors import ModelFormatError
 from llama_core.memory import require_memory
 
-# A layer's vectors that belong to a matrix, by what they are called in `vectors`, with the tensors that form
-# each; other vectors go by their own names.
-_BIASES = {
-    "qkv.bias": ("q_proj.bias", "k_proj.bias", "v_proj.bias"),
-    "o.bias": ("o_proj.bias",),
-    "gate_up.bias": ("gate_proj.bias", "up_proj.bias"),
-    "down.bias": ("down_proj.bias",),
-}
-
 
 class PackedWeights:
-    """Everything the compiled step reads. matrices: in the order of the plan, four a layer and the head's;
-    vectors: norms and biases, their addresses by name ("layers.0.qkv.bias", "norm"); activation_bytes: the
-    most that a matrix needs for a block of its input.
+    """Everything the compiled step reads. matrices: by the plan's names; vectors: their addresses by the
+    plan's names; activation_bytes: the most that a matrix needs for a block of its input; active_bytes: of
+    the matrices, what one token reads; final_norm: (dim,), the vector "norm".
 
     The arena holds matrices in the order in which a token reads them, so that decoding is one stream.
     """
@@ -45,17 +36,18 @@ class PackedWeights:
     ) -> None:
         self.embedding = plan.embedding
         self._arena = Arena(plan.nbytes, huge=True)
-        matrices = plan.matrices
+        matrices = list(plan.matrices.values())
         memories = [self._arena.take(m.nbytes) for m in matrices]
         pack_matrices(matrices, memories, pack, threads, on_progress)
         parts = (part for matrix in matrices for part in matrix.parts)
         self.kinds = tuple(dict.fromkeys((part.tensor.fmt.name, part.kind.name) for part in parts))
 
         self.activation_bytes = max(matrix.activation_bytes for matrix in matrices)
-        self.matrices = [self._matrix(*pair) for pair in zip(matrices, memories, strict=True)]
-        self.vectors = {"norm": self._vector([plan.vectors["norm"]])}
-        for i in range(plan.n_layers):
-            self._add_vectors(plan.vectors, f"layers.{i}.")
+        self.active_bytes = plan.active_bytes
+        made = (self._matrix(*pair) for pair in zip(matrices, memories, strict=True))
+        self.matrices = dict(zip(plan.matrices, made, strict=True))
+        self.vectors = {name: self._vector(groups) for name, groups in plan.vectors.items()}
+        self.final_norm: NDArray[np.float32] = plan.vectors["norm"][0][0].to_float32()
 
     @property
     def nbytes(self) -> int:
@@ -76,23 +68,14 @@ class PackedWeights:
         )
         return record
 
-    def _add_vectors(self, vectors: Mapping[str, Tensor], prefix: str) -> None:
-        """Those of one layer."""
-        in_biases = {name for names in _BIASES.values() for name in names}
-        own = [name.removeprefix(prefix) for name in vectors if name.startswith(prefix)]
-        groups = {name: (name,) for name in own if name not in in_biases} | _BIASES
-        for group, names in groups.items():
-            found = [vectors[prefix + name] for name in names if prefix + name in vectors]
-            if found:
-                self.vectors[prefix + group] = self._vector(found, alternate=group == "gate_up.bias")
-
-    def _vector(self, tensors: Sequence[Tensor], *, alternate: bool = False) -> int:
-        """Vectors one after the other, or in turn panel by panel as the rows of their matrices stand, padded
-        with zeros to a multiple of 32; returns the address."""
-        parts = [t.to_float32() for t in tensors]
-        if alternate:
-            panels = [np.pad(part, (0, -len(part) % PANEL_ROWS)).reshape(-1, PANEL_ROWS) for part in parts]
-            parts = [np.stack(panels, axis=1).reshape(-1)]
+    def _vector(self, groups: Sequence[Sequence[Tensor]]) -> int:
+        """Vectors as the rows of their matrices stand: groups one after the other, those of a group in turn
+        panel by panel. Padded with zeros to a multiple of 32; returns the address."""
+        parts = []
+        for group in groups:
+            rows = [tensor.to_float32() for tensor in group]
+            panels = [np.pad(row, (0, -len(row) % PANEL_ROWS)).reshape(-1, PANEL_ROWS) for row in rows]
+            parts.append(np.stack(panels, axis=1).reshape(-1))
         values = np.concatenate(parts)
         place = self._arena.floats(-(-len(values) // 32) * 32)
         place[: len(values)] = values

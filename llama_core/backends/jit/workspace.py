@@ -8,18 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.architectures import base as architectures
+from llama_core.architectures import describe
 from llama_core.architectures.base import QueryTemperature
 from llama_core.architectures.rope import original_length, rope_frequencies, takes_long_factors
 from llama_core.backends.jit.buffers import Arena, address
 from llama_core.backends.jit.control.records import (
+    CHOICE_BYTES,
     PANELS_AT_ONCE,
     SHARED_BYTES,
+    VISIT_BYTES,
     Angles,
     Plan,
     Rope,
     Rows,
     Shared,
     Temperature,
+    Tile,
     Worker,
 )
 from llama_core.backends.jit.layout import (
@@ -87,7 +91,8 @@ class Workspace:
     """Memory for up to `max_tokens` tokens in a step, and the plan that points to it.
 
     residual: (max_tokens, padded dim) float32, the residual stream, which the caller fills with embeddings.
-    x, qkv, attended, gated, branch, logits_rows: the buffers as records; widths are padded to 32.
+    x, qkv, attended, gated, branch, scores, choices, logits_rows: the buffers as records; widths are padded
+    to 32. Of `gated` there are as many rows as tokens visit experts; scores and choices are for these.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class Workspace:
         *,
         kv: KvKind,
         activation_bytes: int,
+        largest_tile: int,
         tuning: Tuning = OWN_CHOICES,
     ) -> None:
         self.config = config
@@ -106,6 +112,9 @@ class Workspace:
         self.span_tokens = max(1, SPAN_ROWS // group)
         self.dim, self.q_dim = padded(config.dim), padded(config.q_dim)
         self.hidden_dim = padded(config.hidden_dim)
+        experts = [x.feed_forward.experts for x in describe(config).layers]
+        self._n_experts = max((x.n for x in experts if x is not None), default=0)
+        self._n_used = max((x.n_used for x in experts if x is not None), default=1)
         self._arenas: dict[str, Arena] = {}
         self.plan = Plan()
         self._ropes: dict[architectures.Rope, Rope] = {}
@@ -121,10 +130,12 @@ class Workspace:
         self.residual, self.x = self._rows("x", self.dim, max_tokens)
         _, self.qkv = self._rows("qkv", padded(config.q_dim + 2 * config.kv_dim), max_tokens)
         _, self.attended = self._rows("attended", self.q_dim, max_tokens)
-        _, self.gated = self._rows("gated", self.hidden_dim, max_tokens)
+        _, self.gated = self._rows("gated", self.hidden_dim, max_tokens * self._n_used)
         _, self.branch = self._rows("branch", self.dim, max_tokens)
+        _, self.scores = self._rows("scores", padded(self._n_experts), max_tokens)
+        _, self.choices = self._rows("choices", padded(CHOICE_BYTES // 4 * self._n_used), max_tokens)
         widest = max(self.dim, self.q_dim, self.hidden_dim)
-        self._activations_bytes = n_blocks(widest) * activation_bytes * max_tokens
+        self._activations_bytes = n_blocks(widest) * activation_bytes * max_tokens * self._n_used
         self.plan.model.set(
             n_kv_heads=config.n_kv_heads,
             group=group,
@@ -135,6 +146,7 @@ class Workspace:
             qkv=self.qkv,
             attended=self.attended,
             activations=address(self._new("activations", self._activations_bytes).bytes),
+            largest_tile=largest_tile,
         )
         self.shared = Shared(self._new("shared", SHARED_BYTES).bytes.view(np.int64)[:: Shared.spacing // 8])
         # Phase 0 is over: the cursors' zeros are thus from an earlier phase than the first.
@@ -263,6 +275,9 @@ class Workspace:
             "lows": 4 * rows,
             "results": partial * rows,
             "totals": partial * rows,
+            "visits": VISIT_BYTES * self.max_tokens * self._n_used,
+            "ends": 8 * self._n_experts,
+            "visit_tiles": Tile.nbytes * self.max_tokens * self._n_used,
         }
         ends = [_lines(Worker.nbytes)]  # where each begins, and the end of the last
         for size in sizes.values():

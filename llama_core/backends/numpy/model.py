@@ -27,6 +27,7 @@ from llama_core.architectures.base import Activation, Attention, Experts, Rope
 from llama_core.architectures.rope import takes_long_factors
 from llama_core.backends.base import Cache, Logits, require_tokens
 from llama_core.backends.numpy.attention import TILE, attend, norm_and_rotate
+from llama_core.backends.numpy.experts import FeedForwardWeights
 from llama_core.backends.numpy.kv_cache import KVCache
 from llama_core.backends.numpy.ops import (
     Scratch,
@@ -39,7 +40,6 @@ from llama_core.backends.numpy.recurrent import recur
 from llama_core.backends.numpy.rope import RopeTable
 from llama_core.backends.numpy.weights import (
     AttentionWeights,
-    FeedForwardWeights,
     LayerWeights,
     ModelWeights,
     RecurrentWeights,
@@ -160,8 +160,8 @@ class Llama:
 
     @property
     def mapped_bytes(self) -> int:
-        """0: the weights are copies, the file is no longer needed."""
-        return 0
+        """The experts that stay in the file; all else is copied."""
+        return self.weights.mapped_bytes
 
     def new_cache(self, capacity: int) -> KVCache:
         """An empty cache. Raises NotEnoughMemoryError before allocating what would not fit."""
@@ -202,13 +202,33 @@ class Llama:
             return last
         return self._head(x)
 
-    def forward_batch(self, sequences: Sequences, *, cancelled: Callable[[], bool] | None = None) -> F32:
+    def hidden_states(
+        self,
+        token_ids: NDArray[np.int32],
+        cache: Cache,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> F32:
+        """What the head would take of `token_ids`: (n, dim), normed. Otherwise as `forward`."""
+        x = self._pass([(token_ids, cache)], cancelled)
+        return self._norm(NO_LAYER, x, self.weights.norm, np.empty_like(x)).copy()
+
+    def forward_batch(
+        self,
+        sequences: Sequences,
+        *,
+        logits: Logits = "last",
+        cancelled: Callable[[], bool] | None = None,
+    ) -> F32:
         """Several sequences in one pass: each product runs once over all rows, attention per sequence.
 
         sequences: (token_ids, cache) pairs with caches of their own, together at most `prefill_chunk` tokens.
-        Returns the logits after each one's last token, (n_sequences, vocab_size), valid until the next call.
+        Returns the logits after each one's last token, (n_sequences, vocab_size), or for "all" after each
+        token, (n, vocab_size); valid until the next call.
         """
         x = self._pass(sequences, cancelled)
+        if logits == "all":
+            return self._head(x)
         ends = np.cumsum([len(ids) for ids, _ in sequences]) - 1
         return self._head(x[ends])
 

@@ -183,12 +183,15 @@ def convolve(x: F32, weights: RecurrentWeights, before: F32, after: F32) -> F32:
     them.
     """
     n, kernel = len(x), weights.conv.shape[1]
-    inputs = np.concatenate((before, x))
-    after[...] = inputs[n:]
-    y: F32 = inputs[:n] * weights.conv[:, 0]
+    # A channel's inputs lie in one run of memory, as products of several tokens do (`ops.feature_major`).
+    inputs = np.concatenate((before.T, x.T), axis=1)  # (conv_dim, kernel - 1 + n)
+    after[...] = inputs[:, n:].T
+    y: F32 = inputs[:, :n] * weights.conv[:, :1]
     for tap in range(1, kernel):
-        y += inputs[tap : tap + n] * weights.conv[:, tap]
-    return y if weights.conv_bias is None else np.add(y, weights.conv_bias, out=y)
+        y += inputs[:, tap : tap + n] * weights.conv[:, tap : tap + 1]
+    if weights.conv_bias is not None:
+        y += weights.conv_bias[:, None]
+    return y.T
 
 
 def silu(x: F32) -> F32:

@@ -14,7 +14,7 @@ The file's blocks are dequantised straight into these matrices, so that no secon
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
@@ -23,11 +23,20 @@ from numpy.typing import NDArray
 
 from llama_core.architectures import describe, tensor_specs
 from llama_core.architectures.base import Experts, TensorSpec
+from llama_core.backends.numpy.experts import (
+    EXPERT_TENSORS,
+    FeedForwardWeights,
+    LayerExperts,
+    UnpackedExperts,
+    bytes_of_a_token,
+    expert_places,
+    is_of_expert,
+)
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.config import ModelConfig
 from llama_core.errors import ModelFormatError
 from llama_core.events import LoadProgress
-from llama_core.memory import require_memory
+from llama_core.memory import available_bytes, require_memory
 from llama_core.quant.dequantize import dequantize
 
 F32 = NDArray[np.float32]
@@ -38,16 +47,6 @@ _PIECE = 1 << 19
 _FUSED = dict.fromkeys(("q_proj", "k_proj", "v_proj"), "in_proj")
 _FUSED |= dict.fromkeys(("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a"), "in_proj")
 _FUSED |= {"gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FeedForwardWeights:
-    """gate_up_proj: (2 hidden_dim, dim); down_proj: (dim, hidden_dim); each bias: (rows of its matrix,)."""
-
-    gate_up_proj: F32
-    gate_up_bias: F32 | None
-    down_proj: F32
-    down_bias: F32 | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +77,7 @@ class LayerWeights:
 
     The four norms: (dim,); in_proj: what the mixer reads of the normed input, (q_dim + 2 kv_dim, dim) for
     attention; o_proj: (dim, q_dim); router: (n experts, dim); each bias: (rows of its matrix,).
-    feed_forwards: one, or one for each expert.
+    feed_forwards: one, or one for each expert, which a loaded model unpacks when it is taken.
     """
 
     input_layernorm: F32 | None
@@ -91,7 +90,7 @@ class LayerWeights:
     post_attention_layernorm: F32 | None
     router: F32 | None
     router_bias: F32 | None
-    feed_forwards: tuple[FeedForwardWeights, ...]
+    feed_forwards: Sequence[FeedForwardWeights]
     feed_forward_out_norm: F32 | None
 
 
@@ -99,7 +98,8 @@ class LayerWeights:
 class ModelWeights:
     """embed_tokens: (vocab_size, dim); norm: (dim,); lm_head: (vocab_size, dim), the same array as
     embed_tokens where they are tied; rope_freqs: (n_rotated / 2,) divisors or None. slots: where each tensor
-    of a checkpoint stands, by its name: views of these arrays. nbytes: of all, a tied head counted once."""
+    of a checkpoint stands, by its name: views of these arrays. own_bytes: of these, a tied head counted once.
+    unpacked: the experts that are copied now; mapped_bytes: of those in the file."""
 
     embed_tokens: F32
     layers: tuple[LayerWeights, ...]
@@ -107,7 +107,14 @@ class ModelWeights:
     lm_head: F32
     rope_freqs: F32 | None
     slots: Mapping[str, F32]
-    nbytes: int
+    own_bytes: int
+    unpacked: UnpackedExperts
+    mapped_bytes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return self.own_bytes + self.unpacked.nbytes
 
 
 class _Arena:
@@ -132,20 +139,34 @@ class _Arena:
         return self._values[start : start + size].reshape(shape)
 
 
-def empty_weights(config: ModelConfig, present: Collection[str] = ()) -> ModelWeights:
+def empty_weights(
+    config: ModelConfig, present: Collection[str] = (), experts: Mapping[str, Tensor] | None = None
+) -> ModelWeights:
     """Uninitialised arrays of every shape that `config` asks for, and for the optional tensors that are
-    `present` (by our names). Raises NotEnoughMemoryError before allocating what would not fit.
+    `present` (by our names). experts: the tensors of experts, which stay where they are until they are taken;
+    None: they have arrays like all others. Raises NotEnoughMemoryError before allocating what would not fit.
     """
+    left = experts or {}
     counted = _Arena()
-    _cut(counted, config, present)
-    require_memory("The weights in float32", 4 * counted.used, "a smaller model would work")
-    return _cut(_Arena(np.empty(counted.used, dtype=np.float32)), config, present)
+    _cut(counted, config, present, left, UnpackedExperts(0))
+    taken = bytes_of_a_token(config) if left else 0
+    require_memory("The weights in float32", 4 * counted.used + taken, "a smaller model would work")
+    room = max(taken, (available_bytes() - 4 * counted.used) // 2) if left else 0
+    arena = _Arena(np.empty(counted.used, dtype=np.float32))
+    return _cut(arena, config, present, left, UnpackedExperts(room))
 
 
-def _cut(arena: _Arena, config: ModelConfig, present: Collection[str]) -> ModelWeights:
+def _cut(
+    arena: _Arena,
+    config: ModelConfig,
+    present: Collection[str],
+    left: Mapping[str, Tensor],
+    unpacked: UnpackedExperts,
+) -> ModelWeights:
     together: dict[str, list[TensorSpec]] = {}
     for spec in tensor_specs(config, present):
-        together.setdefault(_array_of(spec.name), []).append(spec)
+        if spec.name not in left:
+            together.setdefault(_array_of(spec.name), []).append(spec)
     arrays: dict[str, F32] = {}
     slots: dict[str, F32] = {}
     for name, specs in together.items():
@@ -153,17 +174,19 @@ def _cut(arena: _Arena, config: ModelConfig, present: Collection[str]) -> ModelW
         arrays[name] = arena.new(sum(rows), *specs[0].shape[1:])
         ends = np.cumsum(rows).tolist()
         slots |= {s.name: arrays[name][end - n : end] for s, n, end in zip(specs, rows, ends, strict=True)}
-    model = describe(config)
     return ModelWeights(
         embed_tokens=arrays["embed_tokens"],
         layers=tuple(
-            _layer(arrays, f"layers.{i}.", layer.feed_forward.experts) for i, layer in enumerate(model.layers)
+            _layer(arrays, i, _feed_forwards(arrays, i, layer.feed_forward.experts, left, unpacked))
+            for i, layer in enumerate(describe(config).layers)
         ),
         norm=arrays["norm"],
         lm_head=arrays.get("lm_head", arrays["embed_tokens"]),
         rope_freqs=arrays.get("rope_freqs"),
         slots=slots,
-        nbytes=sum(array.nbytes for array in arrays.values()),
+        own_bytes=sum(array.nbytes for array in arrays.values()),
+        unpacked=unpacked,
+        mapped_bytes=sum(tensor.nbytes for tensor in left.values()),
     )
 
 
@@ -176,9 +199,31 @@ def _array_of(name: str) -> str:
     return ".".join((*prefix, part))
 
 
-def _layer(arrays: Mapping[str, F32], prefix: str, experts: Experts | None) -> LayerWeights:
-    places = [prefix] if experts is None else [f"{prefix}experts.{e}." for e in range(experts.n)]
-    get = arrays.get
+def _feed_forwards(
+    arrays: Mapping[str, F32],
+    i: int,
+    experts: Experts | None,
+    left: Mapping[str, Tensor],
+    unpacked: UnpackedExperts,
+) -> Sequence[FeedForwardWeights]:
+    """Layer i's feed-forward, or its experts, from arrays or from the tensors that are `left`."""
+    places = [f"layers.{i}."] if experts is None else expert_places(i, experts.n)
+    if experts is not None and left:
+        tensors = [{name: left[at + name] for name in EXPERT_TENSORS if at + name in left} for at in places]
+        return LayerExperts(i, tensors, unpacked)
+    return tuple(
+        FeedForwardWeights(
+            gate_up_proj=arrays[at + "gate_up_proj"],
+            gate_up_bias=arrays.get(at + "gate_up_bias"),
+            down_proj=arrays[at + "down_proj"],
+            down_bias=arrays.get(at + "down_bias"),
+        )
+        for at in places
+    )
+
+
+def _layer(arrays: Mapping[str, F32], i: int, feed_forwards: Sequence[FeedForwardWeights]) -> LayerWeights:
+    prefix, get = f"layers.{i}.", arrays.get
     return LayerWeights(
         input_layernorm=get(prefix + "input_layernorm"),
         in_proj=arrays[prefix + "in_proj"],
@@ -190,15 +235,7 @@ def _layer(arrays: Mapping[str, F32], prefix: str, experts: Experts | None) -> L
         post_attention_layernorm=get(prefix + "post_attention_layernorm"),
         router=get(prefix + "router"),
         router_bias=get(prefix + "router_bias"),
-        feed_forwards=tuple(
-            FeedForwardWeights(
-                gate_up_proj=arrays[at + "gate_up_proj"],
-                gate_up_bias=get(at + "gate_up_bias"),
-                down_proj=arrays[at + "down_proj"],
-                down_bias=get(at + "down_bias"),
-            )
-            for at in places
-        ),
+        feed_forwards=feed_forwards,
         feed_forward_out_norm=get(prefix + "feed_forward_out_norm"),
     )
 
@@ -227,19 +264,23 @@ def load_weights(
     on_progress: Callable[[LoadProgress], None] | None = None,
     threads: int = 2,
 ) -> ModelWeights:
-    """Dequantise a whole checkpoint. NumPy releases the interpreter's lock on long arrays: `threads` help.
+    """Dequantise a whole checkpoint but its experts, which are unpacked when a token takes them.
+    NumPy releases the interpreter's lock on long arrays: `threads` help.
 
     Raises ModelFormatError for a tensor that is missing or has the wrong shape, NotEnoughMemoryError.
     """
     config = checkpoint.config
-    weights = empty_weights(config, checkpoint.tensors.keys())
-    slots = weights.slots
-    for name, slot in slots.items():
-        tensor = checkpoint.tensors.get(name)
+    experts: dict[str, Tensor] = {}
+    for spec in tensor_specs(config, checkpoint.tensors.keys()):
+        name, tensor = spec.name, checkpoint.tensors.get(spec.name)
         if tensor is None:
             raise ModelFormatError(checkpoint.path, name, "this tensor is missing")
-        if tensor.shape != slot.shape:
-            raise ModelFormatError(checkpoint.path, name, f"its shape is {tensor.shape}, not {slot.shape}")
+        if tensor.shape != spec.shape:
+            raise ModelFormatError(checkpoint.path, name, f"its shape is {tensor.shape}, not {spec.shape}")
+        if is_of_expert(name):
+            experts[name] = tensor
+    weights = empty_weights(config, checkpoint.tensors.keys(), experts)
+    slots = weights.slots
 
     total = sum(checkpoint.tensors[name].nbytes for name in slots)
     done = 0

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from llama_core.backends.base import Cache
 from llama_core.constraints.base import Mask
 from llama_core.engine.rules import NO_RULES, TokenRules
+from llama_core.engine.scoring import Answer, ScoredAnswer
 from llama_core.errors import LlamaCoreError
 from llama_core.events import FinishReason
 from llama_core.sampling import Sampler, SamplingParams
@@ -36,7 +37,8 @@ class BatchRequest:
 
     `on_token` sees each token of the reply in turn and answers True to end it there (a stop string was
     found); the token it answers for stays part of the result's `ids`. top_n: how many alternatives it sees.
-    rules: what holds for the drawing beside `params`; a constraint is this request's alone.
+    rules: what holds for the drawing beside `params`; a constraint is this request's alone. Where `answers`
+    are given nothing is drawn: each is scored as the reply (`scoring.py`).
     """
 
     key: str
@@ -46,12 +48,14 @@ class BatchRequest:
     on_token: Callable[[DrawnToken], bool] | None = None
     top_n: int = 0
     rules: TokenRules = NO_RULES
+    answers: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
     """A finished request. Reason "failed" comes with the error; its `ids` are those drawn before it.
-    `cached_n` of the prompt's `prompt_n` tokens were known from other requests."""
+    `cached_n` of the prompt's `prompt_n` tokens were known from other requests. `scores` are of the request's
+    answers, in their order; `ids` are then the likeliest's."""
 
     key: str
     reason: BatchReason
@@ -60,6 +64,7 @@ class BatchResult:
     seed: int
     error: LlamaCoreError | None = None
     cached_n: int = 0
+    scores: tuple[ScoredAnswer, ...] = ()
 
 
 @dataclass(slots=True, eq=False)

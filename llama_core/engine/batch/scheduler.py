@@ -21,13 +21,13 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backends.base import Cache, Model
+from llama_core.backends.base import BatchModel, Cache, Model
 from llama_core.engine.batch.prefixes import KnownPrefix, PrefixCache, longest_prefix
 from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken, RunningRequest
 from llama_core.engine.clock import RunningTime
@@ -35,6 +35,7 @@ from llama_core.engine.context import without_warnings
 from llama_core.engine.engine import DEFAULT_CTX_SIZE
 from llama_core.engine.masks import MaskThread
 from llama_core.engine.passes import message_ends
+from llama_core.engine.scoring import score_answers
 from llama_core.errors import Cancelled, ContextFullError, LlamaCoreError, NotEnoughMemoryError
 from llama_core.sampling import Sampler, seeded
 
@@ -47,19 +48,6 @@ MAX_SEQUENCES = 64
 _SNAPSHOTS = 2
 # The fewest tokens of a prompt in a pass, however slow the model is: the prompt must come to its end.
 LEAST_PROMPT_TOKENS = 8
-
-
-@runtime_checkable
-class BatchModel(Protocol):
-    """A model that takes several sequences in one pass."""
-
-    def forward_batch(
-        self,
-        sequences: Sequence[tuple[NDArray[np.int32], Cache]],
-        *,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> NDArray[np.float32]:
-        """Logits after each sequence's last token: (n_sequences, vocab_size), valid until the next call."""
 
 
 class BatchEngine:
@@ -186,18 +174,45 @@ class BatchEngine:
         if n_tokens >= 2 * LEAST_PROMPT_TOKENS:
             self._token_s = (self._clock() - began_s) / n_tokens
         self.tokens_computed += n_tokens
+        to_score: list[tuple[RunningRequest, NDArray[np.float32]]] = []
         for (sequence, n), row in zip(rows, logits, strict=True):
             sequence.pending = sequence.pending[n:]
             if sequence.cache.length in sequence.remember_at:
                 sequence.cache.snapshot()
-            if not len(sequence.pending):
-                result = self._draw(sequence, row)
-                if result is not None:
-                    self._leave(sequence)
-                    if result.reason != "failed":  # NaN in a cache would spoil whoever copies it
-                        self._keep_prefix(sequence)
-                    done.append(result)
+            if len(sequence.pending):
+                continue
+            if sequence.request.answers:
+                to_score.append((sequence, row.copy()))  # another pass is to come
+            elif (result := self._draw(sequence, row)) is not None:
+                done.append(self._end(sequence, result))
+        done += [self._end(sequence, self._score(sequence, row)) for sequence, row in to_score]
         return done
+
+    def _end(self, sequence: RunningRequest, result: BatchResult) -> BatchResult:
+        """A sequence leaves with its result; what it computed stays as a prefix."""
+        self._leave(sequence)
+        if result.reason != "failed":  # NaN in a cache would spoil whoever copies it
+            self._keep_prefix(sequence)
+        return result
+
+    def _score(self, sequence: RunningRequest, row: NDArray[np.float32]) -> BatchResult:
+        """Score a request's answers, within the memory that is not reserved. row: (vocab_size,)."""
+        request = sequence.request
+        room = max(0, self.kv_budget_bytes - self.kv_bytes)
+        self.prefixes.shrink_to(room // 2)
+        try:
+            scores = score_answers(
+                self.model,
+                sequence.cache,
+                row,
+                request.answers,
+                ends=request.stop_ids,
+                room_bytes=room - self.prefixes.nbytes,
+            )
+        except LlamaCoreError as error:
+            return sequence.result("failed", error)
+        best = max(scores, key=lambda one: one.logprob)
+        return replace(sequence.result("stop"), ids=best.ids, scores=tuple(scores))
 
     def _admit(self) -> list[BatchResult]:
         """Requests join in order of arrival as long as there is room; returns those that never can."""

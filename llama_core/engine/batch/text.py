@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from llama_core.engine.batch.request import BatchReason, BatchRequest, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.reply_text import ReplyText
 from llama_core.engine.rules import NO_RULES, TokenRules
+from llama_core.engine.scoring import Answer, ScoredAnswer
 from llama_core.errors import LlamaCoreError
 from llama_core.events import TextDelta
 from llama_core.sampling import SamplingParams
@@ -20,19 +21,21 @@ from llama_core.tokenizers.thinking.base import ThinkingFormat
 class TextRequest:
     """A prompt, already encoded (`TextEngine.encode_chat` or `encode_raw`), to be continued. rules: what
     `TextEngine.rules` makes of the parameters. thinking: the markers of the model, where its thoughts are to
-    be told apart."""
+    be told apart. answers: what is scored instead of drawing a reply, its tokens and its text."""
 
     key: str
     prompt_ids: Sequence[int]
     params: SamplingParams
     rules: TokenRules = NO_RULES
     thinking: ThinkingFormat | None = None
+    answers: Mapping[Answer, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class TextResult:
     """A reply. `reply_n` counts its tokens, drawn from `seed`; reason "failed" comes with the error and the
-    text so far. thought: the reasoning before the text, where it was told apart."""
+    text so far. thought: the reasoning before the text, where it was told apart. scores: of the request's
+    answers; the text is then the likeliest one's. cached_n: see `BatchResult`."""
 
     key: str
     text: str
@@ -42,6 +45,8 @@ class TextResult:
     seed: int
     error: LlamaCoreError | None = None
     thought: str = ""
+    scores: tuple[ScoredAnswer, ...] = ()
+    cached_n: int = 0
 
 
 class _Text:
@@ -74,24 +79,35 @@ def run_texts(
 ) -> Iterator[TextResult]:
     """Results as they are done (see `BatchEngine.run`). Requests under way together need different keys."""
     texts: dict[str, _Text] = {}
+    answers: dict[str, Mapping[Answer, str]] = {}
 
     def encode() -> Iterator[BatchRequest]:
         for request in requests:
             text = texts[request.key] = _Text(tokenizer, request)
             ids = tuple(request.prompt_ids)
+            answers[request.key] = request.answers
             yield BatchRequest(
-                request.key, ids, request.params, tokenizer.stop_ids, text.push, rules=request.rules
+                request.key,
+                ids,
+                request.params,
+                tokenizer.stop_ids,
+                text.push,
+                rules=request.rules,
+                answers=tuple(request.answers),
             )
 
     for result in batch.run(encode(), cancelled, on_step):
         thought, text = texts.pop(result.key).finish()
+        named = answers.pop(result.key)
         yield TextResult(
             result.key,
-            text,
+            named[result.ids] if result.scores else text,
             result.reason,
             result.prompt_n,
             len(result.ids),
             result.seed,
             result.error,
             thought,
+            result.scores,
+            result.cached_n,
         )

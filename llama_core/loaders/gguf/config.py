@@ -8,7 +8,7 @@ from typing import Any
 
 from llama_core.architectures import find, known
 from llama_core.architectures.base import Architecture
-from llama_core.config import ModelConfig, RopeScaling
+from llama_core.config import MAX_LAYERS, ModelConfig, RopeScaling
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders.cursor import quoted
 from llama_core.loaders.gguf.keys import KEYS
@@ -22,6 +22,7 @@ PROJECTOR = "clip"
 SHORT_FACTORS, LONG_FACTORS = "rope_factors_short.weight", "rope_factors_long.weight"
 # Keys that change no number here: sizes that tensors tell, and what readers of this format leave out too.
 WITHOUT_EFFECT = {
+    "n_deepstack_layers",
     "vocab_size",
     "rope.scaling.finetuned",
     "rope.scaling.original_context_length",
@@ -68,12 +69,15 @@ def read_config(
     embedding = tensor_shapes.get("token_embd.weight")
     if embedding is None:
         raise ModelFormatError(path, "tensor token_embd.weight", "is missing")
+    n_layers = meta.integer(KEYS["n_layers"])
+    if n_layers > MAX_LAYERS:  # before a family makes lists of so many
+        raise meta.error(KEYS["n_layers"], f"is {n_layers:,}, expected 1 to {MAX_LAYERS:,}")
     rope_dim = meta.integer("rope.dimension_count", head_dim)
     max_seq_len = meta.integer(KEYS["max_seq_len"])
     fields: dict[str, Any] = {
         "dim": dim,
         "hidden_dim": meta.integer(KEYS["hidden_dim"]),
-        "n_layers": meta.integer(KEYS["n_layers"]),
+        "n_layers": n_layers,
         "n_heads": n_heads,
         "n_kv_heads": meta.integer_of_some(KEYS["n_kv_heads"], n_heads),
         "head_dim": head_dim,

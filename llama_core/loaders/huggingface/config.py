@@ -7,7 +7,7 @@ from typing import Any
 
 from llama_core.architectures import ALL, find, known
 from llama_core.architectures.base import Architecture, Key
-from llama_core.config import ModelConfig, RopeScaling
+from llama_core.config import MAX_LAYERS, ModelConfig, RopeScaling
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders.cursor import quoted
 from llama_core.loaders.json_files import Fields
@@ -29,8 +29,8 @@ WITHOUT_EFFECT = frozenset((
     "cache_implementation",
     "chunk_size_feed_forward", "cls_token_id", "conv_bias", "conv_dim", "conv_dim_out",
     "conv_use_xavier_init", "dtype", "embd_pdrop", "eod_token_id", "eos_token_id",
-    "head_dim", "hidden_dropout_prob", "id2label", "initializer_range", "is_llama_config", "label2id",
-    "layer_types", "mamba_chunk_size", "mamba_conv_bias", "mamba_d_head", "mamba_proj_bias",
+    "head_dim", "hidden_dropout_prob", "id2label", "init_method", "initializer_range", "is_llama_config",
+    "label2id", "layer_types", "mamba_chunk_size", "mamba_conv_bias", "mamba_d_head", "mamba_proj_bias",
     "mamba_ssm_dtype", "max_window_layers", "mlp_bias", "model_type", "mtp_num_hidden_layers",
     "mtp_use_dedicated_embeddings", "name", "num_heads",
     "original_max_position_embeddings", "output_attentions", "output_hidden_states",
@@ -66,12 +66,15 @@ def read_config(path: Path, values: dict[str, Any], *, attention_bias: bool, whe
         **own,
     }
     head_dim = fields.integer("head_dim", usual["head_dim"])
+    n_layers = fields.integer("num_hidden_layers", usual.get("n_layers"))
+    if n_layers > MAX_LAYERS:  # before a family makes lists of so many
+        raise fields.error("num_hidden_layers", f"is {n_layers:,}, expected 1 to {MAX_LAYERS:,}")
     max_seq_len = fields.integer("max_position_embeddings", usual["max_seq_len"])
     found: dict[str, Any] = {
         **usual,
         "dim": dim,
         "hidden_dim": fields.integer("intermediate_size", usual.get("hidden_dim")),
-        "n_layers": fields.integer("num_hidden_layers", usual.get("n_layers")),
+        "n_layers": n_layers,
         "n_heads": n_heads,
         "n_kv_heads": fields.integer("num_key_value_heads", usual["n_kv_heads"]),
         "head_dim": head_dim,
@@ -159,7 +162,7 @@ def _rope_scaling(path: Path, scaling: Fields | None, fields: Fields, max_seq_le
     if scaling is None:
         return None
     kind = scaling.text("rope_type", scaling.text("type", "default"))
-    if kind == "default":
+    if kind in ("default", "mrope"):  # the latter counts positions of pictures in three ways, of text in one
         return None
     where = f"field {scaling.where[:-1]}"
     check_kind(path, where, kind)

@@ -129,22 +129,19 @@ class ProductsSubject:
     """The plain products of a decode step over the same float32 weights: what is left when attention, norms,
     sampling and Python around them cost nothing. The NumPy backend's decode is held against it."""
 
-    def __init__(self, weights: ModelWeights, threads: int) -> None:
+    def __init__(self, weights: ModelWeights, threads: int, experts_used: int = 1) -> None:
+        """experts_used: how many of a layer's feed-forwards a token takes, where it has several."""
         self.label = PRODUCTS_LABEL
         self.threads = threads
         self.cost: TokenCost | None = None
         self.arithmetic: Arithmetic = "float32"
         self._work: list[tuple[F32, F32, F32]] = []
-        matrices = [
-            matrix
-            for layer in weights.layers
-            for matrix in (
-                layer.in_proj,
-                layer.o_proj,
-                layer.feed_forwards[0].gate_up_proj,
-                layer.feed_forwards[0].down_proj,
-            )
-        ]
+        matrices = []
+        for layer in weights.layers:
+            matrices += [layer.in_proj, layer.o_proj]
+            for number in range(min(experts_used, len(layer.feed_forwards))):
+                taken = layer.feed_forwards[number]
+                matrices += [taken.gate_up_proj, taken.down_proj]
         for matrix in (*matrices, weights.lm_head):
             rows, columns = matrix.shape
             self._work.append((matrix, np.ones(columns, np.float32), np.empty(rows, np.float32)))

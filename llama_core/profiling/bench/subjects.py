@@ -63,7 +63,8 @@ class Subjects:
             self._stack.callback(model.close)
             cost = token_cost(checkpoint, "float32")
             self.all.append(EngineSubject("numpy", model, choice.ctx_size, cost, "float32"))
-            self.all.append(ProductsSubject(weights, model.threads))
+            used = checkpoint.config.n_experts_used or 1
+            self.all.append(ProductsSubject(weights, model.threads, used))
             return
         from llama_core.backends.jit import load_jit_model
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from llama_core.errors import ConversationRefusedError, TemplateError
 from llama_core.tokenizers.base import Tokenizer
-from llama_core.tokenizers.templates.guard import Guard, unused_character
+from llama_core.tokenizers.templates.guard import Guard, texts_of, unused_character
 from llama_core.tokenizers.templates.worker import SHARED, TemplateWorker
 
 NONE: Mapping[str, Any] = MappingProxyType({})
@@ -20,10 +20,14 @@ SYSTEM_FOLDED = (
     "The model's chat template takes no system prompt: its text is put before the first question instead."
 )
 
+SYSTEM_HIDDEN = (
+    "The model's chat template does not show the system prompt as it was given: the model may not see it."
+)
+
 _log = logging.getLogger(__name__)
 
 
-def fold_system(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]] | None:
+def fold_system(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
     """The conversation with the system prompt at its begin moved into the first question; None where there is
     no such prompt, or no question behind it."""
     n = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
@@ -31,6 +35,15 @@ def fold_system(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]] |
         return None
     texts = [message["content"] for message in messages[: n + 1]]
     return [{**messages[n], "content": "\n".join(filter(None, texts))}, *map(dict, messages[n + 1 :])]
+
+
+def plain_data(value: Any) -> Any:
+    """JSON-like data as it is; whatever else becomes its text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_data(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_data(one) for one in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 class ChatTemplate:
@@ -50,35 +63,42 @@ class ChatTemplate:
         self._worker = worker
         # Whether a system prompt was put before the first question, for want of a place.
         self.folds_system = False
+        # Whether a system prompt stood nowhere in what the template wrote.
+        self.hides_system = False
         worker.start()
+
+    @property
+    def system_note(self) -> str:
+        """What a person should know of the system prompts sent so far; empty where all is well."""
+        return SYSTEM_FOLDED if self.folds_system else SYSTEM_HIDDEN if self.hides_system else ""
 
     def render(
         self,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Mapping[str, Any]],
         *,
         add_generation_prompt: bool = True,
         variables: Mapping[str, Any] = NONE,
     ) -> str:
         """The conversation as text. messages: dicts with "role" and "content"; variables: what the template
-        may ask for beside (`enable_thinking`)."""
+        may ask for beside (`enable_thinking`, `tools`). All of it is data as JSON has it."""
         variables = {
+            # Templates distinguish "no tools" from "never heard of tools" as transformers passes them.
+            "tools": None,
             **variables,
-            "messages": [{str(k): str(v) for k, v in message.items()} for message in messages],
+            "messages": [{str(k): plain_data(v) for k, v in message.items()} for message in messages],
             "bos_token": self.bos_token,
             "eos_token": self.eos_token,
             "add_generation_prompt": add_generation_prompt,
-            # Templates distinguish "no tools" from "never heard of tools" as transformers passes them.
-            "tools": None,
             "documents": None,
         }
-        size = sum(len(text) for message in variables["messages"] for text in message.values())
+        size = sum(map(len, texts_of(variables)))
         return self._worker.render(self.source, variables, size + MAX_ADDED)
 
     def _with_system(
         self,
-        messages: list[dict[str, str]],
+        messages: list[dict[str, Any]],
         mark: str,
-        render: Callable[[Sequence[Mapping[str, str]]], str],
+        render: Callable[[Sequence[Mapping[str, Any]]], str],
     ) -> str:
         """The conversation as text, with the system prompt in it wherever the template takes one: in its
         own role or, where that is refused or passed over, before the first question."""
@@ -91,8 +111,12 @@ class ChatTemplate:
             if folded is None:
                 raise
             refusal = error
-        said = messages[0]["content"].replace(mark, "").strip() if folded else ""
-        if folded is None or (refusal is None and said in text.replace(mark, "")):
+        has_system = bool(messages) and messages[0]["role"] == "system"
+        said = str(messages[0].get("content") or "").replace(mark, "").strip() if has_system else ""
+        if refusal is None and said in text.replace(mark, ""):
+            return text
+        if folded is None:
+            self.hides_system = True
             return text
         try:
             instead = render(folded)
@@ -101,6 +125,7 @@ class ChatTemplate:
         if said not in instead.replace(mark, "") or not instead:
             if refusal is not None:
                 raise refusal
+            self.hides_system = True
             return text
         if not self.folds_system:
             self.folds_system = True
@@ -109,7 +134,7 @@ class ChatTemplate:
 
     def encode(
         self,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Mapping[str, Any]],
         tokenizer: Tokenizer,
         *,
         add_generation_prompt: bool = True,
@@ -120,11 +145,13 @@ class ChatTemplate:
         template has not written it. A system prompt that the template has no place for goes before the first
         question, as in llama.cpp. Raises TemplateError like `render`."""
         special = [text for text in tokenizer.special_tokens if len(text) > 1]
-        texts = [text for message in messages for text in message.values()]
+        texts = texts_of([list(messages), dict(variables)])
         mark = unused_character([self.source, self.bos_token, self.eos_token, *special, *texts])
-        marked = Guard(special).mark_messages(messages, mark)
+        guard = Guard(special)
+        marked = guard.mark_messages(messages, mark)
+        variables = guard.mark_data(variables, mark)
 
-        def render(messages: Sequence[Mapping[str, str]]) -> str:
+        def render(messages: Sequence[Mapping[str, Any]]) -> str:
             return self.render(messages, add_generation_prompt=add_generation_prompt, variables=variables)
 
         rendered = self._with_system(marked, mark, render)

@@ -186,6 +186,8 @@ def test_what_cannot_be_asked(main: RunCli, tmp_path: Path, server: FakeServer) 
         (("--engine", "nobody"), "neither an engine of the config nor a URL"),
         (("--engine", server.url, "-m", "x"), "--engine and -m"),
         (("--concurrency", "3"), "--concurrency is for --engine"),
+        (("--cores", "3"), "--cores is for --ray"),
+        (("--engine", server.url, "--ray", "local"), "--ray runs a model of this machine"),
     ):
         ran = main("batch", str(source), str(out), *options)
         assert ran.code in (1, 2)

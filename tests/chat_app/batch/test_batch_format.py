@@ -17,7 +17,7 @@ RunCli = Callable[..., Any]
 
 
 def parsed(one: dict[str, Any]) -> Any:
-    return parse_job(json.dumps(one).encode())
+    return parse_job(json.dumps(one).encode()).asked
 
 
 def test_each_line_is_answered_in_the_format_of_the_service(
@@ -99,8 +99,8 @@ BAD_LINES = [
     (line("frequency", frequency_penalty="no"), "invalid_type", "body.frequency_penalty"),
     (
         line("calls", messages=[{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}]),
-        "unsupported_value",
-        "body.messages[0].tool_calls",
+        "invalid_type",
+        "body.messages[0].tool_calls[0]",
     ),
     (
         line("call", messages=[{"role": "assistant", "content": None, "function_call": {"name": "f"}}]),
@@ -118,10 +118,14 @@ BAD_LINES = [
         "body.messages[0].name",
     ),
     (line("n", n=2), "unsupported_value", "body.n"),
-    (line("tools", tools=[{"type": "function"}]), "unsupported_value", "body.tools"),
+    (
+        line("tools", tools=[{"type": "function"}]),
+        "missing_required_parameter",
+        "body.tools[0].function.name",
+    ),
     (line("x", surprise=1), "unknown_parameter", "body"),
     (line("msg", messages=[]), "missing_required_parameter", "body.messages"),
-    (line("role", messages=[{"role": "tool", "content": "x"}]), "invalid_value", "body.messages[0]"),
+    (line("role", messages=[{"role": "narrator", "content": "x"}]), "invalid_value", "body.messages[0]"),
     (
         line("img", messages=[{"role": "user", "content": [{"type": "image_url"}]}]),
         "invalid_type",

@@ -13,6 +13,7 @@ from chat_app.chat.metrics import PanelMetrics
 from chat_app.config.settings import Settings, set_parameter
 from chat_app.engines import news
 from chat_app.engines.base import EngineInfo
+from chat_app.models.speeds import Speed, measured_speeds
 from llama_core.events import LoadProgress
 from llama_core.sampling import SamplingParams
 from tests.support.stage import Stage
@@ -91,3 +92,15 @@ async def test_a_folder_has_no_hash(stage: Stage) -> None:
         await work
     assert len(spawned) == 1
     assert model.sha256 == ""
+
+
+async def test_what_a_reply_cost_is_remembered_of_its_model(stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF")
+    timings = {"predicted_n": 100, "predicted_per_second": 40.0, "prompt_n": 3, "prompt_per_second": 9.0}
+    stage.session.model.answered(None)
+    assert measured_speeds().of(path) is None
+    stage.session.model.info = replace(stage.engine.info, path=path, backend="jit avx2")
+    stage.session.model.answered(timings)
+    await stage.until(lambda: measured_speeds().of(path))
+    assert measured_speeds().of(path) == Speed("jit", 40.0, None)

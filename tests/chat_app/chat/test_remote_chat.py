@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from chat_app.chat.recall import recall
 from chat_app.config.endpoints import parse_endpoint
 from chat_app.config.settings import Settings
 from chat_app.engines.sources import open_engine
@@ -60,6 +61,15 @@ async def test_it_talks_branches_and_remembers_no_address(remote: Stage, server:
     port = server.url.split(":")[2].split("/")[0]
     for secret in (SECRET, "127.0.0.1", port):
         assert secret.encode() not in written
+
+
+async def test_a_chat_with_a_server_is_not_sent_there_unasked(remote: Stage) -> None:
+    await remote.say("Hello")
+    held = remote.store.read(remote.session.chat.id)
+    here = recall(held, Settings(model="smollm2"))
+    assert here.model == "smollm2"
+    assert "was held with qwen on a server. It goes on with smollm2 here" in here.notices[-1]
+    assert recall(held, remote.session.settings).notices == ()
 
 
 async def test_a_broken_stream_is_kept_and_goes_on(remote: Stage, server: FakeServer) -> None:

@@ -13,14 +13,16 @@ from chat_app.config.paths import ensure_dir
 from chat_app.config.settings import (
     BY_NAME,
     PARAMETERS,
+    SESSION,
     SETTINGS,
     Setting,
     Settings,
     parameter_values,
     set_parameter,
+    with_advice,
 )
 from chat_app.config.sources import load_settings
-from chat_app.models.catalogue import recommended_parameters
+from chat_app.engines.local import advice_of
 from llama_core.sampling_params import SamplingParams
 
 
@@ -37,15 +39,50 @@ def test_defaults_without_a_file() -> None:
     assert Settings().params.repeat_penalty == 1.0
 
 
-@pytest.mark.parametrize("name", ["smollm2", "smollm2-135m", "/x/SmolLM2-135M-Instruct.Q4_1.gguf"])
-def test_the_default_model_is_greedy_unless_the_user_says_otherwise(name: str, llama_chat_home: Path) -> None:
-    def loaded(*parameters: tuple[str, str]) -> SamplingParams:
-        return load_settings({"model": name}, parameters, recommended_parameters).params
+def test_the_default_model_is_greedy_unless_the_user_says_otherwise(llama_chat_home: Path) -> None:
+    advice = advice_of(Path("/x/SmolLM2-135M-Instruct.Q4_1.gguf"), {})
 
-    assert loaded() == dataclasses.replace(Settings().params, temperature=0.0)
-    assert loaded(("temperature", "0.3")).temperature == 0.3
+    def loaded(*parameters: tuple[str, str]) -> Settings:
+        return with_advice(load_settings(parameters=parameters), advice)
+
+    assert loaded().params == dataclasses.replace(Settings().params, temperature=0.0)
+    assert loaded().source_of("temperature") == "the catalogue"
+    assert loaded(("temperature", "0.3")).params.temperature == 0.3
+    assert loaded(("temperature", "0.3")).source_of("temperature") == "-o"
     write_config(llama_chat_home, "[parameters]\ntemperature = 0.9\n")
-    assert loaded().temperature == 0.9
+    assert loaded().params.temperature == 0.9
+    assert loaded().source_of("temperature") == "config.toml, line 2"
+
+
+ADVICE = {"temperature": (0.6, "the model's file"), "top_k": (20, "the model's file")}
+
+
+def test_advice_is_for_one_model() -> None:
+    advised = with_advice(Settings(), ADVICE)
+    assert (advised.params.temperature, advised.params.top_k) == (0.6, 20)
+    assert advised.source_of("top_k") == "the model's file"
+    assert advised.source_of("top_p") == ""
+    another = with_advice(advised, {"min_p": (0.05, "the catalogue")})
+    assert another.params == dataclasses.replace(Settings().params, min_p=0.05)
+    assert another.source_of("top_k") == ""
+
+
+def test_what_the_user_chose_stays_whatever_is_advised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_CHAT_TOP_K", "7")
+    loaded = with_advice(load_settings({"seed": 5}, [("temperature", "0.1")]), ADVICE)
+    assert (loaded.params.temperature, loaded.params.top_k, loaded.params.seed) == (0.1, 7, 5)
+    sources = [loaded.source_of(name) for name in ("temperature", "top_k", "seed")]
+    assert sources == ["-o", "LLAMA_CHAT_TOP_K", "--seed"]
+    chosen = set_parameter(with_advice(Settings(), ADVICE), "top_k", "9")
+    assert chosen.source_of("top_k") == SESSION
+    assert with_advice(chosen, {"top_k": (1, "x")}).params.top_k == 9
+    assert with_advice(chosen, {}).params.top_k == 9, "also where it was advised before"
+
+
+def test_advice_out_of_range_is_not_taken() -> None:
+    bad = {"temperature": (-1.0, "x"), "top_p": (0.5, "x")}
+    assert with_advice(Settings(), bad).params == dataclasses.replace(Settings().params, top_p=0.5)
+    assert with_advice(Settings(), bad).source_of("temperature") == ""
 
 
 def test_the_record_is_frozen() -> None:
@@ -206,6 +243,8 @@ def test_the_table_has_a_row_for_every_field() -> None:
         "keymap",
         "engines",
         "notices",
+        "chosen",
+        "advised",
     }
     assert {row.field for row in SETTINGS if row.group != "sampling"} == fields
     sampling = {field.name for field in dataclasses.fields(SamplingParams)}

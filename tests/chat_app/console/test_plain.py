@@ -163,7 +163,9 @@ def test_a_chat_goes_on_with_its_model_and_parameters(
     said = main("--plain", "-c", "--threads", "1", stdin="/show parameters\n/show system\n/bye\n").err
     assert tiny_model.name in said
     assert "Be brief." in said
-    assert [line.split()[-1] for line in said.splitlines() if line.startswith("top_k")] == ["7"]
+    assert [line.split(None, 2)[1:] for line in said.splitlines() if line.startswith("top_k")] == [
+        ["7", "of this chat"]
+    ]
     given = ("-c", "-o", "top_k", "9", "-m", str(tiny_model))
     said = main("--plain", *given, "--threads", "1", stdin="/show parameters\n").err
-    assert [line.split()[-1] for line in said.splitlines() if line.startswith("top_k")] == ["9"]
+    assert [line.split()[1] for line in said.splitlines() if line.startswith("top_k")] == ["9"]

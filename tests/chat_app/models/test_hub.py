@@ -20,7 +20,9 @@ import pytest
 from chat_app.models.catalogue import find_local, remove_model
 from chat_app.models.download import hub as download_hub
 from chat_app.models.download.hub_child import choose
-from chat_app.models.download.pull import DownloadCancelled, DownloadError, pull
+from chat_app.models.download.pull import DownloadCancelled, DownloadError, look, pull
+from chat_app.models.facts import Facts, facts_of_file
+from tests.support.model_files import TinyModel, write_gguf
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 GGUF = random.Random(5).randbytes(300_000)
@@ -75,15 +77,14 @@ class Hub:
 
             def reply(self, body: bytes, headers: dict[str, str]) -> None:
                 asked = self.headers.get("Range")
-                begin = (
-                    int(asked.removeprefix("bytes=").rstrip("-")) if asked and not hub.ignores_ranges else 0
-                )
+                first, _, last = (asked or "").removeprefix("bytes=").partition("-")
+                begin = int(first) if first and not hub.ignores_ranges else 0
                 if "ETag" in headers and self.command == "GET":
                     hub.begins.append(begin)
                 if begin:
                     headers["Content-Range"] = f"bytes {begin}-{len(body) - 1}/{len(body)}"
-                body = body[begin:]
-                self.send_response(206 if begin else 200)
+                body = body[begin : int(last) + 1 if last and not hub.ignores_ranges else None]
+                self.send_response(206 if begin or (last and not hub.ignores_ranges) else 200)
                 for name, value in {**headers, "Content-Length": str(len(body))}.items():
                     self.send_header(name, value)
                 self.end_headers()
@@ -447,3 +448,82 @@ def test_choose_takes_one_set_of_weights(weights: list[str], expected: list[str]
 def test_choose_takes_no_part_of_a_model(names: list[str]) -> None:
     with pytest.raises(ValueError, match="neither"):
         choose(names, None)
+
+
+@pytest.fixture
+def small_head(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> int:
+    """So many bytes count as the head: the whole header of the tiny model, and not its data."""
+    nbytes = tiny_model.read_bytes().rindex(b"blk.1.") + 300
+    assert nbytes < tiny_model.stat().st_size / 2
+    monkeypatch.setattr(download_hub, "HEAD_BYTES", nbytes)
+    return nbytes
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_look_reads_the_header_alone(
+    ranges: bool, hub: Hub, small_head: int, tiny_model: Path, llama_chat_home: Path
+) -> None:
+    data = tiny_model.read_bytes()
+    hub.files, hub.ignores_ranges = {"tiny-1M-F32.gguf": data}, not ranges
+    found = look("hf:owner/repo")
+    assert found is not None
+    assert (found.nbytes, found.facts.runs, found.facts.family) == (len(data), True, "llama")
+    assert found.facts.works == facts_of_file(tiny_model).works
+    assert left_behind(llama_chat_home) == []
+    (part,) = kept(llama_chat_home).values()
+    assert data.startswith(part)
+    assert len(part) == small_head if ranges else len(part) <= small_head
+    assert look("hf:owner/repo") is not None
+    hub.ignores_ranges, hub.begins[:] = False, []
+    assert pull("hf:owner/repo").read_bytes() == data, "the download goes on behind the header"
+    assert hub.begins == [len(part)]
+    assert look("hf:owner/repo") is None, "it is here"
+
+
+def test_a_look_into_what_is_none(hub: Hub, llama_chat_home: Path) -> None:
+    hub.files = {"a.gguf": GGUF}
+    found = look("hf:owner/repo")
+    assert found is not None
+    assert "expected b'GGUF'" in found.facts.problem
+    hub.files = {"config.json": b"{}", "model.safetensors": GGUF}
+    found = look("hf:owner/repo")
+    assert found is not None
+    assert (found.nbytes, found.facts) == (len(GGUF) + 2, Facts())
+    assert left_behind(llama_chat_home) == []
+    with pytest.raises(DownloadError, match="no repository owner/nothing"):
+        look("hf:owner/nothing")
+
+
+def test_what_would_not_run_is_not_fetched(
+    hub: Hub, tmp_path: Path, main: Any, llama_chat_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_gguf(tmp_path / "m.gguf", TinyModel(), extra={"general.architecture": "mamba"})
+    hub.files = {"m.gguf": path.read_bytes()}
+    shown = main("models", "show", "hf:owner/repo")
+    assert (shown.code, "It does not run here" in shown.out, "mamba" in shown.out) == (0, True, True)
+    refused = main("models", "pull", "hf:owner/repo")
+    assert refused.code == 1
+    assert "does not run here" in refused.err
+    assert "--anyway" in refused.err
+    assert find_local("hf:owner/repo") is None
+    assert main("models", "pull", "--anyway", "hf:owner/repo").code == 0
+    assert find_local("hf:owner/repo") is not None
+
+
+def test_what_is_too_large_is_not_fetched(
+    hub: Hub, tiny_model: Path, main: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.files = {"m.gguf": tiny_model.read_bytes()}
+    monkeypatch.setattr("llama_core.memory.available_bytes", lambda: 1000)
+    refused = main("models", "pull", "hf:owner/repo")
+    assert refused.code == 1
+    assert "GiB are free" in refused.err
+
+
+def test_a_model_that_is_here_is_shown(tiny_model: Path, main: Any) -> None:
+    shown = main("models", "show", str(tiny_model))
+    assert shown.code == 0
+    assert "here" in shown.out.splitlines()[0]
+    assert "tok/s" in shown.out.splitlines()[1]
+    row = json.loads(main("models", "show", str(tiny_model), "--output", "json").out)
+    assert (row["backend"], row["path"], row["fits"]) == ("jit", str(tiny_model), True)

@@ -53,11 +53,15 @@ def start(engine: TextEngine) -> Start:
     """A server for the length of a block: start(policy=..., queue_n=..., parallel=...)."""
 
     @contextlib.contextmanager
-    def begin(*, policy: Policy | None = None, queue_n: int = 64, **batch: Any) -> Iterator[Served]:
+    def begin(
+        *,
+        policy: Policy | None = None,
+        queue_n: int = 64,
+        engine: TextEngine = engine,
+        **batch: Any,
+    ) -> Iterator[Served]:
         options = {"kv_budget_bytes": 64 * MIB, "max_sequences": 16, **batch}
-        worker = Worker(
-            BatchEngine(engine.model, **options), engine.tokenizer, queue_n=queue_n, thinking=engine.thinking
-        )
+        worker = Worker(BatchEngine(engine.model, **options), engine.tokenizer, queue_n=queue_n)
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             sock.listen(256)

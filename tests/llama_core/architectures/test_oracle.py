@@ -16,8 +16,12 @@ from llama_core.backends.jit.plan import shape_problem
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
+from llama_core.engine.load import load_engine
+from llama_core.engine.passes import LEAST_GAP
+from llama_core.events import Finished
 from llama_core.loaders import open_checkpoint
 from llama_core.loaders.convert import convert
+from llama_core.sampling import SamplingParams
 from tests.support import oracle_gguf
 
 FAMILIES = [
@@ -93,9 +97,28 @@ def test_in_pieces_and_together(family: Path) -> None:
 
 
 # What the compiled backend leaves to NumPy so far.
-EXPERTS = {"gpt-oss", "granite-moe", "mixtral", "qwen3-moe"}
-STATES = {"qwen3_5", "lfm2", "granite-hybrid"}
-DECLINED = EXPERTS | STATES
+DECLINED = {"qwen3_5", "lfm2", "granite-hybrid"}
+
+
+def test_a_chat_with_it_reads_what_is_new(shared_reference: Path) -> None:
+    """From the folder to text and back: tokenizer, template, ends, and NumPy where the compiled backend
+    declines."""
+    for name in sorted(DECLINED):
+        folder = shared_reference / "architectures" / name
+        if not folder.is_dir():
+            pytest.skip(f"no reference {folder}")
+        engine = load_engine(folder, backend="auto", threads=1)
+        assert engine.backend == "numpy float32"
+        params = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True)
+        messages = [{"role": "user", "content": "A question of some length, and then a second one. " * 3}]
+        *_, first = engine.chat(messages, params)
+        assert isinstance(first, Finished)
+        prompt_n = first.timings.prompt_n
+        *_, again = engine.chat(messages, params)
+        assert isinstance(again, Finished)
+        assert (again.ids, again.timings.cache_n + again.timings.prompt_n) == (first.ids, prompt_n)
+        assert again.timings.prompt_n <= LEAST_GAP
+        engine.close()
 
 
 def test_the_compiled_backend_runs_it_or_declines_with_a_sentence(family: Path) -> None:

@@ -15,7 +15,7 @@ from tests.support import model_files
 METADATA_CASES: dict[str, tuple[dict[str, Any], str]] = {
     "no architecture": ({"general.architecture": 3}, "general.architecture': is no string"),
     "another architecture": ({"general.architecture": "bloom"}, "'bloom'; llama, mistral, mistral3, qwen2"),
-    "block_count 10^6": ({"llama.block_count": 10**6}, "n_layers is 1000000, expected 1 to 1024"),
+    "block_count 10^6": ({"llama.block_count": 10**6}, "block_count.: is 1,000,000, expected 1 to 1,024"),
     "block_count 0": ({"llama.block_count": 0}, "n_layers is 0"),
     "block_count missing": ({"llama.block_count": None}, "llama.block_count': is missing"),
     "block_count of the wrong type": ({"llama.block_count": "two"}, "expected a whole number"),

@@ -68,7 +68,7 @@ FOLDERS: dict[str, tuple[Change, str]] = {
         "original_max_position_embeddings: has more than 63 bits",
     ),
     "a head of 400 digits": (edit_json("config.json", head_dim=10**400), "head_dim: has more than 63 bits"),
-    "layers": (edit_json("config.json", num_hidden_layers=10**6), "n_layers is 1000000"),
+    "layers": (edit_json("config.json", num_hidden_layers=10**6), "num_hidden_layers: is 1,000,000"),
     "one layer more": (
         edit_json("config.json", num_hidden_layers=3),
         r"layers\.2\.input_layernorm: is missing",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from llama_core.profiling.random_gguf import MIXES, random_blocks, vocabulary_ke
 from llama_core.profiling.synthetic import SHAPES, tensor_shapes
 from llama_core.quant.dequantize import dequantize
 from llama_core.quant.table import BY_NAME
+from llama_core.roofline.roofline import token_cost
 
 # 256 columns, so that K-quants fit; 192 of them in down_proj, so that they do not.
 SMALL = ModelConfig(
@@ -61,6 +64,25 @@ def test_a_mix_is_as_large_as_a_published_file(shape: str, type_name: str, publi
         total += fmt.row_bytes(of[-1]) * (of[0] if len(of) == 2 else 1)
     header = published - total
     assert 0 < header < (2 << 20 if shape == "135m" else 8 << 20)
+
+
+def test_experts_stand_in_one_tensor_and_a_token_costs_those_that_it_takes(tmp_path: Path) -> None:
+    config = replace(
+        SMALL, architecture="qwen3moe", qk_norm=True, n_experts=8, n_experts_used=2, hidden_dim=256
+    )
+    checkpoint = open_checkpoint(made.random_gguf(tmp_path / "moe.gguf", config, "Q4_K_M"))
+    types = {name: tensor.fmt.name for name, tensor in checkpoint.tensors.items()}
+    assert types["layers.0.router"] == "F32"
+    assert (types["layers.0.experts.7.up_proj"], types["layers.1.experts.7.down_proj"]) == ("Q4_K", "Q6_K")
+    first, other = (checkpoint.tensors[f"layers.0.experts.{e}.up_proj"] for e in (0, 1))
+    assert (first.rows() != other.rows()).any()
+    model = Llama(config, load_weights(checkpoint), threads=1)
+    assert np.isfinite(model.forward(np.arange(5, dtype=np.int32), model.new_cache(8))).all()
+    cost = token_cost(checkpoint, "float32")
+    dense = replace(config, architecture="qwen3", n_experts=0, n_experts_used=0, hidden_dim=2 * 256)
+    of_dense = open_checkpoint(made.random_gguf(tmp_path / "dense.gguf", dense, "Q4_K_M"))
+    routers = config.n_layers * config.n_experts * config.dim
+    assert cost.multiply_adds == token_cost(of_dense, "float32").multiply_adds + routers
 
 
 def test_the_same_seed_gives_the_same_file(tmp_path: Path) -> None:
@@ -120,3 +142,35 @@ def test_a_vocabulary_has_room_for_the_bytes() -> None:
     tokens = keys["tokenizer.ggml.tokens"]
     assert len(tokens) == len(set(tokens)) == 900
     assert len(keys["tokenizer.ggml.merges"]) == 900 - 512
+
+
+STATES: dict[str, Any] = {
+    "recurrent_layers": (True, False),
+    "conv_kernel": 4,
+    "state_heads": 8,
+    "state_head_dim": 32,
+    "state_dim": 64,
+    "state_groups": 4,
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "own"),
+    [
+        ("qwen35", {"qk_norm": True}),
+        ("lfm2", {"qk_norm": True, "state_heads": 0, "state_head_dim": 0, "state_dim": 0, "state_groups": 0}),
+        ("granitehybrid", {"rope_layers": (False, False), "state_groups": 1}),
+    ],
+)
+def test_families_with_states_are_made_too(tmp_path: Path, family: str, own: dict[str, Any]) -> None:
+    """Filters stay float32, decays fade, and the numbers stay numbers over a long text."""
+    config = replace(SMALL, max_seq_len=512, **{**STATES, "architecture": family, "name": "model", **own})
+    checkpoint = open_checkpoint(made.random_gguf(tmp_path / "m.gguf", config, "Q4_K_M"))
+    assert replace(checkpoint.config, norm_eps=config.norm_eps) == config  # a float32 in the file
+    assert checkpoint.tensors["layers.0.conv"].fmt.name == "F32"
+    assert checkpoint.tensors["layers.0.o_proj"].fmt.name == "Q4_K"
+    model = Llama(config, load_weights(checkpoint))
+    ids = np.random.default_rng(0).integers(0, 500, 400).astype(np.int32)
+    cache = model.new_cache(400)
+    rows = [model.forward(ids[i : i + 200], cache, logits="all").copy() for i in (0, 200)]
+    assert 0.1 < np.abs(rows[1]).max() < 100

@@ -1,24 +1,28 @@
 """The kinds of phases: what the items of each are, and what a thread does with those that it claims.
 
-    kind           an item is              a thread
-    PREPARE        a row                   packs a product's input into memory that all share
-    MULTIPLY       a panel (or a pair)     multiplies it with all rows; in a small step it first packs all
-                                           rows for itself: quicker than to wait for another to do it
-    APPEND_TOKENS  a token                 brings its keys and values into the cache
-    ATTEND_BLOCKS  kv head x 64 positions  appends what is new in the block, attends to it
-    ATTEND_SPANS   kv head x some tokens   attends to all positions of these
-    NORM_ROWS      a row                   norms it, and adds it to another
-    RUN_TOKENS     a run of tokens         takes it through many operations by itself
+    kind              an item is              a thread
+    PREPARE           a row                   packs a product's input into memory that all share
+    MULTIPLY          a panel (or a pair)     multiplies it with all rows; in a small step it first packs all
+                                              rows for itself: quicker than to wait for another to do it
+    APPEND_TOKENS     a token                 brings its keys and values into the cache
+    ATTEND_BLOCKS     kv head x 64 positions  appends what is new in the block, attends to it
+    ATTEND_SPANS      kv head x some tokens   attends to all positions of these
+    NORM_ROWS         a row                   norms it, and adds it to another
+    CHOOSE_EXPERTS    a token                 chooses its experts by the router's scores
+    PREPARE_VISITS    a token at an expert    as PREPARE
+    MULTIPLY_EXPERTS  a panel of each expert  multiplies it with the rows of the expert's tokens; as MULTIPLY
+    RUN_TOKENS        a run of tokens         takes it through many operations by itself
 
-A decoded token needs five phases a layer, a step of a few more tokens ten, and a prompt one: there the
-threads wait for each other only where attention needs the keys of all tokens before:
+A decoded token needs five phases a layer, seven with experts, a step of a few more tokens ten, and a prompt
+one: there the threads wait for each other only where attention needs the keys of all tokens before:
 
     run 0   norm, qkv, append | attention, o, norm, gate, up, down, norm, qkv, append | attention, o, ...
     run 1   norm, qkv, append | attention, o, norm, gate, up, down, norm, qkv, append | attention, o, ...
             layer 0             layer 0                        layer 1
 
 Each run reads all weights, which is cheap: a run's arithmetic takes longer than the reading. Its rows never
-leave the caches of its own core.
+leave the caches of its own core. Of experts that does not hold, since a run has few tokens for each: all
+threads take these together, and runs end before them.
 """
 
 from __future__ import annotations
@@ -32,6 +36,15 @@ from llama_core.backends.jit.control.attention import (
     block_items,
     span_items,
     token_items,
+)
+from llama_core.backends.jit.control.experts import (
+    choice_items,
+    choose_experts,
+    choose_run,
+    expert_items,
+    multiply_experts,
+    prepare_visits,
+    visit_items,
 )
 from llama_core.backends.jit.control.norms import norm_items, norm_rows, norm_run
 from llama_core.backends.jit.control.products import (
@@ -47,11 +60,15 @@ from llama_core.backends.jit.control.records import (
     ATTEND,
     ATTEND_BLOCKS,
     ATTEND_SPANS,
+    CHOOSE,
+    CHOOSE_EXPERTS,
     MULTIPLY,
+    MULTIPLY_EXPERTS,
     NORM,
     NORM_ROWS,
     OPERATION_BYTES,
     PREPARE,
+    PREPARE_VISITS,
     PRODUCT,
     RUN_BYTES,
     RUN_TOKENS,
@@ -85,7 +102,7 @@ def take_runs(plan: Plan, worker: Worker, phase: Phase, first: int, count: int) 
 # What one thread does with tokens begin .. end of a run: (plan, worker, operation, run, begin, end).
 RUN_OPERATION = Switch(
     "run_operation",
-    {PRODUCT: multiply_run, APPEND: append_run, ATTEND: attend_run, NORM: norm_run},
+    {PRODUCT: multiply_run, APPEND: append_run, ATTEND: attend_run, NORM: norm_run, CHOOSE: choose_run},
 )
 # How many items a phase has: (plan, phase).
 ITEMS = Switch(
@@ -98,6 +115,9 @@ ITEMS = Switch(
         ATTEND_BLOCKS: block_items,
         ATTEND_SPANS: span_items,
         RUN_TOKENS: run_items,
+        CHOOSE_EXPERTS: choice_items,
+        PREPARE_VISITS: visit_items,
+        MULTIPLY_EXPERTS: expert_items,
     },
 )
 # `count` items of a phase from `first` on: (plan, worker, phase, first, count).
@@ -111,5 +131,8 @@ COMPUTE = Switch(
         ATTEND_BLOCKS: attend_blocks,
         ATTEND_SPANS: attend_spans,
         RUN_TOKENS: take_runs,
+        CHOOSE_EXPERTS: choose_experts,
+        PREPARE_VISITS: prepare_visits,
+        MULTIPLY_EXPERTS: multiply_experts,
     },
 )

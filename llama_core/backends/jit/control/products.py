@@ -109,10 +109,9 @@ def rows_of(plan: Plan, product: Product) -> int:
     return plan.step.n_logits if product.of_logits else plan.step.n_tokens
 
 
-def tile_of(plan: Plan, product: Product, row: int) -> Tile:
-    """The tile in which a row of the product's input is packed."""
-    tiles = plan.step.logit_tiles if product.of_logits else plan.step.tiles
-    return tile_at(tiles + row * TILE_BYTES)
+def tiles_of(plan: Plan, product: Product) -> int:
+    """Address of a Tile for each row of the product's input."""
+    return plan.step.logit_tiles if product.of_logits else plan.step.tiles
 
 
 def prepare(plan: Plan, worker: Worker, product: Product, row: int, activations: int) -> None:
@@ -125,7 +124,11 @@ def prepare(plan: Plan, worker: Worker, product: Product, row: int, activations:
     if product.norm:
         rms_norm(source, product.norm, worker.row, product.width, product.numbers)
         source = worker.row
-    tile = tile_of(plan, product, row)
+    pack_row(product, source, tile_at(tiles_of(plan, product) + row * TILE_BYTES), row, activations)
+
+
+def pack_row(product: Product, source: int, tile: Tile, row: int, activations: int) -> None:
+    """A row, (product.width,) float32, into its place in the tile in which row number `row` lies."""
     block_bytes = product.matrix.activation_bytes
     at = activations + tile.first * (product.width // 32) * block_bytes
     if block_bytes != FLOAT_BLOCK_BYTES:
@@ -154,24 +157,13 @@ def multiply(
 
     activations: where packed row 0 is, or would be.
     """
+    tiles = tiles_of(plan, product)
     if product.gated:
-        stride = PANELS_AT_ONCE * ROW_BYTES
-        pairs = worker.pairs - begin * stride
-        panel, last = 2 * first, 2 * (first + count)
-        while panel < last:
-            panels = min(PANELS_AT_ONCE, last - panel)
-            multiply_rows(plan, product, panel, panels, activations, begin, end, pairs, stride, 0)
-            for row in range(begin, end):
-                at = pairs + row * stride
-                if product.bias:
-                    add_row(at, product.bias + panel * ROW_BYTES, panels * 16)
-                out = product.out.at + row * product.out.stride
-                gate(product.gated, at, out + panel // 2 * ROW_BYTES, panels // 2 * 16)
-            panel += panels
+        multiply_pairs(plan, worker, product, 0, first, count, activations, tiles, begin, end)
     else:
         out = product.out.at + first * ROW_BYTES
-        stride = product.out.stride
-        multiply_rows(plan, product, first, count, activations, begin, end, out, stride, product.adds)
+        stride, matrix, adds = product.out.stride, product.matrix, product.adds
+        multiply_rows(plan, matrix, first, count, activations, tiles, begin, end, out, stride, adds)
         for row in range(begin, end):
             if product.bias:
                 add_row(out + row * stride, product.bias + first * ROW_BYTES, count * 16)
@@ -179,6 +171,38 @@ def multiply(
                 scale_row(out + row * stride, count * 16, product.scale)
             if product.softcap:
                 cap_row(out + row * stride, count * 16, product.softcap)
+
+
+def multiply_pairs(
+    plan: Plan,
+    worker: Worker,
+    product: Product,
+    start: int,
+    first: int,
+    count: int,
+    activations: int,
+    tiles: int,
+    begin: int,
+    end: int,
+) -> None:
+    """`count` pairs of gates and ups, of those that start with panel `start` number `first` and what follows,
+    times rows begin .. end. activations, tiles: as for `multiply_rows`."""
+    stride = PANELS_AT_ONCE * ROW_BYTES
+    pairs = worker.pairs - begin * stride
+    panel, last = 2 * first, 2 * (first + count)
+    while panel < last:
+        panels = min(PANELS_AT_ONCE, last - panel)
+        at_panel = start + panel
+        multiply_rows(
+            plan, product.matrix, at_panel, panels, activations, tiles, begin, end, pairs, stride, 0
+        )
+        for row in range(begin, end):
+            at = pairs + row * stride
+            if product.bias:
+                add_row(at, product.bias + at_panel * ROW_BYTES, panels * 16)
+            out = product.out.at + row * product.out.stride
+            gate(product.gated, at, out + panel // 2 * ROW_BYTES, panels // 2 * 16)
+        panel += panels
 
 
 def gate(activation: int, pairs: int, out: int, count: int) -> None:
@@ -193,10 +217,11 @@ def gate(activation: int, pairs: int, out: int, count: int) -> None:
 
 def multiply_rows(
     plan: Plan,
-    product: Product,
+    matrix: Matrix,
     first: int,
     count: int,
     activations: int,
+    tiles: int,
     begin: int,
     end: int,
     out: int,
@@ -206,9 +231,8 @@ def multiply_rows(
     """`count` panels from `first` on, times rows begin .. end. Of many rows, a tile takes a few panels before
     the next tile does: tile and panels then stay in the nearest cache.
 
-    activations, out: where row 0 is, or would be; adds: 1 for out += product.
+    activations, tiles, out: where those of row 0 are, or would be; adds: 1 for out += product.
     """
-    matrix = product.matrix
     at_once = count if end - begin == 1 else PANELS_AT_ONCE
     # A `range` with a variable step could raise an exception, whose text would need addresses in the code.
     panel = 0
@@ -217,7 +241,7 @@ def multiply_rows(
         panels = min(min(at_once, count - panel), alike.alike)
         row = begin
         while row < end:
-            size = tile_of(plan, product, row).size
+            size = tile_at(tiles + row * TILE_BYTES).size
             inputs = activations + row * matrix.blocks * matrix.activation_bytes
             if alike.kind >= FIRST_FLOAT:
                 inputs += floats_behind(matrix, size)

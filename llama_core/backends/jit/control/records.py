@@ -6,7 +6,8 @@ Plan    the threads, and two parts:
 Worker  a thread's own memory
 
 Phase   one line of the table that a step runs; `program.py` makes it from the model's operations:
-  Operation   Product (rows times a Matrix), Norm (of rows), or Attention (of one layer, with its Rope)
+  Operation   Product (rows times a Matrix), Norm (of rows), Experts (which tokens take), or Attention (of one
+              layer, with its Rope)
 
 Token, Tile, Span, Run   how the step's tokens are cut
 Shared  what threads agree by
@@ -21,9 +22,10 @@ LINE = 64  # bytes of a cache line
 PANELS_AT_ONCE = 8  # of a matrix, for all tiles of a step, one after the other; even, for gates and ups
 
 # What an operation is.
-PRODUCT, APPEND, ATTEND, NORM = range(4)
+PRODUCT, APPEND, ATTEND, NORM, CHOOSE, EXPERTS = range(6)
 # How threads share one out (`phases.py` says what each does).
 PREPARE, MULTIPLY, NORM_ROWS, APPEND_TOKENS, ATTEND_BLOCKS, ATTEND_SPANS, RUN_TOKENS = range(7)
+CHOOSE_EXPERTS, PREPARE_VISITS, MULTIPLY_EXPERTS = range(7, 10)
 # The activations of a feed-forward, Product.gated.
 SILU, GELU_TANH, CLAMPED_SWIGLU = 1, 2, 3
 
@@ -92,6 +94,24 @@ class Product(Record):
     gated = Word("SILU, ...: panels of gates and ups in turn, and out = activation(gate) * up; 0: no")
     scale = Word("address of a float32 that results are multiplied by (logits); 0: none")
     softcap = Word("address of a float32 c: results become c * tanh(result / c) (logits); 0: they do not")
+    experts = Word("address of the Experts whose matrices follow each other in `matrix`; 0: it is one")
+
+
+class Experts(Record):
+    """The experts of one layer."""
+
+    n = Word("experts")
+    n_used = Word("how many a token takes")
+    over_all = Word("1: shares are a softmax over all experts; 0: over those that a token takes")
+    scores = Part(Rows, "the router's results, n float32 for each token")
+    choices = Part(Rows, "n_used Choices for each token, the highest score first")
+
+
+class Choice(Record):
+    """An expert that a token takes."""
+
+    expert = Word("its number")
+    share = Word("a float32, in the first four bytes: the weight of its result in the sum")
 
 
 class Norm(Record):
@@ -145,17 +165,17 @@ class Attention(Record):
 class Operation(Record):
     """What a layer consists of, for a thread that takes tokens through it by itself."""
 
-    kind = Word("PRODUCT, APPEND, ATTEND or NORM")
-    operand = Word("address of its Product, Attention or Norm")
+    kind = Word("PRODUCT, APPEND, ...")
+    operand = Word("address of its Product, Attention, Norm or Experts")
 
 
 class Phase(Record):
     """Something that all threads do together, item by item, before they go on to the next."""
 
     kind = Word("how it is shared out: PREPARE, MULTIPLY, ...")
-    operand = Word("address of its Product, Attention or Norm; RUN_TOKENS: of the first Operation")
+    operand = Word("address of its Product, Attention, ...; RUN_TOKENS: of the first Operation")
     n_operations = Word("RUN_TOKENS: how many follow each other")
-    finishes = Word("1: RUN_TOKENS of the model's last operations: tokens before Step.unfinished are left")
+    finishes = Word("1: of a wide step's last operations: tokens before Step.unfinished are left")
     least = Word("items that a thread takes at least, in a step of one token")
     fetches = Word(
         "address of the Product whose weights a step of one token asks for while it waits; 0: none"
@@ -174,6 +194,7 @@ class Model(Record):
     qkv = Part(Rows, "queries, keys, values of all heads, side by side")
     attended = Part(Rows, "the heads' outputs, in large steps")
     activations = Word("address of packed activations that threads share")
+    largest_tile = Word("rows that a kernel takes together at most, a power of two")
     partials = Word("address of attention's results in a small step: by key-value head, block and row")
     folded = Word("address of a word per key-value head: how many of its blocks the first results stand for")
 
@@ -226,13 +247,17 @@ class Worker(Record):
     heads = Word("one token's heads, float32")
     head = Word("one head, float32")
     activations = Word("packed activations")
-    pairs = Word("gates and ups of some panels, float32")
+    pairs = Word("gates and ups of some panels, or an expert's results, float32")
     queries = Word("interleaved query rows")
     scores = Word("scores of one block of positions")
     limits = Word("int32 per query row: attention sees positions of a block before this one")
     lows = Word("int32 per query row: and from this one on")
     results = Word("attention's results of one block, a row each")
     totals = Word("merged results, a row each")
+    visits = Word("a Visit for each token and expert that it takes, those of an expert together")
+    ends = Word("a word per expert: the number behind its last visit")
+    visit_tiles = Word("a Tile for each visit")
+    is_grouped = Word("1: visits are those of this phase's tokens")
     is_prepared = Word("1: the rows of this phase's product are packed in `activations`")
     gathered = Word("key-value head whose queries are gathered in `queries`; -1: none")
     foldable = Word("item of ATTEND_BLOCKS whose result may be merged into its head's first; -1: none")
@@ -255,6 +280,13 @@ class Tile(Record):
     size = Word("its rows")
 
 
+class Visit(Record):
+    """A token at one of the experts that it takes."""
+
+    token = Word("its number in the step")
+    share = Word("address of the float32 that the expert's result is multiplied by")
+
+
 class Span(Record):
     """Tokens of one sequence that attention takes together."""
 
@@ -272,11 +304,13 @@ class Run(Record):
 
 
 product_at, norm_at, attention_at = Pointer(Product), Pointer(Norm), Pointer(Attention)
+experts_at, choice_at, visit_at = Pointer(Experts), Pointer(Choice), Pointer(Visit)
 rope_at, temperature_at = Pointer(Rope), Pointer(Temperature)
 phase_at, operation_at, worker_at = Pointer(Phase), Pointer(Operation), Pointer(Worker)
 token_at, tile_at, span_at, run_at = Pointer(Token), Pointer(Tile), Pointer(Span), Pointer(Run)
 panel_at = Pointer(Panel)
 PHASE_BYTES, OPERATION_BYTES, TOKEN_BYTES = Phase.nbytes, Operation.nbytes, Token.nbytes
-PANEL_BYTES = Panel.nbytes
+PANEL_BYTES, CHOICE_BYTES, VISIT_BYTES = Panel.nbytes, Choice.nbytes, Visit.nbytes
+CHOICE_SHARE = Choice.share.offset
 STAMP_BYTES = 16
 TILE_BYTES, SPAN_BYTES, RUN_BYTES = Tile.nbytes, Span.nbytes, Run.nbytes

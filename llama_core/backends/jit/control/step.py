@@ -88,7 +88,7 @@ def run_phase(plan: Plan, worker: Worker, phase: Phase, number: int, end: int) -
     after the step's last. Returns the number to go on with."""
     total = ITEMS(phase.kind, plan, phase)
     least = phase.least if plan.step.n_tokens == 1 else 1
-    worker.is_prepared, worker.gathered, worker.foldable = 0, -1, -1
+    worker.is_grouped, worker.is_prepared, worker.gathered, worker.foldable = 0, 0, -1, -1
     done = 0
     while True:
         claimed = claim(plan, worker.thread, number, end, total, least)

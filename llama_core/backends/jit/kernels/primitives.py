@@ -24,6 +24,12 @@ def word(code: Code, address: Value, index: Value) -> Value:
 
 
 @primitive()
+def store_word(code: Code, address: Value, index: Value, value: Value) -> None:
+    """An int64 as number `index` of those at `address`."""
+    code.store(value, address + index * 8)
+
+
+@primitive()
 def store_int32(code: Code, address: Value, value: Value) -> None:
     """The low 32 bits of `value` to `address`."""
     code.store(value.to(I32), address)

@@ -250,6 +250,21 @@ def add_row(code: Code, x: Value, y: Value, count: Value) -> None:
 
 
 @kernel()
+def add_scaled(code: Code, x: Value, y: Value, count: Value, scale: Value) -> None:
+    """x += scale * y. x, y: (count,) float32; scale: the address of one."""
+    with code.loop(0, count, 16) as i:
+        total = fma(code.load(F32x16, y + i * 4), code.load_splat(F32, scale), code.load(F32x16, x + i * 4))
+        code.store(total, x + i * 4)
+
+
+@kernel()
+def clear_row(code: Code, x: Value, count: Value) -> None:
+    """x = 0. x: (count,) float32."""
+    with code.loop(0, count, 16) as i:
+        code.store(code.splat(F32x16, 0.0), x + i * 4)
+
+
+@kernel()
 def copy_row(code: Code, x: Value, y: Value, count: Value) -> None:
     """x = y. x, y: (count,) float32."""
     with code.loop(0, count, 16) as i:

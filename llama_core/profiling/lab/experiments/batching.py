@@ -8,8 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backends.base import Cache, Model
-from llama_core.engine.batch.scheduler import BatchModel
+from llama_core.backends.base import BatchModel, Cache, Model
 from llama_core.profiling.lab.experiment import (
     Case,
     Claim,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from chat_app.config.endpoints import parse_endpoint
+from chat_app.config.settings import Settings
 from chat_app.engines.base import BrokenOffError, NotCapableError, PromptRequest, Turn
 from chat_app.engines.remote.client import Client, ServerError
 from chat_app.engines.remote.dialects import DIALECTS
@@ -148,15 +149,17 @@ def test_thoughts_are_marked() -> None:
 
 
 def test_each_kind_of_server_is_told_what_it_knows(server: FakeServer, start: Start) -> None:
-    params = SamplingParams(
-        temperature=0.5, top_k=0, min_p=0.1, repeat_penalty=1.1, seed=7, max_tokens=9, stop=("x",)
-    )
+    more = {"seed": 7, "max_tokens": 9, "stop": ("x",), "thinking": "off"}
+    params = replace(Settings().params, temperature=0.5, top_k=0, min_p=0.1, repeat_penalty=1.1, **more)
+    dry = {"dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"}
     common = {"temperature", "top_p", "seed", "max_tokens", "stop"}
     known = {
         "other": common,
         "openai": common - {"max_tokens"} | {"max_completion_tokens"},
-        "vllm": common | {"top_k", "min_p", "repetition_penalty"},
-        "llama.cpp": common | {"top_k", "min_p", "repeat_penalty", "repeat_last_n", "return_progress"},
+        "vllm": common | {"top_k", "min_p", "repetition_penalty", "chat_template_kwargs"},
+        "llama.cpp": common
+        | {"top_k", "min_p", "repeat_penalty", "typical_p", "repeat_last_n", *dry}
+        | {"return_progress", "chat_template_kwargs"},
     }
     plain = {"model", "messages", "stream", "stream_options", "logprobs", "top_logprobs"}
     for kind, names in known.items():
@@ -164,9 +167,12 @@ def test_each_kind_of_server_is_told_what_it_knows(server: FakeServer, start: St
         body = server.asked[-1].body
         assert set(body) - plain == names, kind
         assert body["seed"] == 7
+        assert body.get("chat_template_kwargs", {"enable_thinking": False}) == {"enable_thinking": False}
         assert body.get("top_k", -1) == (0 if kind == "llama.cpp" else -1)
     prompt = start(server).prepare(PromptRequest((Turn("user", "Hi"),), params))
-    assert prompt.notes == ("The server is not told top_k, min_p, repeat_penalty: it does not know them.",)
+    assert prompt.notes == (
+        "The server is not told top_k, min_p, repeat_penalty, thinking: it has no field for that.",
+    )
 
 
 def test_logprobs_become_looks(server: FakeServer, start: Start) -> None:
@@ -334,3 +340,13 @@ def test_opening_finds_model_kind_and_context(server: FakeServer) -> None:
         SentenceError, match=r"name one of the server's models behind a #. It has qwen, other"
     ):
         open_remote_engine(parse_endpoint(server.url), stages.append)
+
+
+def test_a_chat_on_this_machine_does_without_the_http_client() -> None:
+    import subprocess
+    import sys
+
+    modules = "chat_app.tui.app, chat_app.engines.sources, chat_app.console.oneshot, chat_app.commands.batch"
+    code = f"import sys, {modules}; print(sorted({{'httpx2', 'ray', 'keyring'}} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"

@@ -7,6 +7,7 @@ numbers it is a cosine of 0.9995, and now and then another greedy token.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,14 @@ from numpy.typing import NDArray
 from llama_core.backends.jit import load_jit_model
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
-from llama_core.errors import UnsupportedModelError
 from llama_core.loaders import open_checkpoint
 from llama_core.loaders.convert import convert
 
 RUN = (
     *("ernie4_5", "exaone4", "gemma2", "gemma3", "granite", "hunyuan-dense", "llama", "llama-3.1-rope"),
     *("ministral3", "mistral-window", "olmo2", "olmo3", "phi3", "phi4-mini-longrope", "qwen2", "qwen3"),
-    "smollm3",
+    *("gpt-oss", "granite-moe", "mixtral", "qwen3-moe", "smollm3"),
 )
-DECLINED = {
-    "gpt-oss": "it has experts",
-    "granite-moe": "it has experts",
-    "mixtral": "it has experts",
-    "qwen3-moe": "it has experts",
-}
 TOLERANCE = 1e-3
 # With 8-bit activations, of all positions.
 LEAST_COSINE, MEAN_COSINE = 0.995, 0.999
@@ -75,6 +69,9 @@ def test_float32_weights_give_the_oracle_s_logits_and_greedy_ids(folder: Path, k
 @pytest.mark.parametrize("folder", RUN, indirect=True)
 def test_quantised_weights_give_numpy_s_logits(folder: Path, kernel_cache: Path, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(convert(folder, tmp_path / "m.gguf", "q8_0"))
+    # All experts are taken: in random models scores lie so near each other that rounding turns choices.
+    config = replace(checkpoint.config, n_experts_used=checkpoint.config.n_experts)
+    checkpoint = replace(checkpoint, config=config)
     model = load_jit_model(checkpoint, threads=2, kernel_cache=kernel_cache, kv="f32")
     numpy = Llama(checkpoint.config, load_weights(checkpoint), threads=1)
     ids = np.load(folder / "oracle.npz")["ids_150"].astype(np.int32)
@@ -84,9 +81,3 @@ def test_quantised_weights_give_numpy_s_logits(folder: Path, kernel_cache: Path,
     assert cosines.mean() > MEAN_COSINE
     assert cosines.min() > LEAST_COSINE
     model.close()
-
-
-@pytest.mark.parametrize("folder", DECLINED, indirect=True)
-def test_what_it_does_not_run_is_declined_in_a_sentence(folder: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match=DECLINED[folder.name]):
-        load_jit_model(open_checkpoint(folder))

@@ -44,6 +44,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     **{f"{fmt} {kv}": (fmt, kv, {}) for fmt in ("Q4_0", "Q4_1", "Q8_0") for kv in ("f32", "f16", "q8")},
     "biases": ("Q8_0", "f32", {"attention_bias": True, "dim": 96}),
     "qk_norm, window": ("Q8_0", "f32", {"qk_norm": True, "sliding_window": 70}),
+    "experts": ("Q8_0", "f32", {"n_experts": 6, "n_experts_used": 2}),
     "untied, partly rotated": ("Q4_0", "f32", {"tie_embeddings": False, "head_dim": 32, "rope_dim": 16}),
 }
 IDS = (np.arange(150) * 37 % 130).astype(np.int32)

@@ -264,6 +264,33 @@ def test_clamped_swiglu_over_the_whole_range(kernels: Any) -> None:
     np.testing.assert_allclose(out, wanted, rtol=2e-5, atol=1e-30)
 
 
+@pytest.mark.parametrize("over_all", [0, 1])
+@pytest.mark.parametrize(("n", "n_used"), [(8, 2), (16, 16), (37, 5), (128, 8)])
+def test_choice_of_experts(kernels: Any, n: int, n_used: int, over_all: int) -> None:
+    scores = aligned(-(-n // 16) * 16, np.float32)
+    scores[:] = 99.0  # behind the scores
+    scores[:n] = np.random.default_rng(n).standard_normal(n) * 3
+    scores[n // 2] = scores[1]  # of equal ones the first is chosen
+    wanted = np.argsort(-scores[:n], kind="stable")[:n_used]
+    best, wide = scores[wanted].astype(np.float64), scores[:n].astype(np.float64)
+    total = np.exp(wide - best[0]).sum() if over_all else np.exp(best - best[0]).sum()
+    choices = aligned((n_used, 2), np.int64)
+    kernels.choose(at(scores), n, n_used, over_all, at(choices))
+    assert choices[:, 0].tolist() == wanted.tolist()
+    shares = choices[:, 1:].copy().view(np.float32)[:, 0]
+    np.testing.assert_allclose(shares, np.exp(best - best[0]) / total, rtol=2e-6)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_broken_scores_choose_experts_that_exist_and_break_the_shares(kernels: Any, number: float) -> None:
+    scores, choices = aligned(16, np.float32), aligned((4, 2), np.int64)
+    scores[3:7] = number
+    kernels.choose(at(scores), 7, 4, 0, at(choices))
+    assert len(set(choices[:, 0].tolist())) == 4
+    assert ((choices[:, 0] >= 0) & (choices[:, 0] < 7)).all()
+    assert np.isnan(choices[:, 1:].copy().view(np.float32)[:, 0]).all()
+
+
 def attention_inputs(rows: int, hd: int, seed: int) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
     queries, keys, values = floats(rng, rows, hd), floats(rng, 64, hd), floats(rng, 64, hd)

@@ -15,14 +15,14 @@ from llama_core.architectures import decoder
 from llama_core.architectures.base import (
     Architecture,
     Description,
-    Experts,
     FeedForward,
     Layer,
     QueryTemperature,
     Rope,
     TensorSpec,
 )
-from llama_core.backends.jit.plan import shape_problem
+from llama_core.backends.jit.plan import ACTIVATIONS, shape_problem
+from llama_core.backends.jit.program import GATED
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.config import ModelConfig
@@ -33,7 +33,7 @@ Change = Callable[[Layer, int], Layer]
 
 
 def attention(**changes: Any) -> Change:
-    return lambda layer, i: replace(layer, attention=replace(layer.attention, **changes))
+    return lambda layer, i: replace(layer, mixer=replace(layer.attention, **changes))
 
 
 def each(*changes: Change) -> Change:
@@ -167,11 +167,11 @@ def test_each_of_them_shows_in_the_logits(
     assert np.sqrt(((without - theirs) ** 2).mean()) / theirs.std() > 0.08
 
 
+def test_every_activation_that_is_not_declined_has_a_kernel() -> None:
+    assert set(ACTIVATIONS) == set(GATED)
+
+
 DECLINED: dict[str, tuple[Change, str]] = {
-    "experts": (
-        lambda layer, i: replace(layer, feed_forward=FeedForward(96, experts=Experts(4, 2, "softmax"))),
-        "it has experts; the compiled backend has none",
-    ),
     "activation": (
         lambda layer, i: replace(layer, feed_forward=FeedForward(96, "relu")),  # type: ignore[arg-type]
         "its activation is relu; the compiled backend knows silu, gelu_tanh, clamped_swiglu",

@@ -37,7 +37,7 @@ def cached(kernel_cache: Path, trusted_folder: Path, toys: SimpleNamespace) -> P
     """This processor's kernels, in a file of the cache."""
     checkpoint = toys.checkpoint()
     toys.load(checkpoint)
-    kinds = {kind for matrix in checked_plan(checkpoint).matrices for kind in matrix.kinds}
+    kinds = {kind for matrix in checked_plan(checkpoint).matrices.values() for kind in matrix.kinds}
     return kernel_cache / f"{library.cache_key(choose(host_features()), kernel_set(kinds))}.kernels"
 
 

@@ -243,6 +243,24 @@ def test_a_batch_gives_each_sequence_its_own_logits(toys: SimpleNamespace) -> No
     assert first.shape == (2, 130)
     together = model.forward_batch([(s[-1:], c) for s, c in zip(sequences, caches, strict=True)])
     np.testing.assert_array_equal(together, np.stack(wanted))
+    fresh = [(s, model.new_cache(64)) for s in sequences]
+    every = model.forward_batch(fresh, logits="all").copy()
+    np.testing.assert_array_equal(every, np.concatenate([forward_all(model, s, 64) for s in sequences]))
+
+
+@pytest.mark.parametrize("fmt", ["F32", "Q8_0"])
+def test_hidden_states_are_those_of_every_token(toys: SimpleNamespace, fmt: str) -> None:
+    """Bit for bit however the text is cut, in wide steps too, whose last layer leaves tokens elsewhere."""
+    checkpoint = toys.checkpoint(fmt)
+    model = toys.load(checkpoint)
+    numpy_model = Llama(checkpoint.config, load_weights(checkpoint))
+    theirs = numpy_model.hidden_states(IDS[:64], numpy_model.new_cache(64))
+    ours = model.hidden_states(IDS[:64], model.new_cache(64))
+    assert np.sqrt(((ours - theirs) ** 2).mean()) / theirs.std() < 0.035
+    for chunk in (1, 5, 40):
+        cache = model.new_cache(64)
+        parts = [model.hidden_states(IDS[i : min(64, i + chunk)], cache) for i in range(0, 64, chunk)]
+        np.testing.assert_array_equal(np.concatenate(parts), ours)
 
 
 def test_passes_that_cannot_be_are_refused_in_words(toys: SimpleNamespace) -> None:

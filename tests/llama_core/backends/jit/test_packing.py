@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from llama_core.backends.jit import packing
 from llama_core.backends.jit.layout import Q8, packed_bytes
 from llama_core.backends.jit.packing import pack_matrices
-from llama_core.backends.jit.plan import NATIVE, PackedMatrix, kind_of
+from llama_core.backends.jit.plan import NATIVE, Kept, PackedMatrix, kind_of
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint, Tensor
@@ -90,8 +90,8 @@ def repacked(
     kernels = kernels_of(request.param)
     monkeypatch.setattr(packing, "CHUNK_BYTES", 9000)
 
-    def numbers(tensor: Tensor, eight_bit: bool = False) -> NDArray[np.float32]:
-        matrix = PackedMatrix((tensor,), eight_bit=eight_bit)
+    def numbers(tensor: Tensor, kept: Kept = "file") -> NDArray[np.float32]:
+        matrix = PackedMatrix(((tensor,),), kept)
         memory = aligned(matrix.nbytes, np.uint8)
         pack_matrices([matrix], [memory], kernels.pack, 2)
         (kind,) = matrix.kinds
@@ -123,7 +123,7 @@ def test_packing_stops_where_the_caller_does(
     """Chunks that have not begun are never packed: what is cancelled costs no more time."""
     monkeypatch.setattr(packing, "CHUNK_BYTES", 1)  # a panel each
     tensor = random_tensor("Q4_K", 16 * 500, 256, seed=1)
-    matrix = PackedMatrix((tensor,))
+    matrix = PackedMatrix(((tensor,),))
     packed: list[int] = []
 
     def pack(*arguments: int) -> None:
@@ -143,8 +143,8 @@ def test_packing_stops_where_the_caller_does(
 def test_what_repacking_loses(repacked: Repacked, fmt: str) -> None:
     tensor = random_tensor(fmt, 64, 1024, seed=3)
     values = tensor.to_float32()
-    assert kind_of(tensor, eight_bit=True) is Q8
-    difference = repacked(tensor, eight_bit=True) - values
+    assert kind_of(tensor, "8bit") is Q8
+    difference = repacked(tensor, "8bit") - values
     error = np.sqrt((difference**2).mean() / (values**2).mean())
     assert 0 < error < REPACKING_ERROR[fmt], error
     largest = np.abs(values.reshape(64, -1, 32)).max(axis=2)
@@ -157,7 +157,7 @@ def test_no_number_is_off_by_more_than_half_a_step(repacked: Repacked, size: flo
     rng = np.random.default_rng(5)
     values = (rng.uniform(-size, size, (160, 320)) * rng.uniform(0, 1, (160, 1))).astype(np.float32)
     values[7] = 0.0
-    found = repacked(Tensor("x", values.shape, F32, values.view(np.uint8)), eight_bit=True)
+    found = repacked(Tensor("x", values.shape, F32, values.view(np.uint8)), "8bit")
     largest = np.abs(values.reshape(160, -1, 32)).max(axis=2)
     worst = np.abs(found - values).reshape(160, -1, 32).max(axis=2)
     allowed = largest / 253 + (3e-8 if size < 1 else 0.0)

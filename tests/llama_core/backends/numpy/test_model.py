@@ -138,6 +138,21 @@ def test_sequences_in_one_pass_get_what_they_get_alone(make_toy: Callable[..., A
     assert batch.dtype == np.float32
     np.testing.assert_allclose(batch, alone, atol=1e-5)
     assert [cache.length for _, cache in together] == [6, 13, 51]
+    again = [(ids, model.new_cache(64)) for ids, _ in together]
+    every = model.forward_batch(again, logits="all").copy()
+    assert len(every) == sum(news)
+    expected = [model.forward(ids, model.new_cache(64), logits="all").copy() for ids, _ in again]
+    np.testing.assert_allclose(every, np.concatenate(expected), atol=1e-5)
+
+
+def test_hidden_states_are_what_the_head_takes(make_toy: Callable[..., Any]) -> None:
+    toy = make_toy()
+    states = toy.model.hidden_states(IDS[:20], toy.model.new_cache(64))
+    logits = toy.model.forward(IDS[:20], toy.model.new_cache(64), logits="all")
+    np.testing.assert_allclose(states @ toy.weights.lm_head.T, logits, atol=1e-4)
+    cache = toy.model.new_cache(64)
+    parts = [toy.model.hidden_states(part, cache) for part in (IDS[:7], IDS[7:20])]
+    np.testing.assert_allclose(np.concatenate(parts), states, atol=1e-5)
 
 
 def test_everything_stays_float32(make_toy: Callable[..., Any]) -> None:

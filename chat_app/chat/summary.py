@@ -1,0 +1,107 @@
+"""Making room in a full context: the model itself summarises what was said first.
+
+The turns go to the engine as they stand, with the request for a summary behind them, so that what its cache
+holds of them is not computed again. Where they are too long for that, they are summarised piece by piece,
+each summary standing in for the turns before it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from chat_app.chat.prompts import with_user_turn
+from chat_app.engines.base import Engine, PromptRequest, Turn
+from llama_core.errors import ContextFullError
+from llama_core.events import TextDelta
+from llama_core.sampling_params import SamplingParams
+
+HEADING = "Summary of our conversation so far:"
+REQUEST = (
+    "Summarise our conversation up to here, so that it can go on from your summary alone: what was asked, "
+    "what was answered and decided, names, numbers and facts that may matter later. Write the summary only."
+)
+# Of the context: what a summary may take, so that there is room for what comes after it.
+SHARE = 4
+MOST_TOKENS = 512
+
+
+class SummaryStoppedError(Exception):
+    """Nobody wants the summary any more."""
+
+
+@dataclass(slots=True)
+class SummaryDraft:
+    """A summary while the model writes it, for two threads: the engine's adds to it, the screen's reads it.
+
+    messages_n: how many messages it stands for. `done` is set when no more comes; `error` says then why it is
+    not whole.
+    """
+
+    messages_n: int
+    parts: list[str] = field(default_factory=list)
+    done: threading.Event = field(default_factory=threading.Event)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        """What there is of it."""
+        return "".join(self.parts).strip()
+
+
+def summarise(engine: Engine, turns: Sequence[Turn], params: SamplingParams, draft: SummaryDraft) -> str:
+    """The model's summary of `turns`, of which the first may be the system prompt.
+
+    Raises SummaryStoppedError, ContextFullError where not even one turn has room, and what the engine raises.
+    """
+    system = [turn for turn in turns if turn.role == "system"]
+    rest = [turn for turn in turns if turn.role != "system"]
+    limit = engine.info.ctx_size or MOST_TOKENS * SHARE
+    most = max(1, min(MOST_TOKENS, limit // SHARE))
+    # Plain: what a reply is held to, its stops and its thought are no matter of a summary.
+    plain = SamplingParams(temperature=0.0, max_tokens=most, loop_rounds=params.loop_rounds, thinking="off")
+    if params.seed is not None:
+        plain = replace(plain, seed=params.seed)
+    before: list[Turn] = []
+    while rest:
+        n = _how_many(engine, [*system, *before], rest, plain)
+        if n == 0:
+            needed = engine.prepare(_request([*system, *before, rest[0]], plain)).prompt_n
+            raise ContextFullError(needed + most, limit)
+        prompt = engine.prepare(_request([*system, *before, *rest[:n]], plain))
+        draft.parts.clear()
+        for event in engine.stream(prompt, plain, cancelled=draft.cancelled.is_set):
+            if isinstance(event, TextDelta) and not event.thought:
+                draft.parts.append(event.text)
+        if draft.cancelled.is_set():
+            raise SummaryStoppedError
+        rest = rest[n:]
+        before = [Turn("user", f"{HEADING}\n\n{draft.text}")]
+    return draft.text
+
+
+def _request(turns: Sequence[Turn], params: SamplingParams) -> PromptRequest:
+    return PromptRequest(with_user_turn(joined(turns), REQUEST), params)
+
+
+def joined(turns: Sequence[Turn]) -> list[Turn]:
+    """The turns with neighbours of the user's made one, as templates want it."""
+    found: list[Turn] = []
+    for turn in turns:
+        if turn.role == "user" and found and found[-1].role == "user":
+            found[-1] = replace(found[-1], content=f"{found[-1].content}\n\n{turn.content}")
+        else:
+            found.append(turn)
+    return found
+
+
+def _how_many(engine: Engine, before: Sequence[Turn], rest: Sequence[Turn], params: SamplingParams) -> int:
+    """The most of `rest` that fit behind `before`, 0 where not even one does."""
+    low, high = 0, len(rest)
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = engine.prepare(_request([*before, *rest[:middle]], params)).fits
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low

@@ -1,0 +1,86 @@
+"""The summary that is to stand for the older turns: watched while it is written, edited, used or not."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widgets import Button, Static, TextArea
+
+from chat_app.chat.summary import SummaryDraft
+from chat_app.text.sanitize import clean
+from chat_app.tui.screens.dialog import Dialog
+
+PERIOD_S = 0.1
+
+
+class CompactScreen(Dialog[str]):
+    """Dismissed with the summary, as it was edited; None: the chat stays as it is."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "use", "Use it", id="compact.use", priority=True),
+    ]
+
+    def __init__(self, draft: SummaryDraft) -> None:
+        super().__init__()
+        self._draft = draft
+        self._shown = ""
+        self._ended = False
+
+    def compose(self) -> ComposeResult:
+        """The summary, and what can be done with it."""
+        with Vertical(classes="dialog -wide -high"):
+            yield Static(Content(f"A summary for {self._draft.messages_n} messages"), classes="dialog-title")
+            yield Static("", id="compact-state")
+            yield TextArea("", read_only=True, soft_wrap=True, id="compact-text")
+            with Horizontal(classes="dialog-buttons"):
+                yield Button("Use it", variant="primary", id="use", disabled=True)
+                yield Button("Leave the chat as it is", id="leave")
+            yield Static(
+                Content(
+                    "It can be edited once it is written · Ctrl+S uses it · Esc leaves the chat as it is"
+                ),
+                classes="dialog-hint",
+            )
+
+    def begin(self) -> None:
+        """Watch the draft grow."""
+        self.set_interval(PERIOD_S, self._watch)
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._ended:
+            return
+        draft, area = self._draft, self.query_one("#compact-text", TextArea)
+        self._ended = draft.done.is_set()
+        text = clean(draft.text)
+        if text != self._shown:
+            self._shown = text
+            area.text = text
+            area.scroll_end(animate=False)
+        state = self.query_one("#compact-state", Static)
+        if not self._ended:
+            state.update(Content("The model writes it…"))
+        elif draft.error or not text:
+            state.update(Content(clean(draft.error) or "The model wrote nothing."))
+        else:
+            state.update(Content("This will stand for them in a new branch; the branch before stays."))
+            area.read_only = False
+            area.focus()
+            self.query_one("#use", Button).disabled = False
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """One of the two buttons."""
+        if event.button.id == "use":
+            self.action_use()
+        else:
+            self.dismiss(None)
+
+    def action_use(self) -> None:
+        """Close with the summary as it stands, once there is one."""
+        text = self.query_one("#compact-text", TextArea).text.strip()
+        if self._ended and not self._draft.error and text:
+            self.dismiss(text)

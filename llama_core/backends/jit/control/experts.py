@@ -1,0 +1,225 @@
+"""Experts: which a token takes, and the products of those, each over all tokens that take it.
+
+A visit is a token at one of its experts. Visits are sorted by expert, and cut into tiles there, so that an
+expert's panels are read once for all its tokens, and the panels of experts that nobody takes never:
+
+    expert    0      2           5         gates and ups read tokens' rows and write visits' rows;
+    token     3 | 0  1  3 | 1  2  0        down reads visits' rows and adds to tokens' rows
+    visit     0 | 1  2  3 | 4  5  6
+
+An item is a panel of every expert: how many there are does not depend on what tokens choose, as `schedule.py`
+needs it, and threads share each expert's work alike. A token's results are added by rising number of the
+expert, whoever computes them and however many tokens there are, so that the bits are always the same.
+"""
+
+from __future__ import annotations
+
+from llama_core.backends.jit.control.products import (
+    ROW_BYTES,
+    multiply_pairs,
+    multiply_rows,
+    pack_row,
+)
+from llama_core.backends.jit.control.records import (
+    CHOICE_BYTES,
+    CHOICE_SHARE,
+    PANELS_AT_ONCE,
+    TILE_BYTES,
+    VISIT_BYTES,
+    Choice,
+    Experts,
+    Operation,
+    Phase,
+    Plan,
+    Product,
+    Run,
+    Visit,
+    Worker,
+    choice_at,
+    experts_at,
+    product_at,
+    tile_at,
+    visit_at,
+)
+from llama_core.backends.jit.kernels.primitives import store_word, word
+from llama_core.backends.jit.kernels.routing import choose
+from llama_core.backends.jit.kernels.vector import add_row, add_scaled, clear_row, rms_norm
+
+
+def choice_items(plan: Plan, phase: Phase) -> int:
+    """CHOOSE_EXPERTS: one for each token."""
+    return plan.step.n_tokens
+
+
+def choose_experts(plan: Plan, worker: Worker, phase: Phase, first: int, count: int) -> None:
+    """CHOOSE_EXPERTS: the experts of `count` tokens from `first` on."""
+    for token in range(first, first + count):
+        choose_for(experts_at(phase.operand), token)
+
+
+def choose_run(plan: Plan, worker: Worker, operation: Operation, run: Run, begin: int, end: int) -> None:
+    """CHOOSE: the experts of tokens begin .. end."""
+    for token in range(begin, end):
+        choose_for(experts_at(operation.operand), token)
+
+
+def choose_for(experts: Experts, token: int) -> None:
+    """The experts of one token, from the router's scores."""
+    scores = experts.scores.at + token * experts.scores.stride
+    choices = experts.choices.at + token * experts.choices.stride
+    choose(scores, experts.n, experts.n_used, experts.over_all, choices)
+
+
+def visit_items(plan: Plan, phase: Phase) -> int:
+    """PREPARE_VISITS: one for each visit, were all tokens computed: a phase without items would never end."""
+    return plan.step.n_tokens * experts_at(product_at(phase.operand).experts).n_used
+
+
+def prepare_visits(plan: Plan, worker: Worker, phase: Phase, first: int, count: int) -> None:
+    """PREPARE_VISITS: inputs of `count` visits from `first` on, packed where all threads read them."""
+    product = product_at(phase.operand)
+    experts = experts_at(product.experts)
+    group(plan, worker, phase, experts)
+    visits = (plan.step.n_tokens - first_token(plan, phase)) * experts.n_used
+    for visit in range(first, min(first + count, visits)):
+        prepare_visit(plan, worker, product, visit, plan.model.activations)
+
+
+def expert_items(plan: Plan, phase: Phase) -> int:
+    """MULTIPLY_EXPERTS: each panel (or pair) of one expert, which stands for the same one of all."""
+    product = product_at(phase.operand)
+    return panels_of(product) // (2 if product.gated else 1)
+
+
+def multiply_experts(plan: Plan, worker: Worker, phase: Phase, first: int, count: int) -> None:
+    """MULTIPLY_EXPERTS: `count` panels (or pairs) from `first` on of each expert, times its visits."""
+    product = product_at(phase.operand)
+    experts = experts_at(product.experts)
+    group(plan, worker, phase, experts)
+    activations, n = plan.model.activations, plan.step.n_tokens
+    if plan.step.is_small:
+        activations = worker.activations
+        if worker.is_prepared == 0:
+            worker.is_prepared = 1
+            for visit in range(n * experts.n_used):
+                prepare_visit(plan, worker, product, visit, activations)
+    if product.gated == 0 and product.adds == 0:
+        for token in range(first_token(plan, phase), n):
+            clear_row(product.out.at + token * product.out.stride + first * ROW_BYTES, count * 16)
+    begin = 0
+    for expert in range(experts.n):
+        end = word(worker.ends, expert)
+        if begin < end:
+            start = expert * panels_of(product)
+            if product.gated:
+                tiles = worker.visit_tiles
+                multiply_pairs(plan, worker, product, start, first, count, activations, tiles, begin, end)
+            else:
+                multiply_and_add(plan, worker, product, start, first, count, activations, begin, end)
+        begin = end
+
+
+def multiply_and_add(
+    plan: Plan,
+    worker: Worker,
+    product: Product,
+    start: int,
+    first: int,
+    count: int,
+    activations: int,
+    begin: int,
+    end: int,
+) -> None:
+    """`count` panels of an expert from `first` on, times visits begin .. end, with bias and share to the rows
+    of their tokens. start: the expert's first panel in the matrix."""
+    stride = PANELS_AT_ONCE * ROW_BYTES
+    results, tiles = worker.pairs - begin * stride, worker.visit_tiles
+    panel, last = first, first + count
+    while panel < last:
+        panels = min(PANELS_AT_ONCE, last - panel)
+        at_panel = start + panel
+        multiply_rows(
+            plan, product.matrix, at_panel, panels, activations, tiles, begin, end, results, stride, 0
+        )
+        for i in range(begin, end):
+            visit, at = visit_of(worker, i), results + i * stride
+            if product.bias:
+                add_row(at, product.bias + at_panel * ROW_BYTES, panels * 16)
+            out = product.out.at + visit.token * product.out.stride + panel * ROW_BYTES
+            add_scaled(out, at, panels * 16, visit.share)
+        panel += panels
+
+
+def prepare_visit(plan: Plan, worker: Worker, product: Product, index: int, activations: int) -> None:
+    """A visit's input, normed where the product has a norm, into its place in `activations`."""
+    row = visit_of(worker, index).token if product.gated else index
+    source = product.source.at + row * product.source.stride
+    if product.norm:
+        rms_norm(source, product.norm, worker.row, product.width, product.numbers)
+        source = worker.row
+    pack_row(product, source, tile_at(worker.visit_tiles + index * TILE_BYTES), index, activations)
+
+
+def group(plan: Plan, worker: Worker, phase: Phase, experts: Experts) -> None:
+    """Once a phase: its tokens' visits, by expert and then by token, and the tiles of each expert's."""
+    if worker.is_grouped:
+        return
+    worker.is_grouped = 1
+    first, n = first_token(plan, phase), plan.step.n_tokens
+    for expert in range(experts.n):
+        store_word(worker.ends, expert, 0)
+    for token in range(first, n):
+        for k in range(experts.n_used):
+            expert = choice_of(experts, token, k).expert
+            store_word(worker.ends, expert, word(worker.ends, expert) + 1)
+    begin = 0
+    for expert in range(experts.n):  # for now, where each begins
+        visits = word(worker.ends, expert)
+        store_word(worker.ends, expert, begin)
+        cut(plan, worker, begin, begin + visits)
+        begin += visits
+    for token in range(first, n):
+        for k in range(experts.n_used):
+            expert = choice_of(experts, token, k).expert
+            at = word(worker.ends, expert)
+            store_word(worker.ends, expert, at + 1)
+            visit = visit_of(worker, at)
+            visit.token = token
+            visit.share = address_of(experts, token, k) + CHOICE_SHARE
+
+
+def cut(plan: Plan, worker: Worker, begin: int, end: int) -> None:
+    """Cut visits begin .. end into tiles."""
+    size = plan.model.largest_tile
+    while begin < end:
+        while size > end - begin:
+            size //= 2
+        for i in range(begin, begin + size):
+            tile = tile_at(worker.visit_tiles + i * TILE_BYTES)
+            tile.first, tile.size = begin, size
+        begin += size
+
+
+def first_token(plan: Plan, phase: Phase) -> int:
+    """The first token that the phase computes."""
+    return plan.step.unfinished if phase.finishes else 0
+
+
+def panels_of(product: Product) -> int:
+    """Panels of one expert."""
+    return product.matrix.panels // experts_at(product.experts).n
+
+
+def choice_of(experts: Experts, token: int, k: int) -> Choice:
+    """A token's choice number `k`."""
+    return choice_at(address_of(experts, token, k))
+
+
+def address_of(experts: Experts, token: int, k: int) -> int:
+    """Where that choice is."""
+    return experts.choices.at + token * experts.choices.stride + k * CHOICE_BYTES
+
+
+def visit_of(worker: Worker, index: int) -> Visit:
+    """The phase's visit number `index`."""
+    return visit_at(worker.visits + index * VISIT_BYTES)

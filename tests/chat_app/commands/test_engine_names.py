@@ -1,0 +1,34 @@
+"""Engines of config.toml stand in the list of models and in the shell's completion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat_app.commands.completion import model_names
+
+
+@pytest.fixture
+def engines(trusted_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = trusted_folder / "config"
+    config.mkdir(mode=0o700)
+    (config / "config.toml").write_text(
+        '[engines.big]\nbase_url = "https://me:secret@host:9/v1"\nmodel = "m"\n'
+    )
+    (config / "config.toml").chmod(0o600)
+    monkeypatch.setenv("LLAMA_CHAT_HOME", str(trusted_folder))
+
+
+@pytest.mark.usefixtures("engines")
+def test_they_are_listed_without_their_logins(main: Callable[..., Any]) -> None:
+    ran = main("models", "list")
+    assert ran.code == 0
+    assert ran.out.splitlines()[-1] == "big  remote, host:9"
+    rows = json.loads(main("models", "list", "--output", "json").out)
+    assert rows[-1] == {"name": "big", "source": "remote", "host": "host:9"}
+    assert "secret" not in ran.out + json.dumps(rows)
+    assert "big" in model_names()
