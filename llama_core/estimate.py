@@ -8,13 +8,15 @@ reach a part of what the machine allows; the parts here were measured (see `PART
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llama_core.architectures import describe
+from llama_core.backends.jit.layout import KV_KINDS
 from llama_core.backends.jit.plan import kind_of, shape_problem
+from llama_core.backends.numpy.experts import is_of_expert
 from llama_core.checkpoint import Tensor
+from llama_core.choices import DEFAULT_KV
 from llama_core.config import ModelConfig
 from llama_core.memory_needed import CHAT_CONTEXT, memory_needed
 from llama_core.roofline.rates import MachineRates
@@ -23,7 +25,6 @@ from llama_core.roofline.rates import MachineRates
 PROMPT_TOKENS = 500
 # The estimate is a middle; what a machine does lies within this share of it (see the tests of real files).
 SPREAD = 0.25
-EXPERT = re.compile(r"\.experts\.\d+\.")
 F32_BYTES = 4
 
 
@@ -90,7 +91,7 @@ def _work(config: ModelConfig, tensors: Mapping[str, Tensor], backend: str) -> W
     for name, tensor in tensors.items():
         if len(tensor.shape) < 2 or (name == "embed_tokens" and name != head):
             continue
-        values = math.prod(tensor.shape) * (active if EXPERT.search(name) else 1.0)
+        values = math.prod(tensor.shape) * (active if is_of_expert(name) else 1.0)
         as_integers = backend == "jit" and kind_of(tensor).floats is None
         bits = 8 * tensor.nbytes / math.prod(tensor.shape)
         token_bytes += values * (bits / 8 if backend == "jit" else F32_BYTES)
@@ -100,14 +101,16 @@ def _work(config: ModelConfig, tensors: Mapping[str, Tensor], backend: str) -> W
             integer_ops += values
         else:
             float_ops += values
-    number_bytes = needed["kv_bytes"] / needed["kv_context"]  # of one position
+    attentions = describe(config).attentions()
+    number_bytes = F32_BYTES if backend == "numpy" else KV_KINDS[DEFAULT_KV].number_bytes
+    kv_bytes = PROMPT_TOKENS * number_bytes * sum(2 * attention.kv_dim for attention in attentions)
     attention_ops = sum(
-        2 * layer.attention.q_dim * min(PROMPT_TOKENS // 2, layer.attention.window or PROMPT_TOKENS)
-        for layer in describe(config).layers
+        2 * attention.q_dim * min(PROMPT_TOKENS // 2, attention.window or PROMPT_TOKENS)
+        for attention in attentions
     )
     return Work(
         memory_bytes=needed["bytes"],
-        token_bytes=round(token_bytes + number_bytes * PROMPT_TOKENS),
+        token_bytes=round(token_bytes) + kv_bytes,
         integer_ops=round(integer_ops),
         float_ops=round(float_ops),
         attention_ops=attention_ops,

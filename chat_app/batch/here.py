@@ -130,10 +130,8 @@ class EngineHere:
                 run.progress.finish(state())
             finally:
                 run.progress.close()
-            if engine.template is not None and engine.template.folds_system:
-                from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
-
-                say(SYSTEM_FOLDED)
+            if engine.template is not None and engine.template.system_note:
+                say(engine.template.system_note)
             if flag.stop():
                 say("stopped; run the same command again to go on")
             return flag.exit_code

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from chat_app.chat.conversation import Conversation, Message, Status, thought_of, token_ids
 from chat_app.chat.inspection import TokenLook, look
 from chat_app.chat.loaded_model import LoadedModel
+from chat_app.chat.recall import held_to
 from chat_app.chat.reply import reply_details
 from chat_app.chat.saver import Saver
 from chat_app.chat.view import ChatView
@@ -26,6 +27,7 @@ from chat_app.engines.base import (
     Token,
     TokenAccess,
 )
+from llama_core.grammar import Grammar
 from llama_core.sampling_params import SamplingParams
 
 # Put behind a thought that the model has ended itself, so that it looks at it once more.
@@ -35,12 +37,13 @@ DOUBT = "\n\nWait,"
 @dataclass(frozen=True, slots=True)
 class ReplyTokens:
     """A reply taken apart: the prompt it answered, and its tokens. looks: at each token, where an engine
-    elsewhere told them with the reply."""
+    elsewhere told them with the reply. grammar: what the reply was held to."""
 
     message_id: str
     prompt: Prompt
     tokens: tuple[Token, ...]
     looks: tuple[TokenLook, ...] = ()
+    grammar: Grammar | None = None
 
     @property
     def ids(self) -> list[int]:
@@ -210,7 +213,8 @@ class Branches:
         request = PromptRequest(tuple(turns if message.parent else ()), chat.settings.params)
 
         def question(engine: Engine) -> ReplyTokens:
-            return ReplyTokens(message_id, engine.prepare(request), tuple(_access(engine).describe(ids)))
+            tokens = tuple(_access(engine).describe(ids))
+            return ReplyTokens(message_id, engine.prepare(request), tokens, grammar=held_to(message.x))
 
         found: ReplyTokens = await chat.ask(question)
         return found
@@ -230,7 +234,9 @@ class Branches:
         if reply.looks:
             return reply.looks[index]
         found: TokenLook = await self._chat.ask(
-            lambda engine: look(_access(engine), reply.prompt.ids or (), reply.ids, index)
+            lambda engine: look(
+                _access(engine), reply.prompt.ids or (), reply.ids, index, grammar=reply.grammar
+            )
         )
         return found
 

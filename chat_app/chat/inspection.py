@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from chat_app.engines.base import TokenAccess
     from llama_core.events import TokenEvent
+    from llama_core.grammar import Grammar
 
 TOP_N = 10
 
@@ -21,24 +22,29 @@ TOP_N = 10
 @dataclass(frozen=True, slots=True)
 class Alternative:
     """A token that could stand here. probability: under the model's own distribution, temperature 1. id: a
-    negative one where the engine tells none, another for each token of a look."""
+    negative one where the engine tells none, another for each token of a look. barred: what the reply was
+    held to does not allow it."""
 
     id: int
     text: str
     raw: bytes
     probability: float
+    barred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLook:
     """The token that stands at `index`, and what could have. rank counts from 1, 0 where it is below all of
-    `top`; entropy in bit, NaN where only `top` is known."""
+    `top`; entropy in bit, NaN where only `top` is known. allowed_n: how many tokens are allowed by what the
+    reply was held to, None where it was free; allowed: their share of the probability."""
 
     index: int
     chosen: Alternative
     rank: int
     entropy: float
     top: tuple[Alternative, ...]
+    allowed_n: int | None = None
+    allowed: float = 1.0
 
 
 def told_looks(tokens: Iterable[TokenEvent]) -> tuple[TokenLook, ...]:
@@ -59,10 +65,17 @@ def told_looks(tokens: Iterable[TokenEvent]) -> tuple[TokenLook, ...]:
     return tuple(looks)
 
 
-def look(tokens: TokenAccess, prompt_ids: Sequence[int], ids: Sequence[int], index: int) -> TokenLook:
-    """The distribution from which `ids[index]` came, after `prompt_ids` and the ids before it.
+def look(
+    tokens: TokenAccess,
+    prompt_ids: Sequence[int],
+    ids: Sequence[int],
+    index: int,
+    grammar: Grammar | None = None,
+) -> TokenLook:
+    """The distribution from which `ids[index]` came, after `prompt_ids` and the ids before it. grammar: what
+    the reply was held to.
 
-    Raises what the engine raises (ContextFullError, NumericalError).
+    Raises what the engine raises (ContextFullError, NumericalError, GrammarError).
     """
     import numpy as np
 
@@ -72,11 +85,19 @@ def look(tokens: TokenAccess, prompt_ids: Sequence[int], ids: Sequence[int], ind
     seen = probabilities[probabilities > 0]
     order = np.argsort(-probabilities, kind="stable")[:TOP_N]
     token = ids[index]
+    mask = None if grammar is None else tokens.allowed(grammar, prompt_ids, ids[:index])
 
     def alternatives(*ids: int) -> tuple[Alternative, ...]:
         described = tokens.describe(ids)
         return tuple(
-            Alternative(one.id, one.text, one.raw, float(probabilities[one.id])) for one in described
+            Alternative(
+                one.id,
+                one.text,
+                one.raw,
+                float(probabilities[one.id]),
+                barred=mask is not None and not mask[one.id],
+            )
+            for one in described
         )
 
     return TokenLook(
@@ -85,4 +106,6 @@ def look(tokens: TokenAccess, prompt_ids: Sequence[int], ids: Sequence[int], ind
         int((probabilities > probabilities[token]).sum()) + 1,
         float(-(seen * np.log2(seen)).sum()),
         alternatives(*map(int, order)),
+        None if mask is None else int(mask.sum()),
+        1.0 if mask is None else float(probabilities[mask].sum()),
     )

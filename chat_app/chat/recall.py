@@ -71,6 +71,14 @@ def _grammar(stored: Mapping[str, Any]) -> Grammar:
     return Grammar(kind, text)
 
 
+def held_to(x: Mapping[str, Any]) -> Grammar | None:
+    """What a reply was held to, where that is known."""
+    try:
+        return sampling_of(x).grammar
+    except ValueError:
+        return None
+
+
 def recall(conversation: Conversation, settings: Settings, chosen: Collection[str] = ()) -> Settings:
     """`settings` with what the chat's last reply was made with, but for what was `chosen` by name ("model",
     "parameters", "system"). A model that is no longer there is told as a notice."""

@@ -24,15 +24,16 @@ BINDING_IDS = tuple(
     f"{place}.{name}"
     for place, names in {
         "app": "help offer palette quit settings",
-        "chat": "editor history interrupt new page_down page_up panel reset select_next select_previous stop"
-        " to_end",
+        "chat": "answer_now cut_loop editor history interrupt new page_down page_up panel reset select_next"
+        " select_previous stop thought to_end",
+        "compact": "use",
         "confirm": "no yes",
         "dialog": "close",
         "export": "close",
         "history": "delete export search undo",
         "inspector": "branch down first last next previous up",
-        "message": "branch continue copy edit inspect menu next previous regenerate",
-        "overflow": "drop stop",
+        "message": "branch continue copy edit inspect menu next previous regenerate think_on",
+        "overflow": "compact drop raise stop",
         "prompt": "complete leave newer newline older send",
         "settings": "apply",
     }.items()

@@ -46,7 +46,6 @@ from chat_app.serve.worker import Piece, QueueFullError, Stream, Worker
 from llama_core.engine.batch.request import BatchResult, DrawnToken
 from llama_core.engine.text import TextEngine
 from llama_core.errors import ContextFullError, LlamaCoreError, NotEnoughMemoryError
-from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
 
 _log = logging.getLogger(__name__)
 
@@ -129,9 +128,9 @@ class Service:
     def _prepare(self, asked: Generation) -> Prepared:
         prepared = prepare(asked, self.engine, self.advice)
         template = self.engine.template
-        if template is not None and template.folds_system and not self._told_folding:
+        if template is not None and template.system_note and not self._told_folding:
             self._told_folding = True
-            _log.warning("%s", SYSTEM_FOLDED)
+            _log.warning("%s", template.system_note)
         return prepared
 
     def _submit(self, name: str, prepared: Prepared, asked: Generation) -> list[Stream]:

@@ -1,5 +1,9 @@
 """Qwen 2 and 2.5 (arXiv:2407.10671): biases on q, k and v. Qwen 3 (arXiv:2505.09388): norms of q and k, and
-experts in Qwen3-MoE."""
+experts in Qwen3-MoE.
+
+The text parts of Qwen2-VL, Qwen2.5-VL and Qwen3-VL are these. Their RoPE counts positions of text, height and
+width apart for pictures; for text the three are the same.
+"""
 
 from __future__ import annotations
 
@@ -61,8 +65,8 @@ def _moe_to_gguf(config: ModelConfig) -> Mapping[str, Any]:
 
 QWEN2 = Architecture(
     name="qwen2",
-    gguf=("qwen2",),
-    huggingface=("qwen2",),
+    gguf=("qwen2", "qwen2vl"),
+    huggingface=("qwen2", "qwen2_vl_text", "qwen2_5_vl_text"),
     describe=decoder.describe,
     tensors=decoder.tensors,
     from_huggingface=_window,
@@ -71,8 +75,8 @@ QWEN2 = Architecture(
 
 QWEN3 = Architecture(
     name="qwen3",
-    gguf=("qwen3",),
-    huggingface=("qwen3",),
+    gguf=("qwen3", "qwen3vl"),
+    huggingface=("qwen3", "qwen3_vl_text"),
     describe=decoder.describe,
     tensors=decoder.tensors,
     from_gguf=_with_norms,

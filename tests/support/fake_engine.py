@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chat_app.engines.base import Capabilities, EngineInfo, Prompt, PromptRequest, ReplyParts, Token, Turn
+from chat_app.engines.base import (
+    Capabilities,
+    EngineInfo,
+    Prompt,
+    PromptRequest,
+    ReplyParts,
+    Restored,
+    Token,
+    Turn,
+)
 from llama_core.backends.base import MemoryReport
 from llama_core.engine.text import completion_text
 from llama_core.events import (
@@ -85,6 +94,12 @@ class FakeTokens:
         logits[7], logits[100 + sum(7 <= one < 1000 for one in ids)] = 3.0, 2.0
         return logits
 
+    def allowed(self, grammar: Any, prompt_ids: Sequence[int], ids: Sequence[int]) -> Any:
+        """Everything but token 7."""
+        import numpy as np
+
+        return np.arange(300) != 7
+
 
 @dataclass
 class FakeEngine:
@@ -106,6 +121,7 @@ class FakeEngine:
     cached: list[int] = field(default_factory=list)
     tokens: FakeTokens = field(default_factory=FakeTokens)
     closed: bool = False
+    restored: Restored | None = None
     max_ctx_size: int = 0
 
     def __post_init__(self) -> None:
@@ -134,6 +150,10 @@ class FakeEngine:
         going_on = bool(turns) and turns[-1]["role"] == "assistant"
         self.calls.append(("continue" if going_on else "chat", turns))
         return scripted(self, list(prompt.ids or ()), self.script(turns), cancelled)
+
+    def restore(self, request: PromptRequest) -> Restored | None:
+        self.calls.append(("restore", request.chat_id))
+        return self.restored
 
     def reset(self) -> None:
         self.calls.append(("reset", None))

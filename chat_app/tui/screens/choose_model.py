@@ -26,12 +26,12 @@ def _row(model: Listed) -> Content:
     """Name, what it is, and whether and how fast it runs here; below, where it is from."""
     outlook = model.outlook
     first = f"begins in {outlook.first_token}" if outlook.first_token else ""
-    facts = (model.kind, f"{fmt.mib(model.nbytes)} MiB", model.verdict, outlook.speed, first)
+    facts = (model.kind, f"{fmt.mib(model.nbytes)} MiB", model.verdict, outlook.speed)
     runs = not outlook.why and outlook.fits
     return Content.assemble(
         (clean_line(model.name), "bold"),
         (f"  {clean_line(' · '.join(filter(None, facts)))}", "$foreground 60%" if runs else "$text-warning"),
-        (f"\n  {clean_line(model.about)}", "$foreground 60%"),
+        (f"\n  {clean_line(' · '.join(filter(None, (first, model.about))))}", "$foreground 60%"),
     )
 
 

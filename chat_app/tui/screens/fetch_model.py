@@ -56,6 +56,7 @@ class FetchScreen(Dialog[Path]):
         self._stop = threading.Event()
         self._shown_at = 0.0
         self._transfer = fmt.Transfer()
+        self._warned = False  # that it would not run here
 
     def compose(self) -> ComposeResult:
         """A line of text, a bar, and the buttons to stop, try again or leave."""
@@ -90,10 +91,17 @@ class FetchScreen(Dialog[Path]):
 
     def _pull(self) -> None:
         """On a thread. The downloader verifies before anything becomes visible."""
-        from chat_app.models.download.pull import pull
+        from chat_app.models.download.pull import look, pull
+        from chat_app.models.outlook import Outlooks
 
         stop = self._stop
         try:
+            found = None if self._warned else look(self._model, stop.is_set)
+            outlook = Outlooks().of_remote(found.facts) if found is not None else None
+            if outlook is not None and (outlook.why_not or not outlook.fits):
+                self._warned = True
+                self.post_message(FetchFailed(f"{outlook.sentence} Try again fetches it all the same."))
+                return
             self.post_message(Fetched(pull(self._model, self._on_progress, stop.is_set)))
         except Exception as error:  # noqa: BLE001 - network, disk, pip: whatever it is, the app stays open
             self.post_message(FetchFailed(describe_error(error)))

@@ -144,6 +144,9 @@ class InspectorScreen(Dialog[None]):
         if chosen.id == self._look.chosen.id:
             self.notify("That is the token that stands there; choose another with ↓.", markup=False)
             return
+        if chosen.barred:
+            self.notify("What the reply was held to does not allow this token.", markup=False)
+            return
         branches = self._session.branches
         work = branches.take_alternative(self._reply, self._at, chosen.id)
         self.dismiss(None)
@@ -191,9 +194,14 @@ def describe(found: TokenLook, choice: int, height: int = 0) -> Content:
         ("rank        ", MUTED),
         f"{found.rank or f'below {len(found.top)}'}\n",
         ("entropy     ", MUTED),
-        f"{'not told by the server' if math.isnan(found.entropy) else f'{found.entropy:.2f} bit'}\n\n",
+        f"{'not told by the server' if math.isnan(found.entropy) else f'{found.entropy:.2f} bit'}\n",
     ]
-    room = len(found.top) if height <= 0 else max(1, height - FACT_LINES)
+    if found.allowed_n is not None:
+        held = f"{found.allowed_n:,} tokens, {fmt.percent(found.allowed)} of the probability\n"
+        parts += [("allowed     ", MUTED), held]
+    parts.append("\n")
+    facts = FACT_LINES + (found.allowed_n is not None)
+    room = len(found.top) if height <= 0 else max(1, height - facts)
     if room < len(found.top):
         room = max(1, room - 1)  # for the line that says so
     first = max(0, min(choice - room // 2, len(found.top) - room))
@@ -207,9 +215,11 @@ def describe(found: TokenLook, choice: int, height: int = 0) -> Content:
 def _alternative(one: Alternative, *, chosen: bool, marked: bool) -> list[Part]:
     filled, rest = fmt.bar(one.probability, BAR_WIDTH)
     name = visible(one.text)[:14]
+    style = "bold $text-primary" if chosen else f"strike {MUTED}" if one.barred else ""
     return [
         ("▶ " if marked else "  ", "bold $text-accent"),
-        (f"{name:<14}", "bold $text-primary" if chosen else ""),
+        (name, style),
+        " " * (14 - len(name)),
         (f" {fmt.percent(one.probability):>6} ", MUTED),
         (filled, "$primary"),
         (rest, "on $panel"),

@@ -22,6 +22,7 @@ PROJECTOR = "clip"
 SHORT_FACTORS, LONG_FACTORS = "rope_factors_short.weight", "rope_factors_long.weight"
 # Keys that change no number here: sizes that tensors tell, and what readers of this format leave out too.
 WITHOUT_EFFECT = {
+    "n_deepstack_layers",
     "vocab_size",
     "rope.scaling.finetuned",
     "rope.scaling.original_context_length",

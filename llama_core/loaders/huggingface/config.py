@@ -162,7 +162,7 @@ def _rope_scaling(path: Path, scaling: Fields | None, fields: Fields, max_seq_le
     if scaling is None:
         return None
     kind = scaling.text("rope_type", scaling.text("type", "default"))
-    if kind == "default":
+    if kind in ("default", "mrope"):  # the latter counts positions of pictures in three ways, of text in one
         return None
     where = f"field {scaling.where[:-1]}"
     check_kind(path, where, kind)

@@ -20,6 +20,10 @@ SYSTEM_FOLDED = (
     "The model's chat template takes no system prompt: its text is put before the first question instead."
 )
 
+SYSTEM_HIDDEN = (
+    "The model's chat template does not show the system prompt as it was given: the model may not see it."
+)
+
 _log = logging.getLogger(__name__)
 
 
@@ -59,7 +63,14 @@ class ChatTemplate:
         self._worker = worker
         # Whether a system prompt was put before the first question, for want of a place.
         self.folds_system = False
+        # Whether a system prompt stood nowhere in what the template wrote.
+        self.hides_system = False
         worker.start()
+
+    @property
+    def system_note(self) -> str:
+        """What a person should know of the system prompts sent so far; empty where all is well."""
+        return SYSTEM_FOLDED if self.folds_system else SYSTEM_HIDDEN if self.hides_system else ""
 
     def render(
         self,
@@ -100,8 +111,12 @@ class ChatTemplate:
             if folded is None:
                 raise
             refusal = error
-        said = messages[0]["content"].replace(mark, "").strip() if folded else ""
-        if folded is None or (refusal is None and said in text.replace(mark, "")):
+        has_system = bool(messages) and messages[0]["role"] == "system"
+        said = str(messages[0].get("content") or "").replace(mark, "").strip() if has_system else ""
+        if refusal is None and said in text.replace(mark, ""):
+            return text
+        if folded is None:
+            self.hides_system = True
             return text
         try:
             instead = render(folded)
@@ -110,6 +125,7 @@ class ChatTemplate:
         if said not in instead.replace(mark, "") or not instead:
             if refusal is not None:
                 raise refusal
+            self.hides_system = True
             return text
         if not self.folds_system:
             self.folds_system = True

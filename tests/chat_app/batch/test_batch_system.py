@@ -17,11 +17,10 @@ QUESTION = {"role": "user", "content": "the the"}
 
 @pytest.mark.parametrize("system", [True, False])
 def test_it_is_put_before_the_first_question_and_told_once(
-    batch: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: bool
+    batch: Callable[..., Any], tmp_path: Path, system: bool
 ) -> None:
     refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-    monkeypatch.setattr(tiny_chat, "TEMPLATE", refuses + tiny_chat.TEMPLATE)
-    model = tiny_chat.write_tiny_chat(tmp_path / "refuses.gguf")
+    model = tiny_chat.write_tiny_chat(tmp_path / "refuses.gguf", refuses + tiny_chat.TEMPLATE)
     messages = [{"role": "system", "content": "Be brief."}] * system + [QUESTION]
     lines = [
         {

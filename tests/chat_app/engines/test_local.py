@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from chat_app.engines.base import Engine, PromptRequest, Turn
@@ -13,6 +14,7 @@ from chat_app.engines.local import LocalEngine
 from llama_core.engine.load import load_engine
 from llama_core.errors import TemplateError
 from llama_core.events import Finished
+from llama_core.grammar import Grammar
 from llama_core.sampling_params import SamplingParams
 from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
 
@@ -132,3 +134,15 @@ def test_another_fault_of_a_template_is_told(engine: Any) -> None:
     engine._engine.template.source = "{{ raise_exception('never') }}"
     with pytest.raises(TemplateError, match="never"):
         engine.prepare(ask(Turn("system", "s"), Turn("user", "hello")))
+
+
+def test_what_a_held_reply_may_go_on_with(engine: Any) -> None:
+    pytest.importorskip("llguidance")
+    mask = engine.tokens.allowed(Grammar("regex", "no|yes"), [5, 6], [])
+    assert mask is not None
+    allowed = {one.text for one in engine.tokens.describe(np.flatnonzero(mask).tolist())}
+    assert allowed == {"n", "y"}
+    after = engine.tokens.allowed(Grammar("regex", "no|yes"), [5, 6], engine.tokens.encode("n"))
+    assert after is not None
+    assert after.sum() == 1
+    assert engine.tokens.allowed(Grammar("regex", "no|yes"), [5, 6], engine.tokens.encode("no")) is None

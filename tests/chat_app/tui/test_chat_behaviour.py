@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,14 +46,14 @@ async def test_stop_while_a_prompt_is_prepared(stage: Any) -> None:
 
 
 async def test_unset_parameters_are_listed(make_app: MakeApp, drive: Any) -> None:
-    async with make_app().run_test() as pilot:
+    async with make_app().run_test(size=(100, 60)) as pilot:
         user = drive(pilot)
         await user.ready()
         await user.command("/set system")
         assert "removed" in user.notices()[-1]
         await user.command("/show parameters")
-        await user.until(lambda: "num_predict     default" in user.screen_text())
-        assert "seed            default" in user.screen_text()
+        await user.until(lambda: re.search(r"num_predict +default", user.screen_text()))
+        assert re.search(r"seed +default", user.screen_text())
 
 
 async def test_a_continued_reply_counts_all_its_tokens(

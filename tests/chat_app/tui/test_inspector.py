@@ -13,7 +13,9 @@ from textual.widgets import Static
 
 from chat_app.chat.inspection import look
 from chat_app.engines.base import Token
-from chat_app.tui.screens.inspector import InspectorScreen, tint
+from chat_app.text.formatting import percent
+from chat_app.tui.screens.inspector import InspectorScreen, describe, tint
+from llama_core.grammar import Grammar
 from tests.support.fake_engine import FakeEngine
 
 MakeApp = Callable[..., Any]
@@ -44,6 +46,27 @@ def test_probability_rank_and_entropy() -> None:
     assert found.entropy == pytest.approx(expected)
     assert [one.id for one in found.top][:3] == [2, 1, 0]
     assert found.chosen.raw == b"\x01"
+
+
+def test_a_mask_is_shown_with_what_it_took_away() -> None:
+    tokens = tokens_with([0.0, math.log(2.0), math.log(5.0)])
+    asked: list[Any] = []
+
+    def allowed(*what: Any) -> Any:
+        asked.append(what)
+        return np.array([True, True, False])
+
+    tokens.allowed = allowed
+    grammar = Grammar("regex", "a")
+    found = look(tokens, [9], [1, 0], 1, grammar)
+    assert asked == [(grammar, [9], [1])]
+    assert found.allowed_n == 2
+    assert found.allowed == pytest.approx(3 / 8)
+    assert [(one.id, one.barred) for one in found.top] == [(2, True), (1, False), (0, False)]
+    shown = describe(found, 0)
+    assert f"2 tokens, {percent(found.allowed)} of the probability" in shown.plain
+    assert any("strike" in str(span.style) for span in shown.spans)
+    assert "allowed" not in describe(look(tokens, [9], [1, 0], 1), 0).plain
 
 
 def test_the_tint_warns_of_long_shots() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from chat_app.models.catalogue import CATALOGUE, DEFAULT_MODEL
+from chat_app.models.facts import Facts
 from chat_app.models.hub_models import HUB_MODELS, hub_model
 from chat_app.models.offer import Offer, best_offer
 from llama_core.roofline.rates import MachineRates
@@ -77,3 +78,26 @@ def test_the_offer_is_the_best_that_runs_well(monkeypatch: pytest.MonkeyPatch, l
     assert "on this machine" in again.text
     monkeypatch.setattr("chat_app.models.outlook.machine_rates", lambda: MachineRates(1e9, 1e9, 1e9))
     assert best_offer() is None
+
+
+async def test_what_would_not_run_is_fetched_only_if_one_insists(
+    make_app: MakeApp, drive: Any, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from chat_app.models.download.hub import Look
+
+    pulled: list[str] = []
+
+    def pull(name: str, on_progress: Any, cancelled: Any) -> Path:
+        pulled.append(name)
+        return model_file
+
+    look = Look("hf:o/r", 10, Facts(refusal="its family is 'mamba'"))
+    monkeypatch.setattr("chat_app.models.download.pull.look", lambda name, cancelled: look)
+    monkeypatch.setattr("chat_app.models.download.pull.pull", pull)
+    async with make_app(model="hf:o/r").run_test(size=(100, 40)) as pilot:
+        user = drive(pilot)
+        await user.until(lambda: "It does not run here: its family is 'mamba'." in user.screen_text())
+        assert pulled == []
+        await user.press("enter")
+        await user.until(lambda: pulled == ["hf:o/r"])
+        await user.ready()

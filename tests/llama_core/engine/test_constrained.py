@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,13 @@ from llama_core.constraints.guidance import GuidanceGrammars
 from llama_core.engine.batch.request import BatchRequest
 from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.engine import Engine
+from llama_core.engine.load import load_engine
 from llama_core.engine.rules import TokenRules
 from llama_core.errors import GrammarError
 from llama_core.grammar import Grammar
 from llama_core.sampling import SamplingParams
 from tests.support.luck import SEED
+from tests.support.tiny_chat import write_tiny_chat
 
 pytest.importorskip("llguidance")
 
@@ -133,3 +137,30 @@ def test_where_nothing_goes_on_the_reply_fails_and_the_engine_goes_on(scripted: 
     results = {result.key: result for result in batch.run([bad, good])}
     assert (results["bad"].reason, results["good"].reason) == ("failed", "length")
     assert "nothing goes on" in str(results["bad"].error)
+
+
+def test_a_real_model_is_held_alike_with_and_without_prompt_lookup(
+    tmp_path: Path, kernel_cache: Path
+) -> None:
+    """Compiled and in NumPy; a list of the same few words, which prompt lookup guesses."""
+    path = write_tiny_chat(tmp_path / "tiny.gguf")
+    schema = {"type": "array", "items": {"enum": ["the one", "the two"]}, "minItems": 12, "maxItems": 12}
+    params = SamplingParams(temperature=0.0, max_tokens=400, grammar=Grammar("schema", json.dumps(schema)))
+    for backend in ("jit", "numpy"):
+        engine = load_engine(path, backend=backend, threads=1, kernel_cache=kernel_cache)  # type: ignore[arg-type]
+        prompt = engine.encode_chat([{"role": "user", "content": '["the one", "the two", "the one"]'}])
+        drafter = engine.engine.drafter
+        replies = []
+        for own in (None, drafter, Echo(())):
+            if isinstance(own, Echo):
+                own.reply = [*replies[0].ids, EOS]
+            engine.engine.drafter = own
+            replies.append(list(engine.generate(prompt, params))[-1])
+        engine.engine.drafter = drafter
+        engine.close()
+        if backend == "jit":  # NumPy's products depend on the number of rows, in the last digits
+            assert len({reply.ids for reply in replies}) == 1
+        for reply in replies:
+            assert reply.reason == "stop"
+            assert set(json.loads(engine.tokenizer.decode(reply.ids))) <= {"the one", "the two"}
+        assert replies[2].timings.draft_accepted_n > 20

@@ -100,6 +100,19 @@ def test_what_does_not_run_is_told_with_its_place(tmp_path: Path) -> None:
             open_checkpoint(folder)
 
 
+@pytest.mark.parametrize("model_type", ["qwen2_5_vl_text", "qwen3_vl_text"])
+def test_qwens_that_see_are_qwens(model_type: str) -> None:
+    """Pictures' positions have three numbers, which for text are one and the same."""
+    from llama_core.loaders.huggingface.config import read_config
+
+    family = model_type[:5]
+    values = model_files.hf_config(model_files.TinyModel(architecture=family))
+    wanted = read_config(Path("config.json"), dict(values), attention_bias=False)
+    scaling = {"type": "mrope", "mrope_section": [16, 24, 24]}
+    seeing = {**values, "model_type": model_type, "rope_scaling": scaling}
+    assert read_config(Path("config.json"), seeing, attention_bias=False) == wanted
+
+
 def test_gemma_3_s_text_part_says_no_more_than_what_is_different() -> None:
     """As published with Gemma 3 4B."""
     from llama_core.loaders.huggingface.config import read_config

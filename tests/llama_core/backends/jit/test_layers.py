@@ -21,7 +21,8 @@ from llama_core.architectures.base import (
     Rope,
     TensorSpec,
 )
-from llama_core.backends.jit.plan import shape_problem
+from llama_core.backends.jit.plan import ACTIVATIONS, shape_problem
+from llama_core.backends.jit.program import GATED
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.config import ModelConfig
@@ -164,6 +165,10 @@ def test_each_of_them_shows_in_the_logits(
     checkpoint = toys.checkpoint("Q8_0", architecture="toy", n_layers=4)
     theirs = logits_of(Llama(checkpoint.config, load_weights(checkpoint)))
     assert np.sqrt(((without - theirs) ** 2).mean()) / theirs.std() > 0.08
+
+
+def test_every_activation_that_is_not_declined_has_a_kernel() -> None:
+    assert set(ACTIVATIONS) == set(GATED)
 
 
 DECLINED: dict[str, tuple[Change, str]] = {

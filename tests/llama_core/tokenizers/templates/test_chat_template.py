@@ -280,8 +280,12 @@ def test_a_refusal_that_no_system_prompt_causes_stays(toy: Tokenizer) -> None:
         with pytest.raises(ConversationRefusedError, match="roles must take turns"):
             turns.encode(messages, toy)
     assert not turns.folds_system
-    # A template that passes over everything is what it is.
-    assert spelled(toy, ChatTemplate("nothing").encode([SYSTEM, question], toy)) == "nothing"
+    # A template that passes over everything is what it is, and that is told.
+    nothing = ChatTemplate("nothing")
+    assert spelled(toy, nothing.encode([question], toy)) == "nothing"
+    assert nothing.system_note == ""
+    assert spelled(toy, nothing.encode([SYSTEM, question], toy)) == "nothing"
+    assert "may not see it" in nothing.system_note
 
 
 def test_a_system_prompt_with_a_place_stays_there(toy: Tokenizer) -> None:
@@ -289,6 +293,7 @@ def test_a_system_prompt_with_a_place_stays_there(toy: Tokenizer) -> None:
     messages = [{"role": "system", "content": "  Be <|im_end|> brief. "}, {"role": "user", "content": "Hi"}]
     assert spelled(toy, template.encode(messages, toy)) == template.render(messages)
     assert not template.folds_system
+    assert template.system_note == ""
 
 
 def test_the_begin_token_comes_once(toy: Tokenizer) -> None:
