@@ -8,8 +8,9 @@ message is on disk before it is shown as sent; a reply that stops for any reason
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,18 @@ from chat_app.chat.view import ChatView
 from chat_app.config.endpoints import model_label
 from chat_app.config.settings import Settings, with_advice
 from chat_app.engines import news
-from chat_app.engines.base import Prompt, PromptRequest, Source, Turn
+from chat_app.engines.base import Prompt, PromptRequest, Restored, Source, Turn
 from chat_app.engines.host import EngineHost
 from chat_app.models.download.file_hash import file_sha256
 from chat_app.store.chats import ChatStore
 from chat_app.store.usage import Usage
 from chat_app.text.errors import describe_error
+from chat_app.text.formatting import duration
 from chat_app.text.sanitize import clean_line
 from llama_core.events import Finished, PrefillProgress, TextDelta
 from llama_core.sampling_params import SamplingParams
+
+_log = logging.getLogger(__name__)
 
 CHECKPOINT_PERIOD_S = 1.0
 TITLE_LENGTH = 60
@@ -171,7 +175,7 @@ class ChatController:
             self.view.note("A raw prompt is sent alone: the system prompt is no part of it.", "warning")
         parent = conversation.tip if pending.edits is None else conversation.get(pending.edits).parent
         turns = with_user_turn(() if pending.raw else self._turns(parent), pending.text)
-        request = PromptRequest(turns, self.settings.params, raw=pending.raw)
+        request = self._request(turns, raw=pending.raw)
         prompt = await self._prepare(attempt, request, parent)
         if prompt is None:
             return
@@ -215,8 +219,15 @@ class ChatController:
     ) -> Prompt | None:
         """The prompt of the path to `upto`; None, and the attempt over, when it is not to be sent."""
         turns = self._turns(upto, continue_last=continue_last)
-        request = PromptRequest(tuple(turns), self.settings.params, continue_last)
+        request = self._request(turns, continue_last=continue_last)
         return await self._prepare(attempt, request, upto)
+
+    def _request(
+        self, turns: Iterable[Turn], *, continue_last: bool = False, raw: bool = False
+    ) -> PromptRequest:
+        """What this chat asks of the engine."""
+        chat_id = "" if raw else self._files.kept_id(self.chat)
+        return PromptRequest(tuple(turns), self.settings.params, continue_last, raw, chat_id)
 
     async def _prepare(self, attempt: Attempt, request: PromptRequest, upto: str | None) -> Prompt | None:
         try:
@@ -392,6 +403,7 @@ class ChatController:
         for warning in self.chat.warnings:
             self.view.note(warning, "warning")
         self._recall(chosen)
+        self._bring_back()
 
     def _recall(self, chosen: Collection[str]) -> None:
         before = self.settings
@@ -405,6 +417,26 @@ class ChatController:
             self.view.note(f"This chat was held with {path.name}, which is loaded for it.")
             self.load_model(path)
 
+    def _bring_back(self) -> None:
+        """Have the engine, if it is ready, take what is kept of this chat from the disk, before the next
+        prompt."""
+        info, upto = self.model.info, self.conversation.tip
+        if info is None or not info.capabilities.restores or upto is None:
+            return
+        request = self._request(self._turns(upto))
+        if request.chat_id and request.turns:
+            self._spawn(self._tell_restored(self.ask(lambda engine: engine.restore(request))))
+
+    async def _tell_restored(self, asked: Awaitable[Restored | None]) -> None:
+        try:
+            restored = await asked
+        except Exception as error:  # noqa: BLE001 - the next prompt is computed whole then, and tells what fails
+            _log.info("a chat was not restored", exc_info=error)
+            return
+        if restored is not None:
+            saved = f", saved {duration(restored.saved_s)}" if restored.saved_s else ""
+            self.view.note(f"Restored {restored.n:,} tokens{saved}.")
+
     async def _leave(self, open_next: Callable[[], ChatFile]) -> None:
         """Go to another chat. Prompts typed meanwhile wait for it."""
         self._leaving += 1
@@ -416,6 +448,7 @@ class ChatController:
                 await self.stop_and_save()
                 left, self.chat = self.saver, chat
                 self.logprobs.clear()
+                self.scored.clear()
                 self.looks.clear()
                 self.saver = Saver(chat, self.view.show_trouble)
                 self._prompter.forget()
@@ -526,6 +559,7 @@ class ChatController:
             case news.EngineReady(info, load_s):
                 self.settings = with_advice(self.settings, info.advice)
                 self.model.ready(info, load_s, self.settings.ctx_size)
+                self._bring_back()
                 self.send_next()
             case _:
                 self.model.take(item)

@@ -41,7 +41,7 @@ def run_plain(
         continue_latest=continue_latest,
         chosen=chosen,
     )
-    with started_chat(settings) as (engine, source, _):
+    with started_chat(settings, keeps=True) as (engine, source, _):
         writer = ReplyWriter(hint=CONTEXT_HINT, verbose=verbose, show_thinking=show_thinking)
         with ConsoleChat(settings, engine, source, writer, store) as chat:
             chat.open(chat_id)

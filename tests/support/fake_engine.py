@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chat_app.engines.base import Capabilities, EngineInfo, Prompt, PromptRequest, ReplyParts, Token, Turn
+from chat_app.engines.base import (
+    Capabilities,
+    EngineInfo,
+    Prompt,
+    PromptRequest,
+    ReplyParts,
+    Restored,
+    Token,
+    Turn,
+)
 from llama_core.backends.base import MemoryReport
 from llama_core.engine.text import completion_text
 from llama_core.events import (
@@ -113,6 +122,7 @@ class FakeEngine:
     tokens: FakeTokens = field(default_factory=FakeTokens)
     closed: bool = False
     logprobs: tuple[float, ...] = (-0.25,)  # of a reply's tokens, over and over
+    restored: Restored | None = None
     max_ctx_size: int = 0
 
     def __post_init__(self) -> None:
@@ -141,6 +151,10 @@ class FakeEngine:
         going_on = bool(turns) and turns[-1]["role"] == "assistant"
         self.calls.append(("continue" if going_on else "chat", turns))
         return scripted(self, list(prompt.ids or ()), self.script(turns), cancelled)
+
+    def restore(self, request: PromptRequest) -> Restored | None:
+        self.calls.append(("restore", request.chat_id))
+        return self.restored
 
     def reset(self) -> None:
         self.calls.append(("reset", None))
