@@ -36,7 +36,7 @@ from chat_app.chat.outbox import Outbox, Pending
 from chat_app.chat.prompter import Prompter
 from chat_app.chat.prompts import with_user_turn
 from chat_app.chat.recall import recall
-from chat_app.chat.reply import GrowingReply, reply_details
+from chat_app.chat.reply import GrowingReply, ScoredText, reply_details
 from chat_app.chat.saver import ChatFile, Saver
 from chat_app.chat.view import ChatView
 from chat_app.config.endpoints import model_label
@@ -57,7 +57,7 @@ _log = logging.getLogger(__name__)
 
 CHECKPOINT_PERIOD_S = 1.0
 TITLE_LENGTH = 60
-LOGPROBS_KEPT = 64  # replies whose log-probabilities the inspector can still tint
+LOGPROBS_KEPT = 64  # replies that can still be tinted
 
 
 class ChatController:
@@ -84,6 +84,7 @@ class ChatController:
         self.model = LoadedModel(host, view, self.metrics, spawn, model_hash)
         self.reply: GrowingReply | None = None
         self.logprobs: dict[str, list[float]] = {}  # of each reply written here, for the inspector
+        self.scored: dict[str, tuple[ScoredText, ...]] = {}  # the same by the text that is shown
         self.looks: dict[str, tuple[TokenLook, ...]] = {}  # at those of an engine elsewhere that tells them
         self._files = ChatFiles(store, save=settings.save, kind=kind)
         self._spawn = spawn
@@ -500,6 +501,7 @@ class ChatController:
                 await self.stop_and_save()
                 left, self.chat = self.saver, chat
                 self.logprobs.clear()
+                self.scored.clear()
                 self.looks.clear()
                 self.saver = Saver(chat, self.view.show_trouble)
                 self._prompter.forget()
@@ -619,10 +621,11 @@ class ChatController:
         """The reply has its last state."""
         if self.reply is not None:
             self.logprobs[message.id] = self.reply.logprobs()
+            self.scored[message.id] = self.reply.scored()
             self.looks[message.id] = told_looks(self.reply.tokens)
             if len(self.logprobs) > LOGPROBS_KEPT:
                 oldest = next(iter(self.logprobs))
-                del self.logprobs[oldest], self.looks[oldest]
+                del self.logprobs[oldest], self.scored[oldest], self.looks[oldest]
         self.reply = None
         await self._keep(message)
         self.model.answered(message.x.get("timings"))
