@@ -36,8 +36,9 @@ def run_child(
     """Run `command`, give each line of its stdout to `on_line`, return its exit code.
 
     holds_stdin: its stdin stays open for as long as this process lives, so that one of ours ends with it
-    (`end_with_parent`); else it is empty, for one that might ask there. stderr goes into `stderr_path`. Whatever ends this call (an exception of `on_line`, Ctrl+C, SIGTERM,
-    `cancelled`, which raises ChildStopped) also ends the child. Raises OSError when it cannot be started.
+    (`end_with_parent`); else it is empty, for one that might ask there. stderr goes into `stderr_path`.
+    Whatever ends this call (an exception of `on_line`, Ctrl+C, SIGTERM, `cancelled`, which raises
+    ChildStopped) also ends the child. Raises OSError when it cannot be started.
     """
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     with stderr_path.open("wb") as stderr:
