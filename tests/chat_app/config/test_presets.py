@@ -160,3 +160,9 @@ async def test_saving_twice_and_the_table(stage: Any) -> None:
     session.settings = Settings(model="another")
     assert take_preset(session, "mine") == "somewhere"
     assert session.settings.params.temperature == 0.5
+
+
+def test_an_unknown_one_on_the_command_line_is_wrong_usage(main: Any) -> None:
+    ran = main("-p", "hi", "--preset", "nothing")
+    assert ran.code == 2
+    assert "There is no preset 'nothing'." in ran.err
