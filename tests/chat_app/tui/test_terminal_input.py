@@ -167,7 +167,7 @@ async def test_completions_are_chosen_with_the_arrows(make_app: MakeApp, drive: 
         d = drive(pilot)
         await d.ready()
         await d.press("slash", "up")
-        assert d.app.screen.query_one(CompletionList).marked.line.strip() == names[-1]
+        assert d.app.screen.query_one(CompletionList).marked_for(d.chat.prompt.text).line.strip() == names[-1]
         assert f"{names[-1]} " in d.screen_text()
         await d.press("down", "down", "tab")
         assert d.chat.prompt.text == names[1]
