@@ -94,9 +94,9 @@ class Composer(Vertical):
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         """Show what the typed command or mention may become, and what the files take that are mentioned."""
         event.stop()
-        text = event.text_area.text
-        self._completions.show(self._complete(text) or mention_completions(text))
-        self._preview.follow(text)
+        typed = event.text_area.text
+        self._completions.show(typed, self._complete(typed) or mention_completions(typed))
+        self._preview.follow(typed)
 
     def show_queue(self, prompts: Sequence[str], reason: str) -> None:
         """Show the prompts that wait, oldest first, and what they wait for."""

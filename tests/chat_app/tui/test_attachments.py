@@ -34,7 +34,7 @@ async def test_a_mention_is_completed_measured_sent_and_folded(
         user = drive(pilot)
         await user.ready()
         await user.press(*"read @no")
-        assert "@notes.txt" in user.screen_text()
+        await user.until(lambda: "@notes.txt" in user.screen_text())
         await user.press("enter")
         assert pilot.app.chat.prompt.text == "read @notes.txt "
         await user.until(lambda: "% of the 2,048 left" in user.screen_text())
