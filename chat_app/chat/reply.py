@@ -179,7 +179,7 @@ class GrowingReply:
         pieces = [ScoredText(self.message.content, math.nan)] if self.message.content else []
         text, logprob = "".join(self.parts), 0.0
         for token, begin, end in zip(
-            self.tokens, self.lengths, [*self.lengths[1:], self.length], strict=True
+            self.tokens, self.lengths, [*self.lengths, self.length][1:], strict=True
         ):
             if token.thought:
                 continue
