@@ -34,6 +34,7 @@ ORDER = {
     "chat_app": (
         ("text",),
         ("config", "files", "openai", "console.streams", "console.interrupt"),
+        ("attachments",),
         ("models",),
         ("engines.base",),
         ("kv_files",),

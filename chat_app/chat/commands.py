@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from chat_app.attachments.mentions import offers_of_path, read_names
 from chat_app.chat.conversation import Message
+from chat_app.chat.presets import delete_preset, preset_table, save_preset, take_preset
 from chat_app.chat.slash import Argument, CommandTable, words
 from chat_app.chat.view import Severity
 from chat_app.config.grammars import SCHEMA
+from chat_app.config.presets import preset_names
 from chat_app.config.settings import BY_NAME, PARAMETERS, parameter_values, set_parameter
 from chat_app.config.values import read_think
 from chat_app.store.usage import usage_table
@@ -46,6 +49,9 @@ class Host(Protocol):
 
     def leave(self) -> None:
         """End; the chat can be resumed."""
+
+    def attach(self, names: Sequence[str]) -> Awaitable[None] | None:
+        """Let these files go with the next prompt. Raises AttachmentError."""
 
     @property
     def fixed(self) -> Collection[str]:
@@ -271,6 +277,57 @@ def schema(host: Host, value: tuple[Grammar | None] | None) -> None:
     host.note(f"Replies {what}, from the next one on.")
 
 
+PRESET_VERBS = (
+    ("list", "what each sets"),
+    ("use ", "set what a preset says"),
+    ("save ", "keep the model and what is set, under a name"),
+    ("delete ", "drop one"),
+)
+
+
+def read_preset_argument(text: str) -> tuple[str, str]:
+    """What is to be done, and with which preset."""
+    verb, _, name = text.partition(" ")
+    verb, name = verb.lower(), name.strip()
+    wanting = {word.strip(): word.endswith(" ") for word, _ in PRESET_VERBS}
+    if verb not in wanting:
+        raise ValueError(f"{verb!r} is nothing to do with presets")
+    if wanting[verb] != bool(name):
+        raise ValueError(f"{verb} wants a name" if wanting[verb] else f"{verb} takes no name")
+    return verb, name
+
+
+def complete_presets(host: Host, typed: str) -> list[tuple[str, str]]:
+    """What can be done; then the names there are."""
+    verb, space, name = typed.partition(" ")
+    if not space:
+        return [one for one in PRESET_VERBS if one[0].startswith(verb.lower())]
+    return [(f"{verb} {one}", "") for one in preset_names() if one.startswith(name.lstrip())]
+
+
+@SLASH.command(
+    "/preset",
+    argument=Argument("[list | use NAME | save NAME | delete NAME]", read_preset_argument, complete_presets),
+    palette="Presets",
+    needs_screen=True,
+)
+def preset(host: ScreenHost, wanted: tuple[str, str] | None) -> None:
+    """Model, system prompt and parameters under a name."""
+    verb, name = wanted or ("list", "")
+    if verb == "save":
+        host.note(save_preset(host.session, name))
+    elif verb == "delete":
+        delete_preset(name)
+        host.note(f"Preset {name} is deleted.")
+    elif verb == "list":
+        host.show_text("Presets", preset_table() or "There are none. /preset save NAME makes one.")
+    else:
+        model = take_preset(host.session, name)
+        host.note(f"Preset {name} counts from the next reply on.")
+        if model is not None:
+            host.use_model(model)
+
+
 @SLASH.command("/answer", palette="Answer now", needs_screen=True)
 def answer_now(host: ScreenHost) -> None:
     """End the thought under way; the answer begins."""
@@ -419,6 +476,15 @@ def theme(host: ScreenHost, name: str | None) -> None:
         host.use_theme(name)
     else:
         raise ValueError(f"There is no theme {name!r}.{nearest(name, host.themes())} /theme alone shows all.")
+
+
+# Files.
+
+
+@SLASH.command("/file", argument=Argument("PATH...", read_names, lambda _, typed: offers_of_path(typed)))
+def file(host: Host, names: Sequence[str]) -> Awaitable[None] | None:
+    """Attach files, folders or globs to your next message."""
+    return host.attach(names)
 
 
 # Replies.

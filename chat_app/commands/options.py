@@ -75,6 +75,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """How a reply is drawn."""
     group = parser.add_argument_group("reply")
+    preset = group.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="the settings saved under this name with /preset; flags and -o go before them",
+    )
+    preset.completer = lambda **_: _preset_names()  # type: ignore[attr-defined]
     group.add_argument(
         "-o",
         "--option",
@@ -88,6 +94,12 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     add_settings(group, "sampling")
 
 
+def _preset_names() -> list[str]:
+    from chat_app.config.presets import preset_names
+
+    return preset_names()
+
+
 def add_output_option(parser: argparse.ArgumentParser, outputs: tuple[str, ...] = OUTPUTS) -> None:
     """`--output`, with "text" as what holds without it."""
     parser.add_argument("--output", choices=outputs, default="text", help="how results are written")
@@ -99,7 +111,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
 
     flags = getattr(args, "chosen", {})
     try:
-        return load_settings(flags, getattr(args, "parameters", ()))
+        return load_settings(flags, getattr(args, "parameters", ()), getattr(args, "preset", None))
     except ValueError as error:
         raise UsageError(str(error)) from None
 

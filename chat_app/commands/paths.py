@@ -12,6 +12,7 @@ from chat_app.console.streams import write
 
 SHOWN = (
     "config_file",
+    "presets",
     "database",
     "log_file",
     "models",

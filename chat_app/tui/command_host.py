@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chat_app.chat.view import Severity
@@ -71,6 +71,10 @@ class CommandHost:
     def note(self, text: str, severity: Severity = "information") -> None:
         """A sentence in the row above the prompt."""
         self._screen.note(text, severity)
+
+    def attach(self, names: Sequence[str]) -> None:
+        """The files are mentioned in the prompt, where one sees them and can take them out."""
+        self._screen.composer.mention(names)
 
     def show_text(self, title: str, text: str) -> None:
         """The text gets a screen of its own."""

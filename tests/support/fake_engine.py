@@ -121,6 +121,7 @@ class FakeEngine:
     cached: list[int] = field(default_factory=list)
     tokens: FakeTokens = field(default_factory=FakeTokens)
     closed: bool = False
+    logprobs: tuple[float, ...] = (-0.25,)  # of a reply's tokens, over and over
     restored: Restored | None = None
     max_ctx_size: int = 0
 
@@ -204,7 +205,9 @@ def scripted(
         if isinstance(piece, BaseException):
             raise piece
         engine.cached.append(100 + n)
-        yield TokenEvent(n, 100 + n, -0.25, engine.step_s, len(engine.cached))
+        yield TokenEvent(
+            n, 100 + n, engine.logprobs[n % len(engine.logprobs)], engine.step_s, len(engine.cached)
+        )
         yield TextDelta(piece)
         n += 1
     prefill_s, decode_s = done * engine.step_s / 8, max(0, n - 1) * engine.step_s

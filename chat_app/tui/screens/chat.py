@@ -39,6 +39,7 @@ from chat_app.tui.widgets.key_bar import BUSY_KEYS, MESSAGE_KEYS, PROMPT_KEYS, T
 from chat_app.tui.widgets.message_view import MessageView
 from chat_app.tui.widgets.prompt import PromptArea
 from chat_app.tui.widgets.status import Banner, StatusRow, TitleBar, Welcome
+from chat_app.tui.widgets.tint import LEGEND
 from chat_app.tui.work import Work
 from llama_core.events import Event
 
@@ -46,6 +47,7 @@ PANEL_HELP = "The live panel: full, one line, hidden"
 THOUGHT_HELP = "Unfold or fold the thought of the reply"
 ANSWER_HELP = "End the thought; the answer begins"
 LOOP_HELP = "Cut a reply where it began to repeat itself, and choose another token there"
+TINT_HELP = "Tint replies by how probable their words were"
 QUIT_WINDOW_S = 2.0
 
 MakeController = Callable[[ChatView, Callable[[Coroutine[Any, Any, Any]], object]], ChatController]
@@ -125,6 +127,7 @@ class ChatScreen(Screen[None]):
             "alt+a", "answer_now", "Answer now", id="chat.answer_now", priority=True, tooltip=ANSWER_HELP
         ),
         Binding("alt+x", "cut_loop", "Cut loop", id="chat.cut_loop", priority=True, tooltip=LOOP_HELP),
+        Binding("alt+p", "tint", "Tint", id="chat.tint", priority=True, tooltip=TINT_HELP),
         Binding("ctrl+end", "to_end", "To the newest text", id="chat.to_end", priority=True),
     ]
 
@@ -514,6 +517,13 @@ class ChatScreen(Screen[None]):
             thoughts[0].toggle()
         else:
             self.note("There is no thought to be shown.")
+
+    def action_tint(self) -> None:
+        """Tint the replies by how probable the model held their words, or show them as before."""
+        if not any(self.session.scored.get(message.id) for message in self.session.path()):
+            self.note("No reply of this chat can be tinted: probabilities are kept until the app ends.")
+        elif self._drawn.toggle_tint():
+            self.note(f"Tinted by probability: {LEGEND}.")
 
     def action_cut_loop(self) -> None:
         """Cut the reply that is selected, else the newest, where it began to repeat itself; other tokens for
