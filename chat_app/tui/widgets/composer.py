@@ -90,7 +90,8 @@ class Composer(Vertical):
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         """Show what the typed command may become."""
         event.stop()
-        self._completions.show(self._complete(event.text_area.text))
+        typed = event.text_area.text
+        self._completions.show(typed, self._complete(typed))
 
     def show_queue(self, prompts: Sequence[str], reason: str) -> None:
         """Show the prompts that wait, oldest first, and what they wait for."""
