@@ -178,9 +178,8 @@ class GrowingReply:
         together; what stood there before this request has NaN."""
         pieces = [ScoredText(self.message.content, math.nan)] if self.message.content else []
         text, logprob = "".join(self.parts), 0.0
-        for token, begin, end in zip(
-            self.tokens, self.lengths, [*self.lengths[1:], self.length], strict=True
-        ):
+        ends = [*self.lengths[1:], self.length]
+        for token, begin, end in zip(self.tokens, self.lengths, ends, strict=False):  # one end without tokens
             if token.thought:
                 continue
             logprob += token.logprob
