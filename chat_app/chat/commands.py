@@ -121,12 +121,6 @@ def read_number(text: str) -> int:
     return int(text)
 
 
-@SLASH.command("/compact", palette="Compact: summarise the older turns")
-def compact(host: Host) -> None:
-    """Let the model summarise the older turns; a new branch goes on from there."""
-    host.spawn(host.session.compact())
-
-
 def read_think_argument(text: str) -> tuple[Any]:
     """What `think` may be, in a tuple: None is one of the values. Raises ValueError with a phrase."""
     return (read_think(text),)
@@ -193,6 +187,12 @@ def leave(host: Host) -> None:
 def reset(host: Host) -> None:
     """Empty the KV cache; the transcript stays."""
     host.session.reset_cache()
+
+
+@SLASH.command("/compact", palette="Compact: summarise the older turns")
+def compact(host: Host) -> None:
+    """Let the model summarise the older turns; a new branch goes on from there."""
+    host.spawn(host.session.compact())
 
 
 def _offer_engines(host: Host, typed: str) -> list[tuple[str, str]]:

@@ -109,7 +109,13 @@ class LlamaChatApp(TerminalApp):
         )
         chat = self.chat
         self.models = ModelChoice(
-            self, chat.session, chat.work, chat.show_state, self._check_model, self._find_offer
+            self,
+            chat.session,
+            chat.work,
+            chat.show_state,
+            chat.fetch_row,
+            self._check_model,
+            self._find_offer,
         )
         return self.chat
 
@@ -186,7 +192,7 @@ class LlamaChatApp(TerminalApp):
         return self.models.is_looking
 
     def model_failed(self, source: Source, text: str) -> None:
-        """Say why a model could not be loaded, and let another be chosen."""
+        """Say why a model could not be loaded, and how another is chosen."""
         self.models.failed(source, text)
 
     # The end.

@@ -93,8 +93,8 @@ class CommandHost:
         self._app.leave()
 
     def use_model(self, name: str) -> None:
-        """Load a model by name or path; one that is not here is offered to be fetched."""
-        self._app.models.find(name)
+        """Load a model by name or path; one that is not here is fetched. A name that is none comes back."""
+        self._app.models.find(name, lambda: self._screen.prompt.offer_again(f"/model {name}"))
 
     def choose_model(self) -> None:
         """Open the list of models."""

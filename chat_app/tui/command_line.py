@@ -40,5 +40,4 @@ class CommandLine:
             self._host.note(str(error), "warning")
         else:
             self._work.report(error)
-        if not self._prompt.text:
-            self._prompt.set_text(line)
+        self._prompt.offer_again(line)

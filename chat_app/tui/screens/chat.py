@@ -34,7 +34,9 @@ from chat_app.tui.drawn_conversation import DrawnConversation
 from chat_app.tui.editor import EditorError, edit_outside
 from chat_app.tui.live_numbers import LiveNumbers
 from chat_app.tui.message_actions import MessageActions
+from chat_app.tui.widgets.attachments import AttachedFiles
 from chat_app.tui.widgets.composer import Composer
+from chat_app.tui.widgets.fetch_row import FetchRow
 from chat_app.tui.widgets.key_bar import BUSY_KEYS, MESSAGE_KEYS, PROMPT_KEYS, THINKING_KEYS, KeyBar
 from chat_app.tui.widgets.message_view import MessageView
 from chat_app.tui.widgets.prompt import PromptArea
@@ -44,7 +46,7 @@ from chat_app.tui.work import Work
 from llama_core.events import Event
 
 PANEL_HELP = "The live panel: full, one line, hidden"
-THOUGHT_HELP = "Unfold or fold the thought of the reply"
+THOUGHT_HELP = "Unfold or fold the thought of the reply, or attached files"
 ANSWER_HELP = "End the thought; the answer begins"
 LOOP_HELP = "Cut a reply where it began to repeat itself, and choose another token there"
 TINT_HELP = "Tint replies by how probable their words were"
@@ -91,7 +93,7 @@ class Home(Protocol):
         """A better model for this machine, in a line; empty where there is none."""
 
     def model_failed(self, source: Source, text: str) -> None:
-        """The model at `path` could not be loaded; `text` says why. The app offers another."""
+        """The model at `source` could not be loaded; `text` says why."""
 
     def commands_of(self, screen: ChatScreen) -> ScreenHost:
         """Who runs the slash commands."""
@@ -157,6 +159,7 @@ class ChatScreen(Screen[None]):
         self._drawn = DrawnConversation(self.session, self.work)
         self.messages = self._drawn.messages
         self.status = StatusRow(id="status")
+        self.fetch_row = FetchRow(id="fetch")
         self.composer = Composer(
             submit=self.submit,
             command=self.run_command,
@@ -164,6 +167,7 @@ class ChatScreen(Screen[None]):
             drafts=DraftKeeper(drafts),
             work=self.work,
             completions=lambda text: SLASH.completions(self.host, text),
+            sizes=self.session.sizes,
             draft=lambda: (self._draft_name(), self.session.unsent),
             may_edit=self._may_edit,
             keymap=keymap,
@@ -197,6 +201,7 @@ class ChatScreen(Screen[None]):
                 yield Welcome(id="welcome")
                 yield self.messages
                 yield Static("", id="new-text")
+                yield self.fetch_row
                 yield self.status
                 yield self._numbers.line
                 yield self.composer
@@ -311,7 +316,7 @@ class ChatScreen(Screen[None]):
         self._drawn.refresh()
 
     def show_load_failure(self, source: Source, text: str) -> None:
-        """Leave it to the app, which offers another model."""
+        """Leave it to the app, which knows how another is chosen."""
         self._home.model_failed(source, text)
 
     def give_back(self, text: str) -> None:
@@ -445,9 +450,16 @@ class ChatScreen(Screen[None]):
             return
         if self.composer.end_edit():
             return
-        self.session.take_back_queue()
-        self.session.stop()
+        if self.session.queue:
+            self.session.take_back_queue()
+            self.session.stop()
+        else:
+            self._stop_what_runs()
         self.prompt.focus()
+
+    def _stop_what_runs(self) -> bool:
+        """The reply, else a download; False where neither runs."""
+        return self.session.stop() or self.fetch_row.stop()
 
     def action_interrupt(self) -> None:
         """Ctrl+C, once the prompt has taken in the keys that were pressed before."""
@@ -460,7 +472,7 @@ class ChatScreen(Screen[None]):
             self.copy(selected)
             self.clear_selection()
             return
-        if self.session.stop():
+        if self._stop_what_runs():
             return
         if self.prompt.text:
             self.composer.put_aside()
@@ -510,13 +522,15 @@ class ChatScreen(Screen[None]):
         self.session.answer_now()
 
     def action_thought(self) -> None:
-        """Unfold or fold the thought of the message that is selected, else of the newest that has one."""
+        """Unfold or fold what the selected message has folded, else the newest thought, else the newest
+        files."""
         views = [self.focused] if isinstance(self.focused, MessageView) else self.messages.views()[::-1]
-        thoughts = [view.thought for view in views if view.thought is not None and view.thought.display]
-        if thoughts:
-            thoughts[0].toggle()
+        folds = [fold for view in views for fold in view.folds if fold.display]
+        folds.sort(key=lambda fold: isinstance(fold, AttachedFiles))
+        if folds:
+            folds[0].toggle()
         else:
-            self.note("There is no thought to be shown.")
+            self.note("There is no thought and no file to be shown.")
 
     def action_tint(self) -> None:
         """Tint the replies by how probable the model held their words, or show them as before."""

@@ -12,6 +12,8 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
 
+from chat_app.attachments.mentions import dropped
+from chat_app.chat.slash import Completion
 from chat_app.text.sanitize import clean
 from chat_app.tui.textual_private import binding_chain
 from chat_app.tui.widgets.status import CompletionList
@@ -77,7 +79,7 @@ class PromptArea(TextArea):
         if self.text.count(FENCE) % 2:
             self.insert("\n")
             return
-        marked = self._completions.marked if self._completions is not None else None
+        marked = self._marked
         if marked is not None and marked.line and not marked.is_typed:
             self.set_text(marked.line)  # Enter takes what is marked, and sends it if nothing is missing
             if not marked.is_whole:
@@ -93,11 +95,16 @@ class PromptArea(TextArea):
 
     def action_complete(self) -> None:
         """The marked completion, or spaces to the next tab stop: Tab never leaves the prompt."""
-        marked = self._completions.marked if self._completions is not None else None
+        marked = self._marked
         if marked is not None and marked.line:
             self.set_text(marked.line)
         elif not self.text.startswith("/"):
             self.insert(" " * (TAB_WIDTH - self.cursor_location[1] % TAB_WIDTH))
+
+    @property
+    def _marked(self) -> Completion | None:
+        """The completion under the mark, if what it completes is what is typed."""
+        return self._completions.marked_for(self.text) if self._completions is not None else None
 
     @property
     def _completions(self) -> CompletionList | None:
@@ -143,10 +150,19 @@ class PromptArea(TextArea):
         self.load_text(clean(text))
         self.move_cursor(self.document.end)
 
+    def offer_again(self, line: str) -> None:
+        """A line that was refused comes back, unless another text stands here already. It is selected: what
+        is typed next takes its place, an arrow key keeps it."""
+        if not self.text:
+            self.set_text(line)
+            self.select_all()
+
     async def _on_paste(self, event: Paste) -> None:
         # Pasted text is shown as it will be sent, so what a terminal would obey is dropped here already.
         event.stop()
         event.text = clean(event.text.replace("\r\n", "\n").replace("\r", "\n"))
+        if not self.text.startswith("/"):  # a command takes a path as it is
+            event.text = dropped(event.text) or event.text
         await super()._on_paste(event)
         event.prevent_default()
 
@@ -175,7 +191,7 @@ class PromptArea(TextArea):
         if not event.is_printable or event.character is None:
             return False
         self.focus()
-        self.insert(event.character)
+        self.replace(event.character, *self.selection, maintain_selection_offset=False)
         return True
 
 

@@ -105,14 +105,16 @@ class CompletionList(Static, can_focus=False):
         super().__init__(id=id)
         self._completions: list[Completion] = []
         self._at = 0
+        self._typed = ""
 
-    @property
-    def marked(self) -> Completion | None:
-        """The one that Tab and Enter take; None where the list is empty."""
-        return self._completions[self._at] if self._completions else None
+    def marked_for(self, typed: str) -> Completion | None:
+        """The one that Tab and Enter take; None where the list is empty, or was made for less than is typed
+        now: keys may come faster than the list follows them, and what nobody has seen is not taken."""
+        return self._completions[self._at] if self._completions and self._typed == typed else None
 
-    def show(self, completions: Sequence[Completion]) -> None:
-        """The mark goes back to the first when the completions change."""
+    def show(self, typed: str, completions: Sequence[Completion]) -> None:
+        """What `typed` may become. The mark goes back to the first when the completions change."""
+        self._typed = typed
         lines = [one.line for one in completions]
         if lines != [one.line for one in self._completions]:
             self._at = 0

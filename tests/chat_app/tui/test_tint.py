@@ -52,7 +52,7 @@ def test_pieces_are_the_answer_without_the_thought() -> None:
     assert before.text + "".join(one.text for one in rest) == reply.content
 
 
-def test_a_reply_stopped_before_its_first_token_has_no_pieces() -> None:
+def test_a_reply_that_failed_before_its_first_token_has_no_pieces() -> None:
     assert GrowingReply(1, Message("m", None, "assistant", "", ""), {}).scored() == ()
 
 
