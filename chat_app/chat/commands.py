@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chat_app.attachments.mentions import offers_of_path, read_names
@@ -18,6 +20,7 @@ from chat_app.store.usage import usage_table
 from chat_app.text.code_blocks import code_blocks
 from chat_app.text.errors import nearest
 from chat_app.text.formatting import mib, verbose_timings
+from chat_app.text.paths import read_path
 from chat_app.text.sanitize import clean_line
 from llama_core.grammar import Grammar
 
@@ -521,30 +524,58 @@ def branch(host: Host, back: int | None) -> None:
     host.session.branches.branch(path[-1 - back].id)
 
 
+def find_block(host: Host, number: int) -> str:
+    """A code block of the newest reply that has any. Raises ValueError with a sentence."""
+    replies = (one for one in reversed(host.session.path()) if one.role == "assistant")
+    blocks = next(filter(None, (code_blocks(one.content) for one in replies)), [])
+    if not blocks:
+        raise ValueError("There is no block of code in this chat yet.")
+    if number > len(blocks):
+        there = "one block" if len(blocks) == 1 else f"{len(blocks)} blocks"
+        raise ValueError(f"The last reply with code has {there} of it.")
+    return blocks[number - 1]
+
+
 def read_block(text: str) -> int:
-    """The number of a code block."""
+    """The number of a code block; the word `code` before it may be left out."""
     what, _, number = text.partition(" ")
-    if what.lower() != "code":
-        raise ValueError(f"{text!r} is nothing to copy")
-    return read_number(number.strip() or "1")
+    return read_number((number.strip() or "1") if what.lower() == "code" else text)
 
 
 @SLASH.command(
     "/copy",
-    argument=Argument("[code [N]]", read_block, words(("code", "the reply's Nth block of code"))),
+    argument=Argument("[N | code]", read_block, words(("code", "the first block of code; N: the Nth"))),
     palette="Copy the last reply",
     needs_screen=True,
 )
 def copy(host: ScreenHost, block: int | None) -> None:
-    """Copy the last reply, or its Nth code block."""
-    reply = last_reply(host)
-    if block is None:
-        host.copy(reply.content)
-        return
-    blocks = code_blocks(reply.content)
-    if block > len(blocks):
-        raise ValueError(f"The last reply has {len(blocks)} code blocks.")
-    host.copy(blocks[block - 1])
+    """Copy the last reply, or the Nth block of code."""
+    host.copy(last_reply(host).content if block is None else find_block(host, block))
+
+
+def read_block_and_file(text: str) -> tuple[int, Path]:
+    """The number of a code block, and where it is to go."""
+    number, _, name = text.partition(" ")
+    if not name.strip():
+        raise ValueError("A number and a file are wanted")
+    return read_number(number), read_path(name.strip())
+
+
+@SLASH.command("/write", argument=Argument("N FILE", read_block_and_file))
+async def write(host: Host, wanted: tuple[int, Path]) -> None:
+    """Save the Nth block of code as a new file."""
+    number, path = wanted
+    text = find_block(host, number) + "\n"
+    try:
+        await asyncio.to_thread(_write_new, path, text)
+    except FileExistsError:
+        raise ValueError(f"{path} exists already; name another file.") from None
+    host.note(f"Block {number} is written to {path.absolute()}.")
+
+
+def _write_new(path: Path, text: str) -> None:
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)
 
 
 @SLASH.command("/tokens", argument=Argument("[TEXT]"), needs_screen=True)
