@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from chat_app.config.settings import BY_NAME, SETTINGS, Group
 from chat_app.text.errors import UsageError
 from chat_app.text.paths import read_path
+from llama_core.grammar import GRAMMAR_KINDS
 
 if TYPE_CHECKING:
     from chat_app.config.settings import Settings
@@ -110,6 +111,9 @@ def settings_from(args: argparse.Namespace) -> Settings:
     from chat_app.config.sources import load_settings
 
     flags = getattr(args, "chosen", {})
+    held = [f"--{kind}" for kind in GRAMMAR_KINDS if flags.get(kind) is not None]
+    if len(held) > 1:
+        raise UsageError(f"{' and '.join(held)} exclude each other: a reply is held to one of them.")
     try:
         return load_settings(flags, getattr(args, "parameters", ()), getattr(args, "preset", None))
     except ValueError as error:
