@@ -75,6 +75,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume", metavar="ID", help="go on with the chat ID (`llama-chat chats list` shows them)"
     )
+    parser.add_argument(
+        "-f",
+        "--file",
+        action="append",
+        default=[],
+        metavar="PATH",
+        dest="files",
+        help="attach a file, folder or glob to the first message; may be given several times",
+    )
     add_settings(parser, "app")
     parser.add_argument("--plain", action="store_true", help="a simple line-by-line chat, for screen readers")
     parser.add_argument(
@@ -180,6 +189,8 @@ def run_chat(args: argparse.Namespace) -> int:
         raise UsageError("--logits needs --output json.")
     if not 0 <= args.logits <= 1 << 20:
         raise UsageError(f"--logits takes a number from 0 to {1 << 20:,}.")
+    if args.files and args.raw:
+        raise UsageError("--raw sends the prompt alone, so --file has no place beside it.")
     chooses = args.choices is not None
     one_shot = args.print_prompt is not None or args.output != "text" or args.raw or chooses
     if not one_shot and args.plain:
@@ -197,6 +208,7 @@ def run_chat(args: argparse.Namespace) -> int:
             resume=args.resume,
             chosen=chosen,
             show_thinking=args.show_thinking,
+            files=args.files,
         )
         if chooses:
             from chat_app.console.answer_scores import read_answers, run_choices
@@ -213,6 +225,7 @@ def run_chat(args: argparse.Namespace) -> int:
         resume=args.resume,
         continue_latest=args.continue_latest,
         chosen=chosen,
+        files=args.files,
     )
 
 
@@ -227,6 +240,7 @@ def _plain(args: argparse.Namespace, settings: Settings, words: str, chosen: set
         verbose=args.verbose,
         show_thinking=args.show_thinking,
         chosen=chosen,
+        files=args.files,
     )
 
 

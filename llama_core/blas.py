@@ -14,9 +14,15 @@ class BlasThreads:
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}, expected 1 or more")
         self._limit = threadpool_limits(limits=threads, user_api="blas") if threads is not None else None
-        used = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+        libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
+        used = [library["num_threads"] for library in libraries]
         # A BLAS that threadpoolctl does not know (Accelerate) decides for itself.
         self.threads: int = max(used, default=threads or os.cpu_count() or 1)
+        told = ("internal_api", "version", "architecture", "num_threads")
+        # Which libraries they are, and what they run on: another one rounds differently.
+        self.description = "; ".join(
+            " ".join(str(library.get(key, "")) for key in told) for library in libraries
+        )
 
     def restore(self) -> None:
         """Give back the number of threads from before. May be called twice."""

@@ -16,6 +16,7 @@ read as they are.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 # To go through a folder one need not be allowed to list it.
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | _NO_LINK
 # A pipe is opened without waiting for who writes to it.
-_FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NO_LINK
+_FILE = getattr(os, "O_NONBLOCK", 0) | _NO_LINK
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -37,26 +38,35 @@ class UntrustedFileError(Exception):
 
 
 def read_trusted(path: Path) -> bytes:
-    """The content of a file that only we, or root, can have written.
+    """The content of a file that only we, or root, can have written. Raises as `open_trusted` does."""
+    with open_trusted(path) as file:
+        return file.readall()
 
-    Raises UntrustedFileError where others could, OSError where it cannot be read (FileNotFoundError: there is
-    none).
+
+def open_trusted(path: Path, *, write: bool = False) -> io.FileIO:
+    """A file that only we, or root, can have written, to read; to read and `write`, and made where there is
+    none, for us alone.
+
+    Raises UntrustedFileError where others could write it, OSError where it cannot be opened
+    (FileNotFoundError: there is none).
     """
+    flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
+    mode = "r+b" if write else "rb"
     if not _CHECKS:
-        return path.read_bytes()
+        return io.FileIO(os.open(path, flags | getattr(os, "O_BINARY", 0), 0o600), mode)
     path = _absolute(path)
     with _folder(path.parent) as folder:
         try:
-            descriptor = os.open(path.name, _FILE, dir_fd=folder)
+            descriptor = os.open(path.name, flags | _FILE, 0o600, dir_fd=folder)
         except OSError:
             _refuse_link(path, folder)
             raise
-        try:
-            _check(path, os.fstat(descriptor), stat.S_ISREG, "no regular file")
-            with open(descriptor, "rb", closefd=False) as file:
-                return file.read()
-        finally:
-            os.close(descriptor)
+    try:
+        _check(path, os.fstat(descriptor), stat.S_ISREG, "no regular file")
+        return io.FileIO(descriptor, mode)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def require_trusted_folder(path: Path) -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # name stands for what lies below it, and the longest name that fits a module counts.
 ORDER = {
     "llama_core": (
-        ("errors", "events", "choices", "grammar", "blas", "own_module", "cpu"),
+        ("errors", "events", "choices", "grammar", "blas", "own_module", "own_sources", "cpu"),
         ("sampling_params",),
         ("ordinary_files", "trusted_files"),
         ("memory", "config", "file_rows"),
@@ -34,7 +34,10 @@ ORDER = {
     "chat_app": (
         ("text",),
         ("config", "files", "openai", "console.streams", "console.interrupt"),
+        ("attachments",),
         ("models",),
+        ("engines.base",),
+        ("kv_files",),
         ("engines",),
         ("chat.conversation",),
         ("store",),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from chat_app.attachments.mentions import offers_of_path, read_names
 from chat_app.chat.conversation import Message
 from chat_app.chat.slash import Argument, CommandTable, words
 from chat_app.chat.view import Severity
@@ -46,6 +47,9 @@ class Host(Protocol):
 
     def leave(self) -> None:
         """End; the chat can be resumed."""
+
+    def attach(self, names: Sequence[str]) -> Awaitable[None] | None:
+        """Let these files go with the next prompt. Raises AttachmentError."""
 
     @property
     def fixed(self) -> Collection[str]:
@@ -110,12 +114,6 @@ def read_number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{text!r} is no number from 1 up")
     return int(text)
-
-
-@SLASH.command("/compact", palette="Compact: summarise the older turns")
-def compact(host: Host) -> None:
-    """Let the model summarise the older turns; a new branch goes on from there."""
-    host.spawn(host.session.compact())
 
 
 def read_think_argument(text: str) -> tuple[Any]:
@@ -184,6 +182,12 @@ def leave(host: Host) -> None:
 def reset(host: Host) -> None:
     """Empty the KV cache; the transcript stays."""
     host.session.reset_cache()
+
+
+@SLASH.command("/compact", palette="Compact: summarise the older turns")
+def compact(host: Host) -> None:
+    """Let the model summarise the older turns; a new branch goes on from there."""
+    host.spawn(host.session.compact())
 
 
 def _offer_engines(host: Host, typed: str) -> list[tuple[str, str]]:
@@ -419,6 +423,15 @@ def theme(host: ScreenHost, name: str | None) -> None:
         host.use_theme(name)
     else:
         raise ValueError(f"There is no theme {name!r}.{nearest(name, host.themes())} /theme alone shows all.")
+
+
+# Files.
+
+
+@SLASH.command("/file", argument=Argument("PATH...", read_names, lambda _, typed: offers_of_path(typed)))
+def file(host: Host, names: Sequence[str]) -> Awaitable[None] | None:
+    """Attach files, folders or globs to your next message."""
+    return host.attach(names)
 
 
 # Replies.

@@ -8,15 +8,26 @@ message is on disk before it is shown as sent; a reply that stops for any reason
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from chat_app.attachments.attachment import (
+    Attachment,
+    AttachmentError,
+    attachments_of,
+    details_of,
+    prompt_text,
+)
+from chat_app.attachments.finding import attach
+from chat_app.attachments.mentions import mentions
+from chat_app.attachments.sizes import Sizes, sizes_of
 from chat_app.chat.branches import Attempt, Branches
 from chat_app.chat.compaction import Compaction
-from chat_app.chat.conversation import Conversation, Message
+from chat_app.chat.conversation import Conversation, Message, segments
 from chat_app.chat.files import ChatFiles
 from chat_app.chat.inspection import TokenLook, told_looks
 from chat_app.chat.loaded_model import LoadedModel
@@ -25,25 +36,28 @@ from chat_app.chat.outbox import Outbox, Pending
 from chat_app.chat.prompter import Prompter
 from chat_app.chat.prompts import with_user_turn
 from chat_app.chat.recall import recall
-from chat_app.chat.reply import GrowingReply, reply_details
+from chat_app.chat.reply import GrowingReply, ScoredText, reply_details
 from chat_app.chat.saver import ChatFile, Saver
 from chat_app.chat.view import ChatView
 from chat_app.config.endpoints import model_label
 from chat_app.config.settings import Settings, with_advice
 from chat_app.engines import news
-from chat_app.engines.base import Prompt, PromptRequest, Source, Turn
+from chat_app.engines.base import Engine, Prompt, PromptRequest, Restored, Source, Turn
 from chat_app.engines.host import EngineHost
 from chat_app.models.download.file_hash import file_sha256
 from chat_app.store.chats import ChatStore
 from chat_app.store.usage import Usage
 from chat_app.text.errors import describe_error
+from chat_app.text.formatting import duration
 from chat_app.text.sanitize import clean_line
 from llama_core.events import Finished, PrefillProgress, TextDelta
 from llama_core.sampling_params import SamplingParams
 
+_log = logging.getLogger(__name__)
+
 CHECKPOINT_PERIOD_S = 1.0
 TITLE_LENGTH = 60
-LOGPROBS_KEPT = 64  # replies whose log-probabilities the inspector can still tint
+LOGPROBS_KEPT = 64  # replies that can still be tinted
 
 
 class ChatController:
@@ -70,6 +84,7 @@ class ChatController:
         self.model = LoadedModel(host, view, self.metrics, spawn, model_hash)
         self.reply: GrowingReply | None = None
         self.logprobs: dict[str, list[float]] = {}  # of each reply written here, for the inspector
+        self.scored: dict[str, tuple[ScoredText, ...]] = {}  # the same by the text that is shown
         self.looks: dict[str, tuple[TokenLook, ...]] = {}  # at those of an engine elsewhere that tells them
         self._files = ChatFiles(store, save=settings.save, kind=kind)
         self._spawn = spawn
@@ -130,13 +145,22 @@ class ChatController:
 
     # Sending.
 
-    def submit(self, text: str, *, edits: str | None = None, raw: bool = False) -> None:
+    def submit(
+        self,
+        text: str,
+        *,
+        edits: str | None = None,
+        raw: bool = False,
+        files: Iterable[str] = (),
+        mentions: bool = True,
+    ) -> None:
         """Take a prompt: from here on it is in the outbox until it is in the chat.
 
         It is sent at once, or when the model and the reply before it are ready. `edits` names the message of
-        which it is another wording; `raw` sends the text alone, without the chat and its template.
+        which it is another wording; `raw` sends the text alone, without the chat and its template. `files`
+        are attached, and with `mentions` what the text names with an `@`.
         """
-        self._outbox.add(Pending(text, edits, raw))
+        self._outbox.add(Pending(text, edits, raw, tuple(files), mentions and not raw))
         if self.busy:
             self.view.show_queue(self.queue)
         self.send_next()
@@ -165,19 +189,24 @@ class ChatController:
 
     async def _put(self, pending: Pending, attempt: Attempt) -> None:
         """A prompt into the chat, and its reply under way."""
+        attached = await self._attached(attempt, pending)
+        if attached is None:
+            return
         conversation = self.conversation
         if pending.raw and self.settings.system:
             self.view.note("A raw prompt is sent alone: the system prompt is no part of it.", "warning")
         parent = conversation.tip if pending.edits is None else conversation.get(pending.edits).parent
-        turns = with_user_turn(() if pending.raw else self._turns(parent), pending.text)
-        request = PromptRequest(turns, self.settings.params, raw=pending.raw)
+        text = prompt_text(pending.text, attached)
+        turns = with_user_turn(() if pending.raw else self._turns(parent), text)
+        request = self._request(turns, raw=pending.raw)
         prompt = await self._prepare(attempt, request, parent)
         if prompt is None:
             return
         async with self._writing:
             if attempt.abandoned:
                 return
-            message = self.conversation.add("user", pending.text, parent=parent)
+            x = details_of(attached)
+            message = self.conversation.add("user", pending.text, parent=parent, x=x)
             await self.saver.append(message)  # where the disk fails, a banner says so and the chat goes on
             self._outbox.sent()
             if pending.edits is None:
@@ -185,8 +214,37 @@ class ChatController:
             else:
                 self.view.show_chat()
             if message.parent is None and not self.conversation.title:
-                await self.saver.set_title(clean_line(pending.text, TITLE_LENGTH))
+                title = pending.text.strip() or " ".join(one.name for one in attached)
+                await self.saver.set_title(clean_line(title, TITLE_LENGTH))
             self.start(attempt, self.conversation.add("assistant", "", status="partial"), prompt)
+
+    async def _attached(self, attempt: Attempt, pending: Pending) -> tuple[Attachment, ...] | None:
+        """What goes with a prompt, read now; None, and the attempt over, where something cannot be read.
+
+        Another wording keeps what its message has, as it was read then, unless its mention is gone.
+        """
+        if pending.attached is not None:
+            return pending.attached
+        named = mentions(pending.text) if pending.mentions else []
+        before = () if pending.edits is None else attachments_of(self.conversation.get(pending.edits).x)
+        kept = tuple(one for one in before if not one.typed or one.typed in named)
+        new = [name for name in named if name not in {one.typed for one in kept}]
+        if not (pending.files or new):
+            return kept
+        try:
+            files = await asyncio.to_thread(attach, pending.files)
+            mentioned = await asyncio.to_thread(attach, new, typed=True)
+        except AttachmentError as error:
+            if not attempt.abandoned:
+                self.view.note(str(error), "error")
+                self._abandon()
+            return None
+        if attempt.abandoned:
+            return None
+        for note in (*files.notes, *mentioned.notes):
+            self.view.note(note, "warning")
+        each = {one.path: one for one in (*mentioned.attachments, *files.attachments, *kept)}
+        return tuple(each.values())
 
     def _turns(self, upto: str | None, *, continue_last: bool = False) -> list[Turn]:
         """What the model is to see of the path to `upto` (None: nothing but the system prompt)."""
@@ -214,8 +272,15 @@ class ChatController:
     ) -> Prompt | None:
         """The prompt of the path to `upto`; None, and the attempt over, when it is not to be sent."""
         turns = self._turns(upto, continue_last=continue_last)
-        request = PromptRequest(tuple(turns), self.settings.params, continue_last)
+        request = self._request(turns, continue_last=continue_last)
         return await self._prepare(attempt, request, upto)
+
+    def _request(
+        self, turns: Iterable[Turn], *, continue_last: bool = False, raw: bool = False
+    ) -> PromptRequest:
+        """What this chat asks of the engine."""
+        chat_id = "" if raw else self._files.kept_id(self.chat)
+        return PromptRequest(tuple(turns), self.settings.params, continue_last, raw, chat_id)
 
     async def _prepare(self, attempt: Attempt, request: PromptRequest, upto: str | None) -> Prompt | None:
         try:
@@ -391,6 +456,7 @@ class ChatController:
         for warning in self.chat.warnings:
             self.view.note(warning, "warning")
         self._recall(chosen)
+        self._bring_back()
 
     def _recall(self, chosen: Collection[str]) -> None:
         before = self.settings
@@ -404,6 +470,26 @@ class ChatController:
             self.view.note(f"This chat was held with {path.name}, which is loaded for it.")
             self.load_model(path)
 
+    def _bring_back(self) -> None:
+        """Have the engine, if it is ready, take what is kept of this chat from the disk, before the next
+        prompt."""
+        info, upto = self.model.info, self.conversation.tip
+        if info is None or not info.capabilities.restores or upto is None:
+            return
+        request = self._request(self._turns(upto))
+        if request.chat_id and request.turns:
+            self._spawn(self._tell_restored(self.ask(lambda engine: engine.restore(request))))
+
+    async def _tell_restored(self, asked: Awaitable[Restored | None]) -> None:
+        try:
+            restored = await asked
+        except Exception as error:  # noqa: BLE001 - the next prompt is computed whole then, and tells what fails
+            _log.info("a chat was not restored", exc_info=error)
+            return
+        if restored is not None:
+            saved = f", saved {duration(restored.saved_s)}" if restored.saved_s else ""
+            self.view.note(f"Restored {restored.n:,} tokens{saved}.")
+
     async def _leave(self, open_next: Callable[[], ChatFile]) -> None:
         """Go to another chat. Prompts typed meanwhile wait for it."""
         self._leaving += 1
@@ -415,6 +501,7 @@ class ChatController:
                 await self.stop_and_save()
                 left, self.chat = self.saver, chat
                 self.logprobs.clear()
+                self.scored.clear()
                 self.looks.clear()
                 self.saver = Saver(chat, self.view.show_trouble)
                 self._prompter.forget()
@@ -525,6 +612,7 @@ class ChatController:
             case news.EngineReady(info, load_s):
                 self.settings = with_advice(self.settings, info.advice)
                 self.model.ready(info, load_s, self.settings.ctx_size)
+                self._bring_back()
                 self.send_next()
             case _:
                 self.model.take(item)
@@ -533,10 +621,11 @@ class ChatController:
         """The reply has its last state."""
         if self.reply is not None:
             self.logprobs[message.id] = self.reply.logprobs()
+            self.scored[message.id] = self.reply.scored()
             self.looks[message.id] = told_looks(self.reply.tokens)
             if len(self.logprobs) > LOGPROBS_KEPT:
                 oldest = next(iter(self.logprobs))
-                del self.logprobs[oldest], self.looks[oldest]
+                del self.logprobs[oldest], self.scored[oldest], self.looks[oldest]
         self.reply = None
         await self._keep(message)
         self.model.answered(message.x.get("timings"))
@@ -558,6 +647,24 @@ class ChatController:
             state = reply.state()
             self.conversation.update(state)
             await self.saver.checkpoint(state)
+
+    async def sizes(self, attachments: Sequence[Attachment]) -> Sizes:
+        """What attachments would take of the context as it is now; guessed where there is no tokenizer."""
+
+        def count(engine: Engine) -> list[int] | None:
+            tokens = engine.tokens
+            return (
+                None
+                if tokens is None
+                else [len(tokens.encode(prompt_text("", [one]))) for one in attachments]
+            )
+
+        try:
+            counts = await self.ask(count)
+        except LookupError:
+            counts = None
+        info, used = self.model.info, sum(n for _, n in segments(self.path()))
+        return sizes_of(attachments, counts, max(1, info.ctx_size - used) if info and info.ctx_size else 0)
 
     async def ask(self, question: Callable[[Any], Any]) -> Any:
         """The answer of `question(engine)`, computed between two requests. LookupError without a model."""

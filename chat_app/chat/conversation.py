@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
+from chat_app.attachments.attachment import attachments_of, prompt_text
 from chat_app.engines.base import Turn
 
 Role = Literal["system", "user", "assistant"]
@@ -209,7 +210,7 @@ class Conversation:
             if message.role == "assistant" and not (has_answer(message) or goes_on):
                 continue
             if turns and message.role == "user" and turns[-1].role == "user":
-                turns[-1] = replace(turns[-1], content=f"{turns[-1].content}\n\n{message.content}")
+                turns[-1] = replace(turns[-1], content=f"{turns[-1].content}\n\n{turn_of(message).content}")
             else:
                 turns.append(turn_of(message))
         return turns
@@ -239,12 +240,12 @@ def thought_of(message: Message) -> str:
 
 
 def turn_of(message: Message) -> Turn:
-    """A message as an engine takes it."""
+    """A message as an engine takes it: what is attached to it is part of its text."""
     ids, thought_n = token_ids(message), message.x.get("thought_n")
     known = thought_n if type(thought_n) is int and 0 <= thought_n <= len(ids) else None
     return Turn(
         message.role,
-        message.content,
+        prompt_text(message.content, attachments_of(message.x)),
         ids if known is not None or not thought_of(message) else (),
         message.id,
         thought_of(message),

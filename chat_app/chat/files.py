@@ -34,6 +34,11 @@ class ChatFiles:
         chat.conversation.take_over(self._store.read(chat_id))
         return chat
 
+    def kept_id(self, chat: ChatFile) -> str:
+        """The id under which an engine may keep what it computes of a chat; "" where it may not. One-shot
+        runs are rarely gone on with."""
+        return chat.id if self._save and self._kind == "chat" else ""
+
     def usage(self) -> list[Usage]:
         """What was computed in all stored chats. Raises StoreError."""
         return self._store.usage() if self._store is not None else []

@@ -6,17 +6,30 @@ is on disk or back in the box. What stands here belongs to the draft.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+
+from chat_app.attachments.attachment import Attachment
+from chat_app.attachments.mentions import as_mention
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
     """A prompt to be sent. `edits` names the message of which it is another wording; `raw`: without the chat
-    and its template."""
+    and its template. files: what is to be attached, by name. mentions: whether `@path` in the text attaches.
+    attached: the files as they were read and shortened to fit; None: they are still to be read."""
 
     text: str
     edits: str | None = None
     raw: bool = False
+    files: tuple[str, ...] = ()
+    mentions: bool = True
+    attached: tuple[Attachment, ...] | None = None
+
+    @property
+    def typed(self) -> str:
+        """The prompt as one would type it: what is attached to it stands there as mentions."""
+        return " ".join([*map(as_mention, self.files), self.text])
 
 
 class Outbox:
@@ -37,17 +50,21 @@ class Outbox:
     @property
     def waiting(self) -> list[str]:
         """The prompts that are not under way, oldest first."""
-        return [one.text for one in self._pending[self._under_way :]]
+        return [one.typed for one in self._pending[self._under_way :]]
 
     @property
     def texts(self) -> list[str]:
         """Every prompt that is not in the chat, oldest first."""
-        return [one.text for one in self._pending]
+        return [one.typed for one in self._pending]
 
     def begin(self) -> Pending:
         """The oldest, which is under way from now on."""
         self._under_way = True
         return self._pending[0]
+
+    def shorten(self, attached: Iterable[Attachment]) -> None:
+        """The prompt under way goes with these attachments, whatever it names."""
+        self._pending[0] = replace(self._pending[0], attached=tuple(attached))
 
     def sent(self) -> None:
         """The prompt under way is in the chat."""
@@ -63,7 +80,7 @@ class Outbox:
     def take_back(self, *, all: bool) -> str:
         """Remove the waiting prompts, and with `all` the one under way; one text of them, perhaps empty."""
         first = 0 if all else int(self._under_way)
-        text = "\n\n".join(one.text for one in self._pending[first:])
+        text = "\n\n".join(one.typed for one in self._pending[first:])
         del self._pending[first:]
         self._under_way = self._under_way and not all
         return text

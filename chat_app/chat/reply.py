@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chat_app.chat.conversation import Message, Status, thought_of
 from chat_app.chat.prompts import sees_from
@@ -34,6 +34,13 @@ ENDINGS = {
     "cancelled": "stopped; what is there is kept",
     "loop": "stopped: it repeated itself",
 }
+
+
+class ScoredText(NamedTuple):
+    """A piece of an answer and how likely its tokens were: natural logarithm, NaN where unknown."""
+
+    text: str
+    logprob: float
 
 
 @dataclass(slots=True)
@@ -165,6 +172,22 @@ class GrowingReply:
     def logprobs(self) -> list[float]:
         """How likely each token was; NaN for those that stood there before this request."""
         return [math.nan] * len(self.start_ids) + [token.logprob for token in self.tokens]
+
+    def scored(self) -> tuple[ScoredText, ...]:
+        """The answer in the pieces that its tokens made. Where a character took several tokens, they count
+        together; what stood there before this request has NaN."""
+        pieces = [ScoredText(self.message.content, math.nan)] if self.message.content else []
+        text, logprob = "".join(self.parts), 0.0
+        for token, begin, end in zip(
+            self.tokens, self.lengths, [*self.lengths[1:], self.length], strict=True
+        ):
+            if token.thought:
+                continue
+            logprob += token.logprob
+            if end > begin:
+                pieces.append(ScoredText(text[begin:end], logprob))
+                logprob = 0.0
+        return tuple(pieces)
 
     def segment(self) -> tuple[int, int]:
         """(positions of the context before the reply, positions of the reply so far)."""

@@ -25,7 +25,7 @@ BINDING_IDS = tuple(
     for place, names in {
         "app": "help offer palette quit settings",
         "chat": "answer_now cut_loop editor history interrupt new page_down page_up panel reset select_next"
-        " select_previous stop thought to_end",
+        " select_previous stop thought tint to_end",
         "compact": "use",
         "confirm": "no yes",
         "dialog": "close",

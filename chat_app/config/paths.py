@@ -85,6 +85,11 @@ class Paths:
         return _chosen(KERNELS_VARIABLE) or self.cache / "kernels"
 
     @property
+    def kv_files(self) -> Path:
+        """Keys and values of chats, which are computed again where they are missing."""
+        return self.cache / "kv"
+
+    @property
     def bench_models(self) -> Path:
         """Random models that `bench --shape` made; they can be made again."""
         return self.cache / "bench"

@@ -58,6 +58,7 @@ class Settings:
     system: str | None = None
     theme: str | None = None
     save: bool = True
+    kv_files_mib: int = 2048
     model_folders: tuple[str, ...] = ()
     engines: Mapping[str, Endpoint] = field(default_factory=dict)
     params: SamplingParams = field(default_factory=lambda: SamplingParams(loop_rounds=LOOP_ROUNDS))
@@ -289,6 +290,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("system", "app", "system", TEXT, "the system prompt", flags=("-s", "--system")),
     Setting("theme", "app", "theme", TEXT, "the colours; /theme lists them"),
     Setting("model_folders", "app", "model_folders", TEXTS, "further folders of models; several as JSON"),
+    Setting(
+        "kv_files_mib",
+        "app",
+        "kv_files_mib",
+        whole(0, MAX_CONTEXT),
+        "MiB on disk for keys and values, so that chats are not read again; 0: none",
+    ),
     Setting("save", "app", "save", TRUTH, "keep no transcript", flags=("--no-save",)),
 )
 BY_NAME: Mapping[str, Setting] = {

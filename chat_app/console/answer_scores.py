@@ -33,12 +33,14 @@ def read_answers(text: str) -> tuple[str, ...]:
 def run_choices(request: Request, answers: tuple[str, ...], settings: Settings) -> int:
     """Print the answers with their probabilities, likeliest first. Nothing is kept of it. Raises UsageError,
     and what loading and scoring raise."""
+    from chat_app.attachments.attachment import prompt_text
+    from chat_app.attachments.finding import attach
     from chat_app.config.endpoints import find_endpoints
     from chat_app.console.engine_start import started_engine
 
     if find_endpoints(settings.model, settings.engines, must=False):
         raise UsageError("--choices needs a model on this machine: servers do not score answers")
-    prompt = full_prompt(request)
+    prompt = prompt_text(full_prompt(request), attach(request.files).attachments)
     messages = [{"role": "system", "content": settings.system}] if settings.system else []
     messages.append({"role": "user", "content": prompt})
     with started_engine(settings, guessing=False) as (engine, path, _):

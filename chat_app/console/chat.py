@@ -119,6 +119,7 @@ class ConsoleChat:
     ) -> None:
         """`kind`: see `ChatFiles`."""
         self.view = LineView(writer)
+        self.files: list[str] = []  # what goes with the next prompt
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runner = asyncio.Runner()
         self._host = EngineHost(
@@ -154,19 +155,20 @@ class ConsoleChat:
         """Do something with the controller, and wait for all that follows from it."""
         return self._settle(work)
 
-    def answer(self, text: str, *, raw: bool = False) -> int:
-        """Write the reply to a prompt. Ctrl+C, SIGTERM and SIGHUP stop it and keep what is there.
+    def answer(self, text: str, *, raw: bool = False, mentions: bool = True) -> int:
+        """Write the reply to a prompt, with which go `files`, and with `mentions` what it names with an `@`.
 
-        Returns 0, 1 where there is no reply, or 128 + the signal. Raises OSError where stdout takes no more;
-        the reply is kept then too.
+        Ctrl+C, SIGTERM and SIGHUP stop it and keep what is there. Returns 0, 1 where there is no reply, or
+        128 + the signal. Raises OSError where stdout takes no more; the reply is kept then too.
         """
         self.view.failed = False
         with stop_on_signals(self._host.cancel) as flag:
-            self._settle(self._submit(text, raw=raw))
+            self._settle(self._submit(text, raw=raw, mentions=mentions))
         return flag.exit_code or int(self.view.failed)
 
-    async def _submit(self, text: str, *, raw: bool) -> None:
-        self.controller.submit(text, raw=raw)
+    async def _submit(self, text: str, *, raw: bool, mentions: bool) -> None:
+        files, self.files = self.files, []
+        self.controller.submit(text, raw=raw, files=files, mentions=mentions)
 
     async def _load(self, source: Source) -> None:
         self.controller.load_model(source)

@@ -45,15 +45,21 @@ def locate_model(name: str) -> Path:
 
 
 @contextmanager
-def started_chat(settings: Settings) -> Iterator[tuple[Engine, Source, float]]:
+def started_chat(settings: Settings, *, keeps: bool = False) -> Iterator[tuple[Engine, Source, float]]:
     """(engine of a chat, what it was made of, seconds that took), closed at the end of the block: a model
-    here, or a server. Progress and notices go to stderr. Raises what either raises."""
+    here, or a server. keeps: what it computes is kept on disk for the chat's next time. Progress and notices
+    go to stderr. Raises what either raises."""
     endpoint = find_endpoint(settings.model, settings.engines)
     if endpoint is None:
         with started_engine(settings) as (text_engine, path, load_s):
-            from chat_app.engines.local import LocalEngine
+            from chat_app.engines.local import LocalEngine, kv_keeper
 
-            yield LocalEngine(text_engine, path), path, load_s
+            keeper = kv_keeper(text_engine, path, settings) if keeps else None
+            engine: Engine = LocalEngine(text_engine, path, keeper)
+            try:
+                yield engine, path, load_s
+            finally:
+                engine.close()
         return
     for notice in settings.notices:
         say(notice)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ class Request:
     resume: str | None = None
     chosen: Collection[str] = ()
     show_thinking: bool = False
+    files: Sequence[str] = ()
 
 
 def full_prompt(request: Request) -> str:
@@ -51,8 +52,9 @@ def run_oneshot(request: Request, settings: Settings) -> int:
 
     The chats of one-shot runs are kept apart: the history does not show them, and of `-c` only another
     one-shot run goes on with them. A raw prompt is no conversation, so it leaves no transcript. Raises what
-    loading raises.
+    loading raises, and AttachmentError.
     """
+    from chat_app.attachments.finding import attach
     from chat_app.chat.recall import resumed
     from chat_app.config.paths import get_paths
     from chat_app.console.chat import ConsoleChat
@@ -61,6 +63,7 @@ def run_oneshot(request: Request, settings: Settings) -> int:
     from chat_app.store.chats import open_store
 
     prompt = full_prompt(request)
+    attach(request.files)  # what cannot be read is told before the model is loaded
     store = open_store(get_paths())
     chat_id, settings = resumed(
         store,
@@ -82,7 +85,9 @@ def run_oneshot(request: Request, settings: Settings) -> int:
         )
         with ConsoleChat(settings, engine, source, writer, store, kind="oneshot") as chat:
             chat.open(chat_id)
-            code = chat.answer(prompt, raw=request.raw)
+            chat.files += request.files
+            # Scripts put texts of others into a prompt: these must not name files.
+            code = chat.answer(prompt, raw=request.raw, mentions=False)
             if writer.result is not None:
                 if request.logits:
                     ids, n = writer.result["prompt_ids"], request.logits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from chat_app.chat.recall import resumed
 from chat_app.chat.slash import is_command
@@ -31,6 +31,7 @@ def run_plain(
     verbose: bool = False,
     show_thinking: bool = False,
     chosen: Collection[str] = (),
+    files: Sequence[str] = (),
 ) -> int:
     """Talk until /bye or the end of the input. Returns 0, or 128 + the signal that ended it."""
     store = open_store(get_paths())
@@ -41,10 +42,11 @@ def run_plain(
         continue_latest=continue_latest,
         chosen=chosen,
     )
-    with started_chat(settings) as (engine, source, _):
+    with started_chat(settings, keeps=True) as (engine, source, _):
         writer = ReplyWriter(hint=CONTEXT_HINT, verbose=verbose, show_thinking=show_thinking)
         with ConsoleChat(settings, engine, source, writer, store) as chat:
             chat.open(chat_id)
+            chat.files += files
             info = engine.info
             where = f"{info.host}, {info.backend}: what you say is sent there" if info.host else info.backend
             say(f"{source.name} on {where}. /help lists the commands, /bye ends.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from chat_app.attachments.finding import attach
 from chat_app.chat.commands import SLASH
 from chat_app.chat.controller import ChatController
 from chat_app.chat.view import Severity
@@ -43,6 +44,14 @@ class LineHost:
         rows.append(BLOCKS)
         width = max(len(usage) for usage, _ in rows)
         say("\n".join(f"{usage:<{width}}  {help}" for usage, help in rows))
+
+    async def attach(self, names: Sequence[str]) -> None:
+        """Keep the names for the next prompt, and say what that will cost."""
+        found = attach(names)
+        sizes = await self.session.sizes(found.attachments)
+        self._chat.files += names
+        for note in (*found.notes, *(size.line for size in sizes.rows)):
+            say(note)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Begin the coroutine; the next `run` of the chat waits for it too."""

@@ -46,7 +46,8 @@ class Capabilities:
     tokens: it gives token ids and can be asked about them. logits: it computes the distribution after any
     prompt, for the inspector. reset: it keeps keys and values that can be dropped. continues: it can go on
     with a reply that has begun. raw: it takes a prompt without a chat template. thinks: its model marks its
-    thoughts, and a thought can be ended from here.
+    thoughts, and a thought can be ended from here. restores: it keeps what it read of a chat, and brings it
+    back.
     """
 
     tokens: bool = True
@@ -55,6 +56,7 @@ class Capabilities:
     continues: bool = True
     raw: bool = True
     thinks: bool = False
+    restores: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +105,14 @@ class Turn:
 @dataclass(frozen=True, slots=True)
 class PromptRequest:
     """What shall be answered. continue_last: the last turn is a reply that goes on. raw: the last turn's text
-    is the whole prompt, and control tokens in it count."""
+    is the whole prompt, and control tokens in it count. chat_id: the chat for which an engine may keep what
+    it computes; "" where nothing is to be kept."""
 
     turns: tuple[Turn, ...]
     params: SamplingParams
     continue_last: bool = False
     raw: bool = False
+    chat_id: str = ""
 
     def without(self, drop: Sequence[int]) -> PromptRequest:
         """The same without the turns at these places."""
@@ -121,8 +125,8 @@ class Prompt:
 
     prompt_n tokens and reply_n for the reply are to fit into `limit`. Where they do not, `drop` holds the
     places of the oldest turns without which they would; it is empty where nothing helps. `notes` are
-    sentences about what was done to the turns. continue_last and raw are the request's; the last `begun_n`
-    ids are then the beginning of the reply itself.
+    sentences about what was done to the turns. continue_last, raw and chat_id are the request's; the last
+    `begun_n` ids are then the beginning of the reply itself.
     """
 
     turns: tuple[Turn, ...]
@@ -137,6 +141,16 @@ class Prompt:
     continue_last: bool = False
     begun_n: int = 0
     raw: bool = False
+    chat_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """So many tokens of a chat came from where they were kept, which would have taken `saved_s` seconds to
+    compute."""
+
+    n: int
+    saved_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +224,10 @@ class Engine(Protocol):
         """The events of one reply, Finished as the last. `cancelled` is asked between steps; a reply that is
         cancelled ends with Finished("cancelled"). `answer_now` ends the thought under way; it is given only
         where `info.capabilities.thinks`."""
+
+    def restore(self, request: PromptRequest) -> Restored | None:
+        """Bring back what is kept of a request's chat, before it is asked for; None where that is nothing.
+        Asked only where `info.capabilities.restores`. Raises TemplateError."""
 
     def reset(self) -> None:
         """Forget keys and values; the next prompt is computed whole."""

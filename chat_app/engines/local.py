@@ -15,17 +15,21 @@ from chat_app.engines.base import (
     Prompt,
     PromptRequest,
     ReplyParts,
+    Restored,
     Token,
     Turn,
     never,
 )
 from chat_app.engines.reply_ids import ReplyIds
+from chat_app.text.formatting import MIB
+from llama_core.events import Finished
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from chat_app.config.settings import Advice, Settings
+    from chat_app.kv_files.keeper import KvKeeper
     from llama_core.backends.base import MemoryReport
     from llama_core.checkpoint import Checkpoint
     from llama_core.choices import Thinking
@@ -97,7 +101,29 @@ def _add_draft(engine: TextEngine, path: Path, settings: Settings, on_progress: 
 
 def open_local_engine(path: Path, settings: Settings, on_progress: OnProgress) -> LocalEngine:
     """An `OpenEngine`. Raises as `open_text_engine` does."""
-    return LocalEngine(open_text_engine(path, settings, on_progress), path)
+    engine = open_text_engine(path, settings, on_progress)
+    return LocalEngine(engine, path, kv_keeper(engine, path, settings))
+
+
+def kv_keeper(engine: TextEngine, path: Path, settings: Settings) -> KvKeeper | None:
+    """What keeps the chats' keys and values on disk; None where the settings want nothing kept."""
+    if not settings.save or not settings.kv_files_mib:
+        return None
+    from chat_app.config.paths import get_paths
+    from chat_app.kv_files.keeper import KvKeeper
+
+    try:
+        # The compiled backend gives the same bits however a prompt is cut into passes.
+        return KvKeeper(
+            engine,
+            path,
+            get_paths().kv_files,
+            settings.kv_files_mib * MIB,
+            exact=engine.backend.startswith("jit"),
+        )
+    except OSError as error:
+        _log.info("keys and values are not kept: %s", error)
+        return None
 
 
 def advice_of(path: Path, makers: Mapping[str, Any]) -> Advice:
@@ -169,10 +195,11 @@ class LocalTokens:
 
 
 class LocalEngine:
-    """`Engine` on a `TextEngine`, which it closes."""
+    """`Engine` on a `TextEngine`, which it closes. keeper: keeps on disk what was computed of chats."""
 
-    def __init__(self, engine: TextEngine, path: Path) -> None:
+    def __init__(self, engine: TextEngine, path: Path, keeper: KvKeeper | None = None) -> None:
         self._engine = engine
+        self._keeper = keeper
         self.tokens = LocalTokens(engine)
         special = engine.tokenizer.special_tokens.values()
         self._reply_ids = ReplyIds(self.tokens, self._render, special)
@@ -190,7 +217,7 @@ class LocalEngine:
             max_ctx_size=checkpoint.config.max_seq_len,
             template=checkpoint.chat_template or "",
             advice=advice_of(path, checkpoint.sampling),
-            capabilities=Capabilities(thinks=engine.thinking is not None),
+            capabilities=Capabilities(thinks=engine.thinking is not None, restores=keeper is not None),
         )
 
     def prepare(self, request: PromptRequest) -> Prompt:
@@ -214,6 +241,7 @@ class LocalEngine:
             notes,
             begun_n=begun_n,
             raw=request.raw,
+            chat_id=request.chat_id,
         )
 
     def _encode(self, request: PromptRequest) -> list[int]:
@@ -270,8 +298,11 @@ class LocalEngine:
         cancelled: Callable[[], bool],
         answer_now: Callable[[], bool] = never,
     ) -> Iterator[Event]:
-        """The events of `TextEngine.generate`; it reuses what its cache has of the prompt."""
-        return self._engine.generate(
+        """The events of `TextEngine.generate`; it reuses what its cache or the disk has of the prompt."""
+        keeper = self._keeper if prompt.chat_id else None
+        if keeper is not None:
+            keeper.restore(prompt.chat_id, prompt.ids or ())
+        events = self._engine.generate(
             prompt.ids or (),
             params,
             cancelled=cancelled,
@@ -279,9 +310,18 @@ class LocalEngine:
             answer_now=answer_now,
             plain=prompt.raw,
         )
+        return events if keeper is None else _kept(events, prompt.chat_id, keeper)
+
+    def restore(self, request: PromptRequest) -> Restored | None:
+        """Bring the keys and values of the chat's turns back from the disk."""
+        if self._keeper is None or not request.chat_id or not request.turns:
+            return None
+        return self._keeper.restore(request.chat_id, self._encode(request))
 
     def reset(self) -> None:
-        """Empty the KV cache."""
+        """Empty the KV cache; the next prompt is computed whole, whatever is kept."""
+        if self._keeper is not None:
+            self._keeper.pass_over()
         self._engine.reset()
 
     def memory(self) -> MemoryReport:
@@ -289,5 +329,15 @@ class LocalEngine:
         return self._engine.memory()
 
     def close(self) -> None:
-        """Close the `TextEngine`; may be called twice."""
+        """Close the `TextEngine`, once what is kept is written; may be called twice."""
+        if self._keeper is not None:
+            self._keeper.close()
         self._engine.close()
+
+
+def _kept(events: Iterator[Event], chat_id: str, keeper: KvKeeper) -> Iterator[Event]:
+    """The events of a reply; what the context holds then is kept."""
+    for event in events:
+        if isinstance(event, Finished):
+            keeper.save(chat_id, event.timings)
+        yield event

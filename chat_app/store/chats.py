@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from chat_app.chat.conversation import Conversation
+from chat_app.kv_files.folder import remove_kv_files
 from chat_app.store.database import Database, StoreError
 from chat_app.store.records import pack_text
 from chat_app.store.summary import ChatSummary, list_chats
@@ -18,6 +19,8 @@ from chat_app.store.trash import put_into_trash
 from chat_app.store.usage import Usage, usage_by_month
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from chat_app.config.paths import Paths
     from chat_app.store.search import Hit
 
@@ -37,15 +40,18 @@ def open_store(paths: Paths) -> ChatStore:
         Database(
             paths.database,
             (lambda connection: take_over(connection, paths)) if there_are_any(paths) else None,
-        )
+        ),
+        paths.kv_files,
     )
 
 
 class ChatStore:
-    """All chats of one file. Nothing is created before the first message of a chat is appended."""
+    """All chats of one file. Nothing is created before the first message of a chat is appended. kv_files: the
+    folder in which engines keep what they computed of a chat, which goes with it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, kv_files: Path | None = None) -> None:
         self.database = database
+        self._kv_files = kv_files
 
     def create(self, *, model: str, title: str = "", kind: str = "chat") -> Transcript:
         """A new chat, not in the file yet."""
@@ -102,6 +108,7 @@ class ChatStore:
             lambda connection: put_into_trash(connection, chat_id), "The chat is not deleted"
         )
         _require(changed, chat_id)
+        self._remove_kv_files(chat_id)
 
     def restore(self, chat_id: str) -> None:
         """Take a chat out of the trash. Raises StoreError."""
@@ -121,6 +128,11 @@ class ChatStore:
     def remove(self, chat_id: str) -> None:
         """Remove a chat for good; the caller has asked the user. Raises StoreError, the chat then whole."""
         self.database.write(lambda connection: remove_chat(connection, chat_id), "The chat is not removed")
+        self._remove_kv_files(chat_id)
+
+    def _remove_kv_files(self, chat_id: str) -> None:
+        if self._kv_files is not None:
+            remove_kv_files(self._kv_files, chat_id)
 
     def close(self) -> None:
         """Let go of the file. Never raises."""

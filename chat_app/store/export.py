@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from chat_app.attachments.attachment import Attachment, attachments_of
 from chat_app.chat.conversation import Conversation, thought_of
 from chat_app.files.durable import replace_file
 from chat_app.store.records import to_json as message_json
@@ -66,10 +68,26 @@ def to_markdown(conversation: Conversation, *, model: str = "", created: str = "
         lines += ["", f"## {_HEADINGS[message.role]}", ""]
         if thought := clean(thought_of(message)).strip():
             lines += [*("> " + line if line else ">" for line in thought.splitlines()), ""]
+        for one in attachments_of(message.x):
+            lines += [*_attached_lines(one), ""]
         lines.append(clean(message.content).rstrip("\n"))
         if message.status in _MARKS:
             lines += ["", f"*{_MARKS[message.status]}*"]
     return "\n".join(lines) + "\n"
+
+
+def _attached_lines(one: Attachment) -> list[str]:
+    """An attached file in Markdown: its name, and its text between more backticks than it holds in a row."""
+    text = clean(one.text).rstrip("\n")
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return [f"*{attached_title(one)}*", "", fence, text, fence]
+
+
+def attached_title(one: Attachment) -> str:
+    """An attached file in a line: its name, and what there is of it."""
+    n = len(one.text.splitlines())
+    part = "its beginning, " if one.cut else ""
+    return f"Attached: {clean_line(one.name)} ({part}{n:,} line{'' if n == 1 else 's'}, {one.encoding})"
 
 
 def to_html(conversation: Conversation, *, model: str = "", created: str = "") -> str:
@@ -86,6 +104,11 @@ def to_html(conversation: Conversation, *, model: str = "", created: str = "") -
         parts.append(f"<h2>{_HEADINGS[message.role]}{mark}</h2>")
         if thought := clean(thought_of(message)).strip():
             parts.append(f"<details><summary>Thought</summary>\n{reader.render(thought)}</details>")
+        parts += [
+            f"<details><summary>{html.escape(attached_title(one))}</summary>\n"
+            f"<pre>{html.escape(clean(one.text))}</pre></details>"
+            for one in attachments_of(message.x)
+        ]
         parts.append(f'<div class="{message.role}">\n{reader.render(clean(message.content))}</div>')
     facts = (clean_line(model), created or (path[0].time if path else ""))
     return _PAGE.format(

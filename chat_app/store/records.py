@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from chat_app.attachments.attachment import DETAIL, attachments_of, details_of
 from chat_app.chat.conversation import Conversation, Message, as_role, as_status
 
 # Details of a message (`Message.x`) that have a column; the others are in `more`.
@@ -216,7 +217,12 @@ def _numbers(value: Any) -> Any:
     return {name: number for name, number in value.items() if _is_number(number)}
 
 
+def _attachments(value: Any) -> Any:
+    return details_of(attachments_of({DETAIL: value})).get(DETAIL)
+
+
 _USABLE: Final[Mapping[str, Callable[[Any], Any]]] = {
+    DETAIL: _attachments,
     "ids": _counts,
     "context": _pair,
     "loop": _numbers,

@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from chat_app.attachments.attachment import DETAIL, attachments_of
 from chat_app.store.database import Database
-from chat_app.store.records import unpack_text
+from chat_app.store.records import unpack_json, unpack_text
 from chat_app.store.summary import ChatSummary
 from chat_app.store.text_index import index_text, searched_text
 
 _TRIGRAM: Final = 3
 SNIPPET_LENGTH = 160
 _LEAD = 40
-FITS: Final = "fits(CAST(content AS BLOB), CAST(thought AS BLOB))"
+FITS: Final = "fits(CAST(content AS BLOB), CAST(thought AS BLOB), attachments)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,10 @@ def _search(
     cancelled: Callable[[], bool],
 ) -> list[Hit]:
 
-    def fits(content: object, thought: object) -> bool:
-        return not cancelled() and _fits(searched_text(unpack_text(content), unpack_text(thought)), terms)
+    def fits(*columns: object) -> bool:
+        return not cancelled() and _fits(_text_of(*columns), terms)
 
-    connection.create_function("fits", 2, fits)
+    connection.create_function("fits", 3, fits)
     found: dict[str, _Found] = {}
     for chat_id, seq, rank in connection.execute(*_question(terms)):
         best = found.setdefault(chat_id, _Found(seq, rank, 0))
@@ -123,15 +124,20 @@ def _hits(
     in_title = _fits(chat.title, terms)
     best = found.get(chat.id)
     if best is not None:
-        message_id, content, thought = connection.execute(
-            "SELECT id, content, thought FROM message WHERE seq = ?", (best.seq,)
+        message_id, *columns = connection.execute(
+            "SELECT id, content, thought, attachments FROM message WHERE seq = ?", (best.seq,)
         ).fetchone()
-        text = searched_text(unpack_text(content), unpack_text(thought))
-        hit = Hit(chat, message_id, make_snippet(text, terms), best.count)
+        hit = Hit(chat, message_id, make_snippet(_text_of(*columns), terms), best.count)
         return [((not in_title, best.rank), hit)]
     if in_title:
         return [((False, 0.0), Hit(chat, None, make_snippet(chat.title, terms), 1))]
     return []
+
+
+def _text_of(content: object, thought: object, attachments: object) -> str:
+    """What is searched of a message, from its columns."""
+    files = attachments_of({DETAIL: unpack_json(attachments)})
+    return searched_text(unpack_text(content), unpack_text(thought), files)
 
 
 def _has_trigram(term: str) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 
+from chat_app.attachments.attachment import Attachment, attachments_of
 from chat_app.chat.conversation import Message, thought_of
 
 
@@ -11,16 +13,15 @@ def index_message(connection: sqlite3.Connection, chat_id: str, message: Message
     """Make a stored message's text findable by the index. sqlite3.Error."""
     key = (chat_id, message.id)
     (seq,) = connection.execute("SELECT seq FROM message WHERE chat_id = ? AND id = ?", key).fetchone()
-    connection.execute(
-        "INSERT OR REPLACE INTO search (rowid, text) VALUES (?, ?)",
-        (seq, index_text(searched_text(message.content, thought_of(message)))),
-    )
+    text = searched_text(message.content, thought_of(message), attachments_of(message.x))
+    connection.execute("INSERT OR REPLACE INTO search (rowid, text) VALUES (?, ?)", (seq, index_text(text)))
     connection.execute("UPDATE message SET indexed = 1 WHERE seq = ?", (seq,))
 
 
-def searched_text(content: str, thought: str) -> str:
-    """What is searched of a message: what it says, then what was thought before."""
-    return f"{content}\n{thought}" if thought else content
+def searched_text(content: str, thought: str, attachments: Iterable[Attachment]) -> str:
+    """What is searched of a message: what it says, then what was thought before, then what is attached."""
+    files = (f"{one.name}\n{one.text}" for one in attachments)
+    return "\n".join([content, *([thought] if thought else []), *files])
 
 
 def index_text(text: str) -> str:

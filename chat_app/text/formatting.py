@@ -44,6 +44,13 @@ def mib(n_bytes: float | None) -> str:
     return f"{value:,.0f}" if value >= 9.95 or value == 0 else f"{value:.1f}"
 
 
+def file_size(n_bytes: int) -> str:
+    """`812 bytes`, `4.1 KiB` or `16 MiB`."""
+    if n_bytes < 1024:
+        return f"{n_bytes} byte{'' if n_bytes == 1 else 's'}"
+    return f"{n_bytes / 1024:,.1f} KiB" if n_bytes < MIB else f"{mib(n_bytes)} MiB"
+
+
 def percent(fraction: float) -> str:
     """1 is 100 %; one decimal below 10 %."""
     return f"{fraction * 100:.0f} %" if fraction >= 0.0995 or fraction == 0 else f"{fraction * 100:.1f} %"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
@@ -70,6 +70,7 @@ class LlamaChatApp(TerminalApp):
         paths: Paths | None = None,
         prompt: str | None = None,
         chat_id: str | None = None,
+        files: Sequence[str] = (),
     ) -> None:
         self.settings = settings
         self.paths = paths or get_paths()
@@ -79,6 +80,7 @@ class LlamaChatApp(TerminalApp):
         self.drafts = Drafts(self.store.database, save=settings.save)
         self.first_prompt = prompt
         self.first_chat = chat_id
+        self.first_files = files
         self._ui_file = self.paths.state / "ui.json"
         self._ui_state = read_ui_state(self._ui_file)
         self.host = EngineHost(self._wake, open_engine, clock=clock)
@@ -107,7 +109,13 @@ class LlamaChatApp(TerminalApp):
         )
         chat = self.chat
         self.models = ModelChoice(
-            self, chat.session, chat.work, chat.show_state, self._check_model, self._find_offer
+            self,
+            chat.session,
+            chat.work,
+            chat.show_state,
+            chat.fetch_row,
+            self._check_model,
+            self._find_offer,
         )
         return self.chat
 
@@ -142,7 +150,9 @@ class LlamaChatApp(TerminalApp):
             except StoreError as error:
                 self.chat.note(str(error), "error")
         if self.first_prompt:
-            self.chat.session.submit(self.first_prompt)
+            self.chat.session.submit(self.first_prompt, files=self.first_files)
+        elif self.first_files:
+            self.chat.composer.mention(self.first_files)
 
     def _wake(self) -> None:
         """Called on the engine's thread."""
@@ -182,7 +192,7 @@ class LlamaChatApp(TerminalApp):
         return self.models.is_looking
 
     def model_failed(self, source: Source, text: str) -> None:
-        """Say why a model could not be loaded, and let another be chosen."""
+        """Say why a model could not be loaded, and how another is chosen."""
         self.models.failed(source, text)
 
     # The end.
@@ -320,6 +330,7 @@ def run_app(
     continue_latest: bool = False,
     resume: str | None = None,
     chosen: Collection[str] = (),
+    files: Sequence[str] = (),
     open_engine: OpenEngine = open_engine,
 ) -> int:
     """Open the app and come back when it is closed; returns the exit code.
@@ -332,7 +343,9 @@ def run_app(
     chat_id, settings = resumed(
         store, settings, resume=resume, continue_latest=continue_latest, chosen=chosen
     )
-    app = LlamaChatApp(settings, store=store, open_engine=open_engine, prompt=prompt, chat_id=chat_id)
+    app = LlamaChatApp(
+        settings, store=store, open_engine=open_engine, prompt=prompt, chat_id=chat_id, files=files
+    )
     gc.disable()  # until the first paint: collecting costs a quarter of the time to it
     with GracefulEnd(app, app.save_all, app.after_typing):
         app.run()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chat_app.chat.view import Severity
@@ -72,6 +72,10 @@ class CommandHost:
         """A sentence in the row above the prompt."""
         self._screen.note(text, severity)
 
+    def attach(self, names: Sequence[str]) -> None:
+        """The files are mentioned in the prompt, where one sees them and can take them out."""
+        self._screen.composer.mention(names)
+
     def show_text(self, title: str, text: str) -> None:
         """The text gets a screen of its own."""
         self._app.show_text(title, text)
@@ -89,8 +93,8 @@ class CommandHost:
         self._app.leave()
 
     def use_model(self, name: str) -> None:
-        """Load a model by name or path; one that is not here is offered to be fetched."""
-        self._app.models.find(name)
+        """Load a model by name or path; one that is not here is fetched. A name that is none comes back."""
+        self._app.models.find(name, lambda: self._screen.prompt.offer_again(f"/model {name}"))
 
     def choose_model(self) -> None:
         """Open the list of models."""

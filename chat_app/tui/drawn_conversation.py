@@ -15,6 +15,7 @@ class DrawnConversation:
     def __init__(self, session: ChatController, work: Work) -> None:
         self._session = session
         self._work = work
+        self.tinted = False  # replies show how sure the model was of each word
         self.messages = MessageList(self._make_view, id="messages")
 
     def show_path(self) -> None:
@@ -61,8 +62,14 @@ class DrawnConversation:
 
         self._work.later(add)
 
+    def toggle_tint(self) -> bool:
+        """Tint the replies by probability, or no longer; whether they are tinted now."""
+        self.tinted = not self.tinted
+        self.refresh()
+        return self.tinted
+
     def refresh(self) -> None:
-        """Branch counts and "not saved" marks, once what is to be drawn is."""
+        """Branch counts, "not saved" marks and the tint, once what is to be drawn is."""
 
         async def refresh() -> None:
             unsaved, cut = self._unsaved(), self._session.cut
@@ -70,6 +77,7 @@ class DrawnConversation:
                 view.set_cut(view.message.id == cut)
                 view.set_place(self._place(view.message.id))
                 view.set_saved(view.message.id not in unsaved)
+                view.set_tint(self._session.scored.get(view.message.id, ()) if self.tinted else ())
 
         self._work.later(refresh)
 

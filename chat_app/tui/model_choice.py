@@ -1,4 +1,4 @@
-"""Finding, fetching, choosing and loading models."""
+"""Finding, fetching, choosing and loading models. Nothing here opens by itself: it would take the keys."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from chat_app.engines.base import Source
 from chat_app.engines.sources import find_source
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean_line
+from chat_app.tui.widgets.fetch_row import FetchRow
 from chat_app.tui.work import Work
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class ModelChoice:
         session: ChatController,
         work: Work,
         changed: Callable[[], None],
+        fetch_row: FetchRow,
         check: CheckModel = check_file,
         find_offer: FindOffer = find_best_offer,
     ) -> None:
@@ -57,6 +59,7 @@ class ModelChoice:
         self._session = session
         self._work = work
         self._changed = changed
+        self._fetch_row = fetch_row
         self._check = check
         self._note = ""  # why there is no model
         self._find_offer = find_offer
@@ -67,42 +70,43 @@ class ModelChoice:
         """What an empty chat says while no model is loaded."""
         if self._session.model.loading is not None:
             return f"{state} (first start only) …" if "kernels" in state else f"{state} …"
+        if self._fetch_row.running:
+            return "The model is being fetched. What you send meanwhile is answered once it is here."
         return self._note or "Looking for the model …"
 
     @property
     def is_looking(self) -> bool:
         """Whether it is not yet known that there is none."""
-        return not self._note
+        return self._fetch_row.running or not self._note
 
-    def find(self, name: str) -> None:
-        """Load the model of that name or path; offer to fetch it where it is not here."""
-        self._app.run_worker(self._work.guarded(self._find(name)), group="model", exclusive=True)
+    def find(self, name: str, refused: Callable[[], object] = lambda: None) -> None:
+        """Load the model of that name or path; fetch it where it is not here. What stands in the way is said,
+        and `refused` called: the model that is loaded stays."""
+        self._app.run_worker(self._work.guarded(self._find(name, refused)), group="model", exclusive=True)
 
-    async def _find(self, name: str) -> None:
+    async def _find(self, name: str, refused: Callable[[], object]) -> None:
         from chat_app.models.catalogue import ModelNotFound
 
         try:
             source = await asyncio.to_thread(find_source, name, self._session.settings.engines)
         except ModelNotFound as error:
-            self._without(str(error))
             if error.can_pull:
                 await self._fetch(error.name)
-            else:
-                self.choose(str(error))
-            return
-        except EndpointError as error:
+                return
             self._without(str(error))
-            self.choose(str(error))
+            refused()
             return
-        except OSError as error:
+        except (EndpointError, OSError) as error:
             self._without(describe_error(error))
+            refused()
             return
         if self._session.model.info is not None and isinstance(source, Path):
             # The model there is goes when the next one is loaded, so first a look at the file.
             try:
                 await asyncio.to_thread(self._check, source, self._session.settings)
             except Exception as error:  # noqa: BLE001 - whatever a file can provoke belongs on the screen
-                self.choose(describe_error(error))
+                self._without(describe_error(error))
+                refused()
                 return
         self._load(source, name)
 
@@ -112,16 +116,15 @@ class ModelChoice:
         self._session.load_model(source)
 
     async def _fetch(self, name: str) -> None:
-        from chat_app.tui.screens.fetch_model import FetchScreen
-
-        path = await self._app.push_screen_wait(FetchScreen(name))
-        if path is not None:
-            self._load(path, name)
-        elif self._session.model.info is None:
-            self._without(
-                "There is no model yet, so nothing can answer. /model fetches one or opens a file that you "
-                f"have. Outside the app: llama-chat models pull {clean_line(name)}"
-            )
+        self._app.call_later(self._changed)  # it runs by then
+        try:
+            path = await self._fetch_row.fetch(name)
+        except Exception as error:  # noqa: BLE001 - network, disk, pip: whatever it is, the app stays open
+            known = clean_line(name)
+            again = f"/model {known} tries again, /model opens another."
+            self._without(f"{describe_error(error)}\n{again} Outside the app: llama-chat models pull {known}")
+            return
+        self._load(path, name)
 
     @property
     def offer(self) -> Offer | None:
@@ -146,16 +149,17 @@ class ModelChoice:
             self.find(self._offer.name)
 
     def _without(self, text: str) -> None:
+        """Say why there is no model, or not the one asked for."""
         self._note = text
+        self._session.view.note(text, "error")
         self._changed()
 
     def failed(self, source: Source, text: str) -> None:
-        """A file that cannot be loaded: say why, let another be chosen."""
-        self._without(f"{clean_line(source.name)} could not be loaded. /model chooses another.")
-        self.choose(text)
+        """A file that cannot be loaded: say why, and how another is chosen."""
+        self._without(f"{clean_line(source.name)} could not be loaded. {text} /model chooses another.")
 
-    def choose(self, problem: str = "") -> None:
-        """Show what there is. `problem`: why the last one did not do."""
+    def choose(self) -> None:
+        """Show what there is."""
         from chat_app.tui.screens.choose_model import ChooseModelScreen
 
         def chosen(name: str | None) -> None:
@@ -163,4 +167,4 @@ class ModelChoice:
                 self.find(name)
 
         if not isinstance(self._app.screen, ChooseModelScreen):
-            self._app.push_screen(ChooseModelScreen(problem, self._session.settings.engines), chosen)
+            self._app.push_screen(ChooseModelScreen(self._session.settings.engines), chosen)

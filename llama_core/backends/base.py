@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, Self, runtime_checkable
 
@@ -64,6 +64,22 @@ class Cache(Protocol):
         """Forget every position from `reachable(length)` on. Raises ValueError when `length` exceeds what is
         held."""
 
+    @property
+    def block_positions(self) -> int:
+        """Positions that stand together in memory: pieces begin and end between two such blocks."""
+
+    def pieces(self, start: int, stop: int) -> Sequence[NDArray[np.uint8]]:
+        """The memory of positions start..stop and of those in the same blocks, to be read and written:
+        pieces of the same size, always in the same order."""
+
+    def state(self, length: int) -> NDArray[np.uint8] | None:
+        """The snapshot at `length`, as bytes; None where there is none, or none is needed."""
+
+    def adopt(self, length: int, states: Mapping[int, NDArray[np.uint8]]) -> None:
+        """The first `length` positions are those that were written into `pieces`. states: snapshots by
+        length, that at `length` among them where one is needed. Raises ValueError without it, and where
+        `length` does not fit."""
+
     def copy_prefix(self, source: Self, length: int) -> None:
         """Hold the first `source.reachable(length)` positions of `source`, and nothing else. The bits are the
         same.
@@ -82,6 +98,11 @@ class Model(Protocol):
     @property
     def backend(self) -> str:
         """For people: "numpy float32", "jit avx512-vnni", ..."""
+
+    @property
+    def arithmetic(self) -> str:
+        """What the bits of keys, values and logits depend on beside the file, the ids and the context's size:
+        two models of one file that say the same compute the same."""
 
     @property
     def threads(self) -> int:

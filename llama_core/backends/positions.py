@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
 from llama_core.errors import ContextFullError
 
 
@@ -44,6 +49,16 @@ class Positions:
     def reachable(self, length: int) -> int:
         """The greatest length up to `length` that can be gone back to."""
         return length
+
+    def state(self, length: int) -> NDArray[np.uint8] | None:
+        """See `Cache`: nothing beside keys and values is needed."""
+        return None
+
+    def adopt(self, length: int, states: Mapping[int, NDArray[np.uint8]]) -> None:
+        """The first `length` positions were written from outside. Raises ValueError where they do not fit."""
+        if not 0 <= length <= self._capacity:
+            raise ValueError(f"{length} positions do not fit into {self._capacity}")
+        self._length = length
 
     def take_length(self, source: Positions, length: int) -> None:
         """Be `length` long, or as long as `source` can reach, because so many of its positions are copied

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.base import MemoryReport, Model
-from llama_core.engine.context import Context
+from llama_core.engine.context import Context, Fill, Held
 from llama_core.engine.drafting.base import Drafter
 from llama_core.engine.masks import MaskThread
 from llama_core.engine.memory import memory_report
@@ -150,6 +150,31 @@ class Engine:
         finally:
             self.reset()
         return total / (len(ids) - 1)
+
+    def common(self, ids: Sequence[int]) -> int:
+        """How many of the first ids the context has read."""
+        self._settle()
+        return self._context.common(ids)
+
+    def hold(self) -> Held | None:
+        """What is worth keeping of the context, for another thread to copy; None where that is nothing."""
+        self._settle()
+        return self._context.hold()
+
+    @property
+    def steps_back(self) -> bool:
+        """Whether the context goes back to any length, without a snapshot."""
+        return self._context.steps_back
+
+    def reachable(self, length: int) -> int:
+        """The greatest length up to `length`, which is held, that can be gone back to."""
+        return self._context.cache.reachable(length)
+
+    def restore(self, ids: Sequence[int], start: int, fill: Fill) -> int:
+        """Take the keys and values of `ids` from `start` on (which is held and `reachable`) from elsewhere:
+        see `Context.restore`. Raises what `fill` raises."""
+        self._settle()
+        return self._context.restore(ids, start, fill)
 
     def reset(self) -> None:
         """Forget everything: the next prompt is computed from its first token."""

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chat_app.engines.base import Capabilities, EngineInfo, Prompt, PromptRequest, ReplyParts, Token, Turn
+from chat_app.engines.base import (
+    Capabilities,
+    EngineInfo,
+    Prompt,
+    PromptRequest,
+    ReplyParts,
+    Restored,
+    Token,
+    Turn,
+)
 from llama_core.backends.base import MemoryReport
 from llama_core.engine.text import completion_text
 from llama_core.events import (
@@ -112,6 +121,8 @@ class FakeEngine:
     cached: list[int] = field(default_factory=list)
     tokens: FakeTokens = field(default_factory=FakeTokens)
     closed: bool = False
+    logprobs: tuple[float, ...] = (-0.25,)  # of a reply's tokens, over and over
+    restored: Restored | None = None
     max_ctx_size: int = 0
 
     def __post_init__(self) -> None:
@@ -140,6 +151,10 @@ class FakeEngine:
         going_on = bool(turns) and turns[-1]["role"] == "assistant"
         self.calls.append(("continue" if going_on else "chat", turns))
         return scripted(self, list(prompt.ids or ()), self.script(turns), cancelled)
+
+    def restore(self, request: PromptRequest) -> Restored | None:
+        self.calls.append(("restore", request.chat_id))
+        return self.restored
 
     def reset(self) -> None:
         self.calls.append(("reset", None))
@@ -190,7 +205,9 @@ def scripted(
         if isinstance(piece, BaseException):
             raise piece
         engine.cached.append(100 + n)
-        yield TokenEvent(n, 100 + n, -0.25, engine.step_s, len(engine.cached))
+        yield TokenEvent(
+            n, 100 + n, engine.logprobs[n % len(engine.logprobs)], engine.step_s, len(engine.cached)
+        )
         yield TextDelta(piece)
         n += 1
     prefill_s, decode_s = done * engine.step_s / 8, max(0, n - 1) * engine.step_s

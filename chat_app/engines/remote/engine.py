@@ -239,6 +239,9 @@ class RemoteEngine:
                 raise _Cancelled
             time.sleep(min(left, POLL_S))
 
+    def restore(self, request: PromptRequest) -> None:
+        """What a server keeps it looks for itself."""
+
     def reset(self) -> None:
         """The server's cache is its own. Raises NotCapableError."""
         raise NotCapableError(f"{self.info.name} keeps no cache that could be reset from here.")

@@ -35,10 +35,12 @@ from chat_app.tui.editor import EditorError, edit_outside
 from chat_app.tui.live_numbers import LiveNumbers
 from chat_app.tui.message_actions import MessageActions
 from chat_app.tui.widgets.composer import Composer
+from chat_app.tui.widgets.fetch_row import FetchRow
 from chat_app.tui.widgets.key_bar import BUSY_KEYS, MESSAGE_KEYS, PROMPT_KEYS, THINKING_KEYS, KeyBar
 from chat_app.tui.widgets.message_view import MessageView
 from chat_app.tui.widgets.prompt import PromptArea
 from chat_app.tui.widgets.status import Banner, StatusRow, TitleBar, Welcome
+from chat_app.tui.widgets.tint import LEGEND
 from chat_app.tui.work import Work
 from llama_core.events import Event
 
@@ -46,6 +48,7 @@ PANEL_HELP = "The live panel: full, one line, hidden"
 THOUGHT_HELP = "Unfold or fold the thought of the reply"
 ANSWER_HELP = "End the thought; the answer begins"
 LOOP_HELP = "Cut a reply where it began to repeat itself, and choose another token there"
+TINT_HELP = "Tint replies by how probable their words were"
 QUIT_WINDOW_S = 2.0
 
 MakeController = Callable[[ChatView, Callable[[Coroutine[Any, Any, Any]], object]], ChatController]
@@ -89,7 +92,7 @@ class Home(Protocol):
         """A better model for this machine, in a line; empty where there is none."""
 
     def model_failed(self, source: Source, text: str) -> None:
-        """The model at `path` could not be loaded; `text` says why. The app offers another."""
+        """The model at `source` could not be loaded; `text` says why."""
 
     def commands_of(self, screen: ChatScreen) -> ScreenHost:
         """Who runs the slash commands."""
@@ -125,6 +128,7 @@ class ChatScreen(Screen[None]):
             "alt+a", "answer_now", "Answer now", id="chat.answer_now", priority=True, tooltip=ANSWER_HELP
         ),
         Binding("alt+x", "cut_loop", "Cut loop", id="chat.cut_loop", priority=True, tooltip=LOOP_HELP),
+        Binding("alt+p", "tint", "Tint", id="chat.tint", priority=True, tooltip=TINT_HELP),
         Binding("ctrl+end", "to_end", "To the newest text", id="chat.to_end", priority=True),
     ]
 
@@ -154,6 +158,7 @@ class ChatScreen(Screen[None]):
         self._drawn = DrawnConversation(self.session, self.work)
         self.messages = self._drawn.messages
         self.status = StatusRow(id="status")
+        self.fetch_row = FetchRow(id="fetch")
         self.composer = Composer(
             submit=self.submit,
             command=self.run_command,
@@ -194,6 +199,7 @@ class ChatScreen(Screen[None]):
                 yield Welcome(id="welcome")
                 yield self.messages
                 yield Static("", id="new-text")
+                yield self.fetch_row
                 yield self.status
                 yield self._numbers.line
                 yield self.composer
@@ -308,7 +314,7 @@ class ChatScreen(Screen[None]):
         self._drawn.refresh()
 
     def show_load_failure(self, source: Source, text: str) -> None:
-        """Leave it to the app, which offers another model."""
+        """Leave it to the app, which knows how another is chosen."""
         self._home.model_failed(source, text)
 
     def give_back(self, text: str) -> None:
@@ -442,9 +448,16 @@ class ChatScreen(Screen[None]):
             return
         if self.composer.end_edit():
             return
-        self.session.take_back_queue()
-        self.session.stop()
+        if self.session.queue:
+            self.session.take_back_queue()
+            self.session.stop()
+        else:
+            self._stop_what_runs()
         self.prompt.focus()
+
+    def _stop_what_runs(self) -> bool:
+        """The reply, else a download; False where neither runs."""
+        return self.session.stop() or self.fetch_row.stop()
 
     def action_interrupt(self) -> None:
         """Ctrl+C, once the prompt has taken in the keys that were pressed before."""
@@ -457,7 +470,7 @@ class ChatScreen(Screen[None]):
             self.copy(selected)
             self.clear_selection()
             return
-        if self.session.stop():
+        if self._stop_what_runs():
             return
         if self.prompt.text:
             self.composer.put_aside()
@@ -514,6 +527,13 @@ class ChatScreen(Screen[None]):
             thoughts[0].toggle()
         else:
             self.note("There is no thought to be shown.")
+
+    def action_tint(self) -> None:
+        """Tint the replies by how probable the model held their words, or show them as before."""
+        if not any(self.session.scored.get(message.id) for message in self.session.path()):
+            self.note("No reply of this chat can be tinted: probabilities are kept until the app ends.")
+        elif self._drawn.toggle_tint():
+            self.note(f"Tinted by probability: {LEGEND}.")
 
     def action_cut_loop(self) -> None:
         """Cut the reply that is selected, else the newest, where it began to repeat itself; other tokens for

@@ -14,7 +14,7 @@ from textual.widgets.option_list import Option
 
 from chat_app.config.endpoints import Endpoint
 from chat_app.text import formatting as fmt
-from chat_app.text.sanitize import clean, clean_line
+from chat_app.text.sanitize import clean_line
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.widgets.inputs import CleanInput
 
@@ -41,23 +41,20 @@ def _remote(name: str, one: Endpoint) -> Content:
 
 
 class ChooseModelScreen(Dialog[str]):
-    """A name or path for `resolve_model`. `problem` says why the last one did not do."""
+    """A name or path for `resolve_model`."""
 
     AUTO_FOCUS = "#models"
 
-    def __init__(self, problem: str = "", engines: Mapping[str, Endpoint] | None = None) -> None:
+    def __init__(self, engines: Mapping[str, Endpoint] | None = None) -> None:
         """engines: servers that config.toml names."""
         super().__init__()
-        self._problem = problem
         self._engines = engines or {}
         self._names: list[str] = []
 
     def compose(self) -> ComposeResult:
-        """The problem, if there is one, above the models and a box for a path."""
+        """The models above a box for a path."""
         with Vertical(classes="dialog -wide -high"):
             yield Static(Content("Choose a model"), classes="dialog-title")
-            if self._problem:
-                yield Static(Content(clean(self._problem)), classes="dialog-problem")
             yield OptionList(id="models")
             yield CleanInput(
                 placeholder="or a file, a folder, hf:OWNER/REPO:TYPE, or openai:URL#MODEL", id="model-path"

@@ -20,6 +20,7 @@ from chat_app.text import formatting as fmt
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean
 from chat_app.tui.screens.dialog import Dialog
+from chat_app.tui.widgets.tint import tint
 
 if TYPE_CHECKING:
     from chat_app.chat.controller import ChatController
@@ -34,15 +35,6 @@ def visible(text: str) -> str:
     """A token on one line: its spaces and line breaks shown."""
     shown = clean(text).replace("\n", "⏎").replace("\t", "→")
     return shown.replace(" ", "·") if shown.strip() == "" else shown
-
-
-def tint(logprob: float | None) -> str:
-    """A background by how sure the model was: none for certain, red for a long shot."""
-    if logprob is None or math.isnan(logprob) or logprob > -0.1:
-        return ""
-    if logprob > -0.7:
-        return "on $success 25%"
-    return "on $warning 30%" if logprob > -2.3 else "on $error 40%"
 
 
 class InspectorScreen(Dialog[None]):

@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import TextArea
 
+from chat_app.attachments.mentions import as_mention
 from chat_app.chat.slash import Completion, is_command
 from chat_app.config.endpoints import holds_login
 from chat_app.store.prompts import PromptHistory
@@ -95,6 +96,11 @@ class Composer(Vertical):
     def show_queue(self, prompts: Sequence[str], reason: str) -> None:
         """Show the prompts that wait, oldest first, and what they wait for."""
         self._queue.show(prompts, reason)
+
+    def mention(self, names: Sequence[str]) -> None:
+        """Put files before what is typed, as one would mention them there."""
+        typed = self.prompt.text
+        self.prompt.set_text(" ".join([*map(as_mention, names), typed]))
 
     # Editing a message.
 

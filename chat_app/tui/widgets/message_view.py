@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -13,11 +14,12 @@ from textual.message import Message as TextualMessage
 from textual.widgets import Static
 
 from chat_app.chat.conversation import Message
-from chat_app.chat.reply import ENDINGS
+from chat_app.chat.reply import ENDINGS, ScoredText
 from chat_app.text import formatting
 from chat_app.text.sanitize import clean, clean_line
 from chat_app.tui.widgets.loop_mark import LoopMark, before_loop
 from chat_app.tui.widgets.thought_view import ThoughtView
+from chat_app.tui.widgets.tint import TintedText
 
 if TYPE_CHECKING:
     from chat_app.tui.markdown.widget import ReplyMarkdown
@@ -93,6 +95,7 @@ class MessageView(Vertical, can_focus=True):
         self._foot_line = Static(self._foot(), classes="message-foot")
         self._markdown: ReplyMarkdown | None = None
         self.thought: ThoughtView | None = None
+        self._tinted = TintedText()
         self._loop_mark = LoopMark(message)
 
     def compose(self) -> ComposeResult:
@@ -106,6 +109,7 @@ class MessageView(Vertical, can_focus=True):
             yield self.thought
             self._markdown = ReplyMarkdown(clean(before_loop(self.message)), self._on_link)
             yield self._markdown
+            yield self._tinted
         else:
             yield Static(Content(clean(self.message.content)), classes="message-text")
         if self.message.role == "assistant":
@@ -137,6 +141,7 @@ class MessageView(Vertical, can_focus=True):
     def grow(self, message: Message) -> None:
         """The engine goes on with this reply: the line about its end goes."""
         self.message, self.growing = message, True
+        self.set_tint(())
         self.add_class("-growing")
         self._show_head()
         self._show_foot()
@@ -179,6 +184,12 @@ class MessageView(Vertical, can_focus=True):
         if cut != self.cut:
             self.cut = cut
             self._show_head()
+
+    def set_tint(self, pieces: Sequence[ScoredText]) -> None:
+        """Show the answer in these pieces, tinted; without any, or while it grows, as Markdown."""
+        if self._markdown is not None:
+            length = 0 if self.growing else len(before_loop(self.message))
+            self._markdown.display = not self._tinted.show(pieces, length)
 
     def set_saved(self, saved: bool) -> None:
         """Show whether the message is on disk."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llama_core.backends.jit.buffers import address
 from llama_core.backends.jit.layout import BLOCK_POSITIONS, KvKind, ceil_div
@@ -46,6 +47,23 @@ class JitCache(Positions):
             ours.reshape(-1, self.head_bytes)[:, :n_bytes] = theirs.reshape(-1, source.head_bytes)[
                 :, :n_bytes
             ]
+
+    @property
+    def block_positions(self) -> int:
+        """Positions of a block."""
+        return BLOCK_POSITIONS
+
+    def pieces(self, start: int, stop: int) -> list[NDArray[np.uint8]]:
+        """The blocks of positions start..stop: keys of each head of each layer, then values."""
+        first, end = (
+            start // BLOCK_POSITIONS * self.block_bytes,
+            ceil_div(stop, BLOCK_POSITIONS) * self.block_bytes,
+        )
+        return [
+            head[first:end]
+            for numbers in (self._keys, self._values)
+            for head in numbers.reshape(-1, self.head_bytes)
+        ]
 
     @property
     def nbytes(self) -> int:

@@ -114,6 +114,11 @@ class JitLlama:
         return f"jit {self._isa.name} ({kept}{kv})"
 
     @property
+    def arithmetic(self) -> str:
+        """How numbers are kept: all instruction sets and numbers of threads give the same bits."""
+        return f"jit {self._weights.kinds} {self._kv} {self._tuning}"
+
+    @property
     def threads(self) -> int:
         """Threads of the pool, the caller's included."""
         return self._threads

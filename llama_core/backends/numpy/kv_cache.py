@@ -16,6 +16,7 @@ Layers without attention have a state instead, see `states`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,31 @@ class KVCache(Positions):
         self.keys[:, :, :n] = source.keys[:, :, :n]
         self.values[:, :, :n] = source.values[:, :, :n]
         self.states.copy(source.states, n, source.length)
+
+    @property
+    def block_positions(self) -> int:
+        """Each position stands by itself."""
+        return 1
+
+    def pieces(self, start: int, stop: int) -> list[NDArray[np.uint8]]:
+        """Positions start..stop: keys of each head of each layer, then values."""
+        return [
+            head[start:stop].reshape(-1).view(np.uint8)
+            for numbers in (self.keys, self.values)
+            for layer in numbers
+            for head in layer
+        ]
+
+    def state(self, length: int) -> NDArray[np.uint8] | None:
+        """The snapshot at `length`, as bytes."""
+        return self.states.snapshot_at(length)
+
+    def adopt(self, length: int, states: Mapping[int, NDArray[np.uint8]]) -> None:
+        """See `Cache`."""
+        if self.snapshot_bytes and length and length not in states:
+            raise ValueError(f"there is no state for {length} positions")
+        super().adopt(length, states)
+        self.states.adopt(length, states)
 
     @property
     def snapshot_bytes(self) -> int:

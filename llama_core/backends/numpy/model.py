@@ -132,6 +132,11 @@ class Llama:
         return "numpy float32"
 
     @property
+    def arithmetic(self) -> str:
+        """NumPy's and the BLAS's own: each sums in its own order."""
+        return f"numpy {np.__version__}, {self._blas.description}"
+
+    @property
     def threads(self) -> int:
         """Threads of the BLAS; everything between the products runs in the caller's own."""
         return self._blas.threads

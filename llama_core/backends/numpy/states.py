@@ -101,6 +101,19 @@ class States:
         if length == now:
             self._now.values[:] = source._now.values
 
+    def snapshot_at(self, length: int) -> NDArray[np.uint8] | None:
+        """The snapshot at `length`, as bytes; None where there is none."""
+        found = self._snapshots.get(length)
+        return None if found is None else found.view(np.uint8)
+
+    def adopt(self, length: int, states: Mapping[int, NDArray[np.uint8]]) -> None:
+        """Be the state after `length` positions, one of `states`. They become snapshots beside those of
+        shorter lengths that there are. Raises ValueError for one of another size."""
+        if any(one.nbytes != self.state_bytes for one in states.values()):
+            raise ValueError(f"a state of this model has {self.state_bytes} bytes")
+        known = self._snapshots | {at: one.view(np.float32) for at, one in states.items()}
+        self._take(dict(sorted(known.items())), length)
+
     def _take(self, known: Mapping[int, F32], length: int) -> None:
         self._snapshots = {at: values for at, values in known.items() if at <= length}
         self._now.values[:] = self._snapshots.get(length, 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from chat_app.tui.screens.choose_model import ChooseModelScreen
 from chat_app.tui.screens.confirm import ConfirmScreen
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.screens.export_chat import ExportScreen
-from chat_app.tui.screens.fetch_model import FetchScreen
 
 MakeApp = Callable[..., Any]
 
@@ -71,41 +69,11 @@ async def test_the_apps_work_ends_before_the_chats_widgets(make_app: MakeApp, dr
         await pilot.pause()
 
 
-async def test_a_download_that_ends_after_its_screen_is_for_nobody(
-    make_app: MakeApp, drive: Any, model_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The thread goes on for a moment; what it then has to tell is for nobody."""
-    from chat_app.tui.screens.fetch_model import FetchScreen
-
-    begun, left, ended = threading.Event(), threading.Event(), threading.Event()
-
-    def pull(name: str, on_progress: Any, cancelled: Any) -> Path:
-        begun.set()
-        left.wait(20)
-        on_progress(1, 2)
-        ended.set()
-        return model_file
-
-    monkeypatch.setattr("chat_app.models.download.pull.pull", pull)
-    monkeypatch.setattr("chat_app.models.catalogue.installed_package_file", lambda entry: None)
-    async with make_app(model="smollm2").run_test(size=(100, 30)) as pilot:
-        user = drive(pilot)
-        await user.until(begun.is_set)
-        await user.until(lambda: isinstance(user.app.screen, FetchScreen))
-        await user.press("escape")
-        await user.until(lambda: user.app.screen is user.chat)
-        left.set()
-        await user.until(ended.is_set)
-        await pilot.pause(0.05)
-        assert user.chat.session.model.info is None
-
-
 DIALOGS: dict[str, Callable[[Any], Any]] = {
     "history": lambda app: app.show_history(),
     "export": lambda app: app.push_screen(ExportScreen(app.chat.session.conversation, Path())),
     "settings": lambda app: app.action_settings(),
     "models": lambda app: app.push_screen(ChooseModelScreen()),
-    "fetch": lambda app: app.push_screen(FetchScreen("none")),
     "confirm": lambda app: app.push_screen(ConfirmScreen("t", Content("a"), yes="y", no="n")),
     "inspector": lambda app: app.inspect(app.chat.session.path()[-1].id),
     "palette": lambda app: app.action_command_palette(),

@@ -98,6 +98,6 @@ async def test_what_would_not_run_is_fetched_only_if_one_insists(
         user = drive(pilot)
         await user.until(lambda: "It does not run here: its family is 'mamba'." in user.screen_text())
         assert pulled == []
-        await user.press("enter")
+        await user.command("/model hf:o/r")
         await user.until(lambda: pulled == ["hf:o/r"])
         await user.ready()

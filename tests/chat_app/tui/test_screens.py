@@ -14,7 +14,7 @@ from tests.support.fake_engine import FakeEngine, factory_of
 MakeApp = Callable[..., Any]
 
 
-async def test_a_wrong_model_file_is_explained_and_another_chosen(
+async def test_a_wrong_model_file_is_explained_and_what_is_typed_stays(
     make_app: MakeApp, drive: Any, engine: FakeEngine, tmp_path: Path
 ) -> None:
     good = tmp_path / "good.gguf"
@@ -30,9 +30,12 @@ async def test_a_wrong_model_file_is_explained_and_another_chosen(
         user = drive(pilot)
         await user.until(lambda: "expected GGUF" in user.screen_text())
         assert "[b]PK[/b]" in user.screen_text()
-        await user.press("tab", *str(good), "enter")
+        await user.press(*"works", "enter")  # nothing opens that would take it
+        await user.until(lambda: "Queued" in user.screen_text())
+        await user.command(f"/model {good}")
+        await user.until(lambda: user.words())
         await user.ready()
-        await user.say("works")
+        assert user.words()[0] == "works"
 
 
 async def test_without_model_and_network_the_app_is_open(
@@ -48,7 +51,6 @@ async def test_without_model_and_network_the_app_is_open(
     async with make_app(model="smollm2-135m").run_test(size=(100, 30)) as pilot:
         user = drive(pilot)
         await user.until(lambda: "no network" in user.screen_text())
-        await user.press("escape")
         await user.until(lambda: "llama-chat models pull" in user.screen_text())
         await user.press(*"hi", "enter")
         await user.until(lambda: "Queued" in user.screen_text())
@@ -71,8 +73,15 @@ async def test_fetching_shows_progress_and_loads(
     async with make_app(model="smollm2").run_test(size=(100, 30)) as pilot:
         user = drive(pilot)
         await user.until(lambda: "40 of 80 MiB" in user.screen_text())
+        await user.press(*"hello", "enter", *"more")  # one goes on typing; Enter stops nothing
+        await user.until(lambda: "Queued" in user.screen_text())
+        assert user.chat.fetch_row.running
         go_on.set()
+        await user.until(lambda: user.words())
         await user.ready()
+        assert user.words()[0] == "hello"
+        assert user.chat.prompt.text == "more"
+        assert not user.chat.fetch_row.display
         assert user.chat.session.model.info.name == "tiny-llama"
 
 
@@ -175,6 +184,44 @@ async def test_a_bad_file_leaves_the_model_that_runs(make_app: MakeApp, drive: A
         await user.ready()
         await user.command(f"/load {bad}")
         await user.until(lambda: "expected GGUF" in user.screen_text())
-        await user.press("escape")
+        await user.until(lambda: user.chat.prompt.text == f"/model {bad}")
+        user.chat.prompt.clear()
         assert user.chat.session.model.info.name == "tiny-llama"
         await user.say("still there")
+
+
+async def test_a_model_of_no_such_name_comes_back_and_opens_nothing(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test(size=(100, 30)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.command("/model smolm2")
+        await user.until(lambda: user.chat.prompt.text == "/model smolm2")
+        assert "is neither a file nor a known model" in user.notices()[-1]
+        assert user.app.screen is user.chat
+        assert user.chat.session.model.info.name == "tiny-llama"
+
+
+@pytest.mark.parametrize("key", ["escape", "ctrl+c"])
+async def test_a_download_is_stopped_by_the_keys_that_stop_a_reply(
+    make_app: MakeApp, drive: Any, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    import time
+
+    from chat_app.models.download import pull as download
+
+    def pull(name: str, on_progress: Any, cancelled: Any) -> Path:
+        while not cancelled():
+            time.sleep(0.01)
+        on_progress(1, 2)  # too late: for nobody
+        raise download.DownloadError("The download was stopped.")
+
+    monkeypatch.setattr(download, "pull", pull)
+    monkeypatch.setattr("chat_app.models.catalogue.installed_package_file", lambda entry: None)
+    async with make_app(model="smollm2").run_test(size=(100, 30)) as pilot:
+        user = drive(pilot)
+        await user.until(lambda: "Esc stops" in user.screen_text())
+        await user.press(*"half", key)
+        await user.until(lambda: "tries again" in user.screen_text())
+        assert user.chat.prompt.text == "half"
+        assert user.chat.session.model.info is None
+        assert not user.chat.fetch_row.display

@@ -41,14 +41,13 @@ async def test_the_path_stands_below_however_many_models(
     async with make_app().run_test(size=size) as pilot:
         user = drive(pilot)
         await user.ready()
-        user.app.push_screen(ChooseModelScreen("This one is cut short; another would do."))
+        user.app.push_screen(ChooseModelScreen())
         await user.until(lambda: user.app.screen.query(OptionList))
         models = user.app.screen.query_one(OptionList)
         await user.until(lambda: models.option_count)
         models.add_options([f"model {number}" for number in range(40)])
         await user.until(lambda: models.max_scroll_y > 0)
         text = user.screen_text()
-        assert "cut short" in text
         assert "or a file, a folder" in text
         assert "Esc closes" in text
         assert models.size.height >= 3

@@ -180,17 +180,27 @@ async def test_completions_are_chosen_with_the_arrows(make_app: MakeApp, drive: 
 
 async def test_enter_takes_the_marked_completion(make_app: MakeApp, drive: Any) -> None:
     """Enter never does what is not under the eyes: the marked row, whole or to be completed."""
+    from chat_app.tui.widgets.status import CompletionList
+
     async with make_app().run_test(size=(100, 34)) as pilot:
         d = drive(pilot)
         await d.ready()
-        await d.press("slash", "enter")  # the first row is marked
+        completions = d.app.screen.query_one(CompletionList)
+
+        async def enter() -> None:
+            await d.until(lambda: completions.marked_for(d.chat.prompt.text))  # it is on the screen
+            await d.press("enter")
+
+        await d.press("slash")
+        await enter()  # the first row is marked
         await d.until(lambda: "Keys and commands" in d.screen_text())
-        await d.press("escape", *"/sear", "enter")  # one row is left, and it wants a text
+        await d.press("escape", *"/sear")
+        await enter()  # one row is left, and it wants a text
         assert d.chat.prompt.text == "/search "
         d.chat.prompt.set_text("/set tempe")
-        await d.press("enter")
+        await enter()
         assert d.chat.prompt.text == "/set temperature "
-        await d.press("enter")  # nothing is missing any more that could be completed: the value is shown
+        await enter()  # nothing is missing any more that could be completed: the value is shown
         await d.until(lambda: "temperature is 0.7" in d.notices()[-1])
         assert d.chat.prompt.text == ""
         await d.press(*"/hlep", "enter")

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llama_core import own_sources
 from llama_core.backends.jit.build.variants import Isa, cpu_description, llvm_feature_list
 from llama_core.events import LoadProgress
 from llama_core.trusted_files import make_private_folder, read_trusted
@@ -30,11 +31,7 @@ OnProgress = Callable[[LoadProgress], None]
 
 def sources_digest() -> str:
     """Of the files of the compiled backend as they are now."""
-    digest = hashlib.sha256()
-    package = Path(__file__).parents[1]
-    for source in sorted(package.rglob("*.py")):
-        digest.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes())
-    return digest.hexdigest()
+    return own_sources.sources_digest(Path(__file__).parents[1])
 
 
 # As they were when this process read them. An upgrade may change them under a program that runs, and kernels

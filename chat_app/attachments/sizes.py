@@ -1,0 +1,66 @@
+"""What attachments take of the context, told before they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from chat_app.attachments.attachment import Attachment
+from chat_app.text.formatting import percent
+from chat_app.text.sanitize import clean_line
+
+BYTES_A_TOKEN = 4  # of English, roughly, where no tokenizer is at hand
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """An attachment's tokens; `about` where they are a guess. left: what of the context is free now, 0 where
+    its size is not known."""
+
+    name: str
+    tokens: int
+    left: int = 0
+    about: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room for it, as far as that is known."""
+        return not self.left or self.tokens < self.left
+
+    @property
+    def line(self) -> str:
+        """`notes.txt · 1,204 tokens, 31 % of the 3,880 left`."""
+        n = f"{'about ' if self.about else ''}{self.tokens:,} token{'' if self.tokens == 1 else 's'}"
+        if not self.left:
+            share = ""
+        elif self.fits:
+            share = f", {percent(self.tokens / self.left)} of the {self.left:,} left"
+        else:
+            share = f": more than the {self.left:,} left"
+        return f"{clean_line(self.name, 60)} · {n}{share}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Those of several attachments, in order."""
+
+    rows: tuple[Size, ...]
+
+    @property
+    def total(self) -> Size:
+        """All of them as one."""
+        left, about = (self.rows[0].left, any(one.about for one in self.rows)) if self.rows else (0, False)
+        return Size(f"{len(self.rows)} files", sum(one.tokens for one in self.rows), left, about)
+
+
+def guessed_tokens(one: Attachment) -> int:
+    """A guess at an attachment's tokens."""
+    return -(-len(one.text.encode("utf-8", "replace")) // BYTES_A_TOKEN)
+
+
+def sizes_of(attachments: Iterable[Attachment], counts: Iterable[int] | None, left: int) -> Sizes:
+    """The sizes of attachments, from their tokens (`counts`; None: guessed)."""
+    files = list(attachments)
+    known = [guessed_tokens(one) for one in files] if counts is None else counts
+    pairs = zip(files, known, strict=True)
+    return Sizes(tuple(Size(one.name, n, left, counts is None) for one, n in pairs))
