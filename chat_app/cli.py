@@ -177,9 +177,12 @@ def complete_line(line: str) -> None:
 
 def run_chat(args: argparse.Namespace) -> int:
     """One reply, the line mode, or the app."""
+    from chat_app.config.presets import set_by_presets
+
     prepare()
     settings = settings_from(args)
     chosen = {*getattr(args, "chosen", ()), *(("parameters",) if args.parameters else ())}
+    chosen |= set_by_presets(settings)
     words = " ".join(args.prompt)
     if args.print_prompt is not None:
         words = " ".join(part for part in (args.print_prompt, words) if part)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chat_app.attachments.mentions import offers_of_path, read_names
 from chat_app.chat.conversation import Message
+from chat_app.chat.presets import delete_preset, preset_table, save_preset, take_preset
 from chat_app.chat.slash import Argument, CommandTable, words
 from chat_app.chat.view import Severity
 from chat_app.config.grammars import SCHEMA
+from chat_app.config.presets import preset_names
 from chat_app.config.settings import BY_NAME, PARAMETERS, parameter_values, set_parameter
 from chat_app.config.values import read_think
 from chat_app.store.usage import usage_table
 from chat_app.text.code_blocks import code_blocks
 from chat_app.text.errors import nearest
 from chat_app.text.formatting import mib, verbose_timings
+from chat_app.text.paths import read_path
 from chat_app.text.sanitize import clean_line
 from llama_core.grammar import Grammar
 
@@ -275,6 +280,57 @@ def schema(host: Host, value: tuple[Grammar | None] | None) -> None:
     host.note(f"Replies {what}, from the next one on.")
 
 
+PRESET_VERBS = (
+    ("list", "what each sets"),
+    ("use ", "set what a preset says"),
+    ("save ", "keep the model and what is set, under a name"),
+    ("delete ", "drop one"),
+)
+
+
+def read_preset_argument(text: str) -> tuple[str, str]:
+    """What is to be done, and with which preset."""
+    verb, _, name = text.partition(" ")
+    verb, name = verb.lower(), name.strip()
+    wanting = {word.strip(): word.endswith(" ") for word, _ in PRESET_VERBS}
+    if verb not in wanting:
+        raise ValueError(f"{verb!r} is nothing to do with presets")
+    if wanting[verb] != bool(name):
+        raise ValueError(f"{verb} wants a name" if wanting[verb] else f"{verb} takes no name")
+    return verb, name
+
+
+def complete_presets(host: Host, typed: str) -> list[tuple[str, str]]:
+    """What can be done; then the names there are."""
+    verb, space, name = typed.partition(" ")
+    if not space:
+        return [one for one in PRESET_VERBS if one[0].startswith(verb.lower())]
+    return [(f"{verb} {one}", "") for one in preset_names() if one.startswith(name.lstrip())]
+
+
+@SLASH.command(
+    "/preset",
+    argument=Argument("[list | use NAME | save NAME | delete NAME]", read_preset_argument, complete_presets),
+    palette="Presets",
+    needs_screen=True,
+)
+def preset(host: ScreenHost, wanted: tuple[str, str] | None) -> None:
+    """Model, system prompt and parameters under a name."""
+    verb, name = wanted or ("list", "")
+    if verb == "save":
+        host.note(save_preset(host.session, name))
+    elif verb == "delete":
+        delete_preset(name)
+        host.note(f"Preset {name} is deleted.")
+    elif verb == "list":
+        host.show_text("Presets", preset_table() or "There are none. /preset save NAME makes one.")
+    else:
+        model = take_preset(host.session, name)
+        host.note(f"Preset {name} counts from the next reply on.")
+        if model is not None:
+            host.use_model(model)
+
+
 @SLASH.command("/answer", palette="Answer now", needs_screen=True)
 def answer_now(host: ScreenHost) -> None:
     """End the thought under way; the answer begins."""
@@ -468,30 +524,58 @@ def branch(host: Host, back: int | None) -> None:
     host.session.branches.branch(path[-1 - back].id)
 
 
+def find_block(host: Host, number: int) -> str:
+    """A code block of the newest reply that has any. Raises ValueError with a sentence."""
+    replies = (one for one in reversed(host.session.path()) if one.role == "assistant")
+    blocks = next(filter(None, (code_blocks(one.content) for one in replies)), [])
+    if not blocks:
+        raise ValueError("There is no block of code in this chat yet.")
+    if number > len(blocks):
+        there = "one block" if len(blocks) == 1 else f"{len(blocks)} blocks"
+        raise ValueError(f"The last reply with code has {there} of it.")
+    return blocks[number - 1]
+
+
 def read_block(text: str) -> int:
-    """The number of a code block."""
+    """The number of a code block; the word `code` before it may be left out."""
     what, _, number = text.partition(" ")
-    if what.lower() != "code":
-        raise ValueError(f"{text!r} is nothing to copy")
-    return read_number(number.strip() or "1")
+    return read_number((number.strip() or "1") if what.lower() == "code" else text)
 
 
 @SLASH.command(
     "/copy",
-    argument=Argument("[code [N]]", read_block, words(("code", "the reply's Nth block of code"))),
+    argument=Argument("[N | code]", read_block, words(("code", "the first block of code; N: the Nth"))),
     palette="Copy the last reply",
     needs_screen=True,
 )
 def copy(host: ScreenHost, block: int | None) -> None:
-    """Copy the last reply, or its Nth code block."""
-    reply = last_reply(host)
-    if block is None:
-        host.copy(reply.content)
-        return
-    blocks = code_blocks(reply.content)
-    if block > len(blocks):
-        raise ValueError(f"The last reply has {len(blocks)} code blocks.")
-    host.copy(blocks[block - 1])
+    """Copy the last reply, or the Nth block of code."""
+    host.copy(last_reply(host).content if block is None else find_block(host, block))
+
+
+def read_block_and_file(text: str) -> tuple[int, Path]:
+    """The number of a code block, and where it is to go."""
+    number, _, name = text.partition(" ")
+    if not name.strip():
+        raise ValueError("A number and a file are wanted")
+    return read_number(number), read_path(name.strip())
+
+
+@SLASH.command("/write", argument=Argument("N FILE", read_block_and_file))
+async def write(host: Host, wanted: tuple[int, Path]) -> None:
+    """Save the Nth block of code as a new file."""
+    number, path = wanted
+    text = find_block(host, number) + "\n"
+    try:
+        await asyncio.to_thread(_write_new, path, text)
+    except FileExistsError:
+        raise ValueError(f"{path} exists already; name another file.") from None
+    host.note(f"Block {number} is written to {path.absolute()}.")
+
+
+def _write_new(path: Path, text: str) -> None:
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)
 
 
 @SLASH.command("/tokens", argument=Argument("[TEXT]"), needs_screen=True)

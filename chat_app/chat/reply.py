@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chat_app.chat.conversation import Message, Status, thought_of
@@ -178,9 +179,8 @@ class GrowingReply:
         together; what stood there before this request has NaN."""
         pieces = [ScoredText(self.message.content, math.nan)] if self.message.content else []
         text, logprob = "".join(self.parts), 0.0
-        for token, begin, end in zip(
-            self.tokens, self.lengths, [*self.lengths[1:], self.length], strict=True
-        ):
+        ends = pairwise([*self.lengths, self.length])
+        for token, (begin, end) in zip(self.tokens, ends, strict=True):
             if token.thought:
                 continue
             logprob += token.logprob

@@ -16,6 +16,7 @@ from llama_core.choices import KV_TYPES, MAX_THREADS
 
 if TYPE_CHECKING:
     from llama_core.checkpoint import Checkpoint
+    from llama_core.config import ModelConfig
     from llama_core.profiling.bench.subjects import Choice
     from llama_core.profiling.bench.tasks import Task
 
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = open_model(args)
     tasks = tasks_for(args, checkpoint)
     choice = Choice(
-        backends=backends(args),
+        backends=backends(args, checkpoint.config),
         threads=args.threads or min(usable_cores(), MAX_THREADS),
         ctx_size=max(task.context_n for task in tasks),
         kvs=tuple(args.kv),
@@ -219,13 +220,14 @@ def tasks_for(args: argparse.Namespace, checkpoint: Checkpoint) -> list[Task]:
     return [named(f"pp{half}"), named(f"tg{half}")]
 
 
-def backends(args: argparse.Namespace) -> tuple[str, ...]:
-    """Those asked for, or all that run here."""
+def backends(args: argparse.Namespace, config: ModelConfig) -> tuple[str, ...]:
+    """Those asked for, or all that run this model here."""
     if args.backends:
         return tuple(dict.fromkeys(args.backends))
     from llama_core.backends.jit import jit_available
+    from llama_core.backends.jit.plan import shape_problem
 
-    reason = jit_available()
+    reason = jit_available() or shape_problem(config)
     if reason is not None:
         say(f"The compiled backend is left out: {reason}")
         return ("numpy",)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from chat_app.config.settings import BY_NAME, SETTINGS, Group
 from chat_app.text.errors import UsageError
 from chat_app.text.paths import read_path
+from llama_core.grammar import GRAMMAR_KINDS
 
 if TYPE_CHECKING:
     from chat_app.config.settings import Settings
@@ -75,6 +76,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """How a reply is drawn."""
     group = parser.add_argument_group("reply")
+    preset = group.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="the settings saved under this name with /preset; flags and -o go before them",
+    )
+    preset.completer = lambda **_: _preset_names()  # type: ignore[attr-defined]
     group.add_argument(
         "-o",
         "--option",
@@ -88,6 +95,12 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     add_settings(group, "sampling")
 
 
+def _preset_names() -> list[str]:
+    from chat_app.config.presets import preset_names
+
+    return preset_names()
+
+
 def add_output_option(parser: argparse.ArgumentParser, outputs: tuple[str, ...] = OUTPUTS) -> None:
     """`--output`, with "text" as what holds without it."""
     parser.add_argument("--output", choices=outputs, default="text", help="how results are written")
@@ -98,8 +111,11 @@ def settings_from(args: argparse.Namespace) -> Settings:
     from chat_app.config.sources import load_settings
 
     flags = getattr(args, "chosen", {})
+    held = [f"--{kind}" for kind in GRAMMAR_KINDS if flags.get(kind) is not None]
+    if len(held) > 1:
+        raise UsageError(f"{' and '.join(held)} exclude each other: a reply is held to one of them.")
     try:
-        return load_settings(flags, getattr(args, "parameters", ()))
+        return load_settings(flags, getattr(args, "parameters", ()), getattr(args, "preset", None))
     except ValueError as error:
         raise UsageError(str(error)) from None
 

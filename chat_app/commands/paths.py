@@ -10,7 +10,17 @@ from chat_app.commands.options import add_output_option
 from chat_app.config.paths import get_paths
 from chat_app.console.streams import write
 
-SHOWN = ("config_file", "database", "log_file", "models", "kernels", "bench_models", "lab_results")
+SHOWN = (
+    "config_file",
+    "presets",
+    "database",
+    "log_file",
+    "models",
+    "kernels",
+    "kv_files",
+    "bench_models",
+    "lab_results",
+)
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:

@@ -32,7 +32,10 @@ def read_bias(text: str) -> tuple[tuple[int, float], ...]:
     pairs = _json_object(text, "it")
     if not all(id.isdecimal() and type(value) in (int, float) for id, value in pairs.items()):
         raise ValueError('takes numbers by token id, as in {"42": -5}')
-    return tuple(sorted((int(id), float(value)) for id, value in pairs.items()))
+    try:
+        return tuple(sorted((int(id), float(value)) for id, value in pairs.items()))
+    except (OverflowError, ValueError):  # hundreds of digits; thousands of them are no int
+        raise ValueError("an id or a number in it is too large") from None
 
 
 def _json_object(text: str, where: str) -> dict[str, Any]:

@@ -30,6 +30,11 @@ class Paths:
         return self.config / "config.toml"
 
     @property
+    def presets(self) -> Path:
+        """One file for each preset, written by `/preset save` or by hand."""
+        return self.config / "presets"
+
+    @property
     def database(self) -> Path:
         """Chats, prompts, drafts."""
         return self.data / "chats.db"

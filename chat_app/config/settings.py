@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -319,6 +320,28 @@ def set_parameter(settings: Settings, name: str, value: str, source: str = SESSI
         return parameter.read(settings, value, source)
     except ValueError as error:
         raise ValueError(f"Parameter {parameter.name}: {error}.") from None
+
+
+def set_value(settings: Settings, name: str, value: Any, source: str) -> Settings:
+    """`settings` with the setting `name` as a TOML file has it, chosen at `source`: a text, a number, a truth
+    or a list of texts. Raises ValueError with a sentence."""
+    if isinstance(value, bool):
+        text = "true" if value else "false"
+    elif isinstance(value, str | int | float):
+        try:
+            text = str(value)
+        except ValueError:
+            raise ValueError(f"{name}: the number has too many digits.") from None
+    elif isinstance(value, list) and name in BY_NAME and BY_NAME[name].kind is TEXTS:
+        text = json.dumps(value)
+    else:
+        raise ValueError(f"{name} cannot be a {type(value).__name__}.")
+    if name not in BY_NAME or BY_NAME[name].live:  # under ollama's name, and so are its faults
+        return set_parameter(settings, BY_NAME[name].name if name in BY_NAME else name, text, source)
+    try:
+        return BY_NAME[name].read(settings, text, source)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}.") from None
 
 
 # What a model's makers advise: the field of SamplingParams -> its value, and where they say so.

@@ -16,8 +16,8 @@ from typing import Any
 from chat_app.config.endpoints import KEY_VARIABLE, EndpointError, endpoint_of_table
 from chat_app.config.key_names import BINDING_IDS
 from chat_app.config.paths import HOME_VARIABLE, KERNELS_VARIABLE, get_paths
-from chat_app.config.settings import BY_NAME, VARIABLE_PREFIX, Settings, set_parameter
-from chat_app.config.values import TEXTS
+from chat_app.config.presets import read_preset, with_preset
+from chat_app.config.settings import BY_NAME, VARIABLE_PREFIX, Settings, set_parameter, set_value
 from chat_app.text.errors import nearest
 from chat_app.text.sanitize import clean_line
 from llama_core.ordinary_files import read_ordinary
@@ -114,29 +114,10 @@ def _set_key(settings: Settings, where: Callable[[str], str], name: str, keys: A
 
 def _set(settings: Settings, where: str, name: str, value: Any) -> Settings:
     """One setting or parameter; a fault leaves the value that was there and adds a notice."""
-    source = os.path.basename(where)  # the file is known by its name
-    if isinstance(value, bool):
-        text = "true" if value else "false"
-    elif isinstance(value, str | int | float):
-        try:
-            text = str(value)
-        except ValueError:
-            return _notice(settings, f"{where}: {name}: the number has too many digits.")
-    elif isinstance(value, list) and name in BY_NAME and BY_NAME[name].kind is TEXTS:
-        import json
-
-        text = json.dumps(value)
-    else:
-        return _notice(settings, f"{where}: {name} cannot be a {type(value).__name__}.")
-    if name not in BY_NAME or BY_NAME[name].live:  # under ollama's name, and so are its faults
-        try:
-            return set_parameter(settings, BY_NAME[name].name if name in BY_NAME else name, text, source)
-        except ValueError as error:
-            return _notice(settings, f"{where}: {error}")
     try:
-        return BY_NAME[name].read(settings, text, source)
+        return set_value(settings, name, value, os.path.basename(where))  # the file is known by its name
     except ValueError as error:
-        return _notice(settings, f"{where}: {name}: {error}.")
+        return _notice(settings, f"{where}: {error}")
 
 
 def apply_environment(settings: Settings, environ: Mapping[str, str] | None = None) -> Settings:
@@ -159,15 +140,19 @@ def _notice(settings: Settings, sentence: str) -> Settings:
 
 
 def load_settings(
-    flags: Mapping[str, Any] | None = None, parameters: Iterable[tuple[str, str]] = ()
+    flags: Mapping[str, Any] | None = None,
+    parameters: Iterable[tuple[str, str]] = (),
+    preset: str | None = None,
 ) -> Settings:
-    """Defaults, then config.toml, then `LLAMA_CHAT_*`, then `parameters` and `flags`.
+    """Defaults, then config.toml, `LLAMA_CHAT_*`, the `preset` of that name, then `parameters` and `flags`.
 
     flags: values by the setting's name. parameters: names and texts, as of `-o`. What is wrong in the file or
-    the environment becomes a notice; a bad flag or parameter raises ValueError. What the model's makers
-    advise comes when it is loaded (`with_advice`).
+    the environment becomes a notice; a bad flag, parameter or preset raises ValueError. What the model's
+    makers advise comes when it is loaded (`with_advice`).
     """
     settings = apply_environment(apply_config(Settings()))
+    if preset is not None:
+        settings = with_preset(settings, preset, read_preset(preset))
     for name, text in parameters:
         settings = set_parameter(settings, name, text, "-o")
     for name, value in (flags or {}).items():

@@ -1,20 +1,13 @@
-"""The fenced code blocks of a reply."""
+"""The code blocks of a reply, by the numbers that stand above them on the screen."""
 
 from __future__ import annotations
 
+from chat_app.text.markdown import Document
+from chat_app.text.sanitize import clean
+
 
 def code_blocks(markdown: str) -> list[str]:
-    """The contents of the blocks; an open fence at the end counts."""
-    blocks: list[str] = []
-    lines: list[str] = []
-    fence = ""
-    for line in markdown.splitlines():
-        mark = line.lstrip()
-        if not fence and mark.startswith(("```", "~~~")):
-            fence, lines = mark[: len(mark) - len(mark.lstrip(mark[0]))], []
-        elif fence and mark.startswith(fence) and not mark.strip(fence[0] + " "):
-            blocks.append("\n".join(lines))
-            fence = ""
-        elif fence:
-            lines.append(line)
-    return [*blocks, "\n".join(lines)] if fence else blocks
+    """What stands in each, without fences and signs of quotes or lists; one that is still open counts."""
+    document = Document()
+    document.write(clean(markdown))
+    return [block.text for block in document.blocks if block.kind == "code"]

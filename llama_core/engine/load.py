@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from llama_core.backends.base import Model
@@ -16,7 +17,7 @@ from llama_core.engine.drafting.prompt_lookup import PromptLookup
 from llama_core.engine.text import TextEngine
 from llama_core.errors import KernelsUnavailableError, LlamaCoreError, UnsupportedModelError
 from llama_core.events import LoadProgress
-from llama_core.tokenizers.base import different_ids
+from llama_core.tokenizers.base import Tokenizer, different_ids
 
 OnProgress = Callable[[LoadProgress], None]
 
@@ -56,6 +57,7 @@ def load_engine(
     if kv not in (None, "f32") and backend == "numpy":
         raise ValueError(f"the numpy backend keeps its cache in f32; kv {kv} needs the jit backend")
     checkpoint = open_checkpoint(Path(path), tokenizer_path)
+    _build_tables_aside(checkpoint.tokenizer)
     model = None
     if backend != "numpy":
         model = _jit_model(
@@ -112,6 +114,17 @@ def add_draft_model(
         model.close()
         raise
     engine.engine.drafter = FirstOf(lookup, small)
+
+
+def _build_tables_aside(tokenizer: Tokenizer) -> None:
+    """Let another thread build what encoding needs, which a tokenizer does on first use.
+
+    Packing weights holds no interpreter lock, and waits for memory most of the time.
+    """
+    aside = ThreadPoolExecutor(1, thread_name_prefix="tokenizer-tables")
+    # What it may raise, the first to encode a text is told again.
+    aside.submit(tokenizer.encode, "Once upon a time", special=True)
+    aside.shutdown(wait=False)
 
 
 def _numpy_model(checkpoint: Checkpoint, threads: int | None, on_progress: OnProgress | None) -> Model:

@@ -123,11 +123,13 @@ class Vocabulary:
         return self._table(TokenType.UNKNOWN, TokenType.CONTROL, TokenType.BYTE)
 
     def _table(self, *barred: TokenType) -> dict[str, int]:
-        pairs = list(zip(self.tokens, range(len(self.tokens)), strict=True))
-        if self.types is not None:
-            free = (~np.isin(self.types, barred)).tolist()
-            pairs = list(compress(pairs, free))
-        return dict(reversed(pairs) if self._first_wins else pairs)
+        ids = range(len(self.tokens))
+        # Streams, not lists: 100,000 pairs at a time would be the garbage collector's to look through.
+        order = reversed if self._first_wins else iter
+        pairs = zip(order(self.tokens), order(ids), strict=True)
+        if self.types is None:
+            return dict(pairs)
+        return dict(compress(pairs, order((~np.isin(self.types, barred)).tolist())))
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:

@@ -240,6 +240,12 @@ def test_a_full_disk_behind_stdout_is_a_sentence() -> None:
     assert (done.returncode, done.stderr) == (1, "llama-chat: No space left on device\n")
 
 
+def test_a_reply_is_held_to_one_thing(main: Callable[..., Any]) -> None:
+    ran = main("-p", "x", "--regex", "a", "--schema", "json")
+    assert (ran.code, ran.out) == (2, "")
+    assert "--schema and --regex exclude each other" in ran.err
+
+
 def test_wrong_usage_of_a_command_shows_its_own_options(main: Callable[..., Any]) -> None:
     ran = main("tokenize", "x", "--no-such-flag")
     assert ran.code == 2

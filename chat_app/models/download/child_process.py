@@ -31,17 +31,20 @@ def run_child(
     stderr_path: Path,
     on_line: Callable[[str], None],
     cancelled: Callable[[], bool] | None = None,
+    holds_stdin: bool = False,
 ) -> int:
     """Run `command`, give each line of its stdout to `on_line`, return its exit code.
 
-    stderr goes into `stderr_path`. Whatever ends this call (an exception of `on_line`, Ctrl+C, SIGTERM,
-    `cancelled`, which raises ChildStopped) also ends the child. Raises OSError when it cannot be started.
+    holds_stdin: its stdin stays open for as long as this process lives, so that one of ours ends with it
+    (`end_with_parent`); else it is empty, for one that might ask there. stderr goes into `stderr_path`.
+    Whatever ends this call (an exception of `on_line`, Ctrl+C, SIGTERM, `cancelled`, which raises
+    ChildStopped) also ends the child. Raises OSError when it cannot be started.
     """
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     with stderr_path.open("wb") as stderr:
         child = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if holds_stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,
             env=dict(environment),
@@ -64,7 +67,22 @@ def run_child(
                     on_line(line)
     finally:
         _end(child)
+        if child.stdin is not None:
+            child.stdin.close()
         reader.join(timeout=5)
+
+
+def end_with_parent() -> None:
+    """In a child of `run_child` with `holds_stdin`: end as soon as its parent has, which may have been killed
+    and so could end nothing. Else it would go on with what the parent's successor has begun."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 1):  # not through sys.stdin, whose lock the interpreter wants when it ends
+                pass
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent-watch", daemon=True).start()
 
 
 def _read_lines(stdout: IO[bytes] | None, lines: queue.SimpleQueue[str | None]) -> None:

@@ -121,7 +121,14 @@ def _run_child(
     command = module_command(child, repo, str(staged), wanted, kind, str(head_bytes))
     environment = {**module_environment(), "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONIOENCODING": "utf-8"}
     errors = folder / "hub-errors.txt"
-    code = run_child(command, environment=environment, stderr_path=errors, on_line=on_line, cancelled=watch)
+    code = run_child(
+        command,
+        environment=environment,
+        stderr_path=errors,
+        on_line=on_line,
+        cancelled=watch,
+        holds_stdin=True,
+    )
     if code != 0:
         raise DownloadError(explain(code, errors.read_text(encoding="utf-8", errors="replace"), repo, name))
     return files

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from chat_app.models.download.child_process import end_with_parent
 from llama_core.loaders.gguf.shard_names import TYPE_IN_NAME, files_of_model, find_in, group_by_model
 
 NOT_INSTALLED, UNCLEAR, REFUSED = 3, 4, 5
@@ -138,16 +139,7 @@ class Part(io.FileIO):
             if self._cuts:
                 super().write(data[: self._limit - self.tell()])
             raise TooManyBytes("more bytes arrived than were promised")
-        _end_without_parent()
         return super().write(data)
-
-
-def _end_without_parent() -> None:
-    """End where nobody reads stdout any more: a parent that was killed can end no child."""
-    try:
-        print(flush=True)
-    except OSError:
-        raise SystemExit(1) from None
 
 
 def fetch(url: str, promised: Mapping[str, Any], folder: Path, headers: dict[str, str]) -> None:
@@ -193,6 +185,7 @@ def fetch_head(
 
 def main(arguments: list[str]) -> int:
     """Name the files on stdout, then fetch them into FOLDER; the exit code says what went wrong."""
+    end_with_parent()
     repo, folder, wanted, kind, head = arguments
     try:
         from huggingface_hub import HfApi, constants, hf_hub_url, utils

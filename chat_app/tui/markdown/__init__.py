@@ -1,6 +1,6 @@
 """A model's Markdown, drawn line by line while it grows.
 
-    text -> document (blocks, one line of text at a time)
+    text -> chat_app.text.markdown (blocks, one line of text at a time)
          -> inline (a paragraph's emphasis, code, links), code (highlighting), table (columns)
          -> layout (blocks as lines of a width)
          -> widget (one for a whole reply; it draws only what is in sight)

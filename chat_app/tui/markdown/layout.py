@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 
 from textual.content import Content
 
+from chat_app.text.markdown import Block
 from chat_app.tui.markdown.code import LONGEST_STRETCH, highlight, language_of, stretch_end
-from chat_app.tui.markdown.document import Block
 from chat_app.tui.markdown.inline import piece_end, read_inline
 from chat_app.tui.markdown.table import Table
 

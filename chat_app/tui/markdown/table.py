@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from chat_app.tui.markdown.document import split_row
+from chat_app.text.markdown import split_row
 from chat_app.tui.markdown.inline import read_inline
 
 BORDER, CROSS = " │ ", "─┼─"

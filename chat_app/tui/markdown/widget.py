@@ -14,8 +14,8 @@ from textual.style import Style
 from textual.visual import Visual
 from textual.widget import Widget
 
+from chat_app.text.markdown import Document
 from chat_app.text.sanitize import clean
-from chat_app.tui.markdown.document import Document
 from chat_app.tui.markdown.inline import LINK
 from chat_app.tui.markdown.layout import Layout
 

@@ -34,6 +34,7 @@ from chat_app.tui.drawn_conversation import DrawnConversation
 from chat_app.tui.editor import EditorError, edit_outside
 from chat_app.tui.live_numbers import LiveNumbers
 from chat_app.tui.message_actions import MessageActions
+from chat_app.tui.widgets.attachments import AttachedFiles
 from chat_app.tui.widgets.composer import Composer
 from chat_app.tui.widgets.fetch_row import FetchRow
 from chat_app.tui.widgets.key_bar import BUSY_KEYS, MESSAGE_KEYS, PROMPT_KEYS, THINKING_KEYS, KeyBar
@@ -45,7 +46,7 @@ from chat_app.tui.work import Work
 from llama_core.events import Event
 
 PANEL_HELP = "The live panel: full, one line, hidden"
-THOUGHT_HELP = "Unfold or fold the thought of the reply"
+THOUGHT_HELP = "Unfold or fold the thought of the reply, or attached files"
 ANSWER_HELP = "End the thought; the answer begins"
 LOOP_HELP = "Cut a reply where it began to repeat itself, and choose another token there"
 TINT_HELP = "Tint replies by how probable their words were"
@@ -166,6 +167,7 @@ class ChatScreen(Screen[None]):
             drafts=DraftKeeper(drafts),
             work=self.work,
             completions=lambda text: SLASH.completions(self.host, text),
+            sizes=self.session.sizes,
             draft=lambda: (self._draft_name(), self.session.unsent),
             may_edit=self._may_edit,
             keymap=keymap,
@@ -520,13 +522,15 @@ class ChatScreen(Screen[None]):
         self.session.answer_now()
 
     def action_thought(self) -> None:
-        """Unfold or fold the thought of the message that is selected, else of the newest that has one."""
+        """Unfold or fold what the selected message has folded, else the newest thought, else the newest
+        files."""
         views = [self.focused] if isinstance(self.focused, MessageView) else self.messages.views()[::-1]
-        thoughts = [view.thought for view in views if view.thought is not None and view.thought.display]
-        if thoughts:
-            thoughts[0].toggle()
+        folds = [fold for view in views for fold in view.folds if fold.display]
+        folds.sort(key=lambda fold: isinstance(fold, AttachedFiles))
+        if folds:
+            folds[0].toggle()
         else:
-            self.note("There is no thought to be shown.")
+            self.note("There is no thought and no file to be shown.")
 
     def action_tint(self) -> None:
         """Tint the replies by how probable the model held their words, or show them as before."""

@@ -9,11 +9,12 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import TextArea
 
-from chat_app.attachments.mentions import as_mention
+from chat_app.attachments.mentions import as_mention, offers
 from chat_app.chat.slash import Completion, is_command
 from chat_app.config.endpoints import holds_login
 from chat_app.store.prompts import PromptHistory
 from chat_app.tui.draft_keeper import DraftKeeper
+from chat_app.tui.widgets.attachments import AttachmentPreview, SizesOf
 from chat_app.tui.widgets.prompt import PromptArea
 from chat_app.tui.widgets.status import CompletionList, QueueLine
 from chat_app.tui.work import Work
@@ -25,8 +26,8 @@ EDITING = "Editing · Enter makes a branch · Esc leaves"
 class Composer(Vertical):
     """submit: takes a prompt, and the message of which it is another wording if there is one, in the step in
     which it leaves the box. command: takes a slash command. completions: what a typed line may become.
-    draft: the name under which the box is kept, and what waits to be sent beside it. may_edit: whether
-    another wording can be sent now."""
+    sizes: what files would take of the context. draft: the name under which the box is kept, and what waits
+    to be sent beside it. may_edit: whether another wording can be sent now."""
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Composer(Vertical):
         drafts: DraftKeeper,
         work: Work,
         completions: Callable[[str], Sequence[Completion]],
+        sizes: SizesOf,
         draft: Callable[[], tuple[str, Sequence[str]]],
         may_edit: Callable[[], bool],
         keymap: Mapping[str, str],
@@ -45,15 +47,17 @@ class Composer(Vertical):
         self.editing: str | None = None  # the message that Enter sends in other words
         self._queue = QueueLine(id="queue")
         self._completions = CompletionList(id="completions")
+        self._preview = AttachmentPreview(sizes, work, id="attached")
         self.prompt = PromptArea(self._send, id="prompt", completions=self._completions, keymap=keymap)
         self._submit, self._command = submit, command
         self._history, self._drafts, self._work = history, drafts, work
         self._complete, self._draft, self._may_edit = completions, draft, may_edit
 
     def compose(self) -> ComposeResult:
-        """From above: prompts that wait, completions, the box."""
+        """From above: prompts that wait, completions, files that are mentioned, the box."""
         yield self._queue
         yield self._completions
+        yield self._preview
         yield self.prompt
 
     def on_mount(self) -> None:
@@ -88,10 +92,11 @@ class Composer(Vertical):
             self.prompt.set_text(found)
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
-        """Show what the typed command may become."""
+        """Show what the typed command or mention may become, and what the files take that are mentioned."""
         event.stop()
         typed = event.text_area.text
-        self._completions.show(typed, self._complete(typed))
+        self._completions.show(typed, self._complete(typed) or mention_completions(typed))
+        self._preview.follow(typed)
 
     def show_queue(self, prompts: Sequence[str], reason: str) -> None:
         """Show the prompts that wait, oldest first, and what they wait for."""
@@ -153,3 +158,14 @@ class Composer(Vertical):
         name, unsent = self._draft()
         typed = [] if self.editing is not None else [self.prompt.text]
         return name, "\n\n".join(text for text in (*unsent, *typed) if text.strip())
+
+
+def mention_completions(text: str) -> list[Completion]:
+    """What the mention of a file at the end of a prompt may become; none in a command."""
+    if is_command(text):
+        return []
+    head = text.rpartition("@")[0]
+    return [
+        Completion(line[len(head) :].rstrip(), about, line, is_typed=line.rstrip() == text, is_whole=False)
+        for line, about in offers(text)
+    ]

@@ -17,6 +17,7 @@ from chat_app.chat.conversation import Message
 from chat_app.chat.reply import ENDINGS, ScoredText
 from chat_app.text import formatting
 from chat_app.text.sanitize import clean, clean_line
+from chat_app.tui.widgets.attachments import AttachedFiles
 from chat_app.tui.widgets.loop_mark import LoopMark, before_loop
 from chat_app.tui.widgets.thought_view import ThoughtView
 from chat_app.tui.widgets.tint import TintedText
@@ -97,6 +98,7 @@ class MessageView(Vertical, can_focus=True):
         self.thought: ThoughtView | None = None
         self._tinted = TintedText()
         self._loop_mark = LoopMark(message)
+        self._files = AttachedFiles(message)
 
     def compose(self) -> ComposeResult:
         """Who, the text (a reply as Markdown), and a line of figures."""
@@ -111,10 +113,16 @@ class MessageView(Vertical, can_focus=True):
             yield self._markdown
             yield self._tinted
         else:
+            yield self._files
             yield Static(Content(clean(self.message.content)), classes="message-text")
         if self.message.role == "assistant":
             yield self._loop_mark
         yield self._foot_line
+
+    @property
+    def folds(self) -> list[ThoughtView | AttachedFiles]:
+        """What can be unfolded in it."""
+        return [self._files if self.thought is None else self.thought]
 
     def on_mount(self) -> None:
         """Mark the message if it still grows, and show the line about it."""

@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
 
+from chat_app.attachments.mentions import dropped
 from chat_app.chat.slash import Completion
 from chat_app.text.sanitize import clean
 from chat_app.tui.textual_private import binding_chain
@@ -160,6 +161,8 @@ class PromptArea(TextArea):
         # Pasted text is shown as it will be sent, so what a terminal would obey is dropped here already.
         event.stop()
         event.text = clean(event.text.replace("\r\n", "\n").replace("\r", "\n"))
+        if not self.text.startswith("/"):  # a command takes a path as it is
+            event.text = dropped(event.text) or event.text
         await super()._on_paste(event)
         event.prevent_default()
 

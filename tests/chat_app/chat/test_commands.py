@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +14,8 @@ from chat_app.chat.conversation import Conversation
 from chat_app.chat.slash import Argument, CommandTable, UnknownCommandError, is_command
 from chat_app.config.settings import PARAMETERS, Settings
 from chat_app.text.code_blocks import code_blocks
+from chat_app.text.markdown import Document
+from chat_app.tui.markdown.layout import Layout
 
 
 class Notes:
@@ -143,11 +147,28 @@ def test_branch_counts_back() -> None:
     assert "3 messages" in refusal(Notes("one", "two", "three"), "/branch 3")
 
 
-def test_copy_a_block_of_code() -> None:
-    host = Notes("question", "```\na\n```\n~~~\nb\n~~~\n")
-    SLASH.run(host, "/copy code 2")
+@pytest.mark.parametrize("line", ["/copy code 2", "/copy 2"])
+def test_copy_a_block_of_code(line: str) -> None:
+    host = Notes("question", "```\na\n```\n~~~\nb\n~~~\n", "thanks", "Welcome.")
+    SLASH.run(host, line)
     assert host.done == [("copy", "b")]
-    assert "2 code blocks" in refusal(Notes("question", "```\na\n```\n```\nb\n```"), "/copy code 3")
+    assert "has 2 blocks" in refusal(Notes("question", "```\na\n```\n```\nb\n```"), "/copy code 3")
+    assert "has one block" in refusal(Notes("question", "```\na"), "/copy 2")
+    assert "no block of code" in refusal(Notes("question", "None."), "/copy 1")
+
+
+async def test_write_a_block_of_code(tmp_path: Path) -> None:
+    host, path = Notes("question", "1. So:\n   ```py\n   x = 'é'\n     y\tz\n   ```\n"), tmp_path / "a b.py"
+    await (SLASH.run(host, f"/write 1 {path}") or asyncio.sleep(0))
+    assert path.read_bytes() == "x = 'é'\n  y\tz\n".encode()
+    assert host.done == [("note", f"Block 1 is written to {path}.")]
+    path.write_text("mine")
+    host.done.clear()
+    with pytest.raises(ValueError, match="exists already; name another file"):
+        await (SLASH.run(host, f"/write 1 {path}") or asyncio.sleep(0))
+    assert path.read_text() == "mine"
+    assert "wanted. As in: /write N FILE" in refusal(host, "/write 1")
+    assert "no number" in refusal(host, "/write x y")
 
 
 @pytest.mark.parametrize(
@@ -191,6 +212,19 @@ def test_the_table_for_the_documentation_names_all() -> None:
     assert len({row.count("|") - row.count("\\|") for row in text.splitlines()}) == 1
 
 
-def test_code_blocks() -> None:
-    text = "a\n```python\nx = 1\n```\nb\n~~~~\n```\ny\n~~~~\n```\nopen"
-    assert code_blocks(text) == ["x = 1", "```\ny", "open"]
+def test_code_blocks_are_those_that_the_screen_numbers() -> None:
+    text = "a\n```python\nx = 1\n```\nb\n\n    indented\n\n~~~~\n```\ny\n~~~~\n> ```\n> quoted\n\n```\nopen"
+    blocks = code_blocks(text)
+    assert blocks == ["x = 1", "indented", "```\ny", "quoted", "open"]
+    layout = Layout(80, ansi=False)
+    document = Document()
+    document.write(text)
+    layout.update(document.blocks, 0)
+    shown = [layout.line(number) for number in range(layout.height)]
+    titles = [line.body.plain.split()[-1] for line in shown if line.body.plain.startswith(" ") and line.fill]
+    assert titles == [str(number) for number in range(1, len(blocks) + 1)]
+
+
+def test_tabs_of_a_block_stay() -> None:
+    text = "```make\nall:\n\techo\ta\n```\n1. x\n\t```\n\t\ta\tb\n\t```"
+    assert code_blocks(text) == ["all:\n\techo\ta", "    a\tb"]

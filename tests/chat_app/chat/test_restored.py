@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from chat_app.chat.replay import replay_chat
 from chat_app.config.settings import Settings
 from chat_app.engines.base import Capabilities, Restored
 from chat_app.engines.local import LocalEngine, kv_keeper
+from llama_core.backends.jit import jit_available
 from llama_core.engine.load import load_engine
+from llama_core.engine.text import TextEngine
 from llama_core.sampling_params import SamplingParams
 from tests.support.fake_engine import FakeEngine
 from tests.support.stage import Stage
@@ -106,6 +109,37 @@ async def test_a_real_chat_goes_on_after_the_program_ended(
     reply = await second.say("and more")
     assert reply.x["timings"]["cache_n"] == 0
     second.host.close(10.0)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jit"])
+async def test_replay_finds_the_same_tokens(
+    tmp_path: Path, tiny_model: Path, settings: Settings, kernel_cache: Path, backend: Any
+) -> None:
+    """A chat held in three runs of the program, each of which takes on what the one before kept."""
+    if backend == "jit" and (reason := jit_available()):
+        pytest.skip(reason)
+
+    def begun() -> TextEngine:
+        return load_engine(tiny_model, backend=backend, threads=1, kernel_cache=kernel_cache)
+
+    chat_id = ""
+    for text in ("a question of some length, to be kept", "another one", "and the last one"):
+        engine = begun()
+        stage = Stage(
+            tmp_path, LocalEngine(engine, tiny_model, kv_keeper(engine, tiny_model, settings)), settings
+        )
+        await stage.load()
+        if chat_id:
+            await stage.session.open_chat(chat_id)
+        reply = await stage.say(text)
+        assert reply.status == "complete", stage.view.notes
+        assert (reply.x["timings"]["cache_n"] > 0) == bool(chat_id)
+        chat_id = stage.session.chat.id
+        stage.host.close(10.0)
+    plain = LocalEngine(begun(), tiny_model)
+    outcomes = [one.outcome for one in replay_chat(plain, stage.store.read(chat_id))]
+    assert outcomes == ["same"] * 3
+    plain.close()
 
 
 @pytest.mark.parametrize("change", [{"save": False}, {"kv_files_mib": 0}])

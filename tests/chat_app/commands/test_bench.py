@@ -37,6 +37,18 @@ def test_bench_json(main: Callable[..., Any], tiny_model: Path, monkeypatch: pyt
     assert ratio["to"] == "numpy, products alone"
 
 
+def test_a_model_that_the_compiled_backend_refuses_is_measured_with_numpy(
+    main: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = model_files.write_gguf(tmp_path / "odd.gguf", model_files.TinyModel(head_dim=8))
+    options = ["-m", str(path), "--threads", "1", "--repeat", "1", "--no-start", "--rows", "tg2"]
+    ran = main("bench", *options, "--output", "json")
+    assert ran.code == 0, ran.err
+    assert "The compiled backend is left out: head_dim is 8" in ran.err
+    assert json.loads(ran.out)["rows"][0]["backend"] == "numpy"
+    assert main("bench", *options, "--backend", "jit").code == 1, "asked for, it is not left out"
+
+
 def test_bench_start_runs_in_its_own_process(main: Callable[..., Any], tiny_model: Path) -> None:
     ran = main("bench", "-m", str(tiny_model), "--backend", "numpy", "--threads", "1", "--repeat", "1")
     assert ran.code == 0, ran.err

@@ -59,6 +59,9 @@ def test_a_bias_is_an_object_of_numbers() -> None:
     for wrong in ("[]", '{"a": 1}', '{"1": true}', '{"1": "2"}'):
         with pytest.raises(ValueError, match=r"JSON object|by token id"):
             read_bias(wrong)
+    for large in ('{"1": 1%s}' % ("0" * 400), '{"%s": 1}' % ("9" * 5000)):
+        with pytest.raises(ValueError, match="too large"):
+            read_bias(large)
     with pytest.raises(ValueError, match="logit_bias"):
         set_parameter(Settings(), "logit_bias", '{"1": 1000}')
 

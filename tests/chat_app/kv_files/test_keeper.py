@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
@@ -161,6 +162,20 @@ def test_a_damaged_file_is_as_if_there_were_none(start: Start, backend: str, par
     assert third.keeper.restore("chat", longer).n == len(longer) - 1  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_damage_that_is_no_number_spreads_to_nothing(start: Start, backend: str) -> None:
+    one = start(backend)
+    ids = [*talk(one), *words(9, 5)]
+    last, path = scanned(one)[-1], one.files()[0]
+    data = bytearray(path.read_bytes())
+    data[last.body : last.end] = b"\xff" * (last.end - last.body)
+    path.write_bytes(data)
+    second = start(backend)
+    assert second.keeper.restore("chat", ids) is not None
+    few = ids[: last.start + 40]  # what was damaged behind them is not computed anew
+    assert all(bits & 0x7F800000 != 0x7F800000 for bits in second.logits(few)), "all are finite"
+
+
 def test_damage_leaves_what_the_context_held(start: Start) -> None:
     one = start("jit")
     ids = [*talk(one), *words(9, 5)]
@@ -212,15 +227,15 @@ def test_another_model_settings_or_code_is_foreign(
 
 
 class Slow:
-    """A disk whose first write of a segment's pieces waits until it is told to go on."""
+    """A disk whose first write of a segment's piece waits, when it is done, until it is told to go on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.go_on = threading.Event(), threading.Event()
         write = segments._write_all
 
-        def wait(*arguments: object) -> None:
-            write(*arguments)  # type: ignore[arg-type]
-            if not self.begun.is_set() and threading.current_thread().name == "kv-files":
+        def wait(file: io.FileIO, at: int, data: bytes) -> None:
+            write(file, at, data)
+            if at and not self.begun.is_set():  # the first bytes are no piece
                 self.begun.set()
                 assert self.go_on.wait(20)
 
@@ -340,7 +355,11 @@ def test_what_others_could_have_written_is_not_read(start: Start) -> None:
     ids = talk(one)
     path = one.files()[0]
     path.chmod(0o666)
-    assert start().keeper.restore("chat", ids) is None
+    other = start()
+    assert other.keeper.restore("chat", ids) is None
+    other.reply([*ids, *words(4, 40)])
+    other.keeper.close()
+    assert sum(len(x.ids) for x in scanned(one)) == len(ids) - 1, "nor is anything written to it"
     path.chmod(0o600)
     one.folder.chmod(0o777)
     assert start().keeper.restore("chat", ids) is None

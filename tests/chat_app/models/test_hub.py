@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from chat_app.models.catalogue import find_local, remove_model
@@ -260,7 +261,8 @@ def test_a_part_with_wrong_bytes_is_found_out(n_wrong: int, hub: Hub, llama_chat
 
 
 def test_a_killed_download_goes_on(hub: Hub, llama_chat_home: Path) -> None:
-    """The process is killed, so it can end nothing; its child ends by itself, and the next goes on."""
+    """The process is killed, so it can end nothing; its child ends by itself, though no byte comes, and the
+    next goes on."""
     hub.files = {"tiny.gguf": BIG}
     hub.stall_at = 2 * MIB
     code = "from chat_app.models.download.pull import pull; pull('hf:owner/repo')"
@@ -271,8 +273,12 @@ def test_a_killed_download_goes_on(hub: Hub, llama_chat_home: Path) -> None:
     while not (part.exists() and part.stat().st_size >= 2 * MIB):
         assert time.monotonic() < end
         time.sleep(0.02)
+    children = psutil.Process(process.pid).children()
+    assert children
     process.kill()
     process.wait()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
     hub.stall_at = None
     hub.stalled.set()
     assert pull("hf:owner/repo").read_bytes() == BIG

@@ -210,7 +210,7 @@ async def test_copy_says_what_happened(
         await user.until(lambda: "if the terminal allows it" in user.notices()[-1])
         await user.press("escape")
         await user.command("/copy code")
-        assert "0 code blocks" in user.notices()[-1]
+        assert "no block of code" in user.notices()[-1]
 
 
 async def test_unknown_commands_name_the_nearest(make_app: MakeApp, drive: Any) -> None:

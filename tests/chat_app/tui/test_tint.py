@@ -52,6 +52,10 @@ def test_pieces_are_the_answer_without_the_thought() -> None:
     assert before.text + "".join(one.text for one in rest) == reply.content
 
 
+def test_a_reply_that_failed_before_its_first_token_has_no_pieces() -> None:
+    assert GrowingReply(1, Message("m", None, "assistant", "", ""), {}).scored() == ()
+
+
 async def test_a_key_tints_and_untints(make_app: MakeApp, engine: FakeEngine, drive: Any) -> None:
     engine.script = lambda turns: REPLY
     engine.logprobs = (-0.01, -0.5, -1.5, -4.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,36 @@ def test_numpy_when_asked_for(toy_file: Path) -> None:
     assert (engine.backend, engine.ctx_size, engine.model.threads) == ("numpy float32", 100, 1)
     assert works(engine)
     engine.close()
+
+
+def test_the_tokenizer_builds_its_tables_while_weights_load(
+    toy_file: Path, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = threading.Event()
+    encode = byte_tokenizer.encode
+
+    def watched(text: str, *, special: bool = False) -> Any:
+        ids = encode(text, special=special)
+        encoded.set()
+        return ids
+
+    monkeypatch.setattr(byte_tokenizer, "encode", watched)
+    in_time: list[bool] = []
+    load_engine(toy_file, backend="numpy", on_progress=lambda _: in_time.append(encoded.wait(10))).close()
+    assert in_time
+    assert all(in_time)
+
+
+def test_a_tokenizer_that_fails_aside_fails_where_it_is_asked(
+    toy_file: Path, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(text: str, *, special: bool = False) -> Any:
+        raise RuntimeError("no table")
+
+    monkeypatch.setattr(byte_tokenizer, "encode", fails)
+    with pytest.raises(RuntimeError, match="no table"):  # by who looks for its marks of a thought
+        load_engine(toy_file, backend="numpy")
+    assert capsys.readouterr().err == ""
 
 
 def test_auto_is_numpy_where_jit_cannot_run(toy_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

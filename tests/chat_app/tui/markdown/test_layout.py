@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from textual.content import Content
 
+from chat_app.text.markdown import Document
 from chat_app.tui.markdown import code, inline, layout, table
-from chat_app.tui.markdown.document import Document
 from chat_app.tui.markdown.layout import Layout, Line
-from tests.chat_app.tui.markdown.test_document import ALONE, REPLY
+from tests.chat_app.text.test_markdown import ALONE, REPLY
 from tests.support.luck import SEED
 
 CODE = '    value_{0} = call(argument_{0}, "text")  # remark\n'

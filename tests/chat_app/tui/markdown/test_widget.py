@@ -11,7 +11,7 @@ from textual.geometry import Offset
 from textual.selection import SELECT_ALL, Selection
 
 from chat_app.tui.markdown.widget import ReplyMarkdown
-from tests.chat_app.tui.markdown.test_document import REPLY
+from tests.chat_app.text.test_markdown import REPLY
 
 
 class Stage(App[None]):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from markdown_it import MarkdownIt
 
-from chat_app.tui.markdown.document import Block, Document, split_row
+from chat_app.text.markdown import Block, Document, split_row
 from tests.support.luck import SEED
 
 REPLY = """# Title

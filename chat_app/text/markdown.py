@@ -130,7 +130,7 @@ class Document:
 
     def _line(self, line: str) -> None:
         state = self._state
-        rest = line.expandtabs(4) if "\t" in line else line
+        rest = self._without_tabs(line) if "\t" in line else line
         depth, rest = self._matched(rest)
         if state.fence is not None:
             if depth == len(state.stack):
@@ -149,6 +149,13 @@ class Document:
         elif depth < len(state.stack) and not self._goes_on_lazily(rest):
             self._leave(depth)
         self._leaf(rest)
+
+    def _without_tabs(self, line: str) -> str:
+        """Tabs as blanks; in fenced code they stay, but for those that indent a quote's or an item's line."""
+        if self._state.fence is None:
+            return line.expandtabs(4)
+        head = len(line) - len(line.lstrip(" \t")) if self._state.stack else 0
+        return line[:head].expandtabs(4) + line[head:]
 
     def _matched(self, rest: str) -> tuple[int, str]:
         """How many of the open containers the line goes on with, and what is left of it."""
