@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     from llama_core.engine.clock import RunningTime
 
     source = BatchInput(args.input)
-    if args.output_file.expanduser().resolve() == source.path.resolve():
+    if args.output_file.resolve() == source.path.resolve():
         raise UsageError("IN and OUT are the same file")
     means = _means(args)
     try:
