@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from chat_app.attachments.attachment import Attachment
 from chat_app.text.formatting import percent
 from chat_app.text.sanitize import clean_line
 
+MARK_TOKENS = 8  # what it costs to say of a file that it is a part
+SPARE = 1.05  # texts are not equally dense everywhere
 BYTES_A_TOKEN = 4  # of English, roughly, where no tokenizer is at hand
 
 
@@ -64,3 +66,17 @@ def sizes_of(attachments: Iterable[Attachment], counts: Iterable[int] | None, le
     known = [guessed_tokens(one) for one in files] if counts is None else counts
     pairs = zip(files, known, strict=True)
     return Sizes(tuple(Size(one.name, n, left, counts is None) for one, n in pairs))
+
+
+def beginnings(attachments: Sequence[Attachment], tokens: int, over_n: int) -> tuple[Attachment, ...] | None:
+    """The attachments, `tokens` in all, shortened by `over_n` tokens or a little more: each keeps the same
+    share of its text, to the end of a line. None where that would leave nothing."""
+    gone_n = over_n * SPARE + MARK_TOKENS * len(attachments)
+    if gone_n >= tokens:
+        return None
+    return tuple(replace(one, text=_head(one.text, 1 - gone_n / tokens), cut=True) for one in attachments)
+
+
+def _head(text: str, share: float) -> str:
+    start = text[: int(len(text) * share)]
+    return start.rpartition("\n")[0] or start

@@ -24,7 +24,7 @@ from chat_app.attachments.attachment import (
 )
 from chat_app.attachments.finding import attach
 from chat_app.attachments.mentions import mentions
-from chat_app.attachments.sizes import Sizes, sizes_of
+from chat_app.attachments.sizes import Sizes, beginnings, sizes_of
 from chat_app.chat.branches import Attempt, Branches
 from chat_app.chat.compaction import Compaction
 from chat_app.chat.conversation import Conversation, Message, segments
@@ -199,7 +199,7 @@ class ChatController:
         text = prompt_text(pending.text, attached)
         turns = with_user_turn(() if pending.raw else self._turns(parent), text)
         request = self._request(turns, raw=pending.raw)
-        prompt = await self._prepare(attempt, request, parent)
+        prompt = await self._prepare(attempt, request, parent, attached)
         if prompt is None:
             return
         async with self._writing:
@@ -282,9 +282,15 @@ class ChatController:
         chat_id = "" if raw else self._files.kept_id(self.chat)
         return PromptRequest(tuple(turns), self.settings.params, continue_last, raw, chat_id)
 
-    async def _prepare(self, attempt: Attempt, request: PromptRequest, upto: str | None) -> Prompt | None:
+    async def _prepare(
+        self,
+        attempt: Attempt,
+        request: PromptRequest,
+        upto: str | None,
+        attached: Sequence[Attachment] = (),
+    ) -> Prompt | None:
         try:
-            prompt = await self._prompter.prepare(request, self._larger)
+            prompt = await self._prompter.prepare(request, self._larger, len(attached))
         except Exception as error:  # noqa: BLE001 - a template or tokenizer that fails must not end the app
             prompt = None
             if not attempt.abandoned:
@@ -297,9 +303,25 @@ class ChatController:
             self._abandon()
         elif prompt.way == "raise":
             self._raise_context(attempt, prompt.ctx_size)
+        elif prompt.way == "part":
+            await self._send_beginnings(attempt, attached, prompt.over_n)
         else:
             await self._compact(attempt, upto, request)
         return None
+
+    async def _send_beginnings(self, attempt: Attempt, attached: Sequence[Attachment], over_n: int) -> None:
+        """Send the prompt under way again, its files shortened by so many tokens in all."""
+        shorter = beginnings(attached, (await self.sizes(attached)).total.tokens, over_n)
+        if attempt.abandoned:
+            return
+        if shorter is None:
+            self.view.note("Even without the files there is not enough room.", "error")
+            self._abandon()
+            return
+        self._outbox.shorten(shorter)
+        self._outbox.postpone()
+        self.view.note("Only the beginning of what is attached is sent; the record says so.", "warning")
+        self.finish_attempt(attempt)
 
     def _larger(self, tokens: int) -> int:
         """A context for so many tokens, the present one doubled and doubled; 0 where the model has none."""

@@ -13,10 +13,12 @@ from chat_app.engines.host import EngineHost
 
 @dataclass(frozen=True, slots=True)
 class MakeRoom:
-    """What the user wants instead of a prompt without its oldest turns. ctx_size: the context for "raise"."""
+    """What the user wants instead of a prompt without its oldest turns. ctx_size: the context for "raise".
+    over_n: by how many tokens it is too long."""
 
     way: Room
     ctx_size: int = 0
+    over_n: int = 0
 
 
 class Prompter:
@@ -33,13 +35,17 @@ class Prompter:
         self._drop_oldest = False
         self._noted.clear()
 
-    async def prepare(self, request: PromptRequest, larger: Callable[[int], int]) -> Prompt | MakeRoom | None:
+    async def prepare(
+        self, request: PromptRequest, larger: Callable[[int], int], files_n: int = 0
+    ) -> Prompt | MakeRoom | None:
         """The prompt, or None where it does not fit and shall not be shortened, or the other way by which the
-        user wants room made for it. larger: a context for so many tokens, 0 where there is none. Raises as
-        the engine does."""
+        user wants room made for it.
+
+        larger: a context for so many tokens, 0 where there is none. files_n: how many attached files could be
+        shortened. Raises as the engine does."""
         found: Prompt | MakeRoom | None = await self._ask(request)
         if isinstance(found, Prompt) and not found.fits:
-            found = await self._shorten(found, request, larger(found.prompt_n + found.reply_n))
+            found = await self._shorten(found, request, larger(found.prompt_n + found.reply_n), files_n)
         if isinstance(found, Prompt):
             self._note_room(found, request)
         return found
@@ -52,12 +58,15 @@ class Prompter:
                 self._view.note(note, "warning")
         return prompt
 
-    async def _shorten(self, prompt: Prompt, request: PromptRequest, larger: int) -> Prompt | MakeRoom | None:
+    async def _shorten(
+        self, prompt: Prompt, request: PromptRequest, larger: int, files_n: int
+    ) -> Prompt | MakeRoom | None:
         """The context is full: leave out the oldest turns if the user agrees, once for a chat."""
         if not (self._drop_oldest and prompt.drop):
-            room = await self._view.ask_overflow(prompt, larger)
+            room = await self._view.ask_overflow(prompt, larger, files_n)
             if room != "drop":
-                return MakeRoom(room, larger) if room is not None else None
+                over_n = prompt.prompt_n + prompt.reply_n - prompt.limit
+                return MakeRoom(room, larger, over_n) if room is not None else None
         if not prompt.drop:
             # Nothing can go: the reply gets what room there is.
             return prompt if prompt.prompt_n < prompt.limit else None

@@ -66,7 +66,7 @@ class LineView:
         self.failed = self.failed or severity == "error"
         say(text)
 
-    async def ask_overflow(self, prompt: Prompt, larger: int) -> Room | None:
+    async def ask_overflow(self, prompt: Prompt, larger: int, files_n: int = 0) -> Room | None:
         """Agree. Raises ContextFullError where leaving out turns would not help."""
         if not prompt.drop and prompt.prompt_n >= prompt.limit:
             raise ContextFullError(prompt.prompt_n + 1, prompt.limit)

@@ -76,9 +76,9 @@ class NotesView:
     def give_back(self, text: str) -> None:
         self.returned.append(text)
 
-    async def ask_overflow(self, prompt: Prompt, larger: int) -> Any:
+    async def ask_overflow(self, prompt: Prompt, larger: int, files_n: int = 0) -> Any:
         self.overflows.append(prompt)
-        self.larger = larger
+        self.larger, self.files_n = larger, files_n
         return self.room if self.agree else None
 
     async def review_summary(self, draft: Any) -> str | None:

@@ -323,11 +323,11 @@ class ChatScreen(Screen[None]):
         """Put a prompt that was not sent back into the box."""
         self.composer.give_back(text)
 
-    async def ask_overflow(self, prompt: Prompt, larger: int) -> Room | None:
+    async def ask_overflow(self, prompt: Prompt, larger: int, files_n: int = 0) -> Room | None:
         """Ask how to make room; None when the user does not want to send, or leaves."""
         from chat_app.tui.screens.overflow import OverflowScreen
 
-        return await self.app.push_screen_wait(OverflowScreen(prompt, larger))
+        return await self.app.push_screen_wait(OverflowScreen(prompt, larger, files_n))
 
     async def review_summary(self, draft: SummaryDraft) -> str | None:
         """Show it while it is written, and let it be edited; None where it is not to be used."""

@@ -21,15 +21,23 @@ class OverflowScreen(Dialog[Room]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "choose('compact')", "Summarise", id="overflow.compact"),
         Binding("d", "choose('drop')", "Leave out", id="overflow.drop"),
+        Binding("p", "choose('part')", "A part of the files", id="overflow.part"),
         Binding("m", "choose('raise')", "More context", id="overflow.raise"),
         Binding("s", "choose('')", "Do not send", id="overflow.stop"),
     ]
 
-    def __init__(self, plan: Prompt, larger: int) -> None:
-        """larger: a context in which it would fit, 0 where there is none."""
+    def __init__(self, plan: Prompt, larger: int, files_n: int = 0) -> None:
+        """larger: a context in which it would fit, 0 where there is none. files_n: how many files are
+        attached to what is asked."""
         super().__init__()
         self._plan = plan
         self._ways: dict[Room, tuple[str, str]] = {}
+        if files_n:
+            files = "the file" if files_n == 1 else f"each of the {files_n} files"
+            self._ways["part"] = (
+                "A part",
+                f"Of {files} only the beginning is sent, as much as there is room for.",
+            )
         if plan.drop:
             n = len(plan.drop)
             turns = f"{n} oldest turn{'s' if n > 1 else ''}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chat_app.attachments.attachment import Attachment
-from chat_app.attachments.sizes import Size, sizes_of
+from chat_app.attachments.sizes import Size, beginnings, sizes_of
 
 FILES = (Attachment("a.txt", "/a", "x" * 10), Attachment("b.txt", "/b", "é" * 6))
 
@@ -22,3 +22,16 @@ def test_counted_or_guessed() -> None:
     assert counted.total.line == "2 files · 11 tokens, 11 % of the 100 left"
     guessed = sizes_of(FILES, None, 0)
     assert [(one.tokens, one.about) for one in guessed.rows] == [(3, True), (3, True)]
+
+
+def test_beginnings_keep_their_share_to_the_end_of_a_line() -> None:
+    file = Attachment("a", "/a", "one line\n" * 100)
+    found = beginnings([file, file], 400, 180)
+    assert found is not None
+    for one in found:
+        assert one.cut
+        assert one.text == ("one line\n" * len(one.text.splitlines())).rstrip("\n")
+        assert 0.4 < len(one.text) / len(file.text) < 0.5
+    assert beginnings([file], 100, 95) is None
+    (line,) = beginnings([Attachment("a", "/a", "x" * 100)], 100, 50) or ()
+    assert 30 < len(line.text) < 50

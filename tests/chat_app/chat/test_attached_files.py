@@ -102,3 +102,25 @@ async def test_a_raw_prompt_reads_no_mention(stage: Stage) -> None:
     stage.session.submit("@a.txt", raw=True)
     await stage.until(lambda: len(stage.path()) == 2 and stage.idle())
     assert asked(stage) == "@a.txt"
+
+
+async def test_a_part_of_what_does_not_fit(stage: Stage, folder: Path) -> None:
+    stage.engine.ctx_size = 200
+    (folder / "long.txt").write_text("a line of five words\n" * 100)
+    stage.view.room = "part"
+    await stage.say("sum up @long.txt")
+    assert stage.view.files_n == 1
+    (file,) = attachments_of(stage.path()[0].x)
+    assert file.cut
+    assert 20 < len(file.text.splitlines()) < 40
+    assert asked(stage).startswith('<file name="long.txt" part="beginning">\na line of five words\n')
+    assert stage.words()[0] == "sum up @long.txt"
+
+
+async def test_a_question_too_long_without_its_files_comes_back(stage: Stage) -> None:
+    stage.engine.ctx_size = 60
+    stage.view.room = "part"
+    stage.session.submit("word " * 80, files=["a.txt"])
+    await stage.until(stage.idle)
+    assert stage.path() == []
+    assert stage.view.returned[0].startswith("@a.txt word")

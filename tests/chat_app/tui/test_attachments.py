@@ -99,6 +99,21 @@ async def test_what_does_not_fit_is_marked_before_it_is_sent(
         await user.until(lambda: "more than the 64 left" in user.screen_text())
 
 
+async def test_the_beginning_of_a_file_where_the_whole_has_no_room(
+    make_app: MakeApp, drive: Any, engine: FakeEngine
+) -> None:
+    engine.ctx_size, engine.script = 120, lambda turns: "Done."
+    async with make_app().run_test(size=(100, 30)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.press(*"@notes.txt read", "enter")
+        await user.until(lambda: "A part" in user.screen_text())
+        await user.press("p")
+        await user.ready()
+        assert user.words() == ["@notes.txt read", "Done."]
+        assert "its beginning" in user.screen_text()
+
+
 async def test_names_and_texts_are_inert(make_app: MakeApp, drive: Any) -> None:
     async with make_app().run_test(size=(100, 30)) as pilot:
         user = drive(pilot)
