@@ -119,14 +119,14 @@ def _below(folder: Path, ignored: Ignored) -> Iterator[Path]:
         return
     for entry in entries:
         path = folder / entry.name
-        if entry.name.startswith(".") or entry.is_symlink():
+        if entry.name.startswith("."):
             continue
         is_folder = entry.is_dir(follow_symlinks=False)
         if ignored.leaves_out(path.absolute(), is_folder=is_folder):
             continue
         if is_folder:
             yield from _below(path, ignored)
-        elif entry.is_file(follow_symlinks=False):
+        elif entry.is_file(follow_symlinks=False):  # False for any link, to a folder too
             yield path
 
 
