@@ -73,7 +73,11 @@ def build_parser() -> argparse.ArgumentParser:
         "-c", "--continue", action="store_true", dest="continue_latest", help="go on with the latest chat"
     )
     parser.add_argument(
-        "--resume", metavar="ID", help="go on with the chat ID (`llama-chat chats list` shows them)"
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="ID",
+        help="go on with the chat ID; without an ID, with one from the list of chats",
     )
     parser.add_argument(
         "-f",
@@ -186,7 +190,7 @@ def run_chat(args: argparse.Namespace) -> int:
     words = " ".join(args.prompt)
     if args.print_prompt is not None:
         words = " ".join(part for part in (args.print_prompt, words) if part)
-    if args.continue_latest and args.resume:
+    if args.continue_latest and args.resume is not None:
         raise UsageError("--continue and --resume name two chats; give one of them.")
     if args.logits and args.output == "text":
         raise UsageError("--logits needs --output json.")
@@ -196,6 +200,11 @@ def run_chat(args: argparse.Namespace) -> int:
         raise UsageError("--raw sends the prompt alone, so --file has no place beside it.")
     chooses = args.choices is not None
     one_shot = args.print_prompt is not None or args.output != "text" or args.raw or chooses
+    on_screen = not (one_shot or args.plain or os.environ.get("TERM") == "dumb")
+    if args.resume == "" and not (on_screen and is_terminal(sys.stdin) and is_terminal(sys.stdout)):
+        raise UsageError(
+            "--resume without an ID shows the list of chats, and here is no screen. Give the ID."
+        )
     if not one_shot and args.plain:
         return _plain(args, settings, words, chosen)
     if one_shot or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):

@@ -70,6 +70,7 @@ class LlamaChatApp(TerminalApp):
         paths: Paths | None = None,
         prompt: str | None = None,
         chat_id: str | None = None,
+        chooses_chat: bool = False,
         files: Sequence[str] = (),
     ) -> None:
         self.settings = settings
@@ -80,6 +81,7 @@ class LlamaChatApp(TerminalApp):
         self.drafts = Drafts(self.store.database, save=settings.save)
         self.first_prompt = prompt
         self.first_chat = chat_id
+        self._chooses_chat = chooses_chat
         self.first_files = files
         self._ui_file = self.paths.state / "ui.json"
         self._ui_state = read_ui_state(self._ui_file)
@@ -142,6 +144,8 @@ class LlamaChatApp(TerminalApp):
         self.theme_changed_signal.subscribe(self, lambda theme: self.remember(theme=theme.name))
         self.models.find(self.settings.model)
         self.chat.work.spawn(self._open_first())
+        if self._chooses_chat:
+            self.show_history()
 
     async def _open_first(self) -> None:
         if self.first_chat is not None:
@@ -256,7 +260,13 @@ class LlamaChatApp(TerminalApp):
                 self.resume(chat_id)
 
         if not isinstance(self.screen, HistoryScreen):
-            self.push_screen(HistoryScreen(self.store, query=query), opened)
+            self.push_screen(HistoryScreen(self.store, query=query, renamed=self._renamed), opened)
+
+    def _renamed(self, chat_id: str, title: str) -> None:
+        session = self.chat.session
+        if session.chat.id == chat_id:
+            session.conversation.title = title
+            self.chat.show_state()
 
     def resume(self, chat_id: str) -> None:
         """Leave this chat for another."""
@@ -335,7 +345,8 @@ def run_app(
 ) -> int:
     """Open the app and come back when it is closed; returns the exit code.
 
-    `resume` is a chat's id or an unambiguous part of it. Raises StoreError where there is no such chat.
+    `resume` is a chat's id or an unambiguous part of it; "" opens the list of chats. Raises StoreError where
+    there is no such chat.
     """
     from chat_app.tui.signals import GracefulEnd
 
@@ -344,7 +355,13 @@ def run_app(
         store, settings, resume=resume, continue_latest=continue_latest, chosen=chosen
     )
     app = LlamaChatApp(
-        settings, store=store, open_engine=open_engine, prompt=prompt, chat_id=chat_id, files=files
+        settings,
+        store=store,
+        open_engine=open_engine,
+        prompt=prompt,
+        chat_id=chat_id,
+        chooses_chat=resume == "",
+        files=files,
     )
     gc.disable()  # until the first paint: collecting costs a quarter of the time to it
     with GracefulEnd(app, app.save_all, app.after_typing):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar, cast
 
 from textual.app import App
 from textual.driver import Driver
 from textual.events import Event, Key, Paste
+from textual.filter import LineFilter
 from textual.widgets import Input, TextArea
 
 from chat_app.text.sanitize import clean, clean_pasted
+from chat_app.tui.contrast import ReadableText
 from chat_app.tui.textual_private import can_suspend, dispatch_key, is_ending
 from chat_app.tui.widgets.prompt import PromptArea
 
@@ -21,12 +23,17 @@ T = TypeVar("T")
 
 
 class TerminalApp(App[int]):
-    """Base of the app: pastes are no keys, keys wait for their screen, stray keys reach the prompt, the whole
-    job stops."""
+    """Base of the app: pastes are no keys, keys wait for their screen, stray keys reach the prompt, text is
+    readable, the whole job stops."""
 
     def __init__(self) -> None:
         super().__init__()
         self._early: list[Key | Paste] = []
+        self._readable = ReadableText()
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's, and behind them the one that keeps text readable in every theme."""
+        return [*super().get_line_filters(), self._readable]
 
     def get_driver_class(self) -> type[Driver]:
         """Textual's driver; on Linux and macOS the one that keeps pastes from acting as keys."""

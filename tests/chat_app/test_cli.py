@@ -252,6 +252,13 @@ def test_wrong_usage_of_a_command_shows_its_own_options(main: Callable[..., Any]
     assert ran.err.startswith("usage: llama-chat tokenize")
 
 
+@pytest.mark.parametrize("more", [(), ("--plain",), ("-p", "x")])
+def test_resume_without_an_id_needs_the_screen(main: Callable[..., Any], more: tuple[str, ...]) -> None:
+    ran = main(*more, "--resume", stdin="")
+    assert ran.code == 2
+    assert "shows the list of chats" in ran.err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a process is not ended by a signal there")
 def test_ctrl_c_while_modules_are_imported_shows_no_traceback() -> None:
     """The signal arrives at a fixed place: in the import of the command line itself."""

@@ -17,6 +17,7 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from chat_app.chat.commands import TITLE_LENGTH
 from chat_app.store.chats import ChatStore, ChatSummary, StoreError
 from chat_app.store.search import Hit, split_terms
 from chat_app.text.sanitize import clean
@@ -24,6 +25,7 @@ from chat_app.tui.screens.confirm import ConfirmScreen
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.screens.export_chat import ExportScreen
 from chat_app.tui.screens.history_rows import chat_row, hit_row, preview
+from chat_app.tui.screens.rename import RenameScreen
 from chat_app.tui.widgets.inputs import CleanInput
 
 # The list stays quick with any number of chats; the search looks at all of them.
@@ -45,6 +47,8 @@ class HistoryScreen(Dialog[str]):
         Binding("slash", "to_search", "Search", id="history.search"),
         Binding("d,delete", "delete", "Delete", id="history.delete"),
         Binding("u", "undo", "Undo", id="history.undo"),
+        Binding("r", "rename", "Rename", id="history.rename"),
+        Binding("p", "pin", "Pin", id="history.pin"),
         Binding("e", "export", "Export", id="history.export"),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]  # noqa: RUF012 - Textual declares it so
@@ -67,11 +71,18 @@ class HistoryScreen(Dialog[str]):
     """
 
     def __init__(
-        self, store: ChatStore, query: str = "", *, now: Callable[[], datetime] = _local_now
+        self,
+        store: ChatStore,
+        query: str = "",
+        *,
+        renamed: Callable[[str, str], object] = lambda chat_id, title: None,
+        now: Callable[[], datetime] = _local_now,
     ) -> None:
+        """renamed: is told the id and the new title of a chat."""
         super().__init__()
         self._store = store
         self._query = query
+        self._renamed = renamed
         self._now = now
         self._chats: list[ChatSummary] = []
         self._hits: dict[str, Hit] = {}
@@ -88,7 +99,7 @@ class HistoryScreen(Dialog[str]):
                 yield OptionList(id="history-list", markup=False)
                 with VerticalScroll(id="history-preview", can_focus=False):
                     yield Static(id="history-text", markup=False)
-            keys = "Enter opens · ↓ list · d delete · u undo · e export · Esc leaves"
+            keys = "Enter opens · ↓ list · r rename · p pin · d delete · u undo · e export · Esc leaves"
             yield Static(Content(keys), id="history-keys")
 
     def begin(self) -> None:
@@ -235,26 +246,41 @@ class HistoryScreen(Dialog[str]):
         )
         if not await self.app.push_screen_wait(question):
             return
-        try:
-            await asyncio.to_thread(self._store.delete, chosen.id)
-        except StoreError as error:
-            self.notify(clean(str(error)), severity="error", markup=False)
-            return
-        self._deleted.append(chosen.id)
-        await self._refresh(again=True)
+        if await self._change(self._store.delete, chosen.id):
+            self._deleted.append(chosen.id)
 
     @work(group="history-delete")
     async def action_undo(self) -> None:
         """Take the chat deleted last out of the trash."""
-        if not self._deleted:
+        if self._deleted and await self._change(self._store.restore, self._deleted[-1]):
+            self._deleted.pop()
+
+    @work(group="history-change")
+    async def action_rename(self) -> None:
+        """Ask for another title of the marked chat."""
+        chosen = self._chosen()
+        if chosen is None:
             return
+        title = await self.app.push_screen_wait(RenameScreen(chosen.title, TITLE_LENGTH))
+        if title is not None and await self._change(self._store.rename, chosen.id, title):
+            self._renamed(chosen.id, title)
+
+    @work(group="history-change")
+    async def action_pin(self) -> None:
+        """Show the marked chat before all others, or no longer."""
+        chosen = self._chosen()
+        if chosen is not None:
+            await self._change(self._store.pin, chosen.id, not chosen.pinned)
+
+    async def _change(self, change: Callable[..., None], *given: object) -> bool:
+        """Change the store on another thread and show what it holds then; False where it failed, and said."""
         try:
-            await asyncio.to_thread(self._store.restore, self._deleted[-1])
+            await asyncio.to_thread(change, *given)
         except StoreError as error:
             self.notify(clean(str(error)), severity="error", markup=False)
-            return
-        self._deleted.pop()
+            return False
         await self._refresh(again=True)
+        return True
 
     @work(group="history-export")
     async def action_export(self) -> None:

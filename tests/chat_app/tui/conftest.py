@@ -26,7 +26,7 @@ def make_app(model_file: Path, engine: Any) -> Callable[..., Any]:
     from tests.support.fake_engine import factory_of
 
     def make(*, factory: Any = None, **given: Any) -> Any:
-        names = ("clock", "prompt", "chat_id", "store", "check_model", "find_offer")
+        names = ("clock", "prompt", "chat_id", "chooses_chat", "store", "check_model", "find_offer")
         own = {name: given.pop(name) for name in names if name in given}
         own.setdefault("check_model", lambda path, settings: None)  # there is nothing in the fake's file
         settings = Settings(**{"model": str(model_file), **given})

@@ -18,6 +18,7 @@ from chat_app.store.chats import ChatStore
 from chat_app.store.database import Database
 from chat_app.tui.screens.confirm import ConfirmScreen
 from chat_app.tui.screens.history import HistoryScreen
+from chat_app.tui.screens.rename import RenameScreen
 
 HANG_S = 20
 
@@ -186,6 +187,23 @@ async def test_a_chat_is_deleted_only_after_yes(store: ChatStore, chats: list[st
         await pilot.press("y")
         await until(pilot, lambda: isinstance(app.screen, HistoryScreen) and len(rows(app)) == 2)
         assert sorted(one.id for one in store.list()) == sorted([chats[0], chats[2]])
+
+
+async def test_a_chat_is_renamed_and_pinned(store: ChatStore, chats: list[str]) -> None:
+    app = HistoryApp(store)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(rows(app)) == 3)
+        oldest = store.list()[-1].id
+        await pilot.press("tab", "end", "p")
+        await until(pilot, lambda: "pinned" in rows(app)[0])
+        assert store.list()[0].id == oldest
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, RenameScreen))
+        await pilot.press("ctrl+u", *"[b]new", "enter")
+        await until(pilot, lambda: isinstance(app.screen, HistoryScreen) and "[b]new" in rows(app)[0])
+        assert store.list()[0].title == "[b]new"
+        await pilot.press("p")
+        await until(pilot, lambda: "pinned" not in "".join(rows(app)))
 
 
 async def test_a_deleted_chat_comes_back_by_one_key(store: ChatStore, chats: list[str]) -> None:

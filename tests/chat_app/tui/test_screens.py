@@ -225,3 +225,23 @@ async def test_a_download_is_stopped_by_the_keys_that_stop_a_reply(
         assert user.chat.prompt.text == "half"
         assert user.chat.session.model.info is None
         assert not user.chat.fetch_row.display
+
+
+async def test_the_list_of_chats_can_come_first(make_app: MakeApp, drive: Any) -> None:
+    from chat_app.tui.screens.history import HistoryScreen
+
+    async with make_app(chooses_chat=True).run_test(size=(100, 30)) as pilot:
+        user = drive(pilot)
+        await user.until(lambda: isinstance(user.app.screen, HistoryScreen))
+        await user.press("escape")
+        await user.ready()
+        await user.say("one")
+        chat_id = user.chat.session.chat.id
+        await user.press("ctrl+r")
+        await user.until(lambda: "1 chat" in user.screen_text())
+        await user.press("down", "r")
+        await user.until(lambda: "Rename this chat" in user.screen_text())
+        await user.press("ctrl+u", *"Two", "enter")
+        await user.until(lambda: user.chat.session.conversation.title == "Two")
+        assert user.app.store.list()[0].title == "Two"
+        assert user.app.store.list()[0].id == chat_id
