@@ -17,7 +17,7 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from chat_app.chat.commands import TITLE_LENGTH
+from chat_app.chat.commands.chats import TITLE_LENGTH
 from chat_app.store.chats import ChatStore, ChatSummary, StoreError
 from chat_app.store.search import Hit, split_terms
 from chat_app.text.sanitize import clean

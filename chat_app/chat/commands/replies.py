@@ -1,0 +1,145 @@
+"""The slash commands about messages: files, other replies, branches, tokens, what they cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+
+from chat_app.attachments.mentions import offers_of_path, read_names
+from chat_app.chat.commands.host import Host, ScreenHost, last, last_reply, read_number
+from chat_app.chat.commands.table import SLASH
+from chat_app.chat.slash import Argument, words
+from chat_app.store.usage import usage_table
+from chat_app.text.code_blocks import code_blocks
+from chat_app.text.formatting import verbose_timings
+from chat_app.text.paths import read_path
+
+
+@SLASH.command("/file", argument=Argument("PATH...", read_names, lambda _, typed: offers_of_path(typed)))
+def file(host: Host, names: Sequence[str]) -> Awaitable[None] | None:
+    """Attach files, folders or globs to your next message."""
+    return host.attach(names)
+
+
+@SLASH.command("/regen", "/regenerate", palette="Another reply")
+def regenerate(host: Host) -> None:
+    """Another reply to the same question, beside the old one."""
+    host.spawn(host.session.branches.regenerate(last_reply(host).id))
+
+
+@SLASH.command("/continue", palette="Continue the reply")
+def go_on(host: Host) -> None:
+    """Go on with the last reply."""
+    host.spawn(host.session.branches.continue_reply(last_reply(host).id))
+
+
+@SLASH.command("/edit", needs_screen=True)
+def edit(host: ScreenHost) -> None:
+    """Edit your last message: a new branch."""
+    message = last(host, "user")
+    if message is None:
+        raise ValueError("There is no message to edit yet.")
+    host.edit(message.id)
+
+
+@SLASH.command("/branch", argument=Argument("[N]", read_number))
+def branch(host: Host, back: int | None) -> None:
+    """Go back N messages and branch there."""
+    path = host.session.path()
+    back = back or 1
+    if back >= len(path):
+        raise ValueError(f"The chat has {len(path)} messages, so one can go back fewer than that.")
+    host.session.branches.branch(path[-1 - back].id)
+
+
+def find_block(host: Host, number: int) -> str:
+    """A code block of the newest reply that has any. Raises ValueError with a sentence."""
+    replies = (one for one in reversed(host.session.path()) if one.role == "assistant")
+    blocks = next(filter(None, (code_blocks(one.content) for one in replies)), [])
+    if not blocks:
+        raise ValueError("There is no block of code in this chat yet.")
+    if number > len(blocks):
+        there = "one block" if len(blocks) == 1 else f"{len(blocks)} blocks"
+        raise ValueError(f"The last reply with code has {there} of it.")
+    return blocks[number - 1]
+
+
+def read_block(text: str) -> int:
+    """The number of a code block; the word `code` before it may be left out."""
+    what, _, number = text.partition(" ")
+    return read_number((number.strip() or "1") if what.lower() == "code" else text)
+
+
+@SLASH.command(
+    "/copy",
+    argument=Argument("[N | code]", read_block, words(("code", "the first block of code; N: the Nth"))),
+    palette="Copy the last reply",
+    needs_screen=True,
+)
+def copy(host: ScreenHost, block: int | None) -> None:
+    """Copy the last reply, or the Nth block of code."""
+    host.copy(last_reply(host).content if block is None else find_block(host, block))
+
+
+def read_block_and_file(text: str) -> tuple[int, Path]:
+    """The number of a code block, and where it is to go."""
+    number, _, name = text.partition(" ")
+    if not name.strip():
+        raise ValueError("A number and a file are wanted")
+    return read_number(number), read_path(name.strip())
+
+
+@SLASH.command("/write", argument=Argument("N FILE", read_block_and_file))
+async def write(host: Host, wanted: tuple[int, Path]) -> None:
+    """Save the Nth block of code as a new file."""
+    number, path = wanted
+    text = find_block(host, number) + "\n"
+    try:
+        await asyncio.to_thread(_write_new, path, text)
+    except FileExistsError:
+        raise ValueError(f"{path} exists already; name another file.") from None
+    host.note(f"Block {number} is written to {path.absolute()}.")
+
+
+def _write_new(path: Path, text: str) -> None:
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)
+
+
+@SLASH.command("/tokens", argument=Argument("[TEXT]"), needs_screen=True)
+async def tokens(host: ScreenHost, text: str | None) -> None:
+    """How the model splits a text, or the last message."""
+    path = host.session.path()
+    if text is None and not path:
+        raise ValueError("There is no message yet. As in: /tokens TEXT")
+    await host.show_tokens(text if text is not None else path[-1].content)
+
+
+@SLASH.command("/inspect", palette="Inspect tokens", needs_screen=True)
+def inspect(host: ScreenHost) -> None:
+    """Each token of the last reply: probability, alternatives."""
+    host.inspect(last_reply(host).id)
+
+
+def read_all(text: str) -> str:
+    """Raises ValueError with a phrase for anything but `all`."""
+    if text.lower() != "all":
+        raise ValueError(f"{text!r} is not `all`")
+    return text
+
+
+@SLASH.command(
+    "/stats",
+    argument=Argument("[all]", read_all, words(("all", "by month and model, over all chats"))),
+    palette="What the last reply cost",
+)
+def stats(host: Host, all: str | None) -> None:
+    """What the last reply cost; `all`: what all chats cost, by month and model."""
+    if all:
+        host.show_text("All chats", usage_table(host.session.usage()))
+        return
+    timings = last_reply(host).x.get("timings")
+    if not isinstance(timings, dict):
+        raise ValueError("The last reply has no timings.")
+    host.show_text("The last reply", verbose_timings(timings, host.session.model.load_s))
