@@ -76,7 +76,8 @@ def _files_of(name: str, path: Path) -> Iterator[Path] | None:
     """The files of a folder or glob; None where one thing is named, which is then read or refused itself."""
     try:
         if path.is_dir():
-            return _below(path, Ignored.above(path.absolute()))
+            folder = Path(os.path.abspath(path))  # without "..", which names no place among the rules
+            return _below(folder, Ignored.above(folder))
         if path.exists():
             return None
     except (OSError, ValueError) as error:  # a name that no file can have
@@ -112,21 +113,21 @@ def _take_several(
 
 
 def _below(folder: Path, ignored: Ignored) -> Iterator[Path]:
-    ignored = ignored.within(folder.absolute())
+    ignored = ignored.within(folder)
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
         return
     for entry in entries:
         path = folder / entry.name
-        if entry.name.startswith(".") or entry.is_symlink():
+        if entry.name.startswith("."):
             continue
         is_folder = entry.is_dir(follow_symlinks=False)
-        if ignored.leaves_out(path.absolute(), is_folder=is_folder):
+        if ignored.leaves_out(path, is_folder=is_folder):
             continue
         if is_folder:
             yield from _below(path, ignored)
-        elif entry.is_file(follow_symlinks=False):
+        elif entry.is_file(follow_symlinks=False):  # False for any link, to a folder too
             yield path
 
 

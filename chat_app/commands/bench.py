@@ -169,7 +169,7 @@ def open_model(args: argparse.Namespace) -> Checkpoint:
     settings = settings_from(args)
     for notice in settings.notices:
         say(notice)
-    return open_checkpoint(locate_model(settings.model), settings.tokenizer)
+    return open_checkpoint(locate_model(settings), settings.tokenizer)
 
 
 def random_file(shape: str, type_name: str) -> Path:

@@ -162,7 +162,7 @@ def draw_graphs(args: argparse.Namespace, folder: Path, collected: Collected) ->
 
     settings = settings_from(args)
     request = {
-        "path": str(locate_model(settings.model)),
+        "path": str(locate_model(settings)),
         "backend": settings.backend,
         "kernel_cache": str(get_paths().kernels),
         "n": args.tokens,
@@ -198,7 +198,7 @@ def for_each_backend(
     from llama_core.errors import UnsupportedModelError
     from llama_core.profiling.fresh_process import in_fresh_process
 
-    path = locate_model(settings.model)
+    path = locate_model(settings)
     for backend in backends(settings):
         kv = settings.kv
         if backend == "numpy" and settings.backend == "auto" and kv not in (None, "f32"):
@@ -241,7 +241,7 @@ def profile_baseline(args: argparse.Namespace, settings: Settings, collected: Co
 
     found = in_fresh_process(
         profile_first_version,
-        locate_model(settings.model),
+        locate_model(settings),
         settings.tokenizer,
         args.prompt_tokens,
         args.tokens,
@@ -276,7 +276,7 @@ def profile_counters(args: argparse.Namespace, settings: Settings, collected: Co
     from llama_core.profiling.profile import counters
     from llama_core.profiling.profile.sections import counters_section
 
-    path = locate_model(settings.model)
+    path = locate_model(settings)
     events: list[Any] = []
     before = len(collected.sections)
     collected.profiles["counters"] = events

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         if piped is None:
             raise UsageError("`tokenize -` reads stdin, which is a terminal here. Pipe a text in.")
         text = piped
-    tokenizer = open_checkpoint(locate_model(settings.model), settings.tokenizer).tokenizer
+    tokenizer = open_checkpoint(locate_model(settings), settings.tokenizer).tokenizer
     ids = tokenizer.encode(text, special=args.raw)
     if not args.raw:
         missing = len(text.encode("utf-8", "replace")) - sum(len(tokenizer.token_bytes(one)) for one in ids)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat_app.config.endpoints import PREFIX, Endpoint, find_endpoint
+from chat_app.config.endpoints import Endpoint, find_endpoint
 from chat_app.console.streams import ProgressLine, say
 from chat_app.models.catalogue import ModelNotFound, catalogue_entry, resolve_model
 from chat_app.text.errors import UsageError
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from llama_core.events import LoadProgress
 
 
-def locate_model(name: str) -> Path:
+def locate_model(settings: Settings) -> Path:
     """The model's file; a model of the catalogue that is not here yet is fetched, with progress on stderr.
 
     Raises ModelNotFound or DownloadError, each with a sentence that says how to get it, UsageError where the
-    name is a server's.
+    name is a server's, EndpointError where it would be one.
     """
-    if name.startswith(PREFIX):
+    name = settings.model
+    if find_endpoint(name, settings.engines) is not None:
         raise UsageError("this needs a model on this machine; -m names a server")
     try:
         return resolve_model(name)
@@ -91,7 +92,7 @@ def started_engine(settings: Settings, *, guessing: bool = True) -> Iterator[tup
     """
     for notice in settings.notices:
         say(notice)
-    path = locate_model(settings.model)
+    path = locate_model(settings)
     started = time.perf_counter()
     from chat_app.engines.local import open_text_engine
 

@@ -71,7 +71,7 @@ class Cluster:
 
         for notice in self._settings.notices:
             say(notice)
-        path = locate_model(self._settings.model)
+        path = locate_model(self._settings)
         shared = SharedModel.of(path, self._settings, run.identity)
         with _ray(self._address) as ray, stop_on_signals(leave) as flag:
             run.begin()

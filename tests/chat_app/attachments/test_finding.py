@@ -53,6 +53,17 @@ def test_the_rules_of_the_repository_hold_in_a_folder_below(folder: Path) -> Non
     assert names("src/") == ["src/b.py", "src/top.txt"]
 
 
+def test_a_folder_beside_the_repository_has_none_of_its_rules(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "src" / ".git").mkdir()
+    (folder / ".git" / "config").unlink()
+    (folder / ".git").rmdir()
+    monkeypatch.chdir(folder / "src")
+    (folder / "docs" / "private.txt").write_text("of another folder")
+    assert sorted(names("../docs")) == ["private.txt", "x.tmp", "y.md"]
+
+
 def test_what_is_named_itself_is_taken_whatever_its_name(folder: Path) -> None:
     assert names(".env", "noise.log") == [".env", "noise.log"]
 

@@ -32,3 +32,12 @@ def test_they_are_listed_without_their_logins(main: Callable[..., Any]) -> None:
     assert rows[-1] == {"name": "big", "source": "remote", "host": "host:9"}
     assert "secret" not in ran.out + json.dumps(rows)
     assert "big" in model_names()
+
+
+@pytest.mark.usefixtures("engines")
+@pytest.mark.parametrize("name", ["big", "big#other", "openai:http://host:9/v1"])
+def test_what_needs_a_model_here_says_so_of_a_server(name: str, main: Callable[..., Any]) -> None:
+    for command in (["tokenize", "x"], ["bench"], ["profile", "inference"]):
+        ran = main(*command, "-m", name)
+        assert (ran.code, ran.out) == (2, "")
+        assert "this needs a model on this machine; -m names a server" in ran.err
