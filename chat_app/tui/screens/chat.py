@@ -391,7 +391,7 @@ class ChatScreen(Screen[None]):
     # The footer, the hint.
 
     def show_keys(self) -> None:
-        """Let the footer show the keys of what has the focus, a message or the prompt; none below a dialog."""
+        """Let the footer show the keys of the focused message or of the prompt; none below a dialog."""
         if not self.is_current:
             return
         if isinstance(self.focused, MessageView):
