@@ -8,10 +8,12 @@ from functools import cache
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
+from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from textual.content import Content, Span
 from textual.style import Style
 
+from chat_app.text.formulas import to_unicode
 from chat_app.text.sanitize import clean
 
 PIECE = 300  # characters: a piece ends at the first place behind so many where no mark is open,
@@ -21,6 +23,12 @@ LINK = "link"  # the key under which a style carries an address
 _MARKS = re.compile(r"\\.|`+|\*+|_+|~~|!?\[|\]\(|\]|\)|\s+", re.DOTALL)
 _STYLES = {"em": ".em", "strong": ".strong", "s": ".s"}
 _FORMULA = frozenset("()[]")
+# As in pandoc: within single dollars no blank at the ends, and nothing behind: `$5-$10`, `$a/$b`.
+_FORMULAS = re.compile(
+    r"\\\((?P<inline>.+?)\\\)|\\\[(?P<display>.+?)\\\]|\$\$(?P<dollars>[^$]+)\$\$"
+    r"|\$(?P<dollar>[^\s$](?:[^$\n]*[^\s$\\])?)\$(?!\w)",
+    re.DOTALL,
+)
 
 
 @cache
@@ -28,8 +36,21 @@ def _parser() -> MarkdownIt:
     """GitHub's flavour without HTML; plain addresses are not turned into links."""
     parser = MarkdownIt("gfm-like", {"linkify": False, "html": False, "breaks": True})
     parser.core.ruler.before("text_join", "formulas", _keep_formulas)
+    parser.inline.ruler.before("escape", "formula", _formula)
     parser.core.ruler.push("inert", _make_inert)  # the last rule: entities are decoded by then
     return parser
+
+
+def _formula(state: StateInline, silent: bool) -> bool:
+    """A formula in Unicode, or as it was written where that would not read well: no sign in it is a mark."""
+    found = _FORMULAS.match(state.src, state.pos, state.posMax)
+    if found is None or not found[found.lastgroup or 0].strip():
+        return False
+    if not silent:
+        shown = to_unicode(found[found.lastgroup or 0])
+        state.push("formula", "", 0).content = found[0] if shown is None else shown
+    state.pos = found.end()
+    return True
 
 
 def _keep_formulas(state: StateCore) -> None:
@@ -64,7 +85,7 @@ def piece_end(text: str, start: int) -> int | None:
     code = ""
     marks = {"*": 0, "_": 0}
     brackets = struck = 0
-    in_address = False
+    in_address = in_formula = False
     limit = start + LONGEST_PIECE
     for found in _MARKS.finditer(text, start, min(limit, len(text))):
         mark = found[0]
@@ -77,6 +98,10 @@ def piece_end(text: str, start: int) -> int | None:
             _count(marks, mark, text[found.start() - 1 : found.start()], text[found.end() : found.end() + 1])
         elif mark == "~~":
             struck ^= 1
+        elif mark in ("\\(", "\\["):
+            in_formula = True
+        elif mark in ("\\)", "\\]"):
+            in_formula = False
         elif mark in ("[", "!["):
             brackets += 1
         elif kind == "]":
@@ -85,7 +110,7 @@ def piece_end(text: str, start: int) -> int | None:
         elif kind == ")":
             in_address = False
         elif kind.isspace() and found.end() - start >= PIECE and found.end() < len(text):
-            is_open = brackets or struck or in_address or any(marks.values())
+            is_open = brackets or struck or in_address or in_formula or any(marks.values())
             if not is_open:
                 return found.end()
     return limit if len(text) > limit else None

@@ -145,9 +145,9 @@ def test_single_line_breaks_stay() -> None:
     assert shown("Roses are red\nviolets are blue\n") == ["Roses are red", "violets are blue"]
 
 
-def test_formulas_keep_their_marks() -> None:
-    assert shown("\\(a_1 + b\\) and \\[x^2\\], but 1\\. and \\*") == [
-        "\\(a_1 + b\\) and \\[x^2\\], but 1. and *"
+def test_formulas_that_are_not_written_anew_keep_their_marks() -> None:
+    assert shown("\\(a_1 + \\x\\) and \\[x^2, but 1\\. and \\*") == [
+        "\\(a_1 + \\x\\) and \\[x^2, but 1. and *"
     ]
 
 
