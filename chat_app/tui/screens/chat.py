@@ -226,6 +226,15 @@ class ChatScreen(Screen[None]):
             self.composer.load_draft(self.session.chat)
         self._home.begin()
 
+    def on_screen_suspend(self) -> None:
+        """Another screen is on top: the keys of this one are dead, so none is shown."""
+        for bar in self.query(KeyBar):  # there is none any more where the app ends
+            bar.show_keys(())
+
+    def on_screen_resume(self) -> None:
+        """The keys count again."""
+        self.call_after_refresh(self.show_keys)
+
     def _focus_moved(self) -> None:
         self.call_after_refresh(self.show_keys)
 
@@ -382,7 +391,9 @@ class ChatScreen(Screen[None]):
     # The footer, the hint.
 
     def show_keys(self) -> None:
-        """Let the footer show the keys of what has the focus: a message, or the prompt."""
+        """Let the footer show the keys of the focused message or of the prompt; none below a dialog."""
+        if not self.is_current:
+            return
         if isinstance(self.focused, MessageView):
             keys = MESSAGE_KEYS
         else:

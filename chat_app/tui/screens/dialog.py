@@ -16,7 +16,10 @@ class Dialog(ModalScreen[T]):
     """Give it one container of the class `dialog`. Esc closes it without a result. What it does once it has
     its widgets belongs into `begin`."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "Close", id="dialog.close")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "close", "Close", id="dialog.close"),
+        Binding("ctrl+c", "copy_or_close", "Copy or close", show=False, priority=True),
+    ]
 
     def on_mount(self) -> None:
         """Call `begin`, unless the app is already ending."""
@@ -31,6 +34,16 @@ class Dialog(ModalScreen[T]):
         """The screen goes. Textual removes its widgets first and ends its workers last, so that one that came
         back from a wait in between would look for widgets that are no more."""
         self.workers.cancel_node(self)
+
+    def action_copy_or_close(self) -> None:
+        """Ctrl+C copies a selection, else closes. What is under the dialog, the reply and the prompt, is not
+        in sight and stays as it is."""
+        selected = getattr(self.focused, "selected_text", "") or self.get_selected_text()
+        if selected:
+            self.app.copy_to_clipboard(selected)
+            self.clear_selection()
+        else:
+            self.action_close()
 
     def action_close(self) -> None:
         """Close without a result (Esc)."""

@@ -51,3 +51,17 @@ async def test_over_a_dialog_a_note_is_seen_all_the_same(make_app: MakeApp, driv
         user.chat.note("said over a dialog")
         await user.until(lambda: [one.message for one in user.app._notifications] == ["said over a dialog"])
         assert not user.chat.status.said
+
+
+async def test_under_a_dialog_no_key_is_shown_and_ctrl_c_closes_it(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test(size=(100, 30)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        assert "^R" in user.screen_text().splitlines()[-1]
+        await user.press(*"half", "f1")
+        await user.until(lambda: user.app.screen is not user.chat)
+        await user.until(lambda: "^R" not in user.screen_text().splitlines()[-1])
+        await user.press("ctrl+c")
+        await user.until(lambda: user.app.screen is user.chat)
+        await user.until(lambda: "^R" in user.screen_text().splitlines()[-1])
+        assert user.chat.prompt.text == "half"  # what was not in sight is as it was
