@@ -30,10 +30,10 @@ BINDING_IDS = tuple(
         "confirm": "no yes",
         "dialog": "close",
         "export": "close",
-        "history": "delete export search undo",
+        "history": "delete export pin rename search undo",
         "inspector": "branch down first last next previous up",
         "message": "branch continue copy edit inspect menu next previous regenerate think_on",
-        "overflow": "compact drop raise stop",
+        "overflow": "compact drop part raise stop",
         "prompt": "complete leave newer newline older send",
         "settings": "apply",
     }.items()

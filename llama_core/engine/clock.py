@@ -17,6 +17,8 @@ except ImportError:  # Windows, where nothing stops a process as SIGSTOP does
 _LEAST_STOP_S = 0.25
 # Of the time between two readings, what the process computed if it was not stopped, on a very busy machine.
 _LEAST_SHARE = 0.05
+# Asked once: the system takes 16 us for the answer, and a reading is due four times a token.
+_CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class RunningTime:
             if ran_s < _LEAST_SHARE * passed_s:
                 self._stopped_s += passed_s - ran_s
         if passed_s > 0:
-            self._threads = min(max(self._threads, cpu_s / passed_s), os.cpu_count() or 1)
+            self._threads = min(max(self._threads, cpu_s / passed_s), _CORES)
         self._seen_s, self._seen = now_s, used
         return now_s - self._stopped_s
 

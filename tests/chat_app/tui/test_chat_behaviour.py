@@ -137,8 +137,6 @@ async def test_a_prompt_without_a_model_is_answered_with_a_note(make_app: MakeAp
 
     async with make_app(factory=broken).run_test(size=(100, 30)) as pilot:
         user = drive(pilot)
-        await user.until(lambda: len(user.app.screen_stack) > 1)
-        await user.press("escape")
-        await user.until(lambda: len(user.app.screen_stack) == 1)
+        await user.until(lambda: any("no such thing" in one for one in user.notices()))
         await user.press(*"hi", "enter")
         await user.until(lambda: any("/model fetches" in one for one in user.notices()))
