@@ -57,9 +57,9 @@ class Parts:
     layer_s: float
 
 
-# Measured on Zen 4 with two threads, with models of 135M, 0.5B and 1B.
+# Measured on a quiet Zen 4 with two threads, with models of 135M, 0.5B and 1B.
 PARTS: Mapping[str, Parts] = {
-    "jit": Parts(memory=0.78, integer=0.52, float32=0.5, attention=0.3, layer_s=3e-5),
+    "jit": Parts(memory=0.91, integer=0.68, float32=0.5, attention=0.3, layer_s=1e-5),
     "numpy": Parts(memory=0.75, integer=1.0, float32=0.75, attention=0.3, layer_s=1.5e-4),
 }
 
