@@ -392,7 +392,7 @@ class ChatScreen(Screen[None]):
 
     def show_keys(self) -> None:
         """Let the footer show the keys of the focused message or of the prompt; none below a dialog."""
-        if not self.is_current:
+        if not self.is_active:  # `is_current` is true below a dialog too
             return
         if isinstance(self.focused, MessageView):
             keys = MESSAGE_KEYS
