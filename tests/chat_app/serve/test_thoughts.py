@@ -90,7 +90,7 @@ def test_a_thought_may_be_sent_back() -> None:
 
 
 def test_a_batch_tells_thoughts_apart_where_asked() -> None:
-    from llama_core.sampling import SamplingParams
+    from llama_core.sampling.params import SamplingParams
 
     engine = text_engine()
     ids = engine.encode_chat([{"role": "user", "content": "why?"}])

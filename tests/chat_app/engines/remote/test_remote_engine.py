@@ -30,7 +30,7 @@ from llama_core.events import (
     TextDelta,
     TokenEvent,
 )
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.support.fake_server import Asked, FakeServer, Reply, fake_server
 
 GREEDY = SamplingParams(temperature=0.0)
