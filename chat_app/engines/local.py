@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from llama_core.backends.base import MemoryReport
     from llama_core.checkpoint import Checkpoint
     from llama_core.choices import Thinking
+    from llama_core.constraints.grammar import Grammar
     from llama_core.engine.text import TextEngine
     from llama_core.events import Event
-    from llama_core.grammar import Grammar
-    from llama_core.sampling_params import SamplingParams
+    from llama_core.sampling.params import SamplingParams
 
 _log = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ class LocalTokens:
         self, grammar: Grammar, prompt_ids: Sequence[int], ids: Sequence[int]
     ) -> NDArray[np.bool_] | None:
         """Computed anew from the reply's beginning."""
-        from llama_core.sampling_params import SamplingParams
+        from llama_core.sampling.params import SamplingParams
 
         params = SamplingParams(grammar=grammar)
         constraint = self._engine.rules.of(params, [*prompt_ids, *ids], begun_n=len(ids)).constraint

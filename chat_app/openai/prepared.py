@@ -12,7 +12,7 @@ from chat_app.openai.tool_formats import ToolFormat, call_grammar, tool_format
 from llama_core.engine.rules import TokenRules
 from llama_core.engine.scoring import Answer
 from llama_core.errors import GrammarError, TemplateError
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 if TYPE_CHECKING:
     from llama_core.engine.text import TextEngine

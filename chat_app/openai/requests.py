@@ -14,7 +14,7 @@ from chat_app.openai import structured
 from chat_app.openai.errors import BadRequest, missing, short
 from chat_app.openai.tools import parse_calls, parse_tool_choice, parse_tools
 from llama_core.choices import Thinking
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 # OpenAI's default for completions; chats go on to the end of the context.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chat_app.openai.errors import BadRequest, missing, short
-from llama_core.grammar import JSON_OBJECT, Grammar
+from llama_core.constraints.grammar import JSON_OBJECT, Grammar
 
 FIELDS = ("response_format", "guided_json", "guided_regex", "guided_grammar", "guided_choice")
 MAX_ANSWERS = 256

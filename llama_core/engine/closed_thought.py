@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from llama_core.engine.reply_text import ReplyText
 from llama_core.events import ThoughtClosed
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.thinking.base import ThinkingFormat
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.sampling import Sampled, Sampler
+from llama_core.sampling.sampler import Sampled, Sampler
 
 Dictate = Callable[[], Sequence[int]]
 

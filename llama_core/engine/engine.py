@@ -18,7 +18,8 @@ from llama_core.engine.scoring import Answer, ScoredAnswer, score_answers
 from llama_core.errors import ContextFullError, NumericalError
 from llama_core.events import Finished, PrefillProgress, TokenEvent
 from llama_core.memory import available_bytes
-from llama_core.sampling import Sampler, SamplingParams
+from llama_core.sampling.params import SamplingParams
+from llama_core.sampling.sampler import Sampler
 
 # The context when nobody says: a long chat, and memory that any machine has.
 DEFAULT_CTX_SIZE = 4096

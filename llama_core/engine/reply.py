@@ -35,7 +35,8 @@ from llama_core.engine.masks import MaskThread
 from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.errors import Cancelled, NumericalError
 from llama_core.events import Finished, FinishReason, PrefillProgress, Timings, TokenEvent
-from llama_core.sampling import Sampled, Sampler, SamplingParams, seeded
+from llama_core.sampling.params import SamplingParams
+from llama_core.sampling.sampler import Sampled, Sampler, seeded
 
 F32 = NDArray[np.float32]
 Poll = Callable[[], bool]

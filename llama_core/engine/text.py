@@ -16,7 +16,7 @@ from llama_core.engine.reply_text import ReplyText
 from llama_core.engine.rules import Rules
 from llama_core.engine.scoring import ScoredAnswer
 from llama_core.events import Event, Finished, TokenEvent
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.thinking.base import ThinkingFormat
 from llama_core.tokenizers.thinking.formats import has_switch, thinking_format

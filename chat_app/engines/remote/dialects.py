@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from chat_app.config.settings import Settings
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 TOP_LOGPROBS = 10
 # OpenAI's own fields, by our names.

@@ -30,7 +30,7 @@ from chat_app.engines.remote.patience import Patience
 from chat_app.text.errors import SentenceError
 from chat_app.text.sanitize import clean_line
 from llama_core.events import Event, LoadProgress
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.engine.scoring import Answer, ScoredAnswer
 from llama_core.errors import LlamaCoreError
 from llama_core.events import FinishReason
-from llama_core.sampling import Sampler, SamplingParams
+from llama_core.sampling.params import SamplingParams
+from llama_core.sampling.sampler import Sampler
 
 BatchReason = FinishReason | Literal["failed"]
 

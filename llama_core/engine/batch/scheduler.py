@@ -38,7 +38,7 @@ from llama_core.engine.masks import MaskThread
 from llama_core.engine.passes import message_ends
 from llama_core.engine.scoring import score_answers
 from llama_core.errors import Cancelled, ContextFullError, LlamaCoreError, NotEnoughMemoryError
-from llama_core.sampling import Sampler, seeded
+from llama_core.sampling.sampler import Sampler, seeded
 
 # Reservations are multiples of this: what caches round up to.
 _RESERVE_STEP = 64

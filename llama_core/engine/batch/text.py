@@ -13,7 +13,7 @@ from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.engine.scoring import Answer, ScoredAnswer
 from llama_core.errors import LlamaCoreError
 from llama_core.events import TextDelta
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.thinking.base import ThinkingFormat
 

@@ -11,11 +11,11 @@ import pytest
 
 from chat_app.engines.base import Engine, PromptRequest, Turn
 from chat_app.engines.local import LocalEngine
+from llama_core.constraints.grammar import Grammar
 from llama_core.engine.load import load_engine
 from llama_core.errors import TemplateError
 from llama_core.events import Finished
-from llama_core.grammar import Grammar
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
 
 PARAMS = SamplingParams(temperature=0.0, max_tokens=6, ignore_eos=True)

@@ -12,7 +12,7 @@ import pytest
 
 from chat_app.openai.requests import parse_generation
 from llama_core.events import Finished, TextDelta
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
 from tests.chat_app.serve.conftest import Served, Start
 

@@ -16,7 +16,7 @@ from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.batch.text import TextRequest, run_texts
 from llama_core.engine.text import TextEngine
 from llama_core.events import TextDelta
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.support.thinker import thinker
 
 REPLY = b"<think>\nhm, so\n</think>\n\nyes"

@@ -11,7 +11,7 @@ import pytest
 
 from llama_core.engine.engine import Engine
 from llama_core.events import TokenEvent
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 EOS = 257
 PROMPT = [*b"question", 0]

@@ -25,7 +25,7 @@ from llama_core.errors import (
     UnsupportedModelError,
 )
 from llama_core.quant.table import F32
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 
 @pytest.fixture

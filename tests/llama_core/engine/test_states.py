@@ -26,7 +26,7 @@ from llama_core.engine.engine import Engine
 from llama_core.engine.passes import LEAST_GAP, message_ends, passes
 from llama_core.errors import Cancelled
 from llama_core.events import Finished
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.llama_core.engine.conftest import ScriptedCache, ScriptedModel
 from tests.support.luck import SEED
 

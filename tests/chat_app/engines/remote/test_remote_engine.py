@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from llama_core.grammar import Grammar
 
 from chat_app.config.endpoints import parse_endpoint
 from chat_app.config.settings import LOOP_ROUNDS, Settings
@@ -32,8 +33,7 @@ from llama_core.events import (
     TextDelta,
     TokenEvent,
 )
-from llama_core.grammar import Grammar
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.support.fake_server import Asked, FakeServer, Reply, fake_server
 
 GREEDY = SamplingParams(temperature=0.0)

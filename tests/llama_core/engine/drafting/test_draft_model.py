@@ -16,7 +16,7 @@ from llama_core.engine.drafting.payoff import PAUSE_PASSES, PLAIN_STEPS, TRIAL_P
 from llama_core.engine.drafting.prompt_lookup import PromptLookup
 from llama_core.engine.engine import Engine
 from llama_core.events import Finished
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 EOS = 257
 VOCAB = 260

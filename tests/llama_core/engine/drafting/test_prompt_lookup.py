@@ -11,7 +11,7 @@ from llama_core.engine.drafting.payoff import PLAIN_STEPS
 from llama_core.engine.drafting.prompt_lookup import MOST_GUESSES, PromptLookup
 from llama_core.engine.engine import Engine
 from llama_core.events import Finished, TokenEvent
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 EOS = 257
 
