@@ -78,7 +78,7 @@ def _add_draft(engine: TextEngine, path: Path, settings: Settings, on_progress: 
     was asked for by name can fail."""
     from chat_app.config.paths import get_paths
     from chat_app.models.drafts import AUTO, find_draft
-    from llama_core.engine.load import add_draft_model
+    from llama_core.engine.drafting.attach import add_draft_model
     from llama_core.errors import LlamaCoreError
     from llama_core.events import LoadProgress
 
