@@ -181,6 +181,8 @@ class Engine:
         """Forget everything: the next prompt is computed from its first token."""
         self._settle()
         self._context.keep(0)
+        if self.drafter is not None:
+            self.drafter.reset()
 
     def close(self) -> None:
         """Stop the helper thread. May be called twice."""

@@ -30,7 +30,7 @@ from llama_core.constraints.base import Mask
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.context import Context
 from llama_core.engine.dictation import Dictate, Dictation
-from llama_core.engine.drafting.base import Drafter
+from llama_core.engine.drafting.base import Drafter, Poll
 from llama_core.engine.masks import MaskThread
 from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.errors import Cancelled, NumericalError
@@ -39,7 +39,6 @@ from llama_core.sampling.params import SamplingParams
 from llama_core.sampling.sampler import Sampled, Sampler, seeded
 
 F32 = NDArray[np.float32]
-Poll = Callable[[], bool]
 Masks = Callable[[], Iterable[Mask | None]]
 Streamed = TypeVar("Streamed", PrefillProgress, TokenEvent)
 
@@ -171,7 +170,9 @@ class Reply:
             if drafter is not None and len(history) > self._prompt_len + 1:  # there was a pass
                 drafter.observe(len(draft), accepted, self._clock.elapsed_s() - pass_began_s)
             context.keep(len(history) - 1)
-            draft = list(drafter.propose(history, self._draft_limit())) if drafter is not None else []
+            draft = []
+            if drafter is not None:
+                draft = list(drafter.propose(history, self._draft_limit(), self._cancelled))
             self._draft_n += len(draft)
             masks = self._masks_along(draft)
             pass_began_s = self._clock.elapsed_s()

@@ -55,7 +55,7 @@ class Echo:
     def start(self, ids: Sequence[int]) -> None:
         self.first = len(ids)
 
-    def propose(self, ids: Sequence[int], limit: int) -> list[int]:
+    def propose(self, ids: Sequence[int], limit: int, cancelled: Any = None) -> list[int]:
         place = len(ids) - self.first
         guesses = self.reply[place : place + 5]
         return [ord("?") if (place + i) % 4 == 3 else one for i, one in enumerate(guesses)][:limit]

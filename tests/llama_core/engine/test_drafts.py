@@ -30,7 +30,7 @@ class Oracle:
     def start(self, ids: Sequence[int]) -> None:
         self.started = list(ids)
 
-    def propose(self, ids: Sequence[int], limit: int) -> Sequence[int]:
+    def propose(self, ids: Sequence[int], limit: int, cancelled: Any = None) -> Sequence[int]:
         self.limits.append(limit)
         place = len(ids) - len(PROMPT)
         guesses = [

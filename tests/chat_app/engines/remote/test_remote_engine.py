@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from llama_core.grammar import Grammar
 
 from chat_app.config.endpoints import parse_endpoint
 from chat_app.config.settings import LOOP_ROUNDS, Settings
@@ -24,6 +23,7 @@ from chat_app.engines.remote.loop import LoopThread
 from chat_app.engines.remote.patience import Patience
 from chat_app.openai.requests import parse_generation
 from chat_app.text.errors import SentenceError
+from llama_core.constraints.grammar import Grammar
 from llama_core.events import (
     UNKNOWN_ID,
     Event,
