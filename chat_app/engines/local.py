@@ -67,7 +67,7 @@ def open_text_engine(
     try:
         if guessing:
             _add_draft(engine, path, settings, on_progress)
-    except BaseException:
+    except BaseException:  # Ctrl+C too: the model has threads
         engine.close()
         raise
     return engine

@@ -40,7 +40,7 @@ def prepare(asked: Generation, engine: TextEngine, advice: Mapping[str, Any]) ->
     except TemplateError as error:
         raise BadRequest(str(error), "invalid_prompt", "body.messages") from None
     except GrammarError as error:
-        raise BadRequest(str(error), param="body.response_format") from None
+        raise BadRequest(str(error), param=f"body.{asked.held_by or 'tools'}") from None
 
 
 def _prepared(asked: Generation, engine: TextEngine, params: SamplingParams) -> Prepared:
