@@ -40,8 +40,8 @@ def run_choices(request: Request, answers: tuple[str, ...], settings: Settings) 
 
     if find_endpoints(settings.model, settings.engines, must=False):
         raise UsageError(
-            "--choices needs a model on this machine. `llama-chat serve` scores answers too, for requests with "
-            "guided_choice"
+            "--choices needs a model on this machine. Of servers `llama-chat serve` alone scores answers, to "
+            "requests with guided_choice"
         )
     prompt = prompt_text(full_prompt(request), attach(request.files).attachments)
     messages = [{"role": "system", "content": settings.system}] if settings.system else []
