@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from llama_core.engine.load import load_engine as load_engine
     from llama_core.engine.text import TextEngine as TextEngine
     from llama_core.loaders import open_checkpoint as open_checkpoint
-    from llama_core.sampling_params import SamplingParams as SamplingParams
+    from llama_core.sampling.params import SamplingParams as SamplingParams
 
 _HOMES = {
     "Engine": ("llama_core.engine.engine", "Engine"),
-    "SamplingParams": ("llama_core.sampling_params", "SamplingParams"),
+    "SamplingParams": ("llama_core.sampling.params", "SamplingParams"),
     "TextEngine": ("llama_core.engine.text", "TextEngine"),
     "errors": ("llama_core.errors", None),
     "events": ("llama_core.events", None),

@@ -32,7 +32,8 @@ class UnsupportedModelError(ModelFormatError):
 
 
 class KernelsUnavailableError(LlamaCoreError):
-    """The compiled backend cannot have its kernels here: the system forbids what they need. NumPy runs."""
+    """The compiled backend cannot have its kernels here: the system forbids what they need, or the compiler
+    fails. NumPy runs."""
 
 
 class ContextFullError(LlamaCoreError):

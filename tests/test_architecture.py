@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 # name stands for what lies below it, and the longest name that fits a module counts.
 ORDER = {
     "llama_core": (
-        ("errors", "events", "choices", "grammar", "blas", "own_module", "own_sources", "cpu"),
-        ("sampling_params",),
+        ("errors", "events", "choices", "constraints.grammar", "blas", "own_module", "own_sources", "cpu"),
+        ("sampling.params",),
         ("ordinary_files", "trusted_files"),
         ("memory", "config", "file_rows"),
         ("cores", "quant"),
@@ -25,8 +25,8 @@ ORDER = {
         ("loaders", "backends.base", "backends.positions"),
         ("backends.numpy",),
         ("backends.jit",),
-        ("dry", "constraints"),
-        ("sampling", "memory_needed", "roofline"),
+        ("sampling", "constraints"),
+        ("memory_needed", "roofline"),
         ("estimate",),
         ("engine",),
         ("profiling",),

@@ -27,8 +27,8 @@ from chat_app.engines.base import (
     Token,
     TokenAccess,
 )
-from llama_core.grammar import Grammar
-from llama_core.sampling_params import SamplingParams
+from llama_core.constraints.grammar import Grammar
+from llama_core.sampling.params import SamplingParams
 
 # Put behind a thought that the model has ended itself, so that it looks at it once more.
 DOUBT = "\n\nWait,"

@@ -51,7 +51,7 @@ from chat_app.text.errors import describe_error
 from chat_app.text.formatting import duration
 from chat_app.text.sanitize import clean_line
 from llama_core.events import Finished, PrefillProgress, TextDelta
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chat_app.engines.base import TokenAccess
+    from llama_core.constraints.grammar import Grammar
     from llama_core.events import TokenEvent
-    from llama_core.grammar import Grammar
 
 TOP_N = 10
 

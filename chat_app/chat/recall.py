@@ -11,8 +11,8 @@ from chat_app.chat.conversation import Conversation, Message
 from chat_app.config.endpoints import find_endpoint, model_label
 from chat_app.config.settings import PARAMETERS, THIS_CHAT, Settings
 from chat_app.store.chats import ChatStore
-from llama_core.grammar import GRAMMAR_KINDS, Grammar
-from llama_core.sampling_params import SamplingParams
+from llama_core.constraints.grammar import GRAMMAR_KINDS, Grammar
+from llama_core.sampling.params import SamplingParams
 
 EVERYTHING = ("model", "parameters", "system")
 NUMBERS = (

@@ -15,7 +15,7 @@ from chat_app.chat.recall import sampling_of
 from chat_app.engines.base import Engine, NotCapableError, Prompt, PromptRequest, TokenAccess, Turn
 from llama_core.errors import LlamaCoreError
 from llama_core.events import TokenEvent
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 Outcome = Literal["same", "different", "impossible", "cancelled"]
 

@@ -22,7 +22,7 @@ from llama_core.events import (
     ThoughtClosed,
     TokenEvent,
 )
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 if TYPE_CHECKING:
     from chat_app.config.settings import Settings

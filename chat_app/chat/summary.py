@@ -15,7 +15,7 @@ from chat_app.chat.prompts import with_user_turn
 from chat_app.engines.base import Engine, PromptRequest, Turn
 from llama_core.errors import ContextFullError
 from llama_core.events import TextDelta
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 HEADING = "Summary of our conversation so far:"
 REQUEST = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from chat_app.config.settings import BY_NAME, SETTINGS, Group
 from chat_app.text.errors import UsageError
 from chat_app.text.paths import read_path
-from llama_core.grammar import GRAMMAR_KINDS
+from llama_core.constraints.grammar import GRAMMAR_KINDS
 
 if TYPE_CHECKING:
     from chat_app.config.settings import Settings

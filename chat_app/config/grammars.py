@@ -9,7 +9,7 @@ from typing import Any
 
 from chat_app.config.values import Kind
 from chat_app.text.paths import read_path
-from llama_core.grammar import JSON_OBJECT, Grammar, GrammarKind
+from llama_core.constraints.grammar import JSON_OBJECT, Grammar, GrammarKind
 
 MAX_BYTES = 1 << 20
 

@@ -16,7 +16,7 @@ from chat_app.config.paths import get_paths
 from chat_app.config.settings import BY_NAME, PARAMETERS, Settings, set_value
 from chat_app.config.values import TEXT
 from chat_app.text.errors import nearest
-from llama_core.grammar import GRAMMAR_KINDS, Grammar
+from llama_core.constraints.grammar import GRAMMAR_KINDS, Grammar
 from llama_core.ordinary_files import read_ordinary
 
 MAX_BYTES = 1 << 16

@@ -23,7 +23,7 @@ from llama_core.choices import (
     KvType,
     WeightForm,
 )
-from llama_core.sampling_params import RANGES, SamplingParams
+from llama_core.sampling.params import RANGES, SamplingParams
 
 DEFAULT_MODEL_NAME = "smollm2-135m"
 MAX_CONTEXT = 1 << 31

@@ -106,8 +106,8 @@ def read_think(text: str) -> str | int | None:
 def read_pair(text: str) -> tuple[str, str] | None:
     """Two texts, apart by white space or as JSON; none for an empty text."""
     texts = read_texts(text) if text.startswith("[") else tuple(text.split())
-    if len(texts) not in (0, 2) or not all(texts):
-        raise ValueError("takes two texts, one that begins and one that ends")
+    if len(texts) not in (0, 2) or not all(texts) or len(set(texts)) < len(texts):
+        raise ValueError("takes two texts that differ, one that begins and one that ends")
     return (texts[0], texts[1]) if texts else None
 
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from chat_app.config.settings import Advice, Settings
     from llama_core.backends.base import MemoryReport
+    from llama_core.constraints.grammar import Grammar
     from llama_core.events import Event, LoadProgress
-    from llama_core.grammar import Grammar
-    from llama_core.sampling_params import SamplingParams
+    from llama_core.sampling.params import SamplingParams
 
 
 def never() -> bool:

@@ -26,7 +26,7 @@ from llama_core.events import Finished, LoadProgress, PrefillProgress, TextDelta
 
 if TYPE_CHECKING:
     from chat_app.config.settings import Settings
-    from llama_core.sampling_params import SamplingParams
+    from llama_core.sampling.params import SamplingParams
 
 T = TypeVar("T")
 

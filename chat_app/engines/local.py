@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from llama_core.backends.base import MemoryReport
     from llama_core.checkpoint import Checkpoint
     from llama_core.choices import Thinking
+    from llama_core.constraints.grammar import Grammar
     from llama_core.engine.text import TextEngine
     from llama_core.events import Event
-    from llama_core.grammar import Grammar
-    from llama_core.sampling_params import SamplingParams
+    from llama_core.sampling.params import SamplingParams
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def open_text_engine(
     try:
         if guessing:
             _add_draft(engine, path, settings, on_progress)
-    except BaseException:
+    except BaseException:  # Ctrl+C too: the model has threads
         engine.close()
         raise
     return engine
@@ -78,24 +78,24 @@ def _add_draft(engine: TextEngine, path: Path, settings: Settings, on_progress: 
     was asked for by name can fail."""
     from chat_app.config.paths import get_paths
     from chat_app.models.drafts import AUTO, find_draft
-    from llama_core.engine.load import add_draft_model
+    from chat_app.text.errors import describe_error
+    from llama_core.engine.drafting.attach import add_draft_model
     from llama_core.errors import LlamaCoreError
     from llama_core.events import LoadProgress
 
     draft = find_draft(settings.draft, path)
     if draft is None or (settings.draft == AUTO and not engine.backend.startswith("jit")):
         return
+    note = f"{draft.stem} guesses ahead; the replies stay the same (without it: --draft none)."
     try:
         add_draft_model(
             engine, draft, kv=settings.kv, weights=settings.weights, kernel_cache=get_paths().kernels
         )
-    except (LlamaCoreError, OSError) as error:
+    except (LlamaCoreError, OSError, MemoryError) as error:
         if settings.draft != AUTO:
             raise
-        _log.warning("%s does not guess for %s: %s", draft.name, path.name, error)
-        return
+        note = f"{draft.stem} does not guess ahead: {describe_error(error)}"
     if settings.draft == AUTO:
-        note = f"{draft.stem} guesses ahead; the replies stay the same (without it: --draft none)."
         on_progress(LoadProgress("draft", 0, 1, note))
 
 
@@ -187,7 +187,7 @@ class LocalTokens:
         self, grammar: Grammar, prompt_ids: Sequence[int], ids: Sequence[int]
     ) -> NDArray[np.bool_] | None:
         """Computed anew from the reply's beginning."""
-        from llama_core.sampling_params import SamplingParams
+        from llama_core.sampling.params import SamplingParams
 
         params = SamplingParams(grammar=grammar)
         constraint = self._engine.rules.of(params, [*prompt_ids, *ids], begun_n=len(ids)).constraint

@@ -36,7 +36,7 @@ from llama_core.profiling.lab.experiment import (
 from llama_core.profiling.lab.experiments import texts
 from llama_core.profiling.lab.experiments.models import NO_MODEL, default_checkpoint, models
 from llama_core.profiling.synthetic import STORIES15M, random_checkpoint
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 QUESTION = "Tell me a long story about a lighthouse."
 TIMEOUT_S = 120.0

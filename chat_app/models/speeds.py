@@ -10,9 +10,12 @@ from typing import Any
 
 from chat_app.config.paths import get_paths
 from chat_app.models.file_memory import FileMemory
+from chat_app.models.machine_rates import forget_rates
 
 # Shorter ones say little: a reply's first tokens wake threads, a short prompt fills no tile.
 MIN_REPLY, MIN_PROMPT = 16, 128
+# So many times as fast as before: the machine was busy then.
+MUCH_FASTER = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,9 @@ class Speed:
 
 
 def remember_speed(path: Path, backend: str, timings: Mapping[str, Any]) -> None:
-    """Take in what a reply of the model at `path` cost. Old and new count alike. backend: as the engine calls
-    it, "jit ..." or "numpy"."""
+    """Take in what a reply of the model at `path` cost. Old and new count alike, unless the new is much
+    faster: then it counts alone, and the machine is measured again. backend: as the engine calls it, "jit
+    ..." or "numpy"."""
     backend = backend.partition(" ")[0]
     decode = _rate(timings, "predicted_n", "predicted_per_second", MIN_REPLY)
     prompt = _rate(timings, "prompt_n", "prompt_per_second", MIN_PROMPT)
@@ -37,8 +41,10 @@ def remember_speed(path: Path, backend: str, timings: Mapping[str, Any]) -> None
         before = _known(memory, path)
         if before is None or before.backend != backend:
             before = Speed(backend)
-        rates = [_mean(before.decode_per_s, decode), _mean(before.prompt_per_s, prompt)]
-        memory.put(_key(path), [backend, *rates])
+        pairs = ((before.decode_per_s, decode), (before.prompt_per_s, prompt))
+        memory.put(_key(path), [backend, *(_together(old, new) for old, new in pairs)])
+        if any(_much_faster(old, new) for old, new in pairs):
+            forget_rates()
         memory.save()
 
 
@@ -79,5 +85,12 @@ def _rate(timings: Mapping[str, Any], count: str, rate: str, least: int) -> floa
     return float(per_s) if enough and per_s is not None else None
 
 
-def _mean(before: float | None, now: float | None) -> float | None:
-    return (before + now) / 2 if before and now else now or before
+def _together(before: float | None, now: float | None) -> float | None:
+    if before and now and not _much_faster(before, now):
+        return (before + now) / 2
+    return now or before
+
+
+def _much_faster(before: float | None, now: float | None) -> bool:
+    """Others' work makes a reply slower; nothing makes it much faster than it can be."""
+    return bool(before and now) and (now or 0.0) > MUCH_FASTER * (before or 0.0)

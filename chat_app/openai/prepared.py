@@ -12,7 +12,7 @@ from chat_app.openai.tool_formats import ToolFormat, call_grammar, tool_format
 from llama_core.engine.rules import TokenRules
 from llama_core.engine.scoring import Answer
 from llama_core.errors import GrammarError, TemplateError
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 if TYPE_CHECKING:
     from llama_core.engine.text import TextEngine
@@ -40,7 +40,7 @@ def prepare(asked: Generation, engine: TextEngine, advice: Mapping[str, Any]) ->
     except TemplateError as error:
         raise BadRequest(str(error), "invalid_prompt", "body.messages") from None
     except GrammarError as error:
-        raise BadRequest(str(error), param="body.response_format") from None
+        raise BadRequest(str(error), param=f"body.{asked.held_by or 'tools'}") from None
 
 
 def _prepared(asked: Generation, engine: TextEngine, params: SamplingParams) -> Prepared:

@@ -1,7 +1,7 @@
 """What the body of a chat completion or a completion asks for.
 
-Source: OpenAI's API reference; vLLM's names for what OpenAI does not have are taken too. What this engine
-cannot honour is refused by name, never silently left out. null asks for nothing.
+Source: OpenAI's API reference; vLLM's names for what OpenAI does not have are taken too, and our own.
+What this engine cannot honour is refused by name, never silently left out. null asks for nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from chat_app.openai import structured
 from chat_app.openai.errors import BadRequest, missing, short
 from chat_app.openai.tools import parse_calls, parse_tool_choice, parse_tools
 from llama_core.choices import Thinking
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 # OpenAI's default for completions; chats go on to the end of the context.
@@ -41,6 +41,8 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 _PARAMETERS = frozenset(
     {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stop", "max_tokens"}
     | {
+        "repeat_penalty",
+        "repeat_last_n",
         "presence_penalty",
         "frequency_penalty",
         "typical_p",
@@ -65,6 +67,7 @@ _PARAMETERS = frozenset(
         "add_generation_prompt",
         "chat_template_kwargs",
         "reasoning_effort",
+        "thinking_token_budget",
     }
 )
 
@@ -77,9 +80,10 @@ class Generation:
     """A request. `messages` for a chat, else `prompt`: a text, or token ids.
 
     n: how many replies. top_n: how many alternatives of each token are told, None for no log-probabilities at
-    all. answers: the texts that are to be scored, where the reply is one of them. include_usage: whether a
-    stream ends with the numbers of tokens. tools, tool_choice: see `tools.py`; one_call: at
-    most one call counts. continues: the last message is the beginning of the reply, which goes on with it.
+    all. answers: the texts that are to be scored, where the reply is one of them. held_by: the field that
+    says what the reply must be, "" where none does. include_usage: whether a stream ends with the numbers of
+    tokens. tools, tool_choice: see `tools.py`; one_call: at most one call counts. continues: the last message
+    is the beginning of the reply, which goes on with it.
     """
 
     params: SamplingParams
@@ -90,6 +94,7 @@ class Generation:
     include_usage: bool = False
     top_n: int | None = None
     answers: tuple[str, ...] = ()
+    held_by: str = ""
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: str = "none"
     one_call: bool = False
@@ -133,8 +138,8 @@ def parse_generation(kind: Kind, body: Mapping[str, Any]) -> Generation:
     chat = kind == "chat"
     tools = parse_tools(body) if chat else ()
     tool_choice = parse_tool_choice(body, tools)
-    if tool_choice not in ("none", "auto") and (params.grammar is not None or "guided_choice" in body):
-        problem = "body.tool_choice and body.response_format exclude each other"
+    if tool_choice not in ("none", "auto") and (held_by := structured.field_of(body)):
+        problem = f"body.tool_choice and body.{held_by} exclude each other"
         raise BadRequest(problem, param="body.tool_choice")
     return Generation(
         params=params,
@@ -145,6 +150,7 @@ def parse_generation(kind: Kind, body: Mapping[str, Any]) -> Generation:
         include_usage=options,
         top_n=_top_n(kind, body),
         answers=structured.parse_answers(body),
+        held_by=structured.field_of(body),
         tools=tools,
         tool_choice=tool_choice,
         one_call=not _truth(body, "parallel_tool_calls", True),
@@ -233,14 +239,19 @@ def _top_n(kind: Kind, body: Mapping[str, Any]) -> int | None:
 def _params(body: Mapping[str, Any], max_tokens: int | None) -> SamplingParams:
     """OpenAI's defaults: temperature 1, everything else off."""
     defaults = SamplingParams()
+    if "repetition_penalty" in body and "repeat_penalty" in body:
+        problem = "body.repetition_penalty and body.repeat_penalty exclude each other"
+        raise BadRequest(problem, param="body.repeat_penalty")
+    # vLLM's looks at all that was said, ours at the last tokens.
+    looks_back = defaults.repeat_last_n if "repeat_penalty" in body else -1
     limit = _number(body, "max_completion_tokens", _number(body, "max_tokens", max_tokens, int), int)
     return SamplingParams(
         temperature=_number(body, "temperature", 1.0),
         top_p=_number(body, "top_p", 1.0),
         top_k=max(0, _number(body, "top_k", 0, int)),  # -1 is vLLM's "off"
         min_p=_number(body, "min_p", 0.0),
-        repeat_penalty=_number(body, "repetition_penalty", 1.0),
-        repeat_last_n=-1,
+        repeat_penalty=_number(body, "repetition_penalty", _number(body, "repeat_penalty", 1.0)),
+        repeat_last_n=_number(body, "repeat_last_n", looks_back, int),
         presence_penalty=_number(body, "presence_penalty", 0.0),
         frequency_penalty=_number(body, "frequency_penalty", 0.0),
         typical_p=_number(body, "typical_p", 1.0),
@@ -260,7 +271,8 @@ def _params(body: Mapping[str, Any], max_tokens: int | None) -> SamplingParams:
 
 
 def _thinking(body: Mapping[str, Any]) -> Thinking:
-    """Whether the model is to think: OpenAI's `reasoning_effort` "none", or vLLM's `chat_template_kwargs`."""
+    """Whether the model is to think, and how long: OpenAI's `reasoning_effort` "none", or vLLM's
+    `chat_template_kwargs`; vLLM's `thinking_token_budget`."""
     effort, options = body.get("reasoning_effort"), body.get("chat_template_kwargs", {})
     if effort not in (None, "none", "minimal", "low", "medium", "high"):
         problem = f"body.reasoning_effort is {short(effort)}, expected none, minimal, low, medium or high"
@@ -269,9 +281,14 @@ def _thinking(body: Mapping[str, Any]) -> Thinking:
     if not known or not all(isinstance(value, bool) for value in options.values()):
         name = "body.chat_template_kwargs"
         raise BadRequest(f"{name} takes enable_thinking, true or false, alone", "unsupported_value", name)
-    for value in options.values():
-        return "on" if value else "off"
-    return None if effort is None else "off" if effort == "none" else "on"
+    wanted = next(iter(options.values()), None if effort is None else effort != "none")
+    if wanted is False:
+        return "off"
+    budget: int | None = _number(body, "thinking_token_budget", None, int)
+    if budget is not None and budget < 0:
+        name = "body.thinking_token_budget"
+        raise BadRequest(f"{name} is {short(budget)}, expected 0 or more", param=name)
+    return budget if budget is not None else "on" if wanted else None
 
 
 def _texts(body: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:

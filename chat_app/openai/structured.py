@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chat_app.openai.errors import BadRequest, missing, short
-from llama_core.grammar import JSON_OBJECT, Grammar
+from llama_core.constraints.grammar import JSON_OBJECT, Grammar
 
 FIELDS = ("response_format", "guided_json", "guided_regex", "guided_grammar", "guided_choice")
 MAX_ANSWERS = 256
@@ -15,10 +15,10 @@ MAX_ANSWERS = 256
 
 def parse_grammar(body: Mapping[str, Any]) -> Grammar | None:
     """What the reply is held to; None where nothing is asked for. Raises BadRequest."""
-    given = [name for name in FIELDS if name in body and body[name] != {"type": "text"}]
+    given = _given(body)
     if len(given) > 1:
         raise BadRequest(f"body.{given[0]} and body.{given[1]} exclude each other", param=f"body.{given[1]}")
-    name = given[0] if given else ""
+    name = field_of(body)
     if name == "response_format":
         return _response_format(body[name])
     if name == "guided_json":
@@ -30,6 +30,15 @@ def parse_grammar(body: Mapping[str, Any]) -> Grammar | None:
             raise BadRequest(f"body.{name} is not a string", "invalid_type", f"body.{name}")
         return Grammar("regex" if name == "guided_regex" else "grammar", body[name])
     return None
+
+
+def field_of(body: Mapping[str, Any]) -> str:
+    """The field that says what the reply is held to, or is one of; "" where none does."""
+    return next(iter(_given(body)), "")
+
+
+def _given(body: Mapping[str, Any]) -> list[str]:
+    return [name for name in FIELDS if name in body and body[name] != {"type": "text"}]
 
 
 def parse_answers(body: Mapping[str, Any]) -> tuple[str, ...]:

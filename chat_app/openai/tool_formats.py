@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from llama_core.grammar import Grammar
+from llama_core.constraints.grammar import Grammar
 
 Form = Literal["tagged", "object", "list"]
 

@@ -22,6 +22,7 @@ from chat_app.openai.prepared import Prepared
 from llama_core.backends.base import Model
 from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
+from llama_core.engine.closed_thought import ClosedThought
 from llama_core.engine.embedding import MeanState
 from llama_core.engine.reply_text import ReplyText
 from llama_core.engine.scoring import Answer
@@ -190,6 +191,7 @@ class Worker:
             top_n=top_n or 0,
             rules=prepared.rules,
             answers=tuple(prepared.answers),
+            dictated=ClosedThought(text, prepared.thinking, params).ids,
         )
         self._streams[key] = stream
         self._requests += 1

@@ -57,26 +57,16 @@ UNLIMITED = ([0.0, math.inf], [0.0, {"__float__": "Infinity"}])  # as JSON's wri
 INNER_KEY, ROPE_KEY = "ssm.inner_size", "rope.scaling.finetuned"
 
 
-def _mamba(config: ModelConfig) -> Mamba2:
-    return Mamba2(
-        n_heads=config.state_heads,
-        head_dim=config.state_head_dim,
-        n_groups=config.state_groups,
-        state_dim=config.state_dim,
-        kernel=config.conv_kernel,
-    )
-
-
 def _describe(config: ModelConfig) -> Description:
     def layer(i: int) -> Layer:
         found = decoder.layer(config, i)
-        return replace(found, mixer=_mamba(config)) if decoder.is_recurrent(config, i) else found
+        return replace(found, mixer=Mamba2.of(config)) if decoder.is_recurrent(config, i) else found
 
     return decoder.with_layers(config, layer)
 
 
 def _recurrent(config: ModelConfig, i: int) -> Iterator[TensorSpec]:
-    spec = _mamba(config)
+    spec = Mamba2.of(config)
     yield decoder.weight(i, "in_proj", (spec.in_dim, config.dim), "ssm_in", "mamba.in_proj")
     yield decoder.bias(i, "in_proj", spec.in_dim, "ssm_in", "mamba.in_proj", optional="in")
     conv = decoder.weight(i, "conv", (spec.conv_dim, spec.kernel), "ssm_conv1d", "mamba.conv1d")

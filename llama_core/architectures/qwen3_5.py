@@ -21,21 +21,11 @@ KINDS = (("linear_attention",), ("full_attention",))
 INNER_KEY, PERIOD_KEY, MTP_KEY = "ssm.inner_size", "full_attention_interval", "nextn_predict_layers"
 
 
-def _delta_net(config: ModelConfig) -> DeltaNet:
-    return DeltaNet(
-        n_heads=config.state_heads,
-        head_dim=config.state_head_dim,
-        n_groups=config.state_groups,
-        state_dim=config.state_dim,
-        kernel=config.conv_kernel,
-    )
-
-
 def _describe(config: ModelConfig) -> Description:
     def layer(i: int) -> Layer:
         found = decoder.layer(config, i)
         if decoder.is_recurrent(config, i):
-            return replace(found, mixer=_delta_net(config))
+            return replace(found, mixer=DeltaNet.of(config))
         return replace(found, mixer=replace(found.attention, gated=True))
 
     return decoder.with_layers(config, layer)
@@ -50,7 +40,7 @@ def _attention(config: ModelConfig, i: int, names: decoder.Names) -> Iterator[Te
 
 def _recurrent(config: ModelConfig, i: int) -> Iterator[TensorSpec]:
     """Hugging Face's files have the heads that share a key next to each other, GGUF's by turns."""
-    spec, at = _delta_net(config), "linear_attn"
+    spec, at = DeltaNet.of(config), "linear_attn"
     n_heads, head_dim = spec.n_heads, spec.head_dim
 
     def by_turns(found: TensorSpec, size: int, *, columns: bool = False) -> TensorSpec:

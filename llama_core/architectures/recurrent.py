@@ -24,6 +24,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Self
+
+from llama_core.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,11 @@ class ShortConv:
 
 
 @dataclass(frozen=True, slots=True)
-class DeltaNet:
-    """The gated delta rule (Yang et al., arXiv:2412.06464; Qwen3.5).
+class MatrixMemory:
+    """A convolution, and behind it a matrix for each head.
 
-    n_groups: heads of q and k, of state_dim each. n_heads: heads of v, z and the memory, of head_dim; head h
-    takes q and k number h % n_groups.
+    n_groups: heads of k and q, of state_dim each. n_heads: heads of all else and of the memory, of head_dim;
+    n_heads / n_groups share a key. kernel: positions that the convolution sees.
     """
 
     n_heads: int
@@ -68,50 +71,31 @@ class DeltaNet:
     state_dim: int
     kernel: int
 
-    @property
-    def in_dim(self) -> int:
-        """Rows of in_proj: q, k, v, z, b, a."""
-        return self.conv_dim + self.out_dim + 2 * self.n_heads
+    @classmethod
+    def of(cls, config: ModelConfig) -> Self:
+        """The one that a model's layers have."""
+        return cls(
+            n_heads=config.state_heads,
+            head_dim=config.state_head_dim,
+            n_groups=config.state_groups,
+            state_dim=config.state_dim,
+            kernel=config.conv_kernel,
+        )
 
     @property
-    def conv_dim(self) -> int:
-        """Channels of the convolution: q, k, v."""
-        return 2 * self.n_groups * self.state_dim + self.out_dim
+    def per_group(self) -> int:
+        """Heads that share a key."""
+        return self.n_heads // self.n_groups
 
     @property
-    def out_dim(self) -> int:
-        """Columns of o_proj."""
-        return self.n_heads * self.head_dim
-
-    @property
-    def memory_shape(self) -> tuple[int, ...]:
-        """A matrix for each head of v."""
-        return (self.n_heads, self.state_dim, self.head_dim)
-
-
-@dataclass(frozen=True, slots=True)
-class Mamba2:
-    """Mamba-2's state space (Dao and Gu, arXiv:2405.21060; Granite 4 hybrid).
-
-    n_groups: heads of q and k (the paper's C and B), of state_dim each; the n_heads heads of head_dim share
-    them in runs of n_heads / n_groups.
-    """
-
-    n_heads: int
-    head_dim: int
-    n_groups: int
-    state_dim: int
-    kernel: int
-
-    @property
-    def in_dim(self) -> int:
-        """Rows of in_proj: z, x, k, q, dt."""
-        return self.out_dim + self.conv_dim + self.n_heads
+    def key_dim(self) -> int:
+        """Numbers of all k, and of all q."""
+        return self.n_groups * self.state_dim
 
     @property
     def conv_dim(self) -> int:
-        """Channels of the convolution: x, k, q."""
-        return self.out_dim + 2 * self.n_groups * self.state_dim
+        """Channels of the convolution: k, q, and what is written."""
+        return 2 * self.key_dim + self.out_dim
 
     @property
     def out_dim(self) -> int:
@@ -122,6 +106,28 @@ class Mamba2:
     def memory_shape(self) -> tuple[int, ...]:
         """A matrix for each head."""
         return (self.n_heads, self.state_dim, self.head_dim)
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaNet(MatrixMemory):
+    """The gated delta rule (Yang et al., arXiv:2412.06464; Qwen3.5). Head h takes q and k number
+    h % n_groups."""
+
+    @property
+    def in_dim(self) -> int:
+        """Rows of in_proj: q, k, v, z, b, a."""
+        return self.conv_dim + self.out_dim + 2 * self.n_heads
+
+
+@dataclass(frozen=True, slots=True)
+class Mamba2(MatrixMemory):
+    """Mamba-2's state space (Dao and Gu, arXiv:2405.21060; Granite 4 hybrid): k and q are the paper's B and
+    C. Heads share them in runs."""
+
+    @property
+    def in_dim(self) -> int:
+        """Rows of in_proj: z, x, k, q, dt."""
+        return self.out_dim + self.conv_dim + self.n_heads
 
 
 Recurrent = ShortConv | DeltaNet | Mamba2

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llama_core.constraints.base import Mask
+from llama_core.constraints.grammar import Grammar
 from llama_core.errors import GrammarError
-from llama_core.grammar import Grammar
 from llama_core.tokenizers.base import Tokenizer
 
 if TYPE_CHECKING:

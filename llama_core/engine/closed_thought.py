@@ -6,20 +6,28 @@ from collections.abc import Callable
 
 from llama_core.engine.reply_text import ReplyText
 from llama_core.events import ThoughtClosed
+from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.thinking.base import ThinkingFormat
 
 
+def never() -> bool:
+    """Asked where nobody can answer."""
+    return False
+
+
 class ClosedThought:
-    """Ends a thought from outside, once: when it has had its budget, or when `answer_now` says so."""
+    """Ends a thought from outside, once: when it has had the budget that `params` give it, or when
+    `answer_now` says so."""
 
     def __init__(
         self,
         text: ReplyText,
         markers: ThinkingFormat | None,
-        budget: int | None,
-        answer_now: Callable[[], bool],
+        params: SamplingParams,
+        answer_now: Callable[[], bool] = never,
     ) -> None:
-        self._text, self._markers, self._budget, self._answer_now = text, markers, budget, answer_now
+        self._text, self._markers, self._answer_now = text, markers, answer_now
+        self._budget = params.thinking if isinstance(params.thinking, int) else None
         self._thought_n: int | None = None  # when it was ended
         self._told = False
 

@@ -18,7 +18,8 @@ from llama_core.engine.scoring import Answer, ScoredAnswer, score_answers
 from llama_core.errors import ContextFullError, NumericalError
 from llama_core.events import Finished, PrefillProgress, TokenEvent
 from llama_core.memory import available_bytes
-from llama_core.sampling import Sampler, SamplingParams
+from llama_core.sampling.params import SamplingParams
+from llama_core.sampling.sampler import Sampler
 
 # The context when nobody says: a long chat, and memory that any machine has.
 DEFAULT_CTX_SIZE = 4096
@@ -180,6 +181,8 @@ class Engine:
         """Forget everything: the next prompt is computed from its first token."""
         self._settle()
         self._context.keep(0)
+        if self.drafter is not None:
+            self.drafter.reset()
 
     def close(self) -> None:
         """Stop the helper thread. May be called twice."""

@@ -11,13 +11,11 @@ from llama_core.backends.base import Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.choices import BACKENDS, DEFAULT_KV, KV_TYPES, Backend, KvType, WeightForm
 from llama_core.cores import usable_cores
-from llama_core.engine.drafting.draft_model import DraftModel
-from llama_core.engine.drafting.first_of import FirstOf
 from llama_core.engine.drafting.prompt_lookup import PromptLookup
 from llama_core.engine.text import TextEngine
 from llama_core.errors import KernelsUnavailableError, LlamaCoreError, UnsupportedModelError
 from llama_core.events import LoadProgress
-from llama_core.tokenizers.base import Tokenizer, different_ids
+from llama_core.tokenizers.base import Tokenizer
 
 OnProgress = Callable[[LoadProgress], None]
 
@@ -60,9 +58,8 @@ def load_engine(
     _build_tables_aside(checkpoint.tokenizer)
     model = None
     if backend != "numpy":
-        model = _jit_model(
-            checkpoint, backend == "jit", threads, kv or DEFAULT_KV, weights, kernel_cache, on_progress
-        )
+        load = jit_model if backend == "jit" else _jit_model_if_it_runs
+        model = load(checkpoint, threads, kv or DEFAULT_KV, weights, kernel_cache, on_progress)
     if model is None:
         model = _numpy_model(checkpoint, threads, on_progress)
     try:
@@ -74,46 +71,6 @@ def load_engine(
     except BaseException:  # Ctrl+C too: the model has threads
         model.close()
         raise
-
-
-def add_draft_model(
-    engine: TextEngine,
-    path: Path | str,
-    *,
-    kv: KvType | None = None,
-    weights: WeightForm = "file",
-    kernel_cache: Path | None = None,
-) -> None:
-    """Let the small model at `path` guess what `engine`'s will say, behind prompt lookup (`drafting/`). The
-    other arguments are those of `load_engine`.
-
-    Raises UnsupportedModelError where its ids mean other tokens, LlamaCoreError where NumPy computes, and as
-    `load_engine` does. The engine is as before then.
-    """
-    from llama_core.backends import jit
-    from llama_core.loaders import open_checkpoint
-
-    lookup = engine.engine.drafter
-    if lookup is None:
-        # Its logits depend on how many rows are computed at once, and so would the reply on the guesses.
-        raise LlamaCoreError("a draft model needs the compiled backend")
-    checkpoint = open_checkpoint(Path(path))
-    problem = different_ids(engine.tokenizer, checkpoint.tokenizer)
-    if problem:
-        raise UnsupportedModelError(path, "vocabulary", f"it cannot guess for the other: {problem}")
-    model = jit.load_jit_model(
-        checkpoint,
-        threads=engine.model.threads,
-        kv=kv or DEFAULT_KV,
-        weights=weights,
-        kernel_cache=kernel_cache,
-    )
-    try:
-        small = DraftModel(model, engine.ctx_size, engine.model.config.vocab_size)
-    except BaseException:  # Ctrl+C too: the model has threads
-        model.close()
-        raise
-    engine.engine.drafter = FirstOf(lookup, small)
 
 
 def _build_tables_aside(tokenizer: Tokenizer) -> None:
@@ -135,45 +92,53 @@ def _numpy_model(checkpoint: Checkpoint, threads: int | None, on_progress: OnPro
     return Llama(checkpoint.config, weights, threads)
 
 
-def _jit_model(
+def jit_model(
     checkpoint: Checkpoint,
-    required: bool,
+    threads: int | None,
+    kv: KvType,
+    weights: WeightForm,
+    kernel_cache: Path | None,
+    on_progress: OnProgress | None = None,
+) -> Model:
+    """The compiled model. Raises KernelsUnavailableError where none runs here, UnsupportedModelError where
+    this one does not, and what `load_engine` raises of files and memory."""
+    from llama_core.backends import jit
+
+    if (reason := jit.jit_available()) is not None:
+        raise KernelsUnavailableError(f"the compiled backend cannot run here: {reason}")
+    try:
+        return jit.load_jit_model(
+            checkpoint,
+            threads=threads,
+            kv=kv,
+            weights=weights,
+            kernel_cache=kernel_cache,
+            on_progress=on_progress,
+        )
+    except (LlamaCoreError, MemoryError, OSError):
+        raise
+    except Exception as error:  # the compiler's errors have no common base
+        _log.warning("the compiled backend failed", exc_info=True)
+        raise KernelsUnavailableError(f"the compiled backend failed: {error}") from error
+
+
+def _jit_model_if_it_runs(
+    checkpoint: Checkpoint,
     threads: int | None,
     kv: KvType,
     weights: WeightForm,
     kernel_cache: Path | None,
     on_progress: OnProgress | None,
 ) -> Model | None:
-    """The compiled model, or None where it cannot run and was not insisted upon."""
+    """The same; None where NumPy is to run instead."""
     from llama_core.backends import jit
 
-    reason = jit.jit_available()
-    if reason is None:
-        try:
-            return jit.load_jit_model(
-                checkpoint,
-                threads=threads,
-                kv=kv,
-                weights=weights,
-                kernel_cache=kernel_cache,
-                on_progress=on_progress,
-            )
-        except UnsupportedModelError:  # of a shape that the kernels do not take
-            if required:
-                raise
-            return None
-        except KernelsUnavailableError as error:
-            if required:
-                raise
-            _log.warning("%s; NumPy runs instead", error)
-            return None
-        except (LlamaCoreError, MemoryError, OSError):
-            raise
-        except Exception as error:  # the compiler's errors have no common base
-            if required:
-                raise LlamaCoreError(f"the compiled backend failed: {error}") from error
-            _log.warning("the compiled backend failed, NumPy runs instead", exc_info=True)
-            return None
-    if required:
-        raise LlamaCoreError(f"the compiled backend cannot run here: {reason}")
-    return None
+    if jit.jit_available() is not None:
+        return None
+    try:
+        return jit_model(checkpoint, threads, kv, weights, kernel_cache, on_progress)
+    except UnsupportedModelError:  # of a shape that the kernels do not take
+        return None
+    except KernelsUnavailableError as error:
+        _log.warning("%s; NumPy runs instead", error)
+        return None

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -30,15 +29,16 @@ from numpy.typing import NDArray
 from llama_core.constraints.base import Mask
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.context import Context
-from llama_core.engine.drafting.base import Drafter
+from llama_core.engine.dictation import Dictate, Dictation
+from llama_core.engine.drafting.base import Drafter, Poll
 from llama_core.engine.masks import MaskThread
 from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.errors import Cancelled, NumericalError
 from llama_core.events import Finished, FinishReason, PrefillProgress, Timings, TokenEvent
-from llama_core.sampling import Sampled, Sampler, SamplingParams, seeded
+from llama_core.sampling.params import SamplingParams
+from llama_core.sampling.sampler import Sampled, Sampler, seeded
 
 F32 = NDArray[np.float32]
-Poll = Callable[[], bool]
 Masks = Callable[[], Iterable[Mask | None]]
 Streamed = TypeVar("Streamed", PrefillProgress, TokenEvent)
 
@@ -59,11 +59,10 @@ class Reply:
         top_n: int = 0,
         rules: TokenRules = NO_RULES,
         masks: MaskThread | None = None,
-        dictated: Callable[[], Sequence[int]] | None = None,
+        dictated: Dictate | None = None,
     ) -> None:
         self._context = context
-        self._dictated = dictated
-        self._due: deque[int] = deque()  # dictated tokens that are not yet said
+        self._dictation = Dictation(dictated)
         self._params = params
         self._message_ends = stop_ids
         self._stop_ids = frozenset() if params.ignore_eos else stop_ids
@@ -151,7 +150,7 @@ class Reply:
         while True:
             accepted, allowed = 0, iter(masks())
             for guess, row in zip([*draft, None], rows, strict=True):
-                mask, dictated = next(allowed), self._next_dictated(row)
+                mask, dictated = next(allowed), self._dictation.next(row, self._sampler)
                 sampled = dictated or self._sampler.draw(
                     row, history, self._rng, prompt_n=self._prompt_len, allowed=mask
                 )
@@ -171,7 +170,9 @@ class Reply:
             if drafter is not None and len(history) > self._prompt_len + 1:  # there was a pass
                 drafter.observe(len(draft), accepted, self._clock.elapsed_s() - pass_began_s)
             context.keep(len(history) - 1)
-            draft = list(drafter.propose(history, self._draft_limit())) if drafter is not None else []
+            draft = []
+            if drafter is not None:
+                draft = list(drafter.propose(history, self._draft_limit(), self._cancelled))
             self._draft_n += len(draft)
             masks = self._masks_along(draft)
             pass_began_s = self._clock.elapsed_s()
@@ -184,15 +185,6 @@ class Reply:
         if self._constraint is None or self._constraint.complete:
             return lambda: itertools.repeat(None)
         return self._masks.begin(self._constraint, draft).result
-
-    def _next_dictated(self, row: F32) -> Sampled | None:
-        """The next token that is not drawn, if there is one."""
-        if self._dictated is not None and not self._due:
-            self._due.extend(self._dictated())
-        if not self._due:
-            return None
-        token_id = self._due.popleft()
-        return Sampled(token_id, float(row[token_id]) - self._sampler.log_normaliser(row))
 
     def _ended(self) -> FinishReason | None:
         """Whether the reply ends before another token is drawn, and why."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from llama_core.constraints.after_thought import AfterThought
 from llama_core.constraints.base import Constraint
-from llama_core.dry import NO_BREAKERS, Breakers, find_breakers
-from llama_core.grammar import Grammar
-from llama_core.sampling_params import SamplingParams
+from llama_core.constraints.grammar import Grammar
+from llama_core.sampling.dry import NO_BREAKERS, Breakers, find_breakers
+from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.thinking.base import ThinkingFormat
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.choices import Thinking
-from llama_core.engine.closed_thought import ClosedThought
+from llama_core.engine.closed_thought import ClosedThought, never
 from llama_core.engine.engine import Engine
 from llama_core.engine.loops import LoopWatch
 from llama_core.engine.reply_text import ReplyText
 from llama_core.engine.rules import Rules
 from llama_core.engine.scoring import ScoredAnswer
 from llama_core.events import Event, Finished, TokenEvent
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.thinking.base import ThinkingFormat
 from llama_core.tokenizers.thinking.formats import has_switch, thinking_format
@@ -190,7 +190,7 @@ class TextEngine:
         cancelled: Poll | None = None,
         top_n: int = 0,
         begun_n: int = 0,
-        answer_now: Poll | None = None,
+        answer_now: Poll = never,
         plain: bool = False,
     ) -> Iterator[Event]:
         """The events of one reply: PrefillProgress, TokenEvent, TextDelta, and Finished as the last.
@@ -203,9 +203,8 @@ class TextEngine:
         """
         markers = None if plain else self.thinking
         text = self.reply_text(prompt_ids, params.stop, begun_n=begun_n, plain=plain)
-        budget = params.thinking if isinstance(params.thinking, int) else None
         loops = LoopWatch(0 if params.ignore_eos else params.loop_rounds)
-        closing = ClosedThought(text, markers, budget, answer_now or (lambda: False))
+        closing = ClosedThought(text, markers, params, answer_now)
         events = self.engine.generate(
             prompt_ids,
             params,

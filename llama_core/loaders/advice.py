@@ -14,7 +14,7 @@ from typing import Any
 from llama_core.errors import ModelFormatError
 from llama_core.loaders.json_files import read_object
 from llama_core.loaders.parts import ModelParts
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 GGUF_PREFIX = "general.sampling."
 GENERATION_CONFIG = "generation_config.json"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llama_core.errors import ModelFormatError
 from llama_core.loaders.cursor import quoted
+from llama_core.loaders.typed import as_boolean, as_integer, as_number, as_text
 from llama_core.ordinary_files import read_ordinary
 
 MAX_CONFIG_BYTES = 16 << 20
-# JSON knows no largest number, but floats and sizes do.
-MAX_INTEGER = 1 << 63
 
 
 def parse_object(path: Path, where: str, text: bytes) -> dict[str, Any]:
@@ -76,39 +75,19 @@ class Fields:
 
     def integer(self, key: str, default: int | None = None) -> int:
         """A whole number of 63 bits at most. Raises ModelFormatError."""
-        value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self.error(key, f"is {quoted(str(value))}, expected a whole number")
-        if abs(value) >= MAX_INTEGER:
-            raise self.error(key, "has more than 63 bits")
-        return value
+        return as_integer(self._get(key, default), partial(self.error, key))
 
     def number(self, key: str, default: float | None = None) -> float:
         """A finite number, whole or not. Raises ModelFormatError."""
-        value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.error(key, f"is {quoted(str(value))}, expected a number")
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            raise self.error(key, "is no finite number")
-        return number
+        return as_number(self._get(key, default), partial(self.error, key))
 
     def boolean(self, key: str, default: bool) -> bool:
         """True or false, and not 1 or 0. Raises ModelFormatError."""
-        value = self._get(key, default)
-        if not isinstance(value, bool):
-            raise self.error(key, f"is {quoted(str(value))}, expected true or false")
-        return value
+        return as_boolean(self._get(key, default), partial(self.error, key))
 
     def text(self, key: str, default: str | None = None) -> str:
         """A string. Raises ModelFormatError."""
-        value = self._get(key, default)
-        if not isinstance(value, str):
-            raise self.error(key, "is no string")
-        return value
+        return as_text(self._get(key, default), partial(self.error, key))
 
     def items(self, key: str) -> list[Any]:
         """The list under `key`."""

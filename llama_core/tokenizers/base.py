@@ -62,23 +62,6 @@ class Tokenizer(Protocol):
         """A fresh decoder for one reply."""
 
 
-def different_ids(one: Tokenizer, other: Tokenizer) -> str:
-    """The first id that two tokenizers read differently, as a phrase for people; empty where there is none.
-    Ids that only one of them has count only where they stand for text: embeddings are padded to round sizes.
-    """
-    both = min(one.vocab_size, other.vocab_size)
-    for i in range(both):
-        if one.token_bytes(i) != other.token_bytes(i):
-            return f"token {i} is {other.token_text(i)!r} here and {one.token_text(i)!r} there"
-    for longer in (one, other):
-        for i in range(both, longer.vocab_size):
-            if longer.token_bytes(i):
-                return f"one has {one.vocab_size:,} tokens and the other {other.vocab_size:,}"
-    if one.stop_ids != other.stop_ids and not one.stop_ids & other.stop_ids:
-        return "a reply ends at other tokens"
-    return ""
-
-
 class StreamDecoder(Protocol):
     """Turns ids into text one at a time and never emits half a character.
 

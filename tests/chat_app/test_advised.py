@@ -12,7 +12,7 @@ import pytest
 from chat_app.engines.local import advised_values
 from chat_app.openai.requests import as_advised, parse_generation
 from llama_core.loaders import open_checkpoint
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.support.tiny_chat import write_tiny_chat
 
 RunCli = Callable[..., Any]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from llama_core.backends.numpy.model import Llama
-from llama_core.backends.numpy.weights import ModelWeights, named_slots, random_weights
+from llama_core.backends.numpy.weights import ModelWeights, random_weights
 from llama_core.config import ModelConfig
 
 TOY = {
@@ -33,7 +33,7 @@ class Toy:
         self.weights: ModelWeights = random_weights(self.config, seed, present)
         if self.weights.rope_freqs is not None:
             self.weights.rope_freqs[:] = np.linspace(1.0, 6.0, self.config.n_rotated // 2)
-        self.tensors = named_slots(self.config, self.weights)
+        self.tensors = dict(self.weights.slots)
         self.model = Llama(self.config, self.weights)
 
 

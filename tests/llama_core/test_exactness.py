@@ -15,7 +15,7 @@ from llama_core.backends.numpy.model import Llama
 from llama_core.engine.text import TextEngine
 from llama_core.errors import Cancelled
 from llama_core.events import Finished, TextDelta
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 pytestmark = pytest.mark.model
 CHATS = range(8)

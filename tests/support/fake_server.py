@@ -16,7 +16,8 @@ from typing import Any
 @dataclass(frozen=True)
 class Reply:
     """An answer. words: the pieces of its text; wait_s before each; cut: the connection ends behind them;
-    gate: it stands still behind the first piece until this is set."""
+    done: `[DONE]` comes at the end; reason "": no piece says why it ended; gate: it stands still behind the
+    first piece until this is set."""
 
     words: Sequence[str] = ("Hello", " there", ".")
     status: int = 200
@@ -24,6 +25,7 @@ class Reply:
     error: Any = None
     wait_s: float = 0.0
     cut: bool = False
+    done: bool = True
     gate: threading.Event | None = None
     logprobs: Sequence[dict[str, Any]] = ()
     more: dict[str, Any] = field(default_factory=dict)  # beside the usage in the last piece
@@ -131,7 +133,7 @@ class FakeServer:
                 self.end_headers()
                 for piece in _pieces(reply):
                     self.wfile.write(f"data: {json.dumps(piece)}\n\n".encode())
-                if not reply.cut:
+                if reply.done and not reply.cut:
                     self.wfile.write(b"data: [DONE]\n\n")
                 self.close_connection = True
 
@@ -148,7 +150,7 @@ def _pieces(reply: Reply) -> Iterator[dict[str, Any]]:
         logprobs = {"content": [reply.logprobs[at]]} if reply.logprobs else None
         yield {"choices": [{"index": 0, "delta": {"content": word}, "logprobs": logprobs}]}
     if not reply.cut:
-        yield {"choices": [{"index": 0, "delta": {}, "finish_reason": reply.reason}]}
+        yield {"choices": [{"index": 0, "delta": {}, "finish_reason": reply.reason or None}]}
         yield {"choices": [], "usage": _usage(reply), **reply.more}
 
 

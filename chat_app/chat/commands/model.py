@@ -12,7 +12,7 @@ from chat_app.config.grammars import SCHEMA
 from chat_app.config.presets import preset_names
 from chat_app.config.settings import BY_NAME, PARAMETERS
 from chat_app.config.values import read_think
-from llama_core.grammar import Grammar
+from llama_core.constraints.grammar import Grammar
 
 
 def read_think_argument(text: str) -> tuple[Any]:

@@ -28,6 +28,7 @@ MAX_ANSWER_BYTES = 256 << 20
 MAX_EVENT_BYTES = 16 << 20
 MAX_MESSAGE = 600
 MAX_WAIT_S = 120.0
+ENDED = "The connection ended in the middle of the reply."
 _BUSY = frozenset({408, 409, 425, 429})
 _LASTING = frozenset({"insufficient_quota", "billing_hard_limit_reached"})  # no time mends these
 _REFUSED = frozenset({400, 404, 413, 422})
@@ -111,6 +112,7 @@ class Client:
 
         Raises ServerError, also where the stream ends without `[DONE]` or an end that its last piece tells.
         """
+        ended = False
         async with self._sent(self._request("POST", path, body)) as response:
             async for data in _events(response.aiter_bytes()):
                 if data == b"[DONE]":
@@ -118,7 +120,10 @@ class Client:
                 piece = _object(data)
                 if "error" in piece:
                     raise self._error(response, data)
+                ended = ended or _tells_end(piece)
                 yield piece
+        if not ended:
+            raise ServerError(ENDED)
 
     def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx2.Request:
         query = f"?{self.endpoint.query}" if self.endpoint.query else ""
@@ -207,6 +212,14 @@ def _object(data: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ServerError("The server's answer is no JSON object; is its address the one of an OpenAI API?")
     return found
+
+
+def _tells_end(piece: Mapping[str, Any]) -> bool:
+    """Whether a piece of a stream says why the reply ended; some servers send no `[DONE]` behind it."""
+    choices = piece.get("choices")
+    return isinstance(choices, list) and any(
+        isinstance(one, dict) and isinstance(one.get("finish_reason"), str) for one in choices
+    )
 
 
 async def _events(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from chat_app.config.settings import Settings
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 TOP_LOGPROBS = 10
 # OpenAI's own fields, by our names.
@@ -24,6 +24,7 @@ _COMMON: Mapping[str, str] = {
     "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
     "seed": "seed",
+    "logit_bias": "logit_bias",
 }
 # Fields that a request can do without: a server that refuses one is asked again without it.
 OPTIONAL = (
@@ -52,8 +53,9 @@ class Dialect:
     more: our parameters that it takes, and their names there. top_k_off: what switches top_k off there.
     go_on: fields with which it goes on with the last message, the assistant's; None where it cannot.
     progress: whether it tells how far a prompt is. thinks: whether its chat template can be told to have the
-    model think, or not. limit: its name for the longest reply. untold: what of
-    the panel it never tells.
+    model think, or not; budget: its name for the most tokens of a thought, "" where it has none. held: its
+    field for each kind of grammar but schemas, which OpenAI's field names; with a dot: a field within an
+    object. limit: its name for the longest reply. untold: what of the panel it never tells.
     """
 
     kind: str
@@ -62,6 +64,8 @@ class Dialect:
     go_on: Mapping[str, Any] | None = None
     progress: bool = False
     thinks: bool = False
+    budget: str = ""
+    held: Mapping[str, str] = field(default_factory=dict)
     limit: str = "max_tokens"
     raw: bool = True
     untold: str = "memory, KV cache, prefill rate"
@@ -69,23 +73,25 @@ class Dialect:
     def unheard(self, params: SamplingParams) -> list[str]:
         """Our names of parameters that were set and that this server cannot be told."""
         told = {*_COMMON, *self.more, "max_tokens", "stop"}
-        if self.thinks and params.thinking in ("on", "off"):
+        if self._thinking(params):
             told.add("thinking")
+        if self._held(params):
+            told.add("grammar")
         usual = Settings().params
         names = [one.name for one in fields(SamplingParams) if one.name not in told]
-        if params.grammar is not None and params.grammar.kind == "schema":
-            names.remove("grammar")
         return [name for name in names if getattr(params, name) != getattr(usual, name)]
 
     def to_body(self, params: SamplingParams) -> dict[str, Any]:
         """The parameters as this server calls them."""
         told = {**_COMMON, **self.more}
-        body = {name: getattr(params, ours) for ours, name in told.items()}
+        body = {name: _as_json(getattr(params, ours)) for ours, name in told.items()}
         if params.top_k == 0 and "top_k" in body:
             body["top_k"] = self.top_k_off
         if not params.ignore_eos:
             body.pop("ignore_eos", None)
-        for name in ("presence_penalty", "frequency_penalty"):
+        if not params.dry_multiplier:
+            body.pop("dry_sequence_breakers", None)
+        for name in ("presence_penalty", "frequency_penalty", "logit_bias"):
             if not body[name]:
                 del body[name]  # off is what every server does unasked
         if params.seed is None:
@@ -94,15 +100,38 @@ class Dialect:
             body[self.limit] = params.max_tokens
         if params.stop:
             body["stop"] = list(params.stop)
-        if self.thinks and params.thinking in ("on", "off"):
-            body["chat_template_kwargs"] = {"enable_thinking": params.thinking == "on"}
-        if params.grammar is not None and params.grammar.kind == "schema":
-            described = {"name": "reply", "schema": json.loads(params.grammar.text), "strict": True}
-            body["response_format"] = {"type": "json_schema", "json_schema": described}
-        return body
+        return body | self._thinking(params) | self._held(params)
+
+    def _thinking(self, params: SamplingParams) -> dict[str, Any]:
+        """What says whether the model is to think, and how long; nothing where that cannot be said."""
+        if params.thinking in ("on", "off"):
+            wanted = {"chat_template_kwargs": {"enable_thinking": params.thinking == "on"}}
+            return wanted if self.thinks else {}
+        return {self.budget: params.thinking} if params.thinking is not None and self.budget else {}
+
+    def _held(self, params: SamplingParams) -> dict[str, Any]:
+        """What says what the reply must be; nothing where that cannot be said."""
+        grammar = params.grammar
+        if grammar is None:
+            return {}
+        if grammar.kind == "schema":
+            described = {"name": "reply", "schema": json.loads(grammar.text), "strict": True}
+            return {"response_format": {"type": "json_schema", "json_schema": described}}
+        name, _, within = self.held.get(grammar.kind, "").partition(".")
+        if not name:
+            return {}
+        return {name: {within: grammar.text} if within else grammar.text}
 
 
-_DRY = ("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n")
+def _as_json(value: Any) -> Any:
+    """A parameter's value as a request has it: biases by token id as an object, texts as a list."""
+    if not isinstance(value, tuple):
+        return value
+    pairs = [one for one in value if isinstance(one, tuple)]
+    return {str(token_id): bias for token_id, bias in pairs} if pairs else list(value)
+
+
+_DRY = ("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers")
 _LLAMA_CPP = ("top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n", *_DRY, "ignore_eos")
 _VLLM_GOES_ON = {"continue_final_message": True, "add_generation_prompt": False}
 _BY_VLLM = {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repetition_penalty"}
@@ -112,9 +141,11 @@ DIALECTS: Mapping[str, Dialect] = {
     for dialect in (
         Dialect(
             "llama-chat",
-            {**_BY_VLLM, **{name: name for name in ("typical_p", *_DRY, "ignore_eos")}},
+            {name: name for name in _LLAMA_CPP},
             go_on=_VLLM_GOES_ON,
             thinks=True,
+            budget="thinking_token_budget",
+            held={"regex": "guided_regex", "grammar": "guided_grammar"},
         ),
         Dialect(
             "llama.cpp",
@@ -124,7 +155,15 @@ DIALECTS: Mapping[str, Dialect] = {
             thinks=True,
             untold="memory, KV cache",
         ),
-        Dialect("vllm", {**_BY_VLLM, "ignore_eos": "ignore_eos"}, -1, go_on=_VLLM_GOES_ON, thinks=True),
+        Dialect(
+            "vllm",
+            {**_BY_VLLM, "ignore_eos": "ignore_eos"},
+            -1,
+            go_on=_VLLM_GOES_ON,
+            thinks=True,
+            # `guided_*` until version 0.12, which has them no more.
+            held={"regex": "structured_outputs.regex", "grammar": "structured_outputs.grammar"},
+        ),
         Dialect("ollama", go_on={}),
         Dialect("lm-studio", {"top_k": "top_k", "repeat_penalty": "repeat_penalty"}),
         Dialect(

@@ -82,12 +82,11 @@ def _delta_net(
     assert weights.dt_bias is not None
     assert weights.decay is not None
     assert weights.state_norm is not None
-    n, heads, groups, per_group = len(projected), spec.n_heads, spec.n_groups, spec.n_heads // spec.n_groups
-    key_dim = groups * spec.state_dim
+    n, heads, groups, per_group = len(projected), spec.n_heads, spec.n_groups, spec.per_group
     ends = np.cumsum([spec.conv_dim, spec.out_dim, heads])
     qkv, z, b, a = np.split(projected, ends, axis=1)
     qkv = silu(convolve(qkv, weights, before.conv, after.conv))
-    q, k, v = np.split(qkv, (key_dim, 2 * key_dim), axis=1)
+    q, k, v = np.split(qkv, (spec.key_dim, 2 * spec.key_dim), axis=1)
     # Head h of v takes q and k number h % groups, so that the axes of v's heads are (per_group, groups).
     q, k = (_of_length_1(x.reshape(n, 1, groups, spec.state_dim)).transpose(1, 2, 0, 3) for x in (q, k))
     q *= spec.state_dim**-0.5  # (1, groups, n, state_dim)
@@ -124,11 +123,10 @@ def _mamba2(
     assert weights.decay is not None
     assert weights.skip is not None
     assert weights.state_norm is not None
-    n, heads, groups, per_group = len(projected), spec.n_heads, spec.n_groups, spec.n_heads // spec.n_groups
-    key_dim = groups * spec.state_dim
+    n, heads, groups, per_group = len(projected), spec.n_heads, spec.n_groups, spec.per_group
     z, xkq, dt = np.split(projected, (spec.out_dim, spec.out_dim + spec.conv_dim), axis=1)
     xkq = silu(convolve(xkq, weights, before.conv, after.conv))
-    x, k, q = np.split(xkq, (spec.out_dim, spec.out_dim + key_dim), axis=1)
+    x, k, q = np.split(xkq, (spec.out_dim, spec.out_dim + spec.key_dim), axis=1)
     dt = softplus(dt + weights.dt_bias)  # (n, heads)
     x = x.reshape(n, heads, spec.head_dim)
     # Runs of heads share a group: the axes of heads are (groups, per_group).

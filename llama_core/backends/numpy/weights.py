@@ -254,11 +254,6 @@ def _mixer(get: Callable[[str], F32 | None], prefix: str) -> AttentionWeights | 
     )
 
 
-def named_slots(config: ModelConfig, weights: ModelWeights) -> dict[str, F32]:
-    """Where each tensor of a checkpoint belongs: its name and a view of our arrays."""
-    return dict(weights.slots)
-
-
 def load_weights(
     checkpoint: Checkpoint,
     on_progress: Callable[[LoadProgress], None] | None = None,

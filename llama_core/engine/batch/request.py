@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from llama_core.backends.base import Cache
 from llama_core.constraints.base import Mask
+from llama_core.engine.dictation import Dictate, Dictation
 from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.engine.scoring import Answer, ScoredAnswer
 from llama_core.errors import LlamaCoreError
 from llama_core.events import FinishReason
-from llama_core.sampling import Sampler, SamplingParams
+from llama_core.sampling.params import SamplingParams
+from llama_core.sampling.sampler import Sampler
 
 BatchReason = FinishReason | Literal["failed"]
 
@@ -37,7 +39,8 @@ class BatchRequest:
 
     `on_token` sees each token of the reply in turn and answers True to end it there (a stop string was
     found); the token it answers for stays part of the result's `ids`. top_n: how many alternatives it sees.
-    rules: what holds for the drawing beside `params`; a constraint is this request's alone. Where `answers`
+    rules: what holds for the drawing beside `params`; a constraint is this request's alone. `dictated` is
+    asked before each token of the reply: ids that it gives come next instead of drawn ones. Where `answers`
     are given nothing is drawn: each is scored as the reply (`scoring.py`).
     """
 
@@ -49,6 +52,7 @@ class BatchRequest:
     top_n: int = 0
     rules: TokenRules = NO_RULES
     answers: tuple[Answer, ...] = ()
+    dictated: Dictate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class RunningRequest:
     cache: Cache
     sampler: Sampler
     rng: np.random.Generator
+    dictation: Dictation
     seed: int
     pending: NDArray[np.int32]
     kv_bytes: int = 0

@@ -32,12 +32,13 @@ from llama_core.engine.batch.prefixes import KnownPrefix, PrefixCache, longest_p
 from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken, RunningRequest
 from llama_core.engine.clock import RunningTime
 from llama_core.engine.context import without_warnings
+from llama_core.engine.dictation import Dictation
 from llama_core.engine.engine import DEFAULT_CTX_SIZE
 from llama_core.engine.masks import MaskThread
 from llama_core.engine.passes import message_ends
 from llama_core.engine.scoring import score_answers
 from llama_core.errors import Cancelled, ContextFullError, LlamaCoreError, NotEnoughMemoryError
-from llama_core.sampling import Sampler, seeded
+from llama_core.sampling.sampler import Sampler, seeded
 
 # Reservations are multiples of this: what caches round up to.
 _RESERVE_STEP = 64
@@ -278,6 +279,7 @@ class BatchEngine:
                 cache=cache,
                 sampler=Sampler(request.params, self.model.config.vocab_size, request.rules.breakers),
                 rng=seeded(seed),
+                dictation=Dictation(request.dictated),
                 seed=seed,
                 pending=np.asarray(request.prompt_ids[cache.length :], dtype=np.int32),
                 kv_bytes=kv_bytes,
@@ -361,14 +363,15 @@ class BatchEngine:
         try:
             masks, sequence.masks = sequence.masks, None
             allowed = None if masks is None else masks.result()[0]
-            drawn = sequence.sampler.draw(
+            dictated = sequence.dictation.next(logits, sequence.sampler)
+            drawn = dictated or sequence.sampler.draw(
                 logits, history, sequence.rng, prompt_n=sequence.prompt_n, allowed=allowed
             )
             top = sequence.sampler.top(logits, request.top_n)
         except LlamaCoreError as error:
             return sequence.result("failed", error)
         token = drawn.id
-        if token in request.stop_ids and not params.ignore_eos:
+        if dictated is None and token in request.stop_ids and not params.ignore_eos:
             return sequence.result("stop")
         if constraint is not None:
             constraint.take(token)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from llama_core.engine.batch.request import BatchReason, BatchRequest, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
+from llama_core.engine.closed_thought import ClosedThought
 from llama_core.engine.reply_text import ReplyText
 from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.engine.scoring import Answer, ScoredAnswer
 from llama_core.errors import LlamaCoreError
 from llama_core.events import TextDelta
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.thinking.base import ThinkingFormat
 
@@ -57,6 +58,7 @@ class _Text:
             tokenizer, request.params.stop, thinking=request.thinking, prompt_ids=request.prompt_ids
         )
         self._deltas: list[TextDelta] = []
+        self.closing = ClosedThought(self._text, request.thinking, request.params)
 
     def push(self, token: DrawnToken) -> bool:
         """Take one token; whether it completed a stop string."""
@@ -94,6 +96,7 @@ def run_texts(
                 text.push,
                 rules=request.rules,
                 answers=tuple(request.answers),
+                dictated=text.closing.ids,
             )
 
     for result in batch.run(encode(), cancelled, on_step):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
+
+Poll = Callable[[], bool]
 
 
 class Drafter(Protocol):
@@ -16,12 +18,16 @@ class Drafter(Protocol):
     def start(self, ids: Sequence[int]) -> None:
         """A reply begins after the prompt `ids`."""
 
-    def propose(self, ids: Sequence[int], limit: int) -> Sequence[int]:
-        """At most `limit` guesses of what follows `ids` (prompt and reply so far); may be none."""
+    def propose(self, ids: Sequence[int], limit: int, cancelled: Poll | None = None) -> Sequence[int]:
+        """At most `limit` guesses of what follows `ids` (prompt and reply so far); may be none. Raises
+        Cancelled where `cancelled`, asked while it computes, is true."""
 
     def observe(self, drafted_n: int, accepted_n: int, pass_s: float) -> None:
         """The model's pass over one token and `drafted_n` guesses took `pass_s` seconds, without the time in
         which they were guessed; the first `accepted_n` were right."""
+
+    def reset(self) -> None:
+        """Forget every text; what was measured stays."""
 
     @property
     def nbytes(self) -> int:

@@ -16,14 +16,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backends.base import Model
+from llama_core.backends.base import Logits, Model
 from llama_core.engine.context import Context, without_warnings
+from llama_core.engine.drafting.base import Poll
 from llama_core.engine.drafting.payoff import FRESH, PassTimes, Trial
 from llama_core.errors import NumericalError
 
 MOST_GUESSES = 16
 # Tokens of the prompt that are read before each pass of the large model until all are.
 READ_AT_ONCE = 64
+# A pass over so many tokens takes as long as one over one: both read the weights once. After a pass of the
+# large model so many are new, or one.
+AS_ONE = 2
 
 
 class DraftModel:
@@ -53,16 +57,16 @@ class DraftModel:
         """A reply begins after the prompt `ids`; they are read later, piece by piece."""
         self._silent = False
 
-    def propose(self, ids: Sequence[int], limit: int) -> list[int]:
+    def propose(self, ids: Sequence[int], limit: int, cancelled: Poll | None = None) -> list[int]:
         """At most `limit` greedy guesses of what follows `ids`; none while it still reads, and none where
-        they would not pay."""
+        they would not pay. Raises Cancelled."""
         limit = min(limit, MOST_GUESSES, self._context.cache.capacity - len(ids))
         if limit < 1 or self._silent or not self._times.known or not self._trial.take_turn():
             return []
         began_s = time.perf_counter()
         try:
-            row = self._read(ids)
-            return [] if row is None else self._guess(row, limit)
+            row = self._read(ids, cancelled)
+            return [] if row is None else self._guess(row, limit, cancelled)
         except NumericalError:
             # A model that computes NaN guesses nothing; the reply is the large one's.
             self._context.keep(0)
@@ -78,11 +82,15 @@ class DraftModel:
         if drafted_n:
             self._trial.observe(accepted_n + 1, self._propose_s + pass_s, self._times.plain_s)
 
+    def reset(self) -> None:
+        """Empty its context."""
+        self._context.keep(0)
+
     def close(self) -> None:
         """Stop the model's threads."""
         self._model.close()
 
-    def _read(self, ids: Sequence[int]) -> NDArray[np.float32] | None:
+    def _read(self, ids: Sequence[int], cancelled: Poll | None) -> NDArray[np.float32] | None:
         """Read on towards the end of `ids`: the logits behind them, (vocab_size,), or None before that."""
         context = self._context
         start = context.reuse(ids)
@@ -91,10 +99,10 @@ class DraftModel:
             self._silent = True
             return None
         done = stop == len(ids)
-        row = context.extend(ids[start:stop], "last" if done else "none")
+        row = self._extend(ids[start:stop], "last" if done else "none", cancelled)
         return row if done else None
 
-    def _guess(self, row: NDArray[np.float32], limit: int) -> list[int]:
+    def _guess(self, row: NDArray[np.float32], limit: int, cancelled: Poll | None) -> list[int]:
         """Greedy guesses from the logits `row` on, as many as are worth their time."""
         guesses: list[int] = []
         chance, tokens, took_s = 1.0, 1.0, self._times.plain_s
@@ -109,13 +117,18 @@ class DraftModel:
             took_s += guess_s
             if len(guesses) == limit:
                 return guesses
-            began_s = time.perf_counter()
-            row = self._context.extend([best])
-            self._timed(time.perf_counter() - began_s)
+            row = self._extend([best], "last", cancelled)
 
-    def _timed(self, step_s: float) -> None:
-        known_s = step_s if self._draft_s is None else self._draft_s
-        self._draft_s = known_s + FRESH * (step_s - known_s)
+    def _extend(self, ids: Sequence[int], logits: Logits, cancelled: Poll | None) -> NDArray[np.float32]:
+        """Compute `ids`; timed where that says what a guess costs. Reading does too: a step that was slow by
+        chance would end the guessing for good if guesses alone were timed."""
+        began_s = time.perf_counter()
+        rows = self._context.extend(ids, logits, cancelled)
+        if len(ids) <= AS_ONE:
+            step_s = time.perf_counter() - began_s
+            known_s = step_s if self._draft_s is None else self._draft_s
+            self._draft_s = known_s + FRESH * (step_s - known_s)
+        return rows
 
 
 def probability_of(row: NDArray[np.float32], token_id: int) -> float:

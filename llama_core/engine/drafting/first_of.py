@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llama_core.engine.drafting.base import Drafter
+from llama_core.engine.drafting.base import Drafter, Poll
 
 
 class FirstOf:
@@ -25,10 +25,10 @@ class FirstOf:
         for drafter in self._drafters:
             drafter.start(ids)
 
-    def propose(self, ids: Sequence[int], limit: int) -> Sequence[int]:
+    def propose(self, ids: Sequence[int], limit: int, cancelled: Poll | None = None) -> Sequence[int]:
         """The guesses of the first that has any."""
         for drafter in self._drafters:
-            guesses = drafter.propose(ids, limit)
+            guesses = drafter.propose(ids, limit, cancelled)
             if guesses:
                 self._took = drafter
                 return guesses
@@ -39,6 +39,11 @@ class FirstOf:
         for drafter in self._drafters:
             if not drafted_n or drafter is self._took:
                 drafter.observe(drafted_n, accepted_n, pass_s)
+
+    def reset(self) -> None:
+        """Forget every text."""
+        for drafter in self._drafters:
+            drafter.reset()
 
     def close(self) -> None:
         """Let everything go."""

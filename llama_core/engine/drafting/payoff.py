@@ -20,7 +20,8 @@ ASSUMED_COST = 0.2
 # New measurements count this much against old ones.
 FRESH = 0.15
 # Counts of right and wrong guesses fade by this factor with each check, and more slowly with each chance that
-# was left out, so that a context that turns repetitive is tried again after some dozens of tokens.
+# was left out, so that a context that turns repetitive is tried again after some dozens of tokens. So does a
+# cost that was dear: guesses that are not made cannot show that they have become cheap.
 FADE, FADE_UNTRIED = 0.9, 0.99
 
 
@@ -75,9 +76,16 @@ class PassTimes:
             # The first passes may be slow for reasons of their own; later ones are averaged.
             weight = max(FRESH, 1.0 / self._plain_n)
             self.plain_s += weight * (pass_s - self.plain_s)
+            self._fade()
             return
         each = max(0.0, pass_s - self.plain_s) / drafted_n
         self._guess_s = self.guess_s + FRESH * (each - self.guess_s)
+
+    def _fade(self) -> None:
+        """A chance to guess was left out."""
+        assumed_s = ASSUMED_COST * self.plain_s
+        if self._guess_s is not None and self._guess_s > assumed_s:
+            self._guess_s = assumed_s + FADE_UNTRIED * (self._guess_s - assumed_s)
 
 
 def best_count(rate: float, plain_s: float, guess_s: float, most: int) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llama_core.engine.drafting.base import Poll
 from llama_core.engine.drafting.payoff import Acceptance, PassTimes, best_count
 
 # Runs of tokens looked up, longest first: a longer run that stood before is the better guess.
@@ -60,8 +61,9 @@ class PromptLookup:
         self._proposed_by: int | None = None
         self._index.add(ids)
 
-    def propose(self, ids: Sequence[int], limit: int) -> list[int]:
-        """At most `limit` guesses of what follows `ids`; none where they would not pay."""
+    def propose(self, ids: Sequence[int], limit: int, cancelled: Poll | None = None) -> list[int]:
+        """At most `limit` guesses of what follows `ids`; none where they would not pay. It takes no time in
+        which anybody could cancel."""
         self._index.add(ids)
         self._proposed_by = None
         times = self._times
@@ -86,6 +88,10 @@ class PromptLookup:
         if drafted_n and self._proposed_by is not None:
             self._acceptance[self._proposed_by].observe(drafted_n, accepted_n)
         self._times.observe(drafted_n, pass_s)
+
+    def reset(self) -> None:
+        """Forget what was looked up."""
+        self.start(())
 
     def close(self) -> None:
         """Nothing is held."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders.cursor import quoted
+from llama_core.loaders.typed import as_boolean, as_integer, as_number, as_text
 
 
 class Metadata:
@@ -35,17 +36,11 @@ class Metadata:
 
     def text(self, key: str, default: str | None = None) -> str:
         """A string. Raises ModelFormatError."""
-        value = self._get(key, default)
-        if not isinstance(value, str):
-            raise self.error(key, "is no string")
-        return value
+        return as_text(self._get(key, default), partial(self.error, key))
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """A whole number; true and false are none. Raises ModelFormatError."""
-        value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self.error(key, f"is {quoted(str(value))}, expected a whole number")
-        return value
+        """A whole number of 63 bits at most. Raises ModelFormatError."""
+        return as_integer(self._get(key, default), partial(self.error, key))
 
     def integer_of_some(self, key: str, default: int) -> int:
         """The whole number that all layers have but those that have none, which an array says with 0."""
@@ -57,17 +52,11 @@ class Metadata:
 
     def number(self, key: str, default: float | None = None) -> float:
         """A finite number, whole or not. Raises ModelFormatError."""
-        value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self.error(key, f"is {quoted(str(value))}, expected a finite number")
-        return float(value)
+        return as_number(self._get(key, default), partial(self.error, key))
 
     def boolean(self, key: str, default: bool) -> bool:
         """True or false, and not 1 or 0. Raises ModelFormatError."""
-        value = self._get(key, default)
-        if not isinstance(value, bool):
-            raise self.error(key, f"is {quoted(str(value))}, expected true or false")
-        return value
+        return as_boolean(self._get(key, default), partial(self.error, key))
 
     def items(self, key: str) -> list[Any]:
         """The array under `key`."""

@@ -24,7 +24,7 @@ from llama_core.profiling.statistics import Spread, spread
 from llama_core.roofline.bandwidth import read_bandwidth
 from llama_core.roofline.integer_peak import integer_peak
 from llama_core.roofline.roofline import TokenCost, float32_peak
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 SETTLE_S = 0.3
 

@@ -19,7 +19,7 @@ ENGINE_MODULES = (
     "llama_core.backends.numpy.ops",
     "llama_core.backends.numpy.rope",
     "llama_core.backends.numpy.kv_cache",
-    "llama_core.sampling",
+    "llama_core.sampling.sampler",
     "llama_core.engine.context",
     "llama_core.engine.reply",
     "llama_core.backends.jit.model",

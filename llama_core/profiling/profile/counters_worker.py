@@ -17,7 +17,7 @@ from llama_core.profiling.machine import use_native_blas
 def main(request: dict[str, Any]) -> None:
     """Run one request of `counters.profile_counters`."""
     from llama_core.engine.engine import Engine
-    from llama_core.sampling import SamplingParams
+    from llama_core.sampling.params import SamplingParams
 
     engine = Engine(_model(request), 256)
     params = SamplingParams(temperature=0.0, max_tokens=int(request["n"]) + 1, ignore_eos=True)

@@ -22,7 +22,7 @@ from llama_core.profiling.machine import peak_bytes
 from llama_core.profiling.profile.operations import BETWEEN, OperationTable, percent, profile_operations
 from llama_core.profiling.synthetic import NoTokenizer, random_checkpoint
 from llama_core.profiling.texts import TEXT
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 _ENCODING = ("tokenisation, first use", "tokenisation")
 

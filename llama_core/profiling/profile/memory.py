@@ -22,7 +22,7 @@ from llama_core.engine.text import TextEngine
 from llama_core.events import PrefillProgress, TokenEvent
 from llama_core.memory import resident_bytes
 from llama_core.profiling.profile.inference import encode, plain_steps
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 
 def resident_part(arrays: Iterable[NDArray[Any]]) -> int:

@@ -11,7 +11,7 @@ from llama_core.backends.numpy.model import Llama
 from llama_core.engine.engine import Engine
 from llama_core.events import Finished, TokenEvent
 from llama_core.profiling.profile.op_timers import OperationTimes, OpTimers, clock_cost_s
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 # Python's part: embedding, views, residual sums, the sampler, the engine.
 BETWEEN = "between operations"

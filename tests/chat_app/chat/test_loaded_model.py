@@ -15,7 +15,7 @@ from chat_app.engines import news
 from chat_app.engines.base import EngineInfo
 from chat_app.models.speeds import Speed, measured_speeds
 from llama_core.events import LoadProgress
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.support.stage import Stage
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chat_app.chat.replay import replay_chat
 from chat_app.config.settings import LOOP_ROUNDS, Settings
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.support.stage import Stage
 from tests.support.thinker import computed, text_of, thinker
 

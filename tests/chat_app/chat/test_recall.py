@@ -9,8 +9,8 @@ from pathlib import Path
 from chat_app.chat.conversation import Conversation
 from chat_app.chat.recall import recall, sampling_json, sampling_of
 from chat_app.config.settings import Settings
-from llama_core.grammar import Grammar
-from llama_core.sampling_params import SamplingParams
+from llama_core.constraints.grammar import Grammar
+from llama_core.sampling.params import SamplingParams
 from tests.support.stage import Stage
 
 # No field has its default.

@@ -15,7 +15,7 @@ from chat_app.chat.replay import ReplayedReply, replay_chat
 from chat_app.chat.reply import GrowingReply
 from chat_app.engines.base import Capabilities, EngineInfo, Prompt, PromptRequest, Token
 from llama_core.events import Event, Finished, PrefillProgress, TextDelta, Timings, TokenEvent
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 END = 0
 

@@ -15,7 +15,7 @@ from chat_app.engines.local import LocalEngine, kv_keeper
 from llama_core.backends.jit import jit_available
 from llama_core.engine.load import load_engine
 from llama_core.engine.text import TextEngine
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.support.fake_engine import FakeEngine
 from tests.support.stage import Stage
 

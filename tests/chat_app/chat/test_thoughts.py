@@ -13,7 +13,7 @@ from chat_app.chat.commands import SLASH
 from chat_app.chat.conversation import Message
 from chat_app.chat.replay import replay_chat
 from chat_app.config.settings import Settings, set_parameter
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.llama_core.engine.conftest import ScriptedModel
 from tests.support.stage import Stage
 from tests.support.thinker import computed, text_of, thinker

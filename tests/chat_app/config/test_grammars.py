@@ -10,7 +10,7 @@ import pytest
 from chat_app.config.grammars import read_bias, read_grammar, read_schema
 from chat_app.config.settings import Settings, set_parameter
 from chat_app.config.sources import load_settings
-from llama_core.grammar import JSON_OBJECT, Grammar
+from llama_core.constraints.grammar import JSON_OBJECT, Grammar
 
 
 def test_a_schema_is_given_as_json_as_a_file_or_as_a_word(tmp_path: Path) -> None:

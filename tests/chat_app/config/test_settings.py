@@ -23,7 +23,7 @@ from chat_app.config.settings import (
 )
 from chat_app.config.sources import load_settings
 from chat_app.engines.local import advice_of
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 
 def write_config(home: Path, text: str | bytes) -> Path:

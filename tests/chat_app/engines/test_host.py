@@ -18,7 +18,7 @@ from chat_app.engines.host import EngineHost
 from chat_app.engines.lock_turns import SHORT_S, USUAL_S
 from llama_core.errors import ModelFormatError, NumericalError
 from llama_core.events import Finished, LoadProgress, TextDelta, TokenEvent
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.support.fake_engine import FakeEngine, factory_of
 
 PARAMS = SamplingParams()

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from chat_app.config.settings import Settings
 from chat_app.engines.base import Engine, PromptRequest, Turn
-from chat_app.engines.local import LocalEngine
+from chat_app.engines.local import LocalEngine, open_text_engine
+from chat_app.models import drafts
+from chat_app.text.errors import describe_error
+from llama_core.constraints.grammar import Grammar
+from llama_core.engine.drafting import attach
 from llama_core.engine.load import load_engine
-from llama_core.errors import TemplateError
+from llama_core.engine.text import TextEngine
+from llama_core.errors import NotEnoughMemoryError, TemplateError
 from llama_core.events import Finished
-from llama_core.grammar import Grammar
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
 
 PARAMS = SamplingParams(temperature=0.0, max_tokens=6, ignore_eos=True)
@@ -146,3 +152,22 @@ def test_what_a_held_reply_may_go_on_with(engine: Any) -> None:
     assert after is not None
     assert after.sum() == 1
     assert engine.tokens.allowed(Grammar("regex", "no|yes"), [5, 6], engine.tokens.encode("no")) is None
+
+
+@pytest.mark.parametrize("error", [NotEnoughMemoryError("The draft", 9, 5, "take less"), MemoryError()])
+def test_a_known_draft_that_cannot_guess_says_why_and_the_model_is_opened_all_the_same(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(attach, "add_draft_model", fails)
+    monkeypatch.setattr(drafts, "find_draft", lambda wanted, path: Path("models") / "small-one.gguf")
+    monkeypatch.setattr(TextEngine, "backend", "jit")
+    settings, notes = Settings(backend="numpy", threads=1), []
+    open_text_engine(tiny_model, settings, lambda progress: notes.append(progress.note)).close()
+    assert [note for note in notes if note] == [
+        f"small-one does not guess ahead: {describe_error(error)}",
+    ]
+    with pytest.raises(type(error)):
+        open_text_engine(tiny_model, replace(settings, draft="small-one"), print)

@@ -14,7 +14,7 @@ from llama_core.backends.jit import jit_available
 from llama_core.engine.load import load_engine
 from llama_core.engine.text import TextEngine
 from llama_core.events import Finished
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 BACKENDS = ("numpy", "jit")
 LIMIT = 64 << 20

@@ -107,6 +107,9 @@ def test_what_replies_cost_replaces_the_estimate(tiny_model: Path, tmp_path: Pat
     reply(20.0, 100.0)
     told = Outlooks().of(path, facts)
     assert (told.speed, told.first_token) == ("15 tok/s", "5.0 s")
+    reply(100.0, 100.0)
+    told = Outlooks().of(path, facts)
+    assert (told.speed, told.first_token) == ("100 tok/s", "5.0 s"), "the machine was busy before"
     remember_speed(path, "numpy", {"predicted_n": 100, "predicted_per_second": 1.0})
     assert Outlooks().of(path, facts) == before, "the other backend's speed is not this one's"
     path.write_bytes(path.read_bytes() + b"\0" * 32)
@@ -149,7 +152,7 @@ def test_nothing_is_known_of_what_cannot_be_read(tmp_path: Path) -> None:
 
 
 class TestRates:
-    """The machine is measured once a day."""
+    """The machine is measured once a day, and sooner where it was busy."""
 
     @pytest.fixture
     def measured(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -168,6 +171,38 @@ class TestRates:
         assert len(measured) == 1
         monkeypatch.setattr(machine_rates, "KEPT_S", 0)
         assert machine_rates.machine_rates() != first
+
+    def test_those_of_a_busy_machine_are_measured_again_soon(
+        self, measured: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("llama_core.cores.usable_cores", lambda: 4)
+        now, loads = [0.0], [1.5]
+        monkeypatch.setattr("chat_app.models.machine_rates.time.time", lambda: 1e9 + now[0])
+        monkeypatch.setattr("psutil.getloadavg", lambda: (loads[0], 9.0, 9.0))
+        for at, load, n in (
+            (0, 1.5, 1),  # busy
+            (machine_rates.BUSY_KEPT_S - 1, 0.5, 1),
+            (machine_rates.BUSY_KEPT_S, 0.5, 2),  # quiet
+            (machine_rates.KEPT_S, 0.5, 2),
+            (machine_rates.KEPT_S + machine_rates.BUSY_KEPT_S, 0.5, 3),
+        ):
+            now[0], loads[0] = at, load
+            machine_rates.machine_rates()
+            assert len(measured) == n, at
+
+    def test_a_reply_much_faster_than_before_has_the_machine_measured_again(
+        self, measured: list[int], tiny_model: Path
+    ) -> None:
+        def reply(decode: float) -> None:
+            told = {"predicted_n": MIN_REPLY, "predicted_per_second": decode}
+            remember_speed(tiny_model, "jit", told)
+            machine_rates.machine_rates()
+
+        reply(10.0)
+        reply(19.0)
+        assert len(measured) == 1
+        reply(60.0)
+        assert len(measured) == 2
 
     @pytest.mark.parametrize(
         "change",

@@ -10,8 +10,9 @@ import numpy as np
 import openai
 import pytest
 
+from chat_app.openai.requests import parse_generation
 from llama_core.events import Finished, TextDelta
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.templates.chat_template import SYSTEM_FOLDED
 from tests.chat_app.serve.conftest import Served, Start
 
@@ -145,6 +146,8 @@ def test_a_stop_string_ends_a_reply_and_is_not_part_of_it(served: Served) -> Non
         ({"messages": [{"role": "user", "content": "the " * 600}]}, 400, "context_length_exceeded", "512"),
         ({"top_logprobs": 3}, 400, "invalid_value", "needs logprobs"),
         ({"stream_options": {"include_usage": True}}, 400, "invalid_value", "needs stream"),
+        ({"repeat_penalty": 1.1, "repetition_penalty": 1.1}, 400, "invalid_value", "exclude each other"),
+        ({"thinking_token_budget": -1}, 400, "invalid_value", "0 or more"),
     ],
 )
 def test_what_cannot_be_honoured_is_an_error_in_openais_form(
@@ -156,6 +159,16 @@ def test_what_cannot_be_honoured_is_an_error_in_openais_form(
     assert error["type"] == "invalid_request_error"
     assert code in (None, error["code"])
     assert says in error["message"]
+
+
+def test_our_own_parameters_stand_beside_openais() -> None:
+    asked = {"messages": ASKED, "top_k": 7, "min_p": 0.2, "repeat_penalty": 1.5}
+    params = parse_generation("chat", asked).params
+    assert (params.top_k, params.min_p, params.repeat_penalty) == (7, 0.2, 1.5)
+    assert params.repeat_last_n == SamplingParams().repeat_last_n
+    assert parse_generation("chat", {**asked, "repeat_last_n": 9}).params.repeat_last_n == 9
+    theirs = parse_generation("chat", {"messages": ASKED, "repetition_penalty": 1.5}).params
+    assert (theirs.repeat_penalty, theirs.repeat_last_n) == (1.5, -1)
 
 
 def test_models_tokenize_health_and_metrics(served: Served) -> None:
@@ -253,6 +266,41 @@ def test_64_clients_at_once_each_get_their_own(served: Served) -> None:
     assert len(texts) == 64
     for i in range(64):
         assert texts[i] == texts[i % 8]
+
+
+def test_16_clients_share_each_pass(start: Start, monkeypatch: Any) -> None:
+    """The work that their throughput is made of: as many passes as one client takes, of 16 rows each."""
+    n, tokens = 16, 24
+    rows: list[int] = []
+    go = threading.Event()
+    with start(max_sequences=n) as served:
+        model = type(served.engine.model)
+        whole = model.forward_batch
+
+        def counted(self: Any, sequences: Any, *arguments: Any, **more: Any) -> Any:
+            assert go.wait(60)
+            rows.append(len(sequences))
+            return whole(self, sequences, *arguments, **more)
+
+        monkeypatch.setattr(model, "forward_batch", counted)
+        asked = {**GREEDY, "max_tokens": tokens, "extra_body": {"ignore_eos": True}}
+        threads = [
+            threading.Thread(target=served.client().chat.completions.create, kwargs=asked) for _ in range(n)
+        ]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 60
+        while served.worker.load().requests < n:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        go.set()
+        for thread in threads:
+            thread.join(60)
+        drawn, reused = served.worker.load().drawn_tokens, served.worker.load().reused_tokens
+    assert drawn == n * tokens
+    assert rows.count(n) >= tokens - 3, rows
+    assert len(rows) <= tokens + 3, rows
+    assert reused > 0
 
 
 def test_a_slow_reader_holds_up_nobody(start: Start) -> None:

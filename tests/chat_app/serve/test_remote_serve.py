@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.chat_app.serve.conftest import Served
 from tests.support.batch_lines import answers, by_id, line, text_of, write
 
@@ -26,6 +28,22 @@ def test_a_chat_with_it(served: Served, main: RunCli, quick: list[str], transcri
     assert result["timings"]["prompt_n"] + result["timings"]["cache_n"] > 5
     kept = transcript()[-1]
     assert served.url.removeprefix("http://") not in json.dumps(kept)
+
+
+def test_a_reply_is_held_there_as_it_is_here(served: Served, main: RunCli, quick: list[str]) -> None:
+    pytest.importorskip("llguidance")
+    for held in (
+        ["--regex", "(ab|cd)+x"],
+        ["--grammar", 'start: "ab" "cd"+\n'],
+        ["--schema", '{"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}'],
+    ):
+        options = [*held, "-o", "ignore_eos", "false"]
+        here = main("-p", "Say hello", *quick, *options, "--no-save")
+        there = main("-p", "Say hello", "-m", f"openai:{served.url}/v1", *GREEDY, *options, "--no-save")
+        assert there.code == here.code == 0, there.err
+        assert there.out == here.out
+        assert "not told" not in there.err
+        assert here.out.startswith(("ab", "cd", "{"))
 
 
 def test_a_reply_goes_on_where_it_stopped(served: Served, main: RunCli, transcript: Any) -> None:

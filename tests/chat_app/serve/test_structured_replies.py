@@ -89,12 +89,6 @@ def test_json_of_a_schema_whole_and_streamed(served: Served) -> None:
     ("body", "code", "says"),
     [
         ({"response_format": {"type": "json_schema"}}, "missing_required_parameter", "schema"),
-        (
-            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "odd"}}}},
-            "invalid_value",
-            "cannot be held to",
-        ),
-        ({"guided_regex": "[a-"}, "invalid_value", "cannot be held to"),
         ({"guided_regex": "a", "guided_json": {}}, "invalid_value", "exclude each other"),
         ({"guided_choice": ["a"]}, "invalid_value", "2 to 256"),
         ({"guided_choice": ["a", ""]}, "invalid_type", "not empty"),
@@ -115,6 +109,34 @@ def test_what_cannot_be_held_is_told(served: Served, body: dict[str, Any], code:
     assert reply.status_code == 400
     assert reply.json()["error"]["code"] == code
     assert says in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "odd"}}}},
+        {"guided_json": {"type": "odd"}},
+        {"guided_regex": "[a-"},
+        {"guided_grammar": "start: nowhere"},
+    ],
+)
+def test_a_grammar_that_cannot_be_held_is_told_by_its_own_field(served: Served, body: dict[str, Any]) -> None:
+    error = served.http().post("/v1/chat/completions", json={**GREEDY, **body}).json()["error"]
+    (field,) = body
+    assert (error["code"], error["param"]) == ("invalid_value", f"body.{field}")
+    assert "cannot be held to" in error["message"]
+
+
+def test_two_that_exclude_each_other_are_both_named(tooled: Served) -> None:
+    asked = {**GREEDY, "tools": TOOLS, "tool_choice": "required"}
+    text = {"response_format": {"type": "text"}}
+    for body in ({"guided_regex": "a"}, {**text, "guided_choice": ["a", "b"]}):
+        error = tooled.http().post("/v1/chat/completions", json=asked | body).json()["error"]
+        assert error["message"] == f"body.tool_choice and body.{list(body)[-1]} exclude each other"
+    assert tooled.http().post("/v1/chat/completions", json=asked | text).status_code == 200
+    odd = {"type": "function", "function": {"name": "odd", "parameters": {"type": "odd"}}}
+    error = tooled.http().post("/v1/chat/completions", json=asked | {"tools": [odd]}).json()["error"]
+    assert error["param"] == "body.tools"
 
 
 def test_without_the_extra_a_sentence_says_what_to_install(served: Served, monkeypatch: Any) -> None:

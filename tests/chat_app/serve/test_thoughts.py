@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from chat_app.openai.prepared import prepare
 from chat_app.openai.requests import BadRequest, parse_generation
 from chat_app.openai.responses import Head, Reply, Usage, piece, whole
-from chat_app.serve.worker import Piece, Stream
+from chat_app.serve.worker import Piece, Stream, Worker
 from llama_core.engine.batch.request import BatchResult, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.batch.text import TextRequest, run_texts
 from llama_core.engine.text import TextEngine
+from llama_core.events import TextDelta
+from llama_core.sampling.params import SamplingParams
 from tests.support.thinker import thinker
 
 REPLY = b"<think>\nhm, so\n</think>\n\nyes"
@@ -55,6 +59,9 @@ def test_an_answer_carries_its_thought() -> None:
         ({"chat_template_kwargs": {"enable_thinking": False}}, "off"),
         ({"chat_template_kwargs": {"enable_thinking": True}, "reasoning_effort": "none"}, "on"),
         ({"chat_template_kwargs": {}}, None),
+        ({"thinking_token_budget": 9}, 9),
+        ({"thinking_token_budget": 0, "reasoning_effort": "high"}, 0),
+        ({"thinking_token_budget": 9, "chat_template_kwargs": {"enable_thinking": False}}, "off"),
     ],
 )
 def test_whether_to_think_can_be_asked_for(body: dict[str, Any], expected: Any) -> None:
@@ -76,6 +83,53 @@ def test_what_cannot_be_honoured_is_refused(body: dict[str, Any]) -> None:
         parse_generation("chat", {"messages": [{"role": "user", "content": "why?"}], **body})
 
 
+@pytest.mark.parametrize("budget", [0, 4, 50])
+def test_a_budget_ends_a_thought_as_it_does_alone(budget: int) -> None:
+    """The same tokens in company as from the engine by itself, which the chat asks."""
+    engine = text_engine()
+    ids = engine.encode_chat([{"role": "user", "content": "why?"}], thinking=budget)
+    params = SamplingParams(temperature=0.0, max_tokens=60, thinking=budget)
+    events = list(engine.generate(ids, params))
+    said = {
+        thought: "".join(one.text for one in events if isinstance(one, TextDelta) and one.thought is thought)
+        for thought in (True, False)
+    }
+    assert said[False] == "yes"
+    requests = [
+        TextRequest("free", ids, SamplingParams(temperature=0.0, max_tokens=60), thinking=engine.thinking),
+        TextRequest("bound", ids, params, thinking=engine.thinking),
+    ]
+    batch = BatchEngine(engine.model, kv_budget_bytes=1 << 20, ctx_size=256)
+    results = {one.key: one for one in run_texts(batch, engine.tokenizer, requests)}
+    assert (results["free"].thought, results["free"].text) == ("hm, so", "yes")
+    assert (results["bound"].thought, results["bound"].text) == (said[True], "yes")
+    assert results["bound"].reply_n == len(events[-1].ids)  # type: ignore[union-attr]
+    if budget < 50:
+        assert len(said[True]) <= budget < len("hm, so")
+
+
+def test_the_server_holds_a_thought_to_its_budget() -> None:
+    engine = text_engine()
+    body = {"messages": [{"role": "user", "content": "why?"}], "thinking_token_budget": 4, "temperature": 0}
+    prepared = prepare(parse_generation("chat", body), engine, {})
+
+    async def ask() -> list[Piece]:
+        worker = Worker(
+            BatchEngine(engine.model, kv_budget_bytes=1 << 20, ctx_size=256), engine.tokenizer, queue_n=1
+        )
+        worker.start(asyncio.get_running_loop())
+        stream = worker.submit("a", prepared, None)
+        pieces: list[Piece] = []
+        while isinstance(news := await asyncio.wait_for(stream.queue.get(), 60), Piece):
+            pieces.append(news)
+        await asyncio.to_thread(worker.close)
+        return pieces
+
+    pieces = asyncio.run(ask())
+    assert 0 < len("".join(one.text for one in pieces if one.thought)) <= 4
+    assert "".join(one.text for one in pieces if not one.thought) == "yes"
+
+
 def test_a_thought_may_be_sent_back() -> None:
     messages = [
         {"role": "user", "content": "why?"},
@@ -90,8 +144,6 @@ def test_a_thought_may_be_sent_back() -> None:
 
 
 def test_a_batch_tells_thoughts_apart_where_asked() -> None:
-    from llama_core.sampling import SamplingParams
-
     engine = text_engine()
     ids = engine.encode_chat([{"role": "user", "content": "why?"}])
     params = SamplingParams(temperature=0.0, max_tokens=60)

@@ -15,7 +15,7 @@ from chat_app.chat.inspection import look
 from chat_app.engines.base import Token
 from chat_app.text.formatting import percent
 from chat_app.tui.screens.inspector import InspectorScreen, describe, tint
-from llama_core.grammar import Grammar
+from llama_core.constraints.grammar import Grammar
 from tests.support.fake_engine import FakeEngine
 
 MakeApp = Callable[..., Any]

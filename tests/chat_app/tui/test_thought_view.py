@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.support.thinker import thinker
 
 MakeApp = Callable[..., Any]

@@ -14,26 +14,9 @@ from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import random_weights
 from llama_core.config import ModelConfig
 from tests.support import described
+from tests.support.tiny_shapes import SHAPE, STATES
 
-SHAPE: dict[str, Any] = {
-    "dim": 24,
-    "hidden_dim": 40,
-    "n_layers": 4,
-    "n_heads": 6,
-    "n_kv_heads": 2,
-    "head_dim": 8,
-    "vocab_size": 64,
-    "max_seq_len": 512,
-}
 WINDOWS = {"sliding_window": 9, "window_layers": (True, False, True, False)}
-STATES = {
-    "recurrent_layers": (True, False, True, True),
-    "conv_kernel": 3,
-    "state_heads": 6,
-    "state_head_dim": 5,
-    "state_dim": 7,
-    "state_groups": 2,
-}
 EXPERTS = {"n_experts": 5, "n_experts_used": 2}
 FAMILIES: dict[str, dict[str, Any]] = {
     "granite": {"embedding_scale": 3.0, "residual_scale": 0.3, "attention_scale": 0.2, "logit_divisor": 4.0},

@@ -21,7 +21,7 @@ from llama_core.engine.passes import LEAST_GAP
 from llama_core.events import Finished
 from llama_core.loaders import open_checkpoint
 from llama_core.loaders.convert import convert
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.support import oracle_gguf
 
 FAMILIES = [

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llama_core.constraints.grammar import Grammar
 from llama_core.engine.rules import Rules
 from llama_core.errors import GrammarError
-from llama_core.grammar import Grammar
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.thinking.tags import TagFormat
 from tests.support.word_tokenizer import WordTokenizer
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llama_core.constraints.grammar import JSON_OBJECT, Grammar
 from llama_core.constraints.guidance import GuidanceGrammars
 from llama_core.engine.masks import masks_along
 from llama_core.errors import GrammarError
-from llama_core.grammar import JSON_OBJECT, Grammar
 from tests.support.word_tokenizer import WordTokenizer
 
 pytest.importorskip("llguidance")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llama_core.constraints.grammar import Grammar
 from llama_core.constraints.guidance import JSON_OPTIONS, GuidanceGrammars
 from llama_core.errors import GrammarError
-from llama_core.grammar import Grammar
 from llama_core.tokenizers.from_files import tokenizer_from_json
 from tests.support.json_schemas import CASES
 

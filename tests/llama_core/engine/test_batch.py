@@ -21,7 +21,7 @@ from llama_core.engine.engine import Engine
 from llama_core.errors import ContextFullError, LlamaCoreError, NotEnoughMemoryError, NumericalError
 from llama_core.events import Finished
 from llama_core.profiling.synthetic import NoTokenizer, random_checkpoint
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 CONFIG = ModelConfig(
     dim=64,

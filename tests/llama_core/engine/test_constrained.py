@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llama_core.constraints.grammar import Grammar
 from llama_core.constraints.guidance import GuidanceGrammars
 from llama_core.engine.batch.request import BatchRequest
 from llama_core.engine.batch.scheduler import BatchEngine
@@ -17,8 +18,7 @@ from llama_core.engine.engine import Engine
 from llama_core.engine.load import load_engine
 from llama_core.engine.rules import TokenRules
 from llama_core.errors import GrammarError
-from llama_core.grammar import Grammar
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.support.luck import SEED
 from tests.support.tiny_chat import write_tiny_chat
 
@@ -55,7 +55,7 @@ class Echo:
     def start(self, ids: Sequence[int]) -> None:
         self.first = len(ids)
 
-    def propose(self, ids: Sequence[int], limit: int) -> list[int]:
+    def propose(self, ids: Sequence[int], limit: int, cancelled: Any = None) -> list[int]:
         place = len(ids) - self.first
         guesses = self.reply[place : place + 5]
         return [ord("?") if (place + i) % 4 == 3 else one for i, one in enumerate(guesses)][:limit]

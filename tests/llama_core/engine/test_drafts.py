@@ -11,7 +11,7 @@ import pytest
 
 from llama_core.engine.engine import Engine
 from llama_core.events import TokenEvent
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 EOS = 257
 PROMPT = [*b"question", 0]
@@ -30,7 +30,7 @@ class Oracle:
     def start(self, ids: Sequence[int]) -> None:
         self.started = list(ids)
 
-    def propose(self, ids: Sequence[int], limit: int) -> Sequence[int]:
+    def propose(self, ids: Sequence[int], limit: int, cancelled: Any = None) -> Sequence[int]:
         self.limits.append(limit)
         place = len(ids) - len(PROMPT)
         guesses = [

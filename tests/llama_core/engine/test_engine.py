@@ -13,7 +13,7 @@ from llama_core.engine.clock import EngineClock
 from llama_core.engine.engine import Engine
 from llama_core.errors import ContextFullError
 from llama_core.events import Finished, PrefillProgress, TokenEvent
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 EOS = 257
 GREEDY = SamplingParams(temperature=0.0)

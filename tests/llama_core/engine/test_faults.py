@@ -13,7 +13,7 @@ from llama_core.backends.numpy.model import PLAIN, Llama, Operations
 from llama_core.engine.engine import Engine
 from llama_core.errors import NotEnoughMemoryError, NumericalError
 from llama_core.events import Finished, PrefillProgress, TokenEvent
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 EOS = 257
 GREEDY = SamplingParams(temperature=0.0)

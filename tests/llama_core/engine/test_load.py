@@ -17,7 +17,7 @@ from llama_core import load_engine
 from llama_core import loaders as loaders_module
 from llama_core.backends import jit
 from llama_core.checkpoint import Checkpoint, Tensor
-from llama_core.engine.load import add_draft_model
+from llama_core.engine.drafting.attach import add_draft_model
 from llama_core.errors import (
     KernelsUnavailableError,
     LlamaCoreError,
@@ -25,7 +25,7 @@ from llama_core.errors import (
     UnsupportedModelError,
 )
 from llama_core.quant.table import F32
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 
 @pytest.fixture

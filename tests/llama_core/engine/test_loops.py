@@ -15,7 +15,7 @@ from llama_core.checkpoint import Checkpoint
 from llama_core.engine.loops import LEAST_TOKENS, LoopWatch
 from llama_core.engine.text import TextEngine
 from llama_core.events import Finished, LoopFound, TokenEvent
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 ROUNDS = 4
 

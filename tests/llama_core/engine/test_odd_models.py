@@ -16,7 +16,7 @@ from llama_core.engine.text import TextEngine
 from llama_core.errors import NumericalError, UnsupportedModelError
 from llama_core.events import Finished, TextDelta, TokenEvent
 from llama_core.loaders.convert import convert
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.support import model_files
 
 N_ROWS = 300

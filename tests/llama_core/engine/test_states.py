@@ -26,28 +26,13 @@ from llama_core.engine.engine import Engine
 from llama_core.engine.passes import LEAST_GAP, message_ends, passes
 from llama_core.errors import Cancelled
 from llama_core.events import Finished
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.llama_core.engine.conftest import ScriptedCache, ScriptedModel
 from tests.support.luck import SEED
+from tests.support.tiny_shapes import SHAPE, STATES
 
-END, VOCAB = 1, 64
+END, VOCAB = 1, SHAPE["vocab_size"]
 STOP = frozenset({END})
-SHAPE: dict[str, Any] = {
-    "dim": 24,
-    "hidden_dim": 40,
-    "n_layers": 4,
-    "n_heads": 6,
-    "n_kv_heads": 2,
-    "head_dim": 8,
-    "vocab_size": VOCAB,
-    "max_seq_len": 1024,
-    "recurrent_layers": (True, False, True, True),
-    "conv_kernel": 3,
-    "state_heads": 6,
-    "state_head_dim": 5,
-    "state_dim": 7,
-    "state_groups": 2,
-}
 FAMILIES: dict[str, dict[str, Any]] = {
     "qwen35": {"qk_norm": True},
     "lfm2": {"qk_norm": True},
@@ -57,7 +42,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(params=FAMILIES)
 def model(request: pytest.FixtureRequest) -> Iterator[Llama]:
-    config = ModelConfig(**{**SHAPE, **FAMILIES[request.param], "architecture": request.param})
+    config = ModelConfig(**{**SHAPE, **STATES, **FAMILIES[request.param], "architecture": request.param})
     made = Llama(config, random_weights(config, 2), threads=1)
     yield made
     made.close()
@@ -224,7 +209,7 @@ def test_snapshots_are_bounded_and_counted(model: Llama, monkeypatch: pytest.Mon
 
 
 def test_a_model_of_nothing_but_states_has_no_keys() -> None:
-    config = ModelConfig(**{**SHAPE, "recurrent_layers": (True,) * 4, "architecture": "lfm2"})
+    config = ModelConfig(**{**SHAPE, **STATES, "recurrent_layers": (True,) * 4, "architecture": "lfm2"})
     model = Llama(config, random_weights(config, 1), threads=1)
     cache = model.new_cache(64)
     assert cache.keys.size == 0
@@ -232,7 +217,7 @@ def test_a_model_of_nothing_but_states_has_no_keys() -> None:
 
 
 def test_attention_alone_has_no_snapshots() -> None:
-    config = ModelConfig(**{**SHAPE, "recurrent_layers": ()})
+    config = ModelConfig(**{**SHAPE, **STATES, "recurrent_layers": ()})
     cache = KVCache(config, 64)
     cache.advance(9)
     cache.snapshot()

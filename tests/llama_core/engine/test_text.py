@@ -16,7 +16,7 @@ from llama_core.engine.stops import StopScanner
 from llama_core.engine.text import TextEngine
 from llama_core.errors import ContextFullError
 from llama_core.events import Finished, TextDelta, TokenEvent
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 BOS, EOS = 256, 257
 TEMPLATE = (

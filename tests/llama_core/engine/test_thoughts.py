@@ -11,7 +11,7 @@ import pytest
 from llama_core.checkpoint import Checkpoint
 from llama_core.engine.text import TextEngine
 from llama_core.events import Finished, TextDelta, ThoughtClosed, TokenEvent
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 EOS = 257
 NO_MARKERS = "{% for m in messages %}{{ m['content'] }}{% endfor %}{{ '\\n' }}"

@@ -97,7 +97,7 @@ from pathlib import Path
 import numpy as np
 from llama_core.engine.load import load_engine
 from llama_core.errors import LlamaCoreError
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 path, kernels = map(Path, sys.argv[1:])
 engine = load_engine(path, backend="jit", kernel_cache=kernels)
 os.truncate(path, 0)

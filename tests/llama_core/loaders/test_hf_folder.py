@@ -53,7 +53,7 @@ FOLDERS: dict[str, tuple[Change, str]] = {
         "'gpt_neox'; llama, mistral, mixtral",
     ),
     "config of the wrong kind": (edit_json("config.json", hidden_size="64"), "hidden_size: is '64'"),
-    "config with a huge number": (edit_json("config.json", rms_norm_eps=10**400), "no finite number"),
+    "config with a huge number": (edit_json("config.json", rms_norm_eps=10**400), "expected a finite number"),
     "config that is a list": (
         lambda f: f.joinpath("config.json").write_text("[]") and None,
         "expected an object",

@@ -17,7 +17,7 @@ from llama_core.errors import UnsupportedModelError
 from llama_core.events import TokenEvent
 from llama_core.loaders import open_checkpoint
 from llama_core.profiling.first_version.model import BaselineLlama, Leaks, apply_rope, rope_tables
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 PROMPT = [3, 141, 59, 26, 53, 58, 97, 93]
 CLOSED = Leaks(rope=False, cache=False, mask=False)

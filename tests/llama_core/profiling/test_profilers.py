@@ -204,7 +204,7 @@ def test_bytecode_is_counted_as_python_compiles_it() -> None:
     assert found.instructions == sum(found.opcodes.values())
     profile = bytecode.profile_bytecode()
     names = {function.name for function in profile.engine}
-    assert {"numpy.model.Llama.forward", "numpy.ops.rms_norm", "llama_core.sampling.Sampler.draw"} <= names
+    assert {"numpy.model.Llama.forward", "numpy.ops.rms_norm", "sampling.sampler.Sampler.draw"} <= names
     assert {"first_version.model.apply_rope", "first_version.model.Attention.__call__"} <= {
         f.name for f in profile.baseline
     }

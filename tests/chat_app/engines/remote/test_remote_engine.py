@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from chat_app.config.endpoints import parse_endpoint
-from chat_app.config.settings import Settings
+from chat_app.config.settings import LOOP_ROUNDS, Settings
 from chat_app.engines.base import BrokenOffError, NotCapableError, PromptRequest, Turn
 from chat_app.engines.remote.client import Client, ServerError
 from chat_app.engines.remote.dialects import DIALECTS
@@ -20,7 +21,9 @@ from chat_app.engines.remote.discovery import Server
 from chat_app.engines.remote.engine import RemoteEngine, open_remote_engine
 from chat_app.engines.remote.loop import LoopThread
 from chat_app.engines.remote.patience import Patience
+from chat_app.openai.requests import parse_generation
 from chat_app.text.errors import SentenceError
+from llama_core.constraints.grammar import Grammar
 from llama_core.events import (
     UNKNOWN_ID,
     Event,
@@ -30,7 +33,7 @@ from llama_core.events import (
     TextDelta,
     TokenEvent,
 )
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from tests.support.fake_server import Asked, FakeServer, Reply, fake_server
 
 GREEDY = SamplingParams(temperature=0.0)
@@ -175,6 +178,87 @@ def test_each_kind_of_server_is_told_what_it_knows(server: FakeServer, start: St
     )
 
 
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+
+
+def held(
+    server: FakeServer, engine: RemoteEngine, grammar: Grammar
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What a reply that is held to `grammar` is asked for with, and what the user is told."""
+    params = replace(Settings().params, temperature=0.0, grammar=grammar)
+    notes = engine.prepare(PromptRequest((Turn("user", "Hi"),), params)).notes
+    events_of(engine, params=params)
+    names = ("response_format", "guided_regex", "guided_grammar", "structured_outputs", "grammar")
+    return {name: value for name, value in server.asked[-1].body.items() if name in names}, notes
+
+
+@pytest.mark.parametrize("kind", sorted(DIALECTS))
+def test_a_schema_is_sent_as_response_format(server: FakeServer, start: Start, kind: str) -> None:
+    body, notes = held(server, start(server, kind), Grammar("schema", json.dumps(SCHEMA)))
+    described = body["response_format"]["json_schema"]
+    assert body == {"response_format": {"type": "json_schema", "json_schema": described}}
+    assert (described["schema"], described["strict"]) == (SCHEMA, True)
+    assert described["name"]  # OpenAI wants one
+    assert notes == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "regex", "grammar"),
+    [
+        ("llama-chat", {"guided_regex": "a+"}, {"guided_grammar": "start: /a/"}),
+        (
+            "vllm",
+            {"structured_outputs": {"regex": "a+"}},
+            {"structured_outputs": {"grammar": "start: /a/"}},
+        ),
+        ("openai", {}, {}),
+    ],
+)
+def test_a_grammar_is_sent_where_there_is_a_field_for_it(
+    server: FakeServer, start: Start, kind: str, regex: dict[str, Any], grammar: dict[str, Any]
+) -> None:
+    for given, sent in ((Grammar("regex", "a+"), regex), (Grammar("grammar", "start: /a/"), grammar)):
+        body, notes = held(server, start(server, kind), given)
+        assert body == sent
+        told = () if sent else ("The server is not told grammar: it has no field for that.",)
+        assert notes == told
+
+
+def test_our_own_server_is_told_everything(server: FakeServer, start: Start) -> None:
+    """All that a user can set, but for the watch for loops, which is kept here."""
+    params = SamplingParams(
+        temperature=0.5,
+        top_k=3,
+        top_p=0.9,
+        min_p=0.1,
+        typical_p=0.9,
+        repeat_penalty=1.1,
+        repeat_last_n=5,
+        presence_penalty=0.1,
+        frequency_penalty=0.2,
+        dry_multiplier=1.0,
+        dry_base=2.0,
+        dry_allowed_length=3,
+        dry_penalty_last_n=9,
+        dry_sequence_breakers=("x", "y"),
+        logit_bias=((3, -1.0), (7, 2.0)),
+        grammar=Grammar("regex", "a+"),
+        seed=7,
+        max_tokens=9,
+        stop=("x",),
+        thinking=12,
+        loop_rounds=LOOP_ROUNDS,
+        ignore_eos=True,
+    )
+    engine = start(server, "llama-chat")
+    assert engine.prepare(PromptRequest((Turn("user", "Hi"),), params)).notes == ()
+    events_of(engine, params=params)
+    assert parse_generation("chat", server.asked[-1].body).params == replace(params, loop_rounds=0)
+    events_of(engine, params=replace(Settings().params, thinking="off"))
+    taken = parse_generation("chat", server.asked[-1].body).params
+    assert taken.thinking == "off"
+
+
 def test_logprobs_become_looks(server: FakeServer, start: Start) -> None:
     from chat_app.chat.inspection import told_looks
 
@@ -283,6 +367,25 @@ def test_a_broken_stream_keeps_what_came(server: FakeServer, start: Start) -> No
     body = server.asked[-1].body
     assert body["continue_final_message"] is True
     assert body["messages"][-1] == {"role": "assistant", "content": "Hello"}
+
+
+@pytest.mark.parametrize("reply", [Reply(reason=""), Reply(done=False)])
+def test_either_sign_of_an_end_is_one(server: FakeServer, start: Start, reply: Reply) -> None:
+    """`[DONE]` without a reason, or a reason without `[DONE]`."""
+    server.script = lambda asked: reply
+    events = events_of(start(server))
+    assert text_of(events) == "Hello there."
+    assert finished(events).reason == "stop"
+    assert len(server.asked) == 1
+
+
+def test_a_stream_that_ends_without_a_word_is_broken(server: FakeServer, start: Start) -> None:
+    server.script = lambda asked: Reply(reason="", done=False)
+    with pytest.raises(BrokenOffError, match="ended in the middle"):
+        events_of(start(server))
+    server.script = lambda asked: Reply(words=(), reason="", done=False)
+    with pytest.raises(ServerError, match="ended in the middle"):
+        events_of(start(server))
 
 
 def test_a_raw_prompt(server: FakeServer, start: Start) -> None:

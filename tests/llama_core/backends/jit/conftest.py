@@ -22,7 +22,7 @@ from llama_core.backends.jit.build import objects
 from llama_core.backends.jit.build.library import cache_key
 from llama_core.backends.jit.build.variants import AVX2, VARIANTS, Isa, host_features
 from llama_core.backends.jit.model import JitLlama
-from llama_core.backends.numpy.weights import named_slots, random_weights
+from llama_core.backends.numpy.weights import random_weights
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.config import ModelConfig
 from llama_core.quant.table import BY_NAME
@@ -177,10 +177,7 @@ def make_checkpoint(fmt: str | Callable[[str], str] = "Q8_0", seed: int = 1, **c
     config = ModelConfig(**{**SHAPE, **changes})
     weights = random_weights(config, seed)
     format_of = fmt if callable(fmt) else lambda name: fmt
-    tensors = {
-        name: make_tensor(name, values, format_of(name))
-        for name, values in named_slots(config, weights).items()
-    }
+    tensors = {name: make_tensor(name, values, format_of(name)) for name, values in weights.slots.items()}
     tokenizer: Any = None
     return Checkpoint(Path("toy"), "toy", 0, config, tensors, tokenizer, None)
 

@@ -11,7 +11,7 @@ import pytest
 
 from llama_core.backends.numpy import model as model_module
 from llama_core.backends.numpy.model import Llama
-from llama_core.backends.numpy.weights import named_slots, random_weights
+from llama_core.backends.numpy.weights import random_weights
 from llama_core.config import RopeScaling
 from llama_core.errors import Cancelled, ContextFullError, NotEnoughMemoryError
 from tests.support import reference
@@ -61,7 +61,7 @@ def test_logits_equal_the_oracles(
 def test_biases_beyond_those_of_qwen(present: tuple[str, ...], make_toy: Callable[..., Any]) -> None:
     config = make_toy().config
     weights = random_weights(config, 1, [f"layers.0.{name}.bias" for name in present])
-    tensors = named_slots(config, weights)
+    tensors = weights.slots
     assert {name for name in present if f"layers.2.{name}.bias" in tensors} == set(present)
     model = Llama(config, weights)
     expected = reference.forward(config, tensors, IDS[:20].tolist())

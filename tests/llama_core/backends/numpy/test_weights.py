@@ -39,7 +39,7 @@ def test_loaded_weights_are_the_files_and_float32(
     seen: list[LoadProgress] = []
     loaded = load_weights(checkpoint(toy), seen.append, threads)
     for name, expected in toy.tensors.items():
-        found = weights_module.named_slots(toy.config, loaded)[name]
+        found = loaded.slots[name]
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, expected)
     assert loaded.nbytes == toy.weights.nbytes

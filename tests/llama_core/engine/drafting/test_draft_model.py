@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +14,9 @@ from llama_core.engine.drafting.first_of import FirstOf
 from llama_core.engine.drafting.payoff import PAUSE_PASSES, PLAIN_STEPS, TRIAL_PASSES, Trial
 from llama_core.engine.drafting.prompt_lookup import PromptLookup
 from llama_core.engine.engine import Engine
+from llama_core.errors import Cancelled
 from llama_core.events import Finished
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 EOS = 257
 VOCAB = 260
@@ -29,17 +29,20 @@ class Stopwatch:
     """Seconds as a test wants them: each reading is `step` after the last."""
 
     def __init__(self, step: float) -> None:
-        self._readings = itertools.count()
+        self._now = 0.0
         self.step = step
 
     def __call__(self) -> float:
-        return next(self._readings) * self.step
+        self._now += self.step
+        return self._now
 
 
 @pytest.fixture(autouse=True)
-def quick_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
+def watch(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
     """A guess of the small model takes a thousandth of what a pass of the large one does."""
-    monkeypatch.setattr(draft_model.time, "perf_counter", Stopwatch(0.001))
+    stopwatch = Stopwatch(0.001)
+    monkeypatch.setattr(draft_model.time, "perf_counter", stopwatch)
+    return stopwatch
 
 
 def timed(drafter: DraftModel, plain_s: float = 1.0) -> DraftModel:
@@ -98,6 +101,45 @@ def test_an_unsure_model_stops_early(scripted: Models) -> None:
 
     drafter = of(scripted(script, prefill_chunk=100))
     assert proposals(drafter, PROMPT) == [65, 65]
+
+
+def test_a_step_that_was_slow_by_chance_ends_the_guessing_for_a_while_only(
+    saying: Models, watch: Stopwatch
+) -> None:
+    drafter = of(saying(REPLY, prefill_chunk=100))
+    watch.step = 100.0
+    proposals(drafter, PROMPT)
+    watch.step = 0.001
+    guesses = [len(drafter.propose([*PROMPT, *REPLY[:n]], 100)) for n in range(1, len(REPLY) - MOST_GUESSES)]
+    assert guesses[0] == 1
+    assert guesses[-1] == MOST_GUESSES
+
+
+def test_the_user_need_not_wait_for_guesses(saying: Models) -> None:
+    small = saying(REPLY, layers=1, prefill_chunk=100)
+    drafter, asked = of(small), []
+    with pytest.raises(Cancelled):
+        drafter.propose(PROMPT, 100, lambda: bool(asked.append(1) or len(asked) == 4))
+    assert len(small.passes) == 4
+    assert bytes(drafter.propose(PROMPT, 100)) == REPLY[:MOST_GUESSES], "it can be used at once"
+    engine = Engine(saying(REPLY), drafter=of(saying(REPLY, before=lambda _: asked.append(1))))
+    asked.clear()
+    events = list(engine.generate(PROMPT, SamplingParams(), cancelled=lambda: len(asked) > 6))
+    assert events[-1].reason == "cancelled"
+    assert len(asked) == 7
+    assert len(engine.cached_ids) == engine._context.cache.length
+
+
+def test_a_reset_empties_its_context(saying: Models) -> None:
+    small = saying(REPLY, prefill_chunk=100)
+    engine = Engine(saying(REPLY), drafter=FirstOf(timed_lookup(), of(small)))
+    params = SamplingParams(temperature=0.0)
+    first = list(engine.generate(PROMPT, params, stop_ids=frozenset({EOS})))[-1]
+    small.passes.clear()
+    engine.reset()
+    again = list(engine.generate(PROMPT, params, stop_ids=frozenset({EOS})))[-1]
+    assert again.ids == first.ids
+    assert small.passes[0][: len(PROMPT)] == PROMPT
 
 
 def test_nothing_beyond_its_own_context_or_vocabulary(saying: Models) -> None:

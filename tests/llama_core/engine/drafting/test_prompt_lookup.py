@@ -11,7 +11,7 @@ from llama_core.engine.drafting.payoff import PLAIN_STEPS
 from llama_core.engine.drafting.prompt_lookup import MOST_GUESSES, PromptLookup
 from llama_core.engine.engine import Engine
 from llama_core.events import Finished, TokenEvent
-from llama_core.sampling import SamplingParams
+from llama_core.sampling.params import SamplingParams
 
 EOS = 257
 
@@ -86,6 +86,19 @@ def test_costly_passes_end_the_guessing() -> None:
     ids = [1, 2, 3, 4, 1, 2, 3]
     lookup.start(ids)
     assert lookup.propose(ids, 4) == []
+
+
+def test_a_pass_that_was_slow_by_chance_ends_the_guessing_for_a_while_only() -> None:
+    lookup = warm(guess_s=0.01)
+    ids = [1, 2, 3, 4, 1, 2, 3]
+    lookup.start(ids)
+    lookup.observe(4, 4, 100.0)
+    waits = 0
+    while not lookup.propose(ids, 4):
+        lookup.observe(0, 0, 1.0)
+        waits += 1
+        assert waits < 500
+    assert waits > 3
 
 
 def test_wrong_guesses_end_the_guessing_for_a_while() -> None:

@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llama_core.errors import NumericalError
-from llama_core.sampling import Sampler, SamplingParams, seeded, top_ids
+from llama_core.sampling.params import SamplingParams
+from llama_core.sampling.sampler import Sampler, seeded, top_ids
 
 DRAWS = 8_000
 NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.numpy.ops import log_sum_exp
-from llama_core.dry import NO_BREAKERS, Breakers, dry_penalties
 from llama_core.errors import NumericalError
-from llama_core.sampling_params import SamplingParams as SamplingParams
+from llama_core.sampling.dry import NO_BREAKERS, Breakers, dry_penalties
+from llama_core.sampling.params import SamplingParams
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

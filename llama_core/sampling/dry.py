@@ -18,7 +18,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.sampling_params import SamplingParams
+from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
 
 # For an id that may begin a breaker: what must follow it; nothing where it holds the breaker whole.

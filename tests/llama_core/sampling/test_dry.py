@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llama_core.dry import dry_penalties, find_breakers
-from llama_core.sampling import Sampler, SamplingParams
+from llama_core.sampling.dry import dry_penalties, find_breakers
+from llama_core.sampling.params import SamplingParams
+from llama_core.sampling.sampler import Sampler
 from tests.support.luck import SEED
 from tests.support.word_tokenizer import WordTokenizer
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from llama_core.choices import Thinking
-from llama_core.grammar import Grammar
+from llama_core.constraints.grammar import Grammar
 
 # What each field may be: in words, and as a check.
 RANGES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
