@@ -39,7 +39,10 @@ def run_choices(request: Request, answers: tuple[str, ...], settings: Settings) 
     from chat_app.console.engine_start import started_engine
 
     if find_endpoints(settings.model, settings.engines, must=False):
-        raise UsageError("--choices needs a model on this machine: servers do not score answers")
+        raise UsageError(
+            "--choices needs a model on this machine. Of servers `llama-chat serve` alone scores answers, to "
+            "requests with guided_choice"
+        )
     prompt = prompt_text(full_prompt(request), attach(request.files).attachments)
     messages = [{"role": "system", "content": settings.system}] if settings.system else []
     messages.append({"role": "user", "content": prompt})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,8 +90,6 @@ def facts_of_file(path: Path, names: Iterable[str] = ()) -> Facts:
 
 def _answered(facts: Facts, path: Path) -> Facts:
     """`facts` with what the backends say to the model at `path`."""
-    from dataclasses import replace
-
     from llama_core.errors import LlamaCoreError, UnsupportedModelError
     from llama_core.estimate import works_of
     from llama_core.loaders import skim_model

@@ -17,7 +17,8 @@ class Usage:
     """One model in one month (`2026-11`; UTC): chats, replies, tokens and seconds.
 
     read_n: tokens of prompts that were computed; reused_n: those that the cache held already; written_n:
-    those of replies.
+    those of replies. The seconds are of fewer tokens, `timed_read_n` and `timed_written_n`: a server may tell
+    no time for a prompt, and a reply's first token counts to its prompt.
     """
 
     month: str
@@ -29,6 +30,8 @@ class Usage:
     written_n: int
     read_s: float
     written_s: float
+    timed_read_n: int
+    timed_written_n: int
 
 
 def usage_by_month(connection: sqlite3.Connection) -> list[Usage]:
@@ -49,7 +52,11 @@ def usage_by_month(connection: sqlite3.Connection) -> list[Usage]:
             total(json_extract(timings, '$.prompt_n')), total(json_extract(timings, '$.cache_n')),
             total(json_extract(timings, '$.predicted_n')),
             total(json_extract(timings, '$.prompt_ms')) / 1000,
-            total(json_extract(timings, '$.predicted_ms')) / 1000
+            total(json_extract(timings, '$.predicted_ms')) / 1000,
+            total(CASE WHEN json_extract(timings, '$.prompt_ms') > 0
+                THEN json_extract(timings, '$.prompt_n') END),
+            total(CASE WHEN json_extract(timings, '$.predicted_ms') > 0
+                THEN json_extract(timings, '$.predicted_n') - 1 END)
         FROM reply GROUP BY month, model ORDER BY month DESC, count(*) DESC, model
         """
     )
@@ -62,9 +69,24 @@ def usage_by_month(connection: sqlite3.Connection) -> list[Usage]:
             int(read),
             int(reused),
             int(written),
-            *seconds,
+            read_s,
+            written_s,
+            int(timed_read),
+            int(timed_written),
         )
-        for month, model, chats, replies, read, reused, written, *seconds in rows
+        for (
+            month,
+            model,
+            chats,
+            replies,
+            read,
+            reused,
+            written,
+            read_s,
+            written_s,
+            timed_read,
+            timed_written,
+        ) in rows
     ]
 
 
@@ -79,7 +101,7 @@ def usage_table(usage: list[Usage]) -> str:
     head = f"{'month':<7}  {'model':<{width}}  chats  replies  tokens written  tok/s     read  tok/s   reused"
     lines = [head]
     for month, model, one in rows:
-        written, read = _rate(one.written_n, one.written_s), _rate(one.read_n, one.read_s)
+        written, read = _rate(one.timed_written_n, one.written_s), _rate(one.timed_read_n, one.read_s)
         lines.append(
             f"{month:<7}  {clean_line(model, MODEL_WIDTH):<{width}}  {one.chats:>5,}  {one.replies:>7,}  "
             f"{one.written_n:>14,}  {written:>5}  {one.read_n:>7,}  {read:>5}  {one.reused_n:>7,}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import httpx
@@ -67,6 +68,37 @@ def test_a_body_is_bounded_in_size_and_time(start: Start) -> None:
         except httpx.TransportError:
             return  # answered and closed while the body was still on its way
         assert late.status_code == 408
+
+
+def test_nothing_of_prompts_replies_or_keys_is_logged(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither where all goes well, nor where a request is refused or a pass fails."""
+    caplog.set_level(logging.DEBUG, "chat_app")
+    caplog.set_level(logging.DEBUG, "llama_core")
+    caplog.set_level(logging.DEBUG, "uvicorn")
+    asked = {**GREEDY, "messages": [{"role": "user", "content": "xyzzy"}]}
+    with start(policy=Policy("127.0.0.1", api_key="sesame")) as served:
+        client = served.client("sesame")
+        said = client.chat.completions.create(**asked).choices[0].message.content
+        assert said
+        list(client.chat.completions.create(**asked, stream=True))
+        with pytest.raises(openai.AuthenticationError):
+            served.client("plugh").chat.completions.create(**asked)
+        with pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(**asked, extra_body={"xyzzy": 1})
+        model = type(served.engine.model)
+
+        def fail(*arguments: Any, **more: Any) -> Any:
+            raise RuntimeError("a planted fault")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(model, "forward_batch", fail)
+            with pytest.raises(openai.InternalServerError):
+                client.chat.completions.create(**asked)
+    logged = "\n".join(logging.Formatter().format(one) for one in caplog.records)
+    assert "a planted fault" in logged
+    assert not any(secret in logged for secret in ("xyzzy", "sesame", "plugh", said))
 
 
 def test_what_is_no_json_is_said(served: Served) -> None:

@@ -27,9 +27,9 @@ def test_months_and_models_are_summed(store: ChatStore) -> None:
     reply(store, "2026-11", "b", **NUMBERS)
     reply(store, "2026-11", None)
     assert store.usage() == [
-        Usage("2026-11", "b", 2, 2, 20, 10, 40, 1.0, 4.0),
-        Usage("2026-11", "the chat's own", 1, 1, 0, 0, 0, 0.0, 0.0),
-        Usage("2026-10", "a", 1, 1, 10, 5, 20, 0.5, 2.0),
+        Usage("2026-11", "b", 2, 2, 20, 10, 40, 1.0, 4.0, 20, 38),
+        Usage("2026-11", "the chat's own", 1, 1, 0, 0, 0, 0.0, 0.0, 0, 0),
+        Usage("2026-10", "a", 1, 1, 10, 5, 20, 0.5, 2.0, 10, 19),
     ]
 
 
@@ -40,7 +40,19 @@ def test_the_table_sums_up_and_is_inert(store: ChatStore) -> None:
     lines = usage_table(store.usage()).splitlines()
     assert "\x1b" not in "".join(lines)
     assert len({len(line) for line in lines}) == 1
-    assert lines[-1].split() == ["all", "2", "2", "40", "10.0", "20", "20.0", "10"]
+    assert lines[-1].split() == ["all", "2", "2", "40", "9.5", "20", "20.0", "10"]
+
+
+def test_tokens_whose_time_nobody_told_make_no_rate(store: ChatStore) -> None:
+    """A server told how long its prompts are, not how long they took."""
+    reply(store, "2026-11", "a", **NUMBERS)
+    reply(store, "2026-11", "far", **{**NUMBERS, "prompt_n": 9000, "prompt_ms": 0.0})
+    lines = usage_table(store.usage()).splitlines()
+    assert [line.split()[-3:] for line in lines[1:]] == [
+        ["10", "20.0", "5"],
+        ["9,000", "–", "5"],
+        ["9,010", "20.0", "10"],
+    ]
 
 
 def test_timings_that_are_no_json_do_not_hide_the_rest(store: ChatStore) -> None:
