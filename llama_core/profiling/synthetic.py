@@ -102,18 +102,6 @@ QWEN3_A3B = ModelConfig(
 # By the names that `bench --shape` takes, for models that are made as files.
 SHAPES = {"135m": SMOLLM2_135M, "1b": LLAMA_1B, "3b": LLAMA_3B, "8b": LLAMA_8B, "a3b": QWEN3_A3B}
 
-TOY = ModelConfig(
-    dim=64,
-    hidden_dim=128,
-    n_layers=2,
-    n_heads=4,
-    n_kv_heads=2,
-    head_dim=16,
-    vocab_size=320,
-    max_seq_len=256,
-    name="toy",
-)
-
 
 class NoTokenizer:
     """Stands where a checkpoint needs a tokenizer and the experiment feeds ids."""

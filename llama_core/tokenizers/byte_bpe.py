@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
-from llama_core.tokenizers.merge import merge_symbols
+from llama_core.tokenizers.merge import PieceIds, merge_symbols
 from llama_core.tokenizers.pretokenizers import Rule, splitter
 from llama_core.tokenizers.tokenizer import VocabularyTokenizer, raw_bytes, well_formed
 from llama_core.tokenizers.vocabulary import TokenType, Vocabulary
@@ -34,15 +34,11 @@ class ByteBPE(VocabularyTokenizer):
     reference tokenizers do (the vocabulary of SmolLM2 lacks 21 bytes, among them the control character 0x04).
     """
 
-    # Words repeat (Zipf): with the pieces of a few books at hand, encoding is one lookup a word.
-    CACHE_PIECES = 1 << 16
-    CACHE_PIECE_LENGTH = 64
-
     def __init__(self, vocabulary: Vocabulary, merges: Sequence[str], rule: Rule, kind: str) -> None:
         super().__init__(vocabulary, kind)
         self._merges = merges
         self._rule = rule
-        self._cache: dict[str, list[int]] = {}
+        self._cache = PieceIds()
 
     @cached_property
     def _split(self) -> Callable[[str], Sequence[str]]:
@@ -79,11 +75,7 @@ class ByteBPE(VocabularyTokenizer):
                 token_id = table.get(symbol)
                 # A merge may name a token that the vocabulary lacks: its bytes stand in for it.
                 ids += [token_id] if token_id is not None else [table[char] for char in symbol]
-        if len(piece) <= self.CACHE_PIECE_LENGTH:
-            if len(self._cache) >= self.CACHE_PIECES:
-                self._cache.clear()
-            self._cache[piece] = ids
-        return ids
+        return self._cache.keep(piece, ids)
 
     def _bytes_of(self, token_id: int) -> bytes:
         text = self._vocabulary.tokens[token_id]

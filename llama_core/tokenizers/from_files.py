@@ -15,8 +15,8 @@ from llama_core.config import MAX_VOCAB
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.ordinary_files import read_ordinary
 from llama_core.tokenizers.base import Tokenizer
-from llama_core.tokenizers.spm_bpe import BYTE_NAME, SPACE, SpaceRules, SpmBPE
-from llama_core.tokenizers.vocabulary import TokenType, Vocabulary, fit_to_rows
+from llama_core.tokenizers.spm_bpe import SPACE, SpaceRules, SpmBPE
+from llama_core.tokenizers.vocabulary import BYTE_NAME, TokenType, Vocabulary, fit_to_rows
 
 # The largest published tokenizer.json has 35 MB.
 MAX_FILE_BYTES = 256 * 1024 * 1024

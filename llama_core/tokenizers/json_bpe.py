@@ -9,8 +9,7 @@ from functools import cached_property
 from llama_core.tokenizers.added_tokens import TokenMatcher
 from llama_core.tokenizers.byte_bpe import BYTE_TO_CHAR, CHAR_TO_BYTE
 from llama_core.tokenizers.huggingface.steps import Normalizer, Step
-from llama_core.tokenizers.merge import merge_symbols
-from llama_core.tokenizers.spm_bpe import BYTE_NAME
+from llama_core.tokenizers.merge import PieceIds, merge_symbols
 from llama_core.tokenizers.tokenizer import VocabularyTokenizer, raw_bytes, well_formed
 from llama_core.tokenizers.vocabulary import TokenType, Vocabulary
 
@@ -50,9 +49,6 @@ class BpeModel:
 class JsonBPE(VocabularyTokenizer):
     """Normalize, find added tokens, cut into pieces, merge each by rank."""
 
-    CACHE_PIECES = 1 << 16
-    CACHE_PIECE_LENGTH = 64
-
     def __init__(
         self,
         vocabulary: Vocabulary,
@@ -67,7 +63,7 @@ class JsonBPE(VocabularyTokenizer):
         self._added = added
         self._normalize = normalize
         self._steps = steps
-        self._cache: dict[str, list[int]] = {}
+        self._cache = PieceIds()
 
     @cached_property
     def _matcher(self) -> TokenMatcher:
@@ -105,15 +101,6 @@ class JsonBPE(VocabularyTokenizer):
                 del kept[text]
         return kept
 
-    @cached_property
-    def _byte_ids(self) -> dict[int, int]:
-        found = {}
-        for token_id in self._vocabulary.ids_of_type(TokenType.BYTE):
-            match = BYTE_NAME.fullmatch(self._vocabulary.tokens[token_id])
-            if match:
-                found[int(match[1], 16)] = token_id
-        return found
-
     def _encode_text(self, text: str, *, first: bool, after_special: bool, special: bool) -> list[int]:
         ids: list[int] = []
         matcher = self._special_normalized_matcher if special else self._normalized_matcher
@@ -138,11 +125,7 @@ class JsonBPE(VocabularyTokenizer):
         text = "".join(BYTE_TO_CHAR[byte] for byte in raw_bytes(piece)) if model.byte_level else piece
         whole = table.get(text) if model.ignore_merges else None
         ids = [whole] if whole is not None else list(self._merge(text))
-        if len(piece) <= self.CACHE_PIECE_LENGTH:
-            if len(self._cache) >= self.CACHE_PIECES:
-                self._cache.clear()
-            self._cache[piece] = ids
-        return ids
+        return self._cache.keep(piece, ids)
 
     def _merge(self, text: str) -> Iterable[int]:
         """Merge the known characters; unknown ones split the text into stretches without merges across them,
@@ -175,17 +158,16 @@ class JsonBPE(VocabularyTokenizer):
     def _unknown(self, char: str) -> list[int]:
         if self._model.byte_fallback:
             data = raw_bytes(char)
-            if all(byte in self._byte_ids for byte in data):
-                return [self._byte_ids[byte] for byte in data]
+            if all(byte in self._vocabulary.byte_ids for byte in data):
+                return [self._vocabulary.byte_ids[byte] for byte in data]
         return [] if self._model.unknown_id is None else [self._model.unknown_id]
 
     def _bytes_of(self, token_id: int) -> bytes:
         text = self._vocabulary.tokens[token_id]
-        kind = self._vocabulary.type_of(token_id)
-        match = BYTE_NAME.fullmatch(text) if kind == TokenType.BYTE else None
-        if match:
-            return bytes([int(match[1], 16)])
-        if self._model.byte_level and kind != TokenType.USER_DEFINED:
+        byte = self._vocabulary.byte_of(token_id)
+        if byte is not None:
+            return bytes([byte])
+        if self._model.byte_level and self._vocabulary.type_of(token_id) != TokenType.USER_DEFINED:
             try:
                 return bytes([CHAR_TO_BYTE[char] for char in text])
             except KeyError:  # not written in the byte alphabet

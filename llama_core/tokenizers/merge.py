@@ -1,9 +1,26 @@
-"""The one merging loop of both kinds of byte pair encoding."""
+"""Byte pair encoding: the one merging loop of all kinds, and the pieces that were merged before."""
 
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 from typing import Protocol
+
+# Words repeat (Zipf): with the pieces of a few books at hand, encoding is one look-up a word.
+MOST_PIECES = 1 << 16
+LONGEST_PIECE = 64
+
+
+class PieceIds(dict[str, list[int]]):
+    """Ids of pieces that were met before."""
+
+    def keep(self, piece: str, ids: list[int]) -> list[int]:
+        """Remember a piece unless it is long, and forget all others where there are too many; returns its
+        ids."""
+        if len(piece) <= LONGEST_PIECE:
+            if len(self) >= MOST_PIECES:
+                self.clear()
+            self[piece] = ids
+        return ids
 
 
 class Ranks(Protocol):

@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.tokenizers.added_tokens import TokenMatcher
-from llama_core.tokenizers.merge import merge_symbols
+from llama_core.tokenizers.merge import PieceIds, merge_symbols
 from llama_core.tokenizers.tokenizer import VocabularyTokenizer, raw_bytes, well_formed
-from llama_core.tokenizers.vocabulary import TokenType, Vocabulary
+from llama_core.tokenizers.vocabulary import Vocabulary
 
 SPACE = "▁"
-BYTE_NAME = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _WORD = re.compile(f"{SPACE}*[^{SPACE}]+|{SPACE}+")
 _SPACE_INSIDE = re.compile(f"[^{SPACE}]{SPACE}")
 
@@ -44,9 +43,6 @@ class SpmBPE(VocabularyTokenizer):
     bytes becomes (neighbouring ones together, as in sentencepiece), or None to drop it.
     """
 
-    CACHE_PIECES = 1 << 16
-    CACHE_PIECE_LENGTH = 64
-
     def __init__(
         self,
         vocabulary: Vocabulary,
@@ -60,7 +56,7 @@ class SpmBPE(VocabularyTokenizer):
         self._scores = scores
         self._unknown_id = unknown_id
         self._rules = rules
-        self._cache: dict[str, list[int]] = {}
+        self._cache = PieceIds()
 
     @cached_property
     def _matcher(self) -> TokenMatcher:
@@ -85,15 +81,6 @@ class SpmBPE(VocabularyTokenizer):
     @cached_property
     def _unused(self) -> frozenset[str]:
         return frozenset(self._vocabulary.mergeable) - frozenset(self._vocabulary.text_to_id)
-
-    @cached_property
-    def _byte_ids(self) -> dict[int, int]:
-        found = {}
-        for token_id in self._vocabulary.ids_of_type(TokenType.BYTE):
-            match = BYTE_NAME.fullmatch(self._vocabulary.tokens[token_id])
-            if match:
-                found[int(match[1], 16)] = token_id
-        return found
 
     @cached_property
     def _words_are_separate(self) -> bool:
@@ -124,11 +111,7 @@ class SpmBPE(VocabularyTokenizer):
 
     def _encode_word(self, word: str) -> list[int]:
         ids = [i for symbol in merge_symbols(list(word), self._ranks, "") for i in self._ids_of(symbol)]
-        if len(word) <= self.CACHE_PIECE_LENGTH:
-            if len(self._cache) >= self.CACHE_PIECES:
-                self._cache.clear()
-            self._cache[word] = ids
-        return ids
+        return self._cache.keep(word, ids)
 
     def _ids_of(self, symbol: str) -> Iterable[int]:
         token_id = self._vocabulary.text_to_id.get(symbol)
@@ -139,8 +122,8 @@ class SpmBPE(VocabularyTokenizer):
             parts = merge_symbols(list(symbol), _Without(self._ranks, symbol), "")
             return [i for part in parts for i in self._ids_of(part)]
         data = symbol.encode()
-        if all(byte in self._byte_ids for byte in data):
-            return [self._byte_ids[byte] for byte in data]
+        if all(byte in self._vocabulary.byte_ids for byte in data):
+            return [self._vocabulary.byte_ids[byte] for byte in data]
         return [] if self._unknown_id is None else [self._unknown_id]
 
     def _join_unknown(self, ids: list[int]) -> list[int]:
@@ -151,10 +134,9 @@ class SpmBPE(VocabularyTokenizer):
 
     def _bytes_of(self, token_id: int) -> bytes:
         text = self._vocabulary.tokens[token_id]
-        if self._vocabulary.type_of(token_id) == TokenType.BYTE:
-            match = BYTE_NAME.fullmatch(text)
-            if match:
-                return bytes([int(match[1], 16)])
+        byte = self._vocabulary.byte_of(token_id)
+        if byte is not None:
+            return bytes([byte])
         return raw_bytes(text.replace(SPACE, " "))
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from functools import cached_property
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from llama_core.tokenizers.endings import end_ids, is_marker
 
 _log = logging.getLogger(__name__)
+
+# How a token is written that stands for one byte.
+BYTE_NAME = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class TokenType(IntEnum):
@@ -88,6 +92,18 @@ class Vocabulary:
     def type_of(self, token_id: int) -> int:
         """The type of one token, as in `TokenType`."""
         return TokenType.NORMAL if self.types is None else int(self.types[token_id])
+
+    def byte_of(self, token_id: int) -> int | None:
+        """The byte that a token of type BYTE is named after; None for any other token."""
+        is_byte = self.type_of(token_id) == TokenType.BYTE
+        match = BYTE_NAME.fullmatch(self.tokens[token_id]) if is_byte else None
+        return None if match is None else int(match[1], 16)
+
+    @cached_property
+    def byte_ids(self) -> dict[int, int]:
+        """Ids of the tokens that stand for one byte, by the byte; of several the last."""
+        found = {self.byte_of(token_id): token_id for token_id in self.ids_of_type(TokenType.BYTE)}
+        return {byte: token_id for byte, token_id in found.items() if byte is not None}
 
     @cached_property
     def special_tokens(self) -> dict[str, int]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from llama_core.backends.base import Cache
+from llama_core.engine.context import common_prefix
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,18 +21,6 @@ class KnownPrefix:
 
     ids: Sequence[int]
     cache: Cache
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens both begin with. By halves, since slices are compared without the interpreter."""
-    same, n = 0, min(len(a), len(b))
-    while same < n:
-        middle = (same + n + 1) // 2
-        if a[same:middle] == b[same:middle]:
-            same = middle
-        else:
-            n = middle - 1
-    return same
 
 
 def longest_prefix(ids: Sequence[int], known: Iterable[KnownPrefix]) -> tuple[KnownPrefix | None, int]:

@@ -16,8 +16,8 @@ from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.byte_bpe import ByteBPE
 from llama_core.tokenizers.endings import unmarked_markers
 from llama_core.tokenizers.pretokenizers import RULES
-from llama_core.tokenizers.spm_bpe import BYTE_NAME, SpaceRules, SpmBPE
-from llama_core.tokenizers.vocabulary import TokenType, Vocabulary, fit_to_rows
+from llama_core.tokenizers.spm_bpe import SpaceRules, SpmBPE
+from llama_core.tokenizers.vocabulary import BYTE_NAME, TokenType, Vocabulary, fit_to_rows
 
 PREFIX = "tokenizer.ggml."
 END_LIST_KEY = "eos_token_ids"

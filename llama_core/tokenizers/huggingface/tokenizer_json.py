@@ -22,8 +22,7 @@ from llama_core.tokenizers.huggingface.steps import (
     pre_tokenizer,
 )
 from llama_core.tokenizers.json_bpe import AddedTokens, BpeModel, JsonBPE
-from llama_core.tokenizers.spm_bpe import BYTE_NAME
-from llama_core.tokenizers.vocabulary import TokenType, Vocabulary, fit_to_rows
+from llama_core.tokenizers.vocabulary import BYTE_NAME, TokenType, Vocabulary, fit_to_rows
 
 # Published vocabularies have at most a few hundred ids that nothing uses.
 MAX_HOLES = 65_536

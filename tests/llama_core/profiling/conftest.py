@@ -10,9 +10,22 @@ import pytest
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
+from llama_core.config import ModelConfig
 from llama_core.engine.text import TextEngine
-from llama_core.profiling.synthetic import TOY, random_checkpoint
+from llama_core.profiling.synthetic import random_checkpoint
 from llama_core.tokenizers.added_tokens import TokenMatcher
+
+TOY = ModelConfig(
+    dim=64,
+    hidden_dim=128,
+    n_layers=2,
+    n_heads=4,
+    n_kv_heads=2,
+    head_dim=16,
+    vocab_size=320,
+    max_seq_len=256,
+    name="toy",
+)
 
 
 class ByteTokenizer:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers
 
+from llama_core.tokenizers import merge
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.gguf.read import tokenizer_from_gguf
 
@@ -148,7 +149,7 @@ def test_cache_is_bounded(
     pair: tuple[Tokenizer, tokenizers.Tokenizer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, oracle = pair
-    monkeypatch.setattr(type(ours), "CACHE_PIECES", 10)
+    monkeypatch.setattr(merge, "MOST_PIECES", 10)
     for number in range(100):
         text = f"word{number} {number * 7919}" + "y" * number
         assert ours.encode(text) == oracle.encode(text, add_special_tokens=False).ids
