@@ -215,6 +215,25 @@ class Conversation:
                 turns.append(turn_of(message))
         return turns
 
+    def turns_before(self, reply: Message) -> list[Turn]:
+        """The turns that a reply answered, as its record has them: with the system prompt of then, and what
+        was left out then is left out again."""
+        system, first = reply.x.get("system"), reply.x.get("sees_from")
+        if reply.parent is None:
+            return []
+        return self.turns(
+            system if isinstance(system, str) else None,
+            reply.parent,
+            first if isinstance(first, str) else "",
+        )
+
+    @property
+    def cut(self) -> str | None:
+        """The first message that the last reply's prompt held, where those above it were left out."""
+        reply = next((one for one in reversed(self.path()) if one.role == "assistant"), None)
+        first = reply.x.get("sees_from") if reply is not None else None
+        return first if isinstance(first, str) and first else None
+
     def to_messages(self, system: str | None, upto: str | None = None) -> list[dict[str, str]]:
         """`turns` in OpenAI's form."""
         return [turn.to_message(with_thought=True) for turn in self.turns(system, upto)]
