@@ -194,6 +194,7 @@ class ChatController:
                 return
             x = details_of(attached)
             message = self.conversation.add("user", pending.text, parent=parent, x=x)
+            await self.saver.remember(model_label(self.settings.model))
             await self.saver.append(message)  # where the disk fails, a banner says so and the chat goes on
             self._outbox.sent()
             if pending.edits is None:
