@@ -306,7 +306,7 @@ class Branches:
     def branch(self, message_id: str) -> None:
         """Go back to a message: what is sent next starts a new branch there."""
         chat = self._chat
-        if self._may_move():
+        if self.may_move():
             chat.conversation.select(message_id)
             chat.view.show_chat()
             if chat.conversation.children(message_id):
@@ -325,21 +325,22 @@ class Branches:
             return self._show_followers(message_id)
         places = [one.id for one in conversation.siblings(message_id)]
         place = places.index(message_id) + step
-        if not 0 <= place < len(places) or not self._may_move():
+        if not 0 <= place < len(places) or not self.may_move():
             return None
         conversation.select_branch(places[place])
         self._chat.view.show_chat()
         return places[place]
 
     def _show_followers(self, message_id: str) -> str | None:
-        if not self._may_move():
+        if not self.may_move():
             return None
         conversation = self._chat.conversation
         conversation.select_branch(message_id)
         self._chat.view.show_chat()
         return next(one.id for one in conversation.path() if one.parent == message_id)
 
-    def _may_move(self) -> bool:
+    def may_move(self) -> bool:
+        """Whether another branch can be shown or begun now; a word to the user where it cannot."""
         if self._chat.generating:
             self._chat.view.note("A reply is being written; press Esc to stop it first.", "warning")
         return not self._chat.generating

@@ -122,7 +122,7 @@ class ChatScreen(Screen[None]):
             completions=lambda text: SLASH.completions(self.host, text),
             sizes=self.session.attaching.sizes,
             draft=lambda: (self._draft_name(), self.session.unsent),
-            may_edit=self._may_edit,
+            may_edit=self.session.branches.may_move,
             keymap=keymap,
         )
         self._numbers = LiveNumbers(self, self.session, panel_mode, clock)
@@ -346,11 +346,6 @@ class ChatScreen(Screen[None]):
     def on_prompt_area_leave(self) -> None:
         """Ctrl+D in an empty prompt ends the app."""
         self._home.leave()
-
-    def _may_edit(self) -> bool:
-        if self.session.generating:
-            self.note("A reply is being written; press Esc to stop it first.", "warning")
-        return not self.session.generating
 
     def begin_edit(self, message_id: str) -> None:
         """Put a message into the prompt box; Enter then makes a branch."""
