@@ -6,18 +6,15 @@ branch shares with the old one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-from chat_app.chat.conversation import Conversation, Message, Status, thought_of, token_ids
+from chat_app.chat.conversation import Status, thought_of, token_ids
 from chat_app.chat.inspection import TokenLook, look
-from chat_app.chat.loaded_model import LoadedModel
+from chat_app.chat.open_chat import Attempt, OpenChat
 from chat_app.chat.recall import held_to
 from chat_app.chat.reply import reply_details
-from chat_app.chat.saver import Saver
-from chat_app.chat.view import ChatView
-from chat_app.config.settings import Settings
 from chat_app.engines.base import (
     Engine,
     NotCapableError,
@@ -49,67 +46,6 @@ class ReplyTokens:
     def ids(self) -> list[int]:
         """The tokens' ids, in order."""
         return [token.id for token in self.tokens]
-
-
-class Attempt:
-    """A try at a reply, from the key to the moment in which the engine has it. Whoever stops it sets
-    `abandoned`; what was begun for it is then dropped when it comes back."""
-
-    abandoned = False
-    stop_at_once = False  # stopped while its prompt went to disk: the reply ends where it begins
-
-
-class OpenChat(Protocol):
-    """What other ways to a reply ask of the controller, which says what each does."""
-
-    settings: Settings
-    saver: Saver
-
-    looks: dict[str, tuple[TokenLook, ...]]
-
-    @property
-    def model(self) -> LoadedModel:
-        """The model that answers, or that none does."""
-
-    @property
-    def view(self) -> ChatView:
-        """Who shows the chat."""
-
-    @property
-    def conversation(self) -> Conversation:
-        """The tree as it is now; not to be kept, another chat may be opened."""
-
-    @property
-    def generating(self) -> bool:
-        """Whether a reply grows or is being prepared."""
-
-    def begin(self) -> Attempt | None:
-        """Take the engine for another reply; None, and a word to the user, where it is busy."""
-
-    async def prepare(
-        self, attempt: Attempt, upto: str | None, *, continue_last: bool = False
-    ) -> Prompt | None:
-        """The prompt of the path to `upto`; None, and the attempt over, when it is not to be sent."""
-
-    def start(
-        self,
-        attempt: Attempt,
-        message: Message,
-        prompt: Prompt,
-        *,
-        start_ids: Iterable[int] = (),
-        params: SamplingParams | None = None,
-    ) -> None:
-        """Let the engine answer into `message`, whose tokens so far are `start_ids`."""
-
-    def finish_attempt(self, attempt: Attempt) -> None:
-        """The attempt is over without a reply."""
-
-    def submit(self, text: str, *, edits: str | None = None, raw: bool = False) -> None:
-        """Send a prompt; `edits` is the message of which it is another wording, `raw` sends it alone."""
-
-    async def ask(self, question: Callable[[Any], Any]) -> Any:
-        """The answer of `question(engine)`, computed between two requests. LookupError without a model."""
 
 
 class Branches:
@@ -199,18 +135,12 @@ class Branches:
         chat = self._chat
         message = chat.conversation.get(message_id)
         ids = token_ids(message)
-        if looks := chat.looks.get(message_id, ()):
+        if looks := chat.records.of(message_id).looks:
             told = tuple(Token(one.chosen.id, one.chosen.text, one.chosen.raw) for one in looks)
             return ReplyTokens(message_id, Prompt((), None), told, looks)
         if not ids:
             raise ValueError("This message has no recorded tokens. Replies written here have.")
-        system, first = message.x.get("system"), message.x.get("sees_from")
-        turns = chat.conversation.turns(
-            system if isinstance(system, str) else None,
-            message.parent,
-            first if isinstance(first, str) else "",
-        )
-        request = PromptRequest(tuple(turns if message.parent else ()), chat.settings.params)
+        request = PromptRequest(tuple(chat.conversation.turns_before(message)), chat.settings.params)
 
         def question(engine: Engine) -> ReplyTokens:
             tokens = tuple(_access(engine).describe(ids))
@@ -376,7 +306,7 @@ class Branches:
     def branch(self, message_id: str) -> None:
         """Go back to a message: what is sent next starts a new branch there."""
         chat = self._chat
-        if self._may_move():
+        if self.may_move():
             chat.conversation.select(message_id)
             chat.view.show_chat()
             if chat.conversation.children(message_id):
@@ -395,21 +325,22 @@ class Branches:
             return self._show_followers(message_id)
         places = [one.id for one in conversation.siblings(message_id)]
         place = places.index(message_id) + step
-        if not 0 <= place < len(places) or not self._may_move():
+        if not 0 <= place < len(places) or not self.may_move():
             return None
         conversation.select_branch(places[place])
         self._chat.view.show_chat()
         return places[place]
 
     def _show_followers(self, message_id: str) -> str | None:
-        if not self._may_move():
+        if not self.may_move():
             return None
         conversation = self._chat.conversation
         conversation.select_branch(message_id)
         self._chat.view.show_chat()
         return next(one.id for one in conversation.path() if one.parent == message_id)
 
-    def _may_move(self) -> bool:
+    def may_move(self) -> bool:
+        """Whether another branch can be shown or begun now; a word to the user where it cannot."""
         if self._chat.generating:
             self._chat.view.note("A reply is being written; press Esc to stop it first.", "warning")
         return not self._chat.generating

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from chat_app.chat.branches import Attempt, OpenChat
 from chat_app.chat.conversation import Conversation, Message, has_answer, turn_of
+from chat_app.chat.open_chat import Attempt, OpenChat
 from chat_app.chat.summary import (
     HEADING,
     MOST_TOKENS,

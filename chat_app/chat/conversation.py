@@ -193,8 +193,7 @@ class Conversation:
         `system` replaces a system message of the path, the empty one removes it, None keeps it. `first` names
         the first message that is sent; what stands above it is left out, the system prompt aside. The text of
         partial and stopped replies is sent; replies that failed or hold no text are left out. With
-        `continue_last` the last one goes on, and may be a mere thought. Two user turns that then stand side
-        by side are joined, because many chat templates insist that roles alternate.
+        `continue_last` the last one goes on, and may be a mere thought.
         """
         path = self.path(upto)
         start = next((at for at, message in enumerate(path) if message.id == first), 0)
@@ -209,11 +208,27 @@ class Conversation:
             goes_on = continue_last and message is path[-1]
             if message.role == "assistant" and not (has_answer(message) or goes_on):
                 continue
-            if turns and message.role == "user" and turns[-1].role == "user":
-                turns[-1] = replace(turns[-1], content=f"{turns[-1].content}\n\n{turn_of(message).content}")
-            else:
-                turns.append(turn_of(message))
+            add_turn(turns, turn_of(message))
         return turns
+
+    def turns_before(self, reply: Message) -> list[Turn]:
+        """The turns that a reply answered, as its record has them: with the system prompt of then, and what
+        was left out then is left out again."""
+        system, first = reply.x.get("system"), reply.x.get("sees_from")
+        if reply.parent is None:
+            return []
+        return self.turns(
+            system if isinstance(system, str) else None,
+            reply.parent,
+            first if isinstance(first, str) else "",
+        )
+
+    @property
+    def cut(self) -> str | None:
+        """The first message that the last reply's prompt held, where those above it were left out."""
+        reply = next((one for one in reversed(self.path()) if one.role == "assistant"), None)
+        first = reply.x.get("sees_from") if reply is not None else None
+        return first if isinstance(first, str) and first else None
 
     def to_messages(self, system: str | None, upto: str | None = None) -> list[dict[str, str]]:
         """`turns` in OpenAI's form."""
@@ -251,6 +266,15 @@ def turn_of(message: Message) -> Turn:
         thought_of(message),
         known or 0,
     )
+
+
+def add_turn(turns: list[Turn], turn: Turn) -> None:
+    """Put a turn behind others; joined to the last one where both are the user's, because many chat templates
+    insist that roles alternate."""
+    if turns and turn.role == "user" == turns[-1].role:
+        turns[-1] = replace(turns[-1], content=f"{turns[-1].content}\n\n{turn.content}")
+    else:
+        turns.append(turn)
 
 
 def as_role(text: object) -> Role | None:

@@ -61,6 +61,15 @@ class LoadedModel:
         self._reload_due = False
         return self.info.path
 
+    def larger_ctx_size(self, tokens: int) -> int:
+        """A context for so many tokens, the present one doubled and doubled; 0 where the model has none."""
+        if self.info is None or tokens > self.info.max_ctx_size or self.info.ctx_size < 1:
+            return 0
+        size = self.info.ctx_size
+        while size < tokens:
+            size *= 2
+        return min(size, self.info.max_ctx_size)
+
     def ready(self, info: EngineInfo, load_s: float, wanted_ctx_size: int | None) -> None:
         """It is loaded. `wanted_ctx_size`: the size of the context that the settings name, in tokens."""
         self.info, self.loading, self.load_s, self.sha256 = info, None, load_s, ""

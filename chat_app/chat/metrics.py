@@ -214,6 +214,7 @@ class PanelMetrics:
             kv_used_bytes=self._kv_used(),
             weights_bytes=memory.weights_bytes if memory else None,
             scratch_bytes=memory.scratch_bytes if memory else None,
+            draft_bytes=memory.draft_bytes if memory else 0,
             resident_bytes=memory.resident_bytes if memory else None,
             backend=self._backend,
             threads=self._threads,

@@ -43,6 +43,7 @@ class PanelSnapshot:
     kv_used_bytes: int | None = None
     weights_bytes: int | None = None
     scratch_bytes: int | None = None
+    draft_bytes: int = 0
     resident_bytes: int | None = None
     backend: str = ""
     threads: int | None = None

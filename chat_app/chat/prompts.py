@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+from chat_app.chat.conversation import add_turn
 from chat_app.engines.base import Turn
 
 
 def with_user_turn(turns: Sequence[Turn], text: str) -> tuple[Turn, ...]:
-    """`turns` and a question; joined to the turn before where that is the user's too."""
-    if turns and turns[-1].role == "user":
-        return (*turns[:-1], replace(turns[-1], content=f"{turns[-1].content}\n\n{text}"))
-    return (*turns, Turn("user", text))
+    """`turns` and a question (see `add_turn`)."""
+    found = list(turns)
+    add_turn(found, Turn("user", text))
+    return tuple(found)
 
 
 def sees_from(turns: Sequence[Turn]) -> str:

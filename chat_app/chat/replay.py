@@ -154,14 +154,7 @@ def _prompt(
     Chats of version 0.1 were read again from their text alone, so where the prompt is not as long as it was
     it is made once more without the tokens of the replies in it.
     """
-    system, first = message.x.get("system"), message.x.get("sees_from")
-    turns: list[Turn] = []
-    if message.parent is not None:
-        turns = conversation.turns(
-            system if isinstance(system, str) else None,
-            message.parent,
-            first if isinstance(first, str) else "",
-        )
+    turns = conversation.turns_before(message)
     if begun:
         turns.append(Turn("assistant", tokens.decode(begun), tuple(begun)))
     expected, found = _prompt_length(message.x), 0

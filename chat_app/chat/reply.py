@@ -37,6 +37,9 @@ ENDINGS = {
 }
 
 
+CHECKPOINT_PERIOD_S = 1.0
+
+
 class ScoredText(NamedTuple):
     """A piece of an answer and how likely its tokens were: natural logarithm, NaN where unknown."""
 
@@ -59,7 +62,8 @@ class GrowingReply:
     """The reply that the engine writes now.
 
     `message` is its first state; `start` and `start_ids` are what stood there before this request (a reply
-    that is continued, or begun by hand). `tokens` are this request's.
+    that is continued, or begun by hand). `tokens` are this request's. saved_at: when it was last saved, in
+    seconds of the caller's clock.
     """
 
     request_id: int
@@ -74,7 +78,8 @@ class GrowingReply:
     length: int = 0
     tokens: list[TokenEvent] = field(default_factory=list)
     finished: Finished | None = None
-    changed: bool = False
+    changed: bool = False  # since then
+    saved_at: float = 0.0
     prompt_n: int = 0
     prompt: Prompt | None = None
 
@@ -111,8 +116,11 @@ class GrowingReply:
         """Whether the last token was part of a thought."""
         return bool(self.tokens) and self.tokens[-1].thought
 
-    def state(self) -> Message:
-        """The reply so far, marked partial: what a checkpoint saves."""
+    def checkpoint(self, now: float) -> Message | None:
+        """The reply so far, marked partial, where it is time to save it: once a second, if it has grown."""
+        if not self.changed or now < self.saved_at + CHECKPOINT_PERIOD_S:
+            return None
+        self.changed, self.saved_at = False, now
         return replace(self.message, content=self.content, status="partial", x=self._x())
 
     def stopped(self) -> Message:

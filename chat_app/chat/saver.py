@@ -36,6 +36,9 @@ class ChatFile(Protocol):
     def set_title(self, title: str) -> None:
         """Give the chat a title. Raises StoreError."""
 
+    def remember(self, model: str) -> None:
+        """Note which model the chat is held with now; it is saved with the next message."""
+
     def close(self) -> None:
         """Let go of the chat; others may open it."""
 
@@ -70,6 +73,10 @@ class MemoryTranscript:
         """The title lasts as long as the chat."""
         self.conversation.title = title
 
+    def remember(self, model: str) -> None:
+        """Nothing lists this chat, so nobody asks for its model."""
+        return
+
     def close(self) -> None:
         """There is nothing to let go of."""
         return
@@ -90,6 +97,11 @@ class Saver:
         """Put a message on disk; True once it is safe there. A failure is reported, never raised: the
         transcript keeps the message and writes it before the next one."""
         return await self._run(lambda: self.chat.append(message))
+
+    async def remember(self, model: str) -> None:
+        """Note which model the chat is held with now; it is saved with the next message."""
+        async with self._turn:  # the chat is not being written, so this does not wait for the disk
+            self.chat.remember(model)
 
     async def checkpoint(self, message: Message) -> bool:
         """Put a reply that still grows on disk; True once that is done."""

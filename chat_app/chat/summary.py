@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from chat_app.chat.conversation import add_turn
 from chat_app.chat.prompts import with_user_turn
 from chat_app.engines.base import Engine, PromptRequest, Turn
 from llama_core.errors import ContextFullError
@@ -87,13 +88,10 @@ def _request(turns: Sequence[Turn], params: SamplingParams) -> PromptRequest:
 
 
 def joined(turns: Sequence[Turn]) -> list[Turn]:
-    """The turns with neighbours of the user's made one, as templates want it."""
+    """The turns with neighbours of the user's made one (see `add_turn`)."""
     found: list[Turn] = []
     for turn in turns:
-        if turn.role == "user" and found and found[-1].role == "user":
-            found[-1] = replace(found[-1], content=f"{found[-1].content}\n\n{turn.content}")
-        else:
-            found.append(turn)
+        add_turn(found, turn)
     return found
 
 

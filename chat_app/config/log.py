@@ -25,6 +25,14 @@ class PlacesOnly(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("{asctime} {levelname} {name} [{process}] {message}", style="{")
 
+    def format(self, record: logging.LogRecord) -> str:
+        """A line of the log. Words that another handler made of the exception, kept on the record, are not taken."""
+        kept, record.exc_text = record.exc_text, None
+        try:
+            return super().format(record)
+        finally:
+            record.exc_text = kept
+
     def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
         """Types and lines of code of the error and its causes, without their texts."""
         import traceback

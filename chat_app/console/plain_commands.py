@@ -48,7 +48,7 @@ class LineHost:
     async def attach(self, names: Sequence[str]) -> None:
         """Keep the names for the next prompt, and say what that will cost."""
         found = attach(names)
-        sizes = await self.session.sizes(found.attachments)
+        sizes = await self.session.attaching.sizes(found.attachments)
         self._chat.files += names
         for note in (*found.notes, *(size.line for size in sizes.rows)):
             say(note)

@@ -26,8 +26,8 @@ _FIRST: Final = (
         title TEXT NOT NULL DEFAULT '',
         kind TEXT NOT NULL DEFAULT 'chat',   -- 'chat', or 'oneshot' for -p
         model TEXT NOT NULL DEFAULT '',
-        preset TEXT NOT NULL DEFAULT '',
-        parameters TEXT,                     -- JSON, under ollama's names
+        preset TEXT NOT NULL DEFAULT '',     -- this and the next: not used, a reply's own row tells them
+        parameters TEXT,
         pinned INTEGER NOT NULL DEFAULT 0,
         created TEXT NOT NULL DEFAULT '',
         updated TEXT NOT NULL DEFAULT '',    -- when something was last said

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from chat_app.chat.conversation import Conversation, Message, utc_now
 from chat_app.store.database import Database, StoreError
@@ -16,10 +14,8 @@ from chat_app.store.records import (
     Record,
     build_conversation,
     from_row,
-    pack_json,
     pack_text,
     to_row,
-    unpack_json,
     unpack_text,
 )
 from chat_app.store.text_index import index_message
@@ -28,12 +24,10 @@ from chat_app.store.trash import count_time, overdue
 
 @dataclass(slots=True)
 class ChatDetails:
-    """What a chat remembers beside its messages. `parameters` have ollama's names; `kind` is "chat" or
+    """What a chat remembers beside its messages, whose replies tell how they were made. `kind` is "chat" or
     "oneshot"."""
 
     model: str = ""
-    preset: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
     kind: str = "chat"
     created: str = field(default_factory=utc_now)
 
@@ -113,11 +107,10 @@ class Transcript:
             if self._file is not None:
                 self._flush("The chat's title is not saved")
 
-    def remember(self, *, model: str, preset: str = "", parameters: Mapping[str, Any] | None = None) -> None:
-        """Note what the chat is held with; it is saved with the next message."""
+    def remember(self, model: str) -> None:
+        """Note which model the chat is held with now; it is saved with the next message."""
         with self._turn:
-            self.details.model, self.details.preset = model, preset
-            self.details.parameters = dict(parameters or {})
+            self.details.model = model
 
     def close(self) -> None:
         """Note title and tip for the next time. Never raises; may be called twice.
@@ -173,15 +166,12 @@ class StoredChat:
 def read_chat(connection: sqlite3.Connection, chat_id: str) -> StoredChat | None:
     """The chat and its whole tree; None where there is none. sqlite3.Error."""
     row = connection.execute(
-        "SELECT title, tip, model, preset, parameters, kind, created FROM chat WHERE id = ?", (chat_id,)
+        "SELECT title, tip, model, kind, created FROM chat WHERE id = ?", (chat_id,)
     ).fetchone()
     if row is None:
         return None
-    title, tip, model, preset, parameters, kind, created = row
-    known = unpack_json(parameters)
-    details = ChatDetails(
-        unpack_text(model), unpack_text(preset), known if isinstance(known, dict) else {}, kind, created
-    )
+    title, tip, model, kind, created = row
+    details = ChatDetails(unpack_text(model), kind, created)
     rows = connection.execute(
         f"SELECT {', '.join(COLUMNS)} FROM message WHERE chat_id = ? ORDER BY seq",
         (chat_id,),
@@ -207,15 +197,12 @@ def put_chat(
         "title": pack_text(conversation.title),
         "tip": conversation.tip,
         "model": pack_text(details.model),
-        "preset": pack_text(details.preset),
-        "parameters": pack_json(details.parameters) if details.parameters else None,
         "kind": details.kind,
         "created": details.created,
     }
     changed = connection.execute(
         """
-        UPDATE chat SET title = :title, tip = :tip, model = :model, preset = :preset, parameters = :parameters
-        WHERE id = :id
+        UPDATE chat SET title = :title, tip = :tip, model = :model WHERE id = :id
         """,
         values,
     )
@@ -223,8 +210,8 @@ def put_chat(
     if not known:
         connection.execute(
             """
-            INSERT INTO chat (id, title, tip, model, preset, parameters, kind, created)
-            VALUES (:id, :title, :tip, :model, :preset, :parameters, :kind, :created)
+            INSERT INTO chat (id, title, tip, model, kind, created)
+            VALUES (:id, :title, :tip, :model, :kind, :created)
             """,
             values,
         )

@@ -13,7 +13,6 @@ from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.screen import Screen
 
-from chat_app.chat.commands import ScreenHost
 from chat_app.chat.controller import ChatController
 from chat_app.chat.recall import EVERYTHING, resumed
 from chat_app.config.key_names import BINDING_IDS
@@ -26,9 +25,10 @@ from chat_app.store.chats import ChatStore, ChatSummary, StoreError, open_store
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.sanitize import clean_line
 from chat_app.tui.command_host import CommandHost
+from chat_app.tui.drain import EngineNews
 from chat_app.tui.keymap import keymap_faults
 from chat_app.tui.model_choice import CheckModel, FindOffer, ModelChoice, check_file, find_best_offer
-from chat_app.tui.screens.chat import ChatScreen, EngineNews
+from chat_app.tui.screens.chat import ChatScreen
 from chat_app.tui.terminal import TerminalApp
 from chat_app.tui.themes import DARK, THEMES
 from chat_app.tui.ui_state import read_ui_state, write_ui_state
@@ -102,6 +102,7 @@ class LlamaChatApp(TerminalApp):
         self.chat = ChatScreen(
             self,
             lambda view, spawn: ChatController(view, self.host, self.settings, self.store, spawn, self.clock),
+            lambda screen: CommandHost(self, screen),
             history=self.prompts,
             drafts=self.drafts,
             clock=self.clock,
@@ -120,10 +121,6 @@ class LlamaChatApp(TerminalApp):
             self._find_offer,
         )
         return self.chat
-
-    def commands_of(self, screen: ChatScreen) -> ScreenHost:
-        """A host of the slash commands for this screen."""
-        return CommandHost(self, screen)
 
     def on_mount(self) -> None:
         """Put the user's keys in place of the bindings' own."""
@@ -190,10 +187,9 @@ class LlamaChatApp(TerminalApp):
         """What an empty chat says while no model is loaded."""
         return self.models.state(state)
 
-    @property
-    def looks_for_model(self) -> bool:
-        """Whether it is not yet known that there is none."""
-        return self.models.is_looking
+    def tell_waiting(self) -> None:
+        """Say how to get the model that a prompt waits for."""
+        self.models.tell_waiting()
 
     def model_failed(self, source: Source, text: str) -> None:
         """Say why a model could not be loaded, and how another is chosen."""

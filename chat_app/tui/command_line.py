@@ -22,7 +22,7 @@ class CommandLine:
         """Run a command. No command ends the app, whatever goes wrong in it."""
         try:
             done = SLASH.run(self._host, line)
-        except Exception as error:  # noqa: BLE001 - told
+        except Exception as error:  # noqa: BLE001 - whatever a command meets is told, and the app stays open
             self._fail(line, error)
             return
         if done is not None:
@@ -31,7 +31,7 @@ class CommandLine:
     async def _finish(self, line: str, done: Awaitable[Any]) -> None:
         try:
             await done
-        except Exception as error:  # noqa: BLE001 - told
+        except Exception as error:  # noqa: BLE001 - whatever a command meets is told, and the app stays open
             self._fail(line, error)
 
     def _fail(self, line: str, error: Exception) -> None:

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from textual.message import Message
+
 from chat_app.tui.work import Job
 
 TICK_S = 0.04
 PANEL_PERIOD_S = 0.12
 MAX_REST_S = 0.5
+
+
+class EngineNews(Message, bubble=False):
+    """Records wait in the engine's host: take them. Several of these in a row are as good as one."""
+
+    def can_replace(self, message: Message) -> bool:
+        """Whether `message` is news as well: one in the queue is enough."""
+        return isinstance(message, EngineNews)
 
 
 class Drain:

@@ -6,6 +6,7 @@ from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
 from chat_app.tui.widgets.message_list import MessageList
 from chat_app.tui.widgets.message_view import MessageView
+from chat_app.tui.widgets.tint import LEGEND
 from chat_app.tui.work import Work
 
 
@@ -62,22 +63,29 @@ class DrawnConversation:
 
         self._work.later(add)
 
-    def toggle_tint(self) -> bool:
-        """Tint the replies by probability, or no longer; whether they are tinted now."""
+    def toggle_tint(self) -> None:
+        """Tint the replies by how probable the model held their words, or show them as before."""
+        session = self._session
+        if not any(session.records.of(message.id).scored for message in session.path()):
+            session.view.note(
+                "No reply of this chat can be tinted: probabilities are kept until the app ends."
+            )
+            return
         self.tinted = not self.tinted
         self.refresh()
-        return self.tinted
+        if self.tinted:
+            session.view.note(f"Tinted by probability: {LEGEND}.")
 
     def refresh(self) -> None:
         """Branch counts, "not saved" marks and the tint, once what is to be drawn is."""
 
         async def refresh() -> None:
-            unsaved, cut = self._unsaved(), self._session.cut
+            unsaved, cut = self._unsaved(), self._session.conversation.cut
             for view in self.messages.views():
                 view.set_cut(view.message.id == cut)
                 view.set_place(self._place(view.message.id))
                 view.set_saved(view.message.id not in unsaved)
-                view.set_tint(self._session.scored.get(view.message.id, ()) if self.tinted else ())
+                view.set_tint(self._session.records.of(view.message.id).scored if self.tinted else ())
 
         self._work.later(refresh)
 

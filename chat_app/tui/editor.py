@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import os
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 from textual.app import App, SuspendNotSupported
 
+from chat_app.chat.view import Severity
 from chat_app.text.errors import SentenceError
 from chat_app.tui.editor_file import editor_file
 from chat_app.tui.terminal import while_suspended
+from chat_app.tui.widgets.prompt import PromptArea
 
 MAX_EDITED_BYTES = 8 << 20
 GRACE_S = 0.5
@@ -25,6 +28,30 @@ class EditorError(SentenceError):
 def editor_command() -> str:
     """The command line as the user set it, `vi` where nothing is set."""
     return os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+
+
+class OutsideEditor:
+    """Takes the text of `prompt` to the editor and back. `note` says why that failed."""
+
+    def __init__(self, prompt: PromptArea, note: Callable[[str, Severity], None]) -> None:
+        self._prompt = prompt
+        self._note = note
+        self._is_open = False
+
+    async def edit(self, *, in_memory: bool) -> None:
+        """Nothing where it is open already. `in_memory`: see `editor_file`."""
+        if self._is_open:
+            return
+        self._is_open = True
+        try:
+            edited = await edit_outside(self._prompt.app, self._prompt.text, in_memory=in_memory)
+        except EditorError as error:
+            self._note(str(error), "error")
+            return
+        finally:
+            self._is_open = False
+        self._prompt.set_text(edited)
+        self._prompt.focus()
 
 
 async def edit_outside(app: App[Any], text: str, *, in_memory: bool) -> str:

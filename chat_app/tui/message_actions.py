@@ -14,8 +14,8 @@ from chat_app.tui.work import Work
 
 
 class MessageActions:
-    """`prompt` has the focus when a message is done with. `copy` takes a text; `edit` and `inspect` take the
-    id of a message."""
+    """`prompt` has the focus when a message is done with. `copy` takes a text; `edit` takes the
+    id of a message, `inspect` that of a reply and the place of one of its tokens."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class MessageActions:
         *,
         copy: Callable[[str], None],
         edit: Callable[[str], None],
-        inspect: Callable[[str], None],
+        inspect: Callable[[str, int], None],
     ) -> None:
         self._session = session
         self._messages = messages
@@ -56,11 +56,37 @@ class MessageActions:
             branches.branch(message_id)
             self._prompt.focus()
         elif action == "inspect":
-            self._inspect(message_id)
+            self._inspect(message_id, 0)
         else:
             shown = branches.switch_branch(message_id, -1 if action == "previous" else 1)
             if shown is not None:
                 self._work.later(lambda: self._messages.focus_head(shown))
+
+    def toggle_fold(self, focused: Widget | None) -> None:
+        """Unfold or fold what the selected message has folded, else the newest thought, else the newest
+        files."""
+        views = [view for view in self._meant(focused) if view.fold.display]
+        views.sort(key=lambda view: view.message.role != "assistant")
+        if views:
+            views[0].fold.toggle()
+        else:
+            self._session.view.note("There is no thought and no file to be shown.")
+
+    def cut_loop(self, focused: Widget | None) -> None:
+        """Cut the reply that is selected, else the newest, where it began to repeat itself; other tokens for
+        that place are then offered."""
+        replies = [view.message.id for view in self._meant(focused) if view.message.role == "assistant"]
+        if replies:
+            self._work.spawn(self._cut_loop(replies[0]))
+
+    async def _cut_loop(self, message_id: str) -> None:
+        cut = await self._session.branches.cut_loop(message_id)
+        if cut is not None:
+            self._inspect(*cut)
+
+    def _meant(self, focused: Widget | None) -> list[MessageView]:
+        """The messages that a key without a place may mean: the selected one, else all, the newest first."""
+        return [focused] if isinstance(focused, MessageView) else self._messages.views()[::-1]
 
     def open_menu(self, message_id: str) -> None:
         """The actions to choose from, each with its key."""

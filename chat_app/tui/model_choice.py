@@ -62,6 +62,7 @@ class ModelChoice:
         self._fetch_row = fetch_row
         self._check = check
         self._note = ""  # why there is no model
+        self._told_to_wait = False
         self._find_offer = find_offer
         self._looked_for_offer = False
         self._offer: Offer | None = None
@@ -74,10 +75,17 @@ class ModelChoice:
             return "The model is being fetched. What you send meanwhile is answered once it is here."
         return self._note or "Looking for the model …"
 
-    @property
-    def is_looking(self) -> bool:
-        """Whether it is not yet known that there is none."""
-        return self._fetch_row.running or not self._note
+    def tell_waiting(self) -> None:
+        """Where a prompt waits for a model that nobody is loading, say once how to get one."""
+        session = self._session
+        if not session.queue or session.model.info is not None or session.model.loading is not None:
+            self._told_to_wait = False
+        elif self._note and not (self._told_to_wait or self._fetch_row.running):
+            self._told_to_wait = True
+            session.view.note(
+                "Your prompt waits: there is no model. /model fetches one or opens a file that you have.",
+                "warning",
+            )
 
     def find(self, name: str, refused: Callable[[], object] = lambda: None) -> None:
         """Load the model of that name or path; fetch it where it is not here. What stands in the way is said,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.message import Message as TextualMessage
 from textual.messages import Prune
 from textual.screen import Screen
 from textual.widgets import Static
@@ -20,28 +19,26 @@ from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
 from chat_app.chat.summary import SummaryDraft
 from chat_app.chat.view import ChatView, Room, Severity
-from chat_app.config.endpoints import Endpoint, model_label
 from chat_app.engines.base import Prompt, Source
 from chat_app.store.prompts import Drafts, PromptHistory
-from chat_app.text import formatting
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean
 from chat_app.tui import clipboard
 from chat_app.tui.command_line import CommandLine
 from chat_app.tui.draft_keeper import DraftKeeper
-from chat_app.tui.drain import TICK_S, Drain
+from chat_app.tui.drain import TICK_S, Drain, EngineNews
 from chat_app.tui.drawn_conversation import DrawnConversation
-from chat_app.tui.editor import EditorError, edit_outside
+from chat_app.tui.editor import OutsideEditor
+from chat_app.tui.heading import Heading
+from chat_app.tui.home import Home
 from chat_app.tui.live_numbers import LiveNumbers
 from chat_app.tui.message_actions import MessageActions
-from chat_app.tui.widgets.attachments import AttachedFiles
 from chat_app.tui.widgets.composer import Composer
 from chat_app.tui.widgets.fetch_row import FetchRow
 from chat_app.tui.widgets.key_bar import BUSY_KEYS, MESSAGE_KEYS, PROMPT_KEYS, THINKING_KEYS, KeyBar
 from chat_app.tui.widgets.message_view import MessageView
 from chat_app.tui.widgets.prompt import PromptArea
-from chat_app.tui.widgets.status import Banner, StatusRow, TitleBar, Welcome
-from chat_app.tui.widgets.tint import LEGEND
+from chat_app.tui.widgets.status import Banner, StatusRow
 from chat_app.tui.work import Work
 from llama_core.events import Event
 
@@ -53,50 +50,6 @@ TINT_HELP = "Tint replies by how probable their words were"
 QUIT_WINDOW_S = 2.0
 
 MakeController = Callable[[ChatView, Callable[[Coroutine[Any, Any, Any]], object]], ChatController]
-
-
-class EngineNews(TextualMessage, bubble=False):
-    """Records wait in the engine's host: take them. Several of these in a row are as good as one."""
-
-    def can_replace(self, message: TextualMessage) -> bool:
-        """Whether `message` is news as well: one in the queue is enough."""
-        return isinstance(message, EngineNews)
-
-
-class Home(Protocol):
-    """What the chat screen asks of the app."""
-
-    def begin(self) -> None:
-        """The first paint is done."""
-
-    def leave(self) -> None:
-        """End the app; the chat can be resumed."""
-
-    def remember(self, **values: str) -> None:
-        """Keep a choice for the next start."""
-
-    def show_history(self, query: str = "") -> None:
-        """Open the list of chats, with `query` typed into its search."""
-
-    def inspect(self, message_id: str, at: int = 0) -> None:
-        """Open the token inspector on a reply, by its id."""
-
-    def model_state(self, state: str) -> str:
-        """What an empty chat says while no model is loaded."""
-
-    @property
-    def looks_for_model(self) -> bool:
-        """Whether it is not yet known that there is none."""
-
-    @property
-    def offer(self) -> str:
-        """A better model for this machine, in a line; empty where there is none."""
-
-    def model_failed(self, source: Source, text: str) -> None:
-        """The model at `source` could not be loaded; `text` says why."""
-
-    def commands_of(self, screen: ChatScreen) -> ScreenHost:
-        """Who runs the slash commands."""
 
 
 class ChatScreen(Screen[None]):
@@ -137,6 +90,7 @@ class ChatScreen(Screen[None]):
         self,
         home: Home,
         make_controller: MakeController,
+        make_host: Callable[[ChatScreen], ScreenHost],
         *,
         history: PromptHistory,
         drafts: Drafts,
@@ -149,13 +103,12 @@ class ChatScreen(Screen[None]):
         self._home = home
         self._clock = clock
         self._has_first_chat = has_first_chat
-        self._told_to_wait = False
         self._quit_until = 0.0
         self._thinking = ""  # the message whose thought is being written
-        self._editor_open = False
         self.work = Work(lambda work: self.run_worker(work, group="session"), self._tell)
         self.session = make_controller(self, self.work.spawn)
-        self.host = home.commands_of(self)
+        self.host = make_host(self)
+        self._heading = Heading(self.session, home)
         self._drawn = DrawnConversation(self.session, self.work)
         self.messages = self._drawn.messages
         self.status = StatusRow(id="status")
@@ -167,13 +120,14 @@ class ChatScreen(Screen[None]):
             drafts=DraftKeeper(drafts),
             work=self.work,
             completions=lambda text: SLASH.completions(self.host, text),
-            sizes=self.session.sizes,
+            sizes=self.session.attaching.sizes,
             draft=lambda: (self._draft_name(), self.session.unsent),
-            may_edit=self._may_edit,
+            may_edit=self.session.branches.may_move,
             keymap=keymap,
         )
         self._numbers = LiveNumbers(self, self.session, panel_mode, clock)
         self._commands = CommandLine(self.host, self.work, self.prompt)
+        self._editor = OutsideEditor(self.prompt, self.note)
         self._actions = MessageActions(
             self.session,
             self.messages,
@@ -194,11 +148,11 @@ class ChatScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """The chat in a column, the live panel at its right, the keys below both."""
-        yield TitleBar(id="title-bar")
+        yield self._heading.title
         with Horizontal(id="body"):
             with Vertical(id="main"):
                 yield Banner(id="banner")
-                yield Welcome(id="welcome")
+                yield self._heading.welcome
                 yield self.messages
                 yield Static("", id="new-text")
                 yield self.fetch_row
@@ -305,19 +259,7 @@ class ChatScreen(Screen[None]):
         """Show the prompts that wait and what they wait for; none hides them."""
         reason = "the model is loaded" if self.session.model.info is None else "the reply is done"
         self.composer.show_queue(prompts, reason)
-        self._tell_waiting()
-
-    def _tell_waiting(self) -> None:
-        """A prompt waits for a model that nobody is loading: say once how to get one."""
-        session = self.session
-        if not session.queue or session.model.info is not None or session.model.loading is not None:
-            self._told_to_wait = False
-        elif not self._told_to_wait and not self._home.looks_for_model:
-            self._told_to_wait = True
-            self.note(
-                "Your prompt waits: there is no model. /model fetches one or opens a file that you have.",
-                "warning",
-            )
+        self._home.tell_waiting()
 
     def show_trouble(self, text: str | None) -> None:
         """Show what keeps messages from the disk until it is mended; None hides it."""
@@ -348,31 +290,14 @@ class ChatScreen(Screen[None]):
         """Title, welcome, footer; and whether the queue is drained on a timer."""
         if not self.is_mounted:
             return
-        session, info = self.session, self.session.model.info
-        loading = session.model.loading
-        model = info.name if info else loading.name if loading else model_label(session.settings.model)
-        host = info.host if info else loading.host if isinstance(loading, Endpoint) else ""
-        state, style = self._state()
-        self.query_one("#title-bar", TitleBar).show(session.conversation.title, model, state, style, host)
-        empty = not session.path()
-        self.query_one("#welcome", Welcome).display = empty
-        self.messages.display = not empty
-        if empty:
-            self.query_one("#welcome", Welcome).show(info, self._home.model_state(state), self._home.offer)
+        session = self.session
+        self._heading.show()
+        self.messages.display = not self._heading.welcome.display
         if session.generating or session.model.loading is not None:
             self._tick_timer.resume()
-        self._tell_waiting()
+        self._home.tell_waiting()
         self._numbers.show()
         self.show_keys()
-
-    def _state(self) -> tuple[str, str]:
-        session = self.session
-        if session.model.loading is not None:
-            shot = session.metrics.snapshot()
-            return formatting.load_label(shot.load_stage, shot.load_fraction), "$text-warning"
-        if session.model.info is None:
-            return "no model", "$text-error"
-        return ("writing", "$text-accent") if session.generating else ("ready", "$text-success")
 
     # The engine's news.
 
@@ -422,11 +347,6 @@ class ChatScreen(Screen[None]):
         """Ctrl+D in an empty prompt ends the app."""
         self._home.leave()
 
-    def _may_edit(self) -> bool:
-        if self.session.generating:
-            self.note("A reply is being written; press Esc to stop it first.", "warning")
-        return not self.session.generating
-
     def begin_edit(self, message_id: str) -> None:
         """Put a message into the prompt box; Enter then makes a branch."""
         self.composer.begin_edit(message_id, self.session.conversation.get(message_id).content)
@@ -437,20 +357,7 @@ class ChatScreen(Screen[None]):
 
     def action_editor(self) -> None:
         """Write the prompt in $VISUAL or $EDITOR."""
-        if not self._editor_open:
-            self.work.spawn(self._edit())
-
-    async def _edit(self) -> None:
-        self._editor_open = True
-        try:
-            edited = await edit_outside(self.app, self.prompt.text, in_memory=not self.session.settings.save)
-        except EditorError as error:
-            self.note(str(error), "error")
-            return
-        finally:
-            self._editor_open = False
-        self.prompt.set_text(edited)
-        self.prompt.focus()
+        self.work.spawn(self._editor.edit(in_memory=not self.session.settings.save))
 
     # Keys.
 
@@ -533,35 +440,16 @@ class ChatScreen(Screen[None]):
         self.session.answer_now()
 
     def action_thought(self) -> None:
-        """Unfold or fold what the selected message has folded, else the newest thought, else the newest
-        files."""
-        views = [self.focused] if isinstance(self.focused, MessageView) else self.messages.views()[::-1]
-        folds = [fold for view in views for fold in view.folds if fold.display]
-        folds.sort(key=lambda fold: isinstance(fold, AttachedFiles))
-        if folds:
-            folds[0].toggle()
-        else:
-            self.note("There is no thought and no file to be shown.")
+        """Unfold or fold a thought or files."""
+        self._actions.toggle_fold(self.focused)
 
     def action_tint(self) -> None:
-        """Tint the replies by how probable the model held their words, or show them as before."""
-        if not any(self.session.scored.get(message.id) for message in self.session.path()):
-            self.note("No reply of this chat can be tinted: probabilities are kept until the app ends.")
-        elif self._drawn.toggle_tint():
-            self.note(f"Tinted by probability: {LEGEND}.")
+        """Tint the replies, or show them as before."""
+        self._drawn.toggle_tint()
 
     def action_cut_loop(self) -> None:
-        """Cut the reply that is selected, else the newest, where it began to repeat itself; other tokens for
-        that place are then offered."""
-        views = [self.focused] if isinstance(self.focused, MessageView) else self.messages.views()[::-1]
-        replies = [view.message.id for view in views if view.message.role == "assistant"]
-        if replies:
-            self.work.spawn(self._cut_loop(replies[0]))
-
-    async def _cut_loop(self, message_id: str) -> None:
-        cut = await self.session.branches.cut_loop(message_id)
-        if cut is not None:
-            self._home.inspect(*cut)
+        """Cut a reply where it began to repeat itself."""
+        self._actions.cut_loop(self.focused)
 
     def action_select(self, step: int) -> None:
         """Alt+Up and Alt+Down walk through the messages and back into the prompt."""

@@ -8,29 +8,19 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from chat_app.tui.screens.dialog import Dialog
 
-class ConfirmScreen(ModalScreen[bool]):
-    """Dismissed with True by the button `yes` or the key y alone."""
+
+class ConfirmScreen(Dialog[bool]):
+    """Dismissed with True by the button `yes` or the key y alone; with False or None by any other way."""
 
     AUTO_FOCUS = "#confirm-no"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,n", "answer(False)", "No", id="confirm.no"),
+        Binding("n", "answer(False)", "No", id="confirm.no"),
         Binding("y", "answer(True)", "Yes", id="confirm.yes"),
     ]
-    DEFAULT_CSS = """
-    ConfirmScreen {
-        align: center middle; background: $background 60%;
-        #confirm { width: 64; max-width: 95%; height: auto; padding: 1 2; background: $surface;
-            border: round $error; }
-        #confirm-title { text-style: bold; color: $text-error; margin-bottom: 1; }
-        #confirm-about { max-height: 6; }
-        #confirm-buttons { height: auto; margin-top: 1; }
-        Button { margin-right: 2; }
-    }
-    """
 
     def __init__(self, title: str, about: Content, *, yes: str, no: str) -> None:
         super().__init__()
@@ -40,10 +30,10 @@ class ConfirmScreen(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         """The question, what it is about, and two buttons: no stands first."""
-        with Vertical(id="confirm"):
-            yield Static(Content(self._title), id="confirm-title")
+        with Vertical(classes="dialog -warning"):
+            yield Static(Content(self._title), classes="dialog-title")
             yield Static(self._about, id="confirm-about")
-            with Horizontal(id="confirm-buttons"):
+            with Horizontal(classes="dialog-buttons"):
                 yield Button(Content(self._no), id="confirm-no")
                 yield Button(Content(self._yes), variant="error", id="confirm-yes")
 

@@ -4,37 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from chat_app.chat.conversation import Conversation
 from chat_app.store.export import ExportError, export_chat
 from chat_app.text.paths import read_path
 from chat_app.text.sanitize import clean
+from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.widgets.inputs import CleanInput
 
 
-class ExportScreen(ModalScreen[Path]):
+class ExportScreen(Dialog[Path]):
     """Dismissed with the path written, or None. What went wrong is shown, and the name can be changed."""
 
     AUTO_FOCUS = "#export-path"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "Close", id="export.close")]
-    DEFAULT_CSS = """
-    ExportScreen {
-        align: center middle; background: $background 60%;
-        #export { width: 76; max-width: 95%; height: auto; padding: 1 2; background: $surface;
-            border: round $primary; }
-        #export-title { text-style: bold; color: $text-primary; }
-        #export-about { color: $text-muted; margin-bottom: 1; }
-        #export-problem { color: $text-error; height: auto; }
-    }
-    """
 
     def __init__(
         self, conversation: Conversation, folder: Path, *, model: str = "", created: str = ""
@@ -47,17 +34,14 @@ class ExportScreen(ModalScreen[Path]):
 
     def compose(self) -> ComposeResult:
         """A box with a proposed file name, and a line for what goes wrong."""
-        with Vertical(id="export"):
-            yield Static(Content("Export this chat"), id="export-title")
-            about = ".md to read · .jsonl one line of OpenAI messages · .json every branch"
+        with Vertical(classes="dialog -wide"):
+            yield Static(Content("Export this chat"), classes="dialog-title")
+            about = ".md, .html to read · .jsonl OpenAI messages · .json every branch"
             yield Static(Content(about), id="export-about")
             # The id and not the title: a title is no safe file name.
             yield CleanInput(f"{self._conversation.id}.md", id="export-path", select_on_focus=False)
             yield Static(id="export-problem", markup=False)
-
-    def action_close(self) -> None:
-        """Close without having written anything (Esc)."""
-        self.dismiss(None)
+            yield Static(Content("Enter writes the file · Esc closes"), classes="dialog-hint")
 
     async def on_input_submitted(self, event: Input.Submitted) -> None:
         """Write the chat there and close; on an error say it and stay open."""

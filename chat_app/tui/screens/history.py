@@ -168,7 +168,7 @@ class HistoryScreen(Dialog[str]):
 
     def on_resize(self) -> None:
         """Search again, since how much of a hit is shown depends on the width."""
-        if self._hits:  # what is shown of a message depends on the width
+        if self._hits:
             self._search()
 
     def _count_of_all(self) -> str:

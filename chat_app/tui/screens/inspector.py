@@ -63,7 +63,7 @@ class InspectorScreen(Dialog[None]):
         self._spawn = spawn
         self._message = session.conversation.get(message_id)
         self._ids = token_ids(self._message)
-        self._logprobs: Sequence[float] = session.logprobs.get(message_id, ())
+        self._logprobs: Sequence[float] = session.records.of(message_id).logprobs
         self._reply: ReplyTokens | None = None
         self._at = at
         self._choice = 0
@@ -87,7 +87,7 @@ class InspectorScreen(Dialog[None]):
         """Start to look, or say why one cannot: a busy model, or no recorded tokens."""
         if self._session.generating or self._session.model.info is None:
             self._say("The model is busy or not loaded; tokens can be inspected afterwards.")
-        elif not self._ids and not self._session.looks.get(self._message.id):
+        elif not self._ids and not self._session.records.of(self._message.id).looks:
             self._say("This message has no recorded tokens. Replies written here have.")
         else:
             self.run_worker(self._work(), group="inspector", exclusive=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -82,8 +83,6 @@ class SettingsScreen(Dialog[Settings]):
             settings = set_parameter(settings, name, typed_value(name, typed))
         system = self.query_one("#settings-system", TextArea).text.strip()
         if system != (self._settings.system or ""):
-            from dataclasses import replace
-
             settings = replace(settings, system=system or None)
         return settings
 

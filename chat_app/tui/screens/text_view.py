@@ -13,10 +13,12 @@ from chat_app.text.sanitize import clean, clean_line
 from chat_app.tui.screens.dialog import Dialog
 
 MAX_TOKENS_SHOWN = 5000
+FRAME = 7  # columns beside the text: border, padding, scrollbar
 
 
 class TextScreen(Dialog[None]):
-    """Read and close."""
+    """Read and close. It is as wide as its longest line, where the screen has that: rows of a table stay
+    whole."""
 
     def __init__(self, title: str, text: str) -> None:
         super().__init__()
@@ -25,10 +27,12 @@ class TextScreen(Dialog[None]):
 
     def compose(self) -> ComposeResult:
         """The title and the text, which scrolls."""
-        with Vertical(classes="dialog -wide"):
-            yield Static(Content(clean_line(self._title)), classes="dialog-title")
+        title, body = Content(clean_line(self._title)), self.body()
+        with Vertical(classes="dialog -text") as dialog:
+            dialog.styles.width = FRAME + max(line.cell_length for line in (title, *body.split("\n")))
+            yield Static(title, classes="dialog-title")
             with VerticalScroll(classes="dialog-body", can_focus=True):
-                yield Static(self.body())
+                yield Static(body)
             yield Static(Content("Esc closes"), classes="dialog-hint")
 
     def body(self) -> Content:

@@ -15,6 +15,7 @@ from chat_app.attachments.sizes import Size, Sizes, sizes_of
 from chat_app.chat.conversation import Message
 from chat_app.chat.slash import is_command
 from chat_app.text.sanitize import clean, clean_line
+from chat_app.tui.widgets.fold import Fold
 from chat_app.tui.work import Work
 
 MUTED = "$foreground 60%"
@@ -71,39 +72,28 @@ class AttachmentPreview(Static, can_focus=False):
         self.update(Content.assemble(*parts))
 
 
-class AttachedFiles(Static, can_focus=False):
+class AttachedFiles(Fold):
     """The files of a message: a line for each, and below it the text where it is unfolded."""
 
     def __init__(self, message: Message) -> None:
         super().__init__(classes="attached")
         self._files = attachments_of(message.x)
-        self.unfolded = False
-        self.display = bool(self._files)
-        self._draw()
+        self.draw()
 
-    def toggle(self) -> None:
-        """Fold or unfold them."""
-        self.unfolded = not self.unfolded
-        self._draw()
-
-    def on_click(self) -> None:
-        """A click on them folds or unfolds."""
-        self.toggle()
-
-    def _draw(self) -> None:
+    def shown(self) -> Content:
+        """The line of each file, and its text where they are unfolded."""
         parts: list[str | tuple[str, str]] = []
         for one in self._files:
             lines = one.text.splitlines()
             n = f"{len(lines):,} line{'' if len(lines) == 1 else 's'}"
             part = ", its beginning" if one.cut else ""
-            mark = "▾" if self.unfolded else "▸"
-            parts.append((f"{mark} {clean_line(one.name, 60)} · {n} · {one.encoding}{part}\n", MUTED))
+            parts.append((f"{self.mark} {clean_line(one.name, 60)} · {n} · {one.encoding}{part}\n", MUTED))
             if self.unfolded:
                 shown = clean("\n".join(lines[:UNFOLDED_LINES])).rstrip()
                 rest = len(lines) - UNFOLDED_LINES
                 more = f"\n… and {rest:,} lines more" if rest > 0 else ""
                 parts.append((f"{shown}{more}\n", "$foreground 80%"))
-        self.update(Content.assemble(*parts).rstrip())
+        return Content.assemble(*parts).rstrip()
 
 
 def _colour(size: Size) -> str:

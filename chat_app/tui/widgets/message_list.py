@@ -72,14 +72,12 @@ class MessageList(VerticalScroll, can_focus=False):
         self._path = list(path)
         self._first = max(0, len(self._path) - MOUNTED)
         wanted = self._path[self._first :]
-        mounted = {view.message.id: view for view in self.views()}
         keep = 0
         views = self.views()
         while keep < min(len(views), len(wanted)) and views[keep].message.id == wanted[keep].id:
             keep += 1
         with self.app.batch_update():
-            stale = [view for view in views[keep:] if mounted[view.message.id] is view]
-            if stale:
+            if stale := views[keep:]:
                 await self.remove_children(stale)
             await self._show_hint()
             await self.mount_all([self._make(message) for message in wanted[keep:]])

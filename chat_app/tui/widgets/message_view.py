@@ -18,6 +18,7 @@ from chat_app.chat.reply import ENDINGS, ScoredText
 from chat_app.text import formatting
 from chat_app.text.sanitize import clean, clean_line
 from chat_app.tui.widgets.attachments import AttachedFiles
+from chat_app.tui.widgets.fold import Fold
 from chat_app.tui.widgets.loop_mark import LoopMark, before_loop
 from chat_app.tui.widgets.thought_view import ThoughtView
 from chat_app.tui.widgets.tint import TintedText
@@ -120,9 +121,9 @@ class MessageView(Vertical, can_focus=True):
         yield self._foot_line
 
     @property
-    def folds(self) -> list[ThoughtView | AttachedFiles]:
-        """What can be unfolded in it."""
-        return [self._files if self.thought is None else self.thought]
+    def fold(self) -> Fold:
+        """What can be unfolded in it, if that is displayed: a reply's thought, a prompt's files."""
+        return self._files if self.thought is None else self.thought
 
     def on_mount(self) -> None:
         """Mark the message if it still grows, and show the line about it."""

@@ -95,11 +95,13 @@ def memory(shot: PanelSnapshot, *, short: bool = False) -> Content:
     resident = f"{fmt.mib(shot.resident_bytes)} MiB" if shot.resident_bytes else unknown
     parts: list[Part] = row("MEMORY", resident, "bold", HEAD)
     if shot.resident_bytes:
-        split = (
+        split = [
             ("weights", shot.weights_bytes or 0, "$primary"),
             ("KV", shot.kv_used_bytes or 0, "$secondary"),
             ("scratch", shot.scratch_bytes or 0, "$accent"),
-        )
+        ]
+        if shot.draft_bytes:
+            split.insert(1, ("draft", shot.draft_bytes, "$primary 50%"))
         other = max(0, shot.resident_bytes - sum(size for _, size, _ in split))
         whole = (*split, ("other", other, "$foreground 30%"))
         cells = fmt.shares([size for _, size, _ in whole], WIDTH)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from textual.content import Content
-from textual.widgets import Static
 
 from chat_app.chat.conversation import Message, thought_of
 from chat_app.text.formatting import duration
 from chat_app.text.sanitize import clean
+from chat_app.tui.widgets.fold import Fold
 
 MUTED = "$foreground 60%"
 # While it grows, the end of a folded thought shows that something happens.
 TAIL_LINES, TAIL_CHARACTERS = 2, 400
 
 
-class ThoughtView(Static, can_focus=False):
-    """Folded unless `toggle` was called; a click calls it. Nothing is shown where there is no thought."""
+class ThoughtView(Fold):
+    """While the thought grows, its end is shown even where it is folded."""
 
     def __init__(self, message: Message, *, growing: bool) -> None:
         super().__init__(classes="thought")
-        self.unfolded = False
         self._parts: list[str] = []
         self._tokens, self._seconds = 0, 0.0
         self._growing = growing
@@ -32,45 +31,36 @@ class ThoughtView(Static, can_focus=False):
         self._tokens = n if isinstance(n, int) else 0
         self._seconds = float(seconds) if isinstance(seconds, int | float) else 0.0
         self._growing = growing and not message.content
-        self._draw()
+        self.draw()
 
     def add(self, text: str, tokens: int, seconds: float) -> None:
         """The thought goes on; it has so many tokens now."""
         self._parts.append(clean(text))
         self._tokens, self._seconds, self._growing = tokens, seconds, True
-        self._draw()
+        self.draw()
 
     def end(self) -> None:
         """The answer has begun."""
         if self._growing:
             self._growing = False
-            self._draw()
+            self.draw()
 
-    def toggle(self) -> None:
-        """Fold or unfold it."""
-        self.unfolded = not self.unfolded
-        self._draw()
-
-    def on_click(self) -> None:
-        """A click on it folds or unfolds."""
-        self.toggle()
-
-    def _draw(self) -> None:
+    def shown(self) -> Content:
+        """A line of facts, and below it the text, or its end, or nothing."""
         text = "".join(self._parts)
-        self.display = bool(text)
         if not text:
-            return
+            return Content("")
         facts = ["thinking" if self._growing else "thought"]
         if self._tokens:
             facts.append(f"{self._tokens:,} token{'s' if self._tokens != 1 else ''}")
         if self._seconds:
             facts.append(f"{self._seconds:.0f} s" if self._seconds >= 1 else duration(self._seconds))
-        line = f"{'▾' if self.unfolded else '▸'} {' · '.join(facts)}"
+        line = f"{self.mark} {' · '.join(facts)}"
         if self.unfolded:
-            shown = text + "\n"
+            below = text + "\n"
         elif self._growing:
-            shown = "\n".join(text[-TAIL_CHARACTERS:].splitlines()[-TAIL_LINES:])
+            below = "\n".join(text[-TAIL_CHARACTERS:].splitlines()[-TAIL_LINES:])
         else:
-            shown = ""
-        body = ("\n" + shown, f"italic {MUTED}") if shown else ""
-        self.update(Content.assemble((line, MUTED), body))
+            below = ""
+        body = ("\n" + below, f"italic {MUTED}") if below else ""
+        return Content.assemble((line, MUTED), body)

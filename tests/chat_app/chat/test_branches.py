@@ -98,7 +98,7 @@ async def test_the_inspector_sees_the_prompt_that_the_reply_had(stage: Stage) ->
     await stage.say("one two three")
     stage.engine.ctx_size = 30
     second = await stage.say("four five six seven eight nine ten eleven")
-    assert second.x["sees_from"] == stage.path()[2].id == stage.session.cut
+    assert second.x["sees_from"] == stage.path()[2].id == stage.session.conversation.cut
     reply = await stage.session.branches.reply_tokens(second.id)
     assert [turn.content for turn in reply.prompt.turns] == ["four five six seven eight nine ten eleven"]
     assert reply.ids == list(second.x["ids"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,15 @@ async def test_overflow_is_asked_before_anything_is_sent(stage: Stage) -> None:
     await stage.until(lambda: len(stage.path()) == 6 and stage.idle())
     assert {"role": "user", "content": "one two three"} not in stage.engine.calls[-1][1]
     assert any("left out" in note for note in stage.view.notes)
+
+
+async def test_a_chat_is_listed_with_the_model_that_it_is_held_with(stage: Stage) -> None:
+    stage.session.settings = replace(stage.session.settings, model="first.gguf")
+    await stage.session.new_chat()
+    stage.session.settings = replace(stage.session.settings, model="/models/second.gguf")
+    await stage.say("hello")
+    assert [chat.model for chat in stage.store.list()] == ["second.gguf"]
+    assert stage.store.read(stage.session.chat.id).path()[-1].content
 
 
 async def test_a_message_that_never_fits_comes_back(stage: Stage) -> None:

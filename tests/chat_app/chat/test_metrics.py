@@ -153,13 +153,14 @@ def test_a_new_reply_forgets_the_last_ones_numbers(metrics: PanelMetrics) -> Non
 
 
 def test_another_chat_keeps_the_models_numbers_alone(metrics: PanelMetrics) -> None:
-    metrics.memory(MemoryReport(100, 50, 25, 7, 0, 300))
+    metrics.memory(MemoryReport(100, 50, 25, 7, 0, 300, draft_bytes=11))
     metrics.started()
     decode(metrics, [0.1] * 5)
     metrics.new_chat()
     shot = metrics.snapshot()
     assert (shot.phase, shot.backend, shot.threads, shot.context_limit) == ("idle", "numpy float32", 2, 1000)
     assert (shot.weights_bytes, shot.kv_bytes, shot.scratch_bytes, shot.resident_bytes) == (100, 50, 7, 300)
+    assert shot.draft_bytes == 11
     assert (shot.kv_used_bytes, shot.context_n, shot.decode_n, shot.rates) == (0, 0, 0, ())
     empty = PanelMetrics()
     empty.new_chat()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import stat
 import sys
@@ -48,6 +49,21 @@ def test_places_and_types_but_no_words(tmp_path: Path, capsys: pytest.CaptureFix
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert capsys.readouterr().err == ""
+
+
+def test_words_that_another_handler_has_made_of_an_error_are_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "llama-chat.log"
+    log_to(path)
+    package = logging.getLogger("chat_app")
+    others = io.StringIO()
+    package.handlers.insert(0, logging.StreamHandler(others))
+    try:
+        fail()
+    except RuntimeError as error:
+        package.error("a job failed", exc_info=error)
+    assert SECRET in others.getvalue()
+    assert "RuntimeError\n" in path.read_text()
+    assert SECRET not in path.read_text()
 
 
 def test_a_warning_is_told_on_stderr_without_control_codes(

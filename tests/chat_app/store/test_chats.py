@@ -83,7 +83,7 @@ def test_a_chat_comes_back_as_it_was(store: ChatStore) -> None:
     transcript.append(transcript.conversation.add("assistant", "dos", status="stopped", x=details))
     transcript.conversation.edit(transcript.conversation.path()[0].id, "eins")
     transcript.append(transcript.conversation.path()[-1])
-    transcript.remember(model="other", preset="poet", parameters={"temperature": 0})
+    transcript.remember("other")
     transcript.set_title("half \udfff title")
     transcript.close()
     again = store.open(transcript.id)

@@ -106,6 +106,18 @@ async def test_help_lists_every_binding_and_command(make_app: MakeApp, drive: An
         await user.until(lambda: any("cache" in note for note in user.notices()))
 
 
+@pytest.mark.parametrize(("width", "dialog"), [(120, 102), (80, 80)])
+async def test_a_text_is_as_wide_as_it_needs(make_app: MakeApp, drive: Any, width: int, dialog: int) -> None:
+    rows = [f"{letter * 94}|" for letter in "ab"]
+    async with make_app().run_test(size=(width, 30)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        pilot.app.show_text("All chats", "\n".join(rows))
+        await user.until(lambda: "Esc closes" in user.screen_text())
+        assert pilot.app.screen.query_one(".dialog").outer_size.width == dialog
+        assert all(row in user.screen_text() for row in rows) == (width > 95)
+
+
 async def test_settings_are_checked_and_applied(make_app: MakeApp, drive: Any) -> None:
     from textual.widgets import Input
 

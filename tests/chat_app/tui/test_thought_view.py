@@ -101,7 +101,7 @@ def test_pictures(snap_compare: Any, make_app: MakeApp, until: Any, width: int, 
             view._foot_line.display = False
             if view.thought is not None:
                 view.thought._seconds = 9.0
-                view.thought._draw()
+                view.thought.draw()
         app.chat._numbers.line.display = False
         app.chat._numbers.panel.display = False
         await pilot.pause(0.2)
