@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
-import openai
 import pytest
 
 from chat_app.serve.guard import Policy
@@ -14,6 +13,8 @@ from tests.chat_app.serve.test_openai_client import GREEDY
 
 
 def test_a_key_is_needed_where_one_is_set(start: Start) -> None:
+    import openai
+
     with start(policy=Policy("127.0.0.1", api_key="sesame")) as served:
         assert served.client("sesame").chat.completions.create(**GREEDY).choices
         with pytest.raises(openai.AuthenticationError, match="missing or wrong"):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openai
 import pytest
 
 from llama_core.engine.load import load_engine
@@ -118,6 +117,8 @@ def test_what_cannot_be_held_is_told(served: Served, body: dict[str, Any], code:
 
 
 def test_without_the_extra_a_sentence_says_what_to_install(served: Served, monkeypatch: Any) -> None:
+    import openai
+
     monkeypatch.setattr("llama_core.constraints.guidance.is_installed", lambda: False)
     monkeypatch.setattr(served.engine.rules, "_grammars", None)
     with pytest.raises(openai.BadRequestError, match=r"pip install llama-chat\[structured\]"):
