@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +22,10 @@ from llama_core.trusted_files import UntrustedFileError, require_trusted_folder
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Kept before any test changes it: the model comes through the user's own index, proxy and cache settings.
 USER_ENVIRONMENT = dict(os.environ)
+
+# Hundreds of processes import the same modules; an environment that keeps no bytecode has each compile them.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 from tests.support.luck import CHOSEN  # noqa: E402 - found from here on
 

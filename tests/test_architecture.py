@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import functools
 from pathlib import Path
 
 import pytest
@@ -74,20 +74,26 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path): path for package in ORDER for path in python_files(package)}
 
 
-def imports(path: Path) -> Iterator[str]:
+@functools.cache
+def imports(path: Path) -> tuple[str, ...]:
     """Every module that a file imports, anywhere in it; those for type checkers count."""
+    found: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from (name if name in MODULES else node.module for name in inner)
+            found += (name if name in MODULES else node.module for name in inner)
+    return tuple(found)
 
 
-GRAPH = {
-    module: sorted({name for name in imports(path) if name in MODULES} - {module})
-    for module, path in MODULES.items()
-}
+@functools.cache  # not when tests are collected, which every process does
+def graph() -> dict[str, list[str]]:
+    """Which of our modules each of them imports."""
+    return {
+        module: sorted({name for name in imports(path) if name in MODULES} - {module})
+        for module, path in MODULES.items()
+    }
 
 
 def place_of(module: str) -> tuple[int, str] | None:
@@ -114,7 +120,7 @@ def test_every_module_has_its_place() -> None:
 @pytest.mark.parametrize("package", ORDER)
 def test_imports_go_one_way(package: str) -> None:
     breaches = []
-    for module, names in GRAPH.items():
+    for module, names in graph().items():
         here = place_of(module)
         for name in names:
             there = place_of(name)
@@ -135,11 +141,11 @@ def test_no_two_modules_import_each_other_however_long_the_way() -> None:
             return
         if module in done:
             return
-        for name in GRAPH[module]:
+        for name in graph()[module]:
             visit(name, [*way, module])
         done.add(module)
 
-    for module in GRAPH:
+    for module in graph():
         visit(module, [])
     assert circles == []
 
@@ -159,7 +165,7 @@ def test_what_a_package_must_not_know(below: str) -> None:
 def test_only_the_commands_import_the_profilers() -> None:
     found = [
         f"{module} imports {name}"
-        for module, names in GRAPH.items()
+        for module, names in graph().items()
         for name in names
         if name.startswith("llama_core.profiling")
         and not module.startswith(("llama_core.profiling", "chat_app.commands", "chat_app.lab"))

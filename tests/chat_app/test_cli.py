@@ -185,6 +185,8 @@ def test_control_codes_reach_no_terminal(main: Callable[..., Any]) -> None:
 def test_a_reply_on_a_terminal_is_clean(tiny_model: Path, llama_chat_home: Path) -> None:
     import pty
 
+    from tests.support.terminal import read_to_end
+
     # A random model says every byte, ESC among them.
     options = ["-m", str(tiny_model), "--backend", "numpy", "-o", "temperature", "3", "-o", "top_k", "0"]
     options += ["-o", "top_p", "1", "-o", "num_predict", "300", "-o", "ignore_eos", "true", "--seed", "3"]
@@ -198,16 +200,7 @@ def test_a_reply_on_a_terminal_is_clean(tiny_model: Path, llama_chat_home: Path)
         env=environment,
     )
     os.close(other_end)
-    shown = b""
-    while True:
-        try:
-            data = os.read(main_end, 4096)
-        except OSError:  # Linux's way of saying that the other end is closed
-            break
-        if not data:
-            break
-        shown += data
-    os.close(main_end)
+    shown = read_to_end(main_end)
     assert child.wait(300) == 0
     text = shown.decode().replace("\r\n", "\n")
     assert len(text) > 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from chat_app.chat.conversation import Conversation
 from chat_app.store.chats import ChatStore
 from chat_app.store.database import Database
 from chat_app.store.records import to_json
@@ -13,6 +14,15 @@ from chat_app.store.records import to_json
 def store_of(home: Path) -> ChatStore:
     """The store below `LLAMA_CHAT_HOME`."""
     return ChatStore(Database(home / "data" / "chats.db"))
+
+
+def keep(store: ChatStore, chat: Conversation) -> str:
+    """Write the messages of a chat into the store, one behind the other; returns the new chat's id."""
+    transcript = store.create(model="toy")
+    for message in chat:
+        transcript.append(transcript.conversation.add(message.role, message.content, x=message.x))
+    transcript.close()
+    return transcript.id
 
 
 def chat_ids(home: Path) -> list[str]:

@@ -203,26 +203,41 @@ def of_states(arch: str, config: dict[str, Any]) -> dict[str, Any]:
         return {"shortconv.l_cache": config["conv_L_cache"], "attention.head_count_kv": by_layer}
     if arch == "qwen35":
         return {
-            "ssm.conv_kernel": config["linear_conv_kernel_dim"],
-            "ssm.state_size": config["linear_key_head_dim"],
-            "ssm.group_count": config["linear_num_key_heads"],
-            "ssm.time_step_rank": config["linear_num_value_heads"],
-            "ssm.inner_size": config["linear_value_head_dim"] * config["linear_num_value_heads"],
+            **ssm(
+                config["linear_conv_kernel_dim"],
+                config["linear_key_head_dim"],
+                config["linear_num_key_heads"],
+                config["linear_num_value_heads"],
+                config["linear_value_head_dim"] * config["linear_num_value_heads"],
+            ),
             "full_attention_interval": kinds.index("full_attention") + 1,
             "rope.dimension_sections": [11, 11, 10, 0],
         }
     if arch == "granitehybrid":
         return {
-            "ssm.conv_kernel": config["mamba_d_conv"],
-            "ssm.state_size": config["mamba_d_state"],
-            "ssm.group_count": config["mamba_n_groups"],
-            "ssm.time_step_rank": config["mamba_n_heads"],
-            "ssm.inner_size": config["mamba_expand"] * config["hidden_size"],
+            **ssm(
+                config["mamba_d_conv"],
+                config["mamba_d_state"],
+                config["mamba_n_groups"],
+                config["mamba_n_heads"],
+                config["mamba_expand"] * config["hidden_size"],
+            ),
             "attention.head_count_kv": by_layer,
             "rope.scaling.finetuned": False,
             "context_length": 1 << 20,
         }
     return {}
+
+
+def ssm(conv_kernel: int, state_size: int, groups: int, rank: int, inner_size: int) -> dict[str, Any]:
+    """The keys that all layers with a state share, however their configs name them."""
+    return {
+        "ssm.conv_kernel": conv_kernel,
+        "ssm.state_size": state_size,
+        "ssm.group_count": groups,
+        "ssm.time_step_rank": rank,
+        "ssm.inner_size": inner_size,
+    }
 
 
 def rope_tensors(config: dict[str, Any]) -> dict[str, F32]:

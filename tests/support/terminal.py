@@ -15,6 +15,21 @@ from collections.abc import Callable
 from typing import Any
 
 
+def read_to_end(main_end: int) -> bytes:
+    """All that processes write to a pseudo-terminal, until the last of them has ended; closes our side."""
+    shown = b""
+    while True:
+        try:
+            data = os.read(main_end, 4096)
+        except OSError:  # Linux's way of saying that the other end is closed
+            break
+        if not data:
+            break
+        shown += data
+    os.close(main_end)
+    return shown
+
+
 class Terminal:
     """`read=False` is a terminal that reads nothing until `pump` is called."""
 

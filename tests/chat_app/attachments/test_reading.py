@@ -16,22 +16,12 @@ from chat_app.attachments.attachment import (
     prompt_text,
 )
 from chat_app.attachments.reading import read_attachment
+from tests.chat_app.text.test_decode import CODECS
 
 TEXT = "Größe – naïve\nzwei\n"
 
 
-@pytest.mark.parametrize(
-    ("codec", "encoding"),
-    [
-        ("utf-8", "UTF-8"),
-        ("utf-8-sig", "UTF-8"),
-        ("utf-16", "UTF-16"),
-        ("utf-16-le", "UTF-16"),
-        ("utf-16-be", "UTF-16"),
-        ("utf-32", "UTF-32"),
-        ("cp1252", "Windows-1252"),
-    ],
-)
+@pytest.mark.parametrize(("codec", "encoding"), CODECS)
 def test_any_encoding_that_can_be_told(tmp_path: Path, codec: str, encoding: str) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(TEXT.replace("\n", "\r\n").encode(codec))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,11 @@ from chat_app.models.catalogue import (
     resolve_model,
 )
 from chat_app.models.download import file_hash
+from tests.chat_app.models.conftest import ENTRY as PACKAGED
 
 MODEL = b"GGUF, or nearly"
-ENTRY = CatalogueEntry(
-    name="tiny",
-    aliases=("tiny-alias",),
-    title="A test model",
-    licence="MIT",
-    package="fake-model",
-    version="1.0",
+ENTRY = replace(
+    PACKAGED,
     member="fake_model_package/tiny.gguf",
     model_bytes=len(MODEL),
     model_sha256=hashlib.sha256(MODEL).hexdigest(),

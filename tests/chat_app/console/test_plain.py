@@ -103,6 +103,8 @@ def test_old_turns_are_left_out_loudly(plain: Callable[..., Any], llama_chat_hom
 def test_a_dumb_terminal_gets_lines(tiny_model: Path, llama_chat_home: Path) -> None:
     import pty
 
+    from tests.support.terminal import read_to_end
+
     options = [
         "-m",
         str(tiny_model),
@@ -125,16 +127,7 @@ def test_a_dumb_terminal_gets_lines(tiny_model: Path, llama_chat_home: Path) -> 
     )
     os.close(other_end)
     os.write(main_end, b"hello\n/bye\n")
-    shown = b""
-    while True:
-        try:
-            data = os.read(main_end, 4096)
-        except OSError:  # Linux's way of saying that the other end is closed
-            break
-        if not data:
-            break
-        shown += data
-    os.close(main_end)
+    shown = read_to_end(main_end)
     _, error = child.communicate(timeout=300)
     assert child.returncode == 0, error
     assert b"\x1b[?1049h" not in shown  # no full screen

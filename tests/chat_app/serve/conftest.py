@@ -7,10 +7,9 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-import openai
 import pytest
 
 from chat_app.serve.guard import Policy
@@ -19,6 +18,9 @@ from chat_app.serve.worker import Worker
 from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.load import load_engine
 from llama_core.engine.text import TextEngine
+
+if TYPE_CHECKING:
+    import openai
 
 MIB = 1 << 20
 
@@ -32,6 +34,8 @@ class Served:
     engine: TextEngine
 
     def client(self, key: str = "none") -> openai.OpenAI:
+        import openai  # as slow as nothing else, and every process collects this
+
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=120)
 
     def http(self) -> httpx.Client:

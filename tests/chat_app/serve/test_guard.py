@@ -6,7 +6,6 @@ import logging
 from typing import Any
 
 import httpx
-import openai
 import pytest
 
 from chat_app.serve.guard import Policy
@@ -15,6 +14,8 @@ from tests.chat_app.serve.test_openai_client import GREEDY
 
 
 def test_a_key_is_needed_where_one_is_set(start: Start) -> None:
+    import openai
+
     with start(policy=Policy("127.0.0.1", api_key="sesame")) as served:
         assert served.client("sesame").chat.completions.create(**GREEDY).choices
         with pytest.raises(openai.AuthenticationError, match="missing or wrong"):

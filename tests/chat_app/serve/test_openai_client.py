@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import numpy as np
-import openai
 import pytest
 
 from chat_app.openai.requests import parse_generation
@@ -172,6 +171,8 @@ def test_our_own_parameters_stand_beside_openais() -> None:
 
 
 def test_models_tokenize_health_and_metrics(served: Served) -> None:
+    import openai
+
     client, http = served.client(), served.http()
     assert [model.id for model in client.models.list()] == ["tiny-chat"]
     assert client.models.retrieve("tiny-chat").id == "tiny-chat"
@@ -316,6 +317,8 @@ def test_a_slow_reader_holds_up_nobody(start: Start) -> None:
 
 
 def test_a_pass_that_fails_ends_its_requests_and_nothing_else(start: Start, monkeypatch: Any) -> None:
+    import openai
+
     with start() as served:
         model = served.engine.model
         whole = type(model).forward_batch

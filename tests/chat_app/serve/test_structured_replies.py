@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openai
 import pytest
 
 from llama_core.engine.load import load_engine
@@ -140,6 +139,8 @@ def test_two_that_exclude_each_other_are_both_named(tooled: Served) -> None:
 
 
 def test_without_the_extra_a_sentence_says_what_to_install(served: Served, monkeypatch: Any) -> None:
+    import openai
+
     monkeypatch.setattr("llama_core.constraints.guidance.is_installed", lambda: False)
     monkeypatch.setattr(served.engine.rules, "_grammars", None)
     with pytest.raises(openai.BadRequestError, match=r"pip install llama-chat\[structured\]"):

@@ -9,8 +9,9 @@ from chat_app.chat.conversation import Conversation
 from chat_app.store.chats import ChatStore
 from chat_app.store.export import to_html, to_json, to_markdown, to_openai_jsonl
 from chat_app.store.importing.formats import read_chat_json
-from tests.chat_app.store.test_thoughts import NOW
+from tests.support.chats import keep
 
+NOW = "2026-01-01T00:00:00Z"
 FILES = (Attachment("notes.md", "/x/notes.md", "a <b>zebra</b>\n```\ncode\n```\n", file_bytes=30),)
 
 
@@ -21,16 +22,8 @@ def conversation() -> Conversation:
     return chat
 
 
-def write(store: ChatStore) -> str:
-    transcript = store.create(model="toy")
-    for message in conversation():
-        transcript.append(transcript.conversation.add(message.role, message.content, x=message.x))
-    transcript.close()
-    return transcript.id
-
-
 def test_a_file_is_found_by_its_text_and_its_name(store: ChatStore) -> None:
-    chat_id = write(store)
+    chat_id = keep(store, conversation())
     for query in ("zebra", "why zebra", "notes.md", "ze"):
         (hit,) = store.search(store.list(), query)
         assert hit.chat.id == chat_id
@@ -39,7 +32,7 @@ def test_a_file_is_found_by_its_text_and_its_name(store: ChatStore) -> None:
 
 
 def test_it_comes_back_from_the_disk(store: ChatStore) -> None:
-    assert attachments_of(store.read(write(store)).path()[0].x) == FILES
+    assert attachments_of(store.read(keep(store, conversation())).path()[0].x) == FILES
 
 
 def test_exports_hold_it() -> None:
@@ -60,7 +53,7 @@ def test_our_own_export_is_read_again() -> None:
 
 
 def test_damaged_records_go(store: ChatStore) -> None:
-    chat_id = write(store)
+    chat_id = keep(store, conversation())
 
     def damage(connection: object) -> None:
         connection.execute("UPDATE message SET attachments = '[1, {}]' WHERE role = 'user'")  # type: ignore[attr-defined]

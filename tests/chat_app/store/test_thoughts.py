@@ -9,6 +9,7 @@ from chat_app.store import schema
 from chat_app.store.chats import ChatStore
 from chat_app.store.export import to_html, to_markdown, to_openai_jsonl
 from chat_app.store.importing.formats import read_chat_json
+from tests.support.chats import keep
 
 NOW = "2026-01-01T00:00:00Z"
 
@@ -20,16 +21,8 @@ def conversation() -> Conversation:
     return chat
 
 
-def write(store: ChatStore) -> str:
-    transcript = store.create(model="toy")
-    for message in conversation():
-        transcript.append(transcript.conversation.add(message.role, message.content, x=message.x))
-    transcript.close()
-    return transcript.id
-
-
 def test_a_thought_is_found(store: ChatStore) -> None:
-    chat_id = write(store)
+    chat_id = keep(store, conversation())
     for query in ("giraffe", "yes giraffe", "gi"):
         (hit,) = store.search(store.list(), query)
         assert hit.chat.id == chat_id
@@ -38,7 +31,7 @@ def test_a_thought_is_found(store: ChatStore) -> None:
 
 
 def test_a_thought_from_an_older_file_is_found(store: ChatStore) -> None:
-    chat_id = write(store)
+    chat_id = keep(store, conversation())
 
     def as_before(connection: object) -> None:
         connection.execute("UPDATE search SET text = 'yes'")  # type: ignore[attr-defined]

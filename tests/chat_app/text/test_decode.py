@@ -9,18 +9,19 @@ from chat_app.text.decode import decode_text
 WORDS = "Grüße, naïve café: 100 € – fünf"
 
 
-@pytest.mark.parametrize(
-    ("codec", "name"),
-    [
-        ("utf-8", "UTF-8"),
-        ("utf-8-sig", "UTF-8"),
-        ("utf-16", "UTF-16"),
-        ("utf-16-le", "UTF-16"),
-        ("utf-16-be", "UTF-16"),
-        ("utf-32", "UTF-32"),
-        ("cp1252", "Windows-1252"),
-    ],
-)
+# Python's codecs, and what the app calls the encoding.
+CODECS = [
+    ("utf-8", "UTF-8"),
+    ("utf-8-sig", "UTF-8"),
+    ("utf-16", "UTF-16"),
+    ("utf-16-le", "UTF-16"),
+    ("utf-16-be", "UTF-16"),
+    ("utf-32", "UTF-32"),
+    ("cp1252", "Windows-1252"),
+]
+
+
+@pytest.mark.parametrize(("codec", "name"), CODECS)
 def test_the_same_words_in_every_encoding(codec: str, name: str) -> None:
     assert decode_text(WORDS.encode(codec)) == (WORDS, name)
 

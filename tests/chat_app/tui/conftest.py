@@ -78,6 +78,26 @@ def drawn(until: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.fixture
+def asked(until: Callable[..., Any]) -> Callable[..., Any]:
+    """`await asked(pilot, "why?", ...)`: what stands before a picture. The model is loaded, the cursor does
+    not blink, each question is sent and its reply drawn."""
+
+    async def wait(pilot: Any, *questions: str) -> None:
+        chat = pilot.app.chat
+        await until(pilot, lambda: chat.query("#prompt") and chat.session.model.info is not None)
+        chat.prompt.cursor_blink = False
+        views = chat.messages.views
+        for question in questions:
+            before = len(views())
+            chat.prompt.set_text(question)
+            await pilot.press("enter")
+            await until(pilot, lambda: len(views()) == before + 2 and chat.session.idle)  # noqa: B023
+            await until(pilot, lambda: not views()[-1].growing)
+
+    return wait
+
+
+@pytest.fixture
 def drive(ready: Any, until: Any) -> Callable[[Any], Any]:
     """`drive(pilot)` is a Driver."""
     from tests.support.driver import Driver

@@ -130,18 +130,13 @@ async def test_names_and_texts_are_inert(make_app: MakeApp, drive: Any) -> None:
 
 @pytest.mark.parametrize("size", [(80, 24), (140, 40)], ids=lambda size: f"{size[0]}")
 def test_a_picture(
-    snap_compare: Any, make_app: MakeApp, until: Any, engine: FakeEngine, size: tuple[int, int]
+    snap_compare: Any, make_app: MakeApp, until: Any, asked: Any, engine: FakeEngine, size: tuple[int, int]
 ) -> None:
     engine.script = lambda turns: "Both are short."
 
     async def run_before(pilot: Any) -> None:
         app = pilot.app
-        await until(pilot, lambda: app.chat.query("#prompt") and app.chat.session.model.info is not None)
-        app.chat.prompt.cursor_blink = False
-        app.chat.session.submit('compare @notes.txt and @"two words.txt"')
-        views = app.chat.messages.views
-        await until(pilot, lambda: len(views()) == 2 and not app.chat.session.generating)
-        await until(pilot, lambda: not views()[-1].growing)
+        await asked(pilot, 'compare @notes.txt and @"two words.txt"')
         app.chat.prompt.set_text("and @notes.txt with @t")
         await until(pilot, lambda: "left" in str(app.chat.query_one("#attached").render()))
         await pilot.pause(0.2)

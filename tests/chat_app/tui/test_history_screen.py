@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def rows(app: HistoryApp) -> list[str]:
     return [str(found.get_option_at_index(at).prompt) for at in range(found.option_count)]
 
 
+@contextlib.asynccontextmanager
+async def listed(
+    store: ChatStore, n: int = 3, size: tuple[int, int] = (80, 24)
+) -> AsyncIterator[tuple[HistoryApp, Pilot[None]]]:
+    """The screen once it lists its n chats."""
+    app = HistoryApp(store)
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: len(rows(app)) == n)
+        yield app, pilot
+
+
 def shown(app: HistoryApp, name: str) -> str:
     return str(app.screen.query_one(name, Static).render())
 
@@ -86,9 +98,7 @@ def chats(store: ChatStore) -> list[str]:
 async def test_chats_are_listed_newest_first_with_a_preview(
     store: ChatStore, chats: list[str], width: int
 ) -> None:
-    app = HistoryApp(store)
-    async with app.run_test(size=(width, 24)) as pilot:
-        await until(pilot, lambda: len(rows(app)) == 3)
+    async with listed(store, size=(width, 24)) as (app, pilot):
         found = rows(app)
         assert [row.splitlines()[0] for row in found] == [
             "[/nope]",
@@ -103,9 +113,7 @@ async def test_chats_are_listed_newest_first_with_a_preview(
 
 
 async def test_no_text_of_a_chat_is_markup_or_control_code(store: ChatStore, chats: list[str]) -> None:
-    app = HistoryApp(store)
-    async with app.run_test(size=(140, 24)) as pilot:
-        await until(pilot, lambda: len(rows(app)) == 3)
+    async with listed(store, size=(140, 24)) as (app, pilot):
         await until(pilot, lambda: "[/] [red]markup[/red] [31mred" in shown(app, "#history-text"))
         assert "It is [link='x']text[/link]." in shown(app, "#history-text")
         await pilot.press(*"markup")
@@ -114,9 +122,7 @@ async def test_no_text_of_a_chat_is_markup_or_control_code(store: ChatStore, cha
 
 
 async def test_typing_searches_titles_and_messages(store: ChatStore, chats: list[str]) -> None:
-    app = HistoryApp(store)
-    async with app.run_test(size=(100, 24)) as pilot:
-        await until(pilot, lambda: len(rows(app)) == 3)
+    async with listed(store, size=(100, 24)) as (app, pilot):
         await pilot.press(*"PEAR tree")
         await until(pilot, lambda: len(rows(app)) == 1)
         assert "Plant a [bold]pear[/bold] tree." in rows(app)[0]
@@ -151,9 +157,7 @@ async def test_a_narrow_list_shows_the_match(store: ChatStore) -> None:
 
 
 async def test_enter_on_a_row_opens_that_chat(store: ChatStore, chats: list[str]) -> None:
-    app = HistoryApp(store)
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: len(rows(app)) == 3)
+    async with listed(store) as (app, pilot):
         await pilot.press("down", "down", "enter")
         await until(pilot, lambda: app.answers == [chats[0]])
 
@@ -174,9 +178,7 @@ async def test_no_chats_yet(store: ChatStore) -> None:
 
 
 async def test_a_chat_is_deleted_only_after_yes(store: ChatStore, chats: list[str]) -> None:
-    app = HistoryApp(store)
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: len(rows(app)) == 3)
+    async with listed(store) as (app, pilot):
         await pilot.press("down", "d")
         await until(pilot, lambda: bool(app.screen.query("#confirm-no:focus")))
         await pilot.press("enter")
@@ -190,9 +192,7 @@ async def test_a_chat_is_deleted_only_after_yes(store: ChatStore, chats: list[st
 
 
 async def test_a_chat_is_renamed_and_pinned(store: ChatStore, chats: list[str]) -> None:
-    app = HistoryApp(store)
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: len(rows(app)) == 3)
+    async with listed(store) as (app, pilot):
         oldest = store.list()[-1].id
         await pilot.press("tab", "end", "p")
         await until(pilot, lambda: "pinned" in rows(app)[0])
@@ -207,9 +207,7 @@ async def test_a_chat_is_renamed_and_pinned(store: ChatStore, chats: list[str]) 
 
 
 async def test_a_deleted_chat_comes_back_by_one_key(store: ChatStore, chats: list[str]) -> None:
-    app = HistoryApp(store)
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: len(rows(app)) == 3)
+    async with listed(store) as (app, pilot):
         for left in (2, 1):
             await pilot.press("tab" if left == 2 else "home", "d")
             await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
@@ -240,9 +238,7 @@ async def test_damage_that_the_list_finds_is_said(store: ChatStore, chats: list[
     store.close()
     data = store.database.path.read_bytes()
     store.database.path.write_bytes(bytes(100) + data[100:])
-    app = HistoryApp(store)
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: len(rows(app)) == 3)
+    async with listed(store) as (app, pilot):
         await until(pilot, lambda: bool(app._notifications))
         assert "was damaged" in next(iter(app._notifications)).message
 
@@ -253,9 +249,7 @@ async def test_a_chat_is_exported_and_a_file_there_is_kept(
     folder = tmp_path / "out"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    app = HistoryApp(store)
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: len(rows(app)) == 3)
+    async with listed(store) as (app, pilot):
         await pilot.press("tab", "e")
         await until(pilot, lambda: bool(app.screen.query("#export-path:focus")))
         await pilot.press("enter")
@@ -291,9 +285,7 @@ async def test_a_thousand_chats_do_not_hold_up_typing(store: ChatStore) -> None:
             )
 
     store.database.write(many)
-    app = HistoryApp(store)
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: len(rows(app)) == 300)
+    async with listed(store, n=300) as (app, pilot):
         assert "1,000 chats; the newest 300 are shown" in shown(app, "#history-note")
         await pilot.press(*"needle")
         await until(pilot, lambda: len(rows(app)) == 1)
@@ -313,9 +305,7 @@ async def test_leaving_stops_a_search_that_runs(
         loop.call_soon_threadsafe(ended.set)
         return []
 
-    app = HistoryApp(store)
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: len(rows(app)) == 3)
+    async with listed(store) as (app, pilot):
         monkeypatch.setattr(store, "search", endless)
         await pilot.press("x")
         await asyncio.wait_for(begun.wait(), HANG_S)

@@ -44,19 +44,13 @@ async def test_one_key_cuts_a_loop_and_offers_alternatives(make_app: MakeApp, dr
 
 @pytest.mark.parametrize("width", [80, 140])
 @pytest.mark.parametrize("theme", ["llama-dark", "llama-light"])
-def test_pictures(snap_compare: Any, make_app: MakeApp, until: Any, width: int, theme: str) -> None:
+def test_pictures(snap_compare: Any, make_app: MakeApp, asked: Any, width: int, theme: str) -> None:
     """The line where the loop begins, and the end that it brought."""
 
     async def before(pilot: Any) -> None:
         app = pilot.app
-        await until(pilot, lambda: app.chat.query("#prompt") and app.chat.session.model.info is not None)
-        app.chat.prompt.cursor_blink = False
-        views = app.chat.messages.views
-        app.chat.prompt.set_text("why?")
-        await pilot.press("enter")
-        await until(pilot, lambda: len(views()) == 2 and app.chat.session.idle)
-        await until(pilot, lambda: not views()[-1].growing)
-        for view in views():  # times vary, pictures do not
+        await asked(pilot, "why?")
+        for view in app.chat.messages.views():  # times vary, pictures do not
             view.message.x.pop("timings", None)
             view._show_foot()
         app.chat._numbers.line.display = False

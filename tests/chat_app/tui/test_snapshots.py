@@ -25,20 +25,12 @@ def greet(name: str) -> None:
 
 
 @pytest.fixture
-def settled(until: Any, engine: FakeEngine) -> Callable[..., Any]:
+def settled(asked: Any, engine: FakeEngine) -> Callable[..., Any]:
     """`settled(prompt)` is a `run_before` that sends the prompt and waits until all is still."""
 
     def make(prompt: str = "", *keys: str) -> Any:
         async def run_before(pilot: Any) -> None:
-            app = pilot.app
-            await until(pilot, lambda: app.chat.query("#prompt") and app.chat.session.model.info is not None)
-            app.chat.prompt.cursor_blink = False
-            if prompt:
-                app.chat.prompt.set_text(prompt)
-                await pilot.press("enter")
-                views = app.chat.messages.views
-                await until(pilot, lambda: len(views()) == 2 and not app.chat.session.generating)
-                await until(pilot, lambda: not views()[-1].growing)
+            await asked(pilot, *([prompt] if prompt else []))
             for key in keys:
                 await pilot.press(key)
             await pilot.pause(0.2)

@@ -83,19 +83,12 @@ async def test_think_on_from_the_message(make_app: MakeApp, drive: Any) -> None:
 
 @pytest.mark.parametrize("width", [80, 140])
 @pytest.mark.parametrize("theme", ["llama-dark", "llama-light"])
-def test_pictures(snap_compare: Any, make_app: MakeApp, until: Any, width: int, theme: str) -> None:
+def test_pictures(snap_compare: Any, make_app: MakeApp, asked: Any, width: int, theme: str) -> None:
     """The folded and the unfolded thought."""
 
     async def before(pilot: Any) -> None:
         app = pilot.app
-        await until(pilot, lambda: app.chat.query("#prompt") and app.chat.session.model.info is not None)
-        app.chat.prompt.cursor_blink = False
-        views = app.chat.messages.views
-        for n, question in ((2, "why?"), (4, "and how?")):
-            app.chat.prompt.set_text(question)
-            await pilot.press("enter")
-            await until(pilot, lambda n=n: len(views()) == n and app.chat.session.idle)
-            await until(pilot, lambda: not views()[-1].growing)
+        await asked(pilot, "why?", "and how?")
         await pilot.press("alt+t")
         for view in app.chat.messages.views():  # times vary, pictures do not
             view._foot_line.display = False

@@ -87,7 +87,7 @@ async def test_a_key_tints_and_untints(make_app: MakeApp, engine: FakeEngine, dr
 @pytest.mark.parametrize("width", [80, 140])
 @pytest.mark.parametrize("theme", ["llama-dark", "llama-light"])
 def test_pictures(
-    snap_compare: Any, make_app: MakeApp, engine: FakeEngine, until: Any, width: int, theme: str
+    snap_compare: Any, make_app: MakeApp, engine: FakeEngine, until: Any, asked: Any, width: int, theme: str
 ) -> None:
     """A reply with all four shades, and what they mean."""
     engine.script = lambda turns: REPLY
@@ -95,14 +95,8 @@ def test_pictures(
 
     async def before(pilot: Any) -> None:
         app = pilot.app
-        await until(pilot, lambda: app.chat.query("#prompt") and app.chat.session.model.info is not None)
-        app.chat.prompt.cursor_blink = False
-        app.chat.prompt.set_text("why?")
-        await pilot.press("enter")
-        views = app.chat.messages.views
-        await until(pilot, lambda: len(views()) == 2 and app.chat.session.idle)
-        await until(pilot, lambda: not views()[-1].growing)
+        await asked(pilot, "why?")
         await pilot.press("alt+p")
-        await until(pilot, lambda: views()[-1].query_one(TintedText).display)
+        await until(pilot, lambda: app.chat.messages.views()[-1].query_one(TintedText).display)
 
     assert snap_compare(make_app(theme=theme), run_before=before, terminal_size=(width, 30))

@@ -3,10 +3,11 @@
 Numba and LLVM hold the interpreter's lock for most of the seconds they need, and 150 MiB of memory ever
 after. In processes of their own they do neither: the caller's screen stays alive. Two of them halve the time:
 
-    python -m llama_core.backends.jit.build.builder VARIANT SET library    the builder: control code, by Numba
-    python -m llama_core.backends.jit.build.builder VARIANT SET kernels    its own child: the kernels
+    python -m llama_core.backends.jit.build.builder VARIANT SET library FOLDER    control code, by Numba
+    python -m llama_core.backends.jit.build.builder VARIANT SET kernels           its own child: the kernels
 
-SET names the kinds of weights that there are kernels for (`layout.KERNEL_SETS`).
+SET names the kinds of weights that there are kernels for (`layout.KERNEL_SETS`). The control code is the same
+for all of them: where there is a cache FOLDER, it is kept there, and the next set takes half the work.
 
 Each writes what it made to its stdout, a pipe, so that it is nowhere where others could exchange it. The
 stdin of each is a pipe that nobody writes to: its end means that the parent is gone, however it went, and
@@ -77,7 +78,7 @@ class KernelLoad:
                 self._note = f"Kernels are built anew at each start, not kept: {error}."
                 _log.info(self._note)  # the progress tells the person
         if self._found is None:
-            self._child = start_builder(isa, kernel_set)
+            self._child = start_builder(isa, kernel_set, None if self._path is None else folder)
 
     def library(self) -> Library:
         """The loaded kernels. Raises whatever the compiler does where it cannot build them."""
@@ -115,10 +116,12 @@ class KernelLoad:
             self._on_progress(LoadProgress("kernels", done, 1, self._note))
 
 
-def start_builder(isa: Isa, kernel_set: str = "all") -> subprocess.Popen[bytes] | None:
+def start_builder(
+    isa: Isa, kernel_set: str = "all", folder: Path | None = None
+) -> subprocess.Popen[bytes] | None:
     """A child that builds everything and writes it to its stdout; None where this program is no Python that
-    could run one."""
-    return _start(isa.name, kernel_set, "library")
+    could run one. folder: where the control code is kept."""
+    return _start(isa.name, kernel_set, "library", *([] if folder is None else [str(folder)]))
 
 
 def _start(*arguments: str) -> subprocess.Popen[bytes] | None:
@@ -149,17 +152,23 @@ def _written_by(child: subprocess.Popen[bytes]) -> bytes:
     return written
 
 
-def build_here(isa: Isa, kernel_set: str = "all", kernels: Callable[[], bytes] | None = None) -> Built:
-    """Build everything in this process, or all but the kernels, which `kernels` then gets at the end.
+def build_here(
+    isa: Isa,
+    kernel_set: str = "all",
+    kernels: Callable[[], bytes] | None = None,
+    folder: Path | None = None,
+) -> Built:
+    """Build everything in this process, or all but the kernels, which `kernels` then gets at the end, and the
+    control code where `folder` has it.
 
     Raises OSError where the sources are others than when this process began.
     """
     if sources_digest() != SOURCES:
         raise OSError("the program was changed while it ran; start it again")
     from llama_core.backends.jit.build.link import CannotLink, link
-    from llama_core.backends.jit.build.objects import control_object, kernels_object
+    from llama_core.backends.jit.build.objects import kernels_object
 
-    control, symbols = control_object(isa)
+    control, symbols = _control(isa, folder)
     objects = (control, kernels() if kernels is not None else kernels_object(isa, kernel_set))
     symbols |= {name: name for name in KERNEL_ENTRIES}
     try:
@@ -169,7 +178,25 @@ def build_here(isa: Isa, kernel_set: str = "all", kernels: Callable[[], bytes] |
     return Built((code,), entries)
 
 
-def write_library(variant: str, kernel_set: str) -> None:
+def _control(isa: Isa, folder: Path | None) -> tuple[bytes, dict[str, str]]:
+    """The control code as an object file, with the symbol of each entry: from the folder, or built and kept
+    there."""
+    path = None if folder is None else folder / f"{cache_key(isa, 'control')}.kernels"
+    try:
+        found = None if path is None else read_built(path)
+    except UntrustedFileError:  # the parent, which gave the folder, has said so where it matters
+        found = path = None
+    if found is not None:
+        return found.pieces[0], {name: str(symbol) for name, symbol in found.entries.items()}
+    from llama_core.backends.jit.build.objects import control_object
+
+    code, symbols = control_object(isa)
+    if path is not None:
+        write_built(path, Built((code,), symbols.copy()))
+    return code, symbols
+
+
+def write_library(variant: str, kernel_set: str, folder: str | None = None) -> None:
     """The builder: everything, to stdout."""
     # Numba optimises and loads its own copy of every function, which is never run; ours is optimised later.
     # It reads this when it is imported.
@@ -177,7 +204,8 @@ def write_library(variant: str, kernel_set: str) -> None:
     helper = _start(variant, kernel_set, "kernels")
     _end_with_parent()
     kernels = None if helper is None else functools.partial(_written_by, helper)
-    _write(packed(build_here(VARIANTS[variant], kernel_set, kernels)))
+    kept = None if folder is None else Path(folder)
+    _write(packed(build_here(VARIANTS[variant], kernel_set, kernels, kept)))
 
 
 def write_kernels(variant: str, kernel_set: str) -> None:
@@ -205,4 +233,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    {"library": write_library, "kernels": write_kernels}[sys.argv[3]](*sys.argv[1:3])
+    {"library": write_library, "kernels": write_kernels}[sys.argv[3]](*sys.argv[1:3], *sys.argv[4:])

@@ -288,12 +288,36 @@ def test_a_builder_that_is_done_ends_well_while_its_parent_waits() -> None:
     """Else its work would be thrown away, and done again in the parent."""
     code = (
         "from llama_core.backends.jit.build import builder, library\n"
-        "builder.build_here = lambda isa, kernel_set, kernels: library.Built((b'code',), {'run': 5})\n"
+        "builder.build_here = lambda *_: library.Built((b'code',), {'run': 5})\n"
         "builder.write_library('portable', 'all')"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     written = kernel_build._written_by(child)
     assert library.unpacked(written) == library.Built((b"code",), {"run": 5})
+
+
+def test_the_control_code_is_built_for_the_first_set_alone(
+    trusted_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numba takes longer than a set of kernels. A folder that is open to others gives and gets nothing."""
+    asked = []
+
+    def control(isa: object) -> tuple[bytes, dict[str, str]]:
+        asked.append(isa)
+        return b"code", {"run": "run_symbol"}
+
+    monkeypatch.setattr(objects, "control_object", control)
+    first, second = (kernel_build._control(PORTABLE, trusted_folder) for _ in range(2))
+    assert first == second == (b"code", {"run": "run_symbol"})
+    assert asked == [PORTABLE]
+    (kept,) = trusted_folder.iterdir()
+    kept.write_bytes(kept.read_bytes().replace(b"code", b"edoc"))
+    assert kernel_build._control(PORTABLE, trusted_folder) == first
+    trusted_folder.chmod(0o777)
+    kept.write_bytes(library.packed(PLANTED))
+    assert kernel_build._control(PORTABLE, trusted_folder) == first
+    assert len(asked) == 3
+    assert library.unpacked(kept.read_bytes()) == PLANTED
 
 
 def test_a_builder_ends_with_its_parent() -> None:
