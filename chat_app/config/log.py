@@ -26,7 +26,7 @@ class PlacesOnly(logging.Formatter):
         super().__init__("{asctime} {levelname} {name} [{process}] {message}", style="{")
 
     def format(self, record: logging.LogRecord) -> str:
-        """A line of the log. Words that another handler made of the exception, kept on the record, are not taken."""
+        """A line of the log; words that another handler made of the exception are not taken."""
         kept, record.exc_text = record.exc_text, None
         try:
             return super().format(record)

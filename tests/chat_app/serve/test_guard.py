@@ -75,6 +75,8 @@ def test_nothing_of_prompts_replies_or_keys_is_logged(
     start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither where all goes well, nor where a request is refused or a pass fails."""
+    import openai
+
     caplog.set_level(logging.DEBUG, "chat_app")
     caplog.set_level(logging.DEBUG, "llama_core")
     caplog.set_level(logging.DEBUG, "uvicorn")

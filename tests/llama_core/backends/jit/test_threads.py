@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,13 +71,13 @@ def test_helpers_sleep_by_python_where_there_is_nothing_better(
     assert not [t for t in threading.enumerate() if t.name.startswith("jit-") and t.is_alive()]
 
 
-def test_a_forgotten_model_ends_its_helpers(toys: SimpleNamespace) -> None:
+def test_a_forgotten_model_ends_its_helpers(toys: SimpleNamespace, kernel_cache: Path) -> None:
     before = set(threading.enumerate())  # not their numbers: a thread may get that of one that just ended
     from llama_core.backends.jit import load_jit_model
 
     checkpoint = toys.checkpoint()
     toys.load(checkpoint).close()
-    model = load_jit_model(checkpoint, threads=3)
+    model = load_jit_model(checkpoint, threads=3, kernel_cache=kernel_cache)
     model.forward(IDS[:1], model.new_cache(8))
     gone = weakref.ref(model)
     assert len(set(threading.enumerate()) - before) == 2
