@@ -29,7 +29,6 @@ BINDING_IDS = tuple(
         "compact": "use",
         "confirm": "no yes",
         "dialog": "close",
-        "export": "close",
         "history": "delete export pin rename search undo",
         "inspector": "branch down first last next previous up",
         "message": "branch continue copy edit inspect menu next previous regenerate think_on",

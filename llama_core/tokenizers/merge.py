@@ -11,12 +11,16 @@ LONGEST_PIECE = 64
 
 
 class PieceIds(dict[str, list[int]]):
-    """Ids of pieces that were met before."""
+    """Ids of pieces that were met before. `longest`: no piece of more characters is kept; 0 keeps none."""
+
+    def __init__(self, longest: int = LONGEST_PIECE) -> None:
+        super().__init__()
+        self.longest = longest
 
     def keep(self, piece: str, ids: list[int]) -> list[int]:
         """Remember a piece unless it is long, and forget all others where there are too many; returns its
         ids."""
-        if len(piece) <= LONGEST_PIECE:
+        if len(piece) <= self.longest:
             if len(self) >= MOST_PIECES:
                 self.clear()
             self[piece] = ids

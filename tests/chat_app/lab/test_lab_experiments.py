@@ -147,12 +147,13 @@ def test_only_rows_that_say_so_read_words_seen_before(context: LabContext) -> No
         if isinstance(case, Case) and "characters" in case.name:
             bound = getattr(case.after, "func", None)
             encoder = getattr(bound, "__self__", None)
-            cached = getattr(encoder, "CACHE_PIECE_LENGTH", 0) > 0
+            pieces = getattr(encoder, "_cache", None)
+            cached = pieces is not None and pieces.longest > 0
             assert cached == ("words seen before" in case.name)
             assert not (cached and case.headline)
-            if hasattr(encoder, "_cache") and not cached:
+            if pieces is not None and not cached:
                 case.after()
-                assert not encoder._cache
+                assert not pieces
 
 
 def test_the_default_models_tokenizer_keeps_its_own_cache(context: LabContext) -> None:

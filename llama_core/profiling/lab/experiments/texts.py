@@ -15,6 +15,7 @@ from llama_core.errors import ModelFormatError
 from llama_core.profiling.first_version.tokenizer import DictScoreTokenizer, ScoreTokenizer
 from llama_core.profiling.texts import TEXT
 from llama_core.tokenizers.from_files import tokenizer_from_llama2c, tokenizer_from_llama3np
+from llama_core.tokenizers.merge import PieceIds
 from llama_core.tokenizers.spm_bpe import SPACE, SpaceRules, SpmBPE
 from llama_core.tokenizers.vocabulary import TokenType, Vocabulary
 
@@ -64,7 +65,7 @@ def uncached(tokenizer: T) -> T:
     With it, the second run over a text would measure one lookup a word.
     """
     bare = copy.copy(tokenizer)
-    vars(bare).update(CACHE_PIECE_LENGTH=0, _cache={})
+    vars(bare).update(_cache=PieceIds(longest=0))
     return bare
 
 
