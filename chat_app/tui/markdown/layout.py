@@ -1,5 +1,4 @@
-"""Blocks as lines of a width. Each keeps what it has read: a block that grows is drawn on, not anew, and another
-width only wraps."""
+"""Blocks as lines of a width. Each keeps what it has read: to grow or to change its width costs no more."""
 
 from __future__ import annotations
 
@@ -160,7 +159,7 @@ class Code:
         self.grow(block)
 
     def grow(self, block: Block) -> None:
-        """Fold what is new; the last line may have grown. The open stretch is coloured anew once it is seen."""
+        """Fold what is new; the last line may have grown. The open stretch is coloured anew when seen."""
         first = max(0, len(self._source) - 1)
         self._source = list(block.lines)
         del self._coloured[self._read :]
