@@ -55,8 +55,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """What the imports made stays; the collections of this run need not look at it. And a run makes hundreds
-    of apps: by Python's own thresholds a quarter of the screen tests' time is spent on looking for their rests."""
+    """What the imports made stays; collections need not look at it. And a run makes hundreds of apps: by
+    Python's own thresholds a quarter of the screen tests' time goes into looking for what is left of them."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)

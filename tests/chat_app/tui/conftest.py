@@ -21,8 +21,10 @@ def model_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_app(model_file: Path, engine: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """An app on the fake engine: `make_app(theme=..., factory=..., clock=..., prompt=...)`. Its engine's thread
-    ends with the test: it would keep the app, and each later one would be slower for it."""
+    """An app on the fake engine: `make_app(theme=..., factory=..., clock=..., prompt=...)`.
+
+    Its engine's thread ends with the test: it would keep the app, and all later ones would be slower for it.
+    """
     from chat_app.config.settings import Settings
     from chat_app.tui.app import LlamaChatApp
     from tests.support.fake_engine import factory_of
