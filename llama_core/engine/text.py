@@ -15,7 +15,7 @@ from llama_core.engine.loops import LoopWatch
 from llama_core.engine.reply_text import ReplyText
 from llama_core.engine.rules import Rules
 from llama_core.engine.scoring import ScoredAnswer
-from llama_core.events import Event, Finished, TokenEvent
+from llama_core.events import Event, Finished, PrefillProgress, TokenEvent
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.thinking.base import ThinkingFormat
@@ -216,6 +216,10 @@ class TextEngine:
             dictated=None if markers is None else closing.ids,
         )
         return self._with_text(events, text, closing, loops)
+
+    def read_ahead(self, ids: Sequence[int], cancelled: Poll) -> Iterator[PrefillProgress]:
+        """Read the beginning of a prompt to come. See `Engine.read_ahead`, also for what it raises."""
+        return self.engine.read_ahead(ids, stop_ids=self.tokenizer.stop_ids, cancelled=cancelled)
 
     def reply_text(
         self,

@@ -121,6 +121,7 @@ class ChatScreen(Screen[None]):
             work=self.work,
             completions=lambda text: SLASH.completions(self.host, text),
             sizes=self.session.attaching.sizes,
+            ahead=self.session.ahead.follow,
             draft=lambda: (self._draft_name(), self.session.unsent),
             may_edit=self.session.branches.may_move,
             keymap=keymap,
@@ -260,6 +261,10 @@ class ChatScreen(Screen[None]):
         reason = "the model is loaded" if self.session.model.info is None else "the reply is done"
         self.composer.show_queue(prompts, reason)
         self._home.tell_waiting()
+
+    def show_ahead(self, text: str) -> None:
+        """Show it in the frame of the prompt box."""
+        self.composer.show_ahead(text)
 
     def show_trouble(self, text: str | None) -> None:
         """Show what keeps messages from the disk until it is mended; None hides it."""
