@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from chat_app.chat.view import Severity
 from chat_app.engines.base import Source
 
 
@@ -15,6 +16,12 @@ class Home(Protocol):
 
     def leave(self) -> None:
         """End the app; the chat can be resumed."""
+
+    def note(self, text: str, severity: Severity = "information") -> None:
+        """A sentence in the status row of the screen on top."""
+
+    def draw_news(self) -> None:
+        """This screen came on top: what is said now is to be seen in its row."""
 
     def remember(self, **values: str) -> None:
         """Keep a choice for the next start."""

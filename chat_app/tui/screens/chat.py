@@ -22,7 +22,6 @@ from chat_app.chat.view import ChatView, Room, Severity
 from chat_app.engines.base import Prompt, Source
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.errors import describe_error
-from chat_app.text.sanitize import clean
 from chat_app.tui import clipboard
 from chat_app.tui.command_line import CommandLine
 from chat_app.tui.draft_keeper import DraftKeeper
@@ -186,7 +185,8 @@ class ChatScreen(Screen[None]):
             bar.show_keys(())
 
     def on_screen_resume(self) -> None:
-        """The keys count again."""
+        """The keys count again, and what was said over a dialog is to be seen here."""
+        self._home.draw_news()
         self.call_after_refresh(self.show_keys)
 
     def _focus_moved(self) -> None:
@@ -204,11 +204,8 @@ class ChatScreen(Screen[None]):
     # Words to the user.
 
     def note(self, text: str, severity: Severity = "information") -> None:
-        """In the status row; over a dialog that hides it, as Textual notifies."""
-        if self.app.screen is self:
-            self.status.say(text, severity)
-        else:
-            self.app.notify(clean(text), severity=severity, markup=False)
+        """In the status row of the screen on top."""
+        self._home.note(text, severity)
 
     def _tell(self, error: Exception) -> None:
         self.note(describe_error(error), "error")

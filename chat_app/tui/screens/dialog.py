@@ -1,13 +1,16 @@
-"""What the small screens over the chat have in common: a box in the middle, Esc leaves."""
+"""What the small screens over the chat have in common: a box in the middle, a row for news, Esc leaves."""
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, cast
 
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.messages import Prune
 from textual.screen import ModalScreen
+
+from chat_app.tui.home import Home
+from chat_app.tui.widgets.status import StatusRow
 
 T = TypeVar("T")
 
@@ -22,9 +25,18 @@ class Dialog(ModalScreen[T]):
     ]
 
     def on_mount(self) -> None:
-        """Call `begin`, unless the app is already ending."""
+        """Give it a row for news and call `begin`, unless the app is already ending."""
         if self.app.is_running:  # else Textual mounts it without its widgets
+            self.mount(StatusRow())
+            self.call_after_refresh(self._draw_news)
             self.begin()
+
+    def on_screen_resume(self) -> None:
+        """It is on top (again): what is said is to be seen here."""
+        self._draw_news()
+
+    def _draw_news(self) -> None:
+        cast(Home, self.app).draw_news()
 
     def begin(self) -> None:
         """Nothing, unless a dialog says otherwise."""
