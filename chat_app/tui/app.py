@@ -169,8 +169,8 @@ class LlamaChatApp(TerminalApp):
         """A sentence in the status row of the screen on top."""
         self.news.say(text, severity)
 
-    def draw_news(self) -> None:
-        """Another screen came on top."""
+    def on_news_wanted(self) -> None:
+        """Another screen came on top: what is said is to be seen there."""
         self.news.draw()
 
     def notify(

@@ -20,9 +20,6 @@ class Home(Protocol):
     def note(self, text: str, severity: Severity = "information") -> None:
         """A sentence in the status row of the screen on top."""
 
-    def draw_news(self) -> None:
-        """This screen came on top: what is said now is to be seen in its row."""
-
     def remember(self, **values: str) -> None:
         """Keep a choice for the next start."""
 

@@ -37,7 +37,7 @@ from chat_app.tui.widgets.fetch_row import FetchRow
 from chat_app.tui.widgets.key_bar import BUSY_KEYS, MESSAGE_KEYS, PROMPT_KEYS, THINKING_KEYS, KeyBar
 from chat_app.tui.widgets.message_view import MessageView
 from chat_app.tui.widgets.prompt import PromptArea
-from chat_app.tui.widgets.status import Banner, StatusRow
+from chat_app.tui.widgets.status import Banner, NewsWanted, StatusRow
 from chat_app.tui.work import Work
 from llama_core.events import Event
 
@@ -186,7 +186,7 @@ class ChatScreen(Screen[None]):
 
     def on_screen_resume(self) -> None:
         """The keys count again, and what was said over a dialog is to be seen here."""
-        self._home.draw_news()
+        self.post_message(NewsWanted())
         self.call_after_refresh(self.show_keys)
 
     def _focus_moved(self) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeVar, cast
+from typing import ClassVar, TypeVar
 
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.messages import Prune
 from textual.screen import ModalScreen
 
-from chat_app.tui.home import Home
-from chat_app.tui.widgets.status import StatusRow
+from chat_app.tui.widgets.status import NewsWanted, StatusRow
 
 T = TypeVar("T")
 
@@ -28,15 +27,12 @@ class Dialog(ModalScreen[T]):
         """Give it a row for news and call `begin`, unless the app is already ending."""
         if self.app.is_running:  # else Textual mounts it without its widgets
             self.mount(StatusRow())
-            self.call_after_refresh(self._draw_news)
+            self.call_after_refresh(self.post_message, NewsWanted())
             self.begin()
 
     def on_screen_resume(self) -> None:
         """It is on top (again): what is said is to be seen here."""
-        self._draw_news()
-
-    def _draw_news(self) -> None:
-        cast(Home, self.app).draw_news()
+        self.post_message(NewsWanted())
 
     def begin(self) -> None:
         """Nothing, unless a dialog says otherwise."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static
 
 from chat_app.chat.slash import Completion
@@ -55,6 +56,10 @@ class Banner(Static, can_focus=False):
         self.display = text is not None
         if text is not None:
             self.update(Content.assemble((" ! ", "bold"), clean_line(text), (f"  {advice}", "bold")))
+
+
+class NewsWanted(Message):
+    """A screen with a status row came on top: what is said now belongs there."""
 
 
 class StatusRow(Static, can_focus=False):

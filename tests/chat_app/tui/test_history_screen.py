@@ -239,8 +239,8 @@ async def test_damage_that_the_list_finds_is_said(store: ChatStore, chats: list[
     data = store.database.path.read_bytes()
     store.database.path.write_bytes(bytes(100) + data[100:])
     async with listed(store) as (app, pilot):
-        await until(pilot, lambda: bool(app.news.said))
-        assert "was damaged" in app.news.said[0]
+        await until(pilot, lambda: bool(app._notifications))
+        assert "was damaged" in next(iter(app._notifications)).message
 
 
 async def test_a_chat_is_exported_and_a_file_there_is_kept(
