@@ -108,8 +108,11 @@ class Engine:
         self._running = ahead = ReadAhead(self._context, ids, stop_ids, cancelled)
         return ahead.run()
 
-    def prompt_logits(self, prompt_ids: Sequence[int]) -> NDArray[np.float32]:
-        """The logits after the prompt, (vocab_size,) float32, the caller's own. Raises NumericalError."""
+    def prompt_logits(
+        self, prompt_ids: Sequence[int], cancelled: Callable[[], bool] | None = None
+    ) -> NDArray[np.float32]:
+        """The logits after the prompt, (vocab_size,) float32, the caller's own. Raises NumericalError,
+        Cancelled."""
         self._begin(prompt_ids, room=0)
         context = self._context
         row = np.empty(0, dtype=np.float32)
@@ -117,7 +120,7 @@ class Engine:
             context.reuse(prompt_ids)
             for start, stop in context.missing(prompt_ids, ()):
                 last = stop == len(prompt_ids)
-                row = context.extend(prompt_ids[start:stop], "last" if last else "none")
+                row = context.extend(prompt_ids[start:stop], "last" if last else "none", cancelled)
             self._sampler.log_normaliser(row)
             context.mark_finite(len(prompt_ids))
         except NumericalError:
