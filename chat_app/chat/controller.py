@@ -28,7 +28,7 @@ from chat_app.chat.outbox import Outbox, Pending
 from chat_app.chat.prompts import with_user_turn
 from chat_app.chat.reopening import Reopening
 from chat_app.chat.reply import GrowingReply, reply_details
-from chat_app.chat.reply_records import ReplyRecords
+from chat_app.chat.reply_records import UNSEEN, ReplyRecord, ReplyRecords
 from chat_app.chat.saver import ChatFile, Saver
 from chat_app.chat.view import ChatView
 from chat_app.config.endpoints import model_label
@@ -271,9 +271,10 @@ class ChatController:
         *,
         start_ids: Iterable[int] = (),
         params: SamplingParams | None = None,
+        begun: ReplyRecord = UNSEEN,
     ) -> None:
-        """Let the engine answer. `start_ids`: the reply's tokens that stand there already; `params`: for this
-        reply, in place of the settings'."""
+        """Let the engine answer. `start_ids`: the reply's tokens that stand there already, `begun` what was
+        seen of them; `params`: for this reply, in place of the settings'."""
         params = params or self.settings.params
         if attempt.abandoned:
             return
@@ -284,7 +285,7 @@ class ChatController:
         details = reply_details(self.settings, params, model.info, model.sha256, prompt, message.parent)
         message = replace(message, x={**message.x, **details})
         self.reply = GrowingReply(
-            request_id, message, details, tuple(start_ids), prompt=prompt, saved_at=self._clock()
+            request_id, message, details, tuple(start_ids), prompt=prompt, saved_at=self._clock(), begun=begun
         )
         self.view.show_message(message)
         self.view.show_state()
@@ -456,7 +457,7 @@ class ChatController:
     async def end_reply(self, message: Message) -> None:
         """The reply has its last state."""
         if self.reply is not None:
-            self.records.keep(self.reply)
+            self.records.keep(self.reply.message.id, self.reply.record())
         self.reply = None
         await self._keep(message)
         self.model.answered(message.x.get("timings"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from chat_app.engines.base import (
     ReplyParts,
     Restored,
     Token,
+    ToldTogether,
     Turn,
     never,
 )
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from llama_core.sampling.params import SamplingParams
 
 _log = logging.getLogger(__name__)
+
+TOP_N = 10  # alternatives that replies drawn together tell with each token
 
 
 def open_text_engine(
@@ -193,6 +197,23 @@ class LocalTokens:
         constraint = self._engine.rules.of(params, [*prompt_ids, *ids], begun_n=len(ids)).constraint
         return None if constraint is None or constraint.complete else constraint.allowed()
 
+    def cut_by(
+        self,
+        params: SamplingParams,
+        logits: NDArray[np.float32],
+        prompt_ids: Sequence[int],
+        ids: Sequence[int],
+        among: Sequence[int],
+        allowed: NDArray[np.bool_] | None,
+    ) -> tuple[str, ...]:
+        """Asked of a sampler with the reply's parameters."""
+        from llama_core.sampling.sampler import Sampler
+
+        rules = self._engine.rules.of(replace(params, grammar=None))
+        sampler = Sampler(params, len(logits), rules.breakers)
+        seen = [*prompt_ids, *ids]
+        return sampler.cut_by(logits, seen, among, prompt_n=len(prompt_ids), allowed=allowed)
+
 
 class LocalEngine:
     """`Engine` on a `TextEngine`, which it closes. keeper: keeps on disk what was computed of chats."""
@@ -311,6 +332,18 @@ class LocalEngine:
             plain=prompt.raw,
         )
         return events if keeper is None else _kept(events, prompt.chat_id, keeper)
+
+    def stream_together(
+        self, replies: Sequence[tuple[Prompt, SamplingParams]], *, cancelled: Callable[[], bool]
+    ) -> Iterator[ToldTogether]:
+        """In one batch. Each token tells its likeliest alternatives."""
+        from llama_core.engine.batch.together import AskedReply, RepliesTogether
+
+        asked = [
+            AskedReply(prompt.ids or (), params, begun_n=prompt.begun_n, plain=prompt.raw)
+            for prompt, params in replies
+        ]
+        return RepliesTogether(self._engine, top_n=TOP_N).run(asked, cancelled)
 
     def restore(self, request: PromptRequest) -> Restored | None:
         """Bring the keys and values of the chat's turns back from the disk."""
