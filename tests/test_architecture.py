@@ -22,7 +22,7 @@ ORDER = {
         ("tokenizers",),
         ("architectures",),
         ("checkpoint",),
-        ("loaders", "backends.base", "backends.positions"),
+        ("loaders", "backends.base", "backends.positions", "backends.step_watch"),
         ("backends.numpy",),
         ("backends.jit",),
         ("sampling", "constraints"),
