@@ -9,8 +9,7 @@ import pytest
 
 from llama_core.backends.step_watch import StepWatch, call_cost_s
 
-
-SECONDS = np.int64(1_000_000_000)
+SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,10 @@ def test_phases_add_up_by_their_names_from_wherever_a_call_began() -> None:
     watch = StepWatch(Clock())
     names = (Named("product", 0), Named("attention", 0), Named("product", 1), Named("head", -1))
     other = (Named("layer", 0),)
-    watch.add_phases(names, 0, SECONDS * [1, 2])
-    watch.add_phases(names, 2, SECONDS * [4, 8])
-    watch.add_phases(names, 0, SECONDS // 2 * [1, 0, 0])
-    watch.add_phases(other, 0, SECONDS * [16])
+    watch.add_phases(names, 0, SECOND * np.array([1, 2]))
+    watch.add_phases(names, 2, SECOND * np.array([4, 8]))
+    watch.add_phases(names, 0, SECOND // 2 * np.array([1, 0, 0]))
+    watch.add_phases(other, 0, SECOND * np.array([16]))
     found = watch.take()
     assert found is not None
     assert {one.name: (one.seconds, one.by_layer) for one in found.operations} == {
