@@ -22,6 +22,7 @@ ORDER = {
         ("tokenizers",),
         ("architectures",),
         ("checkpoint",),
+        ("backends.states",),
         ("loaders", "backends.base", "backends.positions", "backends.step_watch"),
         ("backends.numpy",),
         ("backends.jit",),

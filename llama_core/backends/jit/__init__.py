@@ -101,7 +101,7 @@ def load_jit_model(
     try:
         with _kernels_wanted():
             library = kernels.library()
-        packed = PackedWeights(plan, library.pack, n_threads, on_progress)
+        packed = PackedWeights(plan, library, n_threads, on_progress)
     except TooLargeError as error:
         problem = "its numbers are too large for 8 bits (use --backend numpy)"
         raise UnsupportedModelError(checkpoint.path, error.tensor, problem) from error
