@@ -35,6 +35,7 @@ from llama_core.errors import KernelsUnavailableError, LlamaCoreError, Unsupport
 
 if TYPE_CHECKING:
     from llama_core.backends.jit.model import JitLlama
+    from llama_core.backends.jit.phase_clock import PhaseWatch
     from llama_core.backends.jit.workspace import Tuning
     from llama_core.checkpoint import Checkpoint
     from llama_core.events import LoadProgress
@@ -61,13 +62,14 @@ def load_jit_model(
     on_progress: Callable[[LoadProgress], None] | None = None,
     isa: str | None = None,
     tuning: Tuning | None = None,
+    watch: PhaseWatch | None = None,
 ) -> JitLlama:
     """Pack a checkpoint's weights and load (or build) the kernels.
 
     threads: None for all cores. kv: how keys and values are kept. weights: "8bit" makes 8 bits of those that
     the file keeps as floats. kernel_cache: a folder for machine code; without one it is built anew in each
     process. isa: forces a variant (see `variants.py`); default: the environment's LLAMA_CORE_JIT_ISA, else
-    the best. tuning: other choices than the model's own.
+    the best. tuning: other choices than the model's own. watch: hears of each step's phases while it is on.
 
     Raises UnsupportedModelError for a shape or for numbers that the kernels cannot take,
     KernelsUnavailableError where the system forbids them, ModelFormatError, NotEnoughMemoryError,
@@ -116,6 +118,7 @@ def load_jit_model(
         n_threads,
         kv=KV_KINDS[kv],
         tuning=tuning or OWN_CHOICES,
+        watch=watch,
     )
 
 
