@@ -17,6 +17,7 @@ from typing import Any
 from chat_app.attachments.attachment import AttachmentError, details_of, prompt_text
 from chat_app.chat.attaching import Attaching
 from chat_app.chat.branches import Branches
+from chat_app.chat.comparing.comparisons import Comparisons
 from chat_app.chat.conversation import Conversation, Message
 from chat_app.chat.files import ChatFiles
 from chat_app.chat.fitting import Fitting
@@ -46,9 +47,9 @@ TITLE_LENGTH = 60
 
 
 class ChatController:
-    """`spawn` runs a coroutine beside the caller: a worker of the screen, a task elsewhere. `branches` holds
-    the other ways to a reply than sending, `attaching` reads and counts files, `records` keeps what was seen
-    of replies."""
+    """`spawn` runs a coroutine beside the caller: a worker of the screen, a task elsewhere. `branches` and
+    `comparisons` hold other ways to a reply than sending, `attaching` reads and counts files, `records` keeps
+    what was seen of replies."""
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class ChatController:
         self.settings = settings
         self.metrics = PanelMetrics(clock)
         self.branches = Branches(self)
+        self.comparisons = Comparisons(self, host)
         self.attaching = Attaching(self)
         self.records = ReplyRecords()
         self.model = LoadedModel(host, view, self.metrics, spawn, model_hash)
@@ -340,6 +342,7 @@ class ChatController:
         """The process ends: keep the partial reply from this thread, and let go of the file. A prompt that
         comes from now on stays in the outbox."""
         self._ended = True
+        self.comparisons.save_now()
         if self.reply is not None:
             reply, self.reply = self.reply, None
             self.host.cancel()

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
 from chat_app.attachments.mentions import offers_of_path, read_names
-from chat_app.chat.commands.host import Host, ScreenHost, last, last_reply, read_number
+from chat_app.chat.commands.host import Host, ScreenHost, last, last_reply, offer_engines, read_number
 from chat_app.chat.commands.table import SLASH
+from chat_app.chat.comparing.sides import USAGE, Wish, complete_sides, read_sides
 from chat_app.chat.slash import Argument, words
 from chat_app.store.usage import usage_table
 from chat_app.text.code_blocks import code_blocks
@@ -26,6 +27,28 @@ def file(host: Host, names: Sequence[str]) -> Awaitable[None] | None:
 def regenerate(host: Host) -> None:
     """Another reply to the same question, beside the old one."""
     host.spawn(host.session.branches.regenerate(last_reply(host).id))
+
+
+def _complete_sides(host: Host, typed: str) -> list[tuple[str, str]]:
+    return complete_sides(offer_engines(host), typed)
+
+
+@SLASH.command("/compare", argument=Argument(USAGE, read_sides, _complete_sides))
+async def compare(host: Host, wishes: tuple[Wish, ...]) -> None:
+    """Two answers to the last question side by side; one side alone: against the chat as it is."""
+    comparison = host.session.comparisons.begin(wishes)
+    await comparison.prepare()
+    await host.show_comparison(comparison)
+
+
+@SLASH.command(
+    "/keep", argument=Argument("1 | 2", read_number, words(("1", "the first"), ("2", "the second")))
+)
+async def keep(host: Host, number: int) -> None:
+    """Keep one answer of the last /compare as the branch."""
+    if number > 2:
+        raise ValueError("A comparison has two answers: /keep 1 or /keep 2.")
+    await host.session.comparisons.keep(number - 1)
 
 
 @SLASH.command("/continue", palette="Continue the reply")
