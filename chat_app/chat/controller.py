@@ -27,6 +27,7 @@ from chat_app.chat.metrics import PanelMetrics
 from chat_app.chat.open_chat import Attempt
 from chat_app.chat.outbox import Outbox, Pending
 from chat_app.chat.prompts import with_user_turn
+from chat_app.chat.read_ahead import ReadAhead
 from chat_app.chat.reopening import Reopening
 from chat_app.chat.reply import GrowingReply, reply_details
 from chat_app.chat.reply_records import UNSEEN, ReplyRecord, ReplyRecords
@@ -48,8 +49,8 @@ TITLE_LENGTH = 60
 
 class ChatController:
     """`spawn` runs a coroutine beside the caller: a worker of the screen, a task elsewhere. `branches` and
-    `comparisons` hold other ways to a reply than sending, `attaching` reads and counts files, `records` keeps
-    what was seen of replies."""
+    `comparisons` hold other ways to a reply than sending, `attaching` reads and counts files, `ahead` has what
+    is still typed read by the engine, `records` keeps what was seen of replies."""
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class ChatController:
         self.branches = Branches(self)
         self.comparisons = Comparisons(self, host)
         self.attaching = Attaching(self)
+        self.ahead = ReadAhead(self, host)
         self.records = ReplyRecords()
         self.model = LoadedModel(host, view, self.metrics, spawn, model_hash)
         self.reply: GrowingReply | None = None
@@ -140,17 +142,20 @@ class ChatController:
         which it is another wording; `raw` sends the text alone, without the chat and its template. `files`
         are attached, and with `mentions` what the text names with an `@`.
         """
+        self.ahead.stop()
         self._outbox.add(Pending(text, edits, raw, tuple(files), mentions and not raw))
         if self.busy:
             self.view.show_queue(self.queue)
         self.send_next()
 
     def send_next(self) -> None:
-        """Send the oldest prompt if nothing runs."""
+        """Send the oldest prompt if nothing runs; where none waits, what is typed may be read ahead."""
         if self._outbox and not self.busy:
             pending, attempt = self._outbox.begin(), self._begin()
             self.view.show_queue(self.queue)
             self._spawn(self._send(pending, attempt))
+        elif not self._outbox:
+            self.ahead.consider()
 
     def take_back_queue(self, *, all: bool = False) -> None:
         """Return the waiting prompts to the prompt box, and with `all` the one under way."""
@@ -181,13 +186,11 @@ class ChatController:
         for note in found.notes:
             self.view.note(note, "warning")
         attached = found.attachments
-        conversation = self.conversation
         if pending.raw and self.settings.system:
             self.view.note("A raw prompt is sent alone: the system prompt is no part of it.", "warning")
-        parent = conversation.tip if pending.edits is None else conversation.get(pending.edits).parent
-        text = prompt_text(pending.text, attached)
-        turns = with_user_turn(() if pending.raw else self._turns(parent), text)
-        request = self._request(turns, raw=pending.raw)
+        parent, text = self._parent(pending.edits), prompt_text(pending.text, attached)
+        alone = self._request(with_user_turn((), text), raw=True) if pending.raw else None
+        request = alone or self.beginning_of(text, pending.edits)
         prompt = await self._fitting.prepare(attempt, request, parent, attached)
         if prompt is None:
             return
@@ -207,6 +210,14 @@ class ChatController:
                 title = pending.text.strip() or " ".join(one.name for one in attached)
                 await self.saver.set_title(clean_line(title, TITLE_LENGTH))
             self.start(attempt, self.conversation.add("assistant", "", status="partial"), prompt)
+
+    def beginning_of(self, content: str, edits: str | None) -> PromptRequest:
+        """What is asked where a message of these words is sent, in the place of `edits` if given."""
+        return self._request(with_user_turn(self._turns(self._parent(edits)), content))
+
+    def _parent(self, edits: str | None) -> str | None:
+        """The message behind which a new one stands."""
+        return self.conversation.tip if edits is None else self.conversation.get(edits).parent
 
     def _turns(self, upto: str | None, *, continue_last: bool = False) -> list[Turn]:
         """What the model is to see of the path to `upto` (None: nothing but the system prompt)."""
@@ -379,6 +390,7 @@ class ChatController:
     async def _leave(self, open_next: Callable[[], ChatFile]) -> None:
         """Go to another chat. Prompts typed meanwhile wait for it."""
         self._leaving += 1
+        self.ahead.stop()
         try:
             if not self.abandon():
                 self.take_back_queue()  # they were meant for the chat that is left
@@ -437,6 +449,7 @@ class ChatController:
 
     def reset_cache(self) -> None:
         """Empty the KV cache; the transcript stays. A reply that grows is finished first."""
+        self.ahead.stop()
         self.model.reset_cache(generating=self.generating)
 
     # News from the engine.
@@ -452,6 +465,7 @@ class ChatController:
 
     def engine_ready(self, ready: news.EngineReady) -> None:
         """A model is loaded: what waits for it is sent."""
+        self.ahead.stop()
         self.settings = with_advice(self.settings, ready.info.advice)
         self.model.ready(ready.info, ready.load_s, self.settings.ctx_size)
         self._restore()

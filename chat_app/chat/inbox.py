@@ -8,6 +8,7 @@ from typing import Protocol
 from chat_app.chat.conversation import Message
 from chat_app.chat.loaded_model import LoadedModel
 from chat_app.chat.metrics import PanelMetrics
+from chat_app.chat.read_ahead import ReadAhead
 from chat_app.chat.reply import GrowingReply
 from chat_app.chat.view import ChatView
 from chat_app.engines import news
@@ -28,6 +29,10 @@ class Hearer(Protocol):
     @property
     def metrics(self) -> PanelMetrics:
         """What counts events."""
+
+    @property
+    def ahead(self) -> ReadAhead:
+        """What hears how far the engine has read ahead."""
 
     @property
     def view(self) -> ChatView:
@@ -93,6 +98,8 @@ class Inbox:
                     if is_sound:
                         chat.view.note(text, "error")
                     await chat.end_reply(reply.failed(text, is_sound=is_sound))
+            case news.ReadingAhead() | news.ReadAheadEnded():
+                chat.ahead.take(item)
             case news.EngineReady():
                 chat.engine_ready(item)
             case _:

@@ -98,6 +98,9 @@ class LineView:
     def show_queue(self, prompts: list[str]) -> None:
         """Nothing is typed while a reply is written."""
 
+    def show_ahead(self, text: str) -> None:
+        """Nothing is read ahead: a line comes whole."""
+
     def show_state(self) -> None:
         """There is no line for it."""
 

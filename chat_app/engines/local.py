@@ -37,12 +37,16 @@ if TYPE_CHECKING:
     from llama_core.choices import Thinking
     from llama_core.constraints.grammar import Grammar
     from llama_core.engine.text import TextEngine
-    from llama_core.events import Event
+    from llama_core.events import Event, PrefillProgress
     from llama_core.sampling.params import SamplingParams
 
 _log = logging.getLogger(__name__)
 
 TOP_N = 10  # alternatives that replies drawn together tell with each token
+# Fewer tokens are read in the time that the key takes.
+LEAST_AHEAD = 64
+# What a turn may go on with: what both leave as it is, no end changes.
+ENDINGS = ("a", "1")
 
 
 def open_text_engine(
@@ -238,7 +242,9 @@ class LocalEngine:
             max_ctx_size=checkpoint.config.max_seq_len,
             template=checkpoint.chat_template or "",
             advice=advice_of(path, checkpoint.sampling),
-            capabilities=Capabilities(thinks=engine.thinking is not None, restores=keeper is not None),
+            capabilities=Capabilities(
+                thinks=engine.thinking is not None, restores=keeper is not None, reads_ahead=True
+            ),
         )
 
     def prepare(self, request: PromptRequest) -> Prompt:
@@ -350,6 +356,30 @@ class LocalEngine:
         if self._keeper is None or not request.chat_id or not request.turns:
             return None
         return self._keeper.restore(request.chat_id, self._encode(request))
+
+    def read_ahead(
+        self, request: PromptRequest, *, cancelled: Callable[[], bool]
+    ) -> Iterator[PrefillProgress]:
+        """What the cache or the disk has of it is reused; fewer than `LEAST_AHEAD` tokens wait for Enter."""
+        ids = self._settled(request)
+        engine = self._engine
+        if not ids or not engine.plan(ids, request.params).fits:
+            return
+        if self._keeper is not None and request.chat_id:
+            self._keeper.restore(request.chat_id, ids)
+        if len(ids) - engine.engine.common(ids) >= LEAST_AHEAD:
+            yield from engine.read_ahead(ids, cancelled)
+
+    def _settled(self, request: PromptRequest) -> list[int]:
+        """The ids of a request that are the same however its last turn goes on."""
+        from llama_core.engine.context import common_prefix
+
+        *before, last = request.turns
+        some, others = (
+            self._encode(replace(request, turns=(*before, replace(last, content=last.content + end))))
+            for end in ENDINGS
+        )
+        return some[: common_prefix(some, others)]
 
     def reset(self) -> None:
         """Empty the KV cache; the next prompt is computed whole, whatever is kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from chat_app.chat.view import Severity
 from chat_app.engines.base import Source
 
 
@@ -15,6 +16,9 @@ class Home(Protocol):
 
     def leave(self) -> None:
         """End the app; the chat can be resumed."""
+
+    def note(self, text: str, severity: Severity = "information") -> None:
+        """A sentence in the status row of the screen on top."""
 
     def remember(self, **values: str) -> None:
         """Keep a choice for the next start."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backends.numpy.ops import log_sum_exp
 from llama_core.errors import NumericalError
 from llama_core.sampling.dry import NO_BREAKERS, Breakers, dry_penalties
 from llama_core.sampling.params import SamplingParams
@@ -47,6 +46,20 @@ def top_ids(logits: F32, n: int) -> Ids:
     order = np.lexsort((found, -logits[found]))
     chosen: Ids = found[order[:n]]
     return chosen
+
+
+def log_sum_exp(logits: F32, scratch: F32) -> float:
+    """log(sum(exp(logits))) of one row without overflow; NaN or infinity when the row holds one.
+
+    logits, scratch: (vocab_size,).
+    """
+    peak = float(logits.max())
+    if not math.isfinite(peak):
+        return peak
+    with np.errstate(over="ignore"):  # further below the peak than float32 reaches: -inf, and e to it is 0
+        np.subtract(logits, peak, out=scratch)
+    np.exp(scratch, out=scratch)
+    return peak + math.log(float(scratch.sum()))
 
 
 def seeded(seed: int) -> np.random.Generator:

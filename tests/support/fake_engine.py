@@ -176,6 +176,23 @@ class FakeEngine:
         self.calls.append(("restore", request.chat_id))
         return self.restored
 
+    def read_ahead(
+        self, request: PromptRequest, *, cancelled: Callable[[], bool]
+    ) -> Iterator[PrefillProgress]:
+        self.calls.append(("ahead", request.turns[-1].content))
+        ids = list(self.prepare(request).ids or ())
+        if len(ids) <= CHUNK or self.cached[: len(ids)] == ids:
+            return
+        for done in range(0, len(ids), CHUNK):
+            yield PrefillProgress(0, done, len(ids), done * self.step_s / 8)
+            time.sleep(self.delay_s)
+            while not self.gate.wait(0.01) and not cancelled():
+                pass
+            if cancelled():
+                return
+            self.cached = ids[: done + CHUNK]
+        yield PrefillProgress(0, len(ids), len(ids), len(ids) * self.step_s / 8)
+
     def reset(self) -> None:
         self.calls.append(("reset", None))
         self.cached = []

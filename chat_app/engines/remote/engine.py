@@ -30,7 +30,7 @@ from chat_app.engines.remote.loop import LoopThread
 from chat_app.engines.remote.patience import Patience
 from chat_app.text.errors import SentenceError
 from chat_app.text.sanitize import clean_line
-from llama_core.events import Event, LoadProgress
+from llama_core.events import Event, LoadProgress, PrefillProgress
 from llama_core.sampling.params import SamplingParams
 
 _log = logging.getLogger(__name__)
@@ -249,6 +249,12 @@ class RemoteEngine:
 
     def restore(self, request: PromptRequest) -> None:
         """What a server keeps it looks for itself."""
+
+    def read_ahead(
+        self, request: PromptRequest, *, cancelled: Callable[[], bool]
+    ) -> Iterator[PrefillProgress]:
+        """Nothing is sent to a server before Enter."""
+        yield from ()
 
     def reset(self) -> None:
         """The server's cache is its own. Raises NotCapableError."""

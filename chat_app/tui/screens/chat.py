@@ -22,7 +22,6 @@ from chat_app.chat.view import ChatView, Room, Severity
 from chat_app.engines.base import Prompt, Source
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.errors import describe_error
-from chat_app.text.sanitize import clean
 from chat_app.tui import clipboard
 from chat_app.tui.command_line import CommandLine
 from chat_app.tui.draft_keeper import DraftKeeper
@@ -40,7 +39,7 @@ from chat_app.tui.widgets.fetch_row import FetchRow
 from chat_app.tui.widgets.key_bar import KeyBar
 from chat_app.tui.widgets.message_view import MessageView
 from chat_app.tui.widgets.prompt import PromptArea
-from chat_app.tui.widgets.status import Banner, StatusRow
+from chat_app.tui.widgets.status import Banner, NewsWanted, StatusRow
 from chat_app.tui.widgets.tint import TintedText
 from chat_app.tui.work import Work
 from llama_core.events import Event
@@ -126,6 +125,7 @@ class ChatScreen(Screen[None]):
             work=self.work,
             completions=lambda text: SLASH.completions(self.host, text),
             sizes=self.session.attaching.sizes,
+            ahead=self.session.ahead.follow,
             draft=lambda: (self._draft_name(), self.session.unsent),
             may_edit=self.session.branches.may_move,
             keymap=keymap,
@@ -187,7 +187,8 @@ class ChatScreen(Screen[None]):
             bar.show_keys(())
 
     def on_screen_resume(self) -> None:
-        """The keys count again."""
+        """The keys count again, and what was said over a dialog is to be seen here."""
+        self.post_message(NewsWanted())
         self.call_after_refresh(self.show_keys)
 
     def _focus_moved(self) -> None:
@@ -205,11 +206,8 @@ class ChatScreen(Screen[None]):
     # Words to the user.
 
     def note(self, text: str, severity: Severity = "information") -> None:
-        """In the status row; over a dialog that hides it, as Textual notifies."""
-        if self.app.screen is self:
-            self.status.say(text, severity)
-        else:
-            self.app.notify(clean(text), severity=severity, markup=False)
+        """In the status row of the screen on top."""
+        self._home.note(text, severity)
 
     def _tell(self, error: Exception) -> None:
         self.note(describe_error(error), "error")
@@ -261,6 +259,10 @@ class ChatScreen(Screen[None]):
         reason = "the model is loaded" if self.session.model.info is None else "the reply is done"
         self.composer.show_queue(prompts, reason)
         self._home.tell_waiting()
+
+    def show_ahead(self, text: str) -> None:
+        """Show it in the frame of the prompt box."""
+        self.composer.show_ahead(text)
 
     def show_trouble(self, text: str | None) -> None:
         """Show what keeps messages from the disk until it is mended; None hides it."""

@@ -18,12 +18,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import describe
 from llama_core.architectures.base import Description
 from llama_core.architectures.recurrent import Recurrent, conv_shape
+from llama_core.backends.numpy.kv_cache import KVCache
+from llama_core.config import ModelConfig
 from llama_core.memory import available_bytes
 
 F32 = NDArray[np.float32]
@@ -123,6 +127,63 @@ class States:
         at = [0, *self._snapshots]
         gaps = {at[k]: at[k + 1] - at[k - 1] for k in range(1, len(at) - 1)}
         del self._snapshots[min(gaps, key=gaps.__getitem__)]
+
+
+class HybridCache(KVCache):
+    """Keys and values of the layers that have attention, and the states of the others."""
+
+    def __init__(self, config: ModelConfig, capacity: int) -> None:
+        model = describe(config)
+        super().__init__(config, capacity, other_bytes=2 * 4 * model.state_values)
+        self.states = States(model)
+
+    def advance(self, n: int) -> None:
+        """Declare the n positions behind `length` valid, and the state behind them the state."""
+        super().advance(n)
+        self.states.advance()
+
+    def reachable(self, length: int) -> int:
+        """`length` where that is where it stands, else the nearest snapshot at or below it."""
+        return self.states.reachable(length, self.length)
+
+    def snapshot(self) -> None:
+        """Keep a copy of the state, to go back to."""
+        self.states.snapshot(self.length)
+
+    def truncate(self, length: int) -> None:
+        """Forget every position from `reachable(length)` on. Raises ValueError when `length` exceeds what is
+        held."""
+        before = self.length
+        super().truncate(length)
+        if self.length < before:
+            self.states.go_back(self.length)
+
+    def copy_prefix(self, source: Self, length: int) -> None:
+        """Hold the first `source.reachable(length)` positions of `source`, and nothing else. Raises as
+        `take_length`."""
+        super().copy_prefix(source, length)
+        self.states.copy(source.states, self.length, source.length)
+
+    def state(self, length: int) -> NDArray[np.uint8] | None:
+        """The snapshot at `length`, as bytes."""
+        return self.states.snapshot_at(length)
+
+    def adopt(self, length: int, states: Mapping[int, NDArray[np.uint8]]) -> None:
+        """See `Cache`."""
+        if length and length not in states:
+            raise ValueError(f"there is no state for {length} positions")
+        super().adopt(length, states)
+        self.states.adopt(length, states)
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """What a copy of the state takes."""
+        return self.states.state_bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes reserved, and those of the snapshots."""
+        return super().nbytes + self.states.nbytes
 
 
 class _Run:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backends.numpy.model import NO_LAYER as NO_LAYER
-from llama_core.backends.numpy.model import Operations
+from llama_core.backends.numpy.decoder import NO_LAYER as NO_LAYER
+from llama_core.backends.numpy.decoder import Operations
 
 if TYPE_CHECKING:
     from llama_core.backends.jit.program import PhaseName

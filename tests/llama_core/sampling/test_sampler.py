@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llama_core.errors import NumericalError
 from llama_core.sampling.params import SamplingParams
-from llama_core.sampling.sampler import Sampler, seeded, top_ids
+from llama_core.sampling.sampler import Sampler, log_sum_exp, seeded, top_ids
 
 DRAWS = 8_000
 NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
@@ -354,6 +354,24 @@ def test_wrong_parameters_are_refused_with_a_sentence(wrong: dict[str, Any]) -> 
     (name,) = wrong
     with pytest.raises(ValueError, match=f"{name} is .*, expected"):
         SamplingParams(**wrong)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e38])
+def test_log_sum_exp(scale: float) -> None:
+    drawn = np.random.default_rng(50).standard_normal(50).astype(np.float32)
+    logits = np.clip(drawn, -2, 2) * np.float32(scale)
+    scratch = np.empty(50, np.float32)
+    wide = logits.astype(np.float64)
+    expected = wide.max() + np.log(np.exp(wide - wide.max()).sum())
+    with np.errstate(over="ignore"):
+        assert log_sum_exp(logits, scratch) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_log_sum_exp_shows_what_is_not_finite(bad: float) -> None:
+    logits = np.random.default_rng(10).standard_normal(10).astype(np.float32)
+    logits[4] = bad
+    assert not np.isfinite(log_sum_exp(logits, np.empty(10, np.float32)))
 
 
 @pytest.mark.parametrize(
