@@ -49,8 +49,8 @@ TITLE_LENGTH = 60
 
 class ChatController:
     """`spawn` runs a coroutine beside the caller: a worker of the screen, a task elsewhere. `branches` and
-    `comparisons` hold other ways to a reply than sending, `attaching` reads and counts files, `ahead` has what
-    is still typed read by the engine, `records` keeps what was seen of replies."""
+    `comparisons` hold other ways to a reply than sending, `attaching` reads and counts files, `ahead` has
+    what is still typed read by the engine, `records` keeps what was seen of replies."""
 
     def __init__(
         self,

@@ -81,8 +81,8 @@ def drawn_with(x: Mapping[str, Any]) -> SamplingParams | None:
 
 def recall(conversation: Conversation, settings: Settings, chosen: Collection[str] = ()) -> Settings:
     """`settings` with what the chat's last reply was made with, but for what was `chosen` by name ("model",
-    "parameters", "system"). A guest's reply, made with other than the chat's own, does not count. A model that
-    is no longer there is told as a notice."""
+    "parameters", "system"). A guest's reply, made with other than the chat's own, does not count. A model
+    that is no longer there is told as a notice."""
     path = reversed(conversation.path())
     reply = next((one for one in path if "model" in one.x and "guest" not in one.x), None)
     if reply is None:

@@ -269,7 +269,8 @@ class EngineHost:
             return
         try:
             with contextlib.closing(self._open(source, settings, on_progress)) as engine:
-                future.set_result(question(engine))
+                answer = question(engine)
+            future.set_result(answer)
         except Exception as error:  # noqa: BLE001 - it is the asker's, carried by the future
             future.set_exception(error)
         self._measure_memory(force=True)

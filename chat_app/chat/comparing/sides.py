@@ -24,8 +24,9 @@ KINDS: dict[str, str] = {
     "preset": "with what a preset says",
     "system": "with another system prompt",
 }
-# A side begins behind `vs` only where one can begin: a system prompt may hold the word.
-_BETWEEN = re.compile(rf"\s+vs\s+(?=(?:{'|'.join([*KINDS, *PARAMETERS])})\s|\S+$)", re.IGNORECASE)
+_VS = re.compile(r"\s+vs\s+", re.IGNORECASE)
+# A system prompt may hold the word: it ends only where another side can begin.
+_VS_SIDE = re.compile(rf"\s+vs\s+(?=(?:{'|'.join([*KINDS, *PARAMETERS])})\s)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,17 @@ class Side:
 
 def read_sides(text: str) -> tuple[Wish, ...]:
     """One side or two. Raises ValueError with a phrase."""
-    wishes = tuple(_read_side(part.strip()) for part in _BETWEEN.split(text))
-    if len(wishes) > 2:
+    parts = _split(text)
+    if len(parts) > 2:
         raise ValueError("two sides can be compared")
-    return wishes
+    return tuple(_read_side(part.strip()) for part in parts)
+
+
+def _split(text: str) -> list[str]:
+    """The sides, apart."""
+    between = _VS_SIDE if text.lower().startswith("system ") else _VS
+    first, *rest = between.split(text, maxsplit=1)
+    return [first, *(_split(rest[0]) if rest else ())]
 
 
 def _read_side(text: str) -> Wish:
@@ -84,11 +92,9 @@ def _read_side(text: str) -> Wish:
 
 def complete_sides(engines: Sequence[tuple[str, str]], typed: str) -> list[tuple[str, str]]:
     """Whole arguments for what is typed so far. engines: (name, what it is) of those in config.toml."""
-    parts = _BETWEEN.split(typed)
-    begun = typed[: len(typed) - len(parts[-1])]
-    if re.search(r"\svs\s*$", typed, re.IGNORECASE) and not typed.endswith("vs"):
-        begun, parts = typed, [""]
-    kind, space, name = parts[-1].lstrip().partition(" ")
+    last = _split(typed)[-1]
+    begun = typed[: len(typed) - len(last)]
+    kind, space, name = last.partition(" ")
     if not space:
         words = [*KINDS.items(), *((one, row.help) for one, row in PARAMETERS.items())]
         return [(f"{begun}{word} ", about) for word, about in words if word.startswith(kind.lower())]
