@@ -67,7 +67,7 @@ class ChatController:
         self.host = host
         self.settings = settings
         self.metrics = PanelMetrics(clock)
-        self.branches = Branches(self)
+        self.branches = Branches(self, spawn)
         self.comparisons = Comparisons(self, host)
         self.attaching = Attaching(self)
         self.ahead = ReadAhead(self, host)
@@ -429,12 +429,11 @@ class ChatController:
             self.reload_if_due()
 
     def reload_if_due(self) -> bool:
-        """Load the model anew for another context size, but never under a reply."""
-        path = None if self.generating else self.model.take_reload()
-        if path is None:
-            return False
-        self.load_model(path)
-        return True
+        """Load what is due, the model anew or the chat's own, but never under a reply."""
+        source = None if self.generating else self.model.take_reload()
+        if source is not None:
+            self.load_model(source)
+        return source is not None
 
     def set_system(self, text: str) -> None:
         """Another system prompt; the empty text removes it."""
@@ -469,7 +468,9 @@ class ChatController:
         self.settings = with_advice(self.settings, ready.info.advice)
         self.model.ready(ready.info, ready.load_s, self.settings.ctx_size)
         self._restore()
-        self.send_next()
+        self.branches.retry.ready()
+        if not self.reload_if_due():
+            self.send_next()
 
     async def end_reply(self, message: Message) -> None:
         """The reply has its last state."""

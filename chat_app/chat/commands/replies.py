@@ -29,6 +29,31 @@ def regenerate(host: Host) -> None:
     host.spawn(host.session.branches.regenerate(last_reply(host).id))
 
 
+def read_retry(text: str) -> tuple[str, bool]:
+    """The model, and whether it makes this reply alone."""
+    name, _, last = text.rpartition(" ")
+    once = bool(name) and last.lower() == "once"
+    return (name.strip() if once else text), once
+
+
+def _complete_retry(host: Host, typed: str) -> list[tuple[str, str]]:
+    name, space, _ = typed.rpartition(" ")
+    if space:
+        return [(f"{name} once", "the chat's own model comes back after it")]
+    return [row for row in offer_engines(host) if row[0].startswith(typed)]
+
+
+@SLASH.command("/retry", argument=Argument("[MODEL [once]]", read_retry, _complete_retry))
+async def retry(host: Host, wanted: tuple[str, bool] | None) -> None:
+    """Another reply by another model, which the chat goes on with; once: for this reply alone."""
+    message = last_reply(host)
+    if wanted is None:
+        await host.session.branches.regenerate(message.id)
+        return
+    name, once = wanted
+    await host.session.branches.retry.by(message.id, name, once=once)
+
+
 def _complete_sides(host: Host, typed: str) -> list[tuple[str, str]]:
     return complete_sides(offer_engines(host), typed)
 

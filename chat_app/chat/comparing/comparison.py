@@ -18,7 +18,7 @@ from chat_app.chat.conversation import new_message_id, utc_now
 from chat_app.chat.open_chat import OpenChat
 from chat_app.engines.base import Engine, Source
 from chat_app.engines.host import EngineHost
-from chat_app.engines.sources import find_source
+from chat_app.engines.sources import source_here
 from chat_app.text.errors import describe_error
 from chat_app.text.formatting import load_label
 from chat_app.text.sanitize import clean_line
@@ -59,13 +59,9 @@ class Comparison:
     def _find(self, side: Side) -> Source | None:
         """None where it is the chat's own model after all."""
         from chat_app.models.beside import room_beside
-        from chat_app.models.catalogue import ModelNotFound
 
         info, name = self._chat.model.info, clean_line(side.model)
-        try:
-            source = find_source(side.model, side.settings.engines)
-        except ModelNotFound as error:
-            raise ValueError(f"{error}{f' /model {name} fetches it.' if error.can_pull else ''}") from None
+        source = source_here(side.model, side.settings.engines)
         if not isinstance(source, Path):
             return source
         if info is not None and source == info.path:
