@@ -223,8 +223,8 @@ def test_what_becomes_of_rare_types_is_said_with_the_memory(toys: SimpleNamespac
     checkpoint = blocks_everywhere(toys, lambda name: types.get(name.rpartition(".")[2], "Q4_K"))
     plan = plan_packing(checkpoint.config, checkpoint.tensors)
     assert plan.note == (
-        "There are no kernels for IQ2_XXS, IQ1_S and TQ1_0: these weights are kept in 8 bits, 0 MiB of memory "
-        "for 0 MiB of the file."
+        "There are no kernels for IQ2_XXS, IQ1_S and TQ1_0: these weights are kept in 8 bits, "
+        "0 MiB of memory for 0 MiB of the file."
     )
     assert memory_needed(checkpoint.config, checkpoint.tensors)["jit"]["note"] == plan.note
     plain = blocks_everywhere(toys, lambda name: "Q4_K")
