@@ -44,7 +44,7 @@ def _of_backend(
     config: ModelConfig, weights_bytes: int, mapped_bytes: int, number_bytes: int
 ) -> dict[str, Any]:
     """number_bytes: of a key's or value's numbers. Snapshots of states come with a chat, see
-    `backends/numpy/states.py`."""
+    `backends/states.py`."""
     context = min(config.max_seq_len, CHAT_CONTEXT)
     model = describe(config)
     kv_bytes = number_bytes * context * sum(2 * attention.kv_dim for attention in model.attentions())

@@ -29,7 +29,7 @@ from chat_app.chat.prompts import with_user_turn
 from chat_app.chat.read_ahead import ReadAhead
 from chat_app.chat.reopening import Reopening
 from chat_app.chat.reply import GrowingReply, reply_details, seeded
-from chat_app.chat.reply_records import ReplyRecords
+from chat_app.chat.reply_records import UNSEEN, ReplyRecord, ReplyRecords
 from chat_app.chat.saver import ChatFile, Saver
 from chat_app.chat.view import ChatView
 from chat_app.config.endpoints import model_label
@@ -282,9 +282,10 @@ class ChatController:
         *,
         start_ids: Iterable[int] = (),
         params: SamplingParams | None = None,
+        begun: ReplyRecord = UNSEEN,
     ) -> None:
-        """Let the engine answer. `start_ids`: the reply's tokens that stand there already; `params`: for this
-        reply, in place of the settings'."""
+        """Let the engine answer. `start_ids`: the reply's tokens that stand there already, `begun` what was
+        seen of them; `params`: for this reply, in place of the settings'."""
         params = seeded(params or self.settings.params, self.model.info)
         if attempt.abandoned:
             return
@@ -296,7 +297,7 @@ class ChatController:
         message = replace(message, x={**message.x, **details})
         ids, now = tuple(start_ids), self._clock()
         self.reply = GrowingReply(
-            request_id, message, details, ids, prompt=prompt, seed=params.seed, saved_at=now
+            request_id, message, details, ids, prompt=prompt, seed=params.seed, saved_at=now, begun=begun
         )
         self.view.show_message(message)
         self.view.show_state()
@@ -471,7 +472,7 @@ class ChatController:
     async def end_reply(self, message: Message) -> None:
         """The reply has its last state."""
         if self.reply is not None:
-            self.records.keep(self.reply)
+            self.records.keep(self.reply.message.id, self.reply.record())
         self.reply = None
         await self._keep(message)
         self.model.answered(message.x.get("timings"))

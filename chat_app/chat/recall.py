@@ -71,10 +71,10 @@ def _grammar(stored: Mapping[str, Any]) -> Grammar:
     return Grammar(kind, text)
 
 
-def held_to(x: Mapping[str, Any]) -> Grammar | None:
-    """What a reply was held to, where that is known."""
+def drawn_with(x: Mapping[str, Any]) -> SamplingParams | None:
+    """The same; None where none are known."""
     try:
-        return sampling_of(x).grammar
+        return sampling_of(x)
     except ValueError:
         return None
 
