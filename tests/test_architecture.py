@@ -23,7 +23,7 @@ ORDER = {
         ("architectures",),
         ("checkpoint",),
         ("backends.states",),
-        ("loaders", "backends.base", "backends.positions"),
+        ("loaders", "backends.base", "backends.positions", "backends.step_watch"),
         ("backends.numpy",),
         ("backends.jit",),
         ("sampling", "constraints"),

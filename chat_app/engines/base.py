@@ -199,6 +199,23 @@ class TokenAccess(Protocol):
         """(vocab_size,): what a reply to the prompt that is held to `grammar` may go on with after `ids`;
         None where that is all. Raises GrammarError."""
 
+    def cut_by(
+        self,
+        params: SamplingParams,
+        logits: NDArray[np.float32],
+        prompt_ids: Sequence[int],
+        ids: Sequence[int],
+        among: Sequence[int],
+        allowed: NDArray[np.bool_] | None,
+    ) -> tuple[str, ...]:
+        """Which of a reply's parameters keeps each token of `among` from being drawn after `ids`: its name,
+        "mask" for what is not `allowed`, "" for a token that can be drawn. logits: (vocab_size,), those
+        there."""
+
+
+# Of several replies: the place of one among those asked for, and an event of it or why no more will come.
+ToldTogether = tuple[int, "Event | Exception"]
+
 
 class Engine(Protocol):
     """Answers prompts. Errors of `llama_core` and OSError are told to the user; others are faults."""
@@ -225,6 +242,12 @@ class Engine(Protocol):
         """The events of one reply, Finished as the last. `cancelled` is asked between steps; a reply that is
         cancelled ends with Finished("cancelled"). `answer_now` ends the thought under way; it is given only
         where `info.capabilities.thinks`."""
+
+    def stream_together(
+        self, replies: Sequence[tuple[Prompt, SamplingParams]], *, cancelled: Callable[[], bool]
+    ) -> Iterator[ToldTogether]:
+        """The events of several replies, drawn in one batch where the engine can: each ends with Finished, or
+        with the error that ended it, and leaves the others alone."""
 
     def restore(self, request: PromptRequest) -> Restored | None:
         """Bring back what is kept of a request's chat, before it is asked for; None where that is nothing.

@@ -18,6 +18,7 @@ from chat_app.engines.base import (
     ReplyParts,
     Restored,
     Token,
+    ToldTogether,
     Turn,
     never,
 )
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+TOP_N = 10  # alternatives that replies drawn together tell with each token
 # Fewer tokens are read in the time that the key takes.
 LEAST_AHEAD = 64
 # What a turn may go on with: what both leave as it is, no end changes.
@@ -199,6 +201,23 @@ class LocalTokens:
         constraint = self._engine.rules.of(params, [*prompt_ids, *ids], begun_n=len(ids)).constraint
         return None if constraint is None or constraint.complete else constraint.allowed()
 
+    def cut_by(
+        self,
+        params: SamplingParams,
+        logits: NDArray[np.float32],
+        prompt_ids: Sequence[int],
+        ids: Sequence[int],
+        among: Sequence[int],
+        allowed: NDArray[np.bool_] | None,
+    ) -> tuple[str, ...]:
+        """Asked of a sampler with the reply's parameters."""
+        from llama_core.sampling.sampler import Sampler
+
+        rules = self._engine.rules.of(replace(params, grammar=None))
+        sampler = Sampler(params, len(logits), rules.breakers)
+        seen = [*prompt_ids, *ids]
+        return sampler.cut_by(logits, seen, among, prompt_n=len(prompt_ids), allowed=allowed)
+
 
 class LocalEngine:
     """`Engine` on a `TextEngine`, which it closes. keeper: keeps on disk what was computed of chats."""
@@ -319,6 +338,18 @@ class LocalEngine:
             plain=prompt.raw,
         )
         return events if keeper is None else _kept(events, prompt.chat_id, keeper)
+
+    def stream_together(
+        self, replies: Sequence[tuple[Prompt, SamplingParams]], *, cancelled: Callable[[], bool]
+    ) -> Iterator[ToldTogether]:
+        """In one batch. Each token tells its likeliest alternatives."""
+        from llama_core.engine.batch.together import AskedReply, RepliesTogether
+
+        asked = [
+            AskedReply(prompt.ids or (), params, begun_n=prompt.begun_n, plain=prompt.raw)
+            for prompt, params in replies
+        ]
+        return RepliesTogether(self._engine, top_n=TOP_N).run(asked, cancelled)
 
     def restore(self, request: PromptRequest) -> Restored | None:
         """Bring the keys and values of the chat's turns back from the disk."""

@@ -38,6 +38,7 @@ from chat_app.tui.ui_state import read_ui_state, write_ui_state
 from chat_app.tui.widgets.prompt import PromptArea
 
 if TYPE_CHECKING:
+    from chat_app.chat.comparing.comparison import Comparison
     from chat_app.tui.screens.help import KeyGroups
 
 
@@ -308,7 +309,22 @@ class LlamaChatApp(TerminalApp):
         """Open the token inspector on a reply, by its id, the cursor on its token `at`."""
         from chat_app.tui.screens.inspector import InspectorScreen
 
-        self.push_screen(InspectorScreen(self.chat.session, message_id, self.chat.work.spawn, at))
+        spawn, draw = self.chat.work.spawn, self.draw_continuations
+        self.push_screen(InspectorScreen(self.chat.session, message_id, spawn, draw, at))
+
+    def draw_continuations(self, message_id: str, at: int) -> None:
+        """Draw how a reply, by its id, could go on from its token `at`, and show where that agrees."""
+        from chat_app.chat.comparing.continuations import Continuations
+        from chat_app.tui.screens.continuations import ContinuationsScreen
+
+        drawn = Continuations(self.chat.session, message_id, at)
+        self.push_screen(ContinuationsScreen(drawn, self.chat.work.spawn))
+
+    def show_comparison(self, comparison: Comparison) -> None:
+        """Let two sides answer side by side."""
+        from chat_app.tui.screens.compare import CompareScreen
+
+        self.push_screen(CompareScreen(comparison, self.chat.session.comparisons, self.chat.work.spawn))
 
     def show_text(self, title: str, text: str) -> None:
         """Open a screen with a text to read."""
@@ -363,12 +379,14 @@ class LlamaChatApp(TerminalApp):
 def key_groups() -> KeyGroups:
     """All bindings under headlines, in the order of the help screen."""
     from chat_app.tui.widgets.message_view import MessageView
+    from chat_app.tui.widgets.tint import TintedText
 
     return [
         ("Anywhere", LlamaChatApp.BINDINGS),
         ("In the prompt", PromptArea.BINDINGS),
         ("In a chat", ChatScreen.BINDINGS),
         ("On a selected message (Alt+Up)", MessageView.BINDINGS),
+        ("On the tokens of a tinted reply (Alt+W)", TintedText.BINDINGS),
     ]
 
 

@@ -29,6 +29,9 @@ class Home(Protocol):
     def inspect(self, message_id: str, at: int = 0) -> None:
         """Open the token inspector on a reply, by its id, the cursor on its token `at`."""
 
+    def draw_continuations(self, message_id: str, at: int) -> None:
+        """Show how a reply, by its id, could go on from its token `at`."""
+
     # What it knows of models.
 
     def model_state(self, state: str) -> str:

@@ -7,7 +7,7 @@ import logging
 import queue
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from chat_app.config.endpoints import Endpoint
@@ -19,6 +19,7 @@ from chat_app.engines.base import (
     OnProgress,
     Prompt,
     PromptRequest,
+    ToldTogether,
     never,
 )
 from chat_app.engines.remote.answer import Answer
@@ -163,6 +164,16 @@ class RemoteEngine:
             yield answer.finished("cancelled", seed)
             return
         yield answer.finished(None, seed)
+
+    def stream_together(
+        self, replies: Sequence[tuple[Prompt, SamplingParams]], *, cancelled: Callable[[], bool]
+    ) -> Iterator[ToldTogether]:
+        """One after the other."""
+        for place, (prompt, params) in enumerate(replies):
+            try:
+                yield from ((place, event) for event in self.stream(prompt, params, cancelled=cancelled))
+            except (ServerError, BrokenOffError) as error:
+                yield place, error
 
     def _request(self, prompt: Prompt, params: SamplingParams, seed: int) -> tuple[str, dict[str, Any]]:
         """(path, body) of a request."""

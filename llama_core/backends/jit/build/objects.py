@@ -27,13 +27,14 @@ from llama_core.backends.jit.kernels import (
     primitives,
     recurrent,
     routing,
+    stream,
     vector,
 )
 from llama_core.backends.jit.kernels.declare import DECLARED
 from llama_core.backends.jit.layout import KERNEL_SETS, KINDS, PackedKind
 
 # Importing them declares what they hold.
-SOURCES = (attention, kv_store, matmul, pack, primitives, recurrent, routing, vector)
+SOURCES = (attention, kv_store, matmul, pack, primitives, recurrent, routing, stream, vector)
 
 
 def target_machine(isa: Isa) -> Any:
