@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from chat_app.chat.conversation import Message, Status, thought_of
+from chat_app.chat.inspection import told_looks
 from chat_app.chat.prompts import sees_from
 from chat_app.chat.recall import sampling_json
+from chat_app.chat.reply_records import UNSEEN, ReplyRecord, ScoredText
 from chat_app.engines.base import EngineInfo, Prompt
 from llama_core.events import (
     UNKNOWN_ID,
@@ -40,13 +41,6 @@ ENDINGS = {
 CHECKPOINT_PERIOD_S = 1.0
 
 
-class ScoredText(NamedTuple):
-    """A piece of an answer and how likely its tokens were: natural logarithm, NaN where unknown."""
-
-    text: str
-    logprob: float
-
-
 @dataclass(slots=True)
 class ThoughtNumbers:
     """A thought so far: `n`, the reply's tokens up to its end, and the seconds that this request took for it.
@@ -61,9 +55,9 @@ class ThoughtNumbers:
 class GrowingReply:
     """The reply that the engine writes now.
 
-    `message` is its first state; `start` and `start_ids` are what stood there before this request (a reply
-    that is continued, or begun by hand). `tokens` are this request's. saved_at: when it was last saved, in
-    seconds of the caller's clock.
+    `message` is its first state; its content and `start_ids` are what stood there before this request (a
+    reply that is continued, or begun by hand), and `begun` is what was seen of that. `tokens` are this
+    request's. saved_at: when it was last saved, in seconds of the caller's clock.
     """
 
     request_id: int
@@ -82,6 +76,7 @@ class GrowingReply:
     saved_at: float = 0.0
     prompt_n: int = 0
     prompt: Prompt | None = None
+    begun: ReplyRecord = UNSEEN
 
     def take(self, event: Event) -> None:
         """Note an event."""
@@ -178,24 +173,23 @@ class GrowingReply:
             known if self.thought.closed_at is None else {**known, "thought_closed": self.thought.closed_at}
         )
 
-    def logprobs(self) -> list[float]:
-        """How likely each token was; NaN for those that stood there before this request."""
-        return [math.nan] * len(self.start_ids) + [token.logprob for token in self.tokens]
-
-    def scored(self) -> tuple[ScoredText, ...]:
-        """The answer in the pieces that its tokens made. Where a character took several tokens, they count
-        together; what stood there before this request has NaN."""
-        pieces = [ScoredText(self.message.content, math.nan)] if self.message.content else []
-        text, logprob = "".join(self.parts), 0.0
+    def record(self) -> ReplyRecord:
+        """How likely each token was, and each piece of the answer. Where a character took several tokens,
+        they count together; what stood there before this request is known as far as it was seen."""
+        start_n, text = len(self.start_ids), "".join(self.parts)
+        logprobs, pieces = self.begun.begun(self.message.content, start_n)
+        whole, first = 0.0, start_n
         ends = pairwise([*self.lengths, self.length])
-        for token, (begin, end) in zip(self.tokens, ends, strict=True):
+        for index, (token, (begin, end)) in enumerate(zip(self.tokens, ends, strict=True), start_n):
             if token.thought:
+                whole, first = 0.0, index + 1
                 continue
-            logprob += token.logprob
+            whole += token.logprob
             if end > begin:
-                pieces.append(ScoredText(text[begin:end], logprob))
-                logprob = 0.0
-        return tuple(pieces)
+                pieces.append(ScoredText(text[begin:end], whole, first))
+                whole, first = 0.0, index + 1
+        logprobs += [token.logprob for token in self.tokens]
+        return ReplyRecord(logprobs, tuple(pieces), told_looks(self.tokens))
 
     def segment(self) -> tuple[int, int]:
         """(positions of the context before the reply, positions of the reply so far)."""

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.choices import Thinking
-from llama_core.engine.closed_thought import ClosedThought, never
+from llama_core.engine.closed_thought import never
 from llama_core.engine.engine import Engine
 from llama_core.engine.loops import LoopWatch
+from llama_core.engine.reply_events import ReplyEvents
 from llama_core.engine.reply_text import ReplyText
 from llama_core.engine.rules import Rules
 from llama_core.engine.scoring import ScoredAnswer
-from llama_core.events import Event, Finished, TokenEvent
+from llama_core.events import Event, PrefillProgress
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.thinking.base import ThinkingFormat
@@ -201,21 +202,36 @@ class TextEngine:
         told apart. Raises as `Engine.generate` does, and GrammarError at once for a grammar that cannot be
         held.
         """
-        markers = None if plain else self.thinking
-        text = self.reply_text(prompt_ids, params.stop, begun_n=begun_n, plain=plain)
-        loops = LoopWatch(0 if params.ignore_eos else params.loop_rounds)
-        closing = ClosedThought(text, markers, params, answer_now)
+        reading = self.reply_events(prompt_ids, params, begun_n=begun_n, answer_now=answer_now, plain=plain)
         events = self.engine.generate(
             prompt_ids,
             params,
             stop_ids=self.tokenizer.stop_ids,
             cancelled=cancelled,
-            stop_when=lambda: text.stopped or loops.found is not None,
+            stop_when=lambda: reading.stopped,
             top_n=top_n,
             rules=self.rules.of(params, prompt_ids, begun_n=begun_n, plain=plain),
-            dictated=None if markers is None else closing.ids,
+            dictated=reading.dictated,
         )
-        return self._with_text(events, text, closing, loops)
+        return (told for event in events for told in reading.of(event))
+
+    def reply_events(
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        begun_n: int = 0,
+        answer_now: Poll = never,
+        plain: bool = False,
+    ) -> ReplyEvents:
+        """What makes of the drawn tokens of a reply the events that `generate` gives."""
+        text = self.reply_text(prompt_ids, params.stop, begun_n=begun_n, plain=plain)
+        loops = LoopWatch(0 if params.ignore_eos else params.loop_rounds)
+        return ReplyEvents(text, loops, None if plain else self.thinking, params, answer_now)
+
+    def read_ahead(self, ids: Sequence[int], cancelled: Poll) -> Iterator[PrefillProgress]:
+        """Read the beginning of a prompt to come. See `Engine.read_ahead`, also for what it raises."""
+        return self.engine.read_ahead(ids, stop_ids=self.tokenizer.stop_ids, cancelled=cancelled)
 
     def reply_text(
         self,
@@ -278,26 +294,6 @@ class TextEngine:
             self.engine.drafter.close()
         self.engine.close()
         self.model.close()
-
-    def _with_text(
-        self, events: Iterator[Event], text: ReplyText, closing: ClosedThought, loops: LoopWatch
-    ) -> Iterator[Event]:
-        for event in events:
-            if isinstance(event, Finished):
-                yield from text.flush()
-                if loops.found is not None:
-                    yield loops.found
-                    event = replace(event, reason="loop")
-                yield event
-            elif isinstance(event, TokenEvent):
-                if (closed := closing.take_news(event.index)) is not None:
-                    yield closed
-                deltas = text.push(event.id)
-                loops.push(event.id)
-                yield replace(event, thought=True) if text.before_answer else event
-                yield from deltas
-            else:
-                yield event
 
     def _droppable(self, messages: Messages, room: int) -> tuple[int, ...]:
         """The oldest turns that must go so that the rest is encoded in `room` tokens."""

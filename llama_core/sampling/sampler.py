@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.backends.numpy.ops import log_sum_exp
 from llama_core.errors import NumericalError
 from llama_core.sampling.dry import NO_BREAKERS, Breakers, dry_penalties
 from llama_core.sampling.params import SamplingParams
@@ -47,6 +46,20 @@ def top_ids(logits: F32, n: int) -> Ids:
     order = np.lexsort((found, -logits[found]))
     chosen: Ids = found[order[:n]]
     return chosen
+
+
+def log_sum_exp(logits: F32, scratch: F32) -> float:
+    """log(sum(exp(logits))) of one row without overflow; NaN or infinity when the row holds one.
+
+    logits, scratch: (vocab_size,).
+    """
+    peak = float(logits.max())
+    if not math.isfinite(peak):
+        return peak
+    with np.errstate(over="ignore"):  # further below the peak than float32 reaches: -inf, and e to it is 0
+        np.subtract(logits, peak, out=scratch)
+    np.exp(scratch, out=scratch)
+    return peak + math.log(float(scratch.sum()))
 
 
 def seeded(seed: int) -> np.random.Generator:
@@ -142,39 +155,68 @@ class Sampler:
         # Beyond float32 the largest stands for it.
         self._changed[ids] = np.clip(values, -_LARGEST, _LARGEST)
 
+    def cut_by(
+        self,
+        logits: F32,
+        ids: Sequence[int],
+        among: Sequence[int],
+        *,
+        prompt_n: int = 0,
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> tuple[str, ...]:
+        """What keeps each token of `among` from being drawn (see `draw`): the parameter whose filter is the
+        first to take it away, "mask" where `allowed` does; "" for one that can be drawn."""
+        changed = self._change(logits, ids, prompt_n)
+        left: Ids = np.arange(len(logits)) if allowed is None else np.flatnonzero(allowed)
+        cut = {one: "mask" for one in among if allowed is not None and not allowed[one]}
+        for name, kept in self._filters(changed[left]):
+            standing = set(left[kept].tolist())
+            for one in among:
+                if one not in standing:
+                    cut.setdefault(one, name)
+        return tuple(cut.get(one, "") for one in among)
+
     def _choose(self, logits: F32, rng: np.random.Generator) -> int:
         """A place in `logits`, (n,)."""
         params = self.params
         if params.temperature == 0.0:
             return int(logits.argmax())
-        ids = self._candidates(logits)
+        *_, (_, ids) = self._filters(logits)
         values = logits[ids].astype(np.float64)
         values -= values.max()
-        if params.min_p > 0.0:
-            kept = values >= math.log(params.min_p)
-            ids, values = ids[kept], values[kept]
         with np.errstate(over="ignore"):  # a tiny temperature: -inf, and e to it is 0
             values /= params.temperature
         cumulative = np.cumsum(np.exp(values))
         place = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
         return int(ids[min(place, len(ids) - 1)])
 
-    def _candidates(self, logits: F32) -> Ids:
-        """What top-k, typical-p and top-p leave; min-p comes after. Likeliest first where top-k or top-p are
-        on."""
+    def _filters(self, logits: F32) -> Iterator[tuple[str, Ids]]:
+        """The filters in their order: each one's parameter, and what is left behind it. Likeliest first where
+        top-k or top-p are on; temperature 0 leaves the likeliest alone."""
         params, size = self.params, len(logits)
         top_k = params.top_k or size
+        if params.temperature == 0.0:
+            yield "temperature", np.array([logits.argmax()], dtype=np.intp)
+            return
         if params.typical_p >= 1.0 and params.top_p < 1.0 and top_k >= size:
-            return self._nucleus(logits)
-        ids: Ids = top_ids(logits, top_k) if top_k < size else np.arange(size)
-        if params.typical_p < 1.0:
-            ids = ids[_typical(_probabilities(logits[ids]), params.typical_p)]
+            ids = self._nucleus(logits)
+            yield "top_p", ids
+        else:
+            ids = top_ids(logits, top_k) if top_k < size else np.arange(size)
+            yield "top_k", ids
+            if params.typical_p < 1.0:
+                ids = ids[_typical(_probabilities(logits[ids]), params.typical_p)]
+                if params.top_p < 1.0:
+                    ids = ids[np.lexsort((ids, -logits[ids]))]
+                yield "typical_p", ids
             if params.top_p < 1.0:
-                ids = ids[np.lexsort((ids, -logits[ids]))]
-        if params.top_p >= 1.0:
-            return ids
-        cumulative = np.cumsum(_probabilities(logits[ids]))
-        return ids[: int(np.searchsorted(cumulative, params.top_p)) + 1]
+                cumulative = np.cumsum(_probabilities(logits[ids]))
+                ids = ids[: int(np.searchsorted(cumulative, params.top_p)) + 1]
+                yield "top_p", ids
+        if params.min_p > 0.0:
+            values = logits[ids].astype(np.float64)
+            values -= values.max()
+            yield "min_p", ids[values >= math.log(params.min_p)]
 
     def _nucleus(self, logits: F32) -> Ids:
         """Top-p of all logits: looks at more and more of the likeliest until they hold the mass."""

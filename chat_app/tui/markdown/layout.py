@@ -1,12 +1,13 @@
-"""Blocks as lines of a width. Each keeps what it drew, so that a block that grows is drawn on, not anew."""
+"""Blocks as lines of a width. Each keeps what it has read: to grow or to change its width costs no more."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
+from rich.cells import cell_len
 from textual.content import Content
 
 from chat_app.text.markdown import Block
@@ -17,6 +18,7 @@ from chat_app.tui.markdown.table import Table
 MIN_WIDTH = 8
 FOLDED = "↪ "  # before the rest of a line of code that is wider than the screen
 CODE_PADDING = 1
+TAB = 4
 
 
 class Line(NamedTuple):
@@ -36,6 +38,9 @@ class Drawn(Protocol):
     def grow(self, block: Block) -> None:
         """Draw the block, which is the one drawn before with more in it."""
 
+    def refit(self, width: int) -> None:
+        """Wrap for another width; nothing is read anew."""
+
     @property
     def height(self) -> int:
         """Lines on the screen."""
@@ -53,25 +58,38 @@ class Prose:
 
     def __init__(self, block: Block, width: int, style: str = "") -> None:
         self._first, self._rest = block.first, block.rest
-        self._width = max(MIN_WIDTH, width - len(block.rest))
         self._style = style
         self._read = 0  # characters of the text in pieces that are finished
-        self._lines: list[Line] = []  # finished ones
-        self._tail = Content("")  # of the finished pieces, what the next words may still stand beside
-        self._tail_start = self._logical = 0
-        self._logical_lines: list[str] = [""]
-        self._open: list[Line] = []
-        self._open_words: list[str] = []
+        self._pieces: list[Content] = []  # finished ones
+        self._unfinished = Content("")
+        self.refit(width)
         self.grow(block)
 
     def grow(self, block: Block) -> None:
         """Wrap what is new; the piece that is not finished is drawn anew each time."""
         text = block.text
         while (end := piece_end(text, self._read)) is not None:
-            self._lines += self._flow(read_inline(text[self._read : end]))
+            self._pieces.append(read_inline(text[self._read : end]))
+            self._lines += self._flow(self._pieces[-1])
             self._read = end
+        self._unfinished = read_inline(text[self._read :])
+        self._flow_unfinished()
+
+    def refit(self, width: int) -> None:
+        """Wrap for another width; nothing is read anew."""
+        self._width = max(MIN_WIDTH, width - len(self._rest))
+        self._lines: list[Line] = []  # of finished pieces
+        self._tail = Content("")  # of the finished pieces, what the next words may still stand beside
+        self._tail_start = self._logical = 0
+        self._logical_lines: list[str] = [""]
+        for piece in self._pieces:
+            self._lines += self._flow(piece)
+        self._flow_unfinished()
+
+    def _flow_unfinished(self) -> None:
+        """Wrap the piece that may still change, and leave what stands before it as it is."""
         kept = self._tail, self._tail_start, self._logical, len(self._logical_lines), self._logical_lines[-1]
-        self._open = self._flow(read_inline(text[self._read :]), last=True)
+        self._open = self._flow(self._unfinished, last=True)
         self._open_words = self._logical_lines[kept[3] - 1 :]
         self._tail, self._tail_start, self._logical, count, words = kept
         del self._logical_lines[count:]
@@ -121,63 +139,82 @@ class Prose:
 
 
 class Code:
-    """A fenced or indented block: a line that names it, and its lines, folded where they are too wide."""
+    """A fenced or indented block: a line that names it, and its lines, folded where they are too wide.
+
+    A line's colours are read when it first comes in sight, with all lines above it that have none yet.
+    """
 
     FILL = ".code-block"
 
     def __init__(self, block: Block, width: int, number: int, *, ansi: bool) -> None:
         self._first, self._rest = block.first, block.rest
-        self._width = max(MIN_WIDTH, width - len(block.rest) - 2 * CODE_PADDING)
         self._language = language_of(block.info)
         self._ansi = ansi
-        self._source: list[str] = block.lines
+        self._source: list[str] = []
         title = f"{self._language} · {number}" if self._language else str(number)
-        self._lines = [Line(self._first, Content(f" {title}").stylize(".code-title"), 0, 0, self.FILL)]
+        self._title = Line(self._first, Content(f" {title}").stylize(".code-title"), 0, 0, self.FILL)
+        self._coloured: list[Content] = []  # lines of stretches that are finished, then those of the open one
         self._read = 0  # lines of the source in stretches that are finished
-        self._open: list[Line] = []
+        self.refit(width)
         self.grow(block)
 
     def grow(self, block: Block) -> None:
-        """Colour what is new; the stretch that is not finished is coloured anew each time."""
-        self._source = block.lines
-        while True:
+        """Fold what is new; the last line may have grown. The open stretch is coloured anew when seen."""
+        first = max(0, len(self._source) - 1)
+        self._source = list(block.lines)
+        del self._coloured[self._read :]
+        del self._parts[bisect_left(self._parts, (first, 0, 0)) :]
+        self._fold(first)
+
+    def refit(self, width: int) -> None:
+        """Fold for another width; nothing is coloured anew."""
+        self._width = max(MIN_WIDTH, width - len(self._rest) - 2 * CODE_PADDING)
+        self._parts: list[tuple[int, int, int]] = []  # (line of the source, first character, end)
+        self._fold(0)
+
+    def _fold(self, first: int) -> None:
+        """Where the lines of the source from `first` on are folded."""
+        for number, source in enumerate(self._source[first:], first):
+            line = source.expandtabs(TAB)
+            if cell_len(line) <= self._width:
+                self._parts.append((number, 0, len(line)))
+                continue
+            start = 0
+            for part in Content(line).fold(self._width - len(FOLDED)):
+                self._parts.append((number, start, start + len(part.plain)))
+                start += len(part.plain)
+
+    def _coloured_line(self, number: int) -> Content:
+        """A line of the source in its colours."""
+        while number >= len(self._coloured):
             window = self._source[self._read : self._read + LONGEST_STRETCH + 2]
             shown, fresh = highlight(window, self._language, ansi=self._ansi)
+            del self._coloured[self._read :]
             # The last line may still grow, so it decides nothing.
             end = stretch_end(window[:-1], fresh)
+            self._coloured += [line.expand_tabs(TAB) for line in (shown if end is None else shown[:end])]
             if end is None:
-                self._open = self._folded(shown)
-                return
-            self._lines += self._folded(shown[:end])
+                break  # all that there is
             self._read += end
-
-    def _folded(self, shown: Sequence[Content]) -> list[Line]:
-        lines: list[Line] = []
-        for number, content in enumerate(shown, self._read + 1):
-            start = 0
-            content = content.expand_tabs(4)
-            fits = content.cell_length <= self._width
-            for part in [content] if fits else content.fold(self._width - len(FOLDED)):
-                sign = FOLDED if start else ""
-                before = self._rest + " " * CODE_PADDING + sign
-                lines.append(Line(before, part, number, start, self.FILL))
-                start += len(part.plain)
-        return lines
+        return self._coloured[number]
 
     @property
     def height(self) -> int:
         """Lines on the screen: the title, and the lines as they are folded."""
-        return len(self._lines) + len(self._open)
+        return 1 + len(self._parts)
 
     def line(self, number: int) -> Line:
         """A line on the screen, by its number within the block; 0 is the title."""
-        finished = len(self._lines)
-        return self._lines[number] if number < finished else self._open[number - finished]
+        if number == 0:
+            return self._title
+        logical, start, end = self._parts[number - 1]
+        before = self._rest + " " * CODE_PADDING + (FOLDED if start else "")
+        return Line(before, self._coloured_line(logical)[start:end], logical + 1, start, self.FILL)
 
     @property
     def words(self) -> list[str]:
         """The source, its tabs expanded, below an empty line for the title."""
-        return ["", *(line.expandtabs(4) for line in self._source)]
+        return ["", *(line.expandtabs(TAB) for line in self._source)]
 
 
 class Rows:
@@ -185,12 +222,17 @@ class Rows:
 
     def __init__(self, block: Block, width: int) -> None:
         self._first, self._rest = block.first, block.rest
-        self._table = Table(block.aligns, max(MIN_WIDTH, width - len(block.rest)))
+        self._table = Table(block.aligns)
+        self.refit(width)
         self.grow(block)
 
     def grow(self, block: Block) -> None:
         """Lay out the new rows; a cell that widens its column lays out the others anew."""
         self._table.set_rows(block.lines)
+
+    def refit(self, width: int) -> None:
+        """Share out another width among the columns."""
+        self._table.set_width(max(MIN_WIDTH, width - len(self._rest)))
 
     @property
     def height(self) -> int:
@@ -211,11 +253,15 @@ class Rule:
     """A line across the block's width; nothing of it is copied."""
 
     def __init__(self, block: Block, width: int) -> None:
-        self._body = Content("─" * max(1, width - len(block.rest))).stylize(".rule")
-        self._first = block.first
+        self._first, self._rest = block.first, block.rest
+        self.refit(width)
 
     def grow(self, block: Block) -> None:
         """There is nothing to add to it."""
+
+    def refit(self, width: int) -> None:
+        """As long as there is room."""
+        self._body = Content("─" * max(1, width - len(self._rest))).stylize(".rule")
 
     height = 1
     words: list[str] = []  # noqa: RUF012 - nothing to copy
@@ -226,7 +272,7 @@ class Rule:
 
 
 class Layout:
-    """All blocks for one width: which block a line of the screen is in, and where in what is copied."""
+    """All blocks for a width: which block a line of the screen is in, and where in what is copied."""
 
     def __init__(self, width: int, *, ansi: bool) -> None:
         self.width = width
@@ -254,6 +300,13 @@ class Layout:
         del self._drawn[len(blocks) :], self._blocks[len(blocks) :], self._n_code[len(blocks) :]
         self._place(changed)
         return first
+
+    def refit(self, width: int) -> None:
+        """All blocks for another width; nothing is read anew."""
+        self.width = width
+        for drawn in self._drawn:
+            drawn.refit(width)
+        self._place(0)
 
     def _draw(self, block: Block, number: int) -> Drawn:
         if block.kind == "code":

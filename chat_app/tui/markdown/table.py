@@ -16,11 +16,11 @@ STEP = 4  # columns grow by so many cells, so that a row that is being written s
 
 
 class Table:
-    """`aligns` of each column; `width` in cells. The first row is the header."""
+    """`aligns` of each column. The first row is the header."""
 
-    def __init__(self, aligns: Sequence[str], width: int) -> None:
+    def __init__(self, aligns: Sequence[str]) -> None:
         self._aligns = aligns
-        self._room = width - len(BORDER) * (len(aligns) - 1)
+        self._room = 0
         self._rows: list[list[Content]] = []
         self._natural: list[int] = [0] * len(aligns)  # of all rows but the last, which may still change
         self._widths: list[int] = []
@@ -37,6 +37,14 @@ class Table:
             self._rows.append(cells + [Content("")] * (len(self._aligns) - len(cells)))
         for row in self._rows[keep:-1]:
             self._natural = self._widened(row)
+        self._lay_out()
+
+    def set_width(self, width: int) -> None:
+        """Lay out the rows in so many cells."""
+        self._room = width - len(BORDER) * (len(self._aligns) - 1)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
         widths = self._fit(self._widened(self._rows[-1]) if self._rows else self._natural)
         if widths != self._widths:
             self._widths = widths

@@ -55,6 +55,7 @@ class ReplyMarkdown(Widget, can_focus=False):
         self._document = Document()
         self._document.write(text)
         self._layout: Layout | None = None
+        self._ansi = False
         self._strips: dict[int, Strip] = {}
 
     @property
@@ -97,9 +98,12 @@ class ReplyMarkdown(Widget, can_focus=False):
         self.call_after_refresh(self._check_height)
 
     def _layout_for(self, width: int) -> Layout:
-        if self._layout is None or self._layout.width != width:
-            self._layout = Layout(width, ansi=self.app.native_ansi_color)
+        if self._layout is None:
+            self._ansi = self.app.native_ansi_color
+            self._layout = Layout(width, ansi=self._ansi)
             self._layout.update(self._document.blocks, 0)
+        elif self._layout.width != width:
+            self._layout.refit(width)
             self._strips.clear()
         return self._layout
 
@@ -114,9 +118,12 @@ class ReplyMarkdown(Widget, can_focus=False):
     # Drawing.
 
     def notify_style_update(self) -> None:
-        """Other colours: what was drawn is drawn anew."""
+        """Other colours: what was drawn is drawn anew where it is in sight; no line is laid out anew, unless
+        colours of code come from the terminal now, or no longer."""
         super().notify_style_update()
-        self._forget()
+        self._strips.clear()
+        if self._layout is not None and self._ansi != self.app.native_ansi_color:
+            self._forget()
 
     def selection_updated(self, selection: Selection | None) -> None:
         """Drawn lines carry the selection, so they are drawn anew."""

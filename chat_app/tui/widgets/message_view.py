@@ -14,7 +14,8 @@ from textual.message import Message as TextualMessage
 from textual.widgets import Static
 
 from chat_app.chat.conversation import Message
-from chat_app.chat.reply import ENDINGS, ScoredText
+from chat_app.chat.reply import ENDINGS
+from chat_app.chat.reply_records import ScoredText
 from chat_app.text import formatting
 from chat_app.text.sanitize import clean, clean_line
 from chat_app.tui.widgets.attachments import AttachedFiles
@@ -97,7 +98,7 @@ class MessageView(Vertical, can_focus=True):
         self._foot_line = Static(self._foot(), classes="message-foot")
         self._markdown: ReplyMarkdown | None = None
         self.thought: ThoughtView | None = None
-        self._tinted = TintedText()
+        self.tinted = TintedText()
         self._loop_mark = LoopMark(message)
         self._files = AttachedFiles(message)
 
@@ -112,7 +113,7 @@ class MessageView(Vertical, can_focus=True):
             yield self.thought
             self._markdown = ReplyMarkdown(clean(before_loop(self.message)), self._on_link)
             yield self._markdown
-            yield self._tinted
+            yield self.tinted
         else:
             yield self._files
             yield Static(Content(clean(self.message.content)), classes="message-text")
@@ -198,7 +199,7 @@ class MessageView(Vertical, can_focus=True):
         """Show the answer in these pieces, tinted; without any, or while it grows, as Markdown."""
         if self._markdown is not None:
             length = 0 if self.growing else len(before_loop(self.message))
-            self._markdown.display = not self._tinted.show(pieces, length)
+            self._markdown.display = not self.tinted.show(pieces, length)
 
     def set_saved(self, saved: bool) -> None:
         """Show whether the message is on disk."""
@@ -223,11 +224,13 @@ class MessageView(Vertical, can_focus=True):
             who = ("System", "bold $text-accent")
         else:
             who = (clean_line(str(message.x.get("model") or "Assistant"), 48), "bold $text-primary")
+        guest = message.x.get("guest")
+        made = f"  {clean_line(guest, 48)}" if isinstance(guest, str) and message.role == "assistant" else ""
         which, of = self.place
         branch = (f"   ‹ {which}/{of} ›", "$text-accent") if of > 1 else ""
         if self.cut:
-            return Content.assemble((CUT, "$text-warning"), "\n", who, branch)
-        return Content.assemble(who, branch)
+            return Content.assemble((CUT, "$text-warning"), "\n", who, (made, "$foreground 60%"), branch)
+        return Content.assemble(who, (made, "$foreground 60%"), branch)
 
     def _foot(self) -> Content:
         parts: list[tuple[str, str]] = []

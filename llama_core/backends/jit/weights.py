@@ -11,9 +11,10 @@ from llama_core.architectures import tensor_shapes
 from llama_core.backends.jit.buffers import Arena, address
 from llama_core.backends.jit.control.records import Matrix, Panel
 from llama_core.backends.jit.layout import PANEL_ROWS, n_blocks
-from llama_core.backends.jit.packing import OnProgress, PackKernel, pack_matrices
+from llama_core.backends.jit.packing import OnProgress, pack_matrices
 from llama_core.backends.jit.plan import PackedMatrix, PackingPlan, plan_packing
 from llama_core.backends.jit.record import Table
+from llama_core.backends.jit.streaming import PackKernels
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.errors import ModelFormatError
 from llama_core.memory import require_memory
@@ -30,7 +31,7 @@ class PackedWeights:
     def __init__(
         self,
         plan: PackingPlan,
-        pack: PackKernel,
+        kernels: PackKernels,
         threads: int,
         on_progress: OnProgress | None = None,
     ) -> None:
@@ -38,7 +39,7 @@ class PackedWeights:
         self._arena = Arena(plan.nbytes, huge=True)
         matrices = list(plan.matrices.values())
         memories = [self._arena.take(m.nbytes) for m in matrices]
-        pack_matrices(matrices, memories, pack, threads, on_progress)
+        pack_matrices(matrices, memories, kernels, threads, on_progress, plan.note)
         parts = (part for matrix in matrices for part in matrix.parts)
         self.kinds = tuple(dict.fromkeys((part.tensor.fmt.name, part.kind.name) for part in parts))
 

@@ -35,9 +35,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.architectures.base import Attention
+from llama_core.backends.numpy.activations import sigmoid
 from llama_core.backends.numpy.kv_cache import BLOCK
-from llama_core.backends.numpy.ops import Scratch, rms_norm, sigmoid, soft_cap, softmax
+from llama_core.backends.numpy.ops import rms_norm, soft_cap, softmax
 from llama_core.backends.numpy.rope import rotate
+from llama_core.backends.numpy.scratch import Scratch
 from llama_core.backends.numpy.weights import AttentionWeights
 
 F32 = NDArray[np.float32]
@@ -56,12 +58,9 @@ def norm_and_rotate(
     q, _, k, _ = _split(spec, qkv)
     if spec.qk_norm and not spec.norm_after_rope:
         _norm(spec, weights, eps, qkv, q, k)
-    if angles is not None and spec.gated:
+    if angles is not None:
         rotate(q, *angles)
         rotate(k, *angles)
-    elif angles is not None:
-        together = spec.n_heads + spec.n_kv_heads  # q and k in one go
-        rotate(qkv.reshape(len(qkv), -1, spec.head_dim, copy=False)[:, :together], *angles)
     if spec.qk_norm and spec.norm_after_rope:
         _norm(spec, weights, eps, qkv, q, k)
 
@@ -150,7 +149,7 @@ def _tile(
     scores = scores[..., :kv_len]  # (n_kv_heads, length, group, kv_len)
     if spec.softcap:
         soft_cap(scores, spec.softcap)
-    mask = _mask(length, kv_len if spec.window and kv_len > spec.window else length, spec.window)
+    mask = _mask(length, kv_len, spec.window)
     if mask is not None:
         masked = scores[..., -mask.shape[-1] :]
         np.add(masked, mask, out=masked)
@@ -165,15 +164,13 @@ def _mask(length: int, kv_len: int, window: int) -> F32 | None:
     Returns (length, 1, columns) for the last `columns` of kv_len, or None where nothing is hidden. A window
     of w lets position p see p - w + 1 .. p (Mistral, arXiv:2310.06825).
     """
-    hidden_by_window = window > 0 and kv_len > window
-    if length == 1 and not hidden_by_window:
+    by_window = window > 0 and kv_len > window
+    if length == 1 and not by_window:
         return None
-    columns = kv_len if hidden_by_window else length
+    columns = kv_len if by_window else length
     row = np.arange(kv_len - length, kv_len)[:, None]
     column = np.arange(kv_len - columns, kv_len)
-    hidden = column > row
-    if hidden_by_window:
-        hidden |= column <= row - window
+    hidden = (column > row) | (column <= row - window if by_window else False)
     mask = np.zeros((length, 1, columns), dtype=np.float32)
     mask[:, 0][hidden] = -np.inf
     return mask

@@ -10,20 +10,19 @@ A head's keys lie next to each other, so that attention is one product per head 
 memory. Positions are appended behind `length` and become valid when `length` moves over them, at the end of
 a pass: a pass that fails or is cancelled half way leaves a cache in which nothing has happened.
 
-Layers without attention have a state instead, see `states`.
+Layers without attention have a state instead, see `backends/states.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.architectures import describe
 from llama_core.architectures.base import Attention
-from llama_core.backends.numpy.states import States
 from llama_core.backends.positions import Positions
 from llama_core.config import ModelConfig
 from llama_core.memory import require_memory, small_page_memory
@@ -36,50 +35,27 @@ class KVCache(Positions):
     """Room for `capacity` positions. Raises NotEnoughMemoryError before allocating what would not fit."""
 
     def __init__(self, config: ModelConfig, capacity: int) -> None:
-        super().__init__(capacity)
         model = describe(config)
+        super().__init__(model, capacity)
         attends = [i for i, layer in enumerate(model.layers) if isinstance(layer.mixer, Attention)]
         self._places = {i: place for place, i in enumerate(attends)}
         positions = -(-capacity // BLOCK) * BLOCK + (BLOCK if config.sliding_window else 0)
         shape = (len(attends), config.n_kv_heads, positions, config.head_dim)
-        needed = 2 * 4 * len(attends) * config.kv_dim * positions + 2 * 4 * model.state_values
+        needed = 2 * 4 * math.prod(shape) + self.states.nbytes
         require_memory(f"The KV cache of {capacity:,} tokens", needed, "try a smaller context (num_ctx)")
         self.keys, self.values = zeros(shape), zeros(shape)
-        self.states = States(model)
 
     def of_layer(self, i: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Keys and values of layer i, which has attention, (n_kv_heads, positions, head_dim) each."""
         return self.keys[self._places[i]], self.values[self._places[i]]
 
-    def advance(self, n: int) -> None:
-        """Declare the n positions behind `length` valid, and the state behind them the state."""
-        super().advance(n)
-        self.states.advance()
-
-    def reachable(self, length: int) -> int:
-        """`length`, or where layers have a state, the nearest snapshot at or below it."""
-        return self.states.reachable(length, self.length)
-
-    def snapshot(self) -> None:
-        """Keep a copy of the state, to go back to."""
-        self.states.snapshot(self.length)
-
-    def truncate(self, length: int) -> None:
-        """Forget every position from `reachable(length)` on. Raises ValueError when `length` exceeds what is
-        held."""
-        before = self.length
-        super().truncate(length)
-        if self.length < before:
-            self.states.go_back(self.length)
-
-    def copy_prefix(self, source: KVCache, length: int) -> None:
+    def copy_prefix(self, source: Self, length: int) -> None:
         """Hold the first `length` positions of `source`, or as many as it can reach, and nothing else. Raises
         as `take_length`."""
         self.take_length(source, length)
         n = self.length
         self.keys[:, :, :n] = source.keys[:, :, :n]
         self.values[:, :, :n] = source.values[:, :, :n]
-        self.states.copy(source.states, n, source.length)
 
     @property
     def block_positions(self) -> int:
@@ -94,22 +70,6 @@ class KVCache(Positions):
             for layer in numbers
             for head in layer
         ]
-
-    def state(self, length: int) -> NDArray[np.uint8] | None:
-        """The snapshot at `length`, as bytes."""
-        return self.states.snapshot_at(length)
-
-    def adopt(self, length: int, states: Mapping[int, NDArray[np.uint8]]) -> None:
-        """See `Cache`."""
-        if self.snapshot_bytes and length and length not in states:
-            raise ValueError(f"there is no state for {length} positions")
-        super().adopt(length, states)
-        self.states.adopt(length, states)
-
-    @property
-    def snapshot_bytes(self) -> int:
-        """What a copy of the state takes; 0 where all layers have attention."""
-        return self.states.state_bytes
 
     @property
     def nbytes(self) -> int:

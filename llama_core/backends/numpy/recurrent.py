@@ -24,9 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.architectures.recurrent import DeltaNet, Mamba2, Recurrent, ShortConv
-from llama_core.backends.numpy.ops import rms_norm, sigmoid
-from llama_core.backends.numpy.states import LayerState
+from llama_core.backends.numpy.activations import sigmoid, silu, softplus
+from llama_core.backends.numpy.ops import rms_norm
 from llama_core.backends.numpy.weights import RecurrentWeights
+from llama_core.backends.states import LayerState
 
 F32 = NDArray[np.float32]
 
@@ -181,7 +182,7 @@ def convolve(x: F32, weights: RecurrentWeights, before: F32, after: F32) -> F32:
     them.
     """
     n, kernel = len(x), weights.conv.shape[1]
-    # A channel's inputs lie in one run of memory, as products of several tokens do (`ops.feature_major`).
+    # A channel's inputs lie in one run of memory, as products of several tokens do (`scratch.feature_major`).
     inputs = np.concatenate((before.T, x.T), axis=1)  # (conv_dim, kernel - 1 + n)
     after[...] = inputs[:, n:].T
     y: F32 = inputs[:, :n] * weights.conv[:, :1]
@@ -190,18 +191,6 @@ def convolve(x: F32, weights: RecurrentWeights, before: F32, after: F32) -> F32:
     if weights.conv_bias is not None:
         y += weights.conv_bias[:, None]
     return y.T
-
-
-def silu(x: F32) -> F32:
-    """x * sigmoid(x)."""
-    y = sigmoid(x)
-    return np.multiply(x, y, out=y)
-
-
-def softplus(x: F32) -> F32:
-    """log(1 + exp(x))."""
-    y: F32 = np.logaddexp(0.0, x)
-    return y
 
 
 def _of_length_1(x: F32) -> F32:

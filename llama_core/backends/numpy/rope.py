@@ -46,7 +46,7 @@ class RopeTable:
         return self.cos.nbytes + self.sin.nbytes
 
     def rows(self, start: int, stop: int) -> tuple[F32, F32]:
-        """cos and sin of positions start..stop, in the memory order of `ops.feature_major`: in the
+        """cos and sin of positions start..stop, in the memory order of `scratch.feature_major`: in the
         other a prefill of stories15M's shape takes 5 % longer."""
         return np.asarray(self.cos[start:stop], order="F"), np.asarray(self.sin[start:stop], order="F")
 

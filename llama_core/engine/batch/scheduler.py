@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -60,6 +60,9 @@ class BatchEngine:
 
     max_step_s: how long a prompt may hold up those that are decoding; None for no bound. Its share of a pass
     follows from the time that earlier passes took for a token.
+
+    lent: what others computed and keep as it is meanwhile. It is copied from as prefixes are, and no budget
+    counts it.
     """
 
     def __init__(
@@ -72,8 +75,10 @@ class BatchEngine:
         token_budget: int | None = None,
         max_step_s: float | None = None,
         clock: Callable[[], float] | None = None,
+        lent: Sequence[KnownPrefix] = (),
     ) -> None:
         self.model = model
+        self._lent = tuple(lent)
         self.kv_budget_bytes = kv_budget_bytes
         self.ctx_size = min(ctx_size or DEFAULT_CTX_SIZE, model.config.max_seq_len)
         self.token_budget = min(token_budget or model.prefill_chunk, model.prefill_chunk)
@@ -302,7 +307,7 @@ class BatchEngine:
     def _known_prefix(self, request: BatchRequest) -> tuple[KnownPrefix | None, int]:
         """What others computed of this prompt, and how many tokens of it."""
         running = [KnownPrefix(s.history[: s.cache.length], s.cache) for s in self._running]
-        prefix, n = longest_prefix(list(request.prompt_ids), (*self.prefixes, *running))
+        prefix, n = longest_prefix(list(request.prompt_ids), (*self._lent, *self.prefixes, *running))
         if prefix is not None:
             self.prefixes.used(prefix)
         return prefix, n

@@ -15,8 +15,10 @@ from llama_core.profiling.profile.executed import ExecutedStep, executed_steps
 
 ENGINE_MODULES = (
     "llama_core.backends.numpy.model",
+    "llama_core.backends.numpy.decoder",
     "llama_core.backends.numpy.attention",
     "llama_core.backends.numpy.ops",
+    "llama_core.backends.numpy.activations",
     "llama_core.backends.numpy.rope",
     "llama_core.backends.numpy.kv_cache",
     "llama_core.sampling.sampler",

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llama_core.backends.numpy.model import PLAIN, Llama, Operations
+from llama_core.backends.numpy.decoder import PLAIN, Operations
+from llama_core.backends.numpy.model import Llama
 from llama_core.engine.engine import Engine
 from llama_core.errors import NotEnoughMemoryError, NumericalError
 from llama_core.events import Finished, PrefillProgress, TokenEvent

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llama_core.backends import states
 from llama_core.backends.base import Cache
 from llama_core.backends.numpy import model as numpy_model
-from llama_core.backends.numpy import states
 from llama_core.backends.numpy.kv_cache import KVCache
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import random_weights
@@ -218,10 +218,17 @@ def test_a_model_of_nothing_but_states_has_no_keys() -> None:
 
 def test_attention_alone_has_no_snapshots() -> None:
     config = ModelConfig(**{**SHAPE, **STATES, "recurrent_layers": ()})
-    cache = KVCache(config, 64)
+    cache = Llama(config, random_weights(config, 1), threads=1).new_cache(64)
+    assert type(cache) is KVCache
     cache.advance(9)
+    before = cache.nbytes
     cache.snapshot()
-    assert (cache.snapshot_bytes, cache.states.nbytes, cache.reachable(7)) == (0, 0, 7)
+    assert (cache.snapshot_bytes, cache.nbytes - before, cache.reachable(7), cache.state(9)) == (
+        0,
+        0,
+        7,
+        None,
+    )
 
 
 def test_a_batch_shares_what_it_can_go_back_to(model: Llama) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llama_core.backends.numpy.model import PLAIN, Llama, Operations
+from llama_core.backends.numpy.decoder import PLAIN, Operations
+from llama_core.backends.numpy.model import Llama
 from llama_core.engine import reply
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.context import Context

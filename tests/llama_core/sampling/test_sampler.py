@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llama_core.errors import NumericalError
 from llama_core.sampling.params import SamplingParams
-from llama_core.sampling.sampler import Sampler, seeded, top_ids
+from llama_core.sampling.sampler import Sampler, log_sum_exp, seeded, top_ids
 
 DRAWS = 8_000
 NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
@@ -354,3 +354,55 @@ def test_wrong_parameters_are_refused_with_a_sentence(wrong: dict[str, Any]) -> 
     (name,) = wrong
     with pytest.raises(ValueError, match=f"{name} is .*, expected"):
         SamplingParams(**wrong)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e38])
+def test_log_sum_exp(scale: float) -> None:
+    drawn = np.random.default_rng(50).standard_normal(50).astype(np.float32)
+    logits = np.clip(drawn, -2, 2) * np.float32(scale)
+    scratch = np.empty(50, np.float32)
+    wide = logits.astype(np.float64)
+    expected = wide.max() + np.log(np.exp(wide - wide.max()).sum())
+    with np.errstate(over="ignore"):
+        assert log_sum_exp(logits, scratch) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_log_sum_exp_shows_what_is_not_finite(bad: float) -> None:
+    logits = np.random.default_rng(10).standard_normal(10).astype(np.float32)
+    logits[4] = bad
+    assert not np.isfinite(log_sum_exp(logits, np.empty(10, np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("params", "cut"),
+    [
+        ({}, ["", "", "", "", "", ""]),
+        ({"top_k": 4}, ["", "", "", "top_k", "top_k", ""]),
+        ({"top_k": 4, "top_p": 0.7}, ["", "top_p", "", "top_k", "top_k", "top_p"]),
+        ({"top_p": 0.8}, ["", "top_p", "", "top_p", "top_p", ""]),
+        ({"min_p": 0.3}, ["", "min_p", "", "min_p", "min_p", ""]),
+        ({"temperature": 0.0, "top_k": 4}, ["", *["temperature"] * 5]),
+        ({"typical_p": 0.4, "top_k": 5}, ["typical_p", "typical_p", "", "top_k", "typical_p", ""]),
+    ],
+)
+def test_why_a_token_cannot_be_drawn(params: dict[str, Any], cut: list[str]) -> None:
+    """What is named is what keeps it away: without a name it is drawn now and then, else never."""
+    sampler = Sampler(SamplingParams(**{**NEUTRAL, **params}), len(LOGITS))
+    found = sampler.cut_by(LOGITS, (), range(len(LOGITS)))
+    assert list(found) == cut
+    rng = np.random.default_rng(5)
+    drawn = {sampler.draw(LOGITS, (), rng).id for _ in range(500)}
+    assert drawn == {one for one, reason in enumerate(found) if not reason}
+
+
+def test_a_mask_keeps_away_before_any_filter() -> None:
+    sampler = Sampler(SamplingParams(**{**NEUTRAL, "top_k": 2}), len(LOGITS))
+    allowed = np.array([False, True, True, True, True, True])
+    found = sampler.cut_by(LOGITS, (), range(len(LOGITS)), allowed=allowed)
+    assert list(found) == ["mask", "top_k", "", "top_k", "top_k", ""]
+
+
+def test_what_a_penalty_makes_unlikely_is_cut_by_the_filter() -> None:
+    sampler = Sampler(SamplingParams(**{**NEUTRAL, "top_k": 1, "repeat_penalty": 10.0}), len(LOGITS))
+    assert sampler.cut_by(LOGITS, (0,), (0, 2)) == ("top_k", "")

@@ -7,10 +7,10 @@ expert's panels are read once for all its tokens, and the panels of experts that
     token     3 | 0  1  3 | 1  2  0        down reads visits' rows and adds to tokens' rows
     visit     0 | 1  2  3 | 4  5  6
 
-An item is a panel of every expert: how many there are does not depend on what tokens choose, as `schedule.py`
-needs it, and threads share each expert's work alike. (Of one token's gates and ups it is a panel of one expert,
-since how many it takes is known too.) A token's results are added by rising number of the expert, whoever
-computes them and however many tokens there are, so that the bits are always the same.
+An item is a panel of every expert: how many there are does not depend on what tokens choose, as
+`schedule.py` needs it, and threads share each expert's work alike. (Of one token's gates and ups it is a
+panel of one expert, since how many it takes is known too.) A token's results are added by rising number of
+the expert, whoever computes them and however many tokens there are, so that the bits are always the same.
 """
 
 from __future__ import annotations

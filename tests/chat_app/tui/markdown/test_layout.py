@@ -74,6 +74,8 @@ def test_an_addition_costs_what_is_new(kind: str, monkeypatch: pytest.MonkeyPatc
     for text in additions(kind):
         before = work.done
         drawn.update(document.blocks, document.write(text))
+        if drawn.height:
+            drawn.line(drawn.height - 1)  # the end is in sight
         costs.append(work.done - before)
     third = len(costs) // 3
     early, late = sum(costs[:third]), sum(costs[-third:])
@@ -86,6 +88,29 @@ def test_a_grown_block_looks_as_one_that_came_at_once(kind: str) -> None:
     luck = random.Random(SEED)
     text = "".join(additions(kind))[:9000]
     assert_same_lines(text, luck, sizes=(1, 400), rounds=3)
+
+
+@pytest.mark.parametrize("text", [REPLY, *("".join(additions(kind))[:5000] for kind in GROWING)])
+def test_another_width_only_wraps(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither marks nor colours are read again, and the lines are those of a layout made for that width."""
+    drawn = whole(text, 60)
+    for number in range(drawn.height):
+        drawn.line(number)
+    expected = {width: lines(text, width) for width in (24, 100)}
+    with monkeypatch.context() as patch:
+        for module, name in ((layout, "read_inline"), (table, "read_inline"), (layout, "highlight")):
+            patch.setattr(module, name, None)  # to call it is an error
+        for width, wanted in expected.items():
+            drawn.refit(width)
+            assert [drawn.line(number) for number in range(drawn.height)] == wanted
+
+
+def test_code_is_coloured_no_further_than_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work(monkeypatch)
+    drawn = whole("```python\n" + "".join(CODE.format(number) for number in range(1000)), 140)
+    assert (drawn.height, work.done) == (1001, 0)
+    drawn.line(10)
+    assert 0 < work.done <= (code.LONGEST_STRETCH + 2) * (len(CODE) + 8)
 
 
 @pytest.mark.parametrize("text", [REPLY, *ALONE])

@@ -10,6 +10,7 @@ from textual.containers import VerticalScroll
 from textual.geometry import Offset
 from textual.selection import SELECT_ALL, Selection
 
+from chat_app.tui.markdown.layout import Layout
 from chat_app.tui.markdown.widget import ReplyMarkdown
 from tests.chat_app.text.test_markdown import REPLY
 
@@ -86,6 +87,18 @@ async def test_the_width_and_the_theme_change() -> None:
         app.theme = "ansi-dark"
         await pilot.pause()
         assert "Title" in app.text()
+
+
+async def test_other_colours_lay_nothing_out_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Stage(REPLY)
+    async with app.run_test(size=(60, 20)) as pilot:
+        await pilot.pause()
+        calls: list[str] = []
+        for name in ("update", "refit"):
+            monkeypatch.setattr(Layout, name, lambda *_, name=name: calls.append(name))
+        app.theme = "textual-light"
+        await pilot.pause()
+        assert calls == []
 
 
 async def test_what_is_selected_is_copied_as_it_was_written() -> None:

@@ -11,8 +11,8 @@ import pytest
 from llama_core.architectures import describe
 from llama_core.backends.numpy.attention import _mask, attend, norm_and_rotate
 from llama_core.backends.numpy.kv_cache import KVCache
-from llama_core.backends.numpy.ops import Scratch
 from llama_core.backends.numpy.rope import RopeTable
+from llama_core.backends.numpy.scratch import Scratch
 from tests.support import reference
 
 
