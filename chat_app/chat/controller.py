@@ -29,7 +29,7 @@ from chat_app.chat.outbox import Outbox, Pending
 from chat_app.chat.prompts import with_user_turn
 from chat_app.chat.read_ahead import ReadAhead
 from chat_app.chat.reopening import Reopening
-from chat_app.chat.reply import GrowingReply, reply_details
+from chat_app.chat.reply import GrowingReply, reply_details, seeded
 from chat_app.chat.reply_records import UNSEEN, ReplyRecord, ReplyRecords
 from chat_app.chat.saver import ChatFile, Saver
 from chat_app.chat.view import ChatView
@@ -288,7 +288,7 @@ class ChatController:
     ) -> None:
         """Let the engine answer. `start_ids`: the reply's tokens that stand there already, `begun` what was
         seen of them; `params`: for this reply, in place of the settings'."""
-        params = params or self.settings.params
+        params = seeded(params or self.settings.params, self.model.info)
         if attempt.abandoned:
             return
         self._attempt = None
@@ -297,8 +297,9 @@ class ChatController:
         model = self.model
         details = reply_details(self.settings, params, model.info, model.sha256, prompt, message.parent)
         message = replace(message, x={**message.x, **details})
+        ids, now = tuple(start_ids), self._clock()
         self.reply = GrowingReply(
-            request_id, message, details, tuple(start_ids), prompt=prompt, saved_at=self._clock(), begun=begun
+            request_id, message, details, ids, prompt=prompt, seed=params.seed, saved_at=now, begun=begun
         )
         self.view.show_message(message)
         self.view.show_state()
