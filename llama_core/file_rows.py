@@ -11,6 +11,7 @@ import mmap
 import os
 import threading
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,13 @@ SPARSE = 4
 
 class OpenFile:
     """A file that stays open as long as anything refers to it; whatever becomes of its name, the bytes are
-    those of the file that was opened. size: bytes, when it was opened."""
+    those of the file that was opened. size: bytes, when it was opened. descriptor: the system's number."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         """Takes the descriptor over."""
         self.path = path
         self.size = os.fstat(descriptor).st_size
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._lock = threading.Lock()
         weakref.finalize(self, os.close, descriptor)
 
@@ -55,10 +56,10 @@ class OpenFile:
 
     def _read(self, memory: memoryview, start: int) -> int:
         if hasattr(os, "preadv"):
-            return os.preadv(self._descriptor, [memory], start)
+            return os.preadv(self.descriptor, [memory], start)
         with self._lock:
-            os.lseek(self._descriptor, start, os.SEEK_SET)
-            data = os.read(self._descriptor, len(memory))
+            os.lseek(self.descriptor, start, os.SEEK_SET)
+            data = os.read(self.descriptor, len(memory))
         memory[: len(data)] = data
         return len(data)
 
@@ -68,7 +69,7 @@ class OpenFile:
         Raises ModelFormatError where it cannot be mapped.
         """
         try:
-            return mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
+            return mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise ModelFormatError(self.path, "file", f"cannot be mapped: {error}") from error
 
@@ -81,6 +82,16 @@ class OpenFile:
     def rows(self, start: int, n_rows: int, row_bytes: int) -> FileRows:
         """`n_rows` rows of `row_bytes` that follow each other from byte `start` on."""
         return FileRows(self, start, n_rows, row_bytes, row_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where rows are: the descriptor of the file, which is open as long as they are there, the byte at which
+    the first begins, and the bytes from one to the next."""
+
+    descriptor: int
+    start: int
+    pitch: int
 
 
 class FileRows:
@@ -99,6 +110,11 @@ class FileRows:
     def size(self) -> int:
         """Bytes of all rows."""
         return self.shape[0] * self.shape[1]
+
+    @property
+    def place(self) -> Place:
+        """For code that reads them by itself."""
+        return Place(self._file.descriptor, self._start, self._stride)
 
     def __len__(self) -> int:
         return self.shape[0]

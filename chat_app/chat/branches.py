@@ -6,15 +6,16 @@ branch shares with the old one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from chat_app.chat.conversation import Status, thought_of, token_ids
 from chat_app.chat.inspection import TokenLook, look
 from chat_app.chat.open_chat import Attempt, OpenChat
-from chat_app.chat.recall import held_to
+from chat_app.chat.recall import drawn_with
 from chat_app.chat.reply import reply_details
+from chat_app.chat.retry import Retry
 from chat_app.engines.base import (
     Engine,
     NotCapableError,
@@ -24,7 +25,6 @@ from chat_app.engines.base import (
     Token,
     TokenAccess,
 )
-from llama_core.constraints.grammar import Grammar
 from llama_core.sampling.params import SamplingParams
 
 # Put behind a thought that the model has ended itself, so that it looks at it once more.
@@ -34,13 +34,13 @@ DOUBT = "\n\nWait,"
 @dataclass(frozen=True, slots=True)
 class ReplyTokens:
     """A reply taken apart: the prompt it answered, and its tokens. looks: at each token, where an engine
-    elsewhere told them with the reply. grammar: what the reply was held to."""
+    elsewhere told them with the reply. params: what it was drawn with, where that is known."""
 
     message_id: str
     prompt: Prompt
     tokens: tuple[Token, ...]
     looks: tuple[TokenLook, ...] = ()
-    grammar: Grammar | None = None
+    params: SamplingParams | None = None
 
     @property
     def ids(self) -> list[int]:
@@ -51,8 +51,10 @@ class ReplyTokens:
 class Branches:
     """Moves about in the tree of an open chat."""
 
-    def __init__(self, chat: OpenChat) -> None:
+    def __init__(self, chat: OpenChat, spawn: Callable[[Coroutine[Any, Any, Any]], object]) -> None:
+        """spawn: runs a coroutine beside the caller."""
         self._chat = chat
+        self.retry = Retry(chat, lambda *given: spawn(self._regenerate(*given)))
 
     async def regenerate(self, message_id: str) -> None:
         """Draw another reply beside the one named (or to the question named)."""
@@ -60,13 +62,20 @@ class Branches:
         message = chat.conversation.get(message_id)
         question = message.parent if message.role == "assistant" else message_id
         attempt = chat.begin() if question is not None else None
-        if attempt is None:
-            return
+        if attempt is not None:
+            await self._regenerate(attempt, message_id)
+
+    async def _regenerate(self, attempt: Attempt, message_id: str, guest: str = "") -> None:
+        """guest: what is other about who makes it than the chat's own, for this reply alone."""
+        chat = self._chat
+        message = chat.conversation.get(message_id)
+        question = message.parent if message.role == "assistant" else message_id
         prompt = await chat.prepare(attempt, question)
         if prompt is not None:
             params = self._other_than(question, prompt)
             sibling = chat.conversation.regenerate(message_id)
             chat.view.show_chat()
+            sibling = replace(sibling, x={**sibling.x, "guest": guest}) if guest else sibling
             chat.start(attempt, sibling, prompt, params=params)
 
     def _other_than(self, question: str | None, prompt: Prompt) -> SamplingParams:
@@ -125,7 +134,13 @@ class Branches:
         prompt = await chat.prepare(attempt, message_id, continue_last=True)
         if prompt is not None:
             chat.view.show_chat()
-            chat.start(attempt, replace(message, status="partial"), prompt, start_ids=token_ids(message))
+            chat.start(
+                attempt,
+                replace(message, status="partial"),
+                prompt,
+                start_ids=token_ids(message),
+                begun=chat.records.of(message_id),
+            )
 
     async def reply_tokens(self, message_id: str) -> ReplyTokens:
         """The tokens of a reply and the prompt it had: what was left out then is left out again.
@@ -144,7 +159,7 @@ class Branches:
 
         def question(engine: Engine) -> ReplyTokens:
             tokens = tuple(_access(engine).describe(ids))
-            return ReplyTokens(message_id, engine.prepare(request), tokens, grammar=held_to(message.x))
+            return ReplyTokens(message_id, engine.prepare(request), tokens, params=drawn_with(message.x))
 
         found: ReplyTokens = await chat.ask(question)
         return found
@@ -164,9 +179,7 @@ class Branches:
         if reply.looks:
             return reply.looks[index]
         found: TokenLook = await self._chat.ask(
-            lambda engine: look(
-                _access(engine), reply.prompt.ids or (), reply.ids, index, grammar=reply.grammar
-            )
+            lambda engine: look(_access(engine), reply.prompt.ids or (), reply.ids, index, reply.params)
         )
         return found
 
@@ -179,9 +192,7 @@ class Branches:
         attempt = chat.begin()
         if attempt is None:
             return
-        ids = [*reply.ids[:index], token_id]
-
-        await self._begin_with(attempt, reply, ids)
+        await self._begin_with(attempt, reply, [*reply.ids[:index], token_id], same_n=index)
 
     async def think_on(self, message_id: str) -> None:
         """Reopen a thought, in a sibling: it goes on where it was ended. One that the model ended itself gets
@@ -229,8 +240,11 @@ class Branches:
         reply: ReplyTokens,
         ids: Sequence[int],
         params: SamplingParams | None = None,
+        *,
+        same_n: int = 0,
     ) -> None:
-        """A sibling of `reply` that begins with `ids` and goes on, unless they end it."""
+        """A sibling of `reply` that begins with `ids`, of which the first `same_n` are its own, and goes on,
+        unless they end it."""
         chat = self._chat
 
         def question(engine: Engine) -> tuple[ReplyParts, bool]:
@@ -250,7 +264,8 @@ class Branches:
             chat.finish_attempt(attempt)
         else:
             prompt = replace(reply.prompt, ids=(*(reply.prompt.ids or ()), *ids), begun_n=len(ids))
-            chat.start(attempt, sibling, prompt, start_ids=ids, params=params)
+            begun = chat.records.of(reply.message_id).until(same_n)
+            chat.start(attempt, sibling, prompt, start_ids=ids, params=params, begun=begun)
 
     async def _take_told(self, reply: ReplyTokens, index: int, token_id: int) -> None:
         """The same with the text of tokens that have no ids here: the reply goes on from that text."""

@@ -17,6 +17,7 @@ from typing import Any
 from chat_app.attachments.attachment import AttachmentError, details_of, prompt_text
 from chat_app.chat.attaching import Attaching
 from chat_app.chat.branches import Branches
+from chat_app.chat.comparing.comparisons import Comparisons
 from chat_app.chat.conversation import Conversation, Message
 from chat_app.chat.files import ChatFiles
 from chat_app.chat.fitting import Fitting
@@ -26,9 +27,10 @@ from chat_app.chat.metrics import PanelMetrics
 from chat_app.chat.open_chat import Attempt
 from chat_app.chat.outbox import Outbox, Pending
 from chat_app.chat.prompts import with_user_turn
+from chat_app.chat.read_ahead import ReadAhead
 from chat_app.chat.reopening import Reopening
-from chat_app.chat.reply import GrowingReply, reply_details
-from chat_app.chat.reply_records import ReplyRecords
+from chat_app.chat.reply import GrowingReply, reply_details, seeded
+from chat_app.chat.reply_records import UNSEEN, ReplyRecord, ReplyRecords
 from chat_app.chat.saver import ChatFile, Saver
 from chat_app.chat.view import ChatView
 from chat_app.config.endpoints import model_label
@@ -46,9 +48,9 @@ TITLE_LENGTH = 60
 
 
 class ChatController:
-    """`spawn` runs a coroutine beside the caller: a worker of the screen, a task elsewhere. `branches` holds
-    the other ways to a reply than sending, `attaching` reads and counts files, `records` keeps what was seen
-    of replies."""
+    """`spawn` runs a coroutine beside the caller: a worker of the screen, a task elsewhere. `branches` and
+    `comparisons` hold other ways to a reply than sending, `attaching` reads and counts files, `ahead` has
+    what is still typed read by the engine, `records` keeps what was seen of replies."""
 
     def __init__(
         self,
@@ -65,8 +67,10 @@ class ChatController:
         self.host = host
         self.settings = settings
         self.metrics = PanelMetrics(clock)
-        self.branches = Branches(self)
+        self.branches = Branches(self, spawn)
+        self.comparisons = Comparisons(self, host)
         self.attaching = Attaching(self)
+        self.ahead = ReadAhead(self, host)
         self.records = ReplyRecords()
         self.model = LoadedModel(host, view, self.metrics, spawn, model_hash)
         self.reply: GrowingReply | None = None
@@ -138,17 +142,20 @@ class ChatController:
         which it is another wording; `raw` sends the text alone, without the chat and its template. `files`
         are attached, and with `mentions` what the text names with an `@`.
         """
+        self.ahead.stop()
         self._outbox.add(Pending(text, edits, raw, tuple(files), mentions and not raw))
         if self.busy:
             self.view.show_queue(self.queue)
         self.send_next()
 
     def send_next(self) -> None:
-        """Send the oldest prompt if nothing runs."""
+        """Send the oldest prompt if nothing runs; where none waits, what is typed may be read ahead."""
         if self._outbox and not self.busy:
             pending, attempt = self._outbox.begin(), self._begin()
             self.view.show_queue(self.queue)
             self._spawn(self._send(pending, attempt))
+        elif not self._outbox:
+            self.ahead.consider()
 
     def take_back_queue(self, *, all: bool = False) -> None:
         """Return the waiting prompts to the prompt box, and with `all` the one under way."""
@@ -179,13 +186,11 @@ class ChatController:
         for note in found.notes:
             self.view.note(note, "warning")
         attached = found.attachments
-        conversation = self.conversation
         if pending.raw and self.settings.system:
             self.view.note("A raw prompt is sent alone: the system prompt is no part of it.", "warning")
-        parent = conversation.tip if pending.edits is None else conversation.get(pending.edits).parent
-        text = prompt_text(pending.text, attached)
-        turns = with_user_turn(() if pending.raw else self._turns(parent), text)
-        request = self._request(turns, raw=pending.raw)
+        parent, text = self._parent(pending.edits), prompt_text(pending.text, attached)
+        alone = self._request(with_user_turn((), text), raw=True) if pending.raw else None
+        request = alone or self.beginning_of(text, pending.edits)
         prompt = await self._fitting.prepare(attempt, request, parent, attached)
         if prompt is None:
             return
@@ -205,6 +210,14 @@ class ChatController:
                 title = pending.text.strip() or " ".join(one.name for one in attached)
                 await self.saver.set_title(clean_line(title, TITLE_LENGTH))
             self.start(attempt, self.conversation.add("assistant", "", status="partial"), prompt)
+
+    def beginning_of(self, content: str, edits: str | None) -> PromptRequest:
+        """What is asked where a message of these words is sent, in the place of `edits` if given."""
+        return self._request(with_user_turn(self._turns(self._parent(edits)), content))
+
+    def _parent(self, edits: str | None) -> str | None:
+        """The message behind which a new one stands."""
+        return self.conversation.tip if edits is None else self.conversation.get(edits).parent
 
     def _turns(self, upto: str | None, *, continue_last: bool = False) -> list[Turn]:
         """What the model is to see of the path to `upto` (None: nothing but the system prompt)."""
@@ -271,10 +284,11 @@ class ChatController:
         *,
         start_ids: Iterable[int] = (),
         params: SamplingParams | None = None,
+        begun: ReplyRecord = UNSEEN,
     ) -> None:
-        """Let the engine answer. `start_ids`: the reply's tokens that stand there already; `params`: for this
-        reply, in place of the settings'."""
-        params = params or self.settings.params
+        """Let the engine answer. `start_ids`: the reply's tokens that stand there already, `begun` what was
+        seen of them; `params`: for this reply, in place of the settings'."""
+        params = seeded(params or self.settings.params, self.model.info)
         if attempt.abandoned:
             return
         self._attempt = None
@@ -283,8 +297,9 @@ class ChatController:
         model = self.model
         details = reply_details(self.settings, params, model.info, model.sha256, prompt, message.parent)
         message = replace(message, x={**message.x, **details})
+        ids, now = tuple(start_ids), self._clock()
         self.reply = GrowingReply(
-            request_id, message, details, tuple(start_ids), prompt=prompt, saved_at=self._clock()
+            request_id, message, details, ids, prompt=prompt, seed=params.seed, saved_at=now, begun=begun
         )
         self.view.show_message(message)
         self.view.show_state()
@@ -339,6 +354,7 @@ class ChatController:
         """The process ends: keep the partial reply from this thread, and let go of the file. A prompt that
         comes from now on stays in the outbox."""
         self._ended = True
+        self.comparisons.save_now()
         if self.reply is not None:
             reply, self.reply = self.reply, None
             self.host.cancel()
@@ -375,6 +391,7 @@ class ChatController:
     async def _leave(self, open_next: Callable[[], ChatFile]) -> None:
         """Go to another chat. Prompts typed meanwhile wait for it."""
         self._leaving += 1
+        self.ahead.stop()
         try:
             if not self.abandon():
                 self.take_back_queue()  # they were meant for the chat that is left
@@ -413,12 +430,11 @@ class ChatController:
             self.reload_if_due()
 
     def reload_if_due(self) -> bool:
-        """Load the model anew for another context size, but never under a reply."""
-        path = None if self.generating else self.model.take_reload()
-        if path is None:
-            return False
-        self.load_model(path)
-        return True
+        """Load what is due, the model anew or the chat's own, but never under a reply."""
+        source = None if self.generating else self.model.take_reload()
+        if source is not None:
+            self.load_model(source)
+        return source is not None
 
     def set_system(self, text: str) -> None:
         """Another system prompt; the empty text removes it."""
@@ -433,6 +449,7 @@ class ChatController:
 
     def reset_cache(self) -> None:
         """Empty the KV cache; the transcript stays. A reply that grows is finished first."""
+        self.ahead.stop()
         self.model.reset_cache(generating=self.generating)
 
     # News from the engine.
@@ -448,15 +465,18 @@ class ChatController:
 
     def engine_ready(self, ready: news.EngineReady) -> None:
         """A model is loaded: what waits for it is sent."""
+        self.ahead.stop()
         self.settings = with_advice(self.settings, ready.info.advice)
         self.model.ready(ready.info, ready.load_s, self.settings.ctx_size)
         self._restore()
-        self.send_next()
+        self.branches.retry.ready()
+        if not self.reload_if_due():
+            self.send_next()
 
     async def end_reply(self, message: Message) -> None:
         """The reply has its last state."""
         if self.reply is not None:
-            self.records.keep(self.reply)
+            self.records.keep(self.reply.message.id, self.reply.record())
         self.reply = None
         await self._keep(message)
         self.model.answered(message.x.get("timings"))

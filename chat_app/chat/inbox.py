@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from chat_app.chat.branches import Branches
 from chat_app.chat.conversation import Message
 from chat_app.chat.loaded_model import LoadedModel
 from chat_app.chat.metrics import PanelMetrics
+from chat_app.chat.read_ahead import ReadAhead
 from chat_app.chat.reply import GrowingReply
 from chat_app.chat.view import ChatView
 from chat_app.engines import news
@@ -26,8 +28,16 @@ class Hearer(Protocol):
         """What hears of the engine's state."""
 
     @property
+    def branches(self) -> Branches:
+        """What may wait for a model to be loaded."""
+
+    @property
     def metrics(self) -> PanelMetrics:
         """What counts events."""
+
+    @property
+    def ahead(self) -> ReadAhead:
+        """What hears how far the engine has read ahead."""
 
     @property
     def view(self) -> ChatView:
@@ -93,7 +103,12 @@ class Inbox:
                     if is_sound:
                         chat.view.note(text, "error")
                     await chat.end_reply(reply.failed(text, is_sound=is_sound))
+            case news.ReadingAhead() | news.ReadAheadEnded():
+                chat.ahead.take(item)
             case news.EngineReady():
                 chat.engine_ready(item)
+            case news.LoadFailed():
+                chat.model.take(item)
+                chat.branches.retry.failed()
             case _:
                 chat.model.take(item)

@@ -13,23 +13,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chat_app.engines.base import TokenAccess
-    from llama_core.constraints.grammar import Grammar
     from llama_core.events import TokenEvent
+    from llama_core.sampling.params import SamplingParams
 
 TOP_N = 10
+MASK = "mask"
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
     """A token that could stand here. probability: under the model's own distribution, temperature 1. id: a
-    negative one where the engine tells none, another for each token of a look. barred: what the reply was
-    held to does not allow it."""
+    negative one where the engine tells none, another for each token of a look. cut: what kept it from being
+    drawn, such as "top_p 0.95", or MASK; empty where it could be."""
 
     id: int
     text: str
     raw: bytes
     probability: float
-    barred: bool = False
+    cut: str = ""
+
+    @property
+    def barred(self) -> bool:
+        """Whether what the reply was held to does not allow it."""
+        return self.cut == MASK
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,42 +76,45 @@ def look(
     prompt_ids: Sequence[int],
     ids: Sequence[int],
     index: int,
-    grammar: Grammar | None = None,
+    params: SamplingParams | None = None,
 ) -> TokenLook:
-    """The distribution from which `ids[index]` came, after `prompt_ids` and the ids before it. grammar: what
-    the reply was held to.
+    """The distribution from which `ids[index]` came, after `prompt_ids` and the ids before it. params: what
+    the reply was drawn with, where that is known.
 
     Raises what the engine raises (ContextFullError, NumericalError, GrammarError).
     """
     import numpy as np
 
-    logits = tokens.logits([*prompt_ids, *ids[:index]]).astype(np.float64)
+    before = ids[:index]
+    told = tokens.logits([*prompt_ids, *before])
+    logits = told.astype(np.float64)
     weights = np.exp(logits - logits.max())
     probabilities = weights / weights.sum()
     seen = probabilities[probabilities > 0]
     order = np.argsort(-probabilities, kind="stable")[:TOP_N]
     token = ids[index]
-    mask = None if grammar is None else tokens.allowed(grammar, prompt_ids, ids[:index])
-
-    def alternatives(*ids: int) -> tuple[Alternative, ...]:
-        described = tokens.describe(ids)
-        return tuple(
-            Alternative(
-                one.id,
-                one.text,
-                one.raw,
-                float(probabilities[one.id]),
-                barred=mask is not None and not mask[one.id],
-            )
-            for one in described
+    grammar = None if params is None else params.grammar
+    mask = None if grammar is None else tokens.allowed(grammar, prompt_ids, before)
+    shown = [token, *map(int, order)]
+    cut = (
+        ("",) * len(shown) if params is None else tokens.cut_by(params, told, prompt_ids, before, shown, mask)
+    )
+    chosen, *top = (
+        Alternative(
+            one.id,
+            one.text,
+            one.raw,
+            float(probabilities[one.id]),
+            f"{name} {getattr(params, name):g}" if name not in ("", MASK) else name,
         )
-
+        for one, name in zip(tokens.describe(shown), cut, strict=True)
+    )
     return TokenLook(
         index,
-        alternatives(token)[0],
+        chosen,
         int((probabilities > probabilities[token]).sum()) + 1,
         float(-(seen * np.log2(seen)).sum()),
-        alternatives(*map(int, order)),
+        tuple(top),
         None if mask is None else int(mask.sum()),
         1.0 if mask is None else float(probabilities[mask].sum()),
     )

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from chat_app.chat.conversation import Conversation, Message
 from chat_app.chat.loaded_model import LoadedModel
-from chat_app.chat.reply_records import ReplyRecords
+from chat_app.chat.reply_records import UNSEEN, ReplyRecord, ReplyRecords
 from chat_app.chat.saver import Saver
 from chat_app.chat.view import ChatView
 from chat_app.config.settings import Settings
@@ -62,8 +62,10 @@ class OpenChat(Protocol):
         *,
         start_ids: Iterable[int] = (),
         params: SamplingParams | None = None,
+        begun: ReplyRecord = UNSEEN,
     ) -> None:
-        """Let the engine answer into `message`, whose tokens so far are `start_ids`."""
+        """Let the engine answer into `message`, whose tokens so far are `start_ids`, of which `begun` is what
+        was seen."""
 
     def finish_attempt(self, attempt: Attempt) -> None:
         """The attempt is over without a reply."""

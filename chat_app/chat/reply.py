@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from chat_app.chat.conversation import Message, Status, thought_of
+from chat_app.chat.inspection import told_looks
 from chat_app.chat.prompts import sees_from
 from chat_app.chat.recall import sampling_json
+from chat_app.chat.reply_records import UNSEEN, ReplyRecord, ScoredText
 from chat_app.engines.base import EngineInfo, Prompt
 from llama_core.events import (
     UNKNOWN_ID,
@@ -20,6 +22,7 @@ from llama_core.events import (
     PrefillProgress,
     TextDelta,
     ThoughtClosed,
+    Timings,
     TokenEvent,
 )
 from llama_core.sampling.params import SamplingParams
@@ -40,13 +43,6 @@ ENDINGS = {
 CHECKPOINT_PERIOD_S = 1.0
 
 
-class ScoredText(NamedTuple):
-    """A piece of an answer and how likely its tokens were: natural logarithm, NaN where unknown."""
-
-    text: str
-    logprob: float
-
-
 @dataclass(slots=True)
 class ThoughtNumbers:
     """A thought so far: `n`, the reply's tokens up to its end, and the seconds that this request took for it.
@@ -61,9 +57,9 @@ class ThoughtNumbers:
 class GrowingReply:
     """The reply that the engine writes now.
 
-    `message` is its first state; `start` and `start_ids` are what stood there before this request (a reply
-    that is continued, or begun by hand). `tokens` are this request's. saved_at: when it was last saved, in
-    seconds of the caller's clock.
+    `message` is its first state; its content and `start_ids` are what stood there before this request (a
+    reply that is continued, or begun by hand), and `begun` is what was seen of that. `tokens` are this
+    request's. saved_at: when it was last saved, in seconds of the caller's clock.
     """
 
     request_id: int
@@ -82,6 +78,9 @@ class GrowingReply:
     saved_at: float = 0.0
     prompt_n: int = 0
     prompt: Prompt | None = None
+    seed: int | None = None  # None: the engine's own, told at the end
+    prefill: PrefillProgress | None = None  # the last of this request
+    begun: ReplyRecord = UNSEEN
 
     def take(self, event: Event) -> None:
         """Note an event."""
@@ -101,6 +100,7 @@ class GrowingReply:
             self.thought.closed_at = len(self.start_ids) + event.index
         elif isinstance(event, PrefillProgress):
             self.prompt_n = event.cached_n + event.total_n
+            self.prefill = event
         elif isinstance(event, Finished):
             self.finished = event
             if not self.prompt_n:  # an engine elsewhere tells it at the end
@@ -125,7 +125,8 @@ class GrowingReply:
 
     def stopped(self) -> Message:
         """The reply as it is when the app must leave now."""
-        return replace(self.message, content=self.content, status="stopped", x=self._x())
+        x = {**self._x(), "stop_reason": "cancelled"}
+        return replace(self.message, content=self.content, status="stopped", x=x)
 
     def failed(self, reason: str, *, is_sound: bool = False) -> Message:
         """The message that is kept after an error: the text so far, and why it ended. What `is_sound` counts
@@ -142,19 +143,43 @@ class GrowingReply:
     def _x(self) -> dict[str, Any]:
         ids = self.start_ids + tuple(token.id for token in self.tokens if token.id != UNKNOWN_ID)
         x: dict[str, Any] = {**self.message.x, **self.details, "ids": list(ids), **self._thought()}
-        x.pop("loop", None)
+        for earlier in ("loop", "stop_reason"):
+            x.pop(earlier, None)
         if self.loop is not None:
             x["loop"] = dict(self.loop)
         if self.finished is not None:
             # The engine leaves the end token and anything after a stop string out of its own list.
             x["ids"] = [*self.start_ids, *self.finished.ids]
-            x["seed"] = self.finished.seed
             x["stop_reason"] = self.finished.reason
-            x["timings"] = _with_earlier(self.finished.timings.to_json(), self.message.x.get("timings"))
+        seed = self.finished.seed if self.finished is not None else self.seed
+        if seed is not None:
+            x["seed"] = seed
+        timings = self.finished.timings if self.finished is not None else self._timings()
+        if timings is not None:
+            x["timings"] = _with_earlier(timings.to_json(), self.message.x.get("timings"))
         if self.prompt_n:
             start = max(0, self.prompt_n - len(self.start_ids))
             x["context"] = [start, start + (len(x["ids"]) or len(self.tokens))]
         return x
+
+    def _timings(self) -> Timings | None:
+        """What the reply has cost so far, for one that is cut before the engine tells; None before its first
+        token."""
+        if not self.tokens:
+            return None
+        prefill = self.prefill or PrefillProgress(0, 0, 0, 0.0)
+        first, *later = self.tokens
+        drafted_n = sum(token.drafted for token in self.tokens)
+        return Timings(
+            cache_n=prefill.cached_n,
+            prompt_n=prefill.done_n,
+            prompt_s=prefill.prefill_s,
+            predicted_n=len(self.tokens),
+            predicted_s=sum(token.step_s for token in later),
+            ttft_s=prefill.prefill_s + first.step_s,
+            draft_n=drafted_n,
+            draft_accepted_n=drafted_n,
+        )
 
     def _loop(self, found: LoopFound) -> dict[str, int]:
         """Where a loop begins: the reply's token, and the character of its answer (-1: in the thought)."""
@@ -178,24 +203,23 @@ class GrowingReply:
             known if self.thought.closed_at is None else {**known, "thought_closed": self.thought.closed_at}
         )
 
-    def logprobs(self) -> list[float]:
-        """How likely each token was; NaN for those that stood there before this request."""
-        return [math.nan] * len(self.start_ids) + [token.logprob for token in self.tokens]
-
-    def scored(self) -> tuple[ScoredText, ...]:
-        """The answer in the pieces that its tokens made. Where a character took several tokens, they count
-        together; what stood there before this request has NaN."""
-        pieces = [ScoredText(self.message.content, math.nan)] if self.message.content else []
-        text, logprob = "".join(self.parts), 0.0
+    def record(self) -> ReplyRecord:
+        """How likely each token was, and each piece of the answer. Where a character took several tokens,
+        they count together; what stood there before this request is known as far as it was seen."""
+        start_n, text = len(self.start_ids), "".join(self.parts)
+        logprobs, pieces = self.begun.begun(self.message.content, start_n)
+        whole, first = 0.0, start_n
         ends = pairwise([*self.lengths, self.length])
-        for token, (begin, end) in zip(self.tokens, ends, strict=True):
+        for index, (token, (begin, end)) in enumerate(zip(self.tokens, ends, strict=True), start_n):
             if token.thought:
+                whole, first = 0.0, index + 1
                 continue
-            logprob += token.logprob
+            whole += token.logprob
             if end > begin:
-                pieces.append(ScoredText(text[begin:end], logprob))
-                logprob = 0.0
-        return tuple(pieces)
+                pieces.append(ScoredText(text[begin:end], whole, first))
+                whole, first = 0.0, index + 1
+        logprobs += [token.logprob for token in self.tokens]
+        return ReplyRecord(logprobs, tuple(pieces), told_looks(self.tokens))
 
     def segment(self) -> tuple[int, int]:
         """(positions of the context before the reply, positions of the reply so far)."""
@@ -216,6 +240,14 @@ def _with_earlier(timings: dict[str, Any], earlier: object) -> dict[str, Any]:
         "predicted_ms": ms,
         "predicted_per_second": passes / ms if ms else 0.0,
     }
+
+
+def seeded(params: SamplingParams, info: EngineInfo | None) -> SamplingParams:
+    """With a seed of their own where none is chosen, so that a reply that is cut can be drawn again. Engines
+    without token ids draw their own."""
+    if params.seed is not None or info is None or not info.capabilities.tokens:
+        return params
+    return replace(params, seed=secrets.randbits(32))
 
 
 def reply_details(

@@ -39,6 +39,9 @@ class ChatView(Protocol):
     def show_queue(self, prompts: list[str]) -> None:
         """Prompts that wait for the model or for the end of a reply, oldest first."""
 
+    def show_ahead(self, text: str) -> None:
+        """What the engine reads before it is sent, and how far it is, in a few words; "" where nothing is."""
+
     def show_trouble(self, text: str | None) -> None:
         """The disk fails, or (None) does so no more."""
 

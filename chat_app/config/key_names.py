@@ -25,16 +25,19 @@ BINDING_IDS = tuple(
     for place, names in {
         "app": "help offer palette quit settings",
         "chat": "answer_now cut_loop editor history interrupt new page_down page_up panel reset select_next"
-        " select_previous stop thought tint to_end",
+        " select_previous stop thought tint to_end tokens",
         "compact": "use",
+        "compare": "both down first keep second up",
         "confirm": "no yes",
+        "continuations": "down keep up",
         "dialog": "close",
         "history": "delete export pin rename search undo",
-        "inspector": "branch down first last next previous up",
+        "inspector": "branch doubtful doubtful_before down draw first last next previous up",
         "message": "branch continue copy edit inspect menu next previous regenerate think_on",
         "overflow": "compact drop part raise stop",
         "prompt": "complete leave newer newline older send",
         "settings": "apply",
+        "tokens": "branch doubtful doubtful_before down draw first inspect last leave next previous up",
     }.items()
     for name in names.split()
 )

@@ -60,6 +60,7 @@ class Settings:
     theme: str | None = None
     save: bool = True
     kv_files_mib: int = 2048
+    read_ahead: bool = True
     model_folders: tuple[str, ...] = ()
     engines: Mapping[str, Endpoint] = field(default_factory=dict)
     params: SamplingParams = field(default_factory=lambda: SamplingParams(loop_rounds=LOOP_ROUNDS))
@@ -297,6 +298,14 @@ SETTINGS: tuple[Setting, ...] = (
         "kv_files_mib",
         whole(0, MAX_CONTEXT),
         "MiB on disk for keys and values, so that chats are not read again; 0: none",
+    ),
+    Setting(
+        "read_ahead",
+        "app",
+        "read_ahead",
+        TRUTH,
+        "read no files and chats while the question is still typed",
+        flags=("--no-read-ahead",),
     ),
     Setting("save", "app", "save", TRUTH, "keep no transcript", flags=("--no-save",)),
 )

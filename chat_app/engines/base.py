@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chat_app.config.settings import Advice, Settings
     from llama_core.backends.base import MemoryReport
     from llama_core.constraints.grammar import Grammar
-    from llama_core.events import Event, LoadProgress
+    from llama_core.events import Event, LoadProgress, PrefillProgress
     from llama_core.sampling.params import SamplingParams
 
 
@@ -47,7 +47,7 @@ class Capabilities:
     prompt, for the inspector. reset: it keeps keys and values that can be dropped. continues: it can go on
     with a reply that has begun. raw: it takes a prompt without a chat template. thinks: its model marks its
     thoughts, and a thought can be ended from here. restores: it keeps what it read of a chat, and brings it
-    back.
+    back. reads_ahead: it reads the beginning of a prompt before the prompt is there.
     """
 
     tokens: bool = True
@@ -57,6 +57,7 @@ class Capabilities:
     raw: bool = True
     thinks: bool = False
     restores: bool = False
+    reads_ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,23 @@ class TokenAccess(Protocol):
         """(vocab_size,): what a reply to the prompt that is held to `grammar` may go on with after `ids`;
         None where that is all. Raises GrammarError."""
 
+    def cut_by(
+        self,
+        params: SamplingParams,
+        logits: NDArray[np.float32],
+        prompt_ids: Sequence[int],
+        ids: Sequence[int],
+        among: Sequence[int],
+        allowed: NDArray[np.bool_] | None,
+    ) -> tuple[str, ...]:
+        """Which of a reply's parameters keeps each token of `among` from being drawn after `ids`: its name,
+        "mask" for what is not `allowed`, "" for a token that can be drawn. logits: (vocab_size,), those
+        there."""
+
+
+# Of several replies: the place of one among those asked for, and an event of it or why no more will come.
+ToldTogether = tuple[int, "Event | Exception"]
+
 
 class Engine(Protocol):
     """Answers prompts. Errors of `llama_core` and OSError are told to the user; others are faults."""
@@ -225,9 +243,23 @@ class Engine(Protocol):
         cancelled ends with Finished("cancelled"). `answer_now` ends the thought under way; it is given only
         where `info.capabilities.thinks`."""
 
+    def stream_together(
+        self, replies: Sequence[tuple[Prompt, SamplingParams]], *, cancelled: Callable[[], bool]
+    ) -> Iterator[ToldTogether]:
+        """The events of several replies, drawn in one batch where the engine can: each ends with Finished, or
+        with the error that ended it, and leaves the others alone."""
+
     def restore(self, request: PromptRequest) -> Restored | None:
         """Bring back what is kept of a request's chat, before it is asked for; None where that is nothing.
         Asked only where `info.capabilities.restores`. Raises TemplateError."""
+
+    def read_ahead(
+        self, request: PromptRequest, *, cancelled: Callable[[], bool]
+    ) -> Iterator[PrefillProgress]:
+        """Read a prompt of which the end is not known yet, but for what depends on that end: the last turn is
+        the beginning of what will be asked. Nothing where little or nothing is to be read, or where it would
+        not fit. `cancelled` is asked between steps. Asked only where `info.capabilities.reads_ahead`. Raises
+        TemplateError."""
 
     def reset(self) -> None:
         """Forget keys and values; the next prompt is computed whole."""

@@ -1,12 +1,13 @@
 """The sole owner of an engine: a queue of jobs for it, and a queue of its news.
 
-`load`, `reply`, `reset`, `ask` and `cancel` do not wait. What happens is appended to a queue, which costs the
-engine nothing, and taken with `drain`. Only what must not wait for the next tick of a timer (the first text,
-each chunk of a prompt, every end) also calls `wake`, on the engine's thread.
+`load`, `reply`, `read_ahead`, `reset`, `ask` and `cancel` do not wait. What happens is appended to a queue,
+which costs the engine nothing, and taken with `drain`. Only what must not wait for the next tick of a timer
+(the first text, each chunk of a prompt, every end) also calls `wake`, on the engine's thread.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
@@ -18,7 +19,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chat_app.engines import news
-from chat_app.engines.base import BrokenOffError, Engine, OpenEngine, Prompt, Source
+from chat_app.engines.base import (
+    BrokenOffError,
+    Engine,
+    OnProgress,
+    OpenEngine,
+    Prompt,
+    PromptRequest,
+    Source,
+)
 from chat_app.engines.runners import Job, Runner, ThreadRunner
 from chat_app.engines.sources import open_engine
 from chat_app.text.errors import describe_error
@@ -62,6 +71,7 @@ class EngineHost:
         self._news: deque[news.News] = deque()
         self._ids = itertools.count(1)
         self._requests: dict[int, _Request] = {}
+        self._ahead: _Request | None = None
         self._engine: Engine | None = None
         self._memory_due = 0.0
         self._closed = False
@@ -89,6 +99,20 @@ class EngineHost:
         if request_id in self._requests:
             self._requests[request_id].answer_now.set()
 
+    def read_ahead(self, request: PromptRequest) -> int:
+        """Read the beginning of a prompt to come, until anything else is asked; returns the request's id.
+        News: ReadingAhead..., then ReadAheadEnded. What goes wrong is logged: the prompt itself will tell."""
+        ahead = _Request(next(self._ids))
+        self._submit(self._read_ahead(ahead, request))
+        self._ahead = ahead
+        return ahead.id
+
+    def stop_ahead(self) -> None:
+        """Read nothing ahead any more; what is read stays."""
+        if self._ahead is not None:
+            self._ahead.cancelled.set()
+            self._ahead = None
+
     def reset(self) -> None:
         """Empty the KV cache, after what runs now. News: CacheReset."""
         self._submit(self._reset())
@@ -98,6 +122,15 @@ class EngineHost:
         The future raises LookupError where no model is loaded."""
         future: Future[T] = Future()
         self._submit(self._answer(question, future))
+        return future
+
+    def ask_another(
+        self, source: Source, settings: Settings, question: Callable[[Engine], T], on_progress: OnProgress
+    ) -> Future[T]:
+        """The answer of an engine that is opened for it, beside the one there is, and closed behind it. The
+        future raises what opening it raises; `on_progress` may raise to end that."""
+        future: Future[T] = Future()
+        self._submit(self._answer_by(source, settings, question, on_progress, future))
         return future
 
     def drain(self) -> list[news.News]:
@@ -112,11 +145,13 @@ class EngineHost:
         """Cancel everything and let the engine go; gives up waiting after `timeout` seconds."""
         self._closed = True
         self.cancel()
+        self.stop_ahead()
         self._runner.close(self._close_engine, timeout)
 
     # Jobs: they run where the engine runs.
 
     def _submit(self, job: Job) -> None:
+        self.stop_ahead()
         self._runner.submit(self._guarded(job))
 
     def _guarded(self, job: Job) -> Job:
@@ -190,6 +225,19 @@ class EngineHost:
             self._requests.pop(request.id, None)
         self._measure_memory(force=True)
 
+    def _read_ahead(self, ahead: _Request, request: PromptRequest) -> Job:
+        cancelled = ahead.cancelled.is_set
+        try:
+            if self._engine is not None and self._engine.info.capabilities.reads_ahead and not cancelled():
+                for progress in self._engine.read_ahead(request, cancelled=cancelled):
+                    self._tell(news.ReadingAhead(ahead.id, progress))
+                    self._measure_memory()
+                    yield
+        except Exception as error:  # noqa: BLE001 - nobody has asked for it yet
+            _log.info("nothing was read ahead", exc_info=error)
+        self._tell(news.ReadAheadEnded(ahead.id, cut=cancelled()))
+        self._measure_memory(force=True)
+
     def _reset(self) -> Job:
         if self._engine is not None:
             self._engine.reset()
@@ -207,6 +255,25 @@ class EngineHost:
         except Exception as error:  # noqa: BLE001 - it is the asker's, carried by the future
             future.set_exception(error)
         self._measure_memory(force=True)  # a question may have moved the cache
+        yield from ()  # a job of one step
+
+    def _answer_by(
+        self,
+        source: Source,
+        settings: Settings,
+        question: Callable[[Engine], Any],
+        on_progress: OnProgress,
+        future: Future[Any],
+    ) -> Job:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            with contextlib.closing(self._open(source, settings, on_progress)) as engine:
+                answer = question(engine)
+            future.set_result(answer)
+        except Exception as error:  # noqa: BLE001 - it is the asker's, carried by the future
+            future.set_exception(error)
+        self._measure_memory(force=True)
         yield from ()  # a job of one step
 
     def _measure_memory(self, *, force: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from chat_app.engines.base import (
     ReplyParts,
     Restored,
     Token,
+    ToldTogether,
     Turn,
     never,
 )
@@ -35,10 +37,16 @@ if TYPE_CHECKING:
     from llama_core.choices import Thinking
     from llama_core.constraints.grammar import Grammar
     from llama_core.engine.text import TextEngine
-    from llama_core.events import Event
+    from llama_core.events import Event, PrefillProgress
     from llama_core.sampling.params import SamplingParams
 
 _log = logging.getLogger(__name__)
+
+TOP_N = 10  # alternatives that replies drawn together tell with each token
+# Fewer tokens are read in the time that the key takes.
+LEAST_AHEAD = 64
+# What a turn may go on with: what both leave as it is, no end changes.
+ENDINGS = ("a", "1")
 
 
 def open_text_engine(
@@ -193,6 +201,23 @@ class LocalTokens:
         constraint = self._engine.rules.of(params, [*prompt_ids, *ids], begun_n=len(ids)).constraint
         return None if constraint is None or constraint.complete else constraint.allowed()
 
+    def cut_by(
+        self,
+        params: SamplingParams,
+        logits: NDArray[np.float32],
+        prompt_ids: Sequence[int],
+        ids: Sequence[int],
+        among: Sequence[int],
+        allowed: NDArray[np.bool_] | None,
+    ) -> tuple[str, ...]:
+        """Asked of a sampler with the reply's parameters."""
+        from llama_core.sampling.sampler import Sampler
+
+        rules = self._engine.rules.of(replace(params, grammar=None))
+        sampler = Sampler(params, len(logits), rules.breakers)
+        seen = [*prompt_ids, *ids]
+        return sampler.cut_by(logits, seen, among, prompt_n=len(prompt_ids), allowed=allowed)
+
 
 class LocalEngine:
     """`Engine` on a `TextEngine`, which it closes. keeper: keeps on disk what was computed of chats."""
@@ -217,7 +242,9 @@ class LocalEngine:
             max_ctx_size=checkpoint.config.max_seq_len,
             template=checkpoint.chat_template or "",
             advice=advice_of(path, checkpoint.sampling),
-            capabilities=Capabilities(thinks=engine.thinking is not None, restores=keeper is not None),
+            capabilities=Capabilities(
+                thinks=engine.thinking is not None, restores=keeper is not None, reads_ahead=True
+            ),
         )
 
     def prepare(self, request: PromptRequest) -> Prompt:
@@ -312,11 +339,47 @@ class LocalEngine:
         )
         return events if keeper is None else _kept(events, prompt.chat_id, keeper)
 
+    def stream_together(
+        self, replies: Sequence[tuple[Prompt, SamplingParams]], *, cancelled: Callable[[], bool]
+    ) -> Iterator[ToldTogether]:
+        """In one batch. Each token tells its likeliest alternatives."""
+        from llama_core.engine.batch.together import AskedReply, RepliesTogether
+
+        asked = [
+            AskedReply(prompt.ids or (), params, begun_n=prompt.begun_n, plain=prompt.raw)
+            for prompt, params in replies
+        ]
+        return RepliesTogether(self._engine, top_n=TOP_N).run(asked, cancelled)
+
     def restore(self, request: PromptRequest) -> Restored | None:
         """Bring the keys and values of the chat's turns back from the disk."""
         if self._keeper is None or not request.chat_id or not request.turns:
             return None
         return self._keeper.restore(request.chat_id, self._encode(request))
+
+    def read_ahead(
+        self, request: PromptRequest, *, cancelled: Callable[[], bool]
+    ) -> Iterator[PrefillProgress]:
+        """What the cache or the disk has of it is reused; fewer than `LEAST_AHEAD` tokens wait for Enter."""
+        ids = self._settled(request)
+        engine = self._engine
+        if not ids or not engine.plan(ids, request.params).fits:
+            return
+        if self._keeper is not None and request.chat_id:
+            self._keeper.restore(request.chat_id, ids)
+        if len(ids) - engine.engine.common(ids) >= LEAST_AHEAD:
+            yield from engine.read_ahead(ids, cancelled)
+
+    def _settled(self, request: PromptRequest) -> list[int]:
+        """The ids of a request that are the same however its last turn goes on."""
+        from llama_core.engine.context import common_prefix
+
+        *before, last = request.turns
+        some, others = (
+            self._encode(replace(request, turns=(*before, replace(last, content=last.content + end))))
+            for end in ENDINGS
+        )
+        return some[: common_prefix(some, others)]
 
     def reset(self) -> None:
         """Empty the KV cache; the next prompt is computed whole, whatever is kept."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chat_app.engines.base import EngineInfo, Source
-from llama_core.events import Event, LoadProgress
+from llama_core.events import Event, LoadProgress, PrefillProgress
 
 if TYPE_CHECKING:
     from llama_core.backends.base import MemoryReport
@@ -54,6 +54,22 @@ class ReplyFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadingAhead:
+    """So much of the beginning of a prompt to come is read."""
+
+    request_id: int
+    progress: PrefillProgress
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAheadEnded:
+    """Nothing more is read ahead for this request. cut: something else was asked of the engine meanwhile."""
+
+    request_id: int
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryMeasured:
     """Where the engine's bytes are now."""
 
@@ -78,6 +94,8 @@ News = (
     | LoadFailed
     | ReplyEvent
     | ReplyFailed
+    | ReadingAhead
+    | ReadAheadEnded
     | MemoryMeasured
     | CacheReset
     | EngineTrouble

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import Provider
+from textual.content import Content
 from textual.screen import Screen
 
 from chat_app.chat.controller import ChatController
 from chat_app.chat.recall import EVERYTHING, resumed
+from chat_app.chat.view import Severity
 from chat_app.config.key_names import BINDING_IDS
 from chat_app.config.paths import Paths, get_paths
 from chat_app.config.settings import Settings
@@ -28,6 +30,7 @@ from chat_app.tui.command_host import CommandHost
 from chat_app.tui.drain import EngineNews
 from chat_app.tui.keymap import keymap_faults
 from chat_app.tui.model_choice import CheckModel, FindOffer, ModelChoice, check_file, find_best_offer
+from chat_app.tui.news import News
 from chat_app.tui.screens.chat import ChatScreen
 from chat_app.tui.terminal import TerminalApp
 from chat_app.tui.themes import DARK, THEMES
@@ -35,6 +38,7 @@ from chat_app.tui.ui_state import read_ui_state, write_ui_state
 from chat_app.tui.widgets.prompt import PromptArea
 
 if TYPE_CHECKING:
+    from chat_app.chat.comparing.comparison import Comparison
     from chat_app.tui.screens.help import KeyGroups
 
 
@@ -89,6 +93,7 @@ class LlamaChatApp(TerminalApp):
         self._check_model = check_model
         self._find_offer = find_offer
         super().__init__()
+        self.news = News(lambda: self.screen_stack, self.set_timer)
         for theme in THEMES:
             self.register_theme(theme)
         wanted = settings.theme or self._ui_state.get("theme", DARK)
@@ -158,6 +163,30 @@ class LlamaChatApp(TerminalApp):
     def _wake(self) -> None:
         """Called on the engine's thread."""
         self.chat.post_message(EngineNews())
+
+    # News.
+
+    def note(self, text: str, severity: Severity = "information") -> None:
+        """A sentence in the status row of the screen on top."""
+        self.news.say(text, severity)
+
+    def on_news_wanted(self) -> None:
+        """Another screen came on top: what is said is to be seen there."""
+        self.news.draw()
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: Severity = "information",
+        timeout: float | None = None,
+        markup: bool = True,
+    ) -> None:
+        """What a widget, Textual's own too, has to say goes where all news go: a toast would cover the last
+        line of a reply, the prompt, or a dialog's hints. May be called on any thread."""
+        said = Content.from_markup(message).plain if markup else message
+        self.call_later(self.news.say, f"{title}: {said}" if title else said, severity)
 
     def remember(self, **values: str) -> None:
         """Keep a choice for the next start."""
@@ -280,7 +309,22 @@ class LlamaChatApp(TerminalApp):
         """Open the token inspector on a reply, by its id, the cursor on its token `at`."""
         from chat_app.tui.screens.inspector import InspectorScreen
 
-        self.push_screen(InspectorScreen(self.chat.session, message_id, self.chat.work.spawn, at))
+        spawn, draw = self.chat.work.spawn, self.draw_continuations
+        self.push_screen(InspectorScreen(self.chat.session, message_id, spawn, draw, at))
+
+    def draw_continuations(self, message_id: str, at: int) -> None:
+        """Draw how a reply, by its id, could go on from its token `at`, and show where that agrees."""
+        from chat_app.chat.comparing.continuations import Continuations
+        from chat_app.tui.screens.continuations import ContinuationsScreen
+
+        drawn = Continuations(self.chat.session, message_id, at)
+        self.push_screen(ContinuationsScreen(drawn, self.chat.work.spawn))
+
+    def show_comparison(self, comparison: Comparison) -> None:
+        """Let two sides answer side by side."""
+        from chat_app.tui.screens.compare import CompareScreen
+
+        self.push_screen(CompareScreen(comparison, self.chat.session.comparisons, self.chat.work.spawn))
 
     def show_text(self, title: str, text: str) -> None:
         """Open a screen with a text to read."""
@@ -302,6 +346,21 @@ class LlamaChatApp(TerminalApp):
         chat = self.chat
         chat.work.spawn(run_export(chat.session, target, chat.note, self.export_screenshot))
 
+    def action_command_palette(self) -> None:
+        """Open the palette, unless it is open."""
+        from chat_app.tui.screens.palette import Palette
+
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette"))
+
+    def search_themes(self) -> None:
+        """Open the palette with the themes."""
+        from textual.theme import ThemeProvider
+
+        from chat_app.tui.screens.palette import Palette
+
+        self.push_screen(Palette(providers=[ThemeProvider], placeholder="Search for themes…"))
+
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette shows the app's commands in place of Textual's."""
         from chat_app.tui.screens.palette import system_commands
@@ -320,12 +379,14 @@ class LlamaChatApp(TerminalApp):
 def key_groups() -> KeyGroups:
     """All bindings under headlines, in the order of the help screen."""
     from chat_app.tui.widgets.message_view import MessageView
+    from chat_app.tui.widgets.tint import TintedText
 
     return [
         ("Anywhere", LlamaChatApp.BINDINGS),
         ("In the prompt", PromptArea.BINDINGS),
         ("In a chat", ChatScreen.BINDINGS),
         ("On a selected message (Alt+Up)", MessageView.BINDINGS),
+        ("On the tokens of a tinted reply (Alt+W)", TintedText.BINDINGS),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from chat_app.chat.view import Severity
 from chat_app.engines.base import Source
 
 
@@ -16,6 +17,9 @@ class Home(Protocol):
     def leave(self) -> None:
         """End the app; the chat can be resumed."""
 
+    def note(self, text: str, severity: Severity = "information") -> None:
+        """A sentence in the status row of the screen on top."""
+
     def remember(self, **values: str) -> None:
         """Keep a choice for the next start."""
 
@@ -24,6 +28,9 @@ class Home(Protocol):
 
     def inspect(self, message_id: str, at: int = 0) -> None:
         """Open the token inspector on a reply, by its id, the cursor on its token `at`."""
+
+    def draw_continuations(self, message_id: str, at: int) -> None:
+        """Show how a reply, by its id, could go on from its token `at`."""
 
     # What it knows of models.
 

@@ -8,14 +8,14 @@ from textual.binding import Binding
 from textual.widget import Widget
 
 from chat_app.chat.controller import ChatController
+from chat_app.tui.home import Home
 from chat_app.tui.widgets.message_list import MessageList
 from chat_app.tui.widgets.message_view import MessageView
 from chat_app.tui.work import Work
 
 
 class MessageActions:
-    """`prompt` has the focus when a message is done with. `copy` takes a text; `edit` takes the
-    id of a message, `inspect` that of a reply and the place of one of its tokens."""
+    """`prompt` has the focus when a message is done with. `copy` takes a text, `edit` the id of a message."""
 
     def __init__(
         self,
@@ -23,16 +23,17 @@ class MessageActions:
         messages: MessageList,
         prompt: Widget,
         work: Work,
+        home: Home,
         *,
         copy: Callable[[str], None],
         edit: Callable[[str], None],
-        inspect: Callable[[str, int], None],
     ) -> None:
         self._session = session
         self._messages = messages
         self._prompt = prompt
         self._work = work
-        self._copy, self._edit, self._inspect = copy, edit, inspect
+        self._home = home
+        self._copy, self._edit = copy, edit
 
     def act(self, action: str, message_id: str) -> None:
         """Do one of the actions of `MessageView`. One for a message of another chat is dropped."""
@@ -56,7 +57,7 @@ class MessageActions:
             branches.branch(message_id)
             self._prompt.focus()
         elif action == "inspect":
-            self._inspect(message_id, 0)
+            self._home.inspect(message_id)
         else:
             shown = branches.switch_branch(message_id, -1 if action == "previous" else 1)
             if shown is not None:
@@ -82,7 +83,7 @@ class MessageActions:
     async def _cut_loop(self, message_id: str) -> None:
         cut = await self._session.branches.cut_loop(message_id)
         if cut is not None:
-            self._inspect(*cut)
+            self._home.inspect(*cut)
 
     def _meant(self, focused: Widget | None) -> list[MessageView]:
         """The messages that a key without a place may mean: the selected one, else all, the newest first."""
@@ -116,9 +117,10 @@ class MessageActions:
         else:
             place = len(views) - 1 if step < 0 else len(views)
         if place >= len(views):
-            self._prompt.focus()
-            return
-        if place < 0:
-            self._work.later(self._messages.load_earlier)
-            place = 0
-        views[place].focus()
+            if not self._messages.has_later:
+                self._prompt.focus()
+                return
+            self._work.later(lambda: self._messages.load(1))
+        elif place < 0:
+            self._work.later(lambda: self._messages.load(-1))
+        views[min(max(0, place), len(views) - 1)].focus()

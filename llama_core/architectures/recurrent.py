@@ -4,7 +4,7 @@
     memory    (n_heads, state_dim, head_dim)    a matrix for each head, which keys write and queries read
 
 The state after a position cannot be had back from the state after a later one. How a cache goes back all the
-same, `backends/numpy/states.py` says. Each kind here computes what `o_proj` is given, from the normed h:
+same, `backends/states.py` says. Each kind here computes what `o_proj` is given, from the normed h:
 
     ShortConv    b, c, x = in_proj(h)
                  y = c * conv(b * x)

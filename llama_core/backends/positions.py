@@ -1,4 +1,4 @@
-"""How many positions a cache holds: the bookkeeping that both models' caches share."""
+"""How many positions a cache holds, and the states behind them: what both models' caches share."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures.base import Description
+from llama_core.backends.states import States
 from llama_core.errors import ContextFullError
 
 
 class Positions:
     """`length` of `capacity` positions are valid. Writing behind `length` changes nothing until `advance`:
-    a pass that fails or is cancelled half way leaves a cache in which nothing has happened."""
+    a pass that fails or is cancelled half way leaves a cache in which nothing has happened.
 
-    def __init__(self, capacity: int) -> None:
+    states: of the layers that have a state instead of attention; nothing where there are none.
+    """
+
+    def __init__(self, model: Description, capacity: int) -> None:
+        self.states = States(model)
         self._capacity = capacity
         self._length = 0
 
@@ -34,35 +40,40 @@ class Positions:
             raise ContextFullError(self._length + n, self._capacity)
 
     def advance(self, n: int) -> None:
-        """Declare the n positions behind `length` valid: all their layers are written."""
+        """Declare the n positions behind `length` valid, all their layers being written, and the state behind
+        them the state."""
         self.require_room(n)
         self._length += n
+        self.states.advance()
 
     @property
     def snapshot_bytes(self) -> int:
         """What a snapshot takes; 0 where every length can be gone back to without."""
-        return 0
+        return self.states.state_bytes
 
     def snapshot(self) -> None:
         """See `Cache`: nothing is needed where every length can be gone back to."""
+        self.states.snapshot(self._length)
 
     def reachable(self, length: int) -> int:
         """The greatest length up to `length` that can be gone back to."""
-        return length
+        return self.states.reachable(length, self._length)
 
     def state(self, length: int) -> NDArray[np.uint8] | None:
-        """See `Cache`: nothing beside keys and values is needed."""
-        return None
+        """The snapshot at `length`, as bytes; None where there is none, or none is needed."""
+        return self.states.snapshot_at(length)
 
     def adopt(self, length: int, states: Mapping[int, NDArray[np.uint8]]) -> None:
-        """The first `length` positions were written from outside. Raises ValueError where they do not fit."""
+        """See `Cache`: the first `length` positions were written from outside. Raises ValueError where they
+        do not fit, or no state of theirs is there."""
         if not 0 <= length <= self._capacity:
             raise ValueError(f"{length} positions do not fit into {self._capacity}")
+        self.states.adopt(length, states)
         self._length = length
 
     def take_length(self, source: Positions, length: int) -> None:
-        """Be `length` long, or as long as `source` can reach, because so many of its positions are copied
-        here.
+        """Be `length` long, or as long as `source` can reach, with its state there, because so many of its
+        positions are copied here.
 
         Raises ValueError when `source` holds fewer, ContextFullError when they do not fit.
         """
@@ -71,10 +82,13 @@ class Positions:
         if length > self._capacity:
             raise ContextFullError(length, self._capacity)
         self._length = source.reachable(length)
+        self.states.copy(source.states, self._length, source.length)
 
     def truncate(self, length: int) -> None:
         """Forget every position from `length` on, or from what is `reachable` on. Raises ValueError when
         `length` exceeds what is held."""
         if not 0 <= length <= self._length:
             raise ValueError(f"cannot truncate {self._length} positions to {length}")
-        self._length = self.reachable(length)
+        before, self._length = self._length, self.reachable(length)
+        if self._length < before:
+            self.states.go_back(self._length)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.base import MemoryReport, Model
+from llama_core.engine.ahead import ReadAhead
 from llama_core.engine.context import Context, Fill, Held
 from llama_core.engine.drafting.base import Drafter
 from llama_core.engine.masks import MaskThread
@@ -42,7 +43,7 @@ class Engine:
         self._context = Context(model, min(wanted, model.config.max_seq_len))
         self._sampler = Sampler(SamplingParams(), model.config.vocab_size)
         self._masks = MaskThread()
-        self._reply: Reply | None = None
+        self._running: Reply | ReadAhead | None = None
 
     @property
     def ctx_size(self) -> int:
@@ -80,7 +81,7 @@ class Engine:
         iterating. The engine can be used at once after any exception.
         """
         self._begin(prompt_ids, room=1)
-        self._reply = Reply(
+        self._running = reply = Reply(
             self._context,
             prompt_ids,
             params,
@@ -93,7 +94,19 @@ class Engine:
             masks=self._masks,
             dictated=dictated,
         )
-        return self._reply.run()
+        return reply.run()
+
+    def read_ahead(
+        self, ids: Sequence[int], *, stop_ids: frozenset[int] = frozenset(), cancelled: Callable[[], bool]
+    ) -> Iterator[PrefillProgress]:
+        """Read the beginning of a prompt that is still to come, pass by pass; that prompt then reuses it.
+
+        `cancelled` is asked between layers: what was read until then stays. stop_ids: as in `generate`. What
+        else is asked of the engine ends it. Raises ContextFullError where no reply would have room behind it.
+        """
+        self._begin(ids, room=1)
+        self._running = ahead = ReadAhead(self._context, ids, stop_ids, cancelled)
+        return ahead.run()
 
     def prompt_logits(
         self, prompt_ids: Sequence[int], cancelled: Callable[[], bool] | None = None
@@ -207,6 +220,6 @@ class Engine:
             raise ValueError(f"a prompt's ids must be 0 to {vocab_size - 1}")
 
     def _settle(self) -> None:
-        if self._reply is not None:
-            self._reply.settle()
-            self._reply = None
+        if self._running is not None:
+            self._running.settle()
+            self._running = None

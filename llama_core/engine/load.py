@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from llama_core.backends.base import Model
+from llama_core.backends.step_watch import StepWatch
 from llama_core.checkpoint import Checkpoint
 from llama_core.choices import BACKENDS, DEFAULT_KV, KV_TYPES, Backend, KvType, WeightForm
 from llama_core.cores import usable_cores
@@ -34,6 +35,7 @@ def load_engine(
     think_markers: tuple[str, str] | None = None,
     kernel_cache: Path | None = None,
     on_progress: OnProgress | None = None,
+    watch: StepWatch | None = None,
 ) -> TextEngine:
     """Open a model file and make it ready.
 
@@ -42,6 +44,7 @@ def load_engine(
     are the compiled backend's); None for the backend's own choice. weights: "8bit" makes 8 bits of float
     weights there. tokenizer_path: for formats that do not carry the tokenizer. think_markers: see
     TextEngine. kernel_cache: a folder for compiled kernels. on_progress hears of each stage.
+    watch: adds up what the operations of the model's steps take while it is on.
 
     Raises ModelFormatError, UnsupportedModelError, NotEnoughMemoryError, OSError; LlamaCoreError when "jit"
     is asked for and cannot run; ValueError for an unknown backend or kv type.
@@ -59,9 +62,9 @@ def load_engine(
     model = None
     if backend != "numpy":
         load = jit_model if backend == "jit" else _jit_model_if_it_runs
-        model = load(checkpoint, threads, kv or DEFAULT_KV, weights, kernel_cache, on_progress)
+        model = load(checkpoint, threads, kv or DEFAULT_KV, weights, kernel_cache, on_progress, watch)
     if model is None:
-        model = _numpy_model(checkpoint, threads, on_progress)
+        model = _numpy_model(checkpoint, threads, on_progress, watch)
     try:
         engine = TextEngine(checkpoint, model, ctx_size, think_markers)
         if model.backend.startswith("jit"):
@@ -84,12 +87,17 @@ def _build_tables_aside(tokenizer: Tokenizer) -> None:
     aside.shutdown(wait=False)
 
 
-def _numpy_model(checkpoint: Checkpoint, threads: int | None, on_progress: OnProgress | None) -> Model:
+def _numpy_model(
+    checkpoint: Checkpoint, threads: int | None, on_progress: OnProgress | None, watch: StepWatch | None
+) -> Model:
+    from llama_core.backends.numpy.clocked import clocked
     from llama_core.backends.numpy.model import Llama
     from llama_core.backends.numpy.weights import load_weights
 
     weights = load_weights(checkpoint, on_progress, threads or min(4, usable_cores()))
-    return Llama(checkpoint.config, weights, threads)
+    if watch is None:
+        return Llama(checkpoint.config, weights, threads)
+    return Llama(checkpoint.config, weights, threads, lambda layer: clocked(watch.wrap, layer))
 
 
 def jit_model(
@@ -99,6 +107,7 @@ def jit_model(
     weights: WeightForm,
     kernel_cache: Path | None,
     on_progress: OnProgress | None = None,
+    watch: StepWatch | None = None,
 ) -> Model:
     """The compiled model. Raises KernelsUnavailableError where none runs here, UnsupportedModelError where
     this one does not, and what `load_engine` raises of files and memory."""
@@ -114,6 +123,7 @@ def jit_model(
             weights=weights,
             kernel_cache=kernel_cache,
             on_progress=on_progress,
+            watch=watch,
         )
     except (LlamaCoreError, MemoryError, OSError):
         raise
@@ -129,6 +139,7 @@ def _jit_model_if_it_runs(
     weights: WeightForm,
     kernel_cache: Path | None,
     on_progress: OnProgress | None,
+    watch: StepWatch | None,
 ) -> Model | None:
     """The same; None where NumPy is to run instead."""
     from llama_core.backends import jit
@@ -136,7 +147,7 @@ def _jit_model_if_it_runs(
     if jit.jit_available() is not None:
         return None
     try:
-        return jit_model(checkpoint, threads, kv, weights, kernel_cache, on_progress)
+        return jit_model(checkpoint, threads, kv, weights, kernel_cache, on_progress, watch)
     except UnsupportedModelError:  # of a shape that the kernels do not take
         return None
     except KernelsUnavailableError as error:

@@ -16,7 +16,7 @@ from llama_core.engine.reply_events import ReplyEvents
 from llama_core.engine.reply_text import ReplyText
 from llama_core.engine.rules import Rules
 from llama_core.engine.scoring import ScoredAnswer
-from llama_core.events import Event
+from llama_core.events import Event, PrefillProgress
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.base import Tokenizer
 from llama_core.tokenizers.thinking.base import ThinkingFormat
@@ -228,6 +228,10 @@ class TextEngine:
         text = self.reply_text(prompt_ids, params.stop, begun_n=begun_n, plain=plain)
         loops = LoopWatch(0 if params.ignore_eos else params.loop_rounds)
         return ReplyEvents(text, loops, None if plain else self.thinking, params, answer_now)
+
+    def read_ahead(self, ids: Sequence[int], cancelled: Poll) -> Iterator[PrefillProgress]:
+        """Read the beginning of a prompt to come. See `Engine.read_ahead`, also for what it raises."""
+        return self.engine.read_ahead(ids, stop_ids=self.tokenizer.stop_ids, cancelled=cancelled)
 
     def reply_text(
         self,

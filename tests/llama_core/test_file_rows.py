@@ -102,7 +102,7 @@ def test_systems_without_positioned_reads(rows: FileRows, monkeypatch: pytest.Mo
 
 def test_the_file_is_closed_with_the_last_rows(path: Path) -> None:
     file = open_file(path)
-    descriptor, rows = file._descriptor, file.rows(0, 1, 10)
+    descriptor, rows = file.descriptor, file.rows(0, 1, 10)
     del file
     os.fstat(descriptor)
     del rows

@@ -45,7 +45,7 @@ class Driver:
         return [message.content for message in self.chat.session.path()]
 
     def notices(self) -> list[str]:
-        return [*self.chat.status.said, *(notice.message for notice in self.app._notifications)]
+        return list(self.app.news.said)
 
     def screen_text(self) -> str:
         """All that is drawn now, line by line."""

@@ -100,6 +100,13 @@ class FakeTokens:
 
         return np.arange(300) != 7
 
+    def cut_by(self, params: Any, logits: Any, prompt_ids: Any, ids: Any, among: Any, allowed: Any) -> Any:
+        """By what is allowed, and by top_p all that is neither of the two likeliest."""
+        cut = ["mask" if allowed is not None and not allowed[one] else "" for one in among]
+        return tuple(
+            reason or ("top_p" if logits[one] < 0 else "") for one, reason in zip(among, cut, strict=True)
+        )
+
 
 @dataclass
 class FakeEngine:
@@ -124,6 +131,7 @@ class FakeEngine:
     logprobs: tuple[float, ...] = (-0.25,)  # of a reply's tokens, over and over
     restored: Restored | None = None
     max_ctx_size: int = 0
+    params: list[Any] = field(default_factory=list)  # of each reply
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -149,12 +157,43 @@ class FakeEngine:
         if self.template is None:
             turns = [{"role": "user", "content": completion_text(turns)}]
         going_on = bool(turns) and turns[-1]["role"] == "assistant"
+        self.params.append(params)
         self.calls.append(("continue" if going_on else "chat", turns))
         return scripted(self, list(prompt.ids or ()), self.script(turns), cancelled)
+
+    def stream_together(self, replies: Any, *, cancelled: Callable[[], bool]) -> Iterator[Any]:
+        """An event of each in turn; one that fails ends alone."""
+        streams = {place: self.stream(*one, cancelled=cancelled) for place, one in enumerate(replies)}
+        while streams:
+            for place, stream in list(streams.items()):
+                try:
+                    yield place, next(stream)
+                except StopIteration:
+                    del streams[place]
+                except Exception as error:  # noqa: BLE001 - it is the caller's
+                    del streams[place]
+                    yield place, error
 
     def restore(self, request: PromptRequest) -> Restored | None:
         self.calls.append(("restore", request.chat_id))
         return self.restored
+
+    def read_ahead(
+        self, request: PromptRequest, *, cancelled: Callable[[], bool]
+    ) -> Iterator[PrefillProgress]:
+        self.calls.append(("ahead", request.turns[-1].content))
+        ids = list(self.prepare(request).ids or ())
+        if len(ids) <= CHUNK or self.cached[: len(ids)] == ids:
+            return
+        for done in range(0, len(ids), CHUNK):
+            yield PrefillProgress(0, done, len(ids), done * self.step_s / 8)
+            time.sleep(self.delay_s)
+            while not self.gate.wait(0.01) and not cancelled():
+                pass
+            if cancelled():
+                return
+            self.cached = ids[: done + CHUNK]
+        yield PrefillProgress(0, len(ids), len(ids), len(ids) * self.step_s / 8)
 
     def reset(self) -> None:
         self.calls.append(("reset", None))

@@ -39,6 +39,7 @@ class NotesView:
         self.summaries: list[str] = []
         self.edit: Callable[[str], str] = lambda text: text
         self.redrawn = 0
+        self.ahead: list[str] = []
 
     def show_chat(self) -> None:
         self.redrawn += 1
@@ -60,6 +61,9 @@ class NotesView:
 
     def show_queue(self, prompts: list[str]) -> None:
         self.queue = list(prompts)
+
+    def show_ahead(self, text: str) -> None:
+        self.ahead.append(text)
 
     def show_trouble(self, text: str | None) -> None:
         self.trouble.append(text)

@@ -7,7 +7,7 @@ import logging
 import queue
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from chat_app.config.endpoints import Endpoint
@@ -19,6 +19,7 @@ from chat_app.engines.base import (
     OnProgress,
     Prompt,
     PromptRequest,
+    ToldTogether,
     never,
 )
 from chat_app.engines.remote.answer import Answer
@@ -29,7 +30,7 @@ from chat_app.engines.remote.loop import LoopThread
 from chat_app.engines.remote.patience import Patience
 from chat_app.text.errors import SentenceError
 from chat_app.text.sanitize import clean_line
-from llama_core.events import Event, LoadProgress
+from llama_core.events import Event, LoadProgress, PrefillProgress
 from llama_core.sampling.params import SamplingParams
 
 _log = logging.getLogger(__name__)
@@ -164,6 +165,16 @@ class RemoteEngine:
             return
         yield answer.finished(None, seed)
 
+    def stream_together(
+        self, replies: Sequence[tuple[Prompt, SamplingParams]], *, cancelled: Callable[[], bool]
+    ) -> Iterator[ToldTogether]:
+        """One after the other."""
+        for place, (prompt, params) in enumerate(replies):
+            try:
+                yield from ((place, event) for event in self.stream(prompt, params, cancelled=cancelled))
+            except (ServerError, BrokenOffError) as error:
+                yield place, error
+
     def _request(self, prompt: Prompt, params: SamplingParams, seed: int) -> tuple[str, dict[str, Any]]:
         """(path, body) of a request."""
         body: dict[str, Any] = {"model": self._model, "stream": True, **self._dialect.to_body(params)}
@@ -238,6 +249,12 @@ class RemoteEngine:
 
     def restore(self, request: PromptRequest) -> None:
         """What a server keeps it looks for itself."""
+
+    def read_ahead(
+        self, request: PromptRequest, *, cancelled: Callable[[], bool]
+    ) -> Iterator[PrefillProgress]:
+        """Nothing is sent to a server before Enter."""
+        yield from ()
 
     def reset(self) -> None:
         """The server's cache is its own. Raises NotCapableError."""

@@ -22,7 +22,6 @@ from chat_app.chat.view import ChatView, Room, Severity
 from chat_app.engines.base import Prompt, Source
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.errors import describe_error
-from chat_app.text.sanitize import clean
 from chat_app.tui import clipboard
 from chat_app.tui.command_line import CommandLine
 from chat_app.tui.draft_keeper import DraftKeeper
@@ -33,12 +32,16 @@ from chat_app.tui.heading import Heading
 from chat_app.tui.home import Home
 from chat_app.tui.live_numbers import LiveNumbers
 from chat_app.tui.message_actions import MessageActions
+from chat_app.tui.token_cursor import TokenCursor
+from chat_app.tui.widgets import key_bar
 from chat_app.tui.widgets.composer import Composer
 from chat_app.tui.widgets.fetch_row import FetchRow
-from chat_app.tui.widgets.key_bar import BUSY_KEYS, MESSAGE_KEYS, PROMPT_KEYS, THINKING_KEYS, KeyBar
+from chat_app.tui.widgets.key_bar import KeyBar
+from chat_app.tui.widgets.message_list import MessageList
 from chat_app.tui.widgets.message_view import MessageView
 from chat_app.tui.widgets.prompt import PromptArea
-from chat_app.tui.widgets.status import Banner, StatusRow
+from chat_app.tui.widgets.status import Banner, NewsWanted, StatusRow
+from chat_app.tui.widgets.tint import TintedText
 from chat_app.tui.work import Work
 from llama_core.events import Event
 
@@ -47,6 +50,7 @@ THOUGHT_HELP = "Unfold or fold the thought of the reply, or attached files"
 ANSWER_HELP = "End the thought; the answer begins"
 LOOP_HELP = "Cut a reply where it began to repeat itself, and choose another token there"
 TINT_HELP = "Tint replies by how probable their words were"
+TOKENS_HELP = "Walk through the tokens of a tinted reply"
 QUIT_WINDOW_S = 2.0
 
 MakeController = Callable[[ChatView, Callable[[Coroutine[Any, Any, Any]], object]], ChatController]
@@ -83,6 +87,7 @@ class ChatScreen(Screen[None]):
         ),
         Binding("alt+x", "cut_loop", "Cut loop", id="chat.cut_loop", priority=True, tooltip=LOOP_HELP),
         Binding("alt+p", "tint", "Tint", id="chat.tint", priority=True, tooltip=TINT_HELP),
+        Binding("alt+w", "tokens", "Tokens", id="chat.tokens", priority=True, tooltip=TOKENS_HELP),
         Binding("ctrl+end", "to_end", "To the newest text", id="chat.to_end", priority=True),
     ]
 
@@ -121,6 +126,7 @@ class ChatScreen(Screen[None]):
             work=self.work,
             completions=lambda text: SLASH.completions(self.host, text),
             sizes=self.session.attaching.sizes,
+            ahead=self.session.ahead.follow,
             draft=lambda: (self._draft_name(), self.session.unsent),
             may_edit=self.session.branches.may_move,
             keymap=keymap,
@@ -128,14 +134,9 @@ class ChatScreen(Screen[None]):
         self._numbers = LiveNumbers(self, self.session, panel_mode, clock)
         self._commands = CommandLine(self.host, self.work, self.prompt)
         self._editor = OutsideEditor(self.prompt, self.note)
+        self._cursor = TokenCursor(self.session, self._drawn, self.prompt, self.work, home)
         self._actions = MessageActions(
-            self.session,
-            self.messages,
-            self.prompt,
-            self.work,
-            copy=self.copy,
-            edit=self.begin_edit,
-            inspect=home.inspect,
+            self.session, self.messages, self.prompt, self.work, home, copy=self.copy, edit=self.begin_edit
         )
         self._drain = Drain(
             self.session.take_news, self.work.later, self.call_after_refresh, self._numbers.show, clock
@@ -155,6 +156,7 @@ class ChatScreen(Screen[None]):
                 yield self._heading.welcome
                 yield self.messages
                 yield Static("", id="new-text")
+                yield self._cursor.line
                 yield self.fetch_row
                 yield self.status
                 yield self._numbers.line
@@ -186,7 +188,8 @@ class ChatScreen(Screen[None]):
             bar.show_keys(())
 
     def on_screen_resume(self) -> None:
-        """The keys count again."""
+        """The keys count again, and what was said over a dialog is to be seen here."""
+        self.post_message(NewsWanted())
         self.call_after_refresh(self.show_keys)
 
     def _focus_moved(self) -> None:
@@ -204,11 +207,8 @@ class ChatScreen(Screen[None]):
     # Words to the user.
 
     def note(self, text: str, severity: Severity = "information") -> None:
-        """In the status row; over a dialog that hides it, as Textual notifies."""
-        if self.app.screen is self:
-            self.status.say(text, severity)
-        else:
-            self.app.notify(clean(text), severity=severity, markup=False)
+        """In the status row of the screen on top."""
+        self._home.note(text, severity)
 
     def _tell(self, error: Exception) -> None:
         self.note(describe_error(error), "error")
@@ -260,6 +260,10 @@ class ChatScreen(Screen[None]):
         reason = "the model is loaded" if self.session.model.info is None else "the reply is done"
         self.composer.show_queue(prompts, reason)
         self._home.tell_waiting()
+
+    def show_ahead(self, text: str) -> None:
+        """Show it in the frame of the prompt box."""
+        self.composer.show_ahead(text)
 
     def show_trouble(self, text: str | None) -> None:
         """Show what keeps messages from the disk until it is mended; None hides it."""
@@ -320,11 +324,14 @@ class ChatScreen(Screen[None]):
         if not self.is_active:  # `is_current` is true below a dialog too
             return
         if isinstance(self.focused, MessageView):
-            keys = MESSAGE_KEYS
-        else:
+            keys = key_bar.MESSAGE_KEYS
+        elif isinstance(self.focused, TintedText):
+            keys = key_bar.TOKEN_KEYS
+        elif self.session.generating:
             reply = self.session.reply
-            thinking = reply is not None and reply.thinking
-            keys = THINKING_KEYS if thinking else BUSY_KEYS if self.session.generating else PROMPT_KEYS
+            keys = key_bar.THINKING_KEYS if reply and reply.thinking else key_bar.BUSY_KEYS
+        else:
+            keys = key_bar.PROMPT_KEYS
         self.query_one("#key-bar", KeyBar).show_keys(keys)
 
     def show_new_text(self, visible: bool) -> None:
@@ -422,17 +429,20 @@ class ChatScreen(Screen[None]):
         self._home.remember(panel=self._numbers.next_mode())
 
     def action_page(self, direction: int) -> None:
-        """Scroll by a page, up where `direction` is below 0; at the top, load earlier messages."""
+        """Scroll by a page, up where `direction` is below 0; at an end of what is mounted, load more."""
+        messages = self.messages
         if direction < 0:
-            if self.messages.scroll_y <= 0:
-                self.work.later(self.messages.load_earlier)
-            self.messages.scroll_page_up(animate=False)
+            if messages.scroll_y <= 0:
+                self.work.later(lambda: messages.load(-1))
+            messages.scroll_page_up(animate=False)
         else:
-            self.messages.scroll_page_down(animate=False)
+            if messages.scroll_y >= messages.max_scroll_y:
+                self.work.later(lambda: messages.load(1))
+            messages.scroll_page_down(animate=False)
 
     def action_to_end(self) -> None:
         """Scroll to the newest text and follow it again."""
-        self.messages.anchor()
+        self.work.later(self.messages.to_end)
         self.show_new_text(False)
 
     def action_answer_now(self) -> None:
@@ -446,6 +456,10 @@ class ChatScreen(Screen[None]):
     def action_tint(self) -> None:
         """Tint the replies, or show them as before."""
         self._drawn.toggle_tint()
+
+    def action_tokens(self) -> None:
+        """Walk through the tokens of the selected reply, else of the newest."""
+        self._cursor.start(self.focused)
 
     def action_cut_loop(self) -> None:
         """Cut a reply where it began to repeat itself."""
@@ -477,9 +491,9 @@ class ChatScreen(Screen[None]):
         """The end is in sight again, so the hint about new text goes."""
         self.show_new_text(False)
 
-    def on_message_list_want_earlier(self) -> None:
-        """Mount earlier messages above."""
-        self.work.later(self.messages.load_earlier)
+    def on_message_list_want_more(self, event: MessageList.WantMore) -> None:
+        """Mount earlier messages above, or later ones below."""
+        self.work.later(lambda: self.messages.load(event.step))
 
     def on_resize(self) -> None:
         """Fit what depends on the width anew."""

@@ -1,4 +1,4 @@
-"""What the small screens over the chat have in common: a box in the middle, Esc leaves."""
+"""What the small screens over the chat have in common: a box in the middle, a row for news, Esc leaves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.messages import Prune
 from textual.screen import ModalScreen
+
+from chat_app.tui.widgets.status import NewsWanted, StatusRow
 
 T = TypeVar("T")
 
@@ -22,9 +24,15 @@ class Dialog(ModalScreen[T]):
     ]
 
     def on_mount(self) -> None:
-        """Call `begin`, unless the app is already ending."""
+        """Give it a row for news and call `begin`, unless the app is already ending."""
         if self.app.is_running:  # else Textual mounts it without its widgets
+            self.mount(StatusRow())
+            self.call_after_refresh(self.post_message, NewsWanted())
             self.begin()
+
+    def on_screen_resume(self) -> None:
+        """It is on top (again): what is said is to be seen here."""
+        self.post_message(NewsWanted())
 
     def begin(self) -> None:
         """Nothing, unless a dialog says otherwise."""

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 from textual.app import SystemCommand
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.binding import Binding, BindingType
+from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
 from chat_app.chat.commands import SLASH
@@ -42,6 +43,14 @@ def system_commands(
     yield SystemCommand("Panel", "Full, one line, or hidden", panel)
     yield SystemCommand("Screenshot", "Save the screen as SVG", partial(run, "/export .svg"))
     yield SystemCommand("Suspend", "Back to the shell; fg returns", suspend)
+
+
+class Palette(CommandPalette):
+    """Textual's, which Ctrl+C closes too: what is not in sight below stays as it is."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "app.pop_screen", "Close", show=False, priority=True)
+    ]
 
 
 class ChatProvider(Provider):

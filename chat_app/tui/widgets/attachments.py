@@ -28,10 +28,12 @@ SizesOf = Callable[[Sequence[Attachment]], Awaitable[Sizes]]
 class AttachmentPreview(Static, can_focus=False):
     """What the typed prompt mentions: each file's tokens and its share of the context that is left."""
 
-    def __init__(self, sizes: SizesOf, work: Work, *, id: str) -> None:
+    def __init__(self, sizes: SizesOf, work: Work, changed: Callable[[], object], *, id: str) -> None:
+        """changed: called once more of `files` is read."""
         super().__init__(id=id)
-        self._sizes_of, self._work = sizes, work
+        self._sizes_of, self._work, self._changed = sizes, work, changed
         self._names: list[str] = []
+        self.files: tuple[Attachment, ...] = ()  # those of them that are read
 
     def follow(self, text: str) -> None:
         """The prompt is `text` now. Files are read, and tokens counted, beside the typing."""
@@ -39,6 +41,7 @@ class AttachmentPreview(Static, can_focus=False):
         if names == self._names:
             return
         self._names = names
+        self.files = tuple(one for one in self.files if one.typed in names)
         self.display = bool(names)
         if names:
             self._work.spawn(self._look(names))
@@ -55,6 +58,8 @@ class AttachmentPreview(Static, can_focus=False):
             sizes = await self._sizes_of(found.attachments)  # while a reply is written this takes its time
             if names == self._names:
                 self._show(sizes, found.notes)
+                self.files = found.attachments
+                self._changed()
 
     def _show(self, sizes: Sizes, notes: Sequence[str]) -> None:
         rows = list(sizes.rows)

@@ -7,15 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.content import Content
 from textual.widgets import TextArea
 
+from chat_app.attachments.attachment import Attachment
 from chat_app.attachments.mentions import as_mention, offers
 from chat_app.chat.slash import Completion, is_command
 from chat_app.config.endpoints import holds_login
 from chat_app.store.prompts import PromptHistory
 from chat_app.tui.draft_keeper import DraftKeeper
 from chat_app.tui.widgets.attachments import AttachmentPreview, SizesOf
-from chat_app.tui.widgets.prompt import PromptArea
+from chat_app.tui.widgets.prompt import PromptArea, to_send
 from chat_app.tui.widgets.status import CompletionList, QueueLine
 from chat_app.tui.work import Work
 
@@ -26,7 +28,8 @@ EDITING = "Editing · Enter makes a branch · Esc leaves"
 class Composer(Vertical):
     """submit: takes a prompt, and the message of which it is another wording if there is one, in the step in
     which it leaves the box. command: takes a slash command. completions: what a typed line may become.
-    sizes: what files would take of the context. draft: the name under which the box is kept, and what waits
+    sizes: what files would take of the context. ahead: hears what would be sent now: the text, its files, and
+    the message in whose place. draft: the name under which the box is kept, and what waits
     to be sent beside it. may_edit: whether another wording can be sent now."""
 
     def __init__(
@@ -39,15 +42,18 @@ class Composer(Vertical):
         work: Work,
         completions: Callable[[str], Sequence[Completion]],
         sizes: SizesOf,
+        ahead: Callable[[str, Sequence[Attachment], str | None], object],
         draft: Callable[[], tuple[str, Sequence[str]]],
         may_edit: Callable[[], bool],
         keymap: Mapping[str, str],
     ) -> None:
         super().__init__(id="composer")
         self.editing: str | None = None  # the message that Enter sends in other words
+        self._unedited = ""  # its own words
         self._queue = QueueLine(id="queue")
         self._completions = CompletionList(id="completions")
-        self._preview = AttachmentPreview(sizes, work, id="attached")
+        self._preview = AttachmentPreview(sizes, work, self._tell_ahead, id="attached")
+        self._ahead = ahead
         self.prompt = PromptArea(self._send, id="prompt", completions=self._completions, keymap=keymap)
         self._submit, self._command = submit, command
         self._history, self._drafts, self._work = history, drafts, work
@@ -97,6 +103,15 @@ class Composer(Vertical):
         typed = event.text_area.text
         self._completions.show(typed, self._complete(typed) or mention_completions(typed))
         self._preview.follow(typed)
+        self._tell_ahead()
+
+    def _tell_ahead(self) -> None:
+        text = "" if is_command(self.prompt.text) else to_send(self.prompt.text)
+        self._ahead(text, self._preview.files, self.editing)
+
+    def show_ahead(self, text: str) -> None:
+        """What is read of it already, in the frame of the box."""
+        self.prompt.border_subtitle = Content(text)
 
     def show_queue(self, prompts: Sequence[str], reason: str) -> None:
         """Show the prompts that wait, oldest first, and what they wait for."""
@@ -104,7 +119,7 @@ class Composer(Vertical):
 
     def mention(self, names: Sequence[str]) -> None:
         """Put files before what is typed, as one would mention them there."""
-        typed = self.prompt.text
+        typed = self.prompt.kept_text
         self.prompt.set_text(" ".join([*map(as_mention, names), typed]))
 
     # Editing a message.
@@ -113,16 +128,19 @@ class Composer(Vertical):
         """Put a message into the box; Enter then makes a branch. What stood there can be recalled with Up."""
         if self.editing is None:
             self.put_aside()
-        self.editing = message_id
+        self.editing, self._unedited = message_id, text
         self.prompt.set_text(text)
         self.prompt.border_title = EDITING
         self.prompt.focus()
 
     def put_aside(self) -> None:
-        """Clear the box; Up brings back what stood there."""
-        if self.prompt.text.strip():
-            self._history.prompts.append(self.prompt.text)
+        """Clear the box; Up brings back what stood there, after a crash too."""
+        text = self.prompt.text
         self.prompt.clear()
+        if holds_login(text):
+            self._history.prompts.append(text)  # in memory alone
+        elif self._history.remember(text):
+            self._work.spawn(asyncio.to_thread(self._history.flush))
 
     def end_edit(self, *, keep_text: bool = False) -> bool:
         """Leave editing; False where nothing was edited. With `keep_text` it stays, as an ordinary prompt."""
@@ -138,7 +156,7 @@ class Composer(Vertical):
 
     def give_back(self, text: str) -> None:
         """Text that was not sent goes back into the box, before what is typed there."""
-        typed = self.prompt.text
+        typed = self.prompt.kept_text
         self.prompt.set_text(f"{text}\n\n{typed}" if typed.strip() else text)
 
     def load_draft(self, chat: object) -> None:
@@ -156,7 +174,8 @@ class Composer(Vertical):
     def _waiting(self) -> tuple[str, str]:
         """The draft's name, and what is typed and waits."""
         name, unsent = self._draft()
-        typed = [] if self.editing is not None else [self.prompt.text]
+        text = self.prompt.kept_text
+        typed = [] if self.editing is not None and text == self._unedited else [text]
         return name, "\n\n".join(text for text in (*unsent, *typed) if text.strip())
 
 

@@ -22,6 +22,14 @@ MESSAGE_KEYS = (
     "message.branch",
     "message.inspect",
 )
+TOKEN_KEYS = (
+    "tokens.doubtful",
+    "tokens.branch",
+    "tokens.draw",
+    "tokens.inspect",
+    "tokens.leave",
+    "app.help",
+)
 
 Hint = tuple[str, str, str]  # key, label, action
 GAP = 2  # between two hints, as in app.tcss

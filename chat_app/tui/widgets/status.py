@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from textual.content import Content
-from textual.timer import Timer
+from textual.message import Message
 from textual.widgets import Static
 
 from chat_app.chat.slash import Completion
 from chat_app.chat.view import Severity
 from chat_app.engines.base import EngineInfo
 from chat_app.text import formatting as fmt
-from chat_app.text.sanitize import clean, clean_line
+from chat_app.text.sanitize import clean_line
 
 MUTED = "$foreground 60%"
 COMPLETIONS_SHOWN = 8
-NOTES_KEPT = 50
-MIN_NOTE_S = 4.0
-READ_PER_S = 20  # characters
 SIGNS: dict[Severity, tuple[str, str]] = {
     "information": ("· ", "$text-accent"),
     "warning": ("! ", "$text-warning"),
@@ -62,27 +58,24 @@ class Banner(Static, can_focus=False):
             self.update(Content.assemble((" ! ", "bold"), clean_line(text), (f"  {advice}", "bold")))
 
 
+class NewsWanted(Message):
+    """A screen with a status row came on top: what is said now belongs there."""
+
+
 class StatusRow(Static, can_focus=False):
-    """Short news, in a row of its own between the messages and the prompt: it never covers a word."""
+    """Short news, in a row of its own (of the chat above the prompt, of a dialog in the last line): it never
+    covers a word."""
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self.said: deque[str] = deque(maxlen=NOTES_KEPT)
-        self._timer: Timer | None = None
-
-    def say(self, text: str, severity: Severity = "information") -> None:
-        """Show a sentence for as long as it takes to read; the next one takes its place."""
-        text = clean(text)
-        self.said.append(text)
-        if self._timer is not None:
-            self._timer.stop()
+    def show_note(self, text: str, severity: Severity) -> None:
+        """Show a sentence, inert already."""
         self.update(Content.assemble((SIGNS[severity][0], f"bold {SIGNS[severity][1]}"), text))
-        self.display = True
-        self._timer = self.set_timer(MIN_NOTE_S + len(text) / READ_PER_S, self.clear_note)
+        self.add_class("-said")
 
     def clear_note(self) -> None:
-        """Hide the row, before its time is over too."""
-        self.display = False
+        """Show none."""
+        if self.has_class("-said"):
+            self.remove_class("-said")
+            self.update("")
 
 
 class QueueLine(Static, can_focus=False):

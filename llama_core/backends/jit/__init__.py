@@ -35,6 +35,7 @@ from llama_core.errors import KernelsUnavailableError, LlamaCoreError, Unsupport
 
 if TYPE_CHECKING:
     from llama_core.backends.jit.model import JitLlama
+    from llama_core.backends.jit.phase_clock import PhaseWatch
     from llama_core.backends.jit.workspace import Tuning
     from llama_core.checkpoint import Checkpoint
     from llama_core.events import LoadProgress
@@ -61,13 +62,14 @@ def load_jit_model(
     on_progress: Callable[[LoadProgress], None] | None = None,
     isa: str | None = None,
     tuning: Tuning | None = None,
+    watch: PhaseWatch | None = None,
 ) -> JitLlama:
     """Pack a checkpoint's weights and load (or build) the kernels.
 
     threads: None for all cores. kv: how keys and values are kept. weights: "8bit" makes 8 bits of those that
     the file keeps as floats. kernel_cache: a folder for machine code; without one it is built anew in each
     process. isa: forces a variant (see `variants.py`); default: the environment's LLAMA_CORE_JIT_ISA, else
-    the best. tuning: other choices than the model's own.
+    the best. tuning: other choices than the model's own. watch: hears of each step's phases while it is on.
 
     Raises UnsupportedModelError for a shape or for numbers that the kernels cannot take,
     KernelsUnavailableError where the system forbids them, ModelFormatError, NotEnoughMemoryError,
@@ -99,7 +101,7 @@ def load_jit_model(
     try:
         with _kernels_wanted():
             library = kernels.library()
-        packed = PackedWeights(plan, library.pack, n_threads, on_progress)
+        packed = PackedWeights(plan, library, n_threads, on_progress)
     except TooLargeError as error:
         problem = "its numbers are too large for 8 bits (use --backend numpy)"
         raise UnsupportedModelError(checkpoint.path, error.tensor, problem) from error
@@ -116,6 +118,7 @@ def load_jit_model(
         n_threads,
         kv=KV_KINDS[kv],
         tuning=tuning or OWN_CHOICES,
+        watch=watch,
     )
 
 

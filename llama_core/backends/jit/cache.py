@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.architectures import describe
 from llama_core.backends.jit.buffers import address
 from llama_core.backends.jit.layout import BLOCK_POSITIONS, KvKind, ceil_div
 from llama_core.backends.positions import Positions
@@ -15,7 +16,7 @@ from llama_core.memory import require_memory, small_page_memory
 class JitCache(Positions):
     """Keys and values of up to `capacity` positions. Raises NotEnoughMemoryError before allocating.
 
-    Keys, and the same again for values:
+    Keys of the layers that have attention, and the same again for values:
 
         | layer 0, head 0: its blocks of 64 positions | layer 0, head 1: its blocks | ... | layer 1 ...
         | block 0 | block 1 | ... | block n-1         |
@@ -24,25 +25,25 @@ class JitCache(Positions):
     """
 
     def __init__(self, config: ModelConfig, capacity: int, kind: KvKind) -> None:
-        super().__init__(capacity)
+        model = describe(config)
+        super().__init__(model, capacity)
         self.kind = kind
         # Bytes of the keys (or values) of one head in one layer.
         self.block_bytes = kind.block_bytes(config.head_dim)
         self.head_bytes = ceil_div(capacity, BLOCK_POSITIONS) * self.block_bytes
-        half = config.n_layers * config.n_kv_heads * self.head_bytes
-        require_memory(f"The KV cache of {capacity:,} tokens", 2 * half, "try a smaller context (num_ctx)")
-        self._keys, self._values = (
-            np.frombuffer(small_page_memory(half), dtype=np.uint8) for _ in ("keys", "values")
-        )
+        half = len(model.attentions()) * config.n_kv_heads * self.head_bytes
+        needed = 2 * half + self.states.nbytes
+        require_memory(f"The KV cache of {capacity:,} tokens", needed, "try a smaller context (num_ctx)")
+        self._keys, self._values = (_bytes(half) for _ in ("keys", "values"))
         self.keys_address, self.values_address = address(self._keys), address(self._values)
 
     def copy_prefix(self, source: JitCache, length: int) -> None:
-        """Hold the first `length` positions of `source`, and nothing else. Raises as `take_length`, and
-        ValueError where `source` keeps its numbers another way."""
+        """Hold the first `length` positions of `source`, or as many as it can reach, and nothing else. Raises
+        as `take_length`, and ValueError where `source` keeps its numbers another way."""
         if source.kind is not self.kind:
             raise ValueError(f"a cache in {self.kind.name} cannot take positions in {source.kind.name}")
         self.take_length(source, length)
-        n_bytes = ceil_div(length, BLOCK_POSITIONS) * self.block_bytes  # of each head: whole blocks
+        n_bytes = ceil_div(self.length, BLOCK_POSITIONS) * self.block_bytes  # of each head: whole blocks
         for ours, theirs in ((self._keys, source._keys), (self._values, source._values)):
             ours.reshape(-1, self.head_bytes)[:, :n_bytes] = theirs.reshape(-1, source.head_bytes)[
                 :, :n_bytes
@@ -67,5 +68,10 @@ class JitCache(Positions):
 
     @property
     def nbytes(self) -> int:
-        """Memory of all blocks, filled or not."""
-        return self._keys.nbytes + self._values.nbytes
+        """Memory of all blocks, filled or not, and of the snapshots."""
+        return self._keys.nbytes + self._values.nbytes + self.states.nbytes
+
+
+def _bytes(n: int) -> NDArray[np.uint8]:
+    """Zeros whose pages are taken when they are first written."""
+    return np.frombuffer(small_page_memory(n), np.uint8) if n else np.empty(0, np.uint8)

@@ -20,7 +20,7 @@ from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.cache import JitCache
 from llama_core.backends.jit.control.records import Run, Span, Tile, Token
 from llama_core.backends.jit.layout import KV_KINDS, KvKind
-from llama_core.backends.jit.phase_clock import OnPhases, PhaseClock
+from llama_core.backends.jit.phase_clock import PhaseClock, PhaseWatch
 from llama_core.backends.jit.prefetch import PrefetchDistance
 from llama_core.backends.jit.program import Program, Schedule
 from llama_core.backends.jit.record import Table
@@ -47,8 +47,8 @@ SLOW_PRODUCTS_PER_S = 50e9
 class JitLlama:
     """A loaded model; implements `backend.Model` and `forward_batch`.
 
-    freq_divisors: (n_rotated / 2,) that RoPE's frequencies are divided by, where a file has them. on_phases:
-    told after each call of compiled code how long its phases took.
+    freq_divisors: (n_rotated / 2,) that RoPE's frequencies are divided by, where a file has them. watch:
+    told, while it is on, how long the phases of each step took.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class JitLlama:
         *,
         kv: KvKind = KV_KINDS["f32"],
         tuning: Tuning = OWN_CHOICES,
-        on_phases: OnPhases | None = None,
+        watch: PhaseWatch | None = None,
     ) -> None:
         self._config = config
         self._library, self._isa = library, isa
@@ -96,7 +96,7 @@ class JitLlama:
             runs=self._runs.address(),
             logit_rows=address(self._logit_rows),
         )
-        self._clock = PhaseClock(self._plan, self._program.most_phases, on_phases) if on_phases else None
+        self._clock = PhaseClock(self._plan, self._program.most_phases, watch) if watch else None
         tables = (self._tiles, self._tokens, self._spans, self._runs, self._logit_rows, self._clock)
         memory = (*self._work.memory, self._program, tables, weights)
         self._pool: ThreadPool | None = ThreadPool(library, self._plan, self._work.shared, memory)
@@ -196,7 +196,7 @@ class JitLlama:
         x = self._work.residual[: len(token_ids), : self._config.dim]
         return rms_norm(x, self._weights.final_norm, self._config.norm_eps, out=np.empty_like(x))
 
-    def observed(self, on_phases: OnPhases, tuning: Tuning | None = None) -> JitLlama:
+    def observed(self, watch: PhaseWatch, tuning: Tuning | None = None) -> JitLlama:
         """Another model of the same weights and kernels, with threads and buffers of its own: a profiler's.
 
         tuning: other choices than this one's.
@@ -210,7 +210,7 @@ class JitLlama:
             self._threads,
             kv=self._kv,
             tuning=tuning or self._tuning,
-            on_phases=on_phases,
+            watch=watch,
         )
 
     def close(self) -> None:
@@ -233,6 +233,7 @@ class JitLlama:
         n, n_logits = self._begin(sequences, logit_rows, finishes_all), len(logit_rows)
         schedule = self._schedule()
         n_phases = len(schedule.phases) - (0 if n_logits else schedule.n_head)
+        clock = self._clock if self._clock is not None and self._clock.begin() else None
         began = time.perf_counter()
         at_once = self._phases_per_call(n, len(schedule.phases))
         for first in range(0, n_phases, at_once):
@@ -241,8 +242,8 @@ class JitLlama:
             self._step.phases = schedule.phases.address(first)
             self._step.n_phases = min(at_once, n_phases - first)
             self._pool.run()
-            if self._clock is not None:
-                self._clock.tell(schedule.names[first : first + self._step.n_phases])
+            if clock is not None:
+                clock.tell(schedule.names, first, self._step.n_phases)
         if n == 1:
             self._prefetch.took(time.perf_counter() - began)
         for ids, cache in sequences:
@@ -290,6 +291,10 @@ class JitLlama:
             self._tokens.column(Token.values)[rows] = own.values_address
             self._tokens.column(Token.head_bytes)[rows] = own.head_bytes
             self._tokens.column(Token.is_long)[rows] = self._work.is_long(own.capacity)
+            now, following = own.states.addresses
+            self._tokens.column(Token.state)[rows] = now
+            self._tokens.column(Token.next_state)[rows] = following
+            self._tokens.column(Token.left)[rows] = range(len(ids), 0, -1)
             row += len(ids)
         small = len(sequences) == 1 and n <= SMALL_TOKENS
         self._step.set(

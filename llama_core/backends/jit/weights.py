@@ -11,18 +11,19 @@ from llama_core.architectures import tensor_shapes
 from llama_core.backends.jit.buffers import Arena, address
 from llama_core.backends.jit.control.records import Matrix, Panel
 from llama_core.backends.jit.layout import PANEL_ROWS, n_blocks
-from llama_core.backends.jit.packing import OnProgress, PackKernel, pack_matrices
+from llama_core.backends.jit.packing import OnProgress, pack_matrices
 from llama_core.backends.jit.plan import PackedMatrix, PackingPlan, plan_packing
 from llama_core.backends.jit.record import Table
+from llama_core.backends.jit.streaming import PackKernels
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.errors import ModelFormatError
 from llama_core.memory import require_memory
 
 
 class PackedWeights:
-    """Everything the compiled step reads. matrices: by the plan's names; vectors: their addresses by the
-    plan's names; activation_bytes: the most that a matrix needs for a block of its input; active_bytes: of
-    the matrices, what one token reads; final_norm: (dim,), the vector "norm".
+    """Everything the compiled step reads. matrices: by the plan's names; vectors: their addresses, and those
+    of filters, by the plan's names; activation_bytes: the most that a matrix needs for a block of its input;
+    active_bytes: of the matrices, what one token reads; final_norm: (dim,), the vector "norm".
 
     The arena holds matrices in the order in which a token reads them, so that decoding is one stream.
     """
@@ -30,7 +31,7 @@ class PackedWeights:
     def __init__(
         self,
         plan: PackingPlan,
-        pack: PackKernel,
+        kernels: PackKernels,
         threads: int,
         on_progress: OnProgress | None = None,
     ) -> None:
@@ -38,7 +39,7 @@ class PackedWeights:
         self._arena = Arena(plan.nbytes, huge=True)
         matrices = list(plan.matrices.values())
         memories = [self._arena.take(m.nbytes) for m in matrices]
-        pack_matrices(matrices, memories, pack, threads, on_progress)
+        pack_matrices(matrices, memories, kernels, threads, on_progress, plan.note)
         parts = (part for matrix in matrices for part in matrix.parts)
         self.kinds = tuple(dict.fromkeys((part.tensor.fmt.name, part.kind.name) for part in parts))
 
@@ -47,6 +48,7 @@ class PackedWeights:
         made = (self._matrix(*pair) for pair in zip(matrices, memories, strict=True))
         self.matrices = dict(zip(plan.matrices, made, strict=True))
         self.vectors = {name: self._vector(groups) for name, groups in plan.vectors.items()}
+        self.vectors |= {name: self._filters(tensor) for name, tensor in plan.filters.items()}
         self.final_norm: NDArray[np.float32] = plan.vectors["norm"][0][0].to_float32()
 
     @property
@@ -79,6 +81,14 @@ class PackedWeights:
         values = np.concatenate(parts)
         place = self._arena.floats(-(-len(values) // 32) * 32)
         place[: len(values)] = values
+        return address(place)
+
+    def _filters(self, tensor: Tensor) -> int:
+        """A convolution's filters, (channels, taps), as a row of all channels for each tap; returns the
+        address."""
+        values = tensor.to_float32().T
+        place = self._arena.floats(values.size)
+        place[:] = values.reshape(-1)
         return address(place)
 
 

@@ -9,7 +9,7 @@ things to it, with norms where its description has them:
         └───────────────────────────────────────────────────────────────────┘
 
 Read `ops` and `rope` first, then `attention` and `kv_cache`, then this. What some families have instead is
-called from here: `activations`, `mixture` (experts), `recurrent` and `states` (layers without attention).
+called from here: `activations`, `mixture` (experts), `recurrent` (layers without attention).
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from llama_core.backends.numpy.mixture import mix_experts
 from llama_core.backends.numpy.ops import linear, rms_norm, soft_cap
 from llama_core.backends.numpy.recurrent import recur
 from llama_core.backends.numpy.scratch import Scratch
-from llama_core.backends.numpy.states import HybridCache
 from llama_core.backends.numpy.weights import AttentionWeights, LayerWeights, ModelWeights, RecurrentWeights
 from llama_core.errors import Cancelled
 
@@ -158,7 +157,6 @@ class DecoderLayer:
             self._do.attend(spec, own.sinks, projected, keys, values, cache.length, mixed, self._scratch)
         else:
             assert isinstance(own, RecurrentWeights)
-            assert isinstance(cache, HybridCache)
             self._do.recur(spec, own, self._eps, projected, *cache.states.of_layer(self._i), mixed)
 
     def feed_forward(self, x: F32) -> None:

@@ -10,7 +10,7 @@ A head's keys lie next to each other, so that attention is one product per head 
 memory. Positions are appended behind `length` and become valid when `length` moves over them, at the end of
 a pass: a pass that fails or is cancelled half way leaves a cache in which nothing has happened.
 
-Layers without attention have a state instead, see `states.HybridCache`.
+Layers without attention have a state instead, see `backends/states.py`.
 """
 
 from __future__ import annotations
@@ -32,17 +32,16 @@ BLOCK = 64
 
 
 class KVCache(Positions):
-    """Room for `capacity` positions. Raises NotEnoughMemoryError before allocating what would not fit with
-    `other_bytes` beside it."""
+    """Room for `capacity` positions. Raises NotEnoughMemoryError before allocating what would not fit."""
 
-    def __init__(self, config: ModelConfig, capacity: int, other_bytes: int = 0) -> None:
-        super().__init__(capacity)
-        layers = describe(config).layers
-        attends = [i for i, layer in enumerate(layers) if isinstance(layer.mixer, Attention)]
+    def __init__(self, config: ModelConfig, capacity: int) -> None:
+        model = describe(config)
+        super().__init__(model, capacity)
+        attends = [i for i, layer in enumerate(model.layers) if isinstance(layer.mixer, Attention)]
         self._places = {i: place for place, i in enumerate(attends)}
         positions = -(-capacity // BLOCK) * BLOCK + (BLOCK if config.sliding_window else 0)
         shape = (len(attends), config.n_kv_heads, positions, config.head_dim)
-        needed = 2 * 4 * math.prod(shape) + other_bytes
+        needed = 2 * 4 * math.prod(shape) + self.states.nbytes
         require_memory(f"The KV cache of {capacity:,} tokens", needed, "try a smaller context (num_ctx)")
         self.keys, self.values = zeros(shape), zeros(shape)
 
@@ -74,8 +73,8 @@ class KVCache(Positions):
 
     @property
     def nbytes(self) -> int:
-        """Bytes reserved."""
-        return self.keys.nbytes + self.values.nbytes
+        """Bytes reserved, and those of the snapshots."""
+        return self.keys.nbytes + self.values.nbytes + self.states.nbytes
 
 
 def zeros(shape: tuple[int, ...]) -> NDArray[np.float32]:

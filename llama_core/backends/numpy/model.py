@@ -19,7 +19,6 @@ from llama_core.backends.numpy.attention import TILE
 from llama_core.backends.numpy.decoder import PLAIN, Decoder, Operations, TextPart
 from llama_core.backends.numpy.kv_cache import KVCache
 from llama_core.backends.numpy.rope import RopeTable
-from llama_core.backends.numpy.states import HybridCache
 from llama_core.backends.numpy.weights import ModelWeights
 from llama_core.blas import BlasThreads
 from llama_core.config import ModelConfig
@@ -97,11 +96,10 @@ class Llama:
 
     def new_cache(self, capacity: int) -> KVCache:
         """An empty cache. Raises NotEnoughMemoryError before allocating what would not fit."""
-        model = self._decoder.description
-        cache = (HybridCache if model.recurrents() else KVCache)(self._config, capacity)
+        cache = KVCache(self._config, capacity)
         rows = self._config.n_heads * min(TILE, self._max_rows)
         self._decoder.scratch.flat("scores", rows * cache.keys.shape[2])
-        for rope in {attention.rope for attention in model.attentions()}:
+        for rope in {attention.rope for attention in self._decoder.description.attentions()}:
             if rope is None:
                 continue
             key = (rope, takes_long_factors(rope, capacity))

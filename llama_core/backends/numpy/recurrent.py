@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from llama_core.architectures.recurrent import DeltaNet, Mamba2, Recurrent, ShortConv
 from llama_core.backends.numpy.activations import sigmoid, silu, softplus
 from llama_core.backends.numpy.ops import rms_norm
-from llama_core.backends.numpy.states import LayerState
 from llama_core.backends.numpy.weights import RecurrentWeights
+from llama_core.backends.states import LayerState
 
 F32 = NDArray[np.float32]
 

@@ -1,13 +1,9 @@
 """Time per operation and layer.
 
 A model is told at its construction what it computes with. A profiler makes one of the same weights with
-clocks in it, and no other model knows of that. The NumPy model's operations follow each other, none within
-another:
-
-    norm, attention products, RoPE, attention, attention products, norm, feed-forward products, feed-forward
-    (the activation), feed-forward products; behind the last layer norm and head
-
-The compiled model's steps are rows of phases (`backends/jit/program.py`), whose times the step notes.
+clocks in it, and no other model knows of that: the NumPy model's operations are functions
+(`backends/numpy/clocked.py`), the compiled model's steps rows of phases (`backends/jit/program.py`), whose
+times the step notes.
 """
 
 from __future__ import annotations
@@ -15,30 +11,19 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.backends.numpy.clocked import NAMES as NAMES
+from llama_core.backends.numpy.clocked import clocked
 from llama_core.backends.numpy.decoder import NO_LAYER as NO_LAYER
 from llama_core.backends.numpy.decoder import Operations
-
-if TYPE_CHECKING:
-    from llama_core.backends.jit.program import PhaseName
+from llama_core.backends.step_watch import NamedOperation
 
 Function = Callable[..., Any]
-# What people call the NumPy model's operations.
-NAMES = {
-    "norm": "norm",
-    "attention_product": "attention products",
-    "norm_and_rotate": "RoPE",
-    "attend": "attention",
-    "recur": "attention",
-    "feed_forward_product": "feed-forward products",
-    "gated": "feed-forward",
-    "head_product": "head",
-}
 
 
 @dataclass(slots=True)
@@ -59,6 +44,8 @@ class OperationTimes:
 
 class OpTimers:
     """Collects the times of one model's operations. now: the clock, in seconds."""
+
+    on = True  # see `phase_clock.PhaseWatch`
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._times = OperationTimes()
@@ -82,13 +69,13 @@ class OpTimers:
 
     def operations(self, layer: int, plain: Operations = Operations()) -> Operations:  # noqa: B008 - frozen
         """The NumPy model's operations of a layer, timed."""
-        functions = {f.name: getattr(plain, f.name) for f in fields(Operations)}
-        return Operations(**{name: self.wrap(NAMES[name], layer, f) for name, f in functions.items()})
+        return clocked(self.wrap, layer, plain)
 
-    def on_phases(self, names: Sequence[PhaseName], seconds: NDArray[np.float64]) -> None:
-        """The compiled model's phases, (n_phases,) seconds."""
-        for name, taken in zip(names, seconds.tolist(), strict=True):
-            self._add(name.operation, name.layer, taken)
+    def add_phases(self, names: Sequence[NamedOperation], first: int, nanoseconds: NDArray[np.int64]) -> None:
+        """The compiled model's phases from `first` on, (n_phases,)."""
+        ran = names[first : first + len(nanoseconds)]
+        for name, taken in zip(ran, nanoseconds.tolist(), strict=True):
+            self._add(name.operation, name.layer, taken / 1e9)
 
     def _add(self, operation: str, layer: int, seconds: float) -> None:
         self._times.seconds[operation, layer] += seconds

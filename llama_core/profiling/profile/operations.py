@@ -56,8 +56,8 @@ def profile_operations(engine: Engine, ids: Sequence[int], n: int) -> dict[str, 
     from llama_core.backends.jit.workspace import Tuning
 
     assert isinstance(measured, JitLlama)
-    tables = _tables(measured.observed(timers.on_phases), ids, n, timers)
-    by_operation = measured.observed(timers.on_phases, Tuning(wide_tokens=sys.maxsize))
+    tables = _tables(measured.observed(timers), ids, n, timers)
+    by_operation = measured.observed(timers, Tuning(wide_tokens=sys.maxsize))
     return {**tables, "prefill by operation": _tables(by_operation, ids, 2, timers)["prefill"]}
 
 

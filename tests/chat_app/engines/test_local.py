@@ -171,3 +171,21 @@ def test_a_known_draft_that_cannot_guess_says_why_and_the_model_is_opened_all_th
     ]
     with pytest.raises(type(error)):
         open_text_engine(tiny_model, replace(settings, draft="small-one"), print)
+
+
+def test_why_a_token_was_not_drawn(engine: Any) -> None:
+    """By the reply's own filters, behind its penalties and what it is held to."""
+    prompt = engine.prepare(ask(Turn("user", "hello"))).ids
+    logits = engine.tokens.logits(prompt)
+    best, second, third = np.argsort(-logits, kind="stable")[:3].tolist()
+    among = [best, second, third]
+    params = SamplingParams(top_k=2, top_p=1.0, dry_multiplier=1.0)
+    assert engine.tokens.cut_by(params, logits, prompt, (), among, None) == ("", "", "top_k")
+    held = replace(params, grammar=Grammar("regex", "[a-z]+"))
+    allowed = np.ones(len(logits), dtype=bool)
+    allowed[best] = False
+    assert engine.tokens.cut_by(held, logits, prompt, (), among, allowed) == ("mask", "", "")
+    # What was said counts as the sampler counted it.
+    shy = SamplingParams(top_k=1, frequency_penalty=2.0)
+    said = (best,) * 50
+    assert engine.tokens.cut_by(shy, logits, prompt, said, among, None) == ("top_k", "", "top_k")

@@ -24,7 +24,7 @@ async def test_no_memory_outside_a_reply(
         await ready(pilot)
         monkeypatch.setattr(engine, name, fail)
         app.chat.session.reset_cache()
-        await until(pilot, lambda: any("not enough memory" in one for one in app.chat.status.said))
+        await until(pilot, lambda: any("not enough memory" in one for one in app.news.said))
         monkeypatch.undo()
         app.chat.prompt.set_text("again")
         await pilot.press("enter")

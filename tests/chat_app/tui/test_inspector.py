@@ -16,6 +16,8 @@ from chat_app.engines.base import Token
 from chat_app.text.formatting import percent
 from chat_app.tui.screens.inspector import InspectorScreen, describe, tint
 from llama_core.constraints.grammar import Grammar
+from llama_core.sampling.params import SamplingParams
+from llama_core.sampling.sampler import Sampler
 from tests.support.fake_engine import FakeEngine
 
 MakeApp = Callable[..., Any]
@@ -31,7 +33,10 @@ def tokens_with(logits: list[float]) -> Any:
     def describe(ids: Sequence[int]) -> list[Token]:
         return [Token(one, f"t{one}", bytes([one])) for one in ids]
 
-    return SimpleNamespace(logits=prompt_logits, describe=describe, asked=asked)
+    def cut_by(params: Any, logits: Any, prompt_ids: Any, ids: Any, among: Any, allowed: Any) -> Any:
+        return Sampler(params, len(logits)).cut_by(logits, [*prompt_ids, *ids], among, allowed=allowed)
+
+    return SimpleNamespace(logits=prompt_logits, describe=describe, cut_by=cut_by, asked=asked)
 
 
 def test_probability_rank_and_entropy() -> None:
@@ -58,7 +63,7 @@ def test_a_mask_is_shown_with_what_it_took_away() -> None:
 
     tokens.allowed = allowed
     grammar = Grammar("regex", "a")
-    found = look(tokens, [9], [1, 0], 1, grammar)
+    found = look(tokens, [9], [1, 0], 1, SamplingParams(grammar=grammar))
     assert asked == [(grammar, [9], [1])]
     assert found.allowed_n == 2
     assert found.allowed == pytest.approx(3 / 8)
@@ -84,7 +89,7 @@ async def test_the_cursor_and_a_branch(make_app: MakeApp, engine: FakeEngine, re
         await ready(pilot)
         reply = session.path()[-1]
         await pilot.press("alt+up", "alt+i")
-        await until(pilot, lambda: isinstance(app.screen, InspectorScreen) and app.screen._look)
+        await until(pilot, lambda: isinstance(app.screen, InspectorScreen) and app.screen.walk.look)
         shown = lambda: str(app.screen.query_one("#inspector-look", Static).render())  # noqa: E731
         await until(pilot, lambda: "1, id 100" in shown())
         assert "rank        2" in shown()

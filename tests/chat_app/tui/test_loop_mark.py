@@ -33,7 +33,7 @@ async def test_one_key_cuts_a_loop_and_offers_alternatives(make_app: MakeApp, dr
         await user.until(lambda: isinstance(pilot.app.screen, InspectorScreen))
         await user.until(lambda: "probability" in user.screen_text())
         reply, cut = pilot.app.chat.session.conversation.children(pilot.app.chat.session.path()[0].id)
-        assert pilot.app.screen._at == reply.x["loop"]["begin"]
+        assert pilot.app.screen.walk.at == reply.x["loop"]["begin"]
         assert cut.content == reply.content[: reply.x["loop"]["at"]]
         await user.press("down", "enter")
         await user.ready()

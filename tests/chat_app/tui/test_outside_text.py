@@ -102,9 +102,9 @@ async def test_links_are_named_and_never_opened(
         lines = screen_text(app).splitlines()
         y = next(n for n, line in enumerate(lines) if "press here" in line)
         await pilot.click(offset=(lines[y].index("press here") + 2, y))
-        await until(pilot, lambda: app.chat.status.said)
+        await until(pilot, lambda: app.news.said)
         assert opened == []
-        (notice,) = app.chat.status.said
+        (notice,) = app.news.said
         assert "evil.example" in notice
         assert "\x1b" not in notice
 

@@ -66,6 +66,4 @@ async def test_engines_of_the_config_can_be_chosen(
         await pilot.press("escape")
         app.chat.prompt.set_text("/model openai:nowhere")
         await pilot.press("enter")
-        await until(
-            pilot, lambda: any("needs the address of a server" in one for one in app.chat.status.said)
-        )
+        await until(pilot, lambda: any("needs the address of a server" in one for one in app.news.said))

@@ -50,7 +50,7 @@ def pieces(text: str) -> list[str]:
 
 async def still(app: Any, pilot: Any) -> list[str]:
     """The frame once it no longer changes."""
-    app.chat.status.clear_note()
+    app.news.clear()
     app.chat.action_to_end()
     seen: list[str] = []
     async with asyncio.timeout(30):

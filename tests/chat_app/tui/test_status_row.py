@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from chat_app.tui.widgets.status import StatusRow
+
 MakeApp = Callable[..., Any]
 
 
@@ -23,16 +25,15 @@ async def test_a_note_covers_nothing(make_app: MakeApp, drive: Any, size: tuple[
         assert "! A note" in shown
         regions = [widget.region for widget in (user.chat.messages, user.chat.status, user.chat.composer)]
         assert regions[0].bottom <= regions[1].y < regions[1].bottom <= regions[2].y
-        assert not user.app._notifications
-        user.chat.status.clear_note()
+        user.app.news.clear()
         await user.until(lambda: user.chat.status.region.height == 0)
 
 
 async def test_a_note_goes_when_there_was_time_to_read_it(
     make_app: MakeApp, drive: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chat_app.tui.widgets.status.MIN_NOTE_S", 0.1)
-    monkeypatch.setattr("chat_app.tui.widgets.status.READ_PER_S", 100)
+    monkeypatch.setattr("chat_app.tui.news.MIN_NOTE_S", 0.1)
+    monkeypatch.setattr("chat_app.tui.news.READ_PER_S", 100)
     async with make_app().run_test() as pilot:
         user = drive(pilot)
         await user.ready()
@@ -42,15 +43,52 @@ async def test_a_note_goes_when_there_was_time_to_read_it(
         await user.until(lambda: not user.chat.status.display)
 
 
-async def test_over_a_dialog_a_note_is_seen_all_the_same(make_app: MakeApp, drive: Any) -> None:
+@pytest.mark.parametrize("size", [(60, 20), (140, 40)])
+async def test_over_a_dialog_a_note_covers_nothing(
+    make_app: MakeApp, drive: Any, size: tuple[int, int]
+) -> None:
+    async with make_app().run_test(size=size) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        for key in ("f1", "f2", "ctrl+r"):
+            user.app.news.clear()
+            await user.press(key)
+            await user.until(lambda: user.app.screen.query(StatusRow) and user.app.screen is not user.chat)
+            dialog = user.app.screen
+            user.chat.note("said by the chat")
+            await user.until(lambda: "said by the chat" in user.screen_text().splitlines()[-1])
+            dialog.notify("said by [b]the[/b] dialog", severity="warning")  # as Textual's own widgets do
+            await user.until(lambda: "! said by the dialog" in user.screen_text().splitlines()[-1])
+            assert "said by the chat" not in user.screen_text()
+            assert not user.app._notifications
+            box, row = dialog.children[0].region, dialog.query_one(StatusRow).region
+            assert box.bottom <= row.y < row.bottom == size[1]
+            await user.press("escape")
+            await user.until(lambda: user.chat.is_active)
+            await user.until(lambda: "! said by the dialog" in user.screen_text())  # it is not read yet
+            assert user.chat.status.region.height == 1
+        await user.press("f1")
+        await user.until(lambda: "said by the dialog" in user.screen_text().splitlines()[-1])
+
+
+async def test_ctrl_c_closes_the_palette_and_nothing_else(make_app: MakeApp, drive: Any, engine: Any) -> None:
     async with make_app().run_test() as pilot:
         user = drive(pilot)
         await user.ready()
-        await user.press("f1")
+        engine.gate.clear()
+        user.chat.prompt.insert("question")
+        await user.press("enter", *"half", "ctrl+p")
         await user.until(lambda: user.app.screen is not user.chat)
-        user.chat.note("said over a dialog")
-        await user.until(lambda: [one.message for one in user.app._notifications] == ["said over a dialog"])
-        assert not user.chat.status.said
+        await user.press("ctrl+c")
+        await user.until(lambda: user.chat.is_active)
+        assert user.chat.session.generating
+        assert user.chat.prompt.text == "half"
+        await user.press("ctrl+c")
+        await user.until(lambda: not user.chat.session.generating)
+        assert user.chat.prompt.text == "half"
+        await user.press("ctrl+c")
+        assert user.chat.prompt.text == ""
+        engine.gate.set()
 
 
 async def test_under_a_dialog_no_key_is_shown_and_ctrl_c_closes_it(make_app: MakeApp, drive: Any) -> None:

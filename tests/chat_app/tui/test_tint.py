@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from chat_app.chat.conversation import Message
-from chat_app.chat.reply import GrowingReply, ScoredText
+from chat_app.chat.reply import GrowingReply
+from chat_app.chat.reply_records import ScoredText
 from chat_app.tui.widgets.tint import LEGEND, SHADES, TintedText, tint
 from llama_core.events import TextDelta, TokenEvent
 from tests.support.fake_engine import FakeEngine
@@ -44,16 +45,16 @@ def test_pieces_are_the_answer_without_the_thought() -> None:
         reply.take(TokenEvent(index, 10 + index, -1.0, 0.0, index, thought=thought))
         if text:
             reply.take(TextDelta(text, thought=thought))
-    before, *rest = reply.scored()
+    before, *rest = reply.record().scored
     assert before.text == "Before "
     assert math.isnan(before.logprob)
     # A character of two tokens came only where both did.
-    assert rest == [ScoredText("a ", -1.0), ScoredText("é", -2.0)]
+    assert rest == [ScoredText("a ", -1.0, 2), ScoredText("é", -2.0, 3)]
     assert before.text + "".join(one.text for one in rest) == reply.content
 
 
 def test_a_reply_that_failed_before_its_first_token_has_no_pieces() -> None:
-    assert GrowingReply(1, Message("m", None, "assistant", "", ""), {}).scored() == ()
+    assert GrowingReply(1, Message("m", None, "assistant", "", ""), {}).record().scored == ()
 
 
 async def test_a_key_tints_and_untints(make_app: MakeApp, engine: FakeEngine, drive: Any) -> None:

@@ -16,6 +16,8 @@ import llama_core
 from llama_core import load_engine
 from llama_core import loaders as loaders_module
 from llama_core.backends import jit
+from llama_core.backends.numpy.clocked import NAMES
+from llama_core.backends.step_watch import StepWatch
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.engine.drafting.attach import add_draft_model
 from llama_core.errors import (
@@ -51,6 +53,21 @@ def test_numpy_when_asked_for(toy_file: Path) -> None:
     assert (engine.backend, engine.ctx_size, engine.model.threads) == ("numpy float32", 100, 1)
     assert works(engine)
     engine.close()
+
+
+def test_numpy_tells_a_watch_what_its_operations_take(toy_file: Path) -> None:
+    watch = StepWatch()
+    engine = load_engine(toy_file, backend="numpy", threads=1, ctx_size=100, watch=watch)
+    assert works(engine)
+    assert watch.take() is None
+    watch.on = True
+    assert works(engine)
+    found = watch.take()
+    engine.close()
+    assert found is not None
+    assert {one.name for one in found.operations} == set(NAMES.values())
+    layers = engine.model.config.n_layers
+    assert {len(one.by_layer) for one in found.operations if one.name != "head"} == {layers}
 
 
 def test_the_tokenizer_builds_its_tables_while_weights_load(

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llama_core.backends import states
 from llama_core.backends.base import Cache
 from llama_core.backends.numpy import model as numpy_model
-from llama_core.backends.numpy import states
 from llama_core.backends.numpy.kv_cache import KVCache
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import random_weights

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -123,7 +124,8 @@ def test_the_memory_is_what_the_backends_take(tmp_path: Path, name: str) -> None
     path = model_files.write_gguf(tmp_path / "m.gguf", model, "Q4_0", TYPES[name])
     checkpoint = open_checkpoint(path)
     memory = inspect(path, memory_needed)["memory"]
-    packed = PackedWeights(checked_plan(checkpoint), lambda *_: None, 1)
+    idle = SimpleNamespace(pack=lambda *_: None, stream=lambda *_: None)
+    packed = PackedWeights(checked_plan(checkpoint), idle, 1)
     assert memory["jit"]["weights_bytes"] == packed.nbytes
     assert memory["jit"]["mapped_bytes"] == packed.embedding.nbytes > 0
     assert memory["jit"]["bytes"] == packed.nbytes + memory["jit"]["kv_bytes"]

@@ -40,7 +40,7 @@ SOURCES = sources_digest()
 # Kernels of an older version are kept so long, for whoever goes back to it.
 KEPT_S = 60 * 86400
 # Kernels that are called from outside; all other entries are the control code's.
-KERNEL_ENTRIES = ("pack",)
+KERNEL_ENTRIES = ("pack", "stream")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class Library:
         self.helper = self._function(addresses["helper"], 2)
         self.stop = self._function(addresses["stop"], 1)
         self.pack: Callable[..., None] = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 6)(addresses["pack"])
+        self.stream: Callable[..., None] = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)(addresses["stream"])
 
     def _function(self, address: int, n_args: int) -> Callable[..., None]:
         """An entry of the control code."""

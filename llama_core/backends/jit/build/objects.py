@@ -19,12 +19,22 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from llama_core.backends.jit.build.variants import Isa, llvm_feature_list
-from llama_core.backends.jit.kernels import attention, kv_store, matmul, pack, primitives, routing, vector
+from llama_core.backends.jit.kernels import (
+    attention,
+    kv_store,
+    matmul,
+    pack,
+    primitives,
+    recurrent,
+    routing,
+    stream,
+    vector,
+)
 from llama_core.backends.jit.kernels.declare import DECLARED
 from llama_core.backends.jit.layout import KERNEL_SETS, KINDS, PackedKind
 
 # Importing them declares what they hold.
-SOURCES = (attention, kv_store, matmul, pack, primitives, routing, vector)
+SOURCES = (attention, kv_store, matmul, pack, primitives, recurrent, routing, stream, vector)
 
 
 def target_machine(isa: Isa) -> Any:

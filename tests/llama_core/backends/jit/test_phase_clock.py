@@ -11,6 +11,7 @@ import pytest
 
 from llama_core.backends.jit.program import NO_LAYER, PhaseName
 from llama_core.backends.jit.workspace import Tuning
+from llama_core.backends.step_watch import StepWatch
 
 IDS = (np.arange(40) * 37 % 130).astype(np.int32)
 # What a layer of each kind of step consists of, phase by phase.
@@ -38,14 +39,15 @@ LARGE = (
 class Seen:
     """Collects what a model tells."""
 
+    on = True
+
     def __init__(self) -> None:
         self.names: list[PhaseName] = []
         self.seconds: list[float] = []
 
-    def __call__(self, names: Sequence[PhaseName], seconds: np.ndarray) -> None:
-        assert len(names) == len(seconds)
-        self.names += names
-        self.seconds += seconds.tolist()
+    def add_phases(self, names: Sequence[PhaseName], first: int, nanoseconds: np.ndarray) -> None:
+        self.names += names[first : first + len(nanoseconds)]
+        self.seconds += (nanoseconds / 1e9).tolist()
 
 
 @pytest.mark.parametrize(("n", "layer", "heads"), [(1, SMALL, 1), (40, LARGE, 2)], ids=["decode", "prefill"])
@@ -68,3 +70,22 @@ def test_every_phase_is_told_with_its_time(
     assert seen.names == [*expected, *[PhaseName("head", NO_LAYER)] * heads]
     assert min(seen.seconds) >= 0
     assert 0 < sum(seen.seconds) < took
+
+
+def test_a_watch_is_turned_on_and_off_between_two_steps(toys: SimpleNamespace) -> None:
+    plain, watch = toys.load(toys.checkpoint()), StepWatch()
+    model = plain.observed(watch)
+    try:
+        cache, own = model.new_cache(64), plain.new_cache(64)
+        for on in (False, True, False, True):
+            watch.on = on
+            wanted = plain.forward(IDS[:1], own).copy()
+            np.testing.assert_array_equal(model.forward(IDS[:1], cache), wanted)
+            found = watch.take()
+            assert (found is not None) == on
+            if found is not None:
+                assert {one.name for one in found.operations} == {*SMALL, "head"}
+                assert {len(one.by_layer) for one in found.operations} == {0, model.config.n_layers}
+                assert min(one.seconds for one in found.operations) > 0
+    finally:
+        model.close()

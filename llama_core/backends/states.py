@@ -11,6 +11,9 @@ cache goes back to the nearest one at or before the length that is asked for; le
 All layers' arrays stand in one run of memory, which makes a snapshot one copy. There are two such runs: a
 pass reads one and writes the other, and they change places when it is done, so that a pass that fails or is
 cancelled half way leaves the state as it was.
+
+How a layer's numbers stand in its part is its backend's own affair; each starts on a cache line where all
+widths are multiples of sixteen.
 """
 
 from __future__ import annotations
@@ -18,17 +21,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.architectures import describe
 from llama_core.architectures.base import Description
 from llama_core.architectures.recurrent import Recurrent, conv_shape
-from llama_core.backends.numpy.kv_cache import KVCache
-from llama_core.config import ModelConfig
-from llama_core.memory import available_bytes
+from llama_core.memory import available_bytes, private_memory
 
 F32 = NDArray[np.float32]
 
@@ -45,12 +44,32 @@ class LayerState:
     memory: F32
 
 
+@dataclass(frozen=True, slots=True)
+class StatePlace:
+    """Where a layer's state stands among the numbers of all: its convolution's part, its memory, its end."""
+
+    conv: int
+    memory: int
+    end: int
+
+
+def state_places(specs: Mapping[int, Recurrent]) -> dict[int, StatePlace]:
+    """By the layer's number."""
+    places: dict[int, StatePlace] = {}
+    start = 0
+    for i, spec in specs.items():
+        memory = start + math.prod(conv_shape(spec))
+        places[i] = StatePlace(start, memory, memory + math.prod(spec.memory_shape))
+        start = places[i].end
+    return places
+
+
 class States:
     """What the layers without attention know after the positions computed so far; nothing at first."""
 
     def __init__(self, model: Description) -> None:
         specs, self._n_values = model.recurrents(), model.state_values
-        self._now, self._next = (_Run(specs, np.zeros(self._n_values, np.float32)) for _ in range(2))
+        self._now, self._next = (_Run(specs, _zeros(self._n_values)) for _ in range(2))
         self._snapshots: dict[int, F32] = {}  # by length, the shortest first
 
     @property
@@ -71,6 +90,11 @@ class States:
     def of_layer(self, i: int) -> tuple[LayerState, LayerState]:
         """Layer i's state so far, and where a pass writes the one behind its positions."""
         return self._now.layers[i], self._next.layers[i]
+
+    @property
+    def addresses(self) -> tuple[int, int]:
+        """Where the numbers of the state so far begin, and those that a pass writes."""
+        return self._now.address, self._next.address
 
     def advance(self) -> None:
         """What the pass wrote is the state now."""
@@ -112,7 +136,12 @@ class States:
 
     def adopt(self, length: int, states: Mapping[int, NDArray[np.uint8]]) -> None:
         """Be the state after `length` positions, one of `states`. They become snapshots beside those of
-        shorter lengths that there are. Raises ValueError for one of another size."""
+        shorter lengths that there are. Raises ValueError for one of another size, and where there is none
+        at `length`."""
+        if not self._n_values:
+            return
+        if length and length not in states:
+            raise ValueError(f"there is no state for {length} positions")
         if any(one.nbytes != self.state_bytes for one in states.values()):
             raise ValueError(f"a state of this model has {self.state_bytes} bytes")
         known = self._snapshots | {at: one.view(np.float32) for at, one in states.items()}
@@ -129,73 +158,18 @@ class States:
         del self._snapshots[min(gaps, key=gaps.__getitem__)]
 
 
-class HybridCache(KVCache):
-    """Keys and values of the layers that have attention, and the states of the others."""
-
-    def __init__(self, config: ModelConfig, capacity: int) -> None:
-        model = describe(config)
-        super().__init__(config, capacity, other_bytes=2 * 4 * model.state_values)
-        self.states = States(model)
-
-    def advance(self, n: int) -> None:
-        """Declare the n positions behind `length` valid, and the state behind them the state."""
-        super().advance(n)
-        self.states.advance()
-
-    def reachable(self, length: int) -> int:
-        """`length` where that is where it stands, else the nearest snapshot at or below it."""
-        return self.states.reachable(length, self.length)
-
-    def snapshot(self) -> None:
-        """Keep a copy of the state, to go back to."""
-        self.states.snapshot(self.length)
-
-    def truncate(self, length: int) -> None:
-        """Forget every position from `reachable(length)` on. Raises ValueError when `length` exceeds what is
-        held."""
-        before = self.length
-        super().truncate(length)
-        if self.length < before:
-            self.states.go_back(self.length)
-
-    def copy_prefix(self, source: Self, length: int) -> None:
-        """Hold the first `source.reachable(length)` positions of `source`, and nothing else. Raises as
-        `take_length`."""
-        super().copy_prefix(source, length)
-        self.states.copy(source.states, self.length, source.length)
-
-    def state(self, length: int) -> NDArray[np.uint8] | None:
-        """The snapshot at `length`, as bytes."""
-        return self.states.snapshot_at(length)
-
-    def adopt(self, length: int, states: Mapping[int, NDArray[np.uint8]]) -> None:
-        """See `Cache`."""
-        if length and length not in states:
-            raise ValueError(f"there is no state for {length} positions")
-        super().adopt(length, states)
-        self.states.adopt(length, states)
-
-    @property
-    def snapshot_bytes(self) -> int:
-        """What a copy of the state takes."""
-        return self.states.state_bytes
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes reserved, and those of the snapshots."""
-        return super().nbytes + self.states.nbytes
-
-
 class _Run:
-    """All layers' arrays in one. layers: views of it, by the layer's number."""
+    """All layers' arrays in one. layers: views of it, by the layer's number; address: of the first number."""
 
     def __init__(self, specs: Mapping[int, Recurrent], values: F32) -> None:
-        self.values = values
+        self.values, self.address = values, int(values.ctypes.data)
         self.layers: dict[int, LayerState] = {}
-        start = 0
-        for i, spec in specs.items():
-            middle = start + math.prod(conv_shape(spec))
-            end = middle + math.prod(spec.memory_shape)
-            conv = values[start:middle].reshape(conv_shape(spec))
-            self.layers[i] = LayerState(conv, values[middle:end].reshape(spec.memory_shape))
-            start = end
+        for i, place in state_places(specs).items():
+            conv = values[place.conv : place.memory].reshape(conv_shape(specs[i]))
+            memory = values[place.memory : place.end].reshape(specs[i].memory_shape)
+            self.layers[i] = LayerState(conv, memory)
+
+
+def _zeros(n: int) -> F32:
+    """Zeros that start on a page."""
+    return np.frombuffer(private_memory(4 * n), np.float32) if n else np.empty(0, np.float32)

@@ -1,0 +1,1 @@
+"""Replies that grow beside each other until one of them is kept."""

@@ -1,0 +1,115 @@
+"""How a reply could go on from one of its tokens: eight ways, where they agree, and one to be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from chat_app.chat.comparing.agreement import Fork
+from chat_app.chat.comparing.continuations import DRAWN_N, MOST_TOKENS, Continuations
+from chat_app.text.sanitize import clean
+from chat_app.tui.screens.dialog import Dialog
+from chat_app.tui.widgets.tint import line_of
+from chat_app.tui.widgets.token_line import MUTED, Part
+
+PERIOD_S = 0.1
+INDENT = "  "
+
+
+class ContinuationsScreen(Dialog[None]):
+    """Up and Down mark one of the ways, Enter keeps it as a branch, Esc leaves nothing behind. spawn: runs
+    work that goes on when this screen has gone."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down", "choose(1)", "Next one", id="continuations.down"),
+        Binding("up", "choose(-1)", "Previous one", id="continuations.up"),
+        Binding("enter", "keep", "Keep it as a branch", id="continuations.keep"),
+    ]
+
+    def __init__(self, drawn: Continuations, spawn: Callable[[Coroutine[Any, Any, Any]], object]) -> None:
+        super().__init__()
+        self._drawn = drawn
+        self._spawn = spawn
+        self._marked = 0  # a member of the leaf that is marked
+        self._shown: object = None
+
+    def compose(self) -> ComposeResult:
+        """The tree of what they say, and how far they are."""
+        with Vertical(classes="dialog -wide -high"):
+            yield Static(
+                Content(f"{DRAWN_N} continuations from token {self._drawn.at + 1}"), classes="dialog-title"
+            )
+            yield Static("", id="continuations-state")
+            with VerticalScroll(id="continuations", can_focus=False):
+                yield Static("", id="continuations-text")
+            yield Static(
+                Content("↑ ↓ choose · Enter keeps it as a branch, which goes on · Esc leaves nothing behind"),
+                classes="dialog-hint",
+            )
+
+    def begin(self) -> None:
+        """Draw them, and watch them grow."""
+        self.run_worker(self._drawn.draw(), group="continuations", exclusive=True)
+        self.set_interval(PERIOD_S, self._watch)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Show what has come since the last time."""
+        drawn = self._drawn
+        state = (drawn.tokens_n, drawn.ended, self._marked, self.size)
+        if state == self._shown:
+            return
+        self._shown = state
+        told = f"token {drawn.tokens_n} of at most {MOST_TOKENS} …" if not drawn.ended else ""
+        self.query_one("#continuations-state", Static).update(
+            Content(clean(" ".join(filter(None, (drawn.error, drawn.note, told)))))
+        )
+        if drawn.candidates:
+            self._show(drawn.tree)
+
+    def _show(self, tree: Fork) -> None:
+        parts: list[Part] = []
+        before: list[Part] = []
+        for depth, fork in tree.rows():
+            marked = not fork.forks and self._marked in fork.members
+            if marked:
+                before = list(parts)
+            text = clean(fork.text).replace("\n", "⏎") or ("(ends here)" if depth else "(they part at once)")
+            share = f"{len(fork.members)} of {len(self._drawn.candidates)}"
+            parts += [
+                INDENT * depth,
+                ("▶ " if marked else "  ", "bold $text-accent"),
+                (f"{share}  ", MUTED),
+                (text, "reverse" if marked else "bold" if fork.forks else ""),
+                "\n",
+            ]
+        widget = self.query_one("#continuations-text", Static)
+        widget.update(Content.assemble(*parts))
+        scroll = self.query_one("#continuations", VerticalScroll)
+        scroll.scroll_to(y=line_of(Content.assemble(*before), widget.size.width) - 2, animate=False)
+
+    def action_choose(self, step: int) -> None:
+        """Mark another way, `step` on; the first follows the last."""
+        leaves = [fork for _, fork in self._drawn.tree.rows() if not fork.forks]
+        now = next((place for place, fork in enumerate(leaves) if self._marked in fork.members), 0)
+        if self._drawn.candidates:
+            self._marked = leaves[(now + step) % len(leaves)].members[0]
+        self._watch()
+
+    def action_keep(self) -> None:
+        """Close, and keep the way that is marked; nothing before there is one."""
+        if self._drawn.tokens_n:
+            work = self._drawn.keep(self._marked)
+            self.dismiss(None)
+            self._spawn(work)
+
+    def action_close(self) -> None:
+        """Close; nothing is kept."""
+        self._drawn.leave()
+        super().action_close()

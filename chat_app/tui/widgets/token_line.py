@@ -1,0 +1,94 @@
+"""What is known of the token under the cursor: its alternatives, in a row of its own below the messages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from textual.content import Content
+from textual.widgets import Static
+
+from chat_app.chat.inspection import MASK, Alternative, TokenLook
+from chat_app.text import formatting as fmt
+from chat_app.text.sanitize import clean
+
+MUTED = "$foreground 60%"
+NAME_LENGTH = 16
+HINT = "← → token · ↑ ↓ alternative · what you type goes to the prompt"
+LINES = 3  # of alternatives
+GAP = "   "
+REASONS = {MASK: "not allowed"}
+Part = str | tuple[str, str]
+MODE: tuple[Part, ...] = (("TOKENS ", "bold $text-accent"), (HINT, MUTED))
+
+
+def visible(text: str) -> str:
+    """A token on one line: its spaces and line breaks shown."""
+    shown = clean(text).replace("\n", "⏎").replace("\t", "→")
+    return shown.replace(" ", "·") if shown.strip() == "" else shown
+
+
+def reason_of(one: Alternative) -> str:
+    """What kept a token from being drawn, in words; empty where it could be."""
+    return REASONS.get(one.cut, one.cut)
+
+
+class TokenLine(Static, can_focus=False):
+    """Hidden unless a cursor walks through a reply."""
+
+    def show(self, look: TokenLook | None, choice: int) -> None:
+        """What could stand at the token, the one marked first of all; None while that is computed."""
+        self.display = True
+        if look is None:
+            self.update(Content.assemble(("looking …", MUTED), "\n", *MODE))
+            return
+        chosen = look.chosen
+        parts: list[Part] = [
+            (visible(chosen.text), "bold $text-primary"),
+            (f"  {fmt.percent(chosen.probability)}", ""),
+            (f" · rank {look.rank}" if look.rank else f" · rank below {len(look.top)}", MUTED),
+        ]
+        if not math.isnan(look.entropy):
+            parts.append((f" · {look.entropy:.1f} bit", MUTED))
+        if look.allowed_n is not None:
+            parts.append((f" · {look.allowed_n:,} tokens allowed", MUTED))
+        others = [
+            _alternative(one, stands=one.id == chosen.id, marked=place == choice)
+            for place, one in enumerate(look.top)
+        ]
+        lines = packed(others, self.size.width or self.app.size.width, choice)
+        self.update(Content("\n").join([Content.assemble(*parts), *lines, Content.assemble(*MODE)]))
+
+    def say(self, text: str) -> None:
+        """Why there is nothing to be shown."""
+        self.display = True
+        self.update(Content(clean(text)))
+
+
+def packed(entries: Sequence[Content], width: int, choice: int) -> list[Content]:
+    """Entries side by side in LINES lines of so many cells, the chosen one among them. None breaks over
+    two lines."""
+    lines: list[list[Content]] = []
+    room, chosen_line = 0, 0
+    for place, entry in enumerate(entries):
+        needed = entry.cell_length + len(GAP)
+        if needed > room:
+            lines.append([])
+            room = width + len(GAP)
+        lines[-1].append(entry)
+        room -= needed
+        chosen_line = len(lines) - 1 if place == choice else chosen_line
+    first = max(0, chosen_line - LINES + 1)
+    return [Content(GAP).join(line) for line in lines[first : first + LINES]]
+
+
+def _alternative(one: Alternative, *, stands: bool, marked: bool) -> Content:
+    style = (
+        "reverse" if marked else "bold $text-primary" if stands else f"strike {MUTED}" if one.barred else ""
+    )
+    reason = reason_of(one)
+    return Content.assemble(
+        (visible(one.text)[:NAME_LENGTH], style),
+        (f" {fmt.percent(one.probability)}", MUTED),
+        (f" ({reason})" if reason else "", "$text-warning"),
+    )

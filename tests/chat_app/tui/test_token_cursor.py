@@ -1,0 +1,203 @@
+"""A cursor over the tokens of a tinted reply: its keys, what it shows, where it leads."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chat_app.tui.screens.continuations import ContinuationsScreen
+from chat_app.tui.screens.inspector import InspectorScreen
+from chat_app.tui.widgets.tint import CURSOR, TintedText
+from chat_app.tui.widgets.token_line import TokenLine
+from tests.support.fake_engine import FakeEngine
+
+MakeApp = Callable[..., Any]
+REPLY = "It is **so** [dim] here\nand there"
+LOGPROBS = (-0.01, -0.5, -1.5, -4.0, -0.1)  # so that " **so**" and " [dim]" are doubtful
+
+
+def under_cursor(view: Any) -> str:
+    """The text that the cursor stands on."""
+    content = view.query_one(TintedText).content
+    return "".join(content.plain[one.start : one.end] for one in content.spans if str(one.style) == CURSOR)
+
+
+class Walker:
+    """A reply with the cursor in it, and what is seen of it."""
+
+    def __init__(self, user: Any) -> None:
+        self.user = user
+
+    @property
+    def here(self) -> str:
+        return under_cursor(self.user.views()[-1])
+
+    @property
+    def line(self) -> str:
+        line = self.user.chat.query_one(TokenLine)
+        return str(line.content) if line.display else ""
+
+    async def begin(self) -> None:
+        await self.user.ready()
+        await self.user.say("why?")
+        await self.user.press("alt+w")
+        await self.user.until(lambda: "rank" in self.line)
+
+
+@pytest.fixture
+def walker(engine: FakeEngine, drive: Any) -> Callable[[Any], Walker]:
+    engine.script = lambda turns: REPLY
+    engine.logprobs = LOGPROBS
+    return lambda pilot: Walker(drive(pilot))
+
+
+async def test_arrows_and_tab_walk_and_letters_are_typed(make_app: MakeApp, walker: Any) -> None:
+    async with make_app().run_test(size=(100, 34)) as pilot:
+        found = walker(pilot)
+        user = found.user
+        await found.begin()
+        assert found.here == " **so**", "the first doubtful token"
+        assert "rank 2" in found.line
+        for keys, text in (
+            (("tab",), " [dim]"),
+            (("tab",), " [dim]"),  # there is no other
+            (("right",), " here"),
+            (("shift+tab",), " [dim]"),
+            (("left", "left"), " is"),
+            (("home",), "It"),
+            (("left",), "It"),
+            (("end",), " there"),
+        ):
+            await user.press(*keys)
+            assert found.here == text
+        assert "no other token below 50%" in user.notices()[-1]
+        await user.press(*"no")
+        await user.until(lambda: user.chat.prompt.text == "no")
+        await user.until(lambda: not found.line)
+        assert found.here == ""
+        assert user.chat.query_one(TintedText).display, "the tint stays"
+
+
+async def test_escape_goes_back_to_the_prompt(make_app: MakeApp, walker: Any) -> None:
+    async with make_app().run_test(size=(80, 30)) as pilot:
+        found = walker(pilot)
+        await found.user.ready()
+        await found.user.press("alt+w")
+        assert "No reply of this chat has tokens" in found.user.notices()[-1]
+        await found.begin()
+        await found.user.press("escape")
+        await found.user.until(lambda: not found.line)
+        assert found.user.app.focused is found.user.chat.prompt
+        assert len(found.user.chat.session.path()) == 2
+
+
+async def test_an_alternative_becomes_a_branch(make_app: MakeApp, walker: Any, engine: FakeEngine) -> None:
+    async with make_app().run_test(size=(100, 34)) as pilot:
+        found = walker(pilot)
+        user = found.user
+        await found.begin()
+        reply = user.chat.session.path()[-1]
+        await user.press("down")  # that is the token itself
+        await user.press("enter")
+        assert "the token that stands there" in user.notices()[-1]
+        await user.press("down")
+        assert "(top_p 0.95)" in found.line, "what the sampler cut, and why"
+        await user.press("up", "up")
+        engine.script = lambda turns: " went elsewhere"
+        await user.press("enter")
+        await user.until(lambda: user.chat.session.path()[-1].id != reply.id)
+        await user.ready()
+        branch = user.chat.session.path()[-1]
+        assert branch.x["ids"][:3] == [100, 101, 7]
+        assert branch.content == "token100 token101 token7  went elsewhere"
+        assert not found.line
+        # It can be walked through from its first new token on.
+        await user.press("alt+w")
+        await user.until(lambda: "rank" in found.line)
+
+
+async def test_the_inspector_opens_at_the_cursor(make_app: MakeApp, walker: Any) -> None:
+    async with make_app().run_test(size=(100, 34)) as pilot:
+        found = walker(pilot)
+        await found.begin()
+        await found.user.press("alt+i")
+        await found.user.until(lambda: isinstance(found.user.app.screen, InspectorScreen))
+        screen = found.user.app.screen
+        await found.user.until(lambda: screen.walk.here is not None)
+        assert screen.walk.at == 2
+        await found.user.press("n")
+        assert screen.walk.at == 3
+        await found.user.press("n", "N")
+        assert screen.walk.at == 2
+
+
+async def test_eight_continuations_and_one_is_kept(
+    make_app: MakeApp, walker: Any, engine: FakeEngine
+) -> None:
+    async with make_app().run_test(size=(100, 34)) as pilot:
+        found = walker(pilot)
+        user = found.user
+        await found.begin()
+        session = user.chat.session
+        before = [one.id for one in session.conversation]
+        turn = itertools.cycle([" good and well", " good and bad"])
+        engine.script = lambda turns: next(turn)
+        await user.press("alt+n")
+        await user.until(lambda: isinstance(user.app.screen, ContinuationsScreen))
+        await user.until(lambda: "4 of 8   bad" in user.screen_text())
+        assert "8 continuations from token 3" in user.screen_text()
+        assert "8 of 8   good and" in user.screen_text()
+        await user.press("escape")
+        await user.ready()
+        assert [one.id for one in session.conversation] == before
+        await user.press("alt+w")
+        await user.until(lambda: "rank" in found.line)
+        await user.press("alt+n")
+        await user.until(lambda: "4 of 8   bad" in user.screen_text())
+        await user.press("down", "enter")
+        await user.until(lambda: len(session.conversation) == len(before) + 1)
+        await user.ready()
+        assert session.path()[-1].content == "token100 token101  good and bad"
+
+
+@pytest.mark.parametrize("width", [80, 140])
+@pytest.mark.parametrize("theme", ["llama-dark", "llama-light"])
+def test_pictures(
+    snap_compare: Any, make_app: MakeApp, engine: FakeEngine, until: Any, asked: Any, width: int, theme: str
+) -> None:
+    """The cursor on a doubtful token, and what else could stand there."""
+    engine.script = lambda turns: REPLY
+    engine.logprobs = LOGPROBS
+
+    async def before(pilot: Any) -> None:
+        await asked(pilot, "why?")
+        await pilot.press("alt+w")
+        await until(pilot, lambda: "rank" in str(pilot.app.chat.query_one(TokenLine).content))
+
+    assert snap_compare(make_app(theme=theme), run_before=before, terminal_size=(width, 30))
+
+
+@pytest.mark.parametrize(("width", "theme"), [(80, "llama-dark"), (140, "llama-light")])
+def test_pictures_of_continuations(
+    snap_compare: Any, make_app: MakeApp, engine: FakeEngine, until: Any, asked: Any, width: int, theme: str
+) -> None:
+    """Where eight continuations agree."""
+    engine.script = lambda turns: REPLY
+    engine.logprobs = LOGPROBS
+
+    async def before(pilot: Any) -> None:
+        await asked(pilot, "why?")
+        turn = itertools.cycle([" good and well", " good and bad", " a matter of taste", " good and well"])
+        engine.script = lambda turns: next(turn)
+        await pilot.press("alt+w")
+        await until(pilot, lambda: "rank" in str(pilot.app.chat.query_one(TokenLine).content))
+        await pilot.press("alt+n")
+        await until(
+            pilot, lambda: getattr(pilot.app.screen, "_drawn", None) and pilot.app.screen._drawn.ended
+        )
+        pilot.app.screen._watch()
+
+    assert snap_compare(make_app(theme=theme), run_before=before, terminal_size=(width, 30))
