@@ -21,7 +21,8 @@ CHAT_CONTEXT = 4096
 def memory_needed(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Bytes by backend: weights, a KV cache of a chat's usual length in the backend's default type, both
     together, and apart from these `mapped_bytes`, pages of the file that are read while the model runs and
-    that the system may drop. `problem` says instead why a backend cannot run the model.
+    that the system may drop. `problem` says instead why a backend cannot run the model; `note` that it
+    keeps some weights in more bits than the file.
 
     tensors: by our names, checked.
     """
@@ -35,6 +36,8 @@ def memory_needed(config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[st
         plan = plan_packing(config, tensors)
         number_bytes = KV_KINDS[DEFAULT_KV].number_bytes
         needed["jit"] = _of_backend(config, plan.nbytes, plan.embedding.nbytes, number_bytes)
+        if plan.note:
+            needed["jit"]["note"] = plan.note
     else:
         needed["jit"] = {"problem": problem}
     return needed

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chat_app.commands.options import add_output_option, add_setting, settings_from
+from chat_app.commands.options import add_output_option, add_setting, file_path, settings_from
 from chat_app.config.paths import ensure_dir, get_paths
 from chat_app.console.engine_start import locate_model
 from chat_app.console.streams import ProgressLine, say, write
@@ -84,7 +84,16 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="TYPE",
         help=f"its types, as llama.cpp mixes them ({', '.join(TYPES)}; default {TYPES[0]})",
     )
-    parser.add_argument("--vs", choices=("llama.cpp",), help="rows of llama.cpp, where it is installed")
+    parser.add_argument(
+        "--vs",
+        nargs="+",
+        choices=("llama.cpp", "ik"),
+        default=[],
+        help="also rows of llama.cpp, where it is installed, or of ik_llama.cpp (see --ik)",
+    )
+    parser.add_argument(
+        "--ik", type=file_path, metavar="FILE", help="the llama-bench of ik_llama.cpp, for --vs ik"
+    )
     parser.add_argument("--no-start", action="store_true", help="leave out the start's time and memory")
     add_output_option(parser)
     return parser
@@ -104,6 +113,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--type is for the files that --shape makes: {', '.join(SHAPES[1:])}.")
     if args.vs and args.shape == IN_MEMORY:
         raise UsageError(f"--vs needs a file, and --shape {IN_MEMORY} makes none; 135m, 1b, 3b and 8b do.")
+    if ("ik" in args.vs) != (args.ik is not None):
+        raise UsageError("--vs ik needs the program to run: --vs ik --ik PATH/llama-bench.")
     native_blas()
     from chat_app.lab.text import columns, fold
     from llama_core.cores import usable_cores
@@ -120,7 +131,8 @@ def run(args: argparse.Namespace) -> int:
         ctx_size=max(task.context_n for task in tasks),
         kvs=tuple(args.kv),
         kernel_cache=get_paths().kernels,
-        peer=wants_peer(args),
+        llama_cpp=wants_llama_cpp(args),
+        ik=args.ik,
     )
     machine = describe_machine(choice.threads)
     in_memory = args.shape == IN_MEMORY
@@ -237,9 +249,9 @@ def backends(args: argparse.Namespace, config: ModelConfig) -> tuple[str, ...]:
     return BACKENDS
 
 
-def wants_peer(args: argparse.Namespace) -> bool:
+def wants_llama_cpp(args: argparse.Namespace) -> bool:
     """Whether llama.cpp is measured too; where it was asked for and is missing, say so."""
-    if not args.vs:
+    if "llama.cpp" not in args.vs:
         return False
     from llama_core.profiling.bench.llama_cpp import peer_available
 
@@ -255,7 +267,7 @@ def measure_starts(checkpoint: Checkpoint, choice: Choice, repeat: int) -> list[
     from llama_core.profiling.bench.start import measure_start, middle_start
 
     runs: dict[tuple[str, str], list[dict[str, Any]]] = {
-        subject: [] for subject in (*choice.models, *([("llama.cpp", "f32")] if choice.peer else []))
+        subject: [] for subject in (*choice.models, *([("llama.cpp", "f32")] if choice.llama_cpp else []))
     }
     for _ in range(repeat):
         for subject in list(runs):

@@ -224,11 +224,13 @@ class MessageView(Vertical, can_focus=True):
             who = ("System", "bold $text-accent")
         else:
             who = (clean_line(str(message.x.get("model") or "Assistant"), 48), "bold $text-primary")
+        guest = message.x.get("guest")
+        made = f"  {clean_line(guest, 48)}" if isinstance(guest, str) and message.role == "assistant" else ""
         which, of = self.place
         branch = (f"   ‹ {which}/{of} ›", "$text-accent") if of > 1 else ""
         if self.cut:
-            return Content.assemble((CUT, "$text-warning"), "\n", who, branch)
-        return Content.assemble(who, branch)
+            return Content.assemble((CUT, "$text-warning"), "\n", who, (made, "$foreground 60%"), branch)
+        return Content.assemble(who, (made, "$foreground 60%"), branch)
 
     def _foot(self) -> Content:
         parts: list[tuple[str, str]] = []

@@ -44,8 +44,11 @@ def pack_matrices(
     kernels: PackKernels,
     threads: int,
     on_progress: OnProgress | None = None,
+    note: str = "",
 ) -> None:
     """Pack each matrix into its memory. An exception of `on_progress` ends it within a chunk's time.
+
+    note: a sentence for the user, told with the first progress.
 
     Raises TooLargeError.
     """
@@ -57,10 +60,11 @@ def pack_matrices(
     ]
     total = sum(chunk.nbytes for chunk in chunks)
 
-    def tell(done: int) -> None:
+    def tell(done: int, note: str = "") -> None:
         if on_progress is not None:
-            on_progress(LoadProgress("weights", done, total))
+            on_progress(LoadProgress("weights", done, total, note))
 
+    tell(0, note)
     left = stream_chunks(chunks, kernels, threads, tell)
     done = total - sum(chunk.nbytes for chunk in left)
     tell(done)

@@ -210,6 +210,22 @@ class PackingPlan:
         """Bytes of the matrices that one token reads."""
         return int(sum(matrix.nbytes * matrix.used for matrix in self.matrices.values()))
 
+    @property
+    def note(self) -> str:
+        """A sentence about types without kernels, which become 8 bits; "" where all have some."""
+        parts = [part for matrix in self.matrices.values() for part in matrix.parts]
+        rare = [part for part in parts if part.tensor.fmt.name not in NATIVE]
+        if not rare:
+            return ""
+        names = list(dict.fromkeys(part.tensor.fmt.name for part in rare))
+        listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+        kept = sum(packed_bytes(part.kind, *part.tensor.shape) for part in rare) >> 20
+        stored = sum(part.tensor.nbytes for part in rare) >> 20
+        return (
+            f"There are no kernels for {listed}: these weights are kept in 8 bits, {kept:,} MiB of memory "
+            f"for {stored:,} MiB of the file."
+        )
+
 
 def plan_packing(
     config: ModelConfig, tensors: Mapping[str, Tensor], *, eight_bit: bool = False

@@ -39,7 +39,7 @@ class PackedWeights:
         self._arena = Arena(plan.nbytes, huge=True)
         matrices = list(plan.matrices.values())
         memories = [self._arena.take(m.nbytes) for m in matrices]
-        pack_matrices(matrices, memories, kernels, threads, on_progress)
+        pack_matrices(matrices, memories, kernels, threads, on_progress, plan.note)
         parts = (part for matrix in matrices for part in matrix.parts)
         self.kinds = tuple(dict.fromkeys((part.tensor.fmt.name, part.kind.name) for part in parts))
 

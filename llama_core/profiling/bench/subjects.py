@@ -12,6 +12,7 @@ from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
 from llama_core.choices import KvType
 from llama_core.events import LoadProgress
+from llama_core.profiling.bench.ik import IkSubject
 from llama_core.profiling.bench.llama_cpp import LlamaCppSubject
 from llama_core.profiling.bench.run import EngineSubject, ProductsSubject, Subject
 from llama_core.roofline.roofline import token_cost
@@ -20,14 +21,15 @@ from llama_core.roofline.roofline import token_cost
 @dataclass(frozen=True, slots=True)
 class Choice:
     """backends: "jit", "numpy". kvs: the cache's types, one after another with jit. kernel_cache: the folder
-    of compiled kernels. peer: measure llama.cpp too."""
+    of compiled kernels. llama_cpp: measure it too; ik: the same of ik_llama.cpp, by its `llama-bench`."""
 
     backends: tuple[str, ...]
     threads: int
     ctx_size: int
     kvs: tuple[KvType, ...] = ("f32",)
     kernel_cache: Path | None = None
-    peer: bool = False
+    llama_cpp: bool = False
+    ik: Path | None = None
 
     @property
     def models(self) -> list[tuple[str, KvType]]:
@@ -47,11 +49,14 @@ class Subjects:
         try:
             for backend, kv in choice.models:
                 self._add(backend, kv, checkpoint, choice)
-            if choice.peer:
+            if choice.llama_cpp:
                 cost = token_cost(checkpoint, "file")
                 peer = LlamaCppSubject(checkpoint.path, choice.threads, choice.ctx_size, cost)
                 self._stack.callback(peer.close)
                 self.all.append(peer)
+            if choice.ik is not None:
+                cost = token_cost(checkpoint, "file")
+                self.all.append(IkSubject(choice.ik, checkpoint.path, choice.threads, cost))
         except BaseException:  # Ctrl+C too: models that are loaded have threads
             self._stack.close()
             raise

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from llama_core.profiling.bench.ik import LABEL as IK_LABEL
 from llama_core.profiling.bench.run import PRODUCTS_LABEL, Arithmetic, BenchResult, Row
 from llama_core.profiling.statistics import spread
 
 MIB, GB = 2**20, 1e9
+PEERS = ("llama.cpp", IK_LABEL)  # how their labels begin
 PEAKS: dict[Arithmetic, str] = {
     "float32": "float32 products (BLAS)",
     "integer": "int8 dot products in registers (compiled)",
@@ -117,7 +119,7 @@ def start_cells(start: dict[str, Any]) -> tuple[str, ...]:
 
 
 def ratios(result: BenchResult) -> list[dict[str, Any]]:
-    """Medians of the round-by-round ratios that the claims are about: each of ours to llama.cpp, the
+    """Medians of the round-by-round ratios that the claims are about: each of ours to the peers, the
     compiled backend to NumPy, NumPy's decode to the plain products over its weights, and a reply beside busy
     programs to the same without."""
     found = []
@@ -143,11 +145,11 @@ def _ratio(where: str, of: str, to: str, row: Row, other: Row) -> dict[str, Any]
 
 
 def _compared(ours: str, other: str) -> bool:
-    if ours == PRODUCTS_LABEL or ours.startswith("llama.cpp"):
+    if ours == PRODUCTS_LABEL or ours.startswith(PEERS):
         return False
     if other == PRODUCTS_LABEL:
         return ours == "numpy"
-    return other.startswith("llama.cpp") or (ours.startswith("jit") and other == "numpy")
+    return other.startswith(PEERS) or (ours.startswith("jit") and other == "numpy")
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> list[str]:

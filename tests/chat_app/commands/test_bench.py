@@ -83,10 +83,34 @@ def test_bench_usage(main: Callable[..., Any], tiny_model: Path) -> None:
     assert main("bench", "--shape", "stories15M", "--type", "Q4_K_M").code == 2
     assert main("bench", "--shape", "stories15M", "--vs", "llama.cpp").code == 2
     assert main("bench", "-m", str(tiny_model), "--rows", "pp0").code == 2
+    for lacking in (
+        ["--vs", "ik"],
+        ["--ik", "/x/llama-bench"],
+        ["--vs", "llama.cpp", "--ik", "/x/llama-bench"],
+    ):
+        ran = main("bench", "-m", str(tiny_model), *lacking)
+        assert (ran.code, "--vs ik --ik PATH/llama-bench" in ran.err) == (2, True)
     assert main("bench", "--busy", "100000", "-m", "/nowhere").code == 2  # so many programs are an accident
     assert main("bench", "--shape", "stories15M", "--tokenizer", "x").code == 2
     ran = main("bench", "--shape", "stories15M", "--backend", "numpy", "--kv", "q8")
     assert (ran.code, "--kv is for the compiled backend" in ran.err) == (2, True)
+
+
+def test_a_peers_program_that_is_not_there_is_told(main: Callable[..., Any], tiny_model: Path) -> None:
+    options = [
+        "--no-start",
+        "--backend",
+        "numpy",
+        "--rows",
+        "pp8",
+        "--vs",
+        "ik",
+        "--ik",
+        "/nowhere/llama-bench",
+    ]
+    ran = main("bench", "-m", str(tiny_model), *options)
+    assert ran.code == 1
+    assert "/nowhere/llama-bench is no program; build ik_llama.cpp" in ran.err
 
 
 def test_a_missing_file_is_found_before_anything_is_measured(

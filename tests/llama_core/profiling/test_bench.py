@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from llama_core.memory import private_memory
 from llama_core.profiling.bench import run as bench
+from llama_core.profiling.bench import start
 from llama_core.profiling.bench.run import PRODUCTS_LABEL, Arithmetic, BenchResult, Row, run_bench
 from llama_core.profiling.bench.start import middle_start
 from llama_core.profiling.bench.tasks import Task, decode, named, prefill, random_ids
@@ -197,6 +200,27 @@ def test_the_table_and_the_json_agree() -> None:
 def test_more_than_the_ceiling_is_explained(rate: float, told: bool) -> None:
     result = BenchResult([Row("tg128", "numpy", [rate], ceiling=400.0)], {2: [48e9]}, "compiled loop", {})
     assert any(line.startswith("More than the ceiling") for line in bench_lines(result, [])) == told
+
+
+def test_starts_are_measured_on_level_ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is read and more memory than it takes is written to; nothing of that is kept."""
+    asked: list[int] = []
+
+    def noted(nbytes: int) -> mmap.mmap:
+        asked.append(nbytes)
+        return private_memory(nbytes)
+
+    monkeypatch.setattr(start, "private_memory", noted)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(bytes(32 << 20))
+    before = psutil.Process().memory_info().rss
+    for path in (file, tmp_path):
+        start.level_ground(path)
+    assert all(2 * (32 << 20) <= nbytes < 3 * (32 << 20) for nbytes in asked)
+    assert len(asked) == 2
+    assert psutil.Process().memory_info().rss - before < 48 << 20
+    with pytest.raises(OSError, match="none"):
+        start.level_ground(tmp_path / "none" / "model.gguf")
 
 
 def test_several_starts_are_given_by_their_middle() -> None:

@@ -150,5 +150,5 @@ def engine(shot: PanelSnapshot) -> Content:
         told = [clean_line(shot.backend, WIDTH), *wrap(f"Not told: {shot.untold}.", WIDTH)]
         return Content.assemble(("ENGINE\n", HEAD), ("\n".join(told), MUTED))
     threads = f"{shot.threads} thread{'s' if shot.threads != 1 else ''}"
-    name = clean_line(fmt.without_details(shot.backend), WIDTH - len(threads) - len("ENGINE") - 3)
-    return lines(row("ENGINE", f"{name}, {threads}", MUTED, HEAD))
+    name = clean_line(fmt.without_details(shot.backend), WIDTH)
+    return lines([*row("ENGINE", threads, MUTED, HEAD), (name, MUTED), "\n"])

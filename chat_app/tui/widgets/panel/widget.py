@@ -17,7 +17,7 @@ from chat_app.tui.widgets.panel.parts import MUTED, REPLIES, Segments
 
 Depth = Literal["card", "lab"]
 DIGITS_PERIOD_S = 0.25  # large digits that change more often cannot be read
-MOST_PARTS = 6
+MOST_PARTS = 5
 ROOMY_ROWS = 52  # of a terminal in which the lab has two rows for a phase
 
 
@@ -75,9 +75,8 @@ def _card(shot: PanelSnapshot, segments: Segments) -> list[Content]:
 
 def _lab(shot: PanelSnapshot, segments: Segments, short: bool) -> list[Content]:
     return [
-        lab.phases(shot, short=short),
+        Content("\n").join((lab.phases(shot, short=short), lab.reuse(shot))),
         lab.chat_memory(shot, segments),
-        lab.reuse(shot),
         lab.memory(shot),
         lab.operations(shot),
         lab.engine(shot),

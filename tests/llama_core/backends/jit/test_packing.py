@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from llama_core.backends.jit import chunks
 from llama_core.backends.jit.layout import Q8, packed_bytes
 from llama_core.backends.jit.packing import pack_matrices
-from llama_core.backends.jit.plan import NATIVE, Kept, PackedMatrix, kind_of
+from llama_core.backends.jit.plan import NATIVE, Kept, PackedMatrix, kind_of, plan_packing
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.errors import Cancelled, UnsupportedModelError
 from llama_core.events import LoadProgress
+from llama_core.memory_needed import memory_needed
 from llama_core.profiling.random_gguf import random_gguf
 from llama_core.profiling.synthetic import SMOLLM2_135M
 from llama_core.quant.dequantize import dequantize
@@ -48,8 +49,16 @@ SCALES: dict[str, tuple[int, int | None, float]] = {
     "Q6_K": (208, None, 0.0),
     "IQ4_NL": (0, None, 0.0),
     "IQ4_XS": (0, None, 0.0),
+    "IQ1_S": (0, None, 0.0),
+    "IQ2_XXS": (0, None, 0.0),
+    "IQ2_XS": (0, None, 0.0),
+    "IQ2_S": (0, None, 0.0),
+    "IQ3_XXS": (0, None, 0.0),
     "IQ3_S": (0, None, 0.0),
+    "TQ1_0": (52, None, 0.0),
+    "TQ2_0": (64, None, 0.0),
 }
+RARE = (*(name for name in SCALES if name not in NATIVE), "IQ1_M")
 # The bound on the root mean square error of repacking, relative to that of the numbers.
 REPACKING_ERROR = {"IQ3_S": 0.005, "F32": 0.006}
 
@@ -67,6 +76,10 @@ def random_tensor(fmt: str, rows: int, columns: int, seed: int) -> Tensor:
     blocks = rng.integers(0, 256, (rows * columns // block.block_size, block.block_bytes), dtype=np.uint8)
     if fmt == "MXFP4":
         blocks[:, 0] = rng.integers(119, 122, len(blocks))  # powers of two around 1 / 256
+        return Tensor(fmt, (rows, columns), block, blocks.reshape(rows, -1))
+    if fmt == "IQ1_M":  # a quarter of the scale, about 1 / 1024, in the top of each of four words
+        words = blocks[:, 48:].view("<u2")
+        words[:] = words & 0xFFF | np.array([0, 0, 4, 1], "<u2") << 12
         return Tensor(fmt, (rows, columns), block, blocks.reshape(rows, -1))
     scale_at, minimum_at, ratio = SCALES[fmt]
     factors = rng.uniform(0.5, 1.5, len(blocks))
@@ -187,17 +200,36 @@ def logits(model: Any, chunk: int = 60) -> NDArray[np.float32]:
     return np.concatenate(rows)
 
 
-@pytest.mark.parametrize("fmt", [*NATIVE, "IQ3_S"])
+@pytest.mark.parametrize("fmt", [*NATIVE, *RARE])
 def test_logits_of_every_type(toys: SimpleNamespace, fmt: str) -> None:
     """Against the NumPy model on the very numbers of the file: int8 activations turn no row of logits by more
     than 3.6 degrees. The cut into calls does not show."""
     checkpoint = blocks_everywhere(toys, lambda name: fmt)
-    compiled = toys.load(checkpoint)
+    told: list[str] = []
+    compiled = toys.load(checkpoint, on_progress=lambda progress: told.append(progress.note))
     assert f"({fmt} as {NATIVE.get(fmt, Q8).name})" in compiled.backend
+    assert any(f"no kernels for {fmt}: these weights are kept in 8 bits" in note for note in told) == (
+        fmt not in NATIVE
+    )
     exact = Llama(checkpoint.config, load_weights(checkpoint))
     ours = logits(compiled)
     assert cosine(ours, logits(exact)) > 0.998
     np.testing.assert_array_equal(logits(compiled, 1), ours)
+
+
+def test_what_becomes_of_rare_types_is_said_with_the_memory(toys: SimpleNamespace) -> None:
+    """Before anything is read, and only of those that have no kernels."""
+    types = {"v_proj": "IQ2_XXS", "down_proj": "TQ1_0", "up_proj": "IQ1_S"}
+    checkpoint = blocks_everywhere(toys, lambda name: types.get(name.rpartition(".")[2], "Q4_K"))
+    plan = plan_packing(checkpoint.config, checkpoint.tensors)
+    assert plan.note == (
+        "There are no kernels for IQ2_XXS, IQ1_S and TQ1_0: these weights are kept in 8 bits, "
+        "0 MiB of memory for 0 MiB of the file."
+    )
+    assert memory_needed(checkpoint.config, checkpoint.tensors)["jit"]["note"] == plan.note
+    plain = blocks_everywhere(toys, lambda name: "Q4_K")
+    assert plan_packing(plain.config, plain.tensors, eight_bit=True).note == ""
+    assert "note" not in memory_needed(plain.config, plain.tensors)["jit"]
 
 
 def test_floats_are_far_nearer_than_8_bits(toys: SimpleNamespace) -> None:

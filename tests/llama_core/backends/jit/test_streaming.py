@@ -139,6 +139,7 @@ def test_cancelling_ends_the_threads(tmp_path: Path, kernels_of: Callable[[str],
     """What the caller raises passes through, and nobody packs on behind its back."""
     tensor = in_file(tmp_path / "file", "Q4_K")
     stopped: list[int] = []
+    told: list[LoadProgress] = []
 
     def stream(pieces: int, count: int, shared: int, worker: int, read: int) -> None:
         """A slow disk: looks for the word `stop` as the kernel does."""
@@ -148,7 +149,9 @@ def test_cancelling_ends_the_threads(tmp_path: Path, kernels_of: Callable[[str],
         stopped.append(1)
 
     def cancel(progress: LoadProgress) -> None:
-        raise Cancelled
+        told.append(progress)
+        if len(told) > 1:  # the first comes before any thread
+            raise Cancelled
 
     with pytest.raises(Cancelled):
         packed(tensor, SimpleNamespace(stream=stream), cancel)
