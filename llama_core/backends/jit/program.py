@@ -348,12 +348,21 @@ def _small_phases(operations: Sequence[_Planned]) -> Iterator[tuple[PhaseName, d
             product, name = planned.product, planned.name
             if product.norm and name.layer != NO_LAYER:
                 name = PhaseName(f"norm, {name.operation}", name.layer)
-            least = LEAST_PANELS // (2 if product.gated else 1)
+            least = _least_items(planned)
             fetches = following.get(planned.operand, 0)
             kind = MULTIPLY if planned.kind == PRODUCT else MULTIPLY_EXPERTS
             yield name, {"kind": kind, "operand": planned.operand, "least": least, "fetches": fetches}
         elif planned.kind in _SHARED:
             yield planned.name, {"kind": _SHARED[planned.kind], "operand": planned.operand}
+
+
+def _least_items(planned: _Planned) -> int:
+    """What a thread takes at least for a single token: a stream of LEAST_PANELS. An item of the experts' down
+    product is a panel of each, and long enough."""
+    assert planned.product is not None
+    if planned.product.gated:
+        return LEAST_PANELS // 2
+    return LEAST_PANELS if planned.kind == PRODUCT else 1
 
 
 def _middle_phases(operations: Sequence[_Planned]) -> Iterator[tuple[PhaseName, dict[str, int]]]:
