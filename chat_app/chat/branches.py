@@ -6,7 +6,7 @@ branch shares with the old one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from chat_app.chat.inspection import TokenLook, look
 from chat_app.chat.open_chat import Attempt, OpenChat
 from chat_app.chat.recall import drawn_with
 from chat_app.chat.reply import reply_details
+from chat_app.chat.retry import Retry
 from chat_app.engines.base import (
     Engine,
     NotCapableError,
@@ -50,8 +51,10 @@ class ReplyTokens:
 class Branches:
     """Moves about in the tree of an open chat."""
 
-    def __init__(self, chat: OpenChat) -> None:
+    def __init__(self, chat: OpenChat, spawn: Callable[[Coroutine[Any, Any, Any]], object]) -> None:
+        """spawn: runs a coroutine beside the caller."""
         self._chat = chat
+        self.retry = Retry(chat, lambda *given: spawn(self._regenerate(*given)))
 
     async def regenerate(self, message_id: str) -> None:
         """Draw another reply beside the one named (or to the question named)."""
@@ -59,13 +62,20 @@ class Branches:
         message = chat.conversation.get(message_id)
         question = message.parent if message.role == "assistant" else message_id
         attempt = chat.begin() if question is not None else None
-        if attempt is None:
-            return
+        if attempt is not None:
+            await self._regenerate(attempt, message_id)
+
+    async def _regenerate(self, attempt: Attempt, message_id: str, guest: str = "") -> None:
+        """guest: what is other about who makes it than the chat's own, for this reply alone."""
+        chat = self._chat
+        message = chat.conversation.get(message_id)
+        question = message.parent if message.role == "assistant" else message_id
         prompt = await chat.prepare(attempt, question)
         if prompt is not None:
             params = self._other_than(question, prompt)
             sibling = chat.conversation.regenerate(message_id)
             chat.view.show_chat()
+            sibling = replace(sibling, x={**sibling.x, "guest": guest}) if guest else sibling
             chat.start(attempt, sibling, prompt, params=params)
 
     def _other_than(self, question: str | None, prompt: Prompt) -> SamplingParams:

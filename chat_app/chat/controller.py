@@ -17,6 +17,7 @@ from typing import Any
 from chat_app.attachments.attachment import AttachmentError, details_of, prompt_text
 from chat_app.chat.attaching import Attaching
 from chat_app.chat.branches import Branches
+from chat_app.chat.comparing.comparisons import Comparisons
 from chat_app.chat.conversation import Conversation, Message
 from chat_app.chat.files import ChatFiles
 from chat_app.chat.fitting import Fitting
@@ -28,7 +29,7 @@ from chat_app.chat.outbox import Outbox, Pending
 from chat_app.chat.prompts import with_user_turn
 from chat_app.chat.read_ahead import ReadAhead
 from chat_app.chat.reopening import Reopening
-from chat_app.chat.reply import GrowingReply, reply_details
+from chat_app.chat.reply import GrowingReply, reply_details, seeded
 from chat_app.chat.reply_records import UNSEEN, ReplyRecord, ReplyRecords
 from chat_app.chat.saver import ChatFile, Saver
 from chat_app.chat.view import ChatView
@@ -47,9 +48,9 @@ TITLE_LENGTH = 60
 
 
 class ChatController:
-    """`spawn` runs a coroutine beside the caller: a worker of the screen, a task elsewhere. `branches` holds
-    the other ways to a reply than sending, `attaching` reads and counts files, `ahead` has what is still
-    typed read by the engine, `records` keeps what was seen of replies."""
+    """`spawn` runs a coroutine beside the caller: a worker of the screen, a task elsewhere. `branches` and
+    `comparisons` hold other ways to a reply than sending, `attaching` reads and counts files, `ahead` has
+    what is still typed read by the engine, `records` keeps what was seen of replies."""
 
     def __init__(
         self,
@@ -66,7 +67,8 @@ class ChatController:
         self.host = host
         self.settings = settings
         self.metrics = PanelMetrics(clock)
-        self.branches = Branches(self)
+        self.branches = Branches(self, spawn)
+        self.comparisons = Comparisons(self, host)
         self.attaching = Attaching(self)
         self.ahead = ReadAhead(self, host)
         self.records = ReplyRecords()
@@ -286,7 +288,7 @@ class ChatController:
     ) -> None:
         """Let the engine answer. `start_ids`: the reply's tokens that stand there already, `begun` what was
         seen of them; `params`: for this reply, in place of the settings'."""
-        params = params or self.settings.params
+        params = seeded(params or self.settings.params, self.model.info)
         if attempt.abandoned:
             return
         self._attempt = None
@@ -295,8 +297,9 @@ class ChatController:
         model = self.model
         details = reply_details(self.settings, params, model.info, model.sha256, prompt, message.parent)
         message = replace(message, x={**message.x, **details})
+        ids, now = tuple(start_ids), self._clock()
         self.reply = GrowingReply(
-            request_id, message, details, tuple(start_ids), prompt=prompt, saved_at=self._clock(), begun=begun
+            request_id, message, details, ids, prompt=prompt, seed=params.seed, saved_at=now, begun=begun
         )
         self.view.show_message(message)
         self.view.show_state()
@@ -351,6 +354,7 @@ class ChatController:
         """The process ends: keep the partial reply from this thread, and let go of the file. A prompt that
         comes from now on stays in the outbox."""
         self._ended = True
+        self.comparisons.save_now()
         if self.reply is not None:
             reply, self.reply = self.reply, None
             self.host.cancel()
@@ -426,12 +430,11 @@ class ChatController:
             self.reload_if_due()
 
     def reload_if_due(self) -> bool:
-        """Load the model anew for another context size, but never under a reply."""
-        path = None if self.generating else self.model.take_reload()
-        if path is None:
-            return False
-        self.load_model(path)
-        return True
+        """Load what is due, the model anew or the chat's own, but never under a reply."""
+        source = None if self.generating else self.model.take_reload()
+        if source is not None:
+            self.load_model(source)
+        return source is not None
 
     def set_system(self, text: str) -> None:
         """Another system prompt; the empty text removes it."""
@@ -466,7 +469,9 @@ class ChatController:
         self.settings = with_advice(self.settings, ready.info.advice)
         self.model.ready(ready.info, ready.load_s, self.settings.ctx_size)
         self._restore()
-        self.send_next()
+        self.branches.retry.ready()
+        if not self.reload_if_due():
+            self.send_next()
 
     async def end_reply(self, message: Message) -> None:
         """The reply has its last state."""

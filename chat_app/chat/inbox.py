@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from chat_app.chat.branches import Branches
 from chat_app.chat.conversation import Message
 from chat_app.chat.loaded_model import LoadedModel
 from chat_app.chat.metrics import PanelMetrics
@@ -25,6 +26,10 @@ class Hearer(Protocol):
     @property
     def model(self) -> LoadedModel:
         """What hears of the engine's state."""
+
+    @property
+    def branches(self) -> Branches:
+        """What may wait for a model to be loaded."""
 
     @property
     def metrics(self) -> PanelMetrics:
@@ -102,5 +107,8 @@ class Inbox:
                 chat.ahead.take(item)
             case news.EngineReady():
                 chat.engine_ready(item)
+            case news.LoadFailed():
+                chat.model.take(item)
+                chat.branches.retry.failed()
             case _:
                 chat.model.take(item)

@@ -38,7 +38,8 @@ class LoadedModel:
         self.loading: Source | None = None
         self.load_s: float | None = None
         self.sha256 = ""  # of the file, for the transcript; empty until it is known
-        self._reload_due = False  # another context size was chosen while a reply was written
+        self.source: Source | None = None  # what is loaded
+        self._due: Source | None = None  # what is to be loaded once the reply under way is done
         self._tell_context = False
 
     def load(self, source: Source, settings: Settings) -> None:
@@ -52,14 +53,16 @@ class LoadedModel:
     def want_reload(self) -> None:
         """Another context size was chosen: the model is to be loaded anew, if it is one that lies here."""
         if self.info is not None and self.info.path is not None:
-            self._tell_context = self._reload_due = True
+            self._tell_context, self._due = True, self.info.path
 
-    def take_reload(self) -> Path | None:
-        """The file that is to be loaded anew now, told once; None where none is."""
-        if not self._reload_due or self.info is None or self.info.path is None:
-            return None
-        self._reload_due = False
-        return self.info.path
+    def go_back_to(self, source: Source) -> None:
+        """The model that is loaded answers once; this one is to be loaded after it."""
+        self._due = source
+
+    def take_reload(self) -> Source | None:
+        """What is to be loaded now, told once; None where nothing is."""
+        due, self._due = self._due, None
+        return due
 
     def larger_ctx_size(self, tokens: int) -> int:
         """A context for so many tokens, the present one doubled and doubled; 0 where the model has none."""
@@ -72,11 +75,11 @@ class LoadedModel:
 
     def ready(self, info: EngineInfo, load_s: float, wanted_ctx_size: int | None) -> None:
         """It is loaded. `wanted_ctx_size`: the size of the context that the settings name, in tokens."""
-        self.info, self.loading, self.load_s, self.sha256 = info, None, load_s, ""
+        self.source, self.loading, self._due = self.loading, None, None
+        self.info, self.load_s, self.sha256 = info, load_s, ""
         self._metrics.engine_ready(info.backend, info.threads, info.ctx_size, info.untold)
         if info.path is not None:
             self._spawn(self._find_hash(info.path))
-        self._reload_due = False
         if self._tell_context:
             self._tell_context = False
             fits = wanted_ctx_size in (None, info.ctx_size)
@@ -105,7 +108,7 @@ class LoadedModel:
                 if progress is not None and progress.note and progress.done_bytes == 0:
                     self._view.note(progress.note)
             case news.LoadFailed(source, text):
-                self.info, self.loading = None, None
+                self.info = self.loading = self.source = None
                 self._metrics.engine_gone()
                 self._view.show_state()
                 self._view.show_load_failure(source, text)

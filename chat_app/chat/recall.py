@@ -81,8 +81,10 @@ def drawn_with(x: Mapping[str, Any]) -> SamplingParams | None:
 
 def recall(conversation: Conversation, settings: Settings, chosen: Collection[str] = ()) -> Settings:
     """`settings` with what the chat's last reply was made with, but for what was `chosen` by name ("model",
-    "parameters", "system"). A model that is no longer there is told as a notice."""
-    reply = next((one for one in reversed(conversation.path()) if "model" in one.x), None)
+    "parameters", "system"). A guest's reply, made with other than the chat's own, does not count. A model
+    that is no longer there is told as a notice."""
+    path = reversed(conversation.path())
+    reply = next((one for one in path if "model" in one.x and "guest" not in one.x), None)
     if reply is None:
         return settings
     if "parameters" not in chosen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -21,6 +22,7 @@ from llama_core.events import (
     PrefillProgress,
     TextDelta,
     ThoughtClosed,
+    Timings,
     TokenEvent,
 )
 from llama_core.sampling.params import SamplingParams
@@ -76,6 +78,8 @@ class GrowingReply:
     saved_at: float = 0.0
     prompt_n: int = 0
     prompt: Prompt | None = None
+    seed: int | None = None  # None: the engine's own, told at the end
+    prefill: PrefillProgress | None = None  # the last of this request
     begun: ReplyRecord = UNSEEN
 
     def take(self, event: Event) -> None:
@@ -96,6 +100,7 @@ class GrowingReply:
             self.thought.closed_at = len(self.start_ids) + event.index
         elif isinstance(event, PrefillProgress):
             self.prompt_n = event.cached_n + event.total_n
+            self.prefill = event
         elif isinstance(event, Finished):
             self.finished = event
             if not self.prompt_n:  # an engine elsewhere tells it at the end
@@ -120,7 +125,8 @@ class GrowingReply:
 
     def stopped(self) -> Message:
         """The reply as it is when the app must leave now."""
-        return replace(self.message, content=self.content, status="stopped", x=self._x())
+        x = {**self._x(), "stop_reason": "cancelled"}
+        return replace(self.message, content=self.content, status="stopped", x=x)
 
     def failed(self, reason: str, *, is_sound: bool = False) -> Message:
         """The message that is kept after an error: the text so far, and why it ended. What `is_sound` counts
@@ -137,19 +143,43 @@ class GrowingReply:
     def _x(self) -> dict[str, Any]:
         ids = self.start_ids + tuple(token.id for token in self.tokens if token.id != UNKNOWN_ID)
         x: dict[str, Any] = {**self.message.x, **self.details, "ids": list(ids), **self._thought()}
-        x.pop("loop", None)
+        for earlier in ("loop", "stop_reason"):
+            x.pop(earlier, None)
         if self.loop is not None:
             x["loop"] = dict(self.loop)
         if self.finished is not None:
             # The engine leaves the end token and anything after a stop string out of its own list.
             x["ids"] = [*self.start_ids, *self.finished.ids]
-            x["seed"] = self.finished.seed
             x["stop_reason"] = self.finished.reason
-            x["timings"] = _with_earlier(self.finished.timings.to_json(), self.message.x.get("timings"))
+        seed = self.finished.seed if self.finished is not None else self.seed
+        if seed is not None:
+            x["seed"] = seed
+        timings = self.finished.timings if self.finished is not None else self._timings()
+        if timings is not None:
+            x["timings"] = _with_earlier(timings.to_json(), self.message.x.get("timings"))
         if self.prompt_n:
             start = max(0, self.prompt_n - len(self.start_ids))
             x["context"] = [start, start + (len(x["ids"]) or len(self.tokens))]
         return x
+
+    def _timings(self) -> Timings | None:
+        """What the reply has cost so far, for one that is cut before the engine tells; None before its first
+        token."""
+        if not self.tokens:
+            return None
+        prefill = self.prefill or PrefillProgress(0, 0, 0, 0.0)
+        first, *later = self.tokens
+        drafted_n = sum(token.drafted for token in self.tokens)
+        return Timings(
+            cache_n=prefill.cached_n,
+            prompt_n=prefill.done_n,
+            prompt_s=prefill.prefill_s,
+            predicted_n=len(self.tokens),
+            predicted_s=sum(token.step_s for token in later),
+            ttft_s=prefill.prefill_s + first.step_s,
+            draft_n=drafted_n,
+            draft_accepted_n=drafted_n,
+        )
 
     def _loop(self, found: LoopFound) -> dict[str, int]:
         """Where a loop begins: the reply's token, and the character of its answer (-1: in the thought)."""
@@ -210,6 +240,14 @@ def _with_earlier(timings: dict[str, Any], earlier: object) -> dict[str, Any]:
         "predicted_ms": ms,
         "predicted_per_second": passes / ms if ms else 0.0,
     }
+
+
+def seeded(params: SamplingParams, info: EngineInfo | None) -> SamplingParams:
+    """With a seed of their own where none is chosen, so that a reply that is cut can be drawn again. Engines
+    without token ids draw their own."""
+    if params.seed is not None or info is None or not info.capabilities.tokens:
+        return params
+    return replace(params, seed=secrets.randbits(32))
 
 
 def reply_details(

@@ -27,6 +27,7 @@ BINDING_IDS = tuple(
         "chat": "answer_now cut_loop editor history interrupt new page_down page_up panel reset select_next"
         " select_previous stop thought tint to_end tokens",
         "compact": "use",
+        "compare": "both down first keep second up",
         "confirm": "no yes",
         "continuations": "down keep up",
         "dialog": "close",

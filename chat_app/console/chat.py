@@ -20,9 +20,10 @@ from chat_app.config.settings import Settings
 from chat_app.console.interrupt import stop_on_signals
 from chat_app.console.reply_writer import ReplyWriter
 from chat_app.console.streams import say
-from chat_app.engines.base import Engine, Prompt, Source
+from chat_app.engines.base import Engine, OnProgress, OpenEngine, Prompt, Source
 from chat_app.engines.host import EngineHost
 from chat_app.engines.runners import InlineRunner
+from chat_app.engines.sources import open_engine
 from chat_app.models.catalogue import known_sha256
 from chat_app.store.chats import ChatStore
 from llama_core.errors import ContextFullError
@@ -107,6 +108,16 @@ class LineView:
         """There is no box to give it back to."""
 
 
+def _ready_first(engine: Engine) -> OpenEngine:
+    """Gives the engine that is there already to who asks first, and opens those that are asked for later."""
+    ready = [engine]
+
+    def open_next(source: Source, settings: Settings, on_progress: OnProgress) -> Engine:
+        return ready.pop() if ready else open_engine(source, settings, on_progress)
+
+    return open_next
+
+
 class ConsoleChat:
     """The present chat and its engine, which the caller closes. Use it in a `with` block."""
 
@@ -125,9 +136,7 @@ class ConsoleChat:
         self.files: list[str] = []  # what goes with the next prompt
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runner = asyncio.Runner()
-        self._host = EngineHost(
-            open_engine=lambda source, settings, on_progress: engine, runner=InlineRunner()
-        )
+        self._host = EngineHost(open_engine=_ready_first(engine), runner=InlineRunner())
         self.controller = ChatController(
             self.view,
             self._host,
@@ -147,6 +156,7 @@ class ConsoleChat:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.controller.save_now()
+        self._host.close()
         self._runner.close()
 
     def open(self, chat_id: str | None) -> None:

@@ -116,7 +116,7 @@ def _reporter(line: ProgressLine) -> Callable[[LoadProgress], None]:
         if progress.stage == "connecting":
             line.say(f"{load_label(progress.stage, None)} ...")
         elif progress.stage == "kernels":
-            line.say(f"{load_label(progress.stage, None)} (first start only) ...")
+            line.say_once(f"{load_label(progress.stage, None)} (first start only) ...")
         else:
             line.show(progress.done_bytes, progress.total_bytes)
 

@@ -7,10 +7,13 @@ from typing import Any
 
 from chat_app.attachments.finding import attach
 from chat_app.chat.commands import SLASH
+from chat_app.chat.comparing.comparison import Comparison
+from chat_app.chat.comparing.told import facts_of, parting
 from chat_app.chat.controller import ChatController
 from chat_app.chat.view import Severity
 from chat_app.console.chat import ConsoleChat
-from chat_app.console.streams import say
+from chat_app.console.interrupt import stop_on_signals
+from chat_app.console.streams import say, write
 from chat_app.text.errors import describe_error
 
 BLOCKS = ('"""', "Begins and ends a message of several lines")
@@ -52,6 +55,19 @@ class LineHost:
         self._chat.files += names
         for note in (*found.notes, *(size.line for size in sizes.rows)):
             say(note)
+
+    async def show_comparison(self, comparison: Comparison) -> None:
+        """Both, one after the other, when both are done; Ctrl+C stops them. The answers go to stdout."""
+        with stop_on_signals(comparison.stop):
+            await comparison.run()
+        for place, (one, said) in enumerate(zip(comparison.contenders, comparison.answers, strict=True), 1):
+            say(f"{place}  {one.side.label} · {facts_of(one)}")
+            write("".join(piece.text for piece in said) + "\n" if said else "")
+            if one.error:
+                say(one.error)
+        say(parting(comparison))
+        comparison.leave()
+        say("/keep 1 or /keep 2 keeps one as the branch.")
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Begin the coroutine; the next `run` of the chat waits for it too."""

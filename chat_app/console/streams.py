@@ -129,9 +129,16 @@ class ProgressLine:
             sys.stderr.flush()
             self._shown = line
 
+    def say_once(self, line: str) -> None:
+        """What is worth a line of its own where none can be drawn over, such as in a log."""
+        if not self._live and line != self._shown:
+            say(line)
+            self._shown = line
+        self.say(line)
+
     def close(self) -> None:
         """Wipe the line, if there is one."""
-        if self._shown:
+        if self._live and self._shown:
             sys.stderr.write("\r" + " " * len(self._shown) + "\r")
             sys.stderr.flush()
             self._shown = ""

@@ -7,6 +7,7 @@ which costs the engine nothing, and taken with `drain`. Only what must not wait 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
@@ -18,7 +19,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chat_app.engines import news
-from chat_app.engines.base import BrokenOffError, Engine, OpenEngine, Prompt, PromptRequest, Source
+from chat_app.engines.base import (
+    BrokenOffError,
+    Engine,
+    OnProgress,
+    OpenEngine,
+    Prompt,
+    PromptRequest,
+    Source,
+)
 from chat_app.engines.runners import Job, Runner, ThreadRunner
 from chat_app.engines.sources import open_engine
 from chat_app.text.errors import describe_error
@@ -113,6 +122,15 @@ class EngineHost:
         The future raises LookupError where no model is loaded."""
         future: Future[T] = Future()
         self._submit(self._answer(question, future))
+        return future
+
+    def ask_another(
+        self, source: Source, settings: Settings, question: Callable[[Engine], T], on_progress: OnProgress
+    ) -> Future[T]:
+        """The answer of an engine that is opened for it, beside the one there is, and closed behind it. The
+        future raises what opening it raises; `on_progress` may raise to end that."""
+        future: Future[T] = Future()
+        self._submit(self._answer_by(source, settings, question, on_progress, future))
         return future
 
     def drain(self) -> list[news.News]:
@@ -237,6 +255,25 @@ class EngineHost:
         except Exception as error:  # noqa: BLE001 - it is the asker's, carried by the future
             future.set_exception(error)
         self._measure_memory(force=True)  # a question may have moved the cache
+        yield from ()  # a job of one step
+
+    def _answer_by(
+        self,
+        source: Source,
+        settings: Settings,
+        question: Callable[[Engine], Any],
+        on_progress: OnProgress,
+        future: Future[Any],
+    ) -> Job:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            with contextlib.closing(self._open(source, settings, on_progress)) as engine:
+                answer = question(engine)
+            future.set_result(answer)
+        except Exception as error:  # noqa: BLE001 - it is the asker's, carried by the future
+            future.set_exception(error)
+        self._measure_memory(force=True)
         yield from ()  # a job of one step
 
     def _measure_memory(self, *, force: bool = False) -> None:

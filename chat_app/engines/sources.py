@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from chat_app.config.endpoints import Endpoint, find_endpoint
+from chat_app.config.endpoints import Endpoint, EndpointError, find_endpoint
 from chat_app.engines.base import Engine, OnProgress, Source
 from chat_app.engines.local import open_local_engine
+from chat_app.text.sanitize import clean_line
 
 if TYPE_CHECKING:
     from chat_app.config.settings import Settings
@@ -24,6 +25,19 @@ def find_source(name: str, engines: Mapping[str, Endpoint]) -> Source:
     from chat_app.models.catalogue import resolve_model
 
     return resolve_model(name)
+
+
+def source_here(name: str, engines: Mapping[str, Endpoint]) -> Source:
+    """The same where nothing is fetched: raises ValueError with a sentence that says how it can be had."""
+    from chat_app.models.catalogue import ModelNotFound
+
+    try:
+        return find_source(name, engines)
+    except ModelNotFound as error:
+        hint = f" /model {clean_line(error.name)} fetches it." if error.can_pull else ""
+        raise ValueError(f"{error}{hint}") from None
+    except EndpointError as error:
+        raise ValueError(str(error)) from None
 
 
 def open_engine(source: Source, settings: Settings, on_progress: OnProgress) -> Engine:

@@ -44,15 +44,19 @@ class PromptHistory:
         """
         with self._turn:
             self._at = None
+            return not self.remember(prompt) or (self._save and self.flush())
+
+    def remember(self, prompt: str) -> bool:
+        """The same without the disk, and while prompts are recalled; False where it is not kept."""
+        with self._turn:
             if not prompt.strip() or self.prompts[-1:] == [prompt]:
-                return True
+                return False
             self.prompts.append(prompt)
             del self.prompts[: -self.limit]
-            if not self._save:
-                return False
-            self._unwritten.append((prompt, utc_now()))
-            del self._unwritten[: -self.limit]
-            return self.flush()
+            if self._save:
+                self._unwritten.append((prompt, utc_now()))
+                del self._unwritten[: -self.limit]
+            return True
 
     def flush(self) -> bool:
         """Write what could not be written before; True when nothing is left."""

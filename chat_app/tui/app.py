@@ -38,6 +38,7 @@ from chat_app.tui.ui_state import read_ui_state, write_ui_state
 from chat_app.tui.widgets.prompt import PromptArea
 
 if TYPE_CHECKING:
+    from chat_app.chat.comparing.comparison import Comparison
     from chat_app.tui.screens.help import KeyGroups
 
 
@@ -318,6 +319,12 @@ class LlamaChatApp(TerminalApp):
 
         drawn = Continuations(self.chat.session, message_id, at)
         self.push_screen(ContinuationsScreen(drawn, self.chat.work.spawn))
+
+    def show_comparison(self, comparison: Comparison) -> None:
+        """Let two sides answer side by side."""
+        from chat_app.tui.screens.compare import CompareScreen
+
+        self.push_screen(CompareScreen(comparison, self.chat.session.comparisons, self.chat.work.spawn))
 
     def show_text(self, title: str, text: str) -> None:
         """Open a screen with a text to read."""

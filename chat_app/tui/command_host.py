@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from chat_app.chat.view import Severity
 
 if TYPE_CHECKING:
+    from chat_app.chat.comparing.comparison import Comparison
     from chat_app.chat.controller import ChatController
     from chat_app.tui.model_choice import ModelChoice
     from chat_app.tui.screens.chat import ChatScreen
@@ -28,6 +29,9 @@ class CommandApp(Protocol):
 
     def show_text(self, title: str, text: str) -> None:
         """Open a screen with a text to read."""
+
+    def show_comparison(self, comparison: Comparison) -> None:
+        """Let both sides answer on a screen of their own, where one can be kept."""
 
     def action_help(self) -> None:
         """Show keys and commands, unless they are shown."""
@@ -79,6 +83,10 @@ class CommandHost:
     def show_text(self, title: str, text: str) -> None:
         """The text gets a screen of its own."""
         self._app.show_text(title, text)
+
+    async def show_comparison(self, comparison: Comparison) -> None:
+        """Side by side, on a screen of their own."""
+        self._app.show_comparison(comparison)
 
     def show_help(self) -> None:
         """Keys and commands on a screen of their own."""

@@ -131,6 +131,7 @@ class FakeEngine:
     logprobs: tuple[float, ...] = (-0.25,)  # of a reply's tokens, over and over
     restored: Restored | None = None
     max_ctx_size: int = 0
+    params: list[Any] = field(default_factory=list)  # of each reply
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -156,6 +157,7 @@ class FakeEngine:
         if self.template is None:
             turns = [{"role": "user", "content": completion_text(turns)}]
         going_on = bool(turns) and turns[-1]["role"] == "assistant"
+        self.params.append(params)
         self.calls.append(("continue" if going_on else "chat", turns))
         return scripted(self, list(prompt.ids or ()), self.script(turns), cancelled)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from chat_app.chat.comparing.comparison import Comparison
 from chat_app.chat.conversation import Message
 from chat_app.chat.view import Severity
 
@@ -36,6 +37,9 @@ class Host(Protocol):
 
     def attach(self, names: Sequence[str]) -> Awaitable[None] | None:
         """Let these files go with the next prompt. Raises AttachmentError."""
+
+    def show_comparison(self, comparison: Comparison) -> Awaitable[None]:
+        """Let both sides answer, and show them; where there is a screen, one can be kept there."""
 
     @property
     def fixed(self) -> Collection[str]:
@@ -80,6 +84,11 @@ class ScreenHost(Host, Protocol):
 
     def use_theme(self, name: str) -> None:
         """Change the colours; the choice is kept for the next start."""
+
+
+def offer_engines(host: Host) -> list[tuple[str, str]]:
+    """The engines of config.toml by name, each with what it is."""
+    return [(name, f"remote, {one.host}") for name, one in host.session.settings.engines.items()]
 
 
 def last(host: Host, role: str) -> Message | None:

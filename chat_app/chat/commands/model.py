@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chat_app.chat.commands.host import Host, ScreenHost
+from chat_app.chat.commands.host import Host, ScreenHost, offer_engines
 from chat_app.chat.commands.table import SLASH
 from chat_app.chat.presets import delete_preset, preset_table, save_preset, take_preset
 from chat_app.chat.slash import Argument, words
@@ -33,8 +33,7 @@ def compact(host: Host) -> None:
 
 
 def _offer_engines(host: Host, typed: str) -> list[tuple[str, str]]:
-    engines = host.session.settings.engines
-    return [(name, f"remote, {one.host}") for name, one in engines.items() if name.startswith(typed)]
+    return [row for row in offer_engines(host) if row[0].startswith(typed)]
 
 
 @SLASH.command(

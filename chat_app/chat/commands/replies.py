@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
 from chat_app.attachments.mentions import offers_of_path, read_names
-from chat_app.chat.commands.host import Host, ScreenHost, last, last_reply, read_number
+from chat_app.chat.commands.host import Host, ScreenHost, last, last_reply, offer_engines, read_number
 from chat_app.chat.commands.table import SLASH
+from chat_app.chat.comparing.sides import USAGE, Wish, complete_sides, read_sides
 from chat_app.chat.slash import Argument, words
 from chat_app.store.usage import usage_table
 from chat_app.text.code_blocks import code_blocks
@@ -26,6 +27,53 @@ def file(host: Host, names: Sequence[str]) -> Awaitable[None] | None:
 def regenerate(host: Host) -> None:
     """Another reply to the same question, beside the old one."""
     host.spawn(host.session.branches.regenerate(last_reply(host).id))
+
+
+def read_retry(text: str) -> tuple[str, bool]:
+    """The model, and whether it makes this reply alone."""
+    name, _, last = text.rpartition(" ")
+    once = bool(name) and last.lower() == "once"
+    return (name.strip() if once else text), once
+
+
+def _complete_retry(host: Host, typed: str) -> list[tuple[str, str]]:
+    name, space, _ = typed.rpartition(" ")
+    if space:
+        return [(f"{name} once", "the chat's own model comes back after it")]
+    return [row for row in offer_engines(host) if row[0].startswith(typed)]
+
+
+@SLASH.command("/retry", argument=Argument("[MODEL [once]]", read_retry, _complete_retry))
+async def retry(host: Host, wanted: tuple[str, bool] | None) -> None:
+    """Another reply by another model, which the chat goes on with; once: for this reply alone."""
+    message = last_reply(host)
+    if wanted is None:
+        await host.session.branches.regenerate(message.id)
+        return
+    name, once = wanted
+    await host.session.branches.retry.by(message.id, name, once=once)
+
+
+def _complete_sides(host: Host, typed: str) -> list[tuple[str, str]]:
+    return complete_sides(offer_engines(host), typed)
+
+
+@SLASH.command("/compare", argument=Argument(USAGE, read_sides, _complete_sides))
+async def compare(host: Host, wishes: tuple[Wish, ...]) -> None:
+    """Two answers to the last question side by side; one side alone: against the chat as it is."""
+    comparison = host.session.comparisons.begin(wishes)
+    await comparison.prepare()
+    await host.show_comparison(comparison)
+
+
+@SLASH.command(
+    "/keep", argument=Argument("1 | 2", read_number, words(("1", "the first"), ("2", "the second")))
+)
+async def keep(host: Host, number: int) -> None:
+    """Keep one answer of the last /compare as the branch."""
+    if number > 2:
+        raise ValueError("A comparison has two answers: /keep 1 or /keep 2.")
+    await host.session.comparisons.keep(number - 1)
 
 
 @SLASH.command("/continue", palette="Continue the reply")

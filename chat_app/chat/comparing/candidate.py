@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from chat_app.chat.conversation import Message
 from chat_app.chat.open_chat import OpenChat
 from chat_app.chat.reply import GrowingReply
-from chat_app.chat.reply_records import ScoredText
 from chat_app.text.errors import describe_error
-from llama_core.events import Event, TextDelta, TokenEvent
+from llama_core.events import UNKNOWN_ID, Event, TextDelta, TokenEvent
+
+
+class Said(NamedTuple):
+    """A piece of a reply: its text, how likely its tokens were together (natural logarithm, NaN where that is
+    not known), the first of them, and whether it is part of a thought."""
+
+    text: str
+    logprob: float
+    token: TokenEvent | None
+    thought: bool = False
+
+    def share_of(self, other: Said) -> float | None:
+        """How probable the model that said this held what the `other` said in its place; None where it did
+        not tell. Their ids must be of one tokenizer."""
+        if self.token is None or other.token is None:
+            return None
+        if other.token.id != UNKNOWN_ID:
+            known = dict(self.token.top)
+            return math.exp(known[other.token.id]) if other.token.id in known else None
+        told = self.token.spelled.top if self.token.spelled is not None else ()
+        return next((math.exp(logprob) for text, _, logprob in told if text == other.text), None)
 
 
 @dataclass(slots=True)
 class Candidate:
-    """`reply` takes its events on the engine's thread, while another looks. pieces: what was said since it
-    was begun, thought and answer, each with how likely it was. error: why it ended, where it failed."""
+    """`reply` takes its events on the engine's thread, while another looks. said: what came since it was
+    begun. error: why it ended, where it failed."""
 
     reply: GrowingReply
-    pieces: list[ScoredText] = field(default_factory=list)
+    said: list[Said] = field(default_factory=list)
     error: str = ""
     _logprob: float = 0.0
+    _first: TokenEvent | None = None
 
     def take(self, told: Event | Exception) -> None:
         """Note an event, or why there will be no more."""
@@ -30,9 +53,15 @@ class Candidate:
         self.reply.take(told)
         if isinstance(told, TokenEvent):
             self._logprob += told.logprob
+            self._first = self._first or told
         elif isinstance(told, TextDelta):
-            self.pieces.append(ScoredText(told.text, self._logprob))
-            self._logprob = 0.0
+            self.said.append(Said(told.text, self._logprob, self._first, told.thought))
+            self._logprob, self._first = 0.0, None
+
+    @property
+    def answer(self) -> list[Said]:
+        """What was said without the thought."""
+        return [one for one in self.said if not one.thought]
 
     @property
     def ended(self) -> bool:

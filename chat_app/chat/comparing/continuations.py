@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from chat_app.chat.branches import ReplyTokens
 from chat_app.chat.comparing.agreement import Fork, agreement
 from chat_app.chat.comparing.candidate import Candidate, add_to
+from chat_app.chat.comparing.hold import Hold
 from chat_app.chat.conversation import Message
 from chat_app.chat.open_chat import Attempt
 from chat_app.chat.reply import GrowingReply, reply_details
@@ -31,9 +31,8 @@ class Continuations:
 
     def __init__(self, chat: ChatController, message_id: str, at: int) -> None:
         self._chat = chat
-        self._attempt: Attempt | None = None
+        self._hold = Hold(chat)
         self._reply: ReplyTokens | None = None
-        self._cancelled = threading.Event()
         self.message_id, self.at = message_id, at
         self.candidates: list[Candidate] = []
         self.note = ""  # what was done to the parameters
@@ -43,7 +42,7 @@ class Continuations:
     @property
     def tree(self) -> Fork:
         """Where they agree, as far as they have come."""
-        return agreement([[piece.text for piece in list(one.pieces)] for one in self.candidates])
+        return agreement([[piece.text for piece in list(one.said)] for one in self.candidates])
 
     @property
     def tokens_n(self) -> int:
@@ -52,8 +51,7 @@ class Continuations:
 
     async def draw(self) -> None:
         """Draw them; `candidates` grow meanwhile. What keeps it from it is the `error`."""
-        self._attempt = self._chat.begin()
-        if self._attempt is None:
+        if not self._hold.take():
             self.error = "The model is busy or not loaded; tokens can be inspected afterwards."
             return
         try:
@@ -62,7 +60,7 @@ class Continuations:
         except Exception as error:  # noqa: BLE001 - the engine's trouble is shown where the texts would be
             self.error = describe_error(error)
         finally:
-            self._cancelled.set()
+            self._hold.stop()
             self.ended = True
 
     def _run(self, engine: Engine) -> None:
@@ -80,7 +78,7 @@ class Continuations:
             replace(asked, max_tokens=most, seed=None if asked.seed is None else asked.seed + place)
             for place in range(DRAWN_N)
         ]
-        told = engine.stream_together([(prompt, one) for one in drawn], cancelled=self._cancelled.is_set)
+        told = engine.stream_together([(prompt, one) for one in drawn], cancelled=self._hold.cancelled)
         for place, event in told:
             self.candidates[place].take(event)
 
@@ -129,16 +127,11 @@ class Continuations:
 
     def leave(self) -> None:
         """Nothing is kept; the engine is free."""
-        self._cancelled.set()
-        attempt, self._attempt = self._attempt, None
-        if attempt is not None:
-            self._chat.finish_attempt(attempt)
+        self._hold.leave()
 
     def keep(self, place: int) -> Coroutine[Any, Any, None]:
         """Make one the branch, which goes on where it was not whole."""
-        self._cancelled.set()
-        attempt, self._attempt = self._attempt, None
-        return self._keep(attempt, self.candidates[place])
+        return self._keep(self._hold.release(), self.candidates[place])
 
     async def _keep(self, attempt: Attempt | None, candidate: Candidate) -> None:
         if attempt is None or self._reply is None:

@@ -37,6 +37,7 @@ from chat_app.tui.widgets import key_bar
 from chat_app.tui.widgets.composer import Composer
 from chat_app.tui.widgets.fetch_row import FetchRow
 from chat_app.tui.widgets.key_bar import KeyBar
+from chat_app.tui.widgets.message_list import MessageList
 from chat_app.tui.widgets.message_view import MessageView
 from chat_app.tui.widgets.prompt import PromptArea
 from chat_app.tui.widgets.status import Banner, NewsWanted, StatusRow
@@ -428,17 +429,20 @@ class ChatScreen(Screen[None]):
         self._home.remember(panel=self._numbers.next_mode())
 
     def action_page(self, direction: int) -> None:
-        """Scroll by a page, up where `direction` is below 0; at the top, load earlier messages."""
+        """Scroll by a page, up where `direction` is below 0; at an end of what is mounted, load more."""
+        messages = self.messages
         if direction < 0:
-            if self.messages.scroll_y <= 0:
-                self.work.later(self.messages.load_earlier)
-            self.messages.scroll_page_up(animate=False)
+            if messages.scroll_y <= 0:
+                self.work.later(lambda: messages.load(-1))
+            messages.scroll_page_up(animate=False)
         else:
-            self.messages.scroll_page_down(animate=False)
+            if messages.scroll_y >= messages.max_scroll_y:
+                self.work.later(lambda: messages.load(1))
+            messages.scroll_page_down(animate=False)
 
     def action_to_end(self) -> None:
         """Scroll to the newest text and follow it again."""
-        self.messages.anchor()
+        self.work.later(self.messages.to_end)
         self.show_new_text(False)
 
     def action_answer_now(self) -> None:
@@ -487,9 +491,9 @@ class ChatScreen(Screen[None]):
         """The end is in sight again, so the hint about new text goes."""
         self.show_new_text(False)
 
-    def on_message_list_want_earlier(self) -> None:
-        """Mount earlier messages above."""
-        self.work.later(self.messages.load_earlier)
+    def on_message_list_want_more(self, event: MessageList.WantMore) -> None:
+        """Mount earlier messages above, or later ones below."""
+        self.work.later(lambda: self.messages.load(event.step))
 
     def on_resize(self) -> None:
         """Fit what depends on the width anew."""

@@ -49,6 +49,7 @@ class Composer(Vertical):
     ) -> None:
         super().__init__(id="composer")
         self.editing: str | None = None  # the message that Enter sends in other words
+        self._unedited = ""  # its own words
         self._queue = QueueLine(id="queue")
         self._completions = CompletionList(id="completions")
         self._preview = AttachmentPreview(sizes, work, self._tell_ahead, id="attached")
@@ -118,7 +119,7 @@ class Composer(Vertical):
 
     def mention(self, names: Sequence[str]) -> None:
         """Put files before what is typed, as one would mention them there."""
-        typed = self.prompt.text
+        typed = self.prompt.kept_text
         self.prompt.set_text(" ".join([*map(as_mention, names), typed]))
 
     # Editing a message.
@@ -127,16 +128,19 @@ class Composer(Vertical):
         """Put a message into the box; Enter then makes a branch. What stood there can be recalled with Up."""
         if self.editing is None:
             self.put_aside()
-        self.editing = message_id
+        self.editing, self._unedited = message_id, text
         self.prompt.set_text(text)
         self.prompt.border_title = EDITING
         self.prompt.focus()
 
     def put_aside(self) -> None:
-        """Clear the box; Up brings back what stood there."""
-        if self.prompt.text.strip():
-            self._history.prompts.append(self.prompt.text)
+        """Clear the box; Up brings back what stood there, after a crash too."""
+        text = self.prompt.text
         self.prompt.clear()
+        if holds_login(text):
+            self._history.prompts.append(text)  # in memory alone
+        elif self._history.remember(text):
+            self._work.spawn(asyncio.to_thread(self._history.flush))
 
     def end_edit(self, *, keep_text: bool = False) -> bool:
         """Leave editing; False where nothing was edited. With `keep_text` it stays, as an ordinary prompt."""
@@ -152,7 +156,7 @@ class Composer(Vertical):
 
     def give_back(self, text: str) -> None:
         """Text that was not sent goes back into the box, before what is typed there."""
-        typed = self.prompt.text
+        typed = self.prompt.kept_text
         self.prompt.set_text(f"{text}\n\n{typed}" if typed.strip() else text)
 
     def load_draft(self, chat: object) -> None:
@@ -170,7 +174,8 @@ class Composer(Vertical):
     def _waiting(self) -> tuple[str, str]:
         """The draft's name, and what is typed and waits."""
         name, unsent = self._draft()
-        typed = [] if self.editing is not None else [self.prompt.text]
+        text = self.prompt.kept_text
+        typed = [] if self.editing is not None and text == self._unedited else [text]
         return name, "\n\n".join(text for text in (*unsent, *typed) if text.strip())
 
 

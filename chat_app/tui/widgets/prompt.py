@@ -58,6 +58,7 @@ class PromptArea(TextArea):
         completions: what shows a command's. keymap: binding ids and their keys, where the user has changed
         them."""
         self._send = send
+        self._refused = ""
         self._completion_list = completions
         own = {"prompt.send": self.action_send, "prompt.newline": self.action_newline}
         self._own_keys = {
@@ -156,6 +157,12 @@ class PromptArea(TextArea):
         if not self.text:
             self.set_text(line)
             self.select_all()
+            self._refused = self.text
+
+    @property
+    def kept_text(self) -> str:
+        """The text, but for a refused line that stands there as it came back: it joins nothing."""
+        return "" if self._refused == self.text == self.selected_text else self.text
 
     async def _on_paste(self, event: Paste) -> None:
         # Pasted text is shown as it will be sent, so what a terminal would obey is dropped here already.

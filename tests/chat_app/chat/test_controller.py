@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from chat_app.chat.conversation import Message
+from chat_app.chat.reply import GrowingReply
 from chat_app.config.settings import Settings
 from chat_app.store.database import StoreError
 from tests.support.fake_engine import FakeEngine
@@ -214,6 +215,35 @@ async def test_save_now_keeps_what_is_written(stage: Stage) -> None:
     stage.session.save_now()
     saved = stage.store.read(stage.session.chat.id).path()[-1]
     assert (saved.content, saved.status) == ("begun", "stopped")
+    # What the engine would have told at the end is known without it, so that the reply can be drawn again.
+    assert saved.x["stop_reason"] == "cancelled"
+    assert saved.x["seed"] == stage.engine.params[-1].seed
+    assert saved.x["timings"]["predicted_n"] == len(saved.x["ids"]) == 1
+    assert saved.x["timings"]["ttft_ms"] == pytest.approx(stage.engine.step_s * 1e3, rel=0.5)
+
+
+async def test_figures_of_a_cut_reply_are_those_that_the_engine_tells(stage: Stage) -> None:
+    reply = await stage.say("one two three")
+    grown = GrowingReply(1, replace(reply, content="", x={}), {}, seed=7)
+    for event in stage.view.events:
+        grown.take(event)
+    told = grown.ended().x
+    grown.finished = None
+    assert grown.stopped().x["timings"] == told["timings"]
+    assert {**grown.stopped().x, "stop_reason": "stop"} == told
+
+
+async def test_a_reply_that_goes_on_forgets_why_it_had_stopped(stage: Stage) -> None:
+    stage.engine.script = lambda turns: "begun"
+    reply = await stage.say("go")
+    stage.engine.script = stage.begun
+    await stage.session.branches.continue_reply(reply.id)
+    await stage.until(lambda: stage.session.reply is not None and stage.session.reply.tokens)
+    stage.clock.advance(5)
+    await stage.until(lambda: stage.on_disk()[-1].status == "partial")
+    saved = stage.on_disk()[-1].x
+    assert saved.get("stop_reason") is None
+    assert saved["timings"]["predicted_n"] == 2
 
 
 async def test_without_saving_nothing_is_written(tmp_path: Path, engine: FakeEngine) -> None:

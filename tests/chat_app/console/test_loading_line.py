@@ -45,3 +45,18 @@ def test_what_there_is_to_say_of_a_load_is_said_once(monkeypatch: pytest.MonkeyP
     for done in (0, 1):
         report(LoadProgress("kernels", done, 1, "Kernels are built anew."))
     assert screen.getvalue().count("Kernels are built anew.\n") == 1
+
+
+def test_where_nothing_can_be_drawn_over_kernels_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    line = ProgressLine("loading")
+    report = _reporter(line)
+    for progress in (
+        LoadProgress("weights", 46 << 20, 92 << 20),
+        LoadProgress("kernels", 0, 1),
+        LoadProgress("kernels", 1, 1),
+    ):
+        report(progress)
+    line.close()
+    assert log.getvalue() == "compiling kernels (first start only) ...\n"

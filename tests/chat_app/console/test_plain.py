@@ -162,3 +162,35 @@ def test_a_chat_goes_on_with_its_model_and_parameters(
     given = ("-c", "-o", "top_k", "9", "-m", str(tiny_model))
     said = main("--plain", *given, "--threads", "1", stdin="/show parameters\n").err
     assert [line.split()[1] for line in said.splitlines() if line.startswith("top_k")] == ["9"]
+
+
+def test_two_answers_are_printed_one_after_the_other(
+    plain: Callable[..., Any], llama_chat_home: Path
+) -> None:
+    ran = plain("one", "/compare temperature 1.5 seed 3", "/keep 2", "/keep 9", "/compare nowhere")
+    assert ran.code == 0
+    assert "1  as it is now · tiny-chat" in ran.err
+    assert "2  temperature 1.5, seed 3 · tiny-chat" in ran.err
+    assert "They part" in ran.err
+    assert "A comparison has two answers" in ran.err
+    assert "neither a file nor a known model" in ran.err
+    (chat_id,) = chat_ids(llama_chat_home)
+    conversation = store_of(llama_chat_home).read(chat_id)
+    assert conversation.path()[-1].x["guest"] == "temperature 1.5, seed 3"
+    assert conversation.path()[-1].content in ran.out
+
+
+def test_another_model_makes_another_reply(
+    plain: Callable[..., Any], tiny_model: Path, tmp_path: Path, llama_chat_home: Path
+) -> None:
+    other = tmp_path / "other.gguf"
+    other.write_bytes(tiny_model.read_bytes())
+    ran = plain("one", f"/retry {other} once", f"/retry {other}", "two", f"/compare model {tiny_model}")
+    assert ran.code == 0
+    (chat_id,) = chat_ids(llama_chat_home)
+    conversation = store_of(llama_chat_home).read(chat_id)
+    models = [one.x["model"] for one in conversation if one.role == "assistant"]
+    assert models == ["tiny-chat", "other", "other", "other"]
+    assert f"The chat goes on with {other}" in ran.err
+    assert "2  model" in ran.err
+    assert "Both say the same." in ran.err

@@ -122,3 +122,19 @@ def test_prompts_added_by_several_threads_are_each_written_once(database: Databa
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(history.add, prompts))
     assert sorted(PromptHistory(database).prompts) == sorted(prompts)
+
+
+def test_what_is_remembered_is_on_disk_with_the_next_flush_and_recalls_on(database: Database) -> None:
+    history = PromptHistory(database)
+    history.add("sent")
+    assert history.older("typed") == "sent"
+    assert history.remember("put aside")
+    assert not history.remember("put aside")
+    assert history.newer() == "put aside", "where one stands is not forgotten"
+    assert PromptHistory(database).prompts == ["sent"]
+    assert history.flush()
+    assert PromptHistory(database).prompts == ["sent", "put aside"]
+    unsaved = PromptHistory(database, save=False)
+    unsaved.remember("secret")
+    assert unsaved.flush()
+    assert PromptHistory(database).prompts == ["sent", "put aside"]

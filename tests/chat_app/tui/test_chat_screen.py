@@ -77,7 +77,7 @@ async def test_escape_stops_and_keeps(make_app: MakeApp, drive: Any, engine: Fak
         assert reply.status == "stopped"
         assert reply.content.startswith("word word")
         assert "stopped" in user.screen_text()
-        assert user.views()[-1]._markdown.source == reply.content
+        assert user.views()[-1]._text.source == reply.content
 
 
 async def test_ctrl_c_stops_then_quits_on_the_second_press(

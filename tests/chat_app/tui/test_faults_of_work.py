@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from chat_app.store.prompts import PromptHistory
 from chat_app.tui.widgets.message_view import MessageView
 
 MakeApp = Callable[..., Any]
@@ -131,3 +132,27 @@ async def test_drawing_that_fails_does_not_end_the_app(make_app: MakeApp, drive:
         await user.until(lambda: any("no brush" in text for text in user.notices()))
         await user.say("drawn all the same")
         assert "drawn all the same" in user.screen_text()
+
+
+async def test_another_wording_and_what_was_put_aside_for_it_survive_a_crash(
+    make_app: MakeApp, drive: Any
+) -> None:
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("first")
+        chat, app = user.chat.session.chat.id, pilot.app
+        user.chat.prompt.insert("half a thought")
+        user.chat.begin_edit(user.chat.session.path()[0].id)
+        user.chat.composer.keep_draft()
+        assert app.drafts.load(chat) == "", "the message's own words are no draft"
+        await user.press(*" and only")
+        await user.until(lambda: app.drafts.load(chat) == "first and only")
+        await user.until(lambda: PromptHistory(app.store.database).prompts == ["first", "half a thought"])
+        # What follows is the next start: nothing was saved in between.
+        async with make_app(chat_id=chat, store=app.store).run_test() as after:
+            again = drive(after)
+            await again.ready()
+            await again.until(lambda: again.chat.prompt.text == "first and only")
+            await again.press("up")
+            assert again.chat.prompt.text == "half a thought"

@@ -48,3 +48,19 @@ async def test_a_letter_typed_elsewhere_takes_its_place_too(make_app: MakeApp, d
         await user.say("one")
         await user.press(*"/hlep", "enter", "alt+up", *"ab")
         assert user.chat.prompt.text == "ab"
+
+
+async def test_what_comes_back_into_the_box_does_not_join_it(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.press(*"/hlep", "enter")
+        user.chat.give_back("a question that was queued")
+        assert user.chat.prompt.text == "a question that was queued"
+        await user.press("ctrl+c", *"/hlep", "enter")
+        assert user.chat.prompt.text == "/hlep"
+        user.chat.composer.keep_draft()
+        assert user.app.drafts.load("new") == "", "nor what is typed after the next start"
+        await user.press("right")  # kept by the user: a text like any other
+        user.chat.give_back("more")
+        assert user.chat.prompt.text == "more\n\n/hlep"
