@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llama_core import own_sources
+from llama_core import own_code
 from llama_core.backends.jit.build.variants import Isa, cpu_description, llvm_feature_list
 from llama_core.events import LoadProgress
 from llama_core.trusted_files import make_private_folder, read_trusted
@@ -31,7 +31,7 @@ OnProgress = Callable[[LoadProgress], None]
 
 def sources_digest() -> str:
     """Of the files of the compiled backend as they are now."""
-    return own_sources.sources_digest(Path(__file__).parents[1])
+    return own_code.sources_digest(Path(__file__).parents[1])
 
 
 # As they were when this process read them. An upgrade may change them under a program that runs, and kernels
