@@ -45,7 +45,7 @@ from chat_app.tui.widgets.tint import TintedText
 from chat_app.tui.work import Work
 from llama_core.events import Event
 
-PANEL_HELP = "The live panel: full, one line, hidden"
+PANEL_HELP = "The live numbers: a line, a card, a lab, hidden"
 THOUGHT_HELP = "Unfold or fold the thought of the reply, or attached files"
 ANSWER_HELP = "End the thought; the answer begins"
 LOOP_HELP = "Cut a reply where it began to repeat itself, and choose another token there"
@@ -60,7 +60,7 @@ class ChatScreen(Screen[None]):
     """The screen the app starts with, and its only one that is always there."""
 
     AUTO_FOCUS = "#prompt"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual declares it so
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012 - Textual declares it so
     VERTICAL_BREAKPOINTS = [(0, "-short"), (38, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", id="chat.stop", tooltip="Stop; what is written stays"),
@@ -425,8 +425,10 @@ class ChatScreen(Screen[None]):
         self.session.reset_cache()
 
     def action_panel(self) -> None:
-        """Take the live numbers to their next form (panel, line, hidden) and remember it."""
+        """Take the live numbers one step deeper (line, card, lab, hidden) and remember it."""
         self._home.remember(panel=self._numbers.next_mode())
+        if not self._numbers.wide:
+            self.note("The panel opens in a terminal of 120 columns or more; here it is one line.")
 
     def action_page(self, direction: int) -> None:
         """Scroll by a page, up where `direction` is below 0; at an end of what is mounted, load more."""
