@@ -18,7 +18,7 @@ from chat_app.attachments.attachment import AttachmentError, details_of, prompt_
 from chat_app.chat.attaching import Attaching
 from chat_app.chat.branches import Branches
 from chat_app.chat.comparing.comparisons import Comparisons
-from chat_app.chat.conversation import Conversation, Message
+from chat_app.chat.conversation import Conversation, Message, with_user_turn
 from chat_app.chat.files import ChatFiles
 from chat_app.chat.fitting import Fitting
 from chat_app.chat.inbox import Inbox
@@ -26,7 +26,6 @@ from chat_app.chat.loaded_model import LoadedModel
 from chat_app.chat.metrics import PanelMetrics
 from chat_app.chat.open_chat import Attempt
 from chat_app.chat.outbox import Outbox, Pending
-from chat_app.chat.prompts import with_user_turn
 from chat_app.chat.read_ahead import ReadAhead
 from chat_app.chat.reopening import Reopening
 from chat_app.chat.reply import GrowingReply, reply_details, seeded

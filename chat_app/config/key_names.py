@@ -35,7 +35,7 @@ BINDING_IDS = tuple(
         "history": "delete export pin rename search undo",
         "inspector": "branch doubtful doubtful_before down draw first last next previous up",
         "message": "branch continue copy edit inspect menu next previous regenerate think_on",
-        "overflow": "compact drop part raise stop",
+        "overflow": "compact digest drop part raise stop",
         "prompt": "complete leave newer newline older send",
         "settings": "apply",
         "tokens": "branch doubtful doubtful_before down draw first inspect last leave next previous up",
