@@ -36,10 +36,9 @@ async def test_times_are_shown_on_demand(make_app: MakeApp, drive: Any) -> None:
         await user.until(lambda: not any(head in user.screen_text() for head in heads))
 
 
-async def test_from_one_block_of_code_to_the_next(
-    make_app: MakeApp, drive: Any, engine: FakeEngine
-) -> None:
-    text = "\n\n".join(["words\n" * 9, *(f"```\ncode {n}\n```\n\n" + "more words\n\n" * 12 for n in range(3))])
+async def test_from_one_block_of_code_to_the_next(make_app: MakeApp, drive: Any, engine: FakeEngine) -> None:
+    blocks = [f"```\ncode {n}\n```\n\n" + "more words\n\n" * 12 for n in range(3)]
+    text = "\n\n".join(["words\n" * 9, *blocks])
     engine.script = lambda turns: text
     async with make_app().run_test(size=(80, 24)) as pilot:
         user = drive(pilot)
