@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from chat_app.tui.markdown.widget import FlowText
 from chat_app.tui.widgets.message_list import MessageList
 
 
 def code_lines(messages: MessageList) -> list[int]:
     """The line of the whole list in which each block of code begins, top to bottom."""
+    from chat_app.tui.markdown.widget import FlowText  # here: the first paint waits for no Markdown parser
+
     top = messages.content_region.y - messages.scroll_offset.y
     return [
         text.content_region.y - top + line
