@@ -52,7 +52,7 @@ def open_remote_engine(endpoint: Endpoint, on_progress: OnProgress) -> RemoteEng
     client = Client(endpoint)
     try:
         server = loop.submit(discover(client)).result(OPEN_S)
-    except BaseException as error:
+    except BaseException as error:  # Ctrl+C too: the loop has a thread
         loop.close(client.close())
         if isinstance(error, TimeoutError):
             raise SentenceError(f"{endpoint.host}: The server does not answer.") from None
@@ -262,6 +262,10 @@ class RemoteEngine:
 
     def memory(self) -> None:
         """Its memory is on the other machine."""
+
+    @property
+    def steps(self) -> None:
+        """Its steps are computed on the other machine."""
 
     def close(self) -> None:
         """Drop all connections. May be called twice."""

@@ -16,6 +16,7 @@ from chat_app.tui.markdown.inline import piece_end, read_inline
 from chat_app.tui.markdown.table import Table
 
 MIN_WIDTH = 8
+PROSE_WIDTH = 100  # longer lines are hard to read; code and tables take all there is
 FOLDED = "↪ "  # before the rest of a line of code that is wider than the screen
 CODE_PADDING = 1
 TAB = 4
@@ -93,7 +94,7 @@ class Prose:
 
     def refit(self, width: int) -> None:
         """Wrap for another width; nothing is read anew."""
-        self._width = max(MIN_WIDTH, width - len(self._rest))
+        self._width = max(MIN_WIDTH, min(width, PROSE_WIDTH) - len(self._rest))
         self._lines: list[Line] = []  # of finished pieces
         self._tail = Content("")  # of the finished pieces, what the next words may still stand beside
         self._tail_start = self._logical = 0
@@ -336,6 +337,15 @@ class Layout:
         del self._drawn[len(blocks) :], self._blocks[len(blocks) :], self._n_code[len(blocks) :]
         self._place(changed)
         return first
+
+    @property
+    def code_lines(self) -> list[int]:
+        """The first line of each block of code."""
+        return [
+            top + (block.gap is not None)
+            for top, block in zip(self._tops, self._blocks, strict=True)
+            if _is_code(block)
+        ]
 
     def refit(self, width: int) -> None:
         """All blocks for another width; nothing is read anew."""

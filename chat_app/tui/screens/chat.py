@@ -23,6 +23,7 @@ from chat_app.engines.base import Prompt, Source
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.errors import describe_error
 from chat_app.tui import clipboard
+from chat_app.tui.code_walk import to_code
 from chat_app.tui.command_line import CommandLine
 from chat_app.tui.draft_keeper import DraftKeeper
 from chat_app.tui.drain import TICK_S, Drain, EngineNews
@@ -45,10 +46,11 @@ from chat_app.tui.widgets.tint import TintedText
 from chat_app.tui.work import Work
 from llama_core.events import Event
 
-PANEL_HELP = "The live panel: full, one line, hidden"
+PANEL_HELP = "The live numbers: a line, a card, a lab, hidden"
 THOUGHT_HELP = "Unfold or fold the thought of the reply, or attached files"
 ANSWER_HELP = "End the thought; the answer begins"
 LOOP_HELP = "Cut a reply where it began to repeat itself, and choose another token there"
+TIMES_HELP = "Show when each message was written"
 TINT_HELP = "Tint replies by how probable their words were"
 TOKENS_HELP = "Walk through the tokens of a tinted reply"
 QUIT_WINDOW_S = 2.0
@@ -60,7 +62,7 @@ class ChatScreen(Screen[None]):
     """The screen the app starts with, and its only one that is always there."""
 
     AUTO_FOCUS = "#prompt"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual declares it so
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012 - Textual declares it so
     VERTICAL_BREAKPOINTS = [(0, "-short"), (38, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", id="chat.stop", tooltip="Stop; what is written stays"),
@@ -88,6 +90,9 @@ class ChatScreen(Screen[None]):
         Binding("alt+x", "cut_loop", "Cut loop", id="chat.cut_loop", priority=True, tooltip=LOOP_HELP),
         Binding("alt+p", "tint", "Tint", id="chat.tint", priority=True, tooltip=TINT_HELP),
         Binding("alt+w", "tokens", "Tokens", id="chat.tokens", priority=True, tooltip=TOKENS_HELP),
+        Binding("alt+d", "times", "Times", id="chat.times", priority=True, tooltip=TIMES_HELP),
+        Binding("alt+pagedown", "code(1)", "Next code block", id="chat.next_code", priority=True),
+        Binding("alt+pageup", "code(-1)", "Previous code block", id="chat.previous_code", priority=True),
         Binding("ctrl+end", "to_end", "To the newest text", id="chat.to_end", priority=True),
     ]
 
@@ -425,8 +430,10 @@ class ChatScreen(Screen[None]):
         self.session.reset_cache()
 
     def action_panel(self) -> None:
-        """Take the live numbers to their next form (panel, line, hidden) and remember it."""
+        """Take the live numbers one step deeper (line, card, lab, hidden) and remember it."""
         self._home.remember(panel=self._numbers.next_mode())
+        if not self._numbers.wide:
+            self.note("The panel opens in a terminal of 120 columns or more; here it is one line.")
 
     def action_page(self, direction: int) -> None:
         """Scroll by a page, up where `direction` is below 0; at an end of what is mounted, load more."""
@@ -452,6 +459,15 @@ class ChatScreen(Screen[None]):
     def action_thought(self) -> None:
         """Unfold or fold a thought or files."""
         self._actions.toggle_fold(self.focused)
+
+    def action_times(self) -> None:
+        """Show when each message was written, or no longer."""
+        self._drawn.toggle_times()
+
+    def action_code(self, step: int) -> None:
+        """Scroll to the next block of code, or to the one before."""
+        if not to_code(self.messages, step):
+            self.note(f"There is no code {'below' if step > 0 else 'above'}.")
 
     def action_tint(self) -> None:
         """Tint the replies, or show them as before."""
