@@ -75,7 +75,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--shape",
         choices=SHAPES,
         help="a random model of this shape, made here: Llama's 1b, 3b, 8b, SmolLM2's 135m, eight layers "
-        f"of Qwen3's 30B-A3B (a3b), LFM2's 350M and Qwen3.5's 0.8B as files that are kept in the cache folder, {IN_MEMORY} in memory",
+        f"of Qwen3's 30B-A3B (a3b), LFM2's 350M and Qwen3.5's 0.8B as files that are kept in the cache "
+        f"folder, {IN_MEMORY} in memory",
     )
     parser.add_argument(
         "--type",
