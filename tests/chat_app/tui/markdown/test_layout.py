@@ -34,8 +34,8 @@ GROWING: dict[str, tuple[str, str, int]] = {
 
 
 def uncoloured(lines: Sequence[str], language: str, *, ansi: bool) -> tuple[list[Content], list[bool]]:
-    """In the place of `highlight`, whose eight seconds for these lines are no part of what is counted: none of
-    them continues another, as it would find."""
+    """In the place of `highlight`, whose eight seconds for these lines are not what is counted. None of them
+    continues another, as it would find too."""
     return [Content(line) for line in lines], [True] * len(lines)
 
 
