@@ -40,10 +40,8 @@ from chat_app.engines.host import EngineHost
 from chat_app.models.download.file_hash import file_sha256
 from chat_app.store.chats import ChatStore
 from chat_app.store.usage import Usage
-from chat_app.text.sanitize import clean_line
+from chat_app.text.titles import title_of
 from llama_core.sampling.params import SamplingParams
-
-TITLE_LENGTH = 60
 
 
 class ChatController:
@@ -206,8 +204,8 @@ class ChatController:
             else:
                 self.view.show_chat()
             if message.parent is None and not self.conversation.title:
-                title = pending.text.strip() or " ".join(one.name for one in attached)
-                await self.saver.set_title(clean_line(title, TITLE_LENGTH))
+                title = title_of(pending.text) or title_of(" ".join(one.name for one in attached))
+                await self.saver.set_title(title)
             self.start(attempt, self.conversation.add("assistant", "", status="partial"), prompt)
 
     def beginning_of(self, content: str, edits: str | None) -> PromptRequest:

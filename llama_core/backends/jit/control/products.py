@@ -130,8 +130,8 @@ def packed_input(plan: Plan, worker: Worker, product: Product, rows: int) -> int
 
 
 def prepare(plan: Plan, worker: Worker, product: Product, row: int, activations: int) -> None:
-    """One row of a product's input (a token's, a visit's, or one that logits are asked for), normed and packed
-    into its place in its tile. activations: where packed row 0 is, or would be."""
+    """One row of a product's input (a token's, a visit's, or one that logits are asked for), normed, into its
+    place in its tile. activations: where packed row 0 is, or would be."""
     index = row
     if product.of_logits:
         index = word(plan.step.logit_rows, row)
