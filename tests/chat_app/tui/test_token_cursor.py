@@ -82,6 +82,46 @@ async def test_arrows_and_tab_walk_and_letters_are_typed(make_app: MakeApp, walk
 
 
 @pytest.mark.slow
+async def test_a_click_on_a_word_puts_the_cursor_there(
+    make_app: MakeApp, walker: Any, engine: FakeEngine
+) -> None:
+    """Behind a wrapped line too, and behind characters of two cells."""
+    async with make_app().run_test(size=(80, 30)) as pilot:
+        found = walker(pilot)
+        user = found.user
+        engine.script = lambda turns: "日本 " + "word " * 30 + "last one"
+        await user.ready()
+        await user.say("why?")
+        await user.press("alt+p")
+        await user.ready()
+        text = user.views()[-1].query_one(TintedText)
+        bottom = text.size.height - 1
+        for x, y, word in ((1, 0, "日本"), (6, 0, " word"), (1, 1, None), (0, bottom, None)):
+            await pilot.click(text, offset=(x, y))
+            await user.until(lambda: found.here)
+            assert found.here.strip() == (word or "word").strip()
+        assert user.app.focused is text
+        await user.press("end", "left")
+        assert found.here == " last"
+
+
+@pytest.mark.slow
+async def test_the_cursor_stays_in_sight(make_app: MakeApp, walker: Any, engine: FakeEngine) -> None:
+    async with make_app().run_test(size=(80, 24)) as pilot:
+        found = walker(pilot)
+        user = found.user
+        engine.script = lambda turns: "begin " + "word " * 600 + "ending"
+        await user.ready()
+        await user.say("why?")
+        await user.press("alt+w")
+        await user.until(lambda: "rank" in found.line)
+        await user.press("home")
+        await user.until(lambda: "begin" in user.screen_text())
+        await user.press("end")
+        await user.until(lambda: "ending" in user.screen_text())
+
+
+@pytest.mark.slow
 async def test_escape_goes_back_to_the_prompt(make_app: MakeApp, walker: Any) -> None:
     async with make_app().run_test(size=(80, 30)) as pilot:
         found = walker(pilot)
