@@ -196,13 +196,10 @@ class Comparison:
     def save_now(self) -> None:
         """The process ends before a choice: both are kept beside the reply there is, which stays the one that
         is shown."""
-        conversation = self._chat.conversation
         self._hold.stop()
         for place, one in enumerate(self.contenders):
             if one.candidate is None or place in self.kept or not one.candidate.said:
                 continue
             made = replace(one.candidate.message, id=new_message_id(), time=utc_now())
-            tip = conversation.tip
-            conversation.insert(made)
-            conversation.select(tip)
+            self._chat.conversation.insert(made)
             self._chat.saver.save_now(made)
