@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 from pathlib import Path
 
@@ -61,6 +62,19 @@ def _room(folder: Path, limit_file: str, usage_file: str) -> int | None:
     except (OSError, ValueError):  # no such cgroup, or "max"
         return None
     return max(0, limit - max(0, usage - droppable)) if limit < _NO_LIMIT else None
+
+
+@functools.cache
+def machine_bytes() -> int:
+    """What the machine has in all, or the least limit of the process's cgroups: asked once."""
+    import psutil
+
+    found = [int(psutil.virtual_memory().total)]
+    for folder in cgroup_folders("memory"):
+        for limit_file, _ in _LIMITS:
+            with contextlib.suppress(OSError, ValueError):  # no such cgroup, or "max"
+                found.append(int((folder / limit_file).read_text()))
+    return min(found)
 
 
 def resident_bytes() -> int:

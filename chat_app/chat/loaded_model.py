@@ -114,11 +114,17 @@ class LoadedModel:
                 self._view.show_load_failure(source, text)
             case news.MemoryMeasured(report):
                 self._metrics.memory(report)
+            case news.StepsMeasured(times):
+                self._metrics.steps(times)
             case news.CacheReset():
                 self._metrics.cache_reset()
                 self._view.note("KV cache emptied. The next reply computes the whole conversation again.")
             case news.EngineTrouble(text):
                 self._view.note(text, "error")
+
+    def watch_steps(self, on: bool) -> None:
+        """Whether somebody looks at what the operations of a step take; this model's, and the next one's."""
+        self._host.watch_steps(on)
 
     def reset_cache(self, *, generating: bool) -> None:
         """Empty the KV cache; the transcript stays. The next reply computes the whole prompt again."""

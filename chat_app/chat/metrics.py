@@ -28,6 +28,7 @@ from llama_core.events import (
 
 if TYPE_CHECKING:
     from llama_core.backends.base import MemoryReport
+    from llama_core.backends.step_watch import StepTimes
 
 WINDOW_S = 1.0  # "now" is the rate over the last second of the engine's time
 BUCKET_S = 0.1  # one point of the sparkline
@@ -52,6 +53,7 @@ class PanelMetrics:
         self._untold = ""
         self._context_n = 0
         self._memory: MemoryReport | None = None
+        self._steps: StepTimes | None = None
         self._timings: Timings | None = None
         self._prefill: PrefillProgress | None = None
         self._prefill_started = 0.0
@@ -98,6 +100,10 @@ class PanelMetrics:
         if self._phase in ("idle", "failed") and report.kv_bytes:
             # Between replies the report is newer than the last event: someone may have looked at tokens.
             self._context_n = round(self._limit * report.kv_used_bytes / report.kv_bytes)
+
+    def steps(self, times: StepTimes) -> None:
+        """Take what the operations of the last steps took."""
+        self._steps = times
 
     def cache_reset(self) -> None:
         """The KV cache is empty: occupancy falls to zero."""
@@ -216,6 +222,8 @@ class PanelMetrics:
             scratch_bytes=memory.scratch_bytes if memory else None,
             draft_bytes=memory.draft_bytes if memory else 0,
             resident_bytes=memory.resident_bytes if memory else None,
+            machine_bytes=memory.machine_bytes if memory else 0,
+            steps=self._steps,
             backend=self._backend,
             threads=self._threads,
             untold=self._untold,

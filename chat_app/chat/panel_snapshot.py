@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+if TYPE_CHECKING:
+    from llama_core.backends.step_watch import StepTimes
+
+WORDS_PER_TOKEN = 0.75  # of English prose, with the vocabularies of today
 Phase = Literal["empty", "loading", "idle", "prefill", "decode", "failed"]
 
 
@@ -12,8 +16,9 @@ Phase = Literal["empty", "loading", "idle", "prefill", "decode", "failed"]
 class PanelSnapshot:
     """Everything the panel shows, at one moment. Seconds, bytes, tokens; rates in tokens per second.
 
-    A None means "not known yet", which the panel shows as a dash and never as zero. untold: what an engine
-    elsewhere never tells, in words; "" for the one on this machine.
+    A None means "not known yet", which the panel shows as a dash and never as zero. machine_bytes: what the
+    machine, or the container, has in all; 0 is unknown. steps: of the last half second, where watched.
+    untold: what an engine elsewhere never tells, in words; "" for the one on this machine.
     """
 
     phase: Phase = "empty"
@@ -45,6 +50,8 @@ class PanelSnapshot:
     scratch_bytes: int | None = None
     draft_bytes: int = 0
     resident_bytes: int | None = None
+    machine_bytes: int = 0
+    steps: StepTimes | None = None
     backend: str = ""
     threads: int | None = None
     untold: str = ""
@@ -53,6 +60,13 @@ class PanelSnapshot:
     def occupancy(self) -> float:
         """Part of the context in use, 0 to 1."""
         return self.context_n / self.context_limit if self.context_limit else 0.0
+
+    @property
+    def words_left(self) -> int:
+        """How many English words the context still takes, about: two digits count."""
+        words = int(max(0, self.context_limit - self.context_n) * WORDS_PER_TOKEN)
+        unit: int = 10 ** max(0, len(str(words)) - 2)
+        return words // unit * unit
 
 
 def percentile(values: list[float], q: float) -> float | None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from chat_app.config.endpoints import Endpoint
 from chat_app.config.grammars import BIAS, GRAMMAR, REGEX, SCHEMA
@@ -32,6 +32,10 @@ LOOP_ROUNDS = 4
 VARIABLE_PREFIX = "LLAMA_CHAT_"
 # Where a value was chosen, beside files, variables and flags.
 SESSION, THIS_CHAT = "set in this session", "of this chat"
+
+# How much of the live numbers is shown, less to more, and none of them.
+Panel = Literal["line", "card", "lab", "hidden"]
+PANELS: tuple[Panel, ...] = get_args(Panel)
 
 Group = Literal["model", "sampling", "app"]
 
@@ -58,6 +62,7 @@ class Settings:
     draft: str = "auto"
     system: str | None = None
     theme: str | None = None
+    panel: Panel | None = None
     save: bool = True
     kv_files_mib: int = 2048
     read_ahead: bool = True
@@ -291,6 +296,13 @@ SETTINGS: tuple[Setting, ...] = (
     _sampling("ignore_eos", TRUTH, "go on past the end token (for measuring)", for_measuring=True),
     Setting("system", "app", "system", TEXT, "the system prompt", flags=("-s", "--system")),
     Setting("theme", "app", "theme", TEXT, "the colours; /theme lists them"),
+    Setting(
+        "panel",
+        "app",
+        "panel",
+        choice(*PANELS),
+        "the live numbers: a line, a card, a lab for engineers, or hidden; Ctrl+O steps through them",
+    ),
     Setting("model_folders", "app", "model_folders", TEXTS, "further folders of models; several as JSON"),
     Setting(
         "kv_files_mib",

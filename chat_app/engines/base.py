@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from chat_app.config.settings import Advice, Settings
     from llama_core.backends.base import MemoryReport
+    from llama_core.backends.step_watch import StepWatch
     from llama_core.constraints.grammar import Grammar
     from llama_core.events import Event, LoadProgress, PrefillProgress
     from llama_core.sampling.params import SamplingParams
@@ -227,6 +228,10 @@ class Engine(Protocol):
     @property
     def tokens(self) -> TokenAccess | None:
         """None where `info.capabilities.tokens` is False."""
+
+    @property
+    def steps(self) -> StepWatch | None:
+        """What the operations of a step take, while it is on; None where nobody here can tell."""
 
     def prepare(self, request: PromptRequest) -> Prompt:
         """Render and encode a request, once. Raises TemplateError, NotCapableError."""

@@ -42,6 +42,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 MEMORY_PERIOD_S = 1.0
+STEPS_PERIOD_S = 0.5
 LOAD_NEWS_PERIOD_S = 0.03
 NO_MODEL = "No model is loaded."
 
@@ -74,6 +75,8 @@ class EngineHost:
         self._ahead: _Request | None = None
         self._engine: Engine | None = None
         self._memory_due = 0.0
+        self._watching = False
+        self._steps_due = 0.0
         self._closed = False
 
     def load(self, source: Source, settings: Settings) -> None:
@@ -112,6 +115,12 @@ class EngineHost:
         if self._ahead is not None:
             self._ahead.cancelled.set()
             self._ahead = None
+
+    def watch_steps(self, on: bool) -> None:
+        """Whether to measure what the operations of each step take, from the next step on. News:
+        StepsMeasured."""
+        self._watching = on
+        self._turn_watch(self._engine)
 
     def reset(self) -> None:
         """Empty the KV cache, after what runs now. News: CacheReset."""
@@ -187,6 +196,7 @@ class EngineHost:
         try:
             self._close_engine()  # the old model goes first: two at once may not fit into memory
             self._engine = self._open(source, settings, on_progress)
+            self._turn_watch(self._engine)
         except Exception as error:  # noqa: BLE001 - whatever a file can provoke belongs on the screen
             _log.info("a model could not be loaded", exc_info=error)
             self._tell(news.LoadFailed(source, describe_error(error)))
@@ -212,6 +222,7 @@ class EngineHost:
                 urgent = first or finished or isinstance(event, PrefillProgress)
                 self._tell(news.ReplyEvent(request.id, event), wake=urgent)
                 self._measure_memory()
+                self._measure_steps()
                 yield
             if not finished:
                 raise RuntimeError("The engine's stream ended without its last record.")
@@ -256,6 +267,19 @@ class EngineHost:
             future.set_exception(error)
         self._measure_memory(force=True)  # a question may have moved the cache
         yield from ()  # a job of one step
+
+    def _turn_watch(self, engine: Engine | None) -> None:
+        if engine is not None and engine.steps is not None:
+            engine.steps.on = self._watching
+
+    def _measure_steps(self) -> None:
+        now = self._clock()
+        if not self._watching or now < self._steps_due or self._engine is None or self._engine.steps is None:
+            return
+        self._steps_due = now + STEPS_PERIOD_S
+        times = self._engine.steps.take()
+        if times is not None:
+            self._tell(news.StepsMeasured(times), wake=False)
 
     def _answer_by(
         self,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from chat_app.config.settings import Advice, Settings
     from chat_app.kv_files.keeper import KvKeeper
     from llama_core.backends.base import MemoryReport
+    from llama_core.backends.step_watch import StepWatch
     from llama_core.checkpoint import Checkpoint
     from llama_core.choices import Thinking
     from llama_core.constraints.grammar import Grammar
@@ -50,10 +51,15 @@ ENDINGS = ("a", "1")
 
 
 def open_text_engine(
-    path: Path, settings: Settings, on_progress: OnProgress, *, guessing: bool = True
+    path: Path,
+    settings: Settings,
+    on_progress: OnProgress,
+    *,
+    guessing: bool = True,
+    watch: StepWatch | None = None,
 ) -> TextEngine:
-    """Load a model as the settings say, and with `guessing` the small one that guesses for it. NumPy is
-    imported here, long after the first paint.
+    """Load a model as the settings say, `watch` in it, and with `guessing` the small one that guesses for
+    it. NumPy is imported here, long after the first paint.
 
     Raises LlamaCoreError, OSError, MemoryError.
     """
@@ -71,6 +77,7 @@ def open_text_engine(
         think_markers=settings.think_markers,
         kernel_cache=get_paths().kernels,
         on_progress=on_progress,
+        watch=watch,
     )
     try:
         if guessing:
@@ -109,8 +116,11 @@ def _add_draft(engine: TextEngine, path: Path, settings: Settings, on_progress: 
 
 def open_local_engine(path: Path, settings: Settings, on_progress: OnProgress) -> LocalEngine:
     """An `OpenEngine`. Raises as `open_text_engine` does."""
-    engine = open_text_engine(path, settings, on_progress)
-    return LocalEngine(engine, path, kv_keeper(engine, path, settings))
+    from llama_core.backends.step_watch import StepWatch
+
+    watch = StepWatch()
+    engine = open_text_engine(path, settings, on_progress, watch=watch)
+    return LocalEngine(engine, path, kv_keeper(engine, path, settings), watch)
 
 
 def kv_keeper(engine: TextEngine, path: Path, settings: Settings) -> KvKeeper | None:
@@ -220,11 +230,19 @@ class LocalTokens:
 
 
 class LocalEngine:
-    """`Engine` on a `TextEngine`, which it closes. keeper: keeps on disk what was computed of chats."""
+    """`Engine` on a `TextEngine`, which it closes. keeper: keeps on disk what was computed of chats. steps:
+    the watch that the engine's model was made with."""
 
-    def __init__(self, engine: TextEngine, path: Path, keeper: KvKeeper | None = None) -> None:
+    def __init__(
+        self,
+        engine: TextEngine,
+        path: Path,
+        keeper: KvKeeper | None = None,
+        steps: StepWatch | None = None,
+    ) -> None:
         self._engine = engine
         self._keeper = keeper
+        self.steps = steps
         self.tokens = LocalTokens(engine)
         special = engine.tokenizer.special_tokens.values()
         self._reply_ids = ReplyIds(self.tokens, self._render, special)

@@ -10,6 +10,7 @@ from llama_core.events import Event, LoadProgress, PrefillProgress
 
 if TYPE_CHECKING:
     from llama_core.backends.base import MemoryReport
+    from llama_core.backends.step_watch import StepTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,13 @@ class MemoryMeasured:
 
 
 @dataclass(frozen=True, slots=True)
+class StepsMeasured:
+    """What the operations of the engine's steps took since the last time."""
+
+    times: StepTimes
+
+
+@dataclass(frozen=True, slots=True)
 class CacheReset:
     """The KV cache was emptied."""
 
@@ -97,6 +105,7 @@ News = (
     | ReadingAhead
     | ReadAheadEnded
     | MemoryMeasured
+    | StepsMeasured
     | CacheReset
     | EngineTrouble
 )

@@ -56,6 +56,11 @@ def percent(fraction: float) -> str:
     return f"{fraction * 100:.0f} %" if fraction >= 0.0995 or fraction == 0 else f"{fraction * 100:.1f} %"
 
 
+def without_details(backend: str) -> str:
+    """A backend's name without what it says in parentheses: how the weights are kept."""
+    return backend.partition(" (")[0]
+
+
 def bar(fraction: float, width: int) -> tuple[str, str]:
     """(filled, rest) of a bar `width` cells wide, filled to an eighth of a cell."""
     eighths = round(min(1.0, max(0.0, fraction)) * width * 8)

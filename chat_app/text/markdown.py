@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-Kind = Literal["paragraph", "heading", "code", "table", "rule"]
+Kind = Literal["paragraph", "heading", "code", "table", "rule", "plain"]
 
 BULLETS = ("•", "▪", "‣", "◦")
 QUOTE_BAR = "▌ "

@@ -112,7 +112,7 @@ class LlamaChatApp(TerminalApp):
             drafts=self.drafts,
             clock=self.clock,
             keymap=self.settings.keymap,
-            panel_mode=self._ui_state.get("panel", "full"),
+            panel_mode=self.settings.panel or self._ui_state.get("panel", ""),
             has_first_chat=self.first_chat is not None,
         )
         chat = self.chat

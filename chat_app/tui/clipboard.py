@@ -48,12 +48,12 @@ def copy_native(text: str) -> bool:
 
 
 def copy(text: str, to_terminal: Callable[[str], None]) -> str:
-    """Copy `text`; returns the sentence to show. `to_terminal` sends OSC 52, which no terminal answers,
-    so it is only ever called sent."""
+    """Copy `text`; returns the sentence to show. `to_terminal` sends OSC 52, which no terminal answers: then
+    the sentence says on what it depends."""
     if not text:
         return "There is nothing to copy."
     to_terminal(text)
     size = f"{len(text):,} character{'s' if len(text) != 1 else ''}"
     if copy_native(text):
         return f"Copied {size}."
-    return f"Sent {size} to the clipboard, if the terminal allows it."
+    return f"Copied {size}, if the terminal allows it."

@@ -90,6 +90,8 @@ class DrawnConversation:
         self._work.later(refresh)
 
     def _make_view(self, message: Message) -> MessageView:
+        if message.id in self._session.conversation:  # it may have grown since it was told of
+            message = self._session.conversation.get(message.id)
         reply = self._session.reply
         growing = reply is not None and reply.message.id == message.id
         saved = message.id not in self._unsaved()

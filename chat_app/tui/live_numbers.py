@@ -1,4 +1,4 @@
-"""The live numbers beside the chat: in the full panel, in one line, or hidden."""
+"""The live numbers beside the chat: a line, a card, a lab, or hidden."""
 
 from __future__ import annotations
 
@@ -10,48 +10,60 @@ from textual.widgets import Static
 
 from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import segments
-from chat_app.tui.widgets.metrics_panel import MetricsPanel, one_line
+from chat_app.config.settings import PANELS, Panel
+from chat_app.tui.widgets.panel.card import one_line
+from chat_app.tui.widgets.panel.parts import Segments
+from chat_app.tui.widgets.panel.widget import MetricsPanel
 
-MODES = ("full", "line", "hidden")
+DEFAULT: Panel = "card"
 
 
 class LiveNumbers:
-    """`panel` and `line` are the widgets; the style sheet shows the one that the screen's classes name."""
+    """`panel` and `line` are the widgets; the style sheet shows the one that the screen's classes name. Where
+    there is no room for a panel, its place is taken by the line."""
 
     def __init__(
         self, screen: Screen[Any], session: ChatController, mode: str, clock: Callable[[], float]
     ) -> None:
         self._screen = screen
         self._session = session
-        self._mode = mode
+        self._mode: Panel = next((one for one in PANELS if one == mode), DEFAULT)
         self.panel = MetricsPanel(id="panel", clock=clock)
         self.line = Static("", id="metrics-line")
 
+    @property
+    def wide(self) -> bool:
+        """Whether there is room for a panel."""
+        return self._screen.has_class("-wide")
+
     def show_mode(self) -> None:
         """Give the screen the class that shows the panel, the line, or neither."""
-        for mode in MODES:
+        for mode in PANELS:
             self._screen.set_class(mode == self._mode, f"-panel-{mode}")
 
-    def next_mode(self) -> str:
-        """Full, one line, hidden; a narrow terminal has no full panel. Returns the new mode."""
-        modes = MODES if self._screen.has_class("-wide") else MODES[1:]
-        place = modes.index(self._mode) if self._mode in modes else 0
-        self._mode = modes[(place + 1) % len(modes)]
+    def next_mode(self) -> Panel:
+        """One step deeper, hidden behind the last; where there is no room for a panel, line or hidden.
+        Returns the new mode."""
+        if self.wide:
+            self._mode = PANELS[(PANELS.index(self._mode) + 1) % len(PANELS)]
+        else:
+            self._mode = "line" if self._mode == "hidden" else "hidden"
         self.show_mode()
         self.show()
         return self._mode
 
     def show(self) -> None:
-        """Draw what there is now."""
+        """Draw what there is now. What only the lab shows is measured only while it is in sight."""
+        self._session.model.watch_steps(self._mode == "lab" and self.wide)
         if self._mode == "hidden":
             return
         shot = self._session.metrics.snapshot()
-        if self._mode == "full" and self._screen.has_class("-wide"):
-            self.panel.show(shot, self._segments())
+        if self._mode in ("card", "lab") and self.wide:
+            self.panel.show(shot, self._segments(), self._mode)
         else:
             self.line.update(one_line(shot, max(20, self._screen.size.width - 4)))
 
-    def _segments(self) -> list[tuple[str, int]]:
+    def _segments(self) -> Segments:
         """Whose tokens the context holds, the growing reply included."""
         path, reply = self._session.path(), self._session.reply
         if reply is None:

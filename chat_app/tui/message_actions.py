@@ -117,9 +117,10 @@ class MessageActions:
         else:
             place = len(views) - 1 if step < 0 else len(views)
         if place >= len(views):
-            self._prompt.focus()
-            return
-        if place < 0:
-            self._work.later(self._messages.load_earlier)
-            place = 0
-        views[place].focus()
+            if not self._messages.has_later:
+                self._prompt.focus()
+                return
+            self._work.later(lambda: self._messages.load(1))
+        elif place < 0:
+            self._work.later(lambda: self._messages.load(-1))
+        views[min(max(0, place), len(views) - 1)].focus()

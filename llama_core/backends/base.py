@@ -19,7 +19,7 @@ class MemoryReport:
     """Where the bytes are. `kv_used_bytes` is the part of `kv_bytes` that holds positions;
     `mapped_bytes` are file pages the kernel may drop (0 once nothing refers to the file);
     `resident_bytes` is the process's resident size as the system counts it; `draft_bytes` is all that a draft
-    model holds."""
+    model holds; `machine_bytes` is what the machine has, or the limit of the container (0: unknown)."""
 
     weights_bytes: int
     kv_bytes: int
@@ -28,6 +28,7 @@ class MemoryReport:
     mapped_bytes: int
     resident_bytes: int
     draft_bytes: int = 0
+    machine_bytes: int = 0
 
 
 class Cache(Protocol):

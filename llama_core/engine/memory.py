@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llama_core.backends.base import Cache, MemoryReport, Model
 from llama_core.engine.drafting.base import Drafter
-from llama_core.memory import resident_bytes
+from llama_core.memory import machine_bytes, resident_bytes
 
 
 def memory_report(model: Model, cache: Cache, drafter: Drafter | None = None) -> MemoryReport:
@@ -17,4 +17,5 @@ def memory_report(model: Model, cache: Cache, drafter: Drafter | None = None) ->
         mapped_bytes=model.mapped_bytes,
         resident_bytes=resident_bytes(),
         draft_bytes=drafter.nbytes if drafter is not None else 0,
+        machine_bytes=machine_bytes(),
     )

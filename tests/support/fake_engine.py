@@ -20,6 +20,7 @@ from chat_app.engines.base import (
     Turn,
 )
 from llama_core.backends.base import MemoryReport
+from llama_core.backends.step_watch import StepWatch
 from llama_core.engine.text import completion_text
 from llama_core.events import (
     Event,
@@ -131,6 +132,7 @@ class FakeEngine:
     logprobs: tuple[float, ...] = (-0.25,)  # of a reply's tokens, over and over
     restored: Restored | None = None
     max_ctx_size: int = 0
+    steps: StepWatch | None = None
     params: list[Any] = field(default_factory=list)  # of each reply
 
     def __post_init__(self) -> None:

@@ -263,6 +263,10 @@ class RemoteEngine:
     def memory(self) -> None:
         """Its memory is on the other machine."""
 
+    @property
+    def steps(self) -> None:
+        """Its steps are computed on the other machine."""
+
     def close(self) -> None:
         """Drop all connections. May be called twice."""
         if not self._closed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -16,6 +16,7 @@ from chat_app.tui.markdown.inline import piece_end, read_inline
 from chat_app.tui.markdown.table import Table
 
 MIN_WIDTH = 8
+PROSE_WIDTH = 100  # longer lines are hard to read; code and tables take all there is
 FOLDED = "↪ "  # before the rest of a line of code that is wider than the screen
 CODE_PADDING = 1
 TAB = 4
@@ -30,6 +31,15 @@ class Line(NamedTuple):
     logical: int
     start: int
     fill: str = ""
+
+
+class Place(NamedTuple):
+    """A place in the words that another width does not move: a block, its logical line, a character of that.
+    A table's logical lines are those on the screen."""
+
+    block: int
+    logical: int
+    start: int
 
 
 class Drawn(Protocol):
@@ -48,17 +58,24 @@ class Drawn(Protocol):
     def line(self, number: int) -> Line:
         """A line on the screen, by its number within the block."""
 
+    def begin(self, number: int) -> tuple[int, int]:
+        """The logical line and the character with which a line begins; nothing is drawn for it."""
+
     @property
     def words(self) -> list[str]:
         """Its logical lines, as they are copied."""
 
 
 class Prose:
-    """A paragraph or a heading: its text in pieces (see `inline`), wrapped on from its last line."""
+    """A paragraph or a heading: its text in pieces (see `inline`), wrapped on from its last line.
 
-    def __init__(self, block: Block, width: int, style: str = "") -> None:
+    read: makes of a piece what is shown."""
+
+    def __init__(
+        self, block: Block, width: int, style: str = "", read: Callable[[str], Content] = read_inline
+    ) -> None:
         self._first, self._rest = block.first, block.rest
-        self._style = style
+        self._style, self._read_piece = style, read
         self._read = 0  # characters of the text in pieces that are finished
         self._pieces: list[Content] = []  # finished ones
         self._unfinished = Content("")
@@ -69,15 +86,15 @@ class Prose:
         """Wrap what is new; the piece that is not finished is drawn anew each time."""
         text = block.text
         while (end := piece_end(text, self._read)) is not None:
-            self._pieces.append(read_inline(text[self._read : end]))
+            self._pieces.append(self._read_piece(text[self._read : end]))
             self._lines += self._flow(self._pieces[-1])
             self._read = end
-        self._unfinished = read_inline(text[self._read :])
+        self._unfinished = self._read_piece(text[self._read :])
         self._flow_unfinished()
 
     def refit(self, width: int) -> None:
         """Wrap for another width; nothing is read anew."""
-        self._width = max(MIN_WIDTH, width - len(self._rest))
+        self._width = max(MIN_WIDTH, min(width, PROSE_WIDTH) - len(self._rest))
         self._lines: list[Line] = []  # of finished pieces
         self._tail = Content("")  # of the finished pieces, what the next words may still stand beside
         self._tail_start = self._logical = 0
@@ -131,6 +148,11 @@ class Prose:
         """A line on the screen, by its number within the block."""
         finished = len(self._lines)
         return self._lines[number] if number < finished else self._open[number - finished]
+
+    def begin(self, number: int) -> tuple[int, int]:
+        """The logical line and the character with which a line begins."""
+        line = self.line(number)
+        return line.logical, line.start
 
     @property
     def words(self) -> list[str]:
@@ -211,6 +233,13 @@ class Code:
         before = self._rest + " " * CODE_PADDING + (FOLDED if start else "")
         return Line(before, self._coloured_line(logical)[start:end], logical + 1, start, self.FILL)
 
+    def begin(self, number: int) -> tuple[int, int]:
+        """The logical line and the character with which a line begins; no colour is read for it."""
+        if number == 0:
+            return 0, 0
+        logical, start, _ = self._parts[number - 1]
+        return logical + 1, start
+
     @property
     def words(self) -> list[str]:
         """The source, its tabs expanded, below an empty line for the title."""
@@ -243,6 +272,10 @@ class Rows:
         """A line on the screen, by its number within the block."""
         return Line(self._rest if number else self._first, self._table.line(number), number, 0)
 
+    def begin(self, number: int) -> tuple[int, int]:
+        """Each line on the screen is a logical one."""
+        return number, 0
+
     @property
     def words(self) -> list[str]:
         """The rows as they are drawn."""
@@ -269,6 +302,10 @@ class Rule:
     def line(self, number: int) -> Line:
         """The one line there is."""
         return Line(self._first, self._body, 0, 0)
+
+    def begin(self, number: int) -> tuple[int, int]:
+        """There is one line."""
+        return 0, 0
 
 
 class Layout:
@@ -315,6 +352,8 @@ class Layout:
             return Rows(block, self.width)
         if block.kind == "rule":
             return Rule(block, self.width)
+        if block.kind == "plain":
+            return Prose(block, self.width, read=Content)
         return Prose(block, self.width, f".h{min(block.level, 4)}" if block.kind == "heading" else "")
 
     def _place(self, changed: int) -> None:
@@ -336,7 +375,7 @@ class Layout:
     def _n_logical(self, index: int) -> int:
         """Logical lines of a block, the blank one above it included."""
         drawn = self._drawn[index]
-        own = drawn.line(drawn.height - 1).logical + 1 if drawn.height else 0
+        own = drawn.begin(drawn.height - 1)[0] + 1 if drawn.height else 0
         return own + (self._blocks[index].gap is not None)
 
     def line(self, number: int) -> Line:
@@ -351,6 +390,18 @@ class Layout:
         line = self._drawn[index].line(inside)
         return line._replace(logical=line.logical + self._logical[index] + (gap is not None))
 
+    def place_of(self, number: int) -> Place:
+        """The place at which line `number` begins."""
+        index = max(0, bisect_right(self._tops, number) - 1)
+        inside = number - self._tops[index] - (self._blocks[index].gap is not None)
+        return Place(index, *self._drawn[index].begin(max(0, inside)))
+
+    def line_at(self, place: Place) -> int:
+        """The line in which a place stands, at this width."""
+        drawn = self._drawn[place.block]
+        inside = bisect_right(range(drawn.height), place[1:], key=drawn.begin) - 1
+        return self._tops[place.block] + (self._blocks[place.block].gap is not None) + max(0, inside)
+
     @property
     def words(self) -> list[str]:
         """All logical lines, as they are copied."""
@@ -359,7 +410,7 @@ class Layout:
             if block.gap is not None:
                 found.append("")
             words = drawn.words
-            rows = drawn.line(drawn.height - 1).logical + 1 if drawn.height else 0
+            rows = drawn.begin(drawn.height - 1)[0] + 1 if drawn.height else 0
             found += [*words, *([""] * (rows - len(words)))][:rows]
         return found
 

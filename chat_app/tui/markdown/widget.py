@@ -1,4 +1,4 @@
-"""One widget for a whole reply. It draws the lines in sight and knows the others only by their number."""
+"""One widget for a whole message. It draws the lines in sight and knows the others only by their number."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from textual.visual import Visual
 from textual.widget import Widget
 
 from chat_app.text.markdown import Document
+from chat_app.text.plain import PlainDocument
 from chat_app.text.sanitize import clean
 from chat_app.tui.markdown.inline import LINK
-from chat_app.tui.markdown.layout import Layout
+from chat_app.tui.markdown.layout import Layout, Place
 
 
-class ReplyMarkdown(Widget, can_focus=False):
-    """A model's words as Markdown. A click on a link says where it leads and goes nowhere."""
+class FlowText(Widget, can_focus=False):
+    """A model's words as Markdown, or a user's as they were typed. A click on a link says where it leads and
+    goes nowhere."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         *("em", "strong", "s", "code", "link", "h1", "h2", "h3", "h4"),
         *("beside", "rule", "table-head", "code-block", "code-title"),
     }
     DEFAULT_CSS = """
-    ReplyMarkdown {
+    FlowText {
         height: auto;
         & > .em { text-style: italic; }
         & > .strong { text-style: bold; }
@@ -47,12 +49,20 @@ class ReplyMarkdown(Widget, can_focus=False):
     }
     """
 
-    def __init__(self, text: str = "", on_link: Callable[[str], object] | None = None) -> None:
-        """`on_link` hears of a link that is clicked: its address, as inert text."""
+    def __init__(
+        self,
+        text: str = "",
+        on_link: Callable[[str], object] | None = None,
+        *,
+        read: Callable[[], Document | PlainDocument] = Document,
+    ) -> None:
+        """`on_link` hears of a link that is clicked: its address, as inert text. `read` makes what takes the
+        text apart."""
         super().__init__()
         self._on_link = on_link
         self.auto_links = False
-        self._document = Document()
+        self._read = read
+        self._document = read()
         self._document.write(text)
         self._layout: Layout | None = None
         self._ansi = False
@@ -87,7 +97,7 @@ class ReplyMarkdown(Widget, can_focus=False):
 
     def set_text(self, text: str) -> None:
         """Other words in the place of all there are."""
-        self._document = Document()
+        self._document = self._read()
         self._document.write(text)
         self._forget()
 
@@ -114,6 +124,18 @@ class ReplyMarkdown(Widget, can_focus=False):
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """Lines of the layout for this width."""
         return self._layout_for(width).height if width > 0 else 0
+
+    def place_at(self, y: int) -> Place | None:
+        """Which words stand in line `y`; None before they are laid out, and where there are none."""
+        if self._layout is None or not self._document.blocks:
+            return None
+        return self._layout.place_of(max(0, min(y, self._layout.height - 1)))
+
+    def line_of(self, place: Place) -> int:
+        """The line in which these words stand now."""
+        if self._layout is None or place.block >= len(self._document.blocks):
+            return 0
+        return self._layout.line_at(place)
 
     # Drawing.
 

@@ -37,6 +37,7 @@ from chat_app.tui.widgets import key_bar
 from chat_app.tui.widgets.composer import Composer
 from chat_app.tui.widgets.fetch_row import FetchRow
 from chat_app.tui.widgets.key_bar import KeyBar
+from chat_app.tui.widgets.message_list import MessageList
 from chat_app.tui.widgets.message_view import MessageView
 from chat_app.tui.widgets.prompt import PromptArea
 from chat_app.tui.widgets.status import Banner, NewsWanted, StatusRow
@@ -44,7 +45,7 @@ from chat_app.tui.widgets.tint import TintedText
 from chat_app.tui.work import Work
 from llama_core.events import Event
 
-PANEL_HELP = "The live panel: full, one line, hidden"
+PANEL_HELP = "The live numbers: a line, a card, a lab, hidden"
 THOUGHT_HELP = "Unfold or fold the thought of the reply, or attached files"
 ANSWER_HELP = "End the thought; the answer begins"
 LOOP_HELP = "Cut a reply where it began to repeat itself, and choose another token there"
@@ -59,7 +60,7 @@ class ChatScreen(Screen[None]):
     """The screen the app starts with, and its only one that is always there."""
 
     AUTO_FOCUS = "#prompt"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual declares it so
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012 - Textual declares it so
     VERTICAL_BREAKPOINTS = [(0, "-short"), (38, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", id="chat.stop", tooltip="Stop; what is written stays"),
@@ -424,21 +425,26 @@ class ChatScreen(Screen[None]):
         self.session.reset_cache()
 
     def action_panel(self) -> None:
-        """Take the live numbers to their next form (panel, line, hidden) and remember it."""
+        """Take the live numbers one step deeper (line, card, lab, hidden) and remember it."""
         self._home.remember(panel=self._numbers.next_mode())
+        if not self._numbers.wide:
+            self.note("The panel opens in a terminal of 120 columns or more; here it is one line.")
 
     def action_page(self, direction: int) -> None:
-        """Scroll by a page, up where `direction` is below 0; at the top, load earlier messages."""
+        """Scroll by a page, up where `direction` is below 0; at an end of what is mounted, load more."""
+        messages = self.messages
         if direction < 0:
-            if self.messages.scroll_y <= 0:
-                self.work.later(self.messages.load_earlier)
-            self.messages.scroll_page_up(animate=False)
+            if messages.scroll_y <= 0:
+                self.work.later(lambda: messages.load(-1))
+            messages.scroll_page_up(animate=False)
         else:
-            self.messages.scroll_page_down(animate=False)
+            if messages.scroll_y >= messages.max_scroll_y:
+                self.work.later(lambda: messages.load(1))
+            messages.scroll_page_down(animate=False)
 
     def action_to_end(self) -> None:
         """Scroll to the newest text and follow it again."""
-        self.messages.anchor()
+        self.work.later(self.messages.to_end)
         self.show_new_text(False)
 
     def action_answer_now(self) -> None:
@@ -491,9 +497,9 @@ class ChatScreen(Screen[None]):
         """The end is in sight again, so the hint about new text goes."""
         self.show_new_text(False)
 
-    def on_message_list_want_earlier(self) -> None:
-        """Mount earlier messages above."""
-        self.work.later(self.messages.load_earlier)
+    def on_message_list_want_more(self, event: MessageList.WantMore) -> None:
+        """Mount earlier messages above, or later ones below."""
+        self.work.later(lambda: self.messages.load(event.step))
 
     def on_resize(self) -> None:
         """Fit what depends on the width anew."""

@@ -40,7 +40,7 @@ def system_commands(
     for command in SLASH:
         if command.palette:
             yield SystemCommand(command.palette, command.help, partial(run, command.name))
-    yield SystemCommand("Panel", "Full, one line, or hidden", panel)
+    yield SystemCommand("Panel", "The live numbers: a line, a card, a lab, hidden", panel)
     yield SystemCommand("Screenshot", "Save the screen as SVG", partial(run, "/export .svg"))
     yield SystemCommand("Suspend", "Back to the shell; fg returns", suspend)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -25,7 +25,8 @@ from chat_app.tui.widgets.thought_view import ThoughtView
 from chat_app.tui.widgets.tint import TintedText
 
 if TYPE_CHECKING:
-    from chat_app.tui.markdown.widget import ReplyMarkdown
+    from chat_app.tui.markdown.layout import Place
+    from chat_app.tui.markdown.widget import FlowText
 
 CUT = "── the model no longer sees what is above ──"
 _STATUS = {
@@ -33,6 +34,15 @@ _STATUS = {
     "failed": ("failed", "$text-error"),
     "partial": ("cut short", "$text-warning"),
 }
+
+
+class Spot(NamedTuple):
+    """A place in a message that another width does not move: one of its parts, the line in it, and, where the
+    part is the text itself, which words stand there."""
+
+    part: int
+    line: int
+    place: Place | None = None
 
 
 class MessageView(Vertical, can_focus=True):
@@ -96,7 +106,7 @@ class MessageView(Vertical, can_focus=True):
         # Kept, not looked up: a message that comes as the app ends is mounted without its parts.
         self._head_line = Static(self._head(), classes="message-head")
         self._foot_line = Static(self._foot(), classes="message-foot")
-        self._markdown: ReplyMarkdown | None = None
+        self._text: FlowText | None = None
         self.thought: ThoughtView | None = None
         self.tinted = TintedText()
         self._loop_mark = LoopMark(message)
@@ -104,21 +114,22 @@ class MessageView(Vertical, can_focus=True):
 
     def compose(self) -> ComposeResult:
         """Who, the text (a reply as Markdown), and a line of figures."""
+        # Imported at the first message: the first paint must not wait for a Markdown parser.
+        from chat_app.text.plain import PlainDocument
+        from chat_app.tui.markdown.widget import FlowText
+
         yield self._head_line
         if self.message.role == "assistant":
-            # Imported at the first reply: the first paint must not wait for a Markdown parser.
-            from chat_app.tui.markdown.widget import ReplyMarkdown
-
             self.thought = ThoughtView(self.message, growing=self.growing)
             yield self.thought
-            self._markdown = ReplyMarkdown(clean(before_loop(self.message)), self._on_link)
-            yield self._markdown
+            self._text = FlowText(clean(before_loop(self.message)), self._on_link)
+            yield self._text
             yield self.tinted
+            yield self._loop_mark
         else:
             yield self._files
-            yield Static(Content(clean(self.message.content)), classes="message-text")
-        if self.message.role == "assistant":
-            yield self._loop_mark
+            self._text = FlowText(clean(self.message.content), read=PlainDocument)
+            yield self._text
         yield self._foot_line
 
     @property
@@ -130,6 +141,25 @@ class MessageView(Vertical, can_focus=True):
         """Mark the message if it still grows, and show the line about it."""
         self.set_class(self.growing, "-growing")
         self._show_foot()
+
+    # Places in it.
+
+    def spot_at(self, y: int) -> Spot:
+        """What stands in line `y` of it, from 0."""
+        parts = [(number, one) for number, one in enumerate(self.children) if one.display]
+        number, part = next(
+            (one for one in parts if one[1].virtual_region.bottom > y), parts[-1] if parts else (0, self)
+        )
+        line = y - part.virtual_region.y
+        return Spot(number, line, self._text.place_at(line) if part is self._text else None)
+
+    def line_of(self, spot: Spot) -> int:
+        """The line of it in which this stands now."""
+        if spot.part >= len(self.children):
+            return 0
+        part = self.children[spot.part]
+        line = self._text.line_of(spot.place) if self._text is not None and spot.place else spot.line
+        return part.virtual_region.y + min(line, max(0, part.size.height - 1))
 
     def _on_link(self, address: str) -> None:
         self.post_message(self.LinkShown(address))
@@ -160,8 +190,8 @@ class MessageView(Vertical, can_focus=True):
         """Append to the reply; fast enough to be called for every batch of tokens."""
         if self.thought is not None:
             self.thought.end()
-        if self._markdown is not None:
-            self._markdown.write(clean(text))
+        if self._text is not None:
+            self._text.write(clean(text))
 
     def add_thought(self, text: str, tokens: int, seconds: float) -> None:
         """Append to the thought, which has so many tokens now and took so long."""
@@ -174,8 +204,8 @@ class MessageView(Vertical, can_focus=True):
         self.message, self.growing, self.saved = message, False, saved
         self._loop_mark.show_message(message)
         text = clean(before_loop(message))
-        if self._markdown is not None and self._markdown.source != text:
-            self._markdown.set_text(text)
+        if self._text is not None and self._text.source != text:
+            self._text.set_text(text)
         if self.thought is not None:
             self.thought.show_message(message, growing=False)
         if grew:
@@ -197,9 +227,9 @@ class MessageView(Vertical, can_focus=True):
 
     def set_tint(self, pieces: Sequence[ScoredText]) -> None:
         """Show the answer in these pieces, tinted; without any, or while it grows, as Markdown."""
-        if self._markdown is not None:
+        if self._text is not None and self.message.role == "assistant":
             length = 0 if self.growing else len(before_loop(self.message))
-            self._markdown.display = not self.tinted.show(pieces, length)
+            self._text.display = not self.tinted.show(pieces, length)
 
     def set_saved(self, saved: bool) -> None:
         """Show whether the message is on disk."""

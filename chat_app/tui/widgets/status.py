@@ -167,7 +167,7 @@ class Welcome(Static, can_focus=False):
             context = f" · context {info.ctx_size:,}" if info.ctx_size else ""
             model = [
                 (clean_line(info.name), "bold"),
-                (f"\n{clean_line(info.backend)}{size}{context}", MUTED),
+                (f"\n{clean_line(fmt.without_details(info.backend))}{size}{context}", MUTED),
             ]
             if info.host:
                 sent = f"\nWhat you say here is sent to {clean_line(info.host)}."

@@ -291,6 +291,10 @@ class JitLlama:
             self._tokens.column(Token.values)[rows] = own.values_address
             self._tokens.column(Token.head_bytes)[rows] = own.head_bytes
             self._tokens.column(Token.is_long)[rows] = self._work.is_long(own.capacity)
+            now, following = own.states.addresses
+            self._tokens.column(Token.state)[rows] = now
+            self._tokens.column(Token.next_state)[rows] = following
+            self._tokens.column(Token.left)[rows] = range(len(ids), 0, -1)
             row += len(ids)
         small = len(sequences) == 1 and n <= SMALL_TOKENS
         self._step.set(

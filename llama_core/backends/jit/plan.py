@@ -4,12 +4,14 @@ how much memory all take. No weight is read here and nothing heavy imported, sin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from llama_core.architectures import describe, tensor_shapes
-from llama_core.architectures.base import Attention, Experts
+from llama_core.architectures.base import Attention, Layer
+from llama_core.architectures.recurrent import Recurrent
 from llama_core.backends.jit.control.records import Panel
 from llama_core.backends.jit.layout import (
     ACTIVATION_BLOCK_BYTES,
@@ -35,6 +37,7 @@ from llama_core.backends.jit.layout import (
     n_panels,
     packed_bytes,
 )
+from llama_core.backends.jit.recurrent import in_tensors, problem_of
 from llama_core.checkpoint import Tensor
 from llama_core.config import ModelConfig
 
@@ -72,25 +75,33 @@ def shape_problem(config: ModelConfig) -> str | None:
     """Why the kernels cannot run a model of this shape, or None where they can."""
     model = describe(config)
     for layer in model.layers:
-        if not isinstance(layer.mixer, Attention):
-            return "some of its layers have a state instead of attention; the compiled backend has none"
-        spec = layer.mixer
-        if spec.gated:
-            return "its attention has gates; the compiled backend knows none"
-        sizes = [("head_dim", spec.head_dim, 16)]
-        if spec.qk_norm == "width":
-            sizes += [("the width of all queries", spec.q_dim, 32), ("that of all keys", spec.kv_dim, 32)]
-        for name, value, multiple in sizes:
-            if value % multiple:
-                return f"{name} is {value}; the compiled backend needs a multiple of {multiple}"
+        problem = (
+            _attention_problem(layer.mixer) if isinstance(layer.mixer, Attention) else problem_of(layer.mixer)
+        )
+        if problem is not None:
+            return problem
         if layer.feed_forward.activation not in ACTIVATIONS:
             known = f"the compiled backend knows {', '.join(ACTIVATIONS)}"
             return f"its activation is {layer.feed_forward.activation}; {known}"
-    shapes = {(x.attention.n_heads, x.attention.n_kv_heads, x.attention.head_dim) for x in model.layers}
+    shapes = {(x.n_heads, x.n_kv_heads, x.head_dim) for x in model.attentions()}
     if len(shapes | {(config.n_heads, config.n_kv_heads, config.head_dim)}) > 1:
         return "its layers have heads of several shapes; the compiled backend needs one"
     if {layer.feed_forward.hidden_dim for layer in model.layers} != {config.hidden_dim}:
         return "its layers have several hidden_dim; the compiled backend needs one"
+    if model.recurrents() and config.q_dim % 32:  # whose results stand where those of states do
+        return f"the width of all queries is {config.q_dim}; the compiled backend needs a multiple of 32"
+    return None
+
+
+def _attention_problem(spec: Attention) -> str | None:
+    sizes = [("head_dim", spec.head_dim, 16)]
+    if spec.qk_norm == "width":
+        if spec.gated:
+            return "a norm over all its queries reaches their gates; the compiled backend norms queries alone"
+        sizes += [("the width of all queries", spec.q_dim, 32), ("that of all keys", spec.kv_dim, 32)]
+    for name, value, multiple in sizes:
+        if value % multiple:
+            return f"{name} is {value}; the compiled backend needs a multiple of {multiple}"
     return None
 
 
@@ -188,11 +199,12 @@ class PackedMatrix:
 class PackingPlan:
     """matrices: by name, "layers.0.qkv" and so on, then the "head" that computes the logits, in the order in
     which a token reads them. vectors: norms, biases and sinks by name; "layers.0.qkv.bias" belongs to
-    "layers.0.qkv", and its tensors are grouped alike. embedding: read from the file, row by row, while the
-    model runs."""
+    "layers.0.qkv", and its tensors are grouped alike. filters: of convolutions, by name, (channels, taps).
+    embedding: read from the file, row by row, while the model runs."""
 
     matrices: Mapping[str, PackedMatrix]
     vectors: Mapping[str, tuple[tuple[Tensor, ...], ...]]
+    filters: Mapping[str, Tensor]
     embedding: Tensor
 
     @property
@@ -201,7 +213,8 @@ class PackingPlan:
         matrices = self.matrices.values()
         tensors = [tensor for groups in self.vectors.values() for group in groups for tensor in group]
         floats = sum(-(-tensor.shape[0] // 32) * 32 for tensor in tensors)
-        slack = LINE_BYTES * (2 * len(matrices) + len(self.vectors) + 2)
+        floats += sum(math.prod(tensor.shape) for tensor in self.filters.values())
+        slack = LINE_BYTES * (2 * len(matrices) + len(self.vectors) + len(self.filters) + 2)
         panels = sum(matrix.panels for matrix in matrices)
         return sum(matrix.nbytes for matrix in matrices) + 4 * floats + panels * Panel.nbytes + slack
 
@@ -232,14 +245,15 @@ def plan_packing(
 ) -> PackingPlan:
     """The plan for a model's tensors (names and shapes as in `architectures`, checked by the caller).
     eight_bit: floats as 8 bits."""
-    layers = describe(config).layers
+    model = describe(config)
     kept: Kept = "8bit" if eight_bit else "file"
     matrices: dict[str, PackedMatrix] = {}
     vectors: dict[str, tuple[tuple[Tensor, ...], ...]] = {}
+    of_matrices: set[str] = set()  # names of biases
     singles = [name for name, shape in tensor_shapes(config, tensors) if len(shape) == 1]
-    for i, layer in enumerate(layers):
+    for i, layer in enumerate(model.layers):
         experts = layer.feed_forward.experts
-        for matrix, groups in _matrices(experts).items():
+        for matrix, groups in _matrices(layer).items():
             name = f"layers.{i}.{matrix}"
             own = tuple(tuple(tensors[f"layers.{i}.{part}"] for part in group) for group in groups)
             by_experts = experts is not None and matrix in ("gate_up", "down")
@@ -247,21 +261,31 @@ def plan_packing(
             matrices[name] = PackedMatrix(own, "float" if matrix == "router" else kept, used)
             biases = [[f"layers.{i}.{part}.bias" for part in group] for group in groups]
             if biases[0][0] in singles:
+                of_matrices.update(name for group in biases for name in group)
                 vectors[f"{name}.bias"] = tuple(tuple(tensors[part] for part in group) for group in biases)
     head = tensors["embed_tokens" if config.tie_embeddings else "lm_head"]
     matrices["head"] = PackedMatrix(((head,),), kept)
-    own_names = (name for name in singles if not name.endswith(".bias") and not name.startswith("rope_"))
+    own_names = (name for name in singles if name not in of_matrices and not name.startswith("rope_"))
     vectors |= {name: ((tensors[name],),) for name in own_names}
-    return PackingPlan(matrices, vectors, tensors["embed_tokens"])
+    filters = {name: tensors[name] for name in (f"layers.{i}.conv" for i in model.recurrents())}
+    return PackingPlan(matrices, vectors, filters, tensors["embed_tokens"])
 
 
-def _matrices(experts: Experts | None) -> dict[str, Groups]:
+def _mixed_by(mixer: Attention | Recurrent) -> dict[str, Groups]:
+    """The matrix that a layer's mixer takes its input from."""
+    if isinstance(mixer, Attention):
+        return {"qkv": [["q_proj"], ["k_proj"], ["v_proj"]]}
+    return {"in": [[name] for name in in_tensors(mixer)]}
+
+
+def _matrices(layer: Layer) -> dict[str, Groups]:
     """A layer's matrices, and the names of what forms each."""
-    attention: dict[str, Groups] = {"qkv": [["q_proj"], ["k_proj"], ["v_proj"]], "o": [["o_proj"]]}
+    mixer: dict[str, Groups] = {**_mixed_by(layer.mixer), "o": [["o_proj"]]}
+    experts = layer.feed_forward.experts
     if experts is None:
-        return attention | {"gate_up": [["gate_proj", "up_proj"]], "down": [["down_proj"]]}
+        return mixer | {"gate_up": [["gate_proj", "up_proj"]], "down": [["down_proj"]]}
     places = [f"experts.{e}." for e in range(experts.n)]
-    return attention | {
+    return mixer | {
         "router": [["router"]],
         "gate_up": [[f"{at}gate_proj", f"{at}up_proj"] for at in places],
         "down": [[f"{at}down_proj"] for at in places],

@@ -13,6 +13,12 @@ in `control/phases.py`):
     down             MULTIPLY               PREPARE, MULTIPLY
     a norm           NORM_ROWS              NORM_ROWS
 
+    A layer with a state has instead of the first three, shared in all steps, and with the rows of its input
+    in the place of q, k and v:
+
+    convolve         CONVOLVE_CHANNELS      CONVOLVE_CHANNELS          as middle, between two RUN_TOKENS
+    recur            RECUR_HEADS            RECUR_HEADS
+
     With experts a router's product stands before gate, up and down, and what follows is in all steps shared:
 
     choose           CHOOSE_EXPERTS         CHOOSE_EXPERTS             within RUN_TOKENS
@@ -31,10 +37,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from llama_core.architectures import describe
 from llama_core.architectures.base import Activation
+from llama_core.architectures.base import Attention as AttentionSpec
 from llama_core.architectures.base import Experts as ExpertsSpec
+from llama_core.architectures.recurrent import Recurrent, ShortConv
 from llama_core.backends.jit.control.records import (
     APPEND,
     APPEND_TOKENS,
@@ -44,6 +54,8 @@ from llama_core.backends.jit.control.records import (
     CHOOSE,
     CHOOSE_EXPERTS,
     CLAMPED_SWIGLU,
+    CONVOLVE,
+    CONVOLVE_CHANNELS,
     EXPERTS,
     GELU_TANH,
     MULTIPLY,
@@ -53,6 +65,8 @@ from llama_core.backends.jit.control.records import (
     PREPARE,
     PREPARE_VISITS,
     PRODUCT,
+    RECUR,
+    RECUR_HEADS,
     RUN_TOKENS,
     SILU,
     Attention,
@@ -65,8 +79,10 @@ from llama_core.backends.jit.control.records import (
     Rows,
 )
 from llama_core.backends.jit.record import Record, Table
+from llama_core.backends.jit.recurrent import convolution_of, memory_of
 from llama_core.backends.jit.weights import PackedWeights
-from llama_core.backends.jit.workspace import Workspace
+from llama_core.backends.jit.workspace import Workspace, padded
+from llama_core.backends.states import state_places
 from llama_core.config import ModelConfig
 
 # Panels to take at least for a single token: less would be too short a stream for its prefetches to pay.
@@ -125,6 +141,7 @@ class Program:
     def __init__(self, config: ModelConfig, weights: PackedWeights, work: Workspace) -> None:
         self._weights, self._work = weights, work
         self._model = describe(config)
+        self._state_places = state_places(self._model.recurrents())
         self._records: list[Record] = []
         layers = [planned for i in range(config.n_layers) for planned in self._layer(i)]
         head = self._head()
@@ -155,7 +172,13 @@ class Program:
 
     def _layer(self, i: int) -> Iterator[_Planned]:
         """What a layer does, in its order."""
-        work, layer = self._work, self._model.layers[i]
+        mixer = self._model.layers[i].mixer
+        yield from self._attend(i, mixer) if isinstance(mixer, AttentionSpec) else self._recur(i, mixer)
+        yield from self._feed_forward(i)
+
+    def _attend(self, i: int, spec: AttentionSpec) -> Iterator[_Planned]:
+        """Attention, and what goes before it and after."""
+        work = self._work
         yield self._product(
             PhaseName("QKV product", i),
             work.x,
@@ -163,16 +186,16 @@ class Program:
             work.qkv,
             norm=self._vector(i, "input_layernorm"),
             bias=self._vector(i, "qkv.bias"),
-            width="dim",
+            width=work.config.dim,
         )
-        if layer.attention.qk_norm == "width":
+        if spec.qk_norm == "width":
             first = 0
-            for part, width in (("q", "q_dim"), ("k", "kv_dim")):
+            for part, width in (("q", spec.q_dim), ("k", spec.kv_dim)):
                 rows = work.qkv.shifted(4 * first)
                 name = PhaseName(f"norm of {part}", i)
                 yield self._norm(name, rows, rows, weight=self._vector(i, f"{part}_norm"), width=width)
-                first += layer.attention.q_dim
-        attention = self._attention(i)
+                first += spec.q_dim
+        attention = self._attention(i, spec)
         yield _Planned(APPEND, PhaseName("RoPE of keys, cache", i), attention)
         yield _Planned(ATTEND, PhaseName("RoPE of queries, attention", i), attention)
         yield from self._added(
@@ -181,10 +204,46 @@ class Program:
             self._matrix(i, "o"),
             "attention_out_norm",
             bias=self._vector(i, "o.bias"),
-            width="q_dim",
+            width=spec.q_dim,
             heads_of=attention,
         )
-        spec, experts = layer.feed_forward, 0
+
+    def _recur(self, i: int, spec: Recurrent) -> Iterator[_Planned]:
+        """What a layer with a state has instead."""
+        work, place, vector = self._work, self._state_places[i], partial(self._vector, i)
+        yield self._product(
+            PhaseName("input product", i),
+            work.x,
+            self._matrix(i, "in"),
+            work.qkv,
+            norm=vector("input_layernorm"),
+            bias=vector("in.bias"),
+            width=work.config.dim,
+        )
+        convolution = convolution_of(spec, work.qkv, work.attended, place.conv, vector)
+        self._records.append(convolution)
+        yield _Planned(CONVOLVE, PhaseName("convolution", i), convolution.address)
+        norm = 0
+        if not isinstance(spec, ShortConv):
+            numbers = work.numbers_of(spec.head_dim)
+            rows = (work.qkv, work.attended, place.memory)
+            memory = memory_of(spec, *rows, vector, work.constant, numbers)
+            self._records.append(memory)
+            yield _Planned(RECUR, PhaseName("memory", i), memory.address)
+            norm = 0 if memory.is_delta else vector("state_norm")
+        yield from self._added(
+            PhaseName("output product", i),
+            work.attended,
+            self._matrix(i, "o"),
+            "attention_out_norm",
+            norm=norm,
+            bias=vector("o.bias"),
+            width=spec.out_dim,
+        )
+
+    def _feed_forward(self, i: int) -> Iterator[_Planned]:
+        """A layer's second half."""
+        work, spec, experts = self._work, self._model.layers[i].feed_forward, 0
         norm = self._vector(i, "post_attention_layernorm")
         if spec.experts is not None:
             experts = self._experts(spec.experts)
@@ -195,7 +254,7 @@ class Program:
                 work.scores,
                 norm=norm,
                 bias=self._vector(i, "router.bias"),
-                width="dim",
+                width=self._work.config.dim,
             )
             yield _Planned(CHOOSE, PhaseName("choice of experts", i), experts)
         yield self._product(
@@ -205,7 +264,7 @@ class Program:
             work.gated,
             norm=norm,
             bias=self._vector(i, "gate_up.bias"),
-            width="dim",
+            width=self._work.config.dim,
             gated=GATED[spec.activation].code,
             experts=experts,
         )
@@ -215,29 +274,33 @@ class Program:
             self._matrix(i, "down"),
             "feed_forward_out_norm",
             bias=self._vector(i, "down.bias"),
-            width="hidden_dim",
+            width=spec.hidden_dim,
+            outlier=work.tuning.outlier_hidden,
             experts=experts,
         )
 
     def _added(
-        self, name: PhaseName, source: Rows, matrix: Matrix, norm: str, *, width: str, **words: int
+        self, name: PhaseName, source: Rows, matrix: Matrix, norm_after: str, **how: Any
     ) -> Iterator[_Planned]:
-        """A product that is added to the residual stream, by way of a norm or a factor where there is one."""
-        work, weight = self._work, self._vector(name.layer, norm)
+        """A product that is added to the residual stream, by way of a norm or a factor where there is one.
+        how: as for `_product`."""
+        work, weight = self._work, self._vector(name.layer, norm_after)
         scale = self._constant(self._model.layers[name.layer].residual_scale)
         if not weight and not scale:
-            yield self._product(name, source, matrix, work.x, width=width, adds=1, **words)
+            yield self._product(name, source, matrix, work.x, adds=1, **how)
             return
-        yield self._product(name, source, matrix, work.branch, width=width, **words)
+        yield self._product(name, source, matrix, work.branch, **how)
         adding = PhaseName("norm, sum", name.layer)
-        yield self._norm(adding, work.branch, work.x, weight=weight, width="dim", scale=scale, adds=1)
+        yield self._norm(
+            adding, work.branch, work.x, weight=weight, width=self._work.config.dim, scale=scale, adds=1
+        )
 
-    def _attention(self, i: int) -> int:
+    def _attention(self, i: int, spec: AttentionSpec) -> int:
         """The record of layer i's attention; returns its address."""
-        spec, attention = self._model.layers[i].attention, Attention()
+        attention = Attention()
         by_head = spec.qk_norm == "head"
         attention.set(
-            layer=i,
+            layer=i - sum(k < i for k in self._state_places),
             window=spec.window or FULL_WINDOW,
             rope=self._work.rope_of(spec.rope),
             query_scale=self._work.constant(spec.scale),
@@ -247,6 +310,7 @@ class Program:
             k_norm=self._vector(i, "k_norm") if by_head else 0,
             norms_last=int(spec.norm_after_rope),
             sinks=self._vector(i, "sinks"),
+            gated=int(spec.gated),
         )
         self._records.append(attention)
         return attention.address
@@ -273,27 +337,34 @@ class Program:
             self._weights.matrices["head"],
             self._work.logits_rows,
             norm=self._weights.vectors["norm"],
-            width="dim",
+            width=self._work.config.dim,
             of_logits=1,
             scale=self._constant(self._model.logit_scale),
             softcap=self._work.constant(softcap) if softcap else 0,
         )
 
     def _product(
-        self, name: PhaseName, source: Rows, matrix: Matrix, out: Rows, *, width: str, **words: int
+        self,
+        name: PhaseName,
+        source: Rows,
+        matrix: Matrix,
+        out: Rows,
+        *,
+        width: int,
+        outlier: float | None = None,
+        **words: int,
     ) -> _Planned:
-        """Write the record of a product. width: of its input, by the config's name for it."""
+        """Write the record of a product. width: numbers of a row of its input; outlier: see `Tuning`."""
         product = Product()
-        numbers, columns = self._work.numbers_of(width), self._work.width_of(width)
-        product.set(source=source, matrix=matrix, out=out, width=columns, numbers=numbers, **words)
+        numbers = self._work.numbers_of(width, self._work.tuning.outlier if outlier is None else outlier)
+        product.set(source=source, matrix=matrix, out=out, width=padded(width), numbers=numbers, **words)
         self._records.append(product)
         return _Planned(EXPERTS if product.experts else PRODUCT, name, product.address, product)
 
-    def _norm(self, name: PhaseName, source: Rows, out: Rows, *, width: str, **words: int) -> _Planned:
+    def _norm(self, name: PhaseName, source: Rows, out: Rows, *, width: int, **words: int) -> _Planned:
         """Write the record of a norm by itself."""
-        norm = Norm()
-        numbers, columns = self._work.numbers_of(width), self._work.width_of(width)
-        norm.set(source=source, out=out, width=columns, numbers=numbers, **words)
+        norm, numbers = Norm(), self._work.numbers_of(width)
+        norm.set(source=source, out=out, width=padded(width), numbers=numbers, **words)
         self._records.append(norm)
         return _Planned(NORM, name, norm.address)
 
@@ -310,13 +381,14 @@ class Program:
         return 0 if factor == 1.0 else self._work.constant(factor)
 
     def _wide_phases(self, layers: Sequence[_Planned]) -> Iterator[tuple[PhaseName, dict[str, int]]]:
-        """A wide step's phases: threads wait for each other after each `append`, and around experts."""
-        last_append = max(i for i, planned in enumerate(layers) if planned.kind == APPEND)
+        """A wide step's phases: threads wait for each other after each `append`, and around what they take
+        together."""
+        last = max(i for i, planned in enumerate(layers) if planned.kind in _REMEMBERING)
         ends = [i + 1 for i, planned in enumerate(layers) if planned.kind == APPEND]
-        ends += [j for i, planned in enumerate(layers) if planned.kind == EXPERTS for j in (i, i + 1)]
+        ends += [j for i, planned in enumerate(layers) if planned.kind in _TOGETHER for j in (i, i + 1)]
         for start, end in itertools.pairwise(sorted({0, *ends, len(layers)})):
-            finishes = {"finishes": int(start > last_append)}
-            if layers[start].kind == EXPERTS:
+            finishes = {"finishes": int(start > last)}
+            if layers[start].kind in _TOGETHER:
                 for name, words in _middle_phases([layers[start]]):
                     yield name, {**words, **finishes}
             else:
@@ -332,7 +404,11 @@ class Program:
 
 
 # Operations that threads share in the same way in small and middle steps.
-_SHARED = {NORM: NORM_ROWS, CHOOSE: CHOOSE_EXPERTS}
+_SHARED = {NORM: NORM_ROWS, CHOOSE: CHOOSE_EXPERTS, CONVOLVE: CONVOLVE_CHANNELS, RECUR: RECUR_HEADS}
+# Those that no thread takes some tokens through by itself, whatever the step.
+_TOGETHER = (EXPERTS, CONVOLVE, RECUR)
+# Those by which later tokens know of earlier ones: no token leaves them out.
+_REMEMBERING = (APPEND, CONVOLVE, RECUR)
 
 
 def _small_phases(operations: Sequence[_Planned]) -> Iterator[tuple[PhaseName, dict[str, int]]]:
@@ -348,12 +424,21 @@ def _small_phases(operations: Sequence[_Planned]) -> Iterator[tuple[PhaseName, d
             product, name = planned.product, planned.name
             if product.norm and name.layer != NO_LAYER:
                 name = PhaseName(f"norm, {name.operation}", name.layer)
-            least = LEAST_PANELS // (2 if product.gated else 1)
+            least = _least_items(planned)
             fetches = following.get(planned.operand, 0)
             kind = MULTIPLY if planned.kind == PRODUCT else MULTIPLY_EXPERTS
             yield name, {"kind": kind, "operand": planned.operand, "least": least, "fetches": fetches}
         elif planned.kind in _SHARED:
             yield planned.name, {"kind": _SHARED[planned.kind], "operand": planned.operand}
+
+
+def _least_items(planned: _Planned) -> int:
+    """What a thread takes at least for a single token: a stream of LEAST_PANELS. An item of the experts' down
+    product is a panel of each, and long enough."""
+    assert planned.product is not None
+    if planned.product.gated:
+        return LEAST_PANELS // 2
+    return LEAST_PANELS if planned.kind == PRODUCT else 1
 
 
 def _middle_phases(operations: Sequence[_Planned]) -> Iterator[tuple[PhaseName, dict[str, int]]]:

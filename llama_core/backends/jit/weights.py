@@ -21,9 +21,9 @@ from llama_core.memory import require_memory
 
 
 class PackedWeights:
-    """Everything the compiled step reads. matrices: by the plan's names; vectors: their addresses by the
-    plan's names; activation_bytes: the most that a matrix needs for a block of its input; active_bytes: of
-    the matrices, what one token reads; final_norm: (dim,), the vector "norm".
+    """Everything the compiled step reads. matrices: by the plan's names; vectors: their addresses, and those
+    of filters, by the plan's names; activation_bytes: the most that a matrix needs for a block of its input;
+    active_bytes: of the matrices, what one token reads; final_norm: (dim,), the vector "norm".
 
     The arena holds matrices in the order in which a token reads them, so that decoding is one stream.
     """
@@ -48,6 +48,7 @@ class PackedWeights:
         made = (self._matrix(*pair) for pair in zip(matrices, memories, strict=True))
         self.matrices = dict(zip(plan.matrices, made, strict=True))
         self.vectors = {name: self._vector(groups) for name, groups in plan.vectors.items()}
+        self.vectors |= {name: self._filters(tensor) for name, tensor in plan.filters.items()}
         self.final_norm: NDArray[np.float32] = plan.vectors["norm"][0][0].to_float32()
 
     @property
@@ -80,6 +81,14 @@ class PackedWeights:
         values = np.concatenate(parts)
         place = self._arena.floats(-(-len(values) // 32) * 32)
         place[: len(values)] = values
+        return address(place)
+
+    def _filters(self, tensor: Tensor) -> int:
+        """A convolution's filters, (channels, taps), as a row of all channels for each tap; returns the
+        address."""
+        values = tensor.to_float32().T
+        place = self._arena.floats(values.size)
+        place[:] = values.reshape(-1)
         return address(place)
 
 

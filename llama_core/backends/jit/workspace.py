@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from llama_core.architectures import base as architectures
 from llama_core.architectures import describe
 from llama_core.architectures.base import QueryTemperature
+from llama_core.architectures.recurrent import Recurrent
 from llama_core.architectures.rope import original_length, rope_frequencies, takes_long_factors
 from llama_core.backends.jit.buffers import Arena, address
 from llama_core.backends.jit.control.records import (
@@ -28,11 +29,13 @@ from llama_core.backends.jit.control.records import (
 )
 from llama_core.backends.jit.layout import (
     BLOCK_POSITIONS,
+    FACTORS_BYTES,
     PARTIAL_HEAD_BYTES,
     ROW_COUNTS,
     KvKind,
     n_blocks,
 )
+from llama_core.backends.jit.recurrent import in_columns
 from llama_core.config import ModelConfig
 
 # Steps of up to this many tokens of one sequence go the small way (see `program.py`).
@@ -72,8 +75,6 @@ class Tuning:
 
 OWN_CHOICES = Tuning()
 
-# The rows of `numbers`.
-_NUMBERS = ("dim", "q_dim", "hidden_dim", "head_dim", "kv_dim")
 _PAGE = 4096
 
 
@@ -87,12 +88,20 @@ def _lines(nbytes: int) -> int:
     return -(-nbytes // 64) * 64
 
 
+def _columns_of(mixer: architectures.Attention | Recurrent) -> int:
+    """Numbers of a row that a mixer takes."""
+    if isinstance(mixer, architectures.Attention):
+        return mixer.q_dim * (1 + mixer.gated) + 2 * mixer.kv_dim
+    return in_columns(mixer)
+
+
 class Workspace:
     """Memory for up to `max_tokens` tokens in a step, and the plan that points to it.
 
     residual: (max_tokens, padded dim) float32, the residual stream, which the caller fills with embeddings.
     x, qkv, attended, gated, branch, scores, choices, logits_rows: the buffers as records; widths are padded
-    to 32. Of `gated` there are as many rows as tokens visit experts; scores and choices are for these.
+    to 32. A layer with a state has its own rows in `qkv`, and its results in `attended`. Of `gated` there are
+    as many rows as tokens visit experts; scores and choices are for these.
     """
 
     def __init__(
@@ -106,13 +115,15 @@ class Workspace:
         largest_tile: int,
         tuning: Tuning = OWN_CHOICES,
     ) -> None:
-        self.config = config
+        self.config, self.tuning = config, tuning
         self.max_tokens = max_tokens
         group = config.n_heads // config.n_kv_heads
         self.span_tokens = max(1, SPAN_ROWS // group)
+        model = describe(config)
         self.dim, self.q_dim = padded(config.dim), padded(config.q_dim)
         self.hidden_dim = padded(config.hidden_dim)
-        experts = [x.feed_forward.experts for x in describe(config).layers]
+        self.mixed_dim = padded(max([config.q_dim, *(x.out_dim for x in model.recurrents().values())]))
+        experts = [x.feed_forward.experts for x in model.layers]
         self._n_experts = max((x.n for x in experts if x is not None), default=0)
         self._n_used = max((x.n_used for x in experts if x is not None), default=1)
         self._arenas: dict[str, Arena] = {}
@@ -121,26 +132,23 @@ class Workspace:
         self._temperatures: dict[QueryTemperature, Temperature] = {}
         self._capacity = 0  # positions that tables by position reach
         self._constants: dict[float, NDArray[np.float32]] = {}
-        self._numbers = self._new("numbers", 512).floats(20).reshape(5, 4)
-        for record, name in zip(self._numbers, _NUMBERS, strict=True):
-            record[:2] = 1.0 / getattr(config, name), config.norm_eps
-        outlier = tuning.outlier**2
-        self._numbers[:3, 2] = outlier, outlier, tuning.outlier_hidden**2
+        self._numbers: dict[tuple[int, float], NDArray[np.float32]] = {}
         # A line more than the row, so that a column of rows does not share one set of the cache.
         self.residual, self.x = self._rows("x", self.dim, max_tokens)
-        _, self.qkv = self._rows("qkv", padded(config.q_dim + 2 * config.kv_dim), max_tokens)
-        _, self.attended = self._rows("attended", self.q_dim, max_tokens)
+        projected = max(self.q_dim, *(_columns_of(layer.mixer) for layer in model.layers))
+        _, self.qkv = self._rows("qkv", padded(projected), max_tokens)
+        _, self.attended = self._rows("attended", self.mixed_dim, max_tokens)
         _, self.gated = self._rows("gated", self.hidden_dim, max_tokens * self._n_used)
         _, self.branch = self._rows("branch", self.dim, max_tokens)
         _, self.scores = self._rows("scores", padded(self._n_experts), max_tokens)
         _, self.choices = self._rows("choices", padded(CHOICE_BYTES // 4 * self._n_used), max_tokens)
-        widest = max(self.dim, self.q_dim, self.hidden_dim)
+        widest = max(self.dim, self.mixed_dim, self.hidden_dim)
         self._activations_bytes = n_blocks(widest) * activation_bytes * max_tokens * self._n_used
         self.plan.model.set(
             n_kv_heads=config.n_kv_heads,
             group=group,
             head_dim=config.head_dim,
-            head_numbers=self.numbers_of("head_dim"),
+            head_numbers=self.numbers_of(config.head_dim),
             kv_kind=kv.code,
             kv_block_bytes=kv.block_bytes(config.head_dim),
             qkv=self.qkv,
@@ -166,15 +174,13 @@ class Workspace:
     @property
     def memory(self) -> tuple[object, ...]:
         """What owns the memory the plan points to."""
-        return (self._arenas, self._ropes, self._temperatures, self._constants)
+        return (self._arenas, self._ropes, self._temperatures, self._constants, self._numbers)
 
-    def numbers_of(self, width: str) -> int:
-        """Address of the numbers that norms and quantisation of rows of that width take."""
-        return address(self._numbers[_NUMBERS.index(width)])
-
-    def width_of(self, name: str) -> int:
-        """A width by its name in the config, padded to 32."""
-        return padded(getattr(self.config, name))
+    def numbers_of(self, width: int, outlier: float = OUTLIER) -> int:
+        """Address of what norms and quantisation of rows of so many numbers take: 1 / width, eps of norms,
+        and the square of how many times the root mean square makes an outlier."""
+        numbers = np.array([1.0 / width, self.config.norm_eps, outlier**2], dtype=np.float32)
+        return address(self._numbers.setdefault((width, outlier), numbers))
 
     def constant(self, value: float) -> int:
         """Address of a float32 of that value."""
@@ -264,7 +270,7 @@ class Workspace:
         rows = max(self.span_tokens, SMALL_TOKENS) * group
         partial = PARTIAL_HEAD_BYTES + 4 * head_dim
         sizes = {
-            "row": 4 * self.dim,
+            "row": 4 * max(self.dim, self.mixed_dim),
             "head": 4 * padded(head_dim),
             "heads": 4 * self.q_dim,
             "activations": self._activations_bytes,
@@ -275,6 +281,8 @@ class Workspace:
             "lows": 4 * rows,
             "results": partial * rows,
             "totals": partial * rows,
+            "inputs": 64 * (self.max_tokens + config.conv_kernel),
+            "factors": FACTORS_BYTES * self.max_tokens,
             "visits": VISIT_BYTES * self.max_tokens * self._n_used,
             "ends": 8 * self._n_experts,
             "visit_tiles": Tile.nbytes * self.max_tokens * self._n_used,

@@ -58,6 +58,8 @@ class ToyEngine:
         self.cached = []
         self.resets += 1
 
+    steps = None
+
     def memory(self) -> None:
         return None
 

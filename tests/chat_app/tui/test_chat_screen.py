@@ -6,10 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from textual.widgets import Static
 
 from chat_app.tui.widgets.message_view import MessageView
-from chat_app.tui.widgets.metrics_panel import MetricsPanel
 from tests.support.fake_engine import FakeEngine, factory_of
 
 MakeApp = Callable[..., Any]
@@ -77,7 +75,7 @@ async def test_escape_stops_and_keeps(make_app: MakeApp, drive: Any, engine: Fak
         assert reply.status == "stopped"
         assert reply.content.startswith("word word")
         assert "stopped" in user.screen_text()
-        assert user.views()[-1]._markdown.source == reply.content
+        assert user.views()[-1]._text.source == reply.content
 
 
 async def test_ctrl_c_stops_then_quits_on_the_second_press(
@@ -117,34 +115,16 @@ async def test_ctrl_d_leaves_only_from_an_empty_prompt(make_app: MakeApp, drive:
 
 
 async def test_reset_is_visible(make_app: MakeApp, drive: Any) -> None:
-    async with make_app().run_test(size=(120, 40)) as pilot:
+    async with make_app(panel="lab").run_test(size=(120, 40)) as pilot:
         user = drive(pilot)
         await user.ready()
         await user.say("one two three")
-        assert "0 of 2,048" not in user.screen_text()
+        assert " 0 of 2,048" not in user.screen_text()
         await user.press("ctrl+l")
-        await user.until(lambda: "0 of 2,048" in user.screen_text())
+        await user.until(lambda: " 0 of 2,048" in user.screen_text())
         await user.say("four")
         assert user.chat.session.path()[-1].x["timings"]["cache_n"] == 0
         assert user.words()[:2] == ["one two three", "You said: one two three"]
-
-
-async def test_the_panel_cycles_and_folds(make_app: MakeApp, drive: Any) -> None:
-    async with make_app().run_test(size=(120, 40)) as pilot:
-        user = drive(pilot)
-        await user.ready()
-        panel, line = user.chat.query_one(MetricsPanel), user.chat.query_one("#metrics-line", Static)
-        assert (panel.display, line.display) == (True, False)
-        await user.press("ctrl+o")
-        assert (panel.display, line.display) == (False, True)
-        await user.press("ctrl+o")
-        assert (panel.display, line.display) == (False, False)
-        await user.press("ctrl+o")
-        assert (panel.display, line.display) == (True, False)
-        await pilot.resize_terminal(80, 24)
-        await user.until(lambda: line.display)
-        assert not panel.display
-        assert "context 0/2,048" in user.screen_text()
 
 
 async def test_prompts_are_recalled(make_app: MakeApp, drive: Any) -> None:

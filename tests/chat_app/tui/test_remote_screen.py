@@ -27,7 +27,7 @@ def server() -> Iterator[FakeServer]:
 async def test_title_panel_welcome_and_inspector(
     make_app: MakeApp, server: FakeServer, until: Any, ready: Any, width: int
 ) -> None:
-    app = make_app(model=f"openai:{server.url}#fake", factory=open_engine)
+    app = make_app(model=f"openai:{server.url}#fake", factory=open_engine, panel="lab")
     host = server.url.split("/")[2]
     async with app.run_test(size=(width, 40)) as pilot:
         await ready(pilot)
@@ -37,8 +37,9 @@ async def test_title_panel_welcome_and_inspector(
         await pilot.press(*"go", "enter")
         await until(pilot, lambda: len(chat.session.path()) == 2 and not chat.session.generating)
         if width == 140:
-            assert "Not told: memory, KV cache" in str(chat.query_one("#panel-engine", Static).content)
-            assert "on the server" in str(chat.query_one("#panel-memory", Static).content)
+            panel = "\n".join(str(part.content) for part in chat.query(".panel-part").results(Static))
+            assert "Not told: memory, KV cache" in panel
+            assert "on the server" in panel
         app.inspect(chat.session.path()[-1].id)
         await until(pilot, lambda: isinstance(app.screen, InspectorScreen))
         screen = app.screen

@@ -10,7 +10,6 @@ import pytest
 from textual.widgets import OptionList, Static
 
 from chat_app.chat.inspection import Alternative, TokenLook
-from chat_app.chat.panel_snapshot import PanelSnapshot
 from chat_app.config.settings import PARAMETERS
 from chat_app.tui.widgets import key_bar
 
@@ -93,26 +92,6 @@ def test_the_marked_alternative_is_in_sight() -> None:
     labels = describe(look, 0).plain.split("\n")[1:6]
     assert {line[11] for line in labels} == {" "}
     assert all(line[12] != " " for line in labels)
-
-
-async def test_the_whole_panel_on_a_short_screen(make_app: MakeApp, drive: Any) -> None:
-    async with make_app().run_test(size=(120, 24)) as pilot:
-        user = drive(pilot)
-        await user.ready()
-        await user.say("hello")
-        await user.until(lambda: "MEMORY" in user.screen_text())
-        text = user.screen_text()
-        assert all(name in text for name in ("weights", "scratch", "other", "ENGINE", "2 threads", "p95"))
-
-
-def test_the_engine_breaks_between_its_facts() -> None:
-    from chat_app.tui.widgets.metrics_panel import WIDTH, engine
-
-    backend = "jit avx512vnni (Q4_1 as q4m, Q8_0 as q8, kv f16)"
-    shown = engine(PanelSnapshot(backend=backend, threads=2)).plain.split("\n")
-    assert shown == ["ENGINE", "jit avx512vnni", "Q4_1 as q4m, Q8_0 as q8, kv f16", "2 threads"]
-    assert max(map(len, shown)) <= WIDTH
-    assert engine(PanelSnapshot(backend="numpy", threads=1)).plain == "ENGINE\nnumpy\n1 thread"
 
 
 @pytest.mark.parametrize("width", [80, 120])

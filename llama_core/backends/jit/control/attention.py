@@ -92,7 +92,7 @@ def gather_heads(plan: Plan, worker: Worker, attention: Attention, token: int, o
                 result = results_of(plan, blocks, kv_head, part) + row
                 merge_block(plan, attention, token, first + part, total, result)
             query_head = kv_head * group + head
-            finish_head(plan, attention, query_head, total, out + query_head * head_dim * 4)
+            finish_head(plan, attention, query_head, token, total, out + query_head * head_dim * 4)
 
 
 def n_blocks(plan: Plan, attention: Attention) -> int:
@@ -165,7 +165,8 @@ def attend_span(plan: Plan, worker: Worker, attention: Attention, kv_head: int, 
         merge_rows(plan, attention, first, n_tokens, block, worker.totals, worker.results)
     attended = plan.model.attended
     for token in range(n_tokens):
-        out = attended.at + (first + token) * attended.stride
+        index = first + token
+        out = attended.at + index * attended.stride
         for head in range(group):
             total, query_head = worker.totals + (token * group + head) * size, kv_head * group + head
-            finish_head(plan, attention, query_head, total, out + query_head * head_dim * 4)
+            finish_head(plan, attention, query_head, index, total, out + query_head * head_dim * 4)

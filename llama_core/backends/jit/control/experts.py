@@ -7,9 +7,10 @@ expert's panels are read once for all its tokens, and the panels of experts that
     token     3 | 0  1  3 | 1  2  0        down reads visits' rows and adds to tokens' rows
     visit     0 | 1  2  3 | 4  5  6
 
-An item is a panel of every expert: how many there are does not depend on what tokens choose, as `schedule.py`
-needs it, and threads share each expert's work alike. A token's results are added by rising number of the
-expert, whoever computes them and however many tokens there are, so that the bits are always the same.
+An item is a panel of every expert: how many there are does not depend on what tokens choose, as
+`schedule.py` needs it, and threads share each expert's work alike. (Of one token's gates and ups it is a
+panel of one expert, since how many it takes is known too.) A token's results are added by rising number of
+the expert, whoever computes them and however many tokens there are, so that the bits are always the same.
 """
 
 from __future__ import annotations
@@ -86,37 +87,51 @@ def prepare_visits(plan: Plan, worker: Worker, phase: Phase, first: int, count: 
 
 
 def expert_items(plan: Plan, phase: Phase) -> int:
-    """MULTIPLY_EXPERTS: each panel (or pair) of one expert, which stands for the same one of all."""
+    """MULTIPLY_EXPERTS: each panel (or pair) of one expert, which stands for the same one of all; those of
+    each expert for itself where they are apart."""
     product = product_at(phase.operand)
-    return panels_of(product) // (2 if product.gated else 1)
+    experts = experts_at(product.experts)
+    return items_of_one(product) * (experts.n_used if are_apart(plan, product) else 1)
 
 
 def multiply_experts(plan: Plan, worker: Worker, phase: Phase, first: int, count: int) -> None:
-    """MULTIPLY_EXPERTS: `count` panels (or pairs) from `first` on of each expert, times its visits."""
+    """MULTIPLY_EXPERTS: `count` panels (or pairs) from `first` on of each expert, times its visits; or of the
+    chosen experts one after the other, where they are apart."""
     product = product_at(phase.operand)
     experts = experts_at(product.experts)
     group(plan, worker, phase, experts)
     activations, n = plan.model.activations, plan.step.n_tokens
+    apart, own = are_apart(plan, product), items_of_one(product)
     if plan.step.is_small:
         activations = worker.activations
         if worker.is_prepared == 0:
             worker.is_prepared = 1
-            for visit in range(n * experts.n_used):
+            for visit in range(1 if apart else n * experts.n_used):
                 prepare_visit(plan, worker, product, visit, activations)
     if product.gated == 0 and product.adds == 0:
         for token in range(first_token(plan, phase), n):
             clear_row(product.out.at + token * product.out.stride + first * ROW_BYTES, count * 16)
-    begin = 0
+    item, last, inputs, begin = first, first + count, activations, 0
     for expert in range(experts.n):
         end = word(worker.ends, expert)
         if begin < end:
             start = expert * panels_of(product)
-            if product.gated:
+            if apart:  # visit number `begin` has items begin * own and what follows, and all have one input
+                item, last = max(0, first - begin * own), min(own, first + count - begin * own)
+                inputs = activations - begin * product.matrix.blocks * product.matrix.activation_bytes
+            if item < last and product.gated:
                 tiles = worker.visit_tiles
-                multiply_pairs(plan, worker, product, start, first, count, activations, tiles, begin, end)
-            else:
-                multiply_and_add(plan, worker, product, start, first, count, activations, begin, end)
+                multiply_pairs(plan, worker, product, start, item, last - item, inputs, tiles, begin, end)
+            elif item < last:
+                multiply_and_add(plan, worker, product, start, item, last - item, inputs, begin, end)
         begin = end
+
+
+def are_apart(plan: Plan, product: Product) -> int:
+    """1 where the experts are taken one after the other: the gates and ups of a single token. A thread reads
+    few and long streams then, and packs the token once for all of them; sums over experts, which have an
+    order, are not made there."""
+    return 1 if product.gated and plan.step.is_small and plan.step.n_tokens == 1 else 0
 
 
 def multiply_and_add(
@@ -203,6 +218,11 @@ def cut(plan: Plan, worker: Worker, begin: int, end: int) -> None:
 def first_token(plan: Plan, phase: Phase) -> int:
     """The first token that the phase computes."""
     return plan.step.unfinished if phase.finishes else 0
+
+
+def items_of_one(product: Product) -> int:
+    """Panels (or pairs of gates and ups) of one expert."""
+    return panels_of(product) // (2 if product.gated else 1)
 
 
 def panels_of(product: Product) -> int:

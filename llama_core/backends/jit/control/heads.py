@@ -21,7 +21,7 @@ from llama_core.backends.jit.control.records import (
 from llama_core.backends.jit.kernels.attention import attend, merge, normalize
 from llama_core.backends.jit.kernels.kv_store import interleave, store_f16, store_q8
 from llama_core.backends.jit.kernels.primitives import store_int32
-from llama_core.backends.jit.kernels.vector import copy_row, rms_norm, rotate, scale_row
+from llama_core.backends.jit.kernels.vector import copy_row, gate_row, rms_norm, rotate, scale_row
 from llama_core.backends.jit.layout import BLOCK_POSITIONS as BLOCK
 from llama_core.backends.jit.layout import KV_KINDS
 from llama_core.backends.jit.layout import PARTIAL_HEAD_BYTES as HEAD_BYTES
@@ -39,7 +39,7 @@ def append(plan: Plan, worker: Worker, attention: Attention, kv_head: int, index
     model, token = plan.model, token_of(plan, index)
     head_dim, n_kv_heads = model.head_dim, model.n_kv_heads
     row = model.qkv.at + index * model.qkv.stride
-    key = row + (model.group * n_kv_heads + kv_head) * head_dim * 4
+    key = row + (model.group * n_kv_heads * (1 + attention.gated) + kv_head) * head_dim * 4
     value = key + n_kv_heads * head_dim * 4
     own = worker.head
     norm_and_rotate(plan, attention, key, own, attention.k_norm, token)
@@ -108,7 +108,7 @@ def gather_queries(
             size = row_group(rows - start)
         index = first + row // group
         head = kv_head * group + row % group
-        query = model.qkv.at + index * model.qkv.stride + head * head_dim * 4
+        query = query_at(plan, attention, head, index)
         token = token_of(plan, index)
         norm_and_rotate(plan, attention, query, worker.head, attention.q_norm, token)
         scale_row(worker.head, head_dim, attention.query_scale)
@@ -188,10 +188,19 @@ def merge_block(plan: Plan, attention: Attention, index: int, block: int, total:
         merge(total, result, plan.model.head_dim)
 
 
-def finish_head(plan: Plan, attention: Attention, head: int, total: int, out: int) -> None:
-    """A query head's merged result, with its sink's share, to `out`: (hd,) float32."""
+def query_at(plan: Plan, attention: Attention, head: int, index: int) -> int:
+    """Where a token's query head stands, and behind it its gate where there are gates."""
+    row = plan.model.qkv.at + index * plan.model.qkv.stride
+    return row + head * (1 + attention.gated) * plan.model.head_dim * 4
+
+
+def finish_head(plan: Plan, attention: Attention, head: int, index: int, total: int, out: int) -> None:
+    """A token's query head, merged, with its sink's share and its gate, to `out`: (hd,) float32."""
+    head_dim = plan.model.head_dim
     sink = attention.sinks + head * 4 if attention.sinks else 0
-    normalize(total, out, plan.model.head_dim, sink)
+    normalize(total, out, head_dim, sink)
+    if attention.gated:
+        gate_row(out, query_at(plan, attention, head, index) + head_dim * 4, head_dim)
 
 
 def row_group(rows: int) -> int:

@@ -11,6 +11,8 @@
     CHOOSE_EXPERTS    a token                 chooses its experts by the router's scores
     PREPARE_VISITS    a token at an expert    as PREPARE
     MULTIPLY_EXPERTS  a panel of each expert  multiplies it with the rows of the expert's tokens; as MULTIPLY
+    CONVOLVE_CHANNELS some channels           takes them through all tokens
+    RECUR_HEADS       a memory's head         takes it through all tokens
     RUN_TOKENS        a run of tokens         takes it through many operations by itself
 
 A decoded token needs five phases a layer, seven with experts, a step of a few more tokens ten, and a prompt
@@ -22,7 +24,8 @@ one: there the threads wait for each other only where attention needs the keys o
 
 Each run reads all weights, which is cheap: a run's arithmetic takes longer than the reading. Its rows never
 leave the caches of its own core. Of experts that does not hold, since a run has few tokens for each: all
-threads take these together, and runs end before them.
+threads take these together, and runs end before them. So they do before a layer's state: it takes tokens one
+after the other, and what threads can share are its channels and heads.
 """
 
 from __future__ import annotations
@@ -62,6 +65,7 @@ from llama_core.backends.jit.control.records import (
     ATTEND_SPANS,
     CHOOSE,
     CHOOSE_EXPERTS,
+    CONVOLVE_CHANNELS,
     MULTIPLY,
     MULTIPLY_EXPERTS,
     NORM,
@@ -70,6 +74,7 @@ from llama_core.backends.jit.control.records import (
     PREPARE,
     PREPARE_VISITS,
     PRODUCT,
+    RECUR_HEADS,
     RUN_BYTES,
     RUN_TOKENS,
     Phase,
@@ -77,6 +82,12 @@ from llama_core.backends.jit.control.records import (
     Worker,
     operation_at,
     run_at,
+)
+from llama_core.backends.jit.control.recurrent import (
+    channel_items,
+    convolve_channels,
+    memory_items,
+    recur_heads,
 )
 from llama_core.backends.jit.control.switch import Switch
 
@@ -118,6 +129,8 @@ ITEMS = Switch(
         CHOOSE_EXPERTS: choice_items,
         PREPARE_VISITS: visit_items,
         MULTIPLY_EXPERTS: expert_items,
+        CONVOLVE_CHANNELS: channel_items,
+        RECUR_HEADS: memory_items,
     },
 )
 # `count` items of a phase from `first` on: (plan, worker, phase, first, count).
@@ -134,5 +147,7 @@ COMPUTE = Switch(
         CHOOSE_EXPERTS: choose_experts,
         PREPARE_VISITS: prepare_visits,
         MULTIPLY_EXPERTS: multiply_experts,
+        CONVOLVE_CHANNELS: convolve_channels,
+        RECUR_HEADS: recur_heads,
     },
 )

@@ -6,8 +6,8 @@ Plan    the threads, and two parts:
 Worker  a thread's own memory
 
 Phase   one line of the table that a step runs; `program.py` makes it from the model's operations:
-  Operation   Product (rows times a Matrix), Norm (of rows), Experts (which tokens take), or Attention (of one
-              layer, with its Rope)
+  Operation   Product (rows times a Matrix), Norm (of rows), Experts (which tokens take), Attention (of one
+              layer, with its Rope), or what a layer with a state has instead, Convolution and Memory
 
 Token, Tile, Span, Run   how the step's tokens are cut
 Shared  what threads agree by
@@ -22,10 +22,10 @@ LINE = 64  # bytes of a cache line
 PANELS_AT_ONCE = 8  # of a matrix, for all tiles of a step, one after the other; even, for gates and ups
 
 # What an operation is.
-PRODUCT, APPEND, ATTEND, NORM, CHOOSE, EXPERTS = range(6)
+PRODUCT, APPEND, ATTEND, NORM, CHOOSE, EXPERTS, CONVOLVE, RECUR = range(8)
 # How threads share one out (`phases.py` says what each does).
 PREPARE, MULTIPLY, NORM_ROWS, APPEND_TOKENS, ATTEND_BLOCKS, ATTEND_SPANS, RUN_TOKENS = range(7)
-CHOOSE_EXPERTS, PREPARE_VISITS, MULTIPLY_EXPERTS = range(7, 10)
+CHOOSE_EXPERTS, PREPARE_VISITS, MULTIPLY_EXPERTS, CONVOLVE_CHANNELS, RECUR_HEADS = range(7, 12)
 # The activations of a feed-forward, Product.gated.
 SILU, GELU_TANH, CLAMPED_SWIGLU = 1, 2, 3
 
@@ -150,7 +150,7 @@ class Temperature(Record):
 class Attention(Record):
     """The attention of one layer."""
 
-    layer = Word("number of the layer, which says where its keys and values are")
+    layer = Word("its number among layers with attention, which says where its keys and values are")
     window = Word("positions that a token sees, its own included; huge where attention is full")
     rope = Word("address of its Rope; 0: heads are not rotated")
     query_scale = Word("address of the float32 that queries are multiplied by")
@@ -160,13 +160,58 @@ class Attention(Record):
     k_norm = Word("the same for the keys")
     norms_last = Word("1: these norms follow the rotation")
     sinks = Word("address of a float32 score per query head, with a share and without a value; 0: none")
+    gated = Word(
+        "1: behind each query head stands its gate, by whose sigmoid the head's output is multiplied"
+    )
+
+
+class Convolution(Record):
+    """A convolution over a text's positions, in one layer, each channel with its own filter."""
+
+    source = Part(Rows, "the channels' inputs")
+    out = Part(Rows, "the results' rows, which may be `source` itself")
+    gates = Word(
+        "bytes from one of the two gates of a channel to the next, and from that to its input; 0: none"
+    )
+    channels = Word("channels, a multiple of 16")
+    taps = Word("positions that a filter sees")
+    filters = Word("address of `taps` rows of a float32 per channel, the earliest position first")
+    bias = Word("address of a float32 per channel; 0: none")
+    state = Word("bytes from the beginning of a text's state to this layer's last `taps` - 1 inputs")
+
+
+class Memory(Record):
+    """The memory of one layer, a matrix for each head (drawn in `kernels/recurrent.py`). Of the places within
+    a row, each is that of the first head, in bytes."""
+
+    rows = Part(Rows, "what a token brings")
+    out = Part(Rows, "the results' rows")
+    is_delta = Word("1: the delta rule, and head h takes key h % n_groups; 0: Mamba-2's, and keys go by runs")
+    n_heads = Word("heads of the memory")
+    n_groups = Word("keys, and queries")
+    head_dim = Word("numbers that a head is written and reads, a multiple of 16")
+    state_dim = Word("numbers of a key, a multiple of 16")
+    query = Word("place of the queries")
+    key = Word("of the keys")
+    value = Word("of what is written")
+    gate = Word("of the gates of what is read")
+    step = Word("of a number per head that says how much the memory fades")
+    strength = Word("delta: of one that says how much is written")
+    step_bias = Word("address of a float32 per head, added to `step`")
+    decay = Word("address of a float32 per head, at most 0")
+    query_scale = Word("delta: address of the float32 that queries are multiplied by")
+    weight = Word(
+        "address of float32: delta: head_dim, the norm's; Mamba-2: one per head, of what is written"
+    )
+    numbers = Word("delta: address of two float32: 1 / head_dim, eps of the norm of a head")
+    state = Word("bytes from the beginning of a text's state to this layer's memory")
 
 
 class Operation(Record):
     """What a layer consists of, for a thread that takes tokens through it by itself."""
 
     kind = Word("PRODUCT, APPEND, ...")
-    operand = Word("address of its Product, Attention, Norm or Experts")
+    operand = Word("address of its Product, Attention, Norm, Experts, Convolution or Memory")
 
 
 class Phase(Record):
@@ -191,7 +236,7 @@ class Model(Record):
     head_numbers = Word("address of two float32: 1 / hd, eps of the norms of queries and keys")
     kv_kind = Word("how the cache keeps its numbers: KvKind.code")
     kv_block_bytes = Word("bytes of the keys (or values) of 64 positions of one head")
-    qkv = Part(Rows, "queries, keys, values of all heads, side by side")
+    qkv = Part(Rows, "queries (and their gates), keys, values of all heads, side by side")
     attended = Part(Rows, "the heads' outputs, in large steps")
     activations = Word("address of packed activations that threads share")
     largest_tile = Word("rows that a kernel takes together at most, a power of two")
@@ -254,6 +299,8 @@ class Worker(Record):
     lows = Word("int32 per query row: and from this one on")
     results = Word("attention's results of one block, a row each")
     totals = Word("merged results, a row each")
+    inputs = Word("sixteen channels' inputs of a convolution, a line each")
+    factors = Word("four float32 for each token: a memory's factors")
     visits = Word("a Visit for each token and expert that it takes, those of an expert together")
     ends = Word("a word per expert: the number behind its last visit")
     visit_tiles = Word("a Tile for each visit")
@@ -271,6 +318,9 @@ class Token(Record):
     values = Word("address of its cache's values")
     head_bytes = Word("bytes of the keys (or values) of one head in one layer")
     is_long = Word("1: its cache has room for more than LongRoPE's short factors reach")
+    state = Word("address of its text's state before the step")
+    next_state = Word("address of the one behind it, which the step writes")
+    left = Word("tokens of its text in this step, from it on")
 
 
 class Tile(Record):
@@ -304,6 +354,7 @@ class Run(Record):
 
 
 product_at, norm_at, attention_at = Pointer(Product), Pointer(Norm), Pointer(Attention)
+convolution_at, memory_at = Pointer(Convolution), Pointer(Memory)
 experts_at, choice_at, visit_at = Pointer(Experts), Pointer(Choice), Pointer(Visit)
 rope_at, temperature_at = Pointer(Rope), Pointer(Temperature)
 phase_at, operation_at, worker_at = Pointer(Phase), Pointer(Operation), Pointer(Worker)

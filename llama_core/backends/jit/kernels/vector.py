@@ -222,6 +222,19 @@ def clamped_swiglu(code: Code, pairs: Value, out: Value, count: Value) -> None:
         code.store((up + 1.0) * (gate / (exponential(gate * -1.702) + 1.0)), out + i * 4)
 
 
+@kernel()
+def gate_row(code: Code, x: Value, gate: Value, count: Value) -> None:
+    """x *= sigmoid(gate). x, gate: (count,) float32."""
+    with code.loop(0, count, 16) as i:
+        code.store(code.load(F32x16, x + i * 4) * sigmoid(code.load(F32x16, gate + i * 4)), x + i * 4)
+
+
+def sigmoid(x: Value) -> Value:
+    """1 / (1 + exp(-x)), sixteen at a time."""
+    one = x.code.splat(F32x16, 1.0)
+    return one / (exponential(x.code.splat(F32x16, 0.0) - x) + 1.0)
+
+
 def capped(x: Value, cap: Value) -> Value:
     """cap * tanh(x / cap), sixteen at a time: tanh y = 1 - 2 / (exp(2 y) + 1)."""
     code = x.code

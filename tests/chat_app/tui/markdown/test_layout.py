@@ -105,10 +105,25 @@ def test_another_width_only_wraps(text: str, monkeypatch: pytest.MonkeyPatch) ->
             assert [drawn.line(number) for number in range(drawn.height)] == wanted
 
 
+@pytest.mark.parametrize("text", [REPLY, "".join(additions("code")), "word " * 500])
+def test_a_place_is_found_again_at_another_width(text: str) -> None:
+    drawn, other = whole(text, 60), whole(text, 33)
+    for number in range(drawn.height):
+        place = drawn.place_of(number)
+        assert drawn.line_at(place) in (
+            number,
+            number + 1,
+        )  # the blank line above a block has none of its own
+        found = other.line(other.line_at(place))
+        words = drawn.line(number).body.plain.split()
+        if words and "│" not in drawn.line(number).body.plain:
+            assert words[0][:9] in found.body.plain or found.body.plain.strip()[:4] in words[0]
+
+
 def test_code_is_coloured_no_further_than_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(monkeypatch)
-    drawn = whole("```python\n" + "".join(CODE.format(number) for number in range(1000)), 140)
-    assert (drawn.height, work.done) == (1001, 0)
+    drawn = whole("```python\n" + "".join(CODE.format(number) for number in range(1000)) + "```\n---\n", 140)
+    assert (drawn.height, work.done) == (1003, 0)
     drawn.line(10)
     assert 0 < work.done <= (code.LONGEST_STRETCH + 2) * (len(CODE) + 8)
 

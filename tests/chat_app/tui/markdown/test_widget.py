@@ -11,7 +11,7 @@ from textual.geometry import Offset
 from textual.selection import SELECT_ALL, Selection
 
 from chat_app.tui.markdown.layout import Layout
-from chat_app.tui.markdown.widget import ReplyMarkdown
+from chat_app.tui.markdown.widget import FlowText
 from tests.chat_app.text.test_markdown import REPLY
 
 
@@ -19,7 +19,7 @@ class Stage(App[None]):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.links: list[str] = []
-        self.shown = ReplyMarkdown(text, self.links.append)
+        self.shown = FlowText(text, self.links.append)
 
     def compose(self) -> ComposeResult:
         with VerticalScroll():
@@ -51,13 +51,13 @@ async def test_it_grows_in_place() -> None:
 
 async def test_only_what_is_seen_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
-    original = ReplyMarkdown._draw
+    original = FlowText._draw
 
-    def counted(self: ReplyMarkdown, layout: Any, y: int, width: int) -> Any:
+    def counted(self: FlowText, layout: Any, y: int, width: int) -> Any:
         drawn.append(y)
         return original(self, layout, y, width)
 
-    monkeypatch.setattr(ReplyMarkdown, "_draw", counted)
+    monkeypatch.setattr(FlowText, "_draw", counted)
     app = Stage("".join(f"- item {number}\n" for number in range(1000)))
     async with app.run_test(size=(60, 20)) as pilot:
         await pilot.pause()

@@ -164,8 +164,9 @@ def aligned(shape: Any, dtype: Any) -> np.ndarray:
 
 
 def make_tensor(name: str, values: np.ndarray, fmt: str) -> Tensor:
-    """Values in a block format, by the `gguf` package's quantiser; vectors stay float32."""
-    if values.ndim == 1 or fmt == "F32":
+    """Values in a block format, by the `gguf` package's quantiser; vectors stay float32, and filters, whose
+    rows are shorter than a block."""
+    if values.ndim == 1 or fmt == "F32" or values.shape[1] < 32:
         fmt, raw = "F32", np.ascontiguousarray(values, dtype=np.float32).view(np.uint8)
     else:
         raw = gguf.quants.quantize(values, gguf.GGMLQuantizationType[fmt]).view(np.uint8)

@@ -20,14 +20,17 @@ from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.loaders import open_checkpoint
 from llama_core.loaders.convert import convert
+from tests.support import oracle_gguf
 
+WITH_STATES = ("lfm2", "granite-hybrid", "qwen3_5")
 RUN = (
     *("ernie4_5", "exaone4", "gemma2", "gemma3", "granite", "hunyuan-dense", "llama", "llama-3.1-rope"),
     *("ministral3", "mistral-window", "olmo2", "olmo3", "phi3", "phi4-mini-longrope", "qwen2", "qwen3"),
-    *("gpt-oss", "granite-moe", "mixtral", "qwen3-moe", "smollm3"),
+    *("gpt-oss", "granite-moe", "mixtral", "qwen3-moe", "smollm3", *WITH_STATES),
 )
 TOLERANCE = 1e-3
-# With 8-bit activations, of all positions.
+# With 8-bit activations, of all positions. Not of Qwen3.5: on keys of sixteen numbers, whose lengths become
+# 1, the noise is several times as large; `test_recurrent.py` has longer ones.
 LEAST_COSINE, MEAN_COSINE = 0.995, 0.999
 # Positions of the longest prompt whose logits are on record.
 SHOWN = [0, 31, 32, 33, 63, 64, 100, 149]
@@ -50,8 +53,17 @@ def logits_of(model: Any, ids: NDArray[np.int32], cache: Any) -> NDArray[np.floa
 
 @pytest.mark.parametrize("folder", RUN, indirect=True)
 def test_float32_weights_give_the_oracle_s_logits_and_greedy_ids(folder: Path, kernel_cache: Path) -> None:
+    assert_equals_the_oracle(folder, folder, kernel_cache)
+
+
+@pytest.mark.parametrize("folder", WITH_STATES, indirect=True)
+def test_so_does_the_file_that_llama_cpp_would_make(folder: Path, kernel_cache: Path, tmp_path: Path) -> None:
+    assert_equals_the_oracle(oracle_gguf.write(folder, tmp_path / "m.gguf"), folder, kernel_cache)
+
+
+def assert_equals_the_oracle(path: Path, folder: Path, kernel_cache: Path) -> None:
     oracle = np.load(folder / "oracle.npz")
-    model = load_jit_model(open_checkpoint(folder), threads=2, kernel_cache=kernel_cache, kv="f32")
+    model = load_jit_model(open_checkpoint(path), threads=2, kernel_cache=kernel_cache, kv="f32")
     for n in (7, 40, 150):
         ids = oracle[f"ids_{n}"].astype(np.int32)
         # LongRoPE's factors are chosen by the room in the cache, transformers' by the length of the text.
@@ -66,7 +78,7 @@ def test_float32_weights_give_the_oracle_s_logits_and_greedy_ids(folder: Path, k
     model.close()
 
 
-@pytest.mark.parametrize("folder", RUN, indirect=True)
+@pytest.mark.parametrize("folder", [name for name in RUN if name != "qwen3_5"], indirect=True)
 def test_quantised_weights_give_numpy_s_logits(folder: Path, kernel_cache: Path, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(convert(folder, tmp_path / "m.gguf", "q8_0"))
     # All experts are taken: in random models scores lie so near each other that rounding turns choices.
