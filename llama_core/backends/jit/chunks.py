@@ -42,11 +42,12 @@ class Chunk:
         return int(self.n_rows * self.part.tensor.raw.shape[1])
 
 
-def cut(part: PackedPart, memory: int) -> Iterator[Chunk]:
-    """A part's panels, some at a time; memory: the address where its matrix is."""
+def cut(part: PackedPart, memory: int, chunk_bytes: int | None = None) -> Iterator[Chunk]:
+    """A part's panels, some at a time; memory: the address where its matrix is; chunk_bytes: about so many of
+    the file in a chunk, other than usual (an experiment's)."""
     panel_bytes = PANEL_ROWS * part.tensor.raw.shape[1]
     if part.is_native:
-        at_once = ceil_div(CHUNK_BYTES, panel_bytes * TOGETHER) * TOGETHER
+        at_once = ceil_div(chunk_bytes or CHUNK_BYTES, panel_bytes * TOGETHER) * TOGETHER
     else:
         at_once = max(1, SLOW_CHUNK_BYTES // panel_bytes)
     for first in range(0, part.panels, at_once):

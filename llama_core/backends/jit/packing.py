@@ -68,13 +68,22 @@ def pack_matrices(
     left = stream_chunks(chunks, kernels, threads, tell)
     done = total - sum(chunk.nbytes for chunk in left)
     tell(done)
-    if not left:
+    pack_here(left, kernels, threads, lambda nbytes: tell(done + nbytes))
+
+
+def pack_here(
+    chunks: Sequence[Chunk], kernels: PackKernels, threads: int, on_bytes: Callable[[int], None]
+) -> None:
+    """Pack chunks whose bytes Python reads, or NumPy makes. on_bytes: told the bytes of the file that are
+    packed, after each chunk; what it raises ends the work. Raises as `pack_matrices`."""
+    if not chunks:
         return
+    done = 0
     pool = ThreadPoolExecutor(threads, thread_name_prefix="pack-weights")
     try:
-        for chunk in pool.map(lambda chunk: _packed(chunk, kernels), left):
+        for chunk in pool.map(lambda chunk: _packed(chunk, kernels), chunks):
             done += chunk.nbytes
-            tell(done)
+            on_bytes(done)
     finally:
         pool.shutdown(cancel_futures=True)
 

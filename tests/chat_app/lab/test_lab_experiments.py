@@ -21,9 +21,11 @@ from llama_core.profiling.lab.experiment import (
 from llama_core.profiling.lab.experiments import (
     annotated_locals,
     compiled,
+    drafting,
     dtype,
     kernels,
     kv_types,
+    loading,
     memory,
     models,
     packed_types,
@@ -63,6 +65,9 @@ def test_before_and_after_give_the_same(
     # Beside its clock, the experiment of K-quants asks which of two ways is nearer to float32.
     small = replace(packed_types.SHAPE, dim=256, hidden_dim=512, n_layers=2, n_heads=4, vocab_size=512)
     monkeypatch.setattr(packed_types, "SHAPE", small)
+    file = {"dim": 256, "hidden_dim": 512, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "vocab_size": 1024}
+    monkeypatch.setattr(loading, "SHAPE", replace(loading.SHAPE, **file))
+    monkeypatch.setattr(drafting, "REPLY", 24)
     # The kernels were built once for all tests.
     monkeypatch.setattr(compiled, "step_compile_s", lambda: 4.0)
     # Those between are compiled for the tests of the kernels.
@@ -87,6 +92,20 @@ def test_before_and_after_give_the_same(
             match = case.check(before, after)
             assert match.ok, f"{case.name}: {match.text}"
     assert names
+
+
+def test_a_deeper_model_that_computes_the_same(context: LabContext) -> None:
+    """What guesses for it is then always right."""
+    small = models.default_checkpoint(context)
+    assert small is not None
+    deep = drafting.deepened(small, 3)
+    assert deep.config.n_layers == 3 * small.config.n_layers
+    ids = models.token_ids(20, small.config.vocab_size)
+    logits = []
+    for checkpoint in (small, deep):
+        model = models.numpy_model(context, checkpoint)
+        logits.append(model.forward(ids, model.new_cache(20), logits="all").copy())
+    np.testing.assert_array_equal(*logits)
 
 
 @pytest.mark.parametrize("which", [0, 1])

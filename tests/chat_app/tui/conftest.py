@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,31 @@ def model_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make_app(model_file: Path, engine: Any) -> Callable[..., Any]:
-    """An app on the fake engine: `make_app(theme=..., factory=..., clock=..., prompt=...)`."""
+def make_app(model_file: Path, engine: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """An app on the fake engine: `make_app(theme=..., factory=..., clock=..., prompt=...)`.
+
+    Its engine's thread ends with the test: it would keep the app, and all later ones would be slower for it.
+    """
     from chat_app.config.settings import Settings
     from chat_app.tui.app import LlamaChatApp
     from tests.support.fake_engine import factory_of
+
+    # An app freezes what its start made; here that would be what is left of all apps before it.
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    made = []
 
     def make(*, factory: Any = None, **given: Any) -> Any:
         names = ("clock", "prompt", "chat_id", "chooses_chat", "store", "check_model", "find_offer")
         own = {name: given.pop(name) for name in names if name in given}
         own.setdefault("check_model", lambda path, settings: None)  # there is nothing in the fake's file
         settings = Settings(**{"model": str(model_file), **given})
-        return LlamaChatApp(settings, open_engine=factory or factory_of(engine), **own)
+        made.append(LlamaChatApp(settings, open_engine=factory or factory_of(engine), **own))
+        return made[-1]
 
-    return make
+    yield make
+    engine.gate.set()
+    for app in made:
+        app.host.close(5)
 
 
 @pytest.fixture

@@ -7,9 +7,11 @@ from llama_core.profiling.lab.experiments import (
     annotated_locals,
     batching,
     compiled,
+    drafting,
     dtype,
     kernels,
     kv_types,
+    loading,
     memory,
     packed_types,
     products,
@@ -36,5 +38,7 @@ def experiments() -> list[Experiment]:
         kv_types,
         kernels,
         packed_types,
+        loading,
+        drafting,
     )
     return sorted((module.EXPERIMENT for module in modules), key=lambda experiment: experiment.number)
