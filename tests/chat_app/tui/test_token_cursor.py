@@ -207,6 +207,12 @@ async def test_eight_continuations_and_one_is_kept(
         assert session.path()[-1].content == "token100 token101  good and bad"
 
 
+def without_panel(app: Any) -> None:
+    """The live numbers have pictures of their own."""
+    for widget in app.chat.query("#panel, #metrics-line"):
+        widget.styles.display = "none"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 140])
 @pytest.mark.parametrize("theme", ["llama-dark", "llama-light"])
@@ -219,6 +225,7 @@ def test_pictures(
 
     async def before(pilot: Any) -> None:
         await asked(pilot, "why?")
+        without_panel(pilot.app)
         await pilot.press("alt+w")
         await until(pilot, lambda: "rank" in str(pilot.app.chat.query_one(TokenLine).content))
 
@@ -236,6 +243,7 @@ def test_pictures_of_continuations(
 
     async def before(pilot: Any) -> None:
         await asked(pilot, "why?")
+        without_panel(pilot.app)
         turn = itertools.cycle([" good and well", " good and bad", " a matter of taste", " good and well"])
         engine.script = lambda turns: next(turn)
         await pilot.press("alt+w")
