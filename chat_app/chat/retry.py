@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from chat_app.chat.open_chat import Attempt, OpenChat
 from chat_app.chat.reply import THIS_REPLY
+from chat_app.config.endpoints import model_label
 from chat_app.engines.base import Source
 from chat_app.engines.sources import source_here
 from chat_app.text.sanitize import clean_line
@@ -61,7 +62,9 @@ class Retry:
             chat.model.go_back_to(wanted.own)
         else:
             chat.settings = replace(chat.settings, model=wanted.name)
-            chat.view.note(f"The chat goes on with {clean_line(wanted.name)}; /model chooses another.")
+            chat.view.note(
+                f"The chat goes on with {clean_line(model_label(wanted.name))}; /model chooses another."
+            )
         if wanted.message_id in chat.conversation:
             attempt = chat.begin()
             if attempt is not None:

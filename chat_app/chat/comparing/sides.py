@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from chat_app.chat.reply import THIS_REPLY
+from chat_app.config.endpoints import model_label
 from chat_app.config.presets import preset_names, read_preset, with_preset, without_presets
 from chat_app.config.settings import PARAMETERS, Settings, set_parameter, with_advice
 from chat_app.config.sources import load_settings
@@ -122,7 +123,7 @@ def _told(side: Side) -> tuple[object, ...]:
 
 
 def _side(wish: Wish, settings: Settings, info: EngineInfo | None) -> Side:
-    name = wish.text.rpartition("/")[2] if wish.kind == "model" else wish.text
+    name = model_label(wish.text) if wish.kind == "model" else wish.text
     label = clean_line(f"{wish.kind} {name}", LABEL_LENGTH)
     if wish.kind == "model":
         own = (settings.model, info.name if info is not None else "")

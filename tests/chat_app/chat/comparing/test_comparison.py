@@ -208,6 +208,10 @@ async def test_what_was_stopped_opens_no_other_model(two: Any) -> None:
     comparison.stop()
     await two.until(lambda: comparison.ended)
     assert comparison.contenders[1].error == "It was stopped before it began."
+    assert [facts_of(one) for one in comparison.contenders] == [
+        "model.gguf · stopped · 1 token",
+        "other.gguf · failed",
+    ]
     assert not two.other.calls
     comparison.leave()
 

@@ -75,6 +75,13 @@ def test_what_needs_another_load_cannot_be_compared() -> None:
         sides_of(read_sides("temperature hot"), Settings(), None)
 
 
+def test_a_server_is_named_without_its_address() -> None:
+    _, side = sides_of(read_sides("model openai:http://me:secret@host:1/v1#big"), Settings(), None)
+    assert side.label == "model big"
+    assert "secret" in side.model, "what it is found by"
+    assert "secret" not in side.guest
+
+
 def test_a_preset_counts_with_its_model(llama_chat_home: Path) -> None:
     folder = get_paths().presets
     folder.mkdir(parents=True)
