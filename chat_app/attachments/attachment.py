@@ -23,7 +23,8 @@ class Attachment:
 
     name: as the model and the screen see it. path: absolute. encoding: of the text, or "PDF". file_bytes:
     the file's size. typed: the `@` mention that brought it, empty where an option or command did. cut: only
-    the beginning is here.
+    the beginning is here. summary: what the model reads in place of a text that was too long; empty: the
+    text.
     """
 
     name: str
@@ -33,6 +34,17 @@ class Attachment:
     file_bytes: int = 0
     typed: str = ""
     cut: bool = False
+    summary: str = ""
+
+    @property
+    def part(self) -> str:
+        """What of the file the model reads, in words; empty where that is all."""
+        return "its summary" if self.summary else "its beginning" if self.cut else ""
+
+    @property
+    def shown_text(self) -> str:
+        """The text as people read it: behind the summary, where that stood for it."""
+        return f"Summary:\n{self.summary}\n\nThe file:\n{self.text}" if self.summary else self.text
 
     def to_json(self) -> dict[str, Any]:
         """The record as chats keep and export it."""
@@ -47,6 +59,7 @@ _TYPES: Final[Mapping[str, type]] = {
     "file_bytes": int,
     "typed": str,
     "cut": bool,
+    "summary": str,
 }
 
 
@@ -82,5 +95,5 @@ def prompt_text(content: str, attachments: Iterable[Attachment]) -> str:
 
 def _tagged(one: Attachment) -> str:
     name = clean_line(one.name, NAME_LENGTH).replace('"', "'")
-    part = ' part="beginning"' if one.cut else ""
-    return f'<file name="{name}"{part}>\n{one.text.rstrip()}\n</file>'
+    part = ' part="summary"' if one.summary else ' part="beginning"' if one.cut else ""
+    return f'<file name="{name}"{part}>\n{(one.summary or one.text).rstrip()}\n</file>'

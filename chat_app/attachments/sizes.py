@@ -1,4 +1,4 @@
-"""What attachments take of the context, told before they are sent."""
+"""What attachments take of the context, told before they are sent, and how they are made to fit."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from chat_app.text.sanitize import clean_line
 
 MARK_TOKENS = 8  # what it costs to say of a file that it is a part
 SPARE = 1.05  # texts are not equally dense everywhere
+LEAST_SUMMARY = 48  # a summary of fewer says nothing
 BYTES_A_TOKEN = 4  # of English, roughly, where no tokenizer is at hand
 
 
@@ -74,7 +75,39 @@ def beginnings(attachments: Sequence[Attachment], tokens: int, over_n: int) -> t
     gone_n = over_n * SPARE + MARK_TOKENS * len(attachments)
     if gone_n >= tokens:
         return None
-    return tuple(replace(one, text=_head(one.text, 1 - gone_n / tokens), cut=True) for one in attachments)
+    return tuple(_shorter(one, 1 - gone_n / tokens) for one in attachments)
+
+
+def _shorter(one: Attachment, share: float) -> Attachment:
+    if one.summary:
+        return replace(one, summary=_head(one.summary, share))
+    return replace(one, text=_head(one.text, share), cut=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ToSummarise:
+    """An attachment, the place where it stands among the others, and the tokens that its summary may take."""
+
+    at: int
+    file: Attachment
+    room_n: int
+
+
+def to_summarise(attachments: Sequence[Attachment], sizes: Sizes, over_n: int) -> list[ToSummarise]:
+    """The fewest attachments, the largest first, whose summaries make all of them shorter by `over_n` tokens.
+    What room is left they share by their sizes. Nothing where that would leave too little."""
+    tokens = [one.tokens for one in sizes.rows]
+    order = sorted(range(len(tokens)), key=lambda at: -tokens[at])
+    for n in range(1, len(order) + 1):
+        chosen = sorted(order[:n])
+        total = sum(tokens[at] for at in chosen)
+        room = int((total - over_n) / SPARE) - MARK_TOKENS * n
+        if room >= LEAST_SUMMARY * n:
+            rest = room - LEAST_SUMMARY * n
+            return [
+                ToSummarise(at, attachments[at], LEAST_SUMMARY + rest * tokens[at] // total) for at in chosen
+            ]
+    return []
 
 
 def _head(text: str, share: float) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from chat_app.attachments.attachment import Attachment, attachments_of, prompt_text
 from chat_app.attachments.finding import Found, attach
 from chat_app.attachments.mentions import mentions
-from chat_app.attachments.sizes import Sizes, beginnings, sizes_of
+from chat_app.attachments.sizes import Sizes, ToSummarise, beginnings, sizes_of, to_summarise
 from chat_app.chat.conversation import segments
 from chat_app.chat.open_chat import OpenChat
 from chat_app.chat.outbox import Pending
@@ -55,6 +55,10 @@ class Attaching:
         used = sum(n for _, n in segments(chat.conversation.path()))
         left = max(1, info.ctx_size - used) if info and info.ctx_size else 0
         return sizes_of(attachments, counts, left)
+
+    async def to_summarise(self, attachments: Sequence[Attachment], over_n: int) -> list[ToSummarise]:
+        """Those whose summaries make all of them shorter by so many tokens; none where nothing would."""
+        return to_summarise(attachments, await self.sizes(attachments), over_n)
 
     async def shortened(
         self, attachments: Sequence[Attachment], over_n: int

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from chat_app.chat.conversation import Conversation, Message, has_answer, turn_of
 from chat_app.chat.open_chat import Attempt, OpenChat
+from chat_app.chat.reviewing import reviewed
 from chat_app.chat.summary import (
     HEADING,
     MOST_TOKENS,
     SHARE,
     SummaryDraft,
-    SummaryStoppedError,
     joined,
     summarise,
 )
 from chat_app.engines.base import Engine, PromptRequest, Turn
-from chat_app.text.errors import describe_error
 
+USE = "This will stand for them in a new branch; the branch before stays."
 # As many of the last exchanges stay as they are, where they have room.
 KEPT_EXCHANGES = 2
 # Details of a copied reply that speak of the branch it came from.
@@ -48,8 +47,9 @@ class Compaction:
             chat.view.note("There are too few messages to be summarised.", "warning")
             return False
         turns = joined([*self._system(older), *map(turn_of, said)])
-        draft = SummaryDraft(len(said))
-        text = await self._reviewed(turns, draft)
+        draft = SummaryDraft(f"{len(said)} messages", USE, "Leave the chat as it is")
+        params = chat.settings.params
+        text = await reviewed(chat, draft, lambda engine: summarise(engine, turns, params, draft))
         if attempt.abandoned or not text:
             return False
         for message in summary_branch(chat.conversation, older, kept, text):
@@ -59,30 +59,6 @@ class Compaction:
             f"{len(said)} messages are summarised. The branch before stays: ← on the summary shows it."
         )
         return True
-
-    async def _reviewed(self, turns: Sequence[Turn], draft: SummaryDraft) -> str | None:
-        """The summary as the user wants it; None where it is not to be used."""
-        params = self._chat.settings.params
-
-        def question(engine: Engine) -> str:
-            return summarise(engine, turns, params, draft)
-
-        async def write() -> None:
-            try:
-                await self._chat.ask(question)
-            except SummaryStoppedError:
-                draft.error = "Stopped."
-            except Exception as error:  # noqa: BLE001 - it is shown where the summary would be
-                draft.error = describe_error(error)
-            finally:
-                draft.done.set()
-
-        writing = asyncio.ensure_future(write())
-        try:
-            return await self._chat.view.review_summary(draft)
-        finally:
-            draft.cancelled.set()
-            await writing
 
     def _system(self, older: Sequence[Message]) -> list[Turn]:
         """The system prompt that the chat has now."""

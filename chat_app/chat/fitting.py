@@ -1,23 +1,29 @@
 """A prompt that fits: prepared, and where it is too long, room made for it in the way that the user wants.
 
-Here are a larger context, a summary of the older turns, and shorter files. Leaving out the oldest turns
-changes the prompt alone, and the prompter does that.
+Here are a larger context, a summary of the older turns, and shorter files: their beginnings, or summaries.
+Leaving out the oldest turns changes the prompt alone, and the prompter does that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from chat_app.attachments.attachment import Attachment
 from chat_app.chat.attaching import Attaching
 from chat_app.chat.compaction import Compaction
+from chat_app.chat.file_summary import FileSummary, summarise_file
 from chat_app.chat.open_chat import Attempt, OpenChat
 from chat_app.chat.outbox import Outbox
 from chat_app.chat.prompter import MakeRoom, Prompter
+from chat_app.chat.reviewing import reviewed
+from chat_app.chat.summary import SummaryDraft
 from chat_app.engines.base import Prompt, PromptRequest
 from chat_app.engines.host import EngineHost
 from chat_app.text.errors import describe_error
+
+USE = "The model reads this in place of the file; the chat keeps both."
 
 
 class Fitting:
@@ -71,7 +77,11 @@ class Fitting:
         if wanted.way == "raise":
             self._raise_context(attempt, wanted.ctx_size)
         elif wanted.way == "part":
-            await self._send_beginnings(attempt, attached, wanted.over_n)
+            shorter = await self._attaching.shortened(attached, wanted.over_n)
+            said = "Only the beginning of what is attached is sent; the record says so."
+            self._send_shorter(attempt, shorter, said)
+        elif wanted.way == "digest":
+            await self._send_summaries(attempt, attached, wanted.over_n)
         else:
             await self._compact(attempt, upto, request)
 
@@ -94,20 +104,40 @@ class Fitting:
         chat.change_settings(replace(chat.settings, ctx_size=ctx_size))
         chat.view.note(f"The model is loaded with a context of {ctx_size:,} tokens; {what}.")
 
-    async def _send_beginnings(self, attempt: Attempt, attached: Sequence[Attachment], over_n: int) -> None:
-        """Send the prompt under way again, its files shortened by so many tokens in all."""
+    def _send_shorter(self, attempt: Attempt, attached: Sequence[Attachment] | None, said: str) -> None:
+        """Send the prompt under way again with files that are `attached` shorter; None: they cannot be."""
         chat = self._chat
-        shorter = await self._attaching.shortened(attached, over_n)
         if attempt.abandoned:
             return
-        if shorter is None:
+        if attached is None:
             chat.view.note("Even without the files there is not enough room.", "error")
             chat.abandon()
             return
-        self._outbox.shorten(shorter)
+        self._outbox.shorten(attached)
         self._outbox.postpone()
-        chat.view.note("Only the beginning of what is attached is sent; the record says so.", "warning")
+        chat.view.note(said, "warning")
         chat.finish_attempt(attempt)
+
+    async def _send_summaries(self, attempt: Attempt, attached: Sequence[Attachment], over_n: int) -> None:
+        """Have the model summarise what is too long, let the user edit it, and send the prompt under way so;
+        it comes back where a summary is not wanted."""
+        chat, shorter = self._chat, list(attached)
+        chosen = await self._attaching.to_summarise(attached, over_n)
+        for n, one in enumerate(chosen, 1):
+            if attempt.abandoned:
+                return
+            of = one.file.name if len(chosen) == 1 else f"{one.file.name} ({n} of {len(chosen)})"
+            draft = SummaryDraft(of, USE, "Do not send")
+            wanted = FileSummary(one.file, self._outbox.asked, one.room_n)
+            params = chat.settings.params
+            text = await reviewed(
+                chat, draft, partial(summarise_file, wanted=wanted, params=params, draft=draft)
+            )
+            if not text:
+                chat.abandon()
+                return
+            shorter[one.at] = replace(one.file, summary=text)
+        self._send_shorter(attempt, shorter if chosen else None, "A summary stands for what was too long.")
 
     async def _compact(self, attempt: Attempt, upto: str | None, request: PromptRequest) -> None:
         """Make room by a summary; then the prompt under way is sent, on the new branch."""

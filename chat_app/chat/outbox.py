@@ -62,6 +62,11 @@ class Outbox:
         self._under_way = True
         return self._pending[0]
 
+    @property
+    def asked(self) -> str:
+        """The text of the prompt under way; "" where none is."""
+        return self._pending[0].text if self._under_way else ""
+
     def shorten(self, attached: Iterable[Attachment]) -> None:
         """The prompt under way goes with these attachments, whatever it names."""
         self._pending[0] = replace(self._pending[0], attached=tuple(attached))

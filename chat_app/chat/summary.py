@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from chat_app.chat.conversation import add_turn
-from chat_app.chat.prompts import with_user_turn
-from chat_app.engines.base import Engine, PromptRequest, Turn
+from chat_app.chat.conversation import add_turn, with_user_turn
+from chat_app.engines.base import Engine, Prompt, PromptRequest, Turn
 from llama_core.errors import ContextFullError
 from llama_core.events import TextDelta
 from llama_core.sampling.params import SamplingParams
@@ -36,11 +35,15 @@ class SummaryStoppedError(Exception):
 class SummaryDraft:
     """A summary while the model writes it, for two threads: the engine's adds to it, the screen's reads it.
 
-    messages_n: how many messages it stands for. `done` is set when no more comes; `error` says then why it is
-    not whole.
+    of: what it stands for, in a few words. use, leave: what follows from using it, as a sentence, and from
+    not using it, as a label. step: what is summarised now, where that is a part. `done` is set when no more
+    comes; `error` says then why it is not whole.
     """
 
-    messages_n: int
+    of: str
+    use: str
+    leave: str
+    step: str = ""
     parts: list[str] = field(default_factory=list)
     done: threading.Event = field(default_factory=threading.Event)
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -61,10 +64,7 @@ def summarise(engine: Engine, turns: Sequence[Turn], params: SamplingParams, dra
     rest = [turn for turn in turns if turn.role != "system"]
     limit = engine.info.ctx_size or MOST_TOKENS * SHARE
     most = max(1, min(MOST_TOKENS, limit // SHARE))
-    # Plain: what a reply is held to, its stops and its thought are no matter of a summary.
-    plain = SamplingParams(temperature=0.0, max_tokens=most, loop_rounds=params.loop_rounds, thinking="off")
-    if params.seed is not None:
-        plain = replace(plain, seed=params.seed)
+    plain = plain_params(params, most)
     before: list[Turn] = []
     while rest:
         n = _how_many(engine, [*system, *before], rest, plain)
@@ -73,14 +73,34 @@ def summarise(engine: Engine, turns: Sequence[Turn], params: SamplingParams, dra
             raise ContextFullError(needed + most, limit)
         prompt = engine.prepare(_request([*system, *before, *rest[:n]], plain))
         draft.parts.clear()
-        for event in engine.stream(prompt, plain, cancelled=draft.cancelled.is_set):
-            if isinstance(event, TextDelta) and not event.thought:
-                draft.parts.append(event.text)
-        if draft.cancelled.is_set():
-            raise SummaryStoppedError
+        write(engine, prompt, plain, draft)
         rest = rest[n:]
         before = [Turn("user", f"{HEADING}\n\n{draft.text}")]
     return draft.text
+
+
+def plain_params(params: SamplingParams, most: int) -> SamplingParams:
+    """How a summary of at most `most` tokens is drawn: what a reply is held to, its stops and its thought are
+    no matter of it."""
+    return SamplingParams(
+        temperature=0.0,
+        max_tokens=most,
+        loop_rounds=params.loop_rounds,
+        thinking="off",
+        seed=params.seed,
+    )
+
+
+def write(engine: Engine, prompt: Prompt, params: SamplingParams, draft: SummaryDraft) -> str:
+    """Add the engine's answer to the draft, and return it. Raises SummaryStoppedError, and what the engine
+    raises."""
+    begin = len(draft.parts)
+    for event in engine.stream(prompt, params, cancelled=draft.cancelled.is_set):
+        if isinstance(event, TextDelta) and not event.thought:
+            draft.parts.append(event.text)
+    if draft.cancelled.is_set():
+        raise SummaryStoppedError
+    return "".join(draft.parts[begin:]).strip()
 
 
 def _request(turns: Sequence[Turn], params: SamplingParams) -> PromptRequest:

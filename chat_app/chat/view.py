@@ -11,8 +11,8 @@ from llama_core.events import Event
 
 Severity = Literal["information", "warning", "error"]
 # Ways to make room in a full context: leave out the oldest turns, summarise them, load the model with more,
-# send the beginning of the attached files alone.
-Room = Literal["drop", "compact", "raise", "part"]
+# send the beginning of the attached files alone, or a summary of them.
+Room = Literal["drop", "compact", "raise", "part", "digest"]
 
 
 class ChatView(Protocol):
@@ -60,7 +60,7 @@ class ChatView(Protocol):
     async def ask_overflow(self, prompt: Prompt, larger: int, files_n: int = 0) -> Room | None:
         """The prompt does not fit: how to make room, None to stop. Turns can be left out or summarised where
         `prompt.drop` names some. larger: a context in which it would fit, 0 where the model has none.
-        files_n: how many attached files could be shortened."""
+        files_n: how many attached files could be shortened or summarised."""
 
     async def review_summary(self, draft: SummaryDraft) -> str | None:
         """Show a summary while it is written; returns it, edited perhaps, or None where it is not wanted."""

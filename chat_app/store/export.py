@@ -77,16 +77,22 @@ def to_markdown(conversation: Conversation, *, model: str = "", created: str = "
 
 
 def _attached_lines(one: Attachment) -> list[str]:
-    """An attached file in Markdown: its name, and its text between more backticks than it holds in a row."""
-    text = clean(one.text).rstrip("\n")
+    """An attached file in Markdown: its name, the summary that stood for it, and its text."""
+    summary = ["*Summary:*", "", *_fenced(one.summary), ""] if one.summary else []
+    return [f"*{attached_title(one)}*", "", *summary, *_fenced(one.text)]
+
+
+def _fenced(text: str) -> list[str]:
+    """A text between more backticks than it holds in a row."""
+    text = clean(text).rstrip("\n")
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return [f"*{attached_title(one)}*", "", fence, text, fence]
+    return [fence, text, fence]
 
 
 def attached_title(one: Attachment) -> str:
     """An attached file in a line: its name, and what there is of it."""
     n = len(one.text.splitlines())
-    part = "its beginning, " if one.cut else ""
+    part = f"{one.part}, " if one.part else ""
     return f"Attached: {clean_line(one.name)} ({part}{n:,} line{'' if n == 1 else 's'}, {one.encoding})"
 
 
@@ -106,7 +112,7 @@ def to_html(conversation: Conversation, *, model: str = "", created: str = "") -
             parts.append(f"<details><summary>Thought</summary>\n{reader.render(thought)}</details>")
         parts += [
             f"<details><summary>{html.escape(attached_title(one))}</summary>\n"
-            f"<pre>{html.escape(clean(one.text))}</pre></details>"
+            f"<pre>{html.escape(clean(one.shown_text))}</pre></details>"
             for one in attachments_of(message.x)
         ]
         parts.append(f'<div class="{message.role}">\n{reader.render(clean(message.content))}</div>')

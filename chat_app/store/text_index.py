@@ -20,7 +20,7 @@ def index_message(connection: sqlite3.Connection, chat_id: str, message: Message
 
 def searched_text(content: str, thought: str, attachments: Iterable[Attachment]) -> str:
     """What is searched of a message: what it says, then what was thought before, then what is attached."""
-    files = (f"{one.name}\n{one.text}" for one in attachments)
+    files = ("\n".join([one.name, one.text, *([one.summary] if one.summary else [])]) for one in attachments)
     return "\n".join([content, *([thought] if thought else []), *files])
 
 

@@ -17,6 +17,7 @@ class DrawnConversation:
         self._session = session
         self._work = work
         self.tinted = False  # replies show how sure the model was of each word
+        self._timed = False  # messages show when they were written
         self.messages = MessageList(self._make_view, id="messages")
 
     def show_path(self) -> None:
@@ -76,12 +77,18 @@ class DrawnConversation:
         if self.tinted:
             session.view.note(f"Tinted by probability: {LEGEND}.")
 
+    def toggle_times(self) -> None:
+        """Show beside each name when the message was written, or no longer."""
+        self._timed = not self._timed
+        self.refresh()
+
     def refresh(self) -> None:
-        """Branch counts, "not saved" marks and the tint, once what is to be drawn is."""
+        """Times, branch counts, "not saved" marks and the tint, once what is to be drawn is."""
 
         async def refresh() -> None:
             unsaved, cut = self._unsaved(), self._session.conversation.cut
             for view in self.messages.views():
+                view.set_timed(self._timed)
                 view.set_cut(view.message.id == cut)
                 view.set_place(self._place(view.message.id))
                 view.set_saved(view.message.id not in unsaved)

@@ -338,6 +338,15 @@ class Layout:
         self._place(changed)
         return first
 
+    @property
+    def code_lines(self) -> list[int]:
+        """The first line of each block of code."""
+        return [
+            top + (block.gap is not None)
+            for top, block in zip(self._tops, self._blocks, strict=True)
+            if _is_code(block)
+        ]
+
     def refit(self, width: int) -> None:
         """All blocks for another width; nothing is read anew."""
         self.width = width

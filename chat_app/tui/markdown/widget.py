@@ -73,6 +73,11 @@ class FlowText(Widget, can_focus=False):
         """All of the text so far."""
         return self._document.source
 
+    @property
+    def code_lines(self) -> list[int]:
+        """The lines in which blocks of code begin; none before they are laid out."""
+        return self._layout.code_lines if self._layout is not None else []
+
     def write(self, text: str) -> None:
         """Add to the end; what that costs does not depend on what stands there."""
         changed = self._document.write(text)

@@ -23,6 +23,7 @@ from chat_app.engines.base import Prompt, Source
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.errors import describe_error
 from chat_app.tui import clipboard
+from chat_app.tui.code_walk import to_code
 from chat_app.tui.command_line import CommandLine
 from chat_app.tui.draft_keeper import DraftKeeper
 from chat_app.tui.drain import TICK_S, Drain, EngineNews
@@ -49,6 +50,7 @@ PANEL_HELP = "The live numbers: a line, a card, a lab, hidden"
 THOUGHT_HELP = "Unfold or fold the thought of the reply, or attached files"
 ANSWER_HELP = "End the thought; the answer begins"
 LOOP_HELP = "Cut a reply where it began to repeat itself, and choose another token there"
+TIMES_HELP = "Show when each message was written"
 TINT_HELP = "Tint replies by how probable their words were"
 TOKENS_HELP = "Walk through the tokens of a tinted reply"
 QUIT_WINDOW_S = 2.0
@@ -88,6 +90,9 @@ class ChatScreen(Screen[None]):
         Binding("alt+x", "cut_loop", "Cut loop", id="chat.cut_loop", priority=True, tooltip=LOOP_HELP),
         Binding("alt+p", "tint", "Tint", id="chat.tint", priority=True, tooltip=TINT_HELP),
         Binding("alt+w", "tokens", "Tokens", id="chat.tokens", priority=True, tooltip=TOKENS_HELP),
+        Binding("alt+d", "times", "Times", id="chat.times", priority=True, tooltip=TIMES_HELP),
+        Binding("alt+pagedown", "code(1)", "Next code block", id="chat.next_code", priority=True),
+        Binding("alt+pageup", "code(-1)", "Previous code block", id="chat.previous_code", priority=True),
         Binding("ctrl+end", "to_end", "To the newest text", id="chat.to_end", priority=True),
     ]
 
@@ -454,6 +459,15 @@ class ChatScreen(Screen[None]):
     def action_thought(self) -> None:
         """Unfold or fold a thought or files."""
         self._actions.toggle_fold(self.focused)
+
+    def action_times(self) -> None:
+        """Show when each message was written, or no longer."""
+        self._drawn.toggle_times()
+
+    def action_code(self, step: int) -> None:
+        """Scroll to the next block of code, or to the one before."""
+        if not to_code(self.messages, step):
+            self.note(f"There is no code {'below' if step > 0 else 'above'}.")
 
     def action_tint(self) -> None:
         """Tint the replies, or show them as before."""

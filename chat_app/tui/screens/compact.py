@@ -1,4 +1,4 @@
-"""The summary that is to stand for the older turns: watched while it is written, edited, used or not."""
+"""A summary that is to stand for older turns or a file: watched while it is written, edited, used or not."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from textual.content import Content
 from textual.widgets import Button, Static, TextArea
 
 from chat_app.chat.summary import SummaryDraft
-from chat_app.text.sanitize import clean
+from chat_app.text.sanitize import clean, clean_line
 from chat_app.tui.screens.dialog import Dialog
 
 PERIOD_S = 0.1
 
 
 class CompactScreen(Dialog[str]):
-    """Dismissed with the summary, as it was edited; None: the chat stays as it is."""
+    """Dismissed with the summary, as it was edited; None: it is not used."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "use", "Use it", id="compact.use", priority=True),
@@ -33,16 +33,14 @@ class CompactScreen(Dialog[str]):
     def compose(self) -> ComposeResult:
         """The summary, and what can be done with it."""
         with Vertical(classes="dialog -wide -high"):
-            yield Static(Content(f"A summary for {self._draft.messages_n} messages"), classes="dialog-title")
+            yield Static(Content(f"A summary of {clean_line(self._draft.of)}"), classes="dialog-title")
             yield Static("", id="compact-state")
             yield TextArea("", read_only=True, soft_wrap=True, id="compact-text")
             with Horizontal(classes="dialog-buttons"):
                 yield Button("Use it", variant="primary", id="use", disabled=True)
-                yield Button("Leave the chat as it is", id="leave")
+                yield Button(self._draft.leave, id="leave")
             yield Static(
-                Content(
-                    "It can be edited once it is written · Ctrl+S uses it · Esc leaves the chat as it is"
-                ),
+                Content("It can be edited once it is written · Ctrl+S uses it · Esc does not"),
                 classes="dialog-hint",
             )
 
@@ -63,11 +61,11 @@ class CompactScreen(Dialog[str]):
             area.scroll_end(animate=False)
         state = self.query_one("#compact-state", Static)
         if not self._ended:
-            state.update(Content("The model writes it…"))
+            state.update(Content(f"The model writes it{f': {draft.step}' if draft.step else ''}…"))
         elif draft.error or not text:
             state.update(Content(clean(draft.error) or "The model wrote nothing."))
         else:
-            state.update(Content("This will stand for them in a new branch; the branch before stays."))
+            state.update(Content(draft.use))
             area.read_only = False
             area.focus()
             self.query_one("#use", Button).disabled = False

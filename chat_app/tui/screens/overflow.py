@@ -14,6 +14,8 @@ from chat_app.chat.view import Room
 from chat_app.engines.base import Prompt
 from chat_app.tui.screens.dialog import Dialog
 
+IN_A_ROW = 3  # beside "Do not send"
+
 
 class OverflowScreen(Dialog[Room]):
     """Dismissed with a way to make room; None: do not send."""
@@ -22,6 +24,7 @@ class OverflowScreen(Dialog[Room]):
         Binding("c", "choose('compact')", "Summarise", id="overflow.compact"),
         Binding("d", "choose('drop')", "Leave out", id="overflow.drop"),
         Binding("p", "choose('part')", "A part of the files", id="overflow.part"),
+        Binding("f", "choose('digest')", "Summarise the files", id="overflow.digest"),
         Binding("m", "choose('raise')", "More context", id="overflow.raise"),
         Binding("s", "choose('')", "Do not send", id="overflow.stop"),
     ]
@@ -36,7 +39,11 @@ class OverflowScreen(Dialog[Room]):
             files = "the file" if files_n == 1 else f"each of the {files_n} files"
             self._ways["part"] = (
                 "A part",
-                f"Of {files} only the beginning is sent, as much as there is room for.",
+                f"Of {files} only the beginning is sent.",
+            )
+            self._ways["digest"] = (
+                "Summarise files" if files_n > 1 else "Summarise file",
+                "Piece by piece, the model writes a summary, which you can edit.",
             )
         if plan.drop:
             n = len(plan.drop)
@@ -70,7 +77,7 @@ class OverflowScreen(Dialog[Room]):
                 )
             about.append("The system prompt and the transcript stay.")
             yield Static(Content("\n".join(f"· {text}" for text in about)))
-            with Horizontal(classes="dialog-buttons"):
+            with Horizontal(classes=f"dialog-buttons{' -many' if len(self._ways) > IN_A_ROW else ''}"):
                 for place, (way, (label, _)) in enumerate(self._ways.items()):
                     yield Button(label, variant="default" if place else "primary", id=way)
                 yield Button("Do not send", id="stop")

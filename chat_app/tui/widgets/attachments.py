@@ -91,11 +91,12 @@ class AttachedFiles(Fold):
         for one in self._files:
             lines = one.text.splitlines()
             n = f"{len(lines):,} line{'' if len(lines) == 1 else 's'}"
-            part = ", its beginning" if one.cut else ""
+            part = f", {one.part}" if one.part else ""
             parts.append((f"{self.mark} {clean_line(one.name, 60)} · {n} · {one.encoding}{part}\n", MUTED))
             if self.unfolded:
-                shown = clean("\n".join(lines[:UNFOLDED_LINES])).rstrip()
-                rest = len(lines) - UNFOLDED_LINES
+                told = one.shown_text.splitlines()
+                shown = clean("\n".join(told[:UNFOLDED_LINES])).rstrip()
+                rest = len(told) - UNFOLDED_LINES
                 more = f"\n… and {rest:,} lines more" if rest > 0 else ""
                 parts.append((f"{shown}{more}\n", "$foreground 80%"))
         return Content.assemble(*parts).rstrip()

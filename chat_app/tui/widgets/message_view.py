@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textual.app import ComposeResult
@@ -103,6 +104,7 @@ class MessageView(Vertical, can_focus=True):
         self.growing = growing
         self.saved = saved
         self.cut = False
+        self.timed = False
         # Kept, not looked up: a message that comes as the app ends is mounted without its parts.
         self._head_line = Static(self._head(), classes="message-head")
         self._foot_line = Static(self._foot(), classes="message-foot")
@@ -225,6 +227,12 @@ class MessageView(Vertical, can_focus=True):
             self.cut = cut
             self._show_head()
 
+    def set_timed(self, timed: bool) -> None:
+        """Whether to show when the message was written."""
+        if timed != self.timed:
+            self.timed = timed
+            self._show_head()
+
     def set_tint(self, pieces: Sequence[ScoredText]) -> None:
         """Show the answer in these pieces, tinted; without any, or while it grows, as Markdown."""
         if self._text is not None and self.message.role == "assistant":
@@ -258,6 +266,8 @@ class MessageView(Vertical, can_focus=True):
         made = f"  {clean_line(guest, 48)}" if isinstance(guest, str) and message.role == "assistant" else ""
         which, of = self.place
         branch = (f"   ‹ {which}/{of} ›", "$text-accent") if of > 1 else ""
+        if self.timed:
+            made += f"  {formatting.clock_time(message.time, datetime.now().astimezone())}"
         if self.cut:
             return Content.assemble((CUT, "$text-warning"), "\n", who, (made, "$foreground 60%"), branch)
         return Content.assemble(who, (made, "$foreground 60%"), branch)

@@ -15,7 +15,7 @@ from llama_core.engine.batch.request import BatchReason, BatchRequest, BatchResu
 from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.context import common_prefix
-from llama_core.engine.reply_events import ReplyEvents
+from llama_core.engine.reply.events import ReplyEvents
 from llama_core.engine.text import TextEngine
 from llama_core.errors import Cancelled, LlamaCoreError
 from llama_core.events import Event, Finished, FinishReason, Timings, TokenEvent

@@ -99,10 +99,12 @@ def test_the_prompt_names_each_file_before_the_question() -> None:
         '<file name="a\' .txt">\none\n</file>\n\n<file name="b" part="beginning">\ntwo\n</file>\n\nwhy?'
     )
     assert prompt_text("why?", ()) == "why?"
+    short = Attachment("c", "/c", "long " * 99, cut=True, summary="short")
+    assert prompt_text("", [short]) == '<file name="c" part="summary">\nshort\n</file>'
 
 
 def test_records_come_back_as_they_were_and_damaged_ones_are_left_out() -> None:
-    files = (Attachment("a", "/a", "one", "PDF", 7, "a", True), Attachment("b", "/b", "two"))
+    files = (Attachment("a", "/a", "one", "PDF", 7, "a", True, "short"), Attachment("b", "/b", "two"))
     x = details_of(files)
     assert attachments_of(x) == files
     assert details_of(()) == {}

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from chat_app.attachments.attachment import attachments_of
+from chat_app.attachments.attachment import Attachment, attachments_of
+from chat_app.chat.file_summary import REQUEST, FileSummary, summarise_file
+from chat_app.chat.summary import SummaryDraft
+from llama_core.errors import ContextFullError
+from llama_core.sampling.params import SamplingParams
 from tests.support.stage import Stage
 
 
@@ -36,7 +41,7 @@ async def test_a_mention_goes_to_the_model_and_into_the_record(stage: Stage) -> 
     assert stage.words()[0] == "what is in @a.txt?"
     (saved,) = attachments_of(stage.on_disk()[0].x)
     assert (saved.name, saved.text, saved.typed) == ("a.txt", "alpha", "a.txt")
-    assert stage.session.conversation.title == "what is in @a.txt?"
+    assert stage.session.conversation.title == "what is in a.txt?"
 
 
 async def test_later_turns_send_the_file_as_it_was(stage: Stage, folder: Path) -> None:
@@ -124,3 +129,77 @@ async def test_a_question_too_long_without_its_files_comes_back(stage: Stage) ->
     await stage.until(stage.idle)
     assert stage.path() == []
     assert stage.view.returned[0].startswith("@a.txt word")
+
+
+def summaries(turns: Any) -> str:
+    """A summary where one is asked for, else a few words."""
+    return "numbers and lines" if REQUEST in turns[-1]["content"] else "Done."
+
+
+def pieces(stage: Stage) -> list[str]:
+    """What the model was to summarise, as it was asked."""
+    return [str(turns[-1]["content"]) for name, turns in stage.engine.calls if REQUEST in str(turns)]
+
+
+async def test_a_summary_of_what_does_not_fit(stage: Stage, folder: Path) -> None:
+    stage.engine.ctx_size, stage.engine.script = 200, summaries
+    text = "".join(f"line {n} of many words\n" for n in range(100))
+    (folder / "long.txt").write_text(text)
+    stage.view.room = "digest"
+    stage.view.edit = lambda text: text.replace("lines", "LINES", 1)
+    await stage.say("compare @long.txt with @a.txt")
+    asked_for = pieces(stage)
+    assert len(asked_for) > 2
+    assert "".join(one.split("\n", 1)[1].split("\n</file>")[0] + "\n" for one in asked_for) == text
+    assert all(one.endswith("answer this: compare @long.txt with @a.txt") for one in asked_for)
+    (long, short) = attachments_of(stage.path()[0].x)
+    assert (long.text, long.cut, short.summary) == (text, False, "")
+    assert long.summary == "\n\n".join(["numbers and LINES", *["numbers and lines"] * (len(asked_for) - 1)])
+    assert asked(stage).startswith(f'<file name="long.txt" part="summary">\n{long.summary}\n</file>\n\n<file')
+    assert attachments_of(stage.on_disk()[0].x) == (long, short)
+    await stage.say("and then?")
+    assert "numbers and LINES" in stage.engine.calls[-1][1][0]["content"]
+
+
+async def test_a_summary_that_is_stopped_gives_the_prompt_back(stage: Stage, folder: Path) -> None:
+    stage.engine.ctx_size, stage.engine.script = 200, summaries
+    (folder / "long.txt").write_text("a line of five words\n" * 100)
+    stage.view.room = "digest"
+    drafts: list[Any] = []
+
+    async def leave(draft: Any) -> None:
+        drafts.append(draft)
+        stage.engine.gate.clear()
+        await stage.until(lambda: draft.step)
+
+    stage.view.review_summary = leave  # type: ignore[assignment,method-assign]
+    stage.session.submit("sum up @long.txt")
+    await stage.until(lambda: stage.view.returned and not stage.tasks)
+    assert drafts[0].step.startswith("part 1 of ")
+    assert drafts[0].error == "Stopped.", "with the gate still shut"
+    assert stage.view.returned == ["sum up @long.txt"]
+    assert stage.path() == []
+    stage.engine.gate.set()
+
+
+async def test_summaries_that_are_too_long_are_summarised(stage: Stage) -> None:
+    stage.engine.ctx_size = 200
+    stage.engine.script = lambda turns: "word " * (40 if "line" in turns[-1]["content"] else 5)
+    file = Attachment("long.txt", "/long.txt", "a line of five words\n" * 200)
+    draft = SummaryDraft("long.txt", "", "")
+    wanted = FileSummary(file, "", 60)
+    params = SamplingParams()
+    text = await stage.session.ask(lambda engine: summarise_file(engine, wanted, params, draft))
+    assert 0 < len(text.split()) <= 60
+    assert draft.text.split() == text.split()
+    steps = [str(turns[-1]["content"]) for _, turns in stage.engine.calls]
+    assert any("a line of" in one for one in steps)
+    assert any("word word" in one for one in steps), "the summaries themselves"
+
+
+async def test_a_context_without_room_for_a_line_says_so(stage: Stage) -> None:
+    stage.engine.ctx_size = 20
+    wanted = FileSummary(Attachment("a", "/a", "one two"), "", 60)
+    draft = SummaryDraft("a", "", "")
+    with pytest.raises(ContextFullError):
+        await stage.session.ask(lambda engine: summarise_file(engine, wanted, SamplingParams(), draft))

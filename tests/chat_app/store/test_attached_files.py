@@ -46,6 +46,19 @@ def test_exports_hold_it() -> None:
     assert turn["content"].startswith('<file name="notes.md">')
 
 
+def test_a_summary_is_found_and_exported_beside_the_text(store: ChatStore) -> None:
+    chat = Conversation("id", "Title")
+    chat.add("user", "why?", x=details_of([Attachment("a.md", "/a.md", "one zebra", summary="stripes <i>")]))
+    keep(store, chat)
+    for query in ("zebra", "stripes"):
+        assert len(store.search(store.list(), query)) == 1
+    markdown = to_markdown(chat)
+    assert "*Attached: a.md (its summary, 1 line, UTF-8)*\n\n*Summary:*\n\n```\nstripes <i>\n```" in markdown
+    assert "```\none zebra\n```" in markdown
+    page = to_html(chat)
+    assert "Summary:\nstripes &lt;i&gt;\n\nThe file:\none zebra" in page
+
+
 def test_our_own_export_is_read_again() -> None:
     imported = read_chat_json(json.loads(to_json(conversation())), NOW)
     assert imported is not None

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from textual.events import Paste
+from textual.widgets import TextArea
 
 from chat_app.attachments.attachment import attachments_of
+from chat_app.chat.file_summary import REQUEST
+from chat_app.tui.widgets.attachments import AttachedFiles
 from tests.support.fake_engine import FakeClock, FakeEngine
 
 MakeApp = Callable[..., Any]
@@ -112,6 +115,34 @@ async def test_the_beginning_of_a_file_where_the_whole_has_no_room(
         await user.ready()
         assert user.words() == ["@notes.txt read", "Done."]
         assert "its beginning" in user.screen_text()
+
+
+async def test_a_summary_by_pieces_is_watched_edited_and_sent(
+    make_app: MakeApp, drive: Any, engine: FakeEngine
+) -> None:
+    engine.ctx_size, engine.max_ctx_size = 120, 1000
+    engine.script = lambda turns: "It has [lines]." if REQUEST in turns[-1]["content"] else "Done."
+    async with make_app().run_test(size=(80, 30)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.press(*"@notes.txt read", "enter")
+        await user.until(lambda: "Summarise file" in user.screen_text())
+        engine.gate.clear()
+        await user.press("f")
+        await user.until(lambda: "The model writes it: part 1 of" in user.screen_text())
+        assert "A summary of notes.txt" in user.screen_text()
+        engine.gate.set()
+        area = pilot.app.screen.query_one(TextArea)
+        await user.until(lambda: not area.read_only)
+        area.text = "It has [many] lines."
+        await user.press("ctrl+s")
+        await user.ready()
+        assert user.words() == ["@notes.txt read", "Done."]
+        assert '<file name="notes.txt" part="summary">\nIt has [many]' in engine.calls[-1][1][0]["content"]
+        assert "notes.txt · 100 lines · UTF-8, its summary" in user.screen_text()
+        await user.press("alt+up", "alt+up", "alt+t")
+        shown = pilot.app.chat.query_one(AttachedFiles).shown().plain
+        assert "Summary:\nIt has [many] lines.\n\nThe file:\na line\na line" in shown
 
 
 async def test_names_and_texts_are_inert(make_app: MakeApp, drive: Any) -> None:
