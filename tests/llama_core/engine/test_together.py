@@ -16,8 +16,8 @@ from llama_core.engine.batch.together import AskedReply, RepliesTogether
 from llama_core.engine.engine import Engine
 from llama_core.engine.load import load_engine
 from llama_core.engine.loops import LoopWatch
-from llama_core.engine.reply_events import ReplyEvents
-from llama_core.engine.reply_text import ReplyText
+from llama_core.engine.reply.events import ReplyEvents
+from llama_core.engine.reply.text import ReplyText
 from llama_core.engine.rules import NO_RULES
 from llama_core.engine.text import TextEngine
 from llama_core.errors import ContextFullError, GrammarError
