@@ -503,6 +503,10 @@ class ChatScreen(Screen[None]):
         """Do to a message what its key says."""
         self._actions.act(event.action, event.message_id)
 
+    def on_tinted_text_pointed(self, event: TintedText.Pointed) -> None:
+        """Put the cursor on a token of a tinted reply."""
+        self._cursor.point(event.text, event.at)
+
     def on_message_view_link_shown(self, event: MessageView.LinkShown) -> None:
         """Say where a link leads; nothing is opened."""
         self.note(f"This link leads to {event.address}. Links in replies are not opened.")
