@@ -117,6 +117,7 @@ class ChatScreen(Screen[None]):
         self._clock = clock
         self._has_first_chat = has_first_chat
         self._quit_until = 0.0
+        self._generated = False  # whether a reply was under way when last looked
         self._thinking = ""  # the message whose thought is being written
         self.work = Work(lambda work: self.run_worker(work, group="session"), self._tell)
         self.session = make_controller(self, self.work.spawn)
@@ -309,6 +310,9 @@ class ChatScreen(Screen[None]):
         self.messages.display = not self._heading.welcome.display
         if session.generating or session.model.loading is not None:
             self._tick_timer.resume()
+        if self._generated and not session.generating:
+            self._home.reply_done()
+        self._generated = session.generating
         self._home.tell_waiting()
         self._numbers.show()
         self.show_keys()
@@ -529,6 +533,10 @@ class ChatScreen(Screen[None]):
     def on_message_view_act(self, event: MessageView.Act) -> None:
         """Do to a message what its key says."""
         self._actions.act(event.action, event.message_id)
+
+    def on_tinted_text_pointed(self, event: TintedText.Pointed) -> None:
+        """Put the cursor on a token of a tinted reply."""
+        self._cursor.point(event.text, event.at)
 
     def on_message_view_link_shown(self, event: MessageView.LinkShown) -> None:
         """Say where a link leads; nothing is opened."""
