@@ -15,15 +15,14 @@ QUIT_WINDOW_S = 2.0
 class Interrupt:
     """What a press does depends on what there is, and for the last step on the press before.
 
-    copy, note: what to copy, and what to say; stop: stops what runs, and says whether anything did; leave: ends
-    the app; clock: in seconds.
+    copy, note: for a selection, and for a word to the user; stop: stops what runs, and says whether anything
+    did; leave: ends the app; clock: in seconds.
     """
 
     def __init__(
         self,
         screen: Screen[Any],
         composer: Composer,
-        *,
         copy: Callable[[str], None],
         note: Callable[[str], None],
         stop: Callable[[], bool],

@@ -104,13 +104,7 @@ class ChatScreen(Screen[None]):
         self._commands = CommandLine(self.host, self.work, self.prompt)
         self._editor = OutsideEditor(self.prompt, self.note)
         self._interrupt = Interrupt(
-            self,
-            self.composer,
-            copy=self.copy,
-            note=self.note,
-            stop=self._stop_what_runs,
-            leave=home.leave,
-            clock=clock,
+            self, self.composer, self.copy, self.note, self._stop_what_runs, home.leave, clock
         )
         self._finder = Finder(self.session, self._drawn, self.work)
         self._cursor = TokenCursor(self.session, self._drawn, self.prompt, self.work, home)
