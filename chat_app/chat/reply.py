@@ -40,6 +40,8 @@ ENDINGS = {
 
 
 CHECKPOINT_PERIOD_S = 1.0
+# Of whom a reply's "guest" says that nothing else is other than the chat's own than its model.
+THIS_REPLY = "this reply alone"
 
 
 @dataclass(slots=True)

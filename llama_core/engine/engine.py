@@ -130,6 +130,11 @@ class Engine:
             context.recover()
         return row.copy()
 
+    def read(self, ids: Sequence[int], cancelled: Callable[[], bool] | None = None) -> None:
+        """See that the context holds `ids` and can go back to their end. Raises NumericalError, Cancelled."""
+        self.prompt_logits(ids, cancelled)
+        self._context.remember()
+
     def score(
         self,
         prompt_ids: Sequence[int],

@@ -29,6 +29,7 @@ from chat_app.tui.draft_keeper import DraftKeeper
 from chat_app.tui.drain import TICK_S, Drain, EngineNews
 from chat_app.tui.drawn_conversation import DrawnConversation
 from chat_app.tui.editor import OutsideEditor
+from chat_app.tui.finder import Finder
 from chat_app.tui.heading import Heading
 from chat_app.tui.home import Home
 from chat_app.tui.live_numbers import LiveNumbers
@@ -37,6 +38,7 @@ from chat_app.tui.token_cursor import TokenCursor
 from chat_app.tui.widgets import key_bar
 from chat_app.tui.widgets.composer import Composer
 from chat_app.tui.widgets.fetch_row import FetchRow
+from chat_app.tui.widgets.find_bar import FindBar
 from chat_app.tui.widgets.key_bar import KeyBar
 from chat_app.tui.widgets.message_list import MessageList
 from chat_app.tui.widgets.message_view import MessageView
@@ -77,6 +79,7 @@ class ChatScreen(Screen[None]):
             priority=True,
             tooltip="Empty the KV cache; the transcript stays",
         ),
+        Binding("ctrl+f", "find", "Find", id="chat.find", priority=True, tooltip="Find in this chat"),
         Binding("ctrl+o", "panel", "Panel", id="chat.panel", priority=True, tooltip=PANEL_HELP),
         Binding("ctrl+g", "editor", "Prompt in $EDITOR", id="chat.editor", priority=True),
         Binding("alt+up", "select(-1)", "Select", id="chat.select_previous", priority=True),
@@ -140,6 +143,7 @@ class ChatScreen(Screen[None]):
         self._numbers = LiveNumbers(self, self.session, panel_mode, clock)
         self._commands = CommandLine(self.host, self.work, self.prompt)
         self._editor = OutsideEditor(self.prompt, self.note)
+        self._finder = Finder(self.session, self._drawn, self.work)
         self._cursor = TokenCursor(self.session, self._drawn, self.prompt, self.work, home)
         self._actions = MessageActions(
             self.session, self.messages, self.prompt, self.work, home, copy=self.copy, edit=self.begin_edit
@@ -162,6 +166,7 @@ class ChatScreen(Screen[None]):
                 yield self._heading.welcome
                 yield self.messages
                 yield Static("", id="new-text")
+                yield self._finder.bar
                 yield self._cursor.line
                 yield self.fetch_row
                 yield self.status
@@ -489,6 +494,32 @@ class ChatScreen(Screen[None]):
         """Alt+Up and Alt+Down walk through the messages and back into the prompt."""
         self._actions.select(step, self.focused)
 
+    # Finding in the chat.
+
+    def action_find(self) -> None:
+        """Look for something in this chat."""
+        self.find(None)
+
+    def find(self, text: str | None) -> None:
+        """Open the row in which one types what to look for, with `text` in it."""
+        if self.session.path():
+            self._finder.bar.open(text)
+        else:
+            self.note("There is nothing in this chat yet.")
+
+    def on_find_bar_sought(self, event: FindBar.Sought) -> None:
+        """Another text is looked for."""
+        self._finder.seek(event.text)
+
+    def on_find_bar_go(self, event: FindBar.Go) -> None:
+        """To the next place, or the one before."""
+        self._finder.go(event.step)
+
+    def on_find_bar_closed(self) -> None:
+        """Back to the prompt; what was found stays in sight."""
+        self._finder.close()
+        self.prompt.focus()
+
     # What is done with a message.
 
     def on_message_view_selected(self) -> None:
@@ -502,6 +533,10 @@ class ChatScreen(Screen[None]):
     def on_message_view_act(self, event: MessageView.Act) -> None:
         """Do to a message what its key says."""
         self._actions.act(event.action, event.message_id)
+
+    def on_tinted_text_pointed(self, event: TintedText.Pointed) -> None:
+        """Put the cursor on a token of a tinted reply."""
+        self._cursor.point(event.text, event.at)
 
     def on_message_view_link_shown(self, event: MessageView.LinkShown) -> None:
         """Say where a link leads; nothing is opened."""
