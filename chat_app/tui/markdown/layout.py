@@ -411,6 +411,12 @@ class Layout:
         inside = bisect_right(range(drawn.height), place[1:], key=drawn.begin) - 1
         return self._tops[place.block] + (self._blocks[place.block].gap is not None) + max(0, inside)
 
+    def line_of(self, logical: int, start: int) -> int:
+        """The line in which a character of a logical line of the whole stands (see `words`)."""
+        index = max(0, bisect_right(self._logical, logical) - 1)
+        inside = logical - self._logical[index] - (self._blocks[index].gap is not None)
+        return self.line_at(Place(index, max(0, inside), start))
+
     @property
     def words(self) -> list[str]:
         """All logical lines, as they are copied."""

@@ -29,6 +29,7 @@ from chat_app.tui.draft_keeper import DraftKeeper
 from chat_app.tui.drain import TICK_S, Drain, EngineNews
 from chat_app.tui.drawn_conversation import DrawnConversation
 from chat_app.tui.editor import OutsideEditor
+from chat_app.tui.finder import Finder
 from chat_app.tui.heading import Heading
 from chat_app.tui.home import Home
 from chat_app.tui.live_numbers import LiveNumbers
@@ -37,6 +38,7 @@ from chat_app.tui.token_cursor import TokenCursor
 from chat_app.tui.widgets import key_bar
 from chat_app.tui.widgets.composer import Composer
 from chat_app.tui.widgets.fetch_row import FetchRow
+from chat_app.tui.widgets.find_bar import FindBar
 from chat_app.tui.widgets.key_bar import KeyBar
 from chat_app.tui.widgets.message_list import MessageList
 from chat_app.tui.widgets.message_view import MessageView
@@ -77,6 +79,7 @@ class ChatScreen(Screen[None]):
             priority=True,
             tooltip="Empty the KV cache; the transcript stays",
         ),
+        Binding("ctrl+f", "find", "Find", id="chat.find", priority=True, tooltip="Find in this chat"),
         Binding("ctrl+o", "panel", "Panel", id="chat.panel", priority=True, tooltip=PANEL_HELP),
         Binding("ctrl+g", "editor", "Prompt in $EDITOR", id="chat.editor", priority=True),
         Binding("alt+up", "select(-1)", "Select", id="chat.select_previous", priority=True),
@@ -114,6 +117,7 @@ class ChatScreen(Screen[None]):
         self._clock = clock
         self._has_first_chat = has_first_chat
         self._quit_until = 0.0
+        self._generated = False  # whether a reply was under way when last looked
         self._thinking = ""  # the message whose thought is being written
         self.work = Work(lambda work: self.run_worker(work, group="session"), self._tell)
         self.session = make_controller(self, self.work.spawn)
@@ -139,6 +143,7 @@ class ChatScreen(Screen[None]):
         self._numbers = LiveNumbers(self, self.session, panel_mode, clock)
         self._commands = CommandLine(self.host, self.work, self.prompt)
         self._editor = OutsideEditor(self.prompt, self.note)
+        self._finder = Finder(self.session, self._drawn, self.work)
         self._cursor = TokenCursor(self.session, self._drawn, self.prompt, self.work, home)
         self._actions = MessageActions(
             self.session, self.messages, self.prompt, self.work, home, copy=self.copy, edit=self.begin_edit
@@ -161,6 +166,7 @@ class ChatScreen(Screen[None]):
                 yield self._heading.welcome
                 yield self.messages
                 yield Static("", id="new-text")
+                yield self._finder.bar
                 yield self._cursor.line
                 yield self.fetch_row
                 yield self.status
@@ -304,6 +310,9 @@ class ChatScreen(Screen[None]):
         self.messages.display = not self._heading.welcome.display
         if session.generating or session.model.loading is not None:
             self._tick_timer.resume()
+        if self._generated and not session.generating:
+            self._home.reply_done()
+        self._generated = session.generating
         self._home.tell_waiting()
         self._numbers.show()
         self.show_keys()
@@ -484,6 +493,32 @@ class ChatScreen(Screen[None]):
     def action_select(self, step: int) -> None:
         """Alt+Up and Alt+Down walk through the messages and back into the prompt."""
         self._actions.select(step, self.focused)
+
+    # Finding in the chat.
+
+    def action_find(self) -> None:
+        """Look for something in this chat."""
+        self.find(None)
+
+    def find(self, text: str | None) -> None:
+        """Open the row in which one types what to look for, with `text` in it."""
+        if self.session.path():
+            self._finder.bar.open(text)
+        else:
+            self.note("There is nothing in this chat yet.")
+
+    def on_find_bar_sought(self, event: FindBar.Sought) -> None:
+        """Another text is looked for."""
+        self._finder.seek(event.text)
+
+    def on_find_bar_go(self, event: FindBar.Go) -> None:
+        """To the next place, or the one before."""
+        self._finder.go(event.step)
+
+    def on_find_bar_closed(self) -> None:
+        """Back to the prompt; what was found stays in sight."""
+        self._finder.close()
+        self.prompt.focus()
 
     # What is done with a message.
 

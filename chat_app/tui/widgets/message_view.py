@@ -15,6 +15,7 @@ from textual.message import Message as TextualMessage
 from textual.widgets import Static
 
 from chat_app.chat.conversation import Message
+from chat_app.chat.finding import Hit, Part
 from chat_app.chat.reply import ENDINGS
 from chat_app.chat.reply_records import ScoredText
 from chat_app.text import formatting
@@ -110,6 +111,7 @@ class MessageView(Vertical, can_focus=True):
         self._foot_line = Static(self._foot(), classes="message-foot")
         self._text: FlowText | None = None
         self.thought: ThoughtView | None = None
+        self._sought: tuple[str, Hit | None] = "", None
         self.tinted = TintedText()
         self._loop_mark = LoopMark(message)
         self._files = AttachedFiles(message)
@@ -143,6 +145,7 @@ class MessageView(Vertical, can_focus=True):
         """Mark the message if it still grows, and show the line about it."""
         self.set_class(self.growing, "-growing")
         self._show_foot()
+        self.seek(*self._sought)
 
     # Places in it.
 
@@ -162,6 +165,23 @@ class MessageView(Vertical, can_focus=True):
         part = self.children[spot.part]
         line = self._text.line_of(spot.place) if self._text is not None and spot.place else spot.line
         return part.virtual_region.y + min(line, max(0, part.size.height - 1))
+
+    def seek(self, text: str, hit: Hit | None) -> None:
+        """Mark the places of `text` in all parts; `hit` is the one the user is at."""
+        self._sought = text, hit
+        own = hit if hit is not None and hit.message_id == self.message.id else None
+
+        def current(part: Part) -> int | None:
+            return own.number if own is not None and own.part == part else None
+
+        if self._text is not None:
+            self._text.seek(text, current("text"))
+        self.fold.seek(text, current("files" if self.thought is None else "thought"))
+
+    def line_of_hit(self, hit: Hit) -> int:
+        """The line of it in which a place stands."""
+        part = self._text if hit.part == "text" else self.fold
+        return part.virtual_region.y + part.line_of_match(hit.number) if part is not None else 0
 
     def _on_link(self, address: str) -> None:
         self.post_message(self.LinkShown(address))
