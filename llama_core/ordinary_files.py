@@ -24,7 +24,7 @@ def open_ordinary(path: Path) -> BinaryIO:
     try:
         _require_regular(path, os.fstat(descriptor))
         return open(descriptor, "rb")
-    except BaseException:
+    except BaseException:  # Ctrl+C too: no descriptor stays open
         os.close(descriptor)
         raise
 

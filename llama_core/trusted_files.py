@@ -64,7 +64,7 @@ def open_trusted(path: Path, *, write: bool = False) -> io.FileIO:
     try:
         _check(path, os.fstat(descriptor), stat.S_ISREG, "no regular file")
         return io.FileIO(descriptor, mode)
-    except BaseException:
+    except BaseException:  # Ctrl+C too: no descriptor stays open
         os.close(descriptor)
         raise
 

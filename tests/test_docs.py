@@ -39,10 +39,23 @@ def test_the_page_of_faults_names_tests_that_are_there() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 def test_every_link_leads_somewhere(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    targets = re.findall(r"\]\(([^)#]+)\)", text)
-    missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
-    assert missing == []
+    assert [target for target in links(page) if not target.exists()] == []
+
+
+def links(page: Path) -> list[Path]:
+    """What a page links to in this repository."""
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    return [(page.parent / target).resolve() for target in targets if "://" not in target]
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached and page.suffix == ".md":
+            reached.add(page)
+            waiting += links(page)
+    assert [page.name for page in PAGES if page not in reached and page.name != "CHANGELOG.md"] == []
 
 
 def test_the_readme_is_a_newcomers() -> None:

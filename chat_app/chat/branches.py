@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chat_app.chat.conversation import Status, thought_of, token_ids
+from chat_app.chat.conversation import Message, Status, thought_of, token_ids
 from chat_app.chat.inspection import TokenLook, look
 from chat_app.chat.open_chat import Attempt, OpenChat
 from chat_app.chat.recall import drawn_with
@@ -253,11 +253,9 @@ class Branches:
 
         parts, ends = await chat.ask(question)
         status: Status = "complete" if ends else "partial"
-        x: dict[str, Any] = {"ids": list(ids)}
-        if parts.thought:
-            x |= {"thought": parts.thought, "thought_n": parts.thought_n}
-        parent = chat.conversation.get(reply.message_id).parent
-        sibling = chat.conversation.add("assistant", parts.content, parent=parent, status=status, x=x)
+        before = chat.conversation.get(reply.message_id)
+        x = {"ids": list(ids), **begun_details(parts, before)}
+        sibling = chat.conversation.add("assistant", parts.content, parent=before.parent, status=status, x=x)
         chat.view.show_chat()
         if ends:
             await chat.saver.append(sibling)
@@ -359,6 +357,13 @@ class Branches:
         if self._chat.generating:
             self._chat.view.note("A reply is being written; press Esc to stop it first.", "warning")
         return not self._chat.generating
+
+
+def begun_details(parts: ReplyParts, before: Message) -> dict[str, Any]:
+    """What the record says of a reply that begins with these parts, in the place of another: of the chat the
+    model sees what it saw for that one."""
+    thought = {"thought": parts.thought, "thought_n": parts.thought_n} if parts.thought else {}
+    return thought | {name: before.x[name] for name in ("sees_from",) if name in before.x}
 
 
 def _access(engine: Engine) -> TokenAccess:

@@ -18,7 +18,7 @@ from chat_app.attachments.attachment import AttachmentError, details_of, prompt_
 from chat_app.chat.attaching import Attaching
 from chat_app.chat.branches import Branches
 from chat_app.chat.comparing.comparisons import Comparisons
-from chat_app.chat.conversation import Conversation, Message
+from chat_app.chat.conversation import Conversation, Message, with_user_turn
 from chat_app.chat.files import ChatFiles
 from chat_app.chat.fitting import Fitting
 from chat_app.chat.inbox import Inbox
@@ -26,7 +26,6 @@ from chat_app.chat.loaded_model import LoadedModel
 from chat_app.chat.metrics import PanelMetrics
 from chat_app.chat.open_chat import Attempt
 from chat_app.chat.outbox import Outbox, Pending
-from chat_app.chat.prompts import with_user_turn
 from chat_app.chat.read_ahead import ReadAhead
 from chat_app.chat.reopening import Reopening
 from chat_app.chat.reply import GrowingReply, reply_details, seeded
@@ -41,10 +40,8 @@ from chat_app.engines.host import EngineHost
 from chat_app.models.download.file_hash import file_sha256
 from chat_app.store.chats import ChatStore
 from chat_app.store.usage import Usage
-from chat_app.text.sanitize import clean_line
+from chat_app.text.titles import title_of
 from llama_core.sampling.params import SamplingParams
-
-TITLE_LENGTH = 60
 
 
 class ChatController:
@@ -207,8 +204,8 @@ class ChatController:
             else:
                 self.view.show_chat()
             if message.parent is None and not self.conversation.title:
-                title = pending.text.strip() or " ".join(one.name for one in attached)
-                await self.saver.set_title(clean_line(title, TITLE_LENGTH))
+                title = title_of(pending.text) or title_of(" ".join(one.name for one in attached))
+                await self.saver.set_title(title)
             self.start(attempt, self.conversation.add("assistant", "", status="partial"), prompt)
 
     def beginning_of(self, content: str, edits: str | None) -> PromptRequest:

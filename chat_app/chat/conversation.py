@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
@@ -275,6 +275,18 @@ def add_turn(turns: list[Turn], turn: Turn) -> None:
         turns[-1] = replace(turns[-1], content=f"{turns[-1].content}\n\n{turn.content}")
     else:
         turns.append(turn)
+
+
+def with_user_turn(turns: Sequence[Turn], text: str) -> tuple[Turn, ...]:
+    """`turns` and a question (see `add_turn`)."""
+    found = list(turns)
+    add_turn(found, Turn("user", text))
+    return tuple(found)
+
+
+def sees_from(turns: Sequence[Turn]) -> str:
+    """The id of the first message in these turns, the system prompt aside; "" where there is none."""
+    return next((turn.id for turn in turns if turn.role != "system"), "")
 
 
 def as_role(text: object) -> Role | None:

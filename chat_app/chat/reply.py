@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from chat_app.chat.conversation import Message, Status, thought_of
+from chat_app.chat.conversation import Message, Status, sees_from, thought_of
 from chat_app.chat.inspection import told_looks
-from chat_app.chat.prompts import sees_from
 from chat_app.chat.recall import sampling_json
 from chat_app.chat.reply_records import UNSEEN, ReplyRecord, ScoredText
 from chat_app.engines.base import EngineInfo, Prompt
@@ -41,6 +40,8 @@ ENDINGS = {
 
 
 CHECKPOINT_PERIOD_S = 1.0
+# Of whom a reply's "guest" says that nothing else is other than the chat's own than its model.
+THIS_REPLY = "this reply alone"
 
 
 @dataclass(slots=True)

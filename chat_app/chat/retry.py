@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from chat_app.chat.open_chat import Attempt, OpenChat
+from chat_app.chat.reply import THIS_REPLY
+from chat_app.config.endpoints import model_label
 from chat_app.engines.base import Source
 from chat_app.engines.sources import source_here
 from chat_app.text.sanitize import clean_line
-
-ONCE = "this reply alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,13 @@ class Retry:
             chat.model.go_back_to(wanted.own)
         else:
             chat.settings = replace(chat.settings, model=wanted.name)
-            chat.view.note(f"The chat goes on with {clean_line(wanted.name)}; /model chooses another.")
+            chat.view.note(
+                f"The chat goes on with {clean_line(model_label(wanted.name))}; /model chooses another."
+            )
         if wanted.message_id in chat.conversation:
             attempt = chat.begin()
             if attempt is not None:
-                self._regenerate(attempt, wanted.message_id, ONCE if wanted.once else "")
+                self._regenerate(attempt, wanted.message_id, THIS_REPLY if wanted.once else "")
 
     def failed(self) -> None:
         """No model could be loaded: the chat's own comes back, where another was to answer for it."""

@@ -11,8 +11,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from chat_app.chat.conversation import add_turn
-from chat_app.chat.prompts import with_user_turn
+from chat_app.chat.conversation import add_turn, with_user_turn
 from chat_app.engines.base import Engine, Prompt, PromptRequest, Turn
 from llama_core.errors import ContextFullError
 from llama_core.events import TextDelta

@@ -77,13 +77,13 @@ class TokenWalk:
         places = self._all_places()
         if places:
             now = bisect_left(places, self.at)
-            self._go(places[max(0, min(len(places) - 1, now + step))])
+            self.go(places[max(0, min(len(places) - 1, now + step))])
 
     def jump(self, place: int) -> None:
         """Go to the place with this number; -1 is the last."""
         places = self._all_places()
         if places:
-            self._go(places[place])
+            self.go(places[place])
 
     def seek(self, step: int) -> bool:
         """Go to the next doubtful token, before the cursor where `step` is below 0; False where there is
@@ -91,7 +91,7 @@ class TokenWalk:
         found = [at for at in self._all_places() if is_doubtful(self.logprobs, at)]
         there = [at for at in found if (at > self.at if step > 0 else at < self.at)]
         if there:
-            self._go(there[0] if step > 0 else there[-1])
+            self.go(there[0] if step > 0 else there[-1])
         return bool(there)
 
     def choose(self, step: int) -> None:
@@ -114,7 +114,8 @@ class TokenWalk:
     def _all_places(self) -> Sequence[int]:
         return self._places or range(len(self.reply.tokens) if self.reply is not None else 0)
 
-    def _go(self, at: int) -> None:
+    def go(self, at: int) -> None:
+        """Go to the token `at`."""
         self.at = at
         self._moved.set()
 

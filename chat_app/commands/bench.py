@@ -24,7 +24,7 @@ BACKENDS: tuple[str, ...] = ("jit", "numpy")
 # Made in memory, for both backends; the others are files, which llama.cpp reads too.
 IN_MEMORY = "stories15M"
 # `synthetic.SHAPES` and `random_gguf.MIXES`, which NumPy would come with; a test holds them equal.
-LARGE = ("1b", "3b", "8b", "a3b")
+LARGE = ("1b", "3b", "8b", "a3b", "lfm2", "qwen3.5")
 SHAPES = (IN_MEMORY, "135m", *LARGE)
 TYPES = (
     *("Q4_K_M", "Q4_K_S", "Q5_K_M", "Q6_K", "Q8_0", "Q3_K_M", "Q2_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1"),
@@ -74,8 +74,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--shape",
         choices=SHAPES,
-        help="a random model of this shape, made here: Llama's 1b, 3b, 8b, SmolLM2's 135m and eight layers "
-        f"of Qwen3's 30B-A3B (a3b) as files that are kept in the cache folder, {IN_MEMORY} in memory",
+        help="a random model of this shape, made here: Llama's 1b, 3b, 8b, SmolLM2's 135m, eight layers "
+        f"of Qwen3's 30B-A3B (a3b), LFM2's 350M and Qwen3.5's 0.8B as files that are kept in the cache "
+        f"folder, {IN_MEMORY} in memory",
     )
     parser.add_argument(
         "--type",

@@ -157,7 +157,7 @@ def show(
 def draw_graphs(args: argparse.Namespace, folder: Path, collected: Collected) -> None:
     """Graphs of a reply's time and memory in the report's folder, by py-spy and memray where they can; said
     on stderr."""
-    from llama_core.own_module import module_command, module_environment
+    from llama_core.own_code import module_command, module_environment
     from llama_core.profiling.profile.report import allocation_graph, flame_graph
 
     settings = settings_from(args)

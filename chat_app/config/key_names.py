@@ -24,14 +24,16 @@ BINDING_IDS = tuple(
     f"{place}.{name}"
     for place, names in {
         "app": "help offer palette quit settings",
-        "chat": "answer_now cut_loop editor history interrupt new page_down page_up panel reset select_next"
-        " select_previous stop thought tint to_end tokens",
+        "chat": "answer_now cut_loop editor find history interrupt new next_code page_down page_up"
+        " panel previous_code reset select_next select_previous stop thought times tint"
+        " to_end tokens",
         "compact": "use",
         "compare": "both down first keep second up",
         "confirm": "no yes",
         "continuations": "down keep up",
         "dialog": "close",
-        "history": "delete export pin rename search undo",
+        "find": "close next previous",
+        "history": "delete export mark pin rename search undo",
         "inspector": "branch doubtful doubtful_before down draw first last next previous up",
         "message": "branch continue copy edit inspect menu next previous regenerate think_on",
         "overflow": "compact digest drop part raise stop",

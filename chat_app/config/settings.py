@@ -63,6 +63,7 @@ class Settings:
     system: str | None = None
     theme: str | None = None
     panel: Panel | None = None
+    bell: bool = False
     save: bool = True
     kv_files_mib: int = 2048
     read_ahead: bool = True
@@ -303,6 +304,7 @@ SETTINGS: tuple[Setting, ...] = (
         choice(*PANELS),
         "the live numbers: a line, a card, a lab for engineers, or hidden; Ctrl+O steps through them",
     ),
+    Setting("bell", "app", "bell", TRUTH, "ring the terminal's bell when a reply is done"),
     Setting("model_folders", "app", "model_folders", TEXTS, "further folders of models; several as JSON"),
     Setting(
         "kv_files_mib",

@@ -9,7 +9,7 @@ from pathlib import Path
 from chat_app.models.download.file_hash import file_sha256, remembered_sha256
 from llama_core.engine.text import TextEngine
 from llama_core.loaders.gguf.shard_names import files_of_model
-from llama_core.own_sources import sources_digest
+from llama_core.own_code import sources_digest
 
 
 class ModelKey:

@@ -22,9 +22,9 @@ from chat_app.openai.prepared import Prepared
 from llama_core.backends.base import Model
 from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
-from llama_core.engine.closed_thought import ClosedThought
 from llama_core.engine.embedding import MeanState
-from llama_core.engine.reply_text import ReplyText
+from llama_core.engine.reply.closed_thought import ClosedThought
+from llama_core.engine.reply.text import ReplyText
 from llama_core.engine.scoring import Answer
 from llama_core.errors import LlamaCoreError
 from llama_core.events import TextDelta

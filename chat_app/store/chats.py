@@ -101,18 +101,27 @@ class ChatStore:
 
         return search_chats(self.database, chats, query, cancelled)
 
-    def delete(self, chat_id: str) -> None:
-        """Put a chat into the trash, where it stays for 30 days or longer; to write to it takes it out.
-        StoreError."""
-        changed = self.database.write(
-            lambda connection: put_into_trash(connection, chat_id), "The chat is not deleted"
-        )
-        _require(changed, chat_id)
-        self._remove_kv_files(chat_id)
+    def delete(self, *chat_ids: str) -> None:
+        """Put chats into the trash, where they stay for 30 days or longer; to write to one takes it out.
+        Raises StoreError, none of them deleted then."""
 
-    def restore(self, chat_id: str) -> None:
-        """Take a chat out of the trash. Raises StoreError."""
-        self._change(chat_id, "UPDATE chat SET deleted = ? WHERE id = ?", None, "The chat is not restored")
+        def change(connection: sqlite3.Connection) -> None:
+            for one in chat_ids:
+                _require(put_into_trash(connection, one), one)
+
+        self.database.write(change, "Nothing is deleted")
+        for one in chat_ids:
+            self._remove_kv_files(one)
+
+    def restore(self, *chat_ids: str) -> None:
+        """Take chats out of the trash. Raises StoreError, none of them restored then."""
+
+        def change(connection: sqlite3.Connection) -> None:
+            for one in chat_ids:
+                found = connection.execute("UPDATE chat SET deleted = NULL WHERE id = ?", (one,))
+                _require(found.rowcount, one)
+
+        self.database.write(change, "Nothing is restored")
 
     def rename(self, chat_id: str, title: str) -> None:
         """Give a chat that is not open another title. Raises StoreError."""

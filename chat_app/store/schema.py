@@ -104,7 +104,7 @@ def migrate(connection: sqlite3.Connection, fill: Callable[[sqlite3.Connection],
             fill(connection)
         connection.execute(f"PRAGMA user_version = {max(version, SCHEMA_VERSION)}")
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # Ctrl+C too: the file is as it was or as it shall be
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
-from typing import Final
 
 from chat_app.store.records import unpack_text
-
-_OPENING_LENGTH: Final = 80
+from chat_app.text.titles import title_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ def list_chats(connection: sqlite3.Connection, kind: str | None, *, deleted: boo
     return [
         ChatSummary(
             chat_id,
-            unpack_text(title) or _one_line(unpack_text(opening)),
+            unpack_text(title) or title_of(unpack_text(opening)),
             created,
             updated,
             unpack_text(model),
@@ -60,7 +58,3 @@ def list_chats(connection: sqlite3.Connection, kind: str | None, *, deleted: boo
         )
         for chat_id, title, created, updated, model, pinned, kind_found, when, rank, count, opening in rows
     ]
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:_OPENING_LENGTH]

@@ -2,8 +2,8 @@
 
 No single reading of the clock decides what is removed: it may be off by years after an empty battery, and
 right again a minute later. At each writing the time since the one before is added to what every chat in the
-trash has spent there: nothing where the clock went back, and at most `LONGEST_S`. So a clock that jumps ahead
-costs a chat a few of its days, and one that stands too far ahead for good costs no more than that.
+trash has spent there, at most `LONGEST_S`, and taken away again where the clock went back. So a clock that
+jumps there and back costs a chat nothing, however often, and one that stays ahead costs it a few of its days.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ def put_into_trash(connection: sqlite3.Connection, chat_id: str) -> int:
 
 
 def count_time(connection: sqlite3.Connection) -> None:
-    """Add the time since the last writing to all chats in the trash. sqlite3.Error."""
+    """Add the time since the last writing to all chats in the trash, or take it away. sqlite3.Error."""
     now_s = time.time()
     row = connection.execute("SELECT seen_s FROM clock WHERE seq = 1").fetchone()
-    passed_s = min(now_s - row[0], LONGEST_S) if row else 0.0
-    if passed_s > 0:
-        connection.execute("UPDATE chat SET trash_s = trash_s + ? WHERE deleted IS NOT NULL", (passed_s,))
+    passed_s = max(-LONGEST_S, min(now_s - row[0], LONGEST_S)) if row else 0.0
+    connection.execute("UPDATE chat SET trash_s = max(0, trash_s + ?) WHERE deleted IS NOT NULL", (passed_s,))
     connection.execute("INSERT OR REPLACE INTO clock (seq, seen_s) VALUES (1, ?)", (now_s,))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
 MIB = 1024 * 1024
 UNKNOWN = "–"
+EMPTY = "░"  # of a bar what is not filled: to be seen without any colour
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -27,6 +29,16 @@ def duration(seconds: float | None) -> str:
 def time_left(seconds: float) -> str:
     """A guess, so without a fraction: "26 s"."""
     return f"{max(1, round(seconds))} s" if seconds < 60 else duration(seconds)
+
+
+def clock_time(iso: str, now: datetime) -> str:
+    """A moment (ISO 8601) in `now`'s time zone: `14:03`, with the date unless it is the same; empty for what
+    is no moment."""
+    try:
+        moment = datetime.fromisoformat(iso).astimezone(now.tzinfo)
+    except (ValueError, OverflowError):
+        return ""
+    return moment.strftime("%H:%M" if moment.date() == now.date() else "%Y-%m-%d %H:%M")
 
 
 def rate(per_second: float | None) -> str:
@@ -66,7 +78,7 @@ def bar(fraction: float, width: int) -> tuple[str, str]:
     eighths = round(min(1.0, max(0.0, fraction)) * width * 8)
     full, part = divmod(eighths, 8)
     filled = "█" * full + (_EIGHTHS[part] if part else "")
-    return filled, " " * (width - len(filled))
+    return filled, EMPTY * (width - len(filled))
 
 
 def shares(values: Iterable[float], width: int) -> list[int]:

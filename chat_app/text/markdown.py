@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from chat_app.text.sanitize import clean
+
 Kind = Literal["paragraph", "heading", "code", "table", "rule", "plain"]
 
 BULLETS = ("•", "▪", "‣", "◦")
@@ -368,3 +370,11 @@ def split_row(row: str) -> list[str]:
 def _align(cell: str) -> str:
     left, right = cell.startswith(":"), cell.endswith(":")
     return "center" if left and right else "right" if right else "left"
+
+
+def code_blocks(markdown: str) -> list[str]:
+    """What stands in each code block, by the numbers that stand above them on the screen, without fences and
+    signs of quotes or lists. One that is still open counts."""
+    document = Document()
+    document.write(clean(markdown))
+    return [block.text for block in document.blocks if block.kind == "code"]

@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.content import Content
 from textual.screen import Screen
+from textual.theme import Theme
 
 from chat_app.chat.controller import ChatController
 from chat_app.chat.recall import EVERYTHING, resumed
@@ -26,6 +27,7 @@ from chat_app.engines.sources import open_engine
 from chat_app.store.chats import ChatStore, ChatSummary, StoreError, open_store
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.sanitize import clean_line
+from chat_app.tui.background import BackgroundTold
 from chat_app.tui.command_host import CommandHost
 from chat_app.tui.drain import EngineNews
 from chat_app.tui.keymap import keymap_faults
@@ -33,7 +35,9 @@ from chat_app.tui.model_choice import CheckModel, FindOffer, ModelChoice, check_
 from chat_app.tui.news import News
 from chat_app.tui.screens.chat import ChatScreen
 from chat_app.tui.terminal import TerminalApp
-from chat_app.tui.themes import DARK, THEMES
+from chat_app.tui.terminal_title import sequence
+from chat_app.tui.textual_private import driver_of
+from chat_app.tui.themes import DARK, LIGHT, THEMES
 from chat_app.tui.ui_state import read_ui_state, write_ui_state
 from chat_app.tui.widgets.prompt import PromptArea
 
@@ -93,10 +97,13 @@ class LlamaChatApp(TerminalApp):
         self._check_model = check_model
         self._find_offer = find_offer
         super().__init__()
+        self._window_title = self._suits_terminal = ""
         self.news = News(lambda: self.screen_stack, self.set_timer)
         for theme in THEMES:
             self.register_theme(theme)
-        wanted = settings.theme or self._ui_state.get("theme", DARK)
+        chosen = settings.theme or self._ui_state.get("theme")
+        self._asks_background = chosen is None
+        wanted = chosen or DARK
         self.theme = wanted if wanted in self.available_themes else DARK
         self._unknown_theme = "" if wanted in self.available_themes else wanted
         self.chat: ChatScreen
@@ -143,7 +150,9 @@ class LlamaChatApp(TerminalApp):
             self.chat.note(fault, "warning")
         if self._unknown_theme:
             self.chat.note(f"There is no theme {self._unknown_theme!r}; using {self.theme}.", "warning")
-        self.theme_changed_signal.subscribe(self, lambda theme: self.remember(theme=theme.name))
+        if self._asks_background:
+            self.ask_background()
+        self.theme_changed_signal.subscribe(self, self._theme_changed)
         self.models.find(self.settings.model)
         self.chat.work.spawn(self._open_first())
         if self._chooses_chat:
@@ -163,6 +172,32 @@ class LlamaChatApp(TerminalApp):
     def _wake(self) -> None:
         """Called on the engine's thread."""
         self.chat.post_message(EngineNews())
+
+    # The terminal: its colours, its window.
+
+    def on_background_told(self, message: BackgroundTold) -> None:
+        """Nobody chose a theme: the one that suits the terminal, this time."""
+        if self._asks_background:
+            self._suits_terminal = LIGHT if message.is_light else DARK
+            self.theme = self._suits_terminal
+
+    def _theme_changed(self, theme: Theme) -> None:
+        """What the user chose is kept for the next start, and what suits the terminal is not."""
+        if theme.name != self._suits_terminal:
+            self._asks_background = False
+            self.remember(theme=theme.name)
+
+    def name_window(self, title: str) -> None:
+        """Give the window this title, unless it has it."""
+        driver = driver_of(self)
+        if driver is not None and title != self._window_title:
+            self._window_title = title
+            driver.write(sequence(title))
+
+    def reply_done(self) -> None:
+        """Ring the terminal's bell, where the user wants that."""
+        if self.settings.bell:
+            self.bell()
 
     # News.
 

@@ -132,6 +132,10 @@ class CommandHost:
         """Open the list of chats with a search for `query`."""
         self._app.show_history(query)
 
+    def find(self, text: str | None) -> None:
+        """Find a text in the chat on the screen."""
+        self._screen.find(text)
+
     def show_settings(self) -> None:
         """All parameters on a screen of their own."""
         self._app.action_settings()

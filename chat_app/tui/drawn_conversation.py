@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
+from chat_app.chat.finding import Hit
 from chat_app.tui.widgets.message_list import MessageList
 from chat_app.tui.widgets.message_view import MessageView
 from chat_app.tui.widgets.tint import LEGEND
@@ -16,7 +17,10 @@ class DrawnConversation:
     def __init__(self, session: ChatController, work: Work) -> None:
         self._session = session
         self._work = work
+        self._sought = ""  # what the user looks for, and the place they are at
+        self._hit: Hit | None = None
         self.tinted = False  # replies show how sure the model was of each word
+        self._timed = False  # messages show when they were written
         self.messages = MessageList(self._make_view, id="messages")
 
     def show_path(self) -> None:
@@ -76,16 +80,29 @@ class DrawnConversation:
         if self.tinted:
             session.view.note(f"Tinted by probability: {LEGEND}.")
 
+    def show_sought(self, text: str, hit: Hit | None) -> None:
+        """Mark what the user looks for; "" marks nothing."""
+        self._sought, self._hit = text, hit
+        self.refresh()
+
+    def toggle_times(self) -> None:
+        """Show beside each name when the message was written, or no longer."""
+        self._timed = not self._timed
+        self.refresh()
+
     def refresh(self) -> None:
-        """Branch counts, "not saved" marks and the tint, once what is to be drawn is."""
+        """Times, branch counts, "not saved" marks and the tint, once what is to be drawn is."""
 
         async def refresh() -> None:
             unsaved, cut = self._unsaved(), self._session.conversation.cut
             for view in self.messages.views():
+                view.set_timed(self._timed)
                 view.set_cut(view.message.id == cut)
                 view.set_place(self._place(view.message.id))
                 view.set_saved(view.message.id not in unsaved)
-                view.set_tint(self._session.records.of(view.message.id).scored if self.tinted else ())
+                tinted = self.tinted and not self._sought  # marks stand in the text as it reads
+                view.set_tint(self._session.records.of(view.message.id).scored if tinted else ())
+                view.seek(self._sought, self._hit)
 
         self._work.later(refresh)
 
@@ -95,7 +112,9 @@ class DrawnConversation:
         reply = self._session.reply
         growing = reply is not None and reply.message.id == message.id
         saved = message.id not in self._unsaved()
-        return MessageView(message, place=self._place(message.id), growing=growing, saved=saved)
+        view = MessageView(message, place=self._place(message.id), growing=growing, saved=saved)
+        view.seek(self._sought, self._hit)
+        return view
 
     def _place(self, message_id: str) -> tuple[int, int]:
         """Which of how many siblings it is, from 1."""

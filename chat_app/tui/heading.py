@@ -6,6 +6,7 @@ from chat_app.chat.controller import ChatController
 from chat_app.config.endpoints import Endpoint, model_label
 from chat_app.text.formatting import load_label
 from chat_app.tui.home import Home
+from chat_app.tui.terminal_title import title_of
 from chat_app.tui.widgets.status import TitleBar, Welcome
 
 
@@ -25,6 +26,7 @@ class Heading:
         host = info.host if info else loading.host if isinstance(loading, Endpoint) else ""
         state, style = self._state()
         self.title.show(session.conversation.title, model, state, style, host)
+        self._home.name_window(title_of(session.conversation.title, writing=session.generating))
         self.welcome.display = not session.path()
         if self.welcome.display:
             self.welcome.show(info, self._home.model_state(state), self._home.offer)

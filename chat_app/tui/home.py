@@ -20,6 +20,12 @@ class Home(Protocol):
     def note(self, text: str, severity: Severity = "information") -> None:
         """A sentence in the status row of the screen on top."""
 
+    def name_window(self, title: str) -> None:
+        """What the terminal's window is called now."""
+
+    def reply_done(self) -> None:
+        """A reply has ended, and no other follows it at once."""
+
     def remember(self, **values: str) -> None:
         """Keep a choice for the next start."""
 

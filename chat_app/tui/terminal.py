@@ -16,7 +16,7 @@ from textual.widgets import Input, TextArea
 
 from chat_app.text.sanitize import clean, clean_pasted
 from chat_app.tui.contrast import ReadableText
-from chat_app.tui.textual_private import can_suspend, dispatch_key, is_ending
+from chat_app.tui.textual_private import can_suspend, dispatch_key, driver_of, is_ending
 from chat_app.tui.widgets.prompt import PromptArea
 
 T = TypeVar("T")
@@ -29,7 +29,11 @@ class TerminalApp(App[int]):
     def __init__(self) -> None:
         super().__init__()
         self._early: list[Key | Paste] = []
-        self._readable = ReadableText()
+        self._readable = ReadableText(self._own_dark)
+
+    def _own_dark(self) -> bool | None:
+        theme = self.current_theme
+        return theme.dark if theme.ansi else None
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's, and behind them the one that keeps text readable in every theme."""
@@ -43,6 +47,12 @@ class TerminalApp(App[int]):
         from chat_app.tui.terminal_input import GuardedDriver
 
         return GuardedDriver
+
+    def ask_background(self) -> None:
+        """Ask the terminal whether it is light or dark, where the driver can: BackgroundTold answers."""
+        ask = getattr(driver_of(self), "ask_background", None)  # GuardedDriver's
+        if ask is not None:
+            ask()
 
     async def on_event(self, event: Event) -> None:
         """A paste is made inert before any widget sees it, the command palette's own box included. What is

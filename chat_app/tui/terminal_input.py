@@ -17,6 +17,8 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Key
 from textual.message import Message
 
+from chat_app.tui.background import ASK, WAIT_S, AnswerFilter, BackgroundTold
+from chat_app.tui.terminal_title import BACK, KEEP
 from chat_app.tui.textual_private import (
     BRACKETED_PASTE_END,
     BRACKETED_PASTE_START,
@@ -103,7 +105,26 @@ class GuardedParser(XTermParser):
 
 
 class GuardedDriver(LinuxDriver):
-    """Textual's driver for Linux and macOS with the guarded parser."""
+    """Textual's driver for Linux and macOS with the guarded parser; it can ask for the background."""
+
+    _answer: AnswerFilter | None = None  # while one is waited for
+    _answer_until = 0.0
+
+    def ask_background(self) -> None:
+        """Ask the terminal; the app gets a BackgroundTold if it answers in time."""
+        self._answer_until = get_time() + WAIT_S
+        self._answer = AnswerFilter()
+        self.write(ASK)
+
+    def start_application_mode(self) -> None:
+        """As LinuxDriver does; the window's title is kept for the end."""
+        super().start_application_mode()  # type: ignore[no-untyped-call]
+        self.write(KEEP)
+
+    def stop_application_mode(self) -> None:
+        """As LinuxDriver does; the window has its title back."""
+        self.write(BACK)
+        super().stop_application_mode()
 
     def run_input_thread(self) -> None:
         """Wait for input and dispatch events, as LinuxDriver does."""
@@ -128,11 +149,28 @@ class GuardedDriver(LinuxDriver):
             if not data:
                 self._hang_up()
                 return
-            if text := decode(data):
-                for message in parser.feed(text):
-                    self.process_message(message)
+            self._feed(parser, self._without_answer(decode(data)))
+        elif self._answer is not None and get_time() > self._answer_until:
+            rest, self._answer = self._answer.rest(), None
+            self._feed(parser, rest)
         for message in parser.tick():
             self.process_message(message)
+
+    def _feed(self, parser: GuardedParser, text: str) -> None:
+        if text:
+            for message in parser.feed(text):
+                self.process_message(message)
+
+    def _without_answer(self, text: str) -> str:
+        """What of `text` are keys; an answer about the background goes to the app."""
+        answer = self._answer
+        if answer is None:
+            return text
+        text = answer.filter(text)
+        if answer.told is not None:
+            self._answer = None
+            self.process_message(BackgroundTold(answer.told))
+        return text
 
     def _hang_up(self) -> None:
         """The terminal is gone, and nobody told this process (it is not its controlling terminal)."""

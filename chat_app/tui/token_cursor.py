@@ -13,6 +13,7 @@ from chat_app.text.errors import describe_error
 from chat_app.tui.drawn_conversation import DrawnConversation
 from chat_app.tui.home import Home
 from chat_app.tui.widgets.message_view import MessageView
+from chat_app.tui.widgets.tint import TintedText
 from chat_app.tui.widgets.token_line import TokenLine
 from chat_app.tui.work import Work
 
@@ -34,6 +35,16 @@ class TokenCursor:
         self._view: MessageView | None = None
         self.walk: TokenWalk | None = None
 
+    def point(self, text: TintedText, at: int) -> None:
+        """Begin in a reply that is tinted, at one of its tokens; or go there."""
+        if self._view is not None and self._view.tinted is text and self.walk is not None:
+            self.walk.go(at)
+            self._show()
+            return
+        view = next((one for one in self._drawn.messages.views() if one.tinted is text), None)
+        if view is not None:
+            self._begin(view, at)
+
     def start(self, focused: Widget | None) -> None:
         """Begin in the reply that is selected, else in the newest one that can be tinted."""
         drawn = self._drawn
@@ -53,14 +64,18 @@ class TokenCursor:
 
         self._work.later(begin)
 
-    def _begin(self, view: MessageView) -> None:
+    def _begin(self, view: MessageView, at: int | None = None) -> None:
+        """at: the token to begin at, else the first doubtful one."""
         text = view.tinted
         places = [piece.at for piece in text.shown if piece.at >= 0]
         if not (text.display and places):
             return
         self._view = view
         self.walk = walk = TokenWalk(self._session, view.message.id, at=places[0], places=places)
-        walk.seek(1)
+        if at is not None:
+            walk.go(at)
+        else:
+            walk.seek(1)
         text.take_cursor(self)
         self._show()
         if walk.problem:

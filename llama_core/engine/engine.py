@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.base import MemoryReport, Model
+from llama_core.constraints.masks import MaskThread
 from llama_core.engine.ahead import ReadAhead
 from llama_core.engine.context import Context, Fill, Held
 from llama_core.engine.drafting.base import Drafter
-from llama_core.engine.masks import MaskThread
 from llama_core.engine.memory import memory_report
-from llama_core.engine.reply import Reply
+from llama_core.engine.reply.decoding import Reply
 from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.engine.scoring import Answer, ScoredAnswer, score_answers
 from llama_core.errors import ContextFullError, NumericalError
@@ -129,6 +129,11 @@ class Engine:
         finally:
             context.recover()
         return row.copy()
+
+    def read(self, ids: Sequence[int], cancelled: Callable[[], bool] | None = None) -> None:
+        """See that the context holds `ids` and can go back to their end. Raises NumericalError, Cancelled."""
+        self.prompt_logits(ids, cancelled)
+        self._context.remember()
 
     def score(
         self,

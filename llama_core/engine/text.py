@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from llama_core.backends.base import MemoryReport, Model
 from llama_core.checkpoint import Checkpoint
 from llama_core.choices import Thinking
-from llama_core.engine.closed_thought import never
 from llama_core.engine.engine import Engine
 from llama_core.engine.loops import LoopWatch
-from llama_core.engine.reply_events import ReplyEvents
-from llama_core.engine.reply_text import ReplyText
+from llama_core.engine.reply.closed_thought import never
+from llama_core.engine.reply.events import ReplyEvents
+from llama_core.engine.reply.text import ReplyText
 from llama_core.engine.rules import Rules
 from llama_core.engine.scoring import ScoredAnswer
 from llama_core.events import Event, PrefillProgress

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llama_core.errors import ModelFormatError
 from llama_core.loaders.cursor import quoted
-from llama_core.loaders.typed import as_boolean, as_integer, as_number, as_text
+from llama_core.loaders.typed import TypedKeys
 from llama_core.ordinary_files import read_ordinary
 
 MAX_CONFIG_BYTES = 16 << 20
@@ -48,7 +47,7 @@ def read_object(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]
     return parse_object(path, "file", text)
 
 
-class Fields:
+class Fields(TypedKeys):
     """Typed look-ups in a JSON object; a field that is null counts as absent. "a.b" is the field b of the
     object under a.
 
@@ -72,22 +71,6 @@ class Fields:
     def states(self, key: str) -> bool:
         """Whether the field is there, if only with null."""
         return key in self.values
-
-    def integer(self, key: str, default: int | None = None) -> int:
-        """A whole number of 63 bits at most. Raises ModelFormatError."""
-        return as_integer(self._get(key, default), partial(self.error, key))
-
-    def number(self, key: str, default: float | None = None) -> float:
-        """A finite number, whole or not. Raises ModelFormatError."""
-        return as_number(self._get(key, default), partial(self.error, key))
-
-    def boolean(self, key: str, default: bool) -> bool:
-        """True or false, and not 1 or 0. Raises ModelFormatError."""
-        return as_boolean(self._get(key, default), partial(self.error, key))
-
-    def text(self, key: str, default: str | None = None) -> str:
-        """A string. Raises ModelFormatError."""
-        return as_text(self._get(key, default), partial(self.error, key))
 
     def items(self, key: str) -> list[Any]:
         """The list under `key`."""

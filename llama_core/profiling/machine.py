@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 from llama_core.cpu import cpu, last_level_cache_bytes
@@ -76,6 +77,10 @@ def peak_bytes() -> int:
 
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
+    if sys.platform.startswith("linux"):
+        # Not `ru_maxrss`, which a process takes over from the one that started it, however large that was.
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

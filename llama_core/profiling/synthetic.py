@@ -99,8 +99,54 @@ QWEN3_A3B = ModelConfig(
     n_experts_used=8,
     name="Qwen3-30B-A3B shape, 8 of 48 layers, random weights",
 )
+LFM2_350M = ModelConfig(
+    architecture="lfm2",
+    dim=1024,
+    hidden_dim=4608,
+    n_layers=16,
+    n_heads=16,
+    n_kv_heads=8,
+    head_dim=64,
+    vocab_size=65536,
+    max_seq_len=128000,
+    rope_theta=1000000.0,
+    qk_norm=True,
+    conv_kernel=3,
+    recurrent_layers=tuple(i not in (2, 5, 8, 10, 12, 14) for i in range(16)),
+    name="LFM2-350M shape, random weights",
+)
+QWEN3_5_08B = ModelConfig(
+    architecture="qwen35",
+    dim=1024,
+    hidden_dim=3584,
+    n_layers=24,
+    n_heads=8,
+    n_kv_heads=2,
+    head_dim=256,
+    rope_dim=64,
+    vocab_size=248320,
+    max_seq_len=262144,
+    rope_theta=10000000.0,
+    norm_eps=1e-6,
+    qk_norm=True,
+    conv_kernel=4,
+    state_heads=16,
+    state_groups=16,
+    state_dim=128,
+    state_head_dim=128,
+    recurrent_layers=tuple(i % 4 != 3 for i in range(24)),
+    name="Qwen3.5-0.8B shape, random weights",
+)
 # By the names that `bench --shape` takes, for models that are made as files.
-SHAPES = {"135m": SMOLLM2_135M, "1b": LLAMA_1B, "3b": LLAMA_3B, "8b": LLAMA_8B, "a3b": QWEN3_A3B}
+SHAPES = {
+    "135m": SMOLLM2_135M,
+    "1b": LLAMA_1B,
+    "3b": LLAMA_3B,
+    "8b": LLAMA_8B,
+    "a3b": QWEN3_A3B,
+    "lfm2": LFM2_350M,
+    "qwen3.5": QWEN3_5_08B,
+}
 
 
 class NoTokenizer:

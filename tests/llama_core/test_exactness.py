@@ -43,10 +43,10 @@ def greedy_reply(engine: TextEngine, chat: dict[str, Any]) -> list[int]:
     return list(finished.ids)
 
 
-@pytest.mark.parametrize("n", [0, 5])
-def test_greedy_tokens_for_64_steps(engine: TextEngine, chats: list[dict[str, Any]], n: int) -> None:
-    """Not one of the margins on these paths is below 1e-3, so that not one token may differ."""
-    assert greedy_reply(engine, chats[n]) == chats[n]["greedy_ids"]
+def test_greedy_tokens_for_64_steps(engine: TextEngine, chats: list[dict[str, Any]]) -> None:
+    """Not one of the margins on this path is below 1e-3, so that not one token may differ. The other chats'
+    replies are checked below, in passes of many tokens."""
+    assert greedy_reply(engine, chats[0]) == chats[0]["greedy_ids"]
 
 
 @pytest.mark.slow

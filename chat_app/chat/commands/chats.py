@@ -34,6 +34,12 @@ def search(host: ScreenHost, text: str) -> None:
     host.show_history(text)
 
 
+@SLASH.command("/find", argument=Argument("[TEXT]"), palette="Find in this chat", needs_screen=True)
+def find(host: ScreenHost, text: str | None) -> None:
+    """Find a text in this chat, in thoughts and files too."""
+    host.find(text)
+
+
 @SLASH.command("/rename", "/title", argument=Argument("TITLE"))
 async def rename(host: Host, title: str) -> None:
     """Give the chat a title."""

@@ -70,6 +70,9 @@ class ScreenHost(Host, Protocol):
     def show_history(self, query: str) -> None:
         """Open the list of chats with a search for `query`; "" shows all."""
 
+    def find(self, text: str | None) -> None:
+        """Mark a text in this chat and go from place to place; None asks for it."""
+
     def show_settings(self) -> None:
         """Open all parameters on one screen."""
 

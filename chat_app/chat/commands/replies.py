@@ -12,8 +12,8 @@ from chat_app.chat.commands.table import SLASH
 from chat_app.chat.comparing.sides import USAGE, Wish, complete_sides, read_sides
 from chat_app.chat.slash import Argument, words
 from chat_app.store.usage import usage_table
-from chat_app.text.code_blocks import code_blocks
 from chat_app.text.formatting import verbose_timings
+from chat_app.text.markdown import code_blocks
 from chat_app.text.paths import read_path
 
 

@@ -16,6 +16,7 @@ from chat_app.chat.comparing.hold import Hold
 from chat_app.chat.comparing.sides import Side
 from chat_app.chat.conversation import new_message_id, utc_now
 from chat_app.chat.open_chat import OpenChat
+from chat_app.config.endpoints import model_label
 from chat_app.engines.base import Engine, Source
 from chat_app.engines.host import EngineHost
 from chat_app.engines.sources import source_here
@@ -60,7 +61,7 @@ class Comparison:
         """None where it is the chat's own model after all."""
         from chat_app.models.beside import room_beside
 
-        info, name = self._chat.model.info, clean_line(side.model)
+        info, name = self._chat.model.info, clean_line(model_label(side.model))
         source = source_here(side.model, side.settings.engines)
         if not isinstance(source, Path):
             return source
@@ -196,13 +197,10 @@ class Comparison:
     def save_now(self) -> None:
         """The process ends before a choice: both are kept beside the reply there is, which stays the one that
         is shown."""
-        conversation = self._chat.conversation
         self._hold.stop()
         for place, one in enumerate(self.contenders):
             if one.candidate is None or place in self.kept or not one.candidate.said:
                 continue
             made = replace(one.candidate.message, id=new_message_id(), time=utc_now())
-            tip = conversation.tip
-            conversation.insert(made)
-            conversation.select(tip)
+            self._chat.conversation.insert(made)
             self._chat.saver.save_now(made)

@@ -63,7 +63,7 @@ def let_answer(
         drawn = replace(params, seed=seed) if params.seed is None else params
         prompt = _prompt(engine, PromptRequest(one.turns, params))
         details = reply_details(one.settings, params, engine.info, one.model_sha256, prompt, question_id)
-        guest = {} if one.side.is_base else {"guest": one.side.label}
+        guest = {"guest": one.side.guest} if one.side.guest else {}
         message = Message("", question_id, "assistant", "", "", "partial", {**details, **guest})
         one.candidate = Candidate(GrowingReply(0, message, message.x, prompt=prompt))
         asked.append((prompt, drawn))

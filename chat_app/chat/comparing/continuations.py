@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from chat_app.chat.branches import ReplyTokens
+from chat_app.chat.branches import ReplyTokens, begun_details
 from chat_app.chat.comparing.agreement import Fork, agreement
 from chat_app.chat.comparing.candidate import Candidate, add_to
 from chat_app.chat.comparing.hold import Hold
@@ -115,13 +115,10 @@ class Continuations:
         self, prompt: Prompt, params: SamplingParams, parts: ReplyParts, ids: tuple[int, ...]
     ) -> Candidate:
         chat = self._chat
-        parent = chat.conversation.get(self.message_id).parent
-        model = chat.model
-        details = reply_details(chat.settings, params, model.info, model.sha256, prompt, parent)
-        x: dict[str, Any] = dict(details)
-        if parts.thought:
-            x |= {"thought": parts.thought, "thought_n": parts.thought_n}
-        message = Message("", parent, "assistant", parts.content, "", "partial", x)
+        model, before = chat.model, chat.conversation.get(self.message_id)
+        details = reply_details(chat.settings, params, model.info, model.sha256, prompt, before.parent)
+        x = details | begun_details(parts, before)
+        message = Message("", before.parent, "assistant", parts.content, "", "partial", x)
         begun = chat.records.of(self.message_id).until(self.at)
         return Candidate(GrowingReply(0, message, details, ids, prompt=prompt, begun=begun))
 

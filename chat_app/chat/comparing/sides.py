@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from chat_app.chat.reply import THIS_REPLY
+from chat_app.config.endpoints import model_label
 from chat_app.config.presets import preset_names, read_preset, with_preset, without_presets
 from chat_app.config.settings import PARAMETERS, Settings, set_parameter, with_advice
 from chat_app.config.sources import load_settings
@@ -40,13 +42,13 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two. model: the name of another model than the chat's, empty where it is that one. is_base:
-    the chat as it is."""
+    """One of the two. model: the name of another model than the chat's, empty where it is that one. guest:
+    what is other about it than the chat's own, empty for the chat as it is."""
 
     label: str
     settings: Settings
     model: str = ""
-    is_base: bool = False
+    guest: str = ""
 
 
 def read_sides(text: str) -> tuple[Wish, ...]:
@@ -106,7 +108,7 @@ def sides_of(wishes: tuple[Wish, ...], settings: Settings, info: EngineInfo | No
     """The two sides; where one was typed, the other is the chat as it is. Both draw from the same seed. info:
     of the chat's model. Raises ValueError with a sentence."""
     found = [_side(wish, settings, info) for wish in wishes]
-    one, other = (Side(AS_IT_IS, settings, is_base=True), *found)[-2:]
+    one, other = (Side(AS_IT_IS, settings), *found)[-2:]
     for side in (one, other):
         if side.settings.ctx_size != settings.ctx_size:
             raise ValueError("num_ctx needs the model loaded anew, so it cannot be compared.")
@@ -121,19 +123,21 @@ def _told(side: Side) -> tuple[object, ...]:
 
 
 def _side(wish: Wish, settings: Settings, info: EngineInfo | None) -> Side:
-    label = clean_line(" ".join(filter(None, (wish.kind, wish.text))), LABEL_LENGTH)
+    name = model_label(wish.text) if wish.kind == "model" else wish.text
+    label = clean_line(f"{wish.kind} {name}", LABEL_LENGTH)
     if wish.kind == "model":
         own = (settings.model, info.name if info is not None else "")
-        return Side(label, settings, "" if wish.text in own else wish.text)
+        return Side(label, settings, "" if wish.text in own else wish.text, THIS_REPLY)
     if wish.kind == "system":
-        return Side(label, replace(settings, system=wish.text))
+        return Side(label, replace(settings, system=wish.text), guest=label)
     if wish.kind == "set":
         for name, value in wish.pairs:
             settings = set_parameter(settings, name, value)
-        return Side(", ".join(" ".join(pair) for pair in wish.pairs), settings)
+        label = ", ".join(" ".join(pair) for pair in wish.pairs)
+        return Side(label, settings, guest=label)
     values = read_preset(wish.text)
     model = str(values.get("model", settings.model))
     base = without_presets(settings, load_settings())
     made = with_preset(base, wish.text, {key: value for key, value in values.items() if key != "model"})
     made = made if info is None else with_advice(made, info.advice)
-    return Side(label, made, "" if model == settings.model else model)
+    return Side(label, made, "" if model == settings.model else model, label)

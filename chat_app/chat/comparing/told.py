@@ -8,6 +8,7 @@ from chat_app.chat.comparing.candidate import Said
 from chat_app.chat.comparing.comparison import Comparison
 from chat_app.chat.comparing.contender import Contender
 from chat_app.chat.reply import ENDINGS
+from chat_app.config.endpoints import model_label
 from chat_app.text import formatting as fmt
 from chat_app.text.sanitize import clean_line
 
@@ -16,13 +17,15 @@ NAMES = ("1", "2")
 
 def facts_of(one: Contender) -> str:
     """The model and what it does, or how its reply ended."""
-    name = clean_line(one.model or one.side.model, 40)
+    name = one.model or (model_label(one.side.model) if one.side.model else "")
     candidate = one.candidate
     n = 0 if candidate is None else len(candidate.reply.tokens)
     counted = f"{n:,} token{'' if n == 1 else 's'}" if n else ""
-    ended = candidate.reply.finished if candidate is not None else None
-    state = one.state if ended is None else ENDINGS.get(ended.reason, "done")
-    return " · ".join(filter(None, (name, state, counted)))
+    reason = (
+        None if candidate is None or candidate.reply.finished is None else candidate.reply.finished.reason
+    )
+    state = "stopped" if reason == "cancelled" else ENDINGS.get(reason or "", one.state)
+    return " · ".join(filter(None, (clean_line(name, 40), state, counted)))
 
 
 def parting(comparison: Comparison) -> str:
@@ -47,7 +50,7 @@ def parting(comparison: Comparison) -> str:
         share = comparison.share(place, difference)
         if share is not None and other is not None:
             theirs = comparison.answers[1 - place][other].text
-            told += f" (and {shown(theirs)} {fmt.percent(share)})"
+            told += f" (it gave {shown(theirs)} {fmt.percent(share)})"
         lines.append(told)
     return "\n".join(lines)
 

@@ -52,7 +52,7 @@ def open_remote_engine(endpoint: Endpoint, on_progress: OnProgress) -> RemoteEng
     client = Client(endpoint)
     try:
         server = loop.submit(discover(client)).result(OPEN_S)
-    except BaseException as error:
+    except BaseException as error:  # Ctrl+C too: the loop has a thread
         loop.close(client.close())
         if isinstance(error, TimeoutError):
             raise SentenceError(f"{endpoint.host}: The server does not answer.") from None

@@ -24,7 +24,7 @@ from chat_app.models.download.file_hash import CHUNK, compute_sha256
 from chat_app.models.download.files import check_space, place
 from chat_app.models.download.hub_child import NOT_INSTALLED, REFUSED, UNCLEAR, key_of
 from chat_app.models.facts import Facts, facts_of_file
-from llama_core.own_module import module_command, module_environment
+from llama_core.own_code import module_command, module_environment
 
 # What a header takes at most: the largest vocabularies have 8 MiB.
 HEAD_BYTES = 16 << 20

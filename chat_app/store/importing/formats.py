@@ -20,6 +20,7 @@ from chat_app.chat.conversation import Conversation, Message, Role
 from chat_app.store.importing.chat import ImportedChat
 from chat_app.store.records import build_conversation, from_json
 from chat_app.store.transcript import ChatDetails
+from chat_app.text.titles import title_of
 
 _ROLES: Final[Mapping[str, Role]] = {
     "system": "system",
@@ -32,7 +33,6 @@ _ROLES: Final[Mapping[str, Role]] = {
     "bing": "assistant",
     "bard": "assistant",
 }
-_TITLE_LENGTH: Final = 60
 # Where programs put the reasoning before an answer.
 _THOUGHT_KEYS: Final = ("reasoning_content", "reasoning", "thinking")
 
@@ -181,7 +181,7 @@ def _finished(conversation: Conversation, model: str, created: str, left_out: in
         return None
     if not conversation.title:
         opening = next((one.content for one in messages if one.role == "user"), messages[0].content)
-        conversation.title = " ".join(opening.split())[:_TITLE_LENGTH]
+        conversation.title = title_of(opening)
     details = ChatDetails(model=model, created=created or messages[0].time)
     return ImportedChat(conversation, details, max(one.time for one in messages), left_out)
 

@@ -338,6 +338,15 @@ class Layout:
         self._place(changed)
         return first
 
+    @property
+    def code_lines(self) -> list[int]:
+        """The first line of each block of code."""
+        return [
+            top + (block.gap is not None)
+            for top, block in zip(self._tops, self._blocks, strict=True)
+            if _is_code(block)
+        ]
+
     def refit(self, width: int) -> None:
         """All blocks for another width; nothing is read anew."""
         self.width = width
@@ -401,6 +410,12 @@ class Layout:
         drawn = self._drawn[place.block]
         inside = bisect_right(range(drawn.height), place[1:], key=drawn.begin) - 1
         return self._tops[place.block] + (self._blocks[place.block].gap is not None) + max(0, inside)
+
+    def line_of(self, logical: int, start: int) -> int:
+        """The line in which a character of a logical line of the whole stands (see `words`)."""
+        index = max(0, bisect_right(self._logical, logical) - 1)
+        inside = logical - self._logical[index] - (self._blocks[index].gap is not None)
+        return self.line_at(Place(index, max(0, inside), start))
 
     @property
     def words(self) -> list[str]:

@@ -14,11 +14,13 @@ from textual.style import Style
 from textual.visual import Visual
 from textual.widget import Widget
 
+from chat_app.chat.finding import places_of
 from chat_app.text.markdown import Document
 from chat_app.text.plain import PlainDocument
 from chat_app.text.sanitize import clean
 from chat_app.tui.markdown.inline import LINK
 from chat_app.tui.markdown.layout import Layout, Place
+from chat_app.tui.marks import CURRENT, STYLE
 
 
 class FlowText(Widget, can_focus=False):
@@ -67,15 +69,25 @@ class FlowText(Widget, can_focus=False):
         self._layout: Layout | None = None
         self._ansi = False
         self._strips: dict[int, Strip] = {}
+        self._sought = ""
+        self._current: int | None = None
+        # By logical line: (number, start, end) of each place of what is looked for; None: not known.
+        self._matches: dict[int, list[tuple[int, int, int]]] | None = None
 
     @property
     def source(self) -> str:
         """All of the text so far."""
         return self._document.source
 
+    @property
+    def code_lines(self) -> list[int]:
+        """The lines in which blocks of code begin; none before they are laid out."""
+        return self._layout.code_lines if self._layout is not None else []
+
     def write(self, text: str) -> None:
         """Add to the end; what that costs does not depend on what stands there."""
         changed = self._document.write(text)
+        self._matches = None
         layout = self._layout
         if layout is None:
             self.refresh(layout=True)
@@ -102,7 +114,7 @@ class FlowText(Widget, can_focus=False):
         self._forget()
 
     def _forget(self) -> None:
-        self._layout = None
+        self._layout = self._matches = None
         self._strips.clear()
         self.refresh(layout=True)
         self.call_after_refresh(self._check_height)
@@ -114,6 +126,7 @@ class FlowText(Widget, can_focus=False):
             self._layout.update(self._document.blocks, 0)
         elif self._layout.width != width:
             self._layout.refit(width)
+            self._matches = None
             self._strips.clear()
         return self._layout
 
@@ -136,6 +149,34 @@ class FlowText(Widget, can_focus=False):
         if self._layout is None or place.block >= len(self._document.blocks):
             return 0
         return self._layout.line_at(place)
+
+    # What is looked for.
+
+    def seek(self, text: str, current: int | None) -> None:
+        """Mark the places of `text`, the one numbered `current` most of all; "" marks none."""
+        if (text, current) != (self._sought, self._current):
+            self._sought, self._current, self._matches = text, current, None
+            self._strips.clear()
+            self.refresh()
+
+    def line_of_match(self, number: int) -> int:
+        """The line of a place; of the last one where marks of the source hide some."""
+        found = [(line, start) for line, places in self._found().items() for _, start, _ in places]
+        if self._layout is None or not found:
+            return 0
+        return self._layout.line_of(*found[min(number, len(found) - 1)])
+
+    def _found(self) -> dict[int, list[tuple[int, int, int]]]:
+        if self._matches is None:
+            self._matches = {}
+            count = 0
+            lines = self._layout.words if self._layout is not None and self._sought else ()
+            for line, words in enumerate(lines):
+                places = places_of(words, self._sought)
+                if places:
+                    self._matches[line] = [(count + n, start, end) for n, (start, end) in enumerate(places)]
+                    count += len(places)
+        return self._matches
 
     # Drawing.
 
@@ -174,6 +215,10 @@ class FlowText(Widget, can_focus=False):
             begin = max(0, first - line.start)
             if begin < end:
                 body = body.stylize(self._selection_style, begin, end)
+        for number, begin, end in self._found().get(line.logical, ()) if self._sought else ():
+            begin, end = max(0, begin - line.start), min(len(body), end - line.start)
+            if begin < end:
+                body = body.stylize(CURRENT if number == self._current else STYLE, begin, end)
         style = self.visual_style
         before = self._strip(Content(line.before).stylize(".beside"), style, 0)
         room = max(0, width - before.cell_length)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.messages import Prune
@@ -23,19 +23,24 @@ from chat_app.engines.base import Prompt, Source
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.errors import describe_error
 from chat_app.tui import clipboard
+from chat_app.tui.chat_keys import CHAT_KEYS
+from chat_app.tui.code_walk import to_code
 from chat_app.tui.command_line import CommandLine
 from chat_app.tui.draft_keeper import DraftKeeper
 from chat_app.tui.drain import TICK_S, Drain, EngineNews
 from chat_app.tui.drawn_conversation import DrawnConversation
 from chat_app.tui.editor import OutsideEditor
+from chat_app.tui.finder import Finder
 from chat_app.tui.heading import Heading
 from chat_app.tui.home import Home
+from chat_app.tui.interrupt import Interrupt
 from chat_app.tui.live_numbers import LiveNumbers
 from chat_app.tui.message_actions import MessageActions
 from chat_app.tui.token_cursor import TokenCursor
 from chat_app.tui.widgets import key_bar
 from chat_app.tui.widgets.composer import Composer
 from chat_app.tui.widgets.fetch_row import FetchRow
+from chat_app.tui.widgets.find_bar import FindBar
 from chat_app.tui.widgets.key_bar import KeyBar
 from chat_app.tui.widgets.message_list import MessageList
 from chat_app.tui.widgets.message_view import MessageView
@@ -44,14 +49,6 @@ from chat_app.tui.widgets.status import Banner, NewsWanted, StatusRow
 from chat_app.tui.widgets.tint import TintedText
 from chat_app.tui.work import Work
 from llama_core.events import Event
-
-PANEL_HELP = "The live numbers: a line, a card, a lab, hidden"
-THOUGHT_HELP = "Unfold or fold the thought of the reply, or attached files"
-ANSWER_HELP = "End the thought; the answer begins"
-LOOP_HELP = "Cut a reply where it began to repeat itself, and choose another token there"
-TINT_HELP = "Tint replies by how probable their words were"
-TOKENS_HELP = "Walk through the tokens of a tinted reply"
-QUIT_WINDOW_S = 2.0
 
 MakeController = Callable[[ChatView, Callable[[Coroutine[Any, Any, Any]], object]], ChatController]
 
@@ -62,34 +59,7 @@ class ChatScreen(Screen[None]):
     AUTO_FOCUS = "#prompt"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012 - Textual declares it so
     VERTICAL_BREAKPOINTS = [(0, "-short"), (38, "-tall")]  # noqa: RUF012
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "stop", "Stop", id="chat.stop", tooltip="Stop; what is written stays"),
-        Binding("ctrl+c", "interrupt", "Copy, stop or quit", id="chat.interrupt", priority=True),
-        Binding("ctrl+n", "new_chat", "New", id="chat.new", priority=True, tooltip="New chat"),
-        Binding("ctrl+r", "history", "Chats", id="chat.history", priority=True, tooltip="All chats"),
-        Binding(
-            "ctrl+l",
-            "reset",
-            "Reset",
-            id="chat.reset",
-            priority=True,
-            tooltip="Empty the KV cache; the transcript stays",
-        ),
-        Binding("ctrl+o", "panel", "Panel", id="chat.panel", priority=True, tooltip=PANEL_HELP),
-        Binding("ctrl+g", "editor", "Prompt in $EDITOR", id="chat.editor", priority=True),
-        Binding("alt+up", "select(-1)", "Select", id="chat.select_previous", priority=True),
-        Binding("alt+down", "select(1)", "Next message", id="chat.select_next", priority=True),
-        Binding("pageup", "page(-1)", "Scroll up", id="chat.page_up", priority=True),
-        Binding("pagedown", "page(1)", "Scroll down", id="chat.page_down", priority=True),
-        Binding("alt+t", "thought", "Thought", id="chat.thought", priority=True, tooltip=THOUGHT_HELP),
-        Binding(
-            "alt+a", "answer_now", "Answer now", id="chat.answer_now", priority=True, tooltip=ANSWER_HELP
-        ),
-        Binding("alt+x", "cut_loop", "Cut loop", id="chat.cut_loop", priority=True, tooltip=LOOP_HELP),
-        Binding("alt+p", "tint", "Tint", id="chat.tint", priority=True, tooltip=TINT_HELP),
-        Binding("alt+w", "tokens", "Tokens", id="chat.tokens", priority=True, tooltip=TOKENS_HELP),
-        Binding("ctrl+end", "to_end", "To the newest text", id="chat.to_end", priority=True),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = CHAT_KEYS
 
     def __init__(
         self,
@@ -106,9 +76,8 @@ class ChatScreen(Screen[None]):
     ) -> None:
         super().__init__(id="chat")
         self._home = home
-        self._clock = clock
         self._has_first_chat = has_first_chat
-        self._quit_until = 0.0
+        self._generated = False  # whether a reply was under way when last looked
         self._thinking = ""  # the message whose thought is being written
         self.work = Work(lambda work: self.run_worker(work, group="session"), self._tell)
         self.session = make_controller(self, self.work.spawn)
@@ -134,6 +103,10 @@ class ChatScreen(Screen[None]):
         self._numbers = LiveNumbers(self, self.session, panel_mode, clock)
         self._commands = CommandLine(self.host, self.work, self.prompt)
         self._editor = OutsideEditor(self.prompt, self.note)
+        self._interrupt = Interrupt(
+            self, self.composer, self.copy, self.note, self._stop_what_runs, home.leave, clock
+        )
+        self._finder = Finder(self.session, self._drawn, self.work)
         self._cursor = TokenCursor(self.session, self._drawn, self.prompt, self.work, home)
         self._actions = MessageActions(
             self.session, self.messages, self.prompt, self.work, home, copy=self.copy, edit=self.begin_edit
@@ -156,6 +129,7 @@ class ChatScreen(Screen[None]):
                 yield self._heading.welcome
                 yield self.messages
                 yield Static("", id="new-text")
+                yield self._finder.bar
                 yield self._cursor.line
                 yield self.fetch_row
                 yield self.status
@@ -299,6 +273,9 @@ class ChatScreen(Screen[None]):
         self.messages.display = not self._heading.welcome.display
         if session.generating or session.model.loading is not None:
             self._tick_timer.resume()
+        if self._generated and not session.generating:
+            self._home.reply_done()
+        self._generated = session.generating
         self._home.tell_waiting()
         self._numbers.show()
         self.show_keys()
@@ -388,27 +365,7 @@ class ChatScreen(Screen[None]):
 
     def action_interrupt(self) -> None:
         """Ctrl+C, once the prompt has taken in the keys that were pressed before."""
-        self.prompt.call_later(self._interrupt)
-
-    def _interrupt(self) -> None:
-        """Copies a selection, else stops, else clears the prompt, else quits on the second press."""
-        selected = self.prompt.selected_text or self.get_selected_text()
-        if selected:
-            self.copy(selected)
-            self.clear_selection()
-            return
-        if self._stop_what_runs():
-            return
-        if self.prompt.text:
-            self.composer.put_aside()
-            self.note("The prompt is cleared; Up brings it back.")
-            return
-        now = self._clock()
-        if now < self._quit_until:
-            self._home.leave()
-            return
-        self._quit_until = now + QUIT_WINDOW_S
-        self.note("Press Ctrl+C again to quit.")
+        self.prompt.call_later(self._interrupt.step)
 
     def action_new_chat(self) -> None:
         """Start a new chat; prompts sent just before still belong to the old one."""
@@ -455,6 +412,15 @@ class ChatScreen(Screen[None]):
         """Unfold or fold a thought or files."""
         self._actions.toggle_fold(self.focused)
 
+    def action_times(self) -> None:
+        """Show when each message was written, or no longer."""
+        self._drawn.toggle_times()
+
+    def action_code(self, step: int) -> None:
+        """Scroll to the next block of code, or to the one before."""
+        if not to_code(self.messages, step):
+            self.note(f"There is no code {'below' if step > 0 else 'above'}.")
+
     def action_tint(self) -> None:
         """Tint the replies, or show them as before."""
         self._drawn.toggle_tint()
@@ -471,6 +437,32 @@ class ChatScreen(Screen[None]):
         """Alt+Up and Alt+Down walk through the messages and back into the prompt."""
         self._actions.select(step, self.focused)
 
+    # Finding in the chat.
+
+    def action_find(self) -> None:
+        """Look for something in this chat."""
+        self.find(None)
+
+    def find(self, text: str | None) -> None:
+        """Open the row in which one types what to look for, with `text` in it."""
+        if self.session.path():
+            self._finder.bar.open(text)
+        else:
+            self.note("There is nothing in this chat yet.")
+
+    def on_find_bar_sought(self, event: FindBar.Sought) -> None:
+        """Another text is looked for."""
+        self._finder.seek(event.text)
+
+    def on_find_bar_go(self, event: FindBar.Go) -> None:
+        """To the next place, or the one before."""
+        self._finder.go(event.step)
+
+    def on_find_bar_closed(self) -> None:
+        """Back to the prompt; what was found stays in sight."""
+        self._finder.close()
+        self.prompt.focus()
+
     # What is done with a message.
 
     def on_message_view_selected(self) -> None:
@@ -484,6 +476,10 @@ class ChatScreen(Screen[None]):
     def on_message_view_act(self, event: MessageView.Act) -> None:
         """Do to a message what its key says."""
         self._actions.act(event.action, event.message_id)
+
+    def on_tinted_text_pointed(self, event: TintedText.Pointed) -> None:
+        """Put the cursor on a token of a tinted reply."""
+        self._cursor.point(event.text, event.at)
 
     def on_message_view_link_shown(self, event: MessageView.LinkShown) -> None:
         """Say where a link leads; nothing is opened."""

@@ -15,11 +15,11 @@ from chat_app.chat.comparing.agreement import Fork
 from chat_app.chat.comparing.continuations import DRAWN_N, MOST_TOKENS, Continuations
 from chat_app.text.sanitize import clean
 from chat_app.tui.screens.dialog import Dialog
-from chat_app.tui.widgets.tint import line_of
-from chat_app.tui.widgets.token_line import MUTED, Part
+from chat_app.tui.widgets.token_line import MUTED
 
 PERIOD_S = 0.1
 INDENT = "  "
+MIN_WIDTH = 20
 
 
 class ContinuationsScreen(Dialog[None]):
@@ -74,25 +74,24 @@ class ContinuationsScreen(Dialog[None]):
             self._show(drawn.tree)
 
     def _show(self, tree: Fork) -> None:
-        parts: list[Part] = []
-        before: list[Part] = []
+        widget = self.query_one("#continuations-text", Static)
+        lines: list[Content] = []
+        marked_line = 0
         for depth, fork in tree.rows():
             marked = not fork.forks and self._marked in fork.members
-            if marked:
-                before = list(parts)
-            text = clean(fork.text).replace("\n", "⏎") or ("(ends here)" if depth else "(they part at once)")
-            share = f"{len(fork.members)} of {len(self._drawn.candidates)}"
-            parts += [
+            marked_line = len(lines) if marked else marked_line
+            head = Content.assemble(
                 INDENT * depth,
                 ("▶ " if marked else "  ", "bold $text-accent"),
-                (f"{share}  ", MUTED),
-                (text, "reverse" if marked else "bold" if fork.forks else ""),
-                "\n",
-            ]
-        widget = self.query_one("#continuations-text", Static)
-        widget.update(Content.assemble(*parts))
-        scroll = self.query_one("#continuations", VerticalScroll)
-        scroll.scroll_to(y=line_of(Content.assemble(*before), widget.size.width) - 2, animate=False)
+                (f"{len(fork.members)} of {len(self._drawn.candidates)}  ", MUTED),
+            )
+            text = clean(fork.text).replace("\n", "⏎") or ("(ends here)" if depth else "(they part at once)")
+            style = "reverse" if marked else "bold" if fork.forks else ""
+            room = max(MIN_WIDTH, widget.size.width - head.cell_length)
+            first, *rest = Content.assemble((text, style)).wrap(room)
+            lines += [head + first, *(Content(" " * head.cell_length) + line for line in rest)]
+        widget.update(Content("\n").join(lines))
+        self.query_one("#continuations", VerticalScroll).scroll_to(y=marked_line - 2, animate=False)
 
     def action_choose(self, step: int) -> None:
         """Mark another way, `step` on; the first follows the last."""

@@ -24,7 +24,7 @@ from chat_app.text.sanitize import clean
 from chat_app.tui.screens.confirm import ConfirmScreen
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.screens.export_chat import ExportScreen
-from chat_app.tui.screens.history_rows import chat_row, hit_row, preview
+from chat_app.tui.screens.history_rows import chat_row, group_of, headline, hit_row, preview
 from chat_app.tui.screens.rename import RenameScreen
 from chat_app.tui.widgets.inputs import CleanInput
 
@@ -32,6 +32,7 @@ from chat_app.tui.widgets.inputs import CleanInput
 SHOWN = 300
 SEARCH_DELAY_S = 0.12
 PREVIEW_DELAY_S = 0.06
+ROWS_ASKED = 4  # of the chats to be deleted, in the question
 
 
 def _local_now() -> datetime:
@@ -45,6 +46,7 @@ class HistoryScreen(Dialog[str]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down", "to_list", "To the list", show=False),
         Binding("slash", "to_search", "Search", id="history.search"),
+        Binding("space", "mark", "Mark", id="history.mark"),
         Binding("d,delete", "delete", "Delete", id="history.delete"),
         Binding("u", "undo", "Undo", id="history.undo"),
         Binding("r", "rename", "Rename", id="history.rename"),
@@ -87,7 +89,8 @@ class HistoryScreen(Dialog[str]):
         self._chats: list[ChatSummary] = []
         self._hits: dict[str, Hit] = {}
         self._told = len(store.database.notices)
-        self._deleted: list[str] = []  # here, the last at the end
+        self._marked: set[str] = set()
+        self._deleted: list[list[str]] = []  # here, what was deleted together; the last at the end
 
     def compose(self) -> ComposeResult:
         """The search above, the chats at the left, a preview at the right."""
@@ -99,7 +102,9 @@ class HistoryScreen(Dialog[str]):
                 yield OptionList(id="history-list", markup=False)
                 with VerticalScroll(id="history-preview", can_focus=False):
                     yield Static(id="history-text", markup=False)
-            keys = "Enter opens · ↓ list · r rename · p pin · d delete · u undo · e export · Esc leaves"
+            keys = (
+                "Enter opens · ↓ list · Space marks · d delete · u undo · r rename · p pin · e export · Esc"
+            )
             yield Static(Content(keys), id="history-keys")
 
     def begin(self) -> None:
@@ -116,9 +121,15 @@ class HistoryScreen(Dialog[str]):
 
     def _chosen(self) -> ChatSummary | None:
         """The chat under the cursor."""
-        at = self._list.highlighted
-        chosen = self._list.get_option_at_index(at).id if at is not None else None
+        option = self._list.highlighted_option
+        chosen = option.id if option is not None else None
         return next((chat for chat in self._chats if chat.id == chosen), None)
+
+    def _meant(self) -> list[ChatSummary]:
+        """The chats that are marked; where there are none, the one under the cursor."""
+        marked = [chat for chat in self._chats if chat.id in self._marked]
+        chosen = self._chosen()
+        return marked or ([chosen] if chosen is not None else [])
 
     # Listing and searching. A newer query, or leaving, ends the search that runs.
 
@@ -141,6 +152,7 @@ class HistoryScreen(Dialog[str]):
         try:
             if again:
                 self._chats = await asyncio.to_thread(self._store.list)
+                self._marked &= {chat.id for chat in self._chats}
             await self._find(self._search_box.value)
         except StoreError as error:
             self._note(clean(str(error)))
@@ -153,7 +165,7 @@ class HistoryScreen(Dialog[str]):
         terms = split_terms(query)
         if not terms:
             self._hits = {}
-            self._show([(chat.id, chat_row(chat, self._now())) for chat in self._chats[:SHOWN]])
+            self._show(self._grouped())
             self._note(self._count_of_all())
             return
         stop = threading.Event()
@@ -163,7 +175,13 @@ class HistoryScreen(Dialog[str]):
             stop.set()
         self._hits = {hit.chat.id: hit for hit in hits}
         width = self._list.scrollable_content_region.width
-        self._show([(hit.chat.id, hit_row(hit, terms, self._now(), width)) for hit in hits[:SHOWN]])
+        now, marked = self._now(), self._marked
+        self._show(
+            [
+                Option(hit_row(hit, terms, now, width, marked=hit.chat.id in marked), id=hit.chat.id)
+                for hit in hits[:SHOWN]
+            ]
+        )
         self._note(f"{len(hits):,} of {len(self._chats):,} chats" if hits else "No chat holds these words.")
 
     def on_resize(self) -> None:
@@ -178,20 +196,33 @@ class HistoryScreen(Dialog[str]):
         rest = f"; the newest {SHOWN} are shown, search for the others" if count > SHOWN else ""
         return f"{count:,} chat{'' if count == 1 else 's'}{rest}"
 
-    def _show(self, rows: Sequence[tuple[str, Content]]) -> None:
-        before = self._chosen()
+    def _grouped(self) -> list[Option]:
+        """The chats under the headlines of their days; a headline cannot be chosen."""
+        now = self._now()
+        rows: list[Option] = []
+        group = ""
+        for chat in self._chats[:SHOWN]:
+            if (found := group_of(chat, now)) != group:
+                group = found
+                rows.append(Option(headline(group), disabled=True))
+            rows.append(Option(chat_row(chat, now, marked=chat.id in self._marked), id=chat.id))
+        return rows
+
+    def _show(self, rows: Sequence[Option]) -> None:
+        """Show these rows, the cursor on the chat it was on, else where it was."""
+        before, chosen = self._list.highlighted or 0, self._chosen()
         self._list.clear_options()
-        self._list.add_options(Option(row, id=chat_id) for chat_id, row in rows)
-        ids = [chat_id for chat_id, _ in rows]
-        if before is not None and before.id in ids:
-            self._list.highlighted = ids.index(before.id)
-        else:
-            self._list.highlighted = 0 if ids else None
-        if not ids:
+        self._list.add_options(rows)
+        places = [at for at, row in enumerate(rows) if not row.disabled]
+        same = [at for at in places if chosen is not None and rows[at].id == chosen.id]
+        near = [at for at in places if at >= before] or places[-1:]
+        self._list.highlighted = next(iter(same or near), None)
+        if not places:
             self.query_one("#history-text", Static).update("")
 
     def _note(self, text: str) -> None:
-        self.query_one("#history-note", Static).update(Content(text))
+        marked = f" · {len(self._marked):,} marked" if self._marked else ""
+        self.query_one("#history-note", Static).update(Content(text + marked))
 
     @on(OptionList.OptionHighlighted)
     def _moved(self, event: OptionList.OptionHighlighted) -> None:
@@ -234,25 +265,42 @@ class HistoryScreen(Dialog[str]):
         if chosen is not None:
             self.dismiss(chosen.id)
 
-    @work(group="history-delete")
-    async def action_delete(self) -> None:
-        """Move the marked chat to the trash, once the user has agreed."""
+    @work(exclusive=True, group="history-search")
+    async def action_mark(self) -> None:
+        """Mark the chat under the cursor, or no longer, and go on to the next."""
         chosen = self._chosen()
         if chosen is None:
             return
-        row = chat_row(chosen, self._now())
-        question = ConfirmScreen(
-            "Delete this chat? It stays in the trash for 30 days.", row, yes="Delete (y)", no="Keep (n)"
-        )
-        if not await self.app.push_screen_wait(question):
+        self._marked ^= {chosen.id}
+        await self._refresh(again=False)
+        self._list.action_cursor_down()
+
+    @work(group="history-delete")
+    async def action_delete(self) -> None:
+        """Move the marked chats, or the one under the cursor, to the trash, once the user has agreed."""
+        meant = self._meant()
+        if not meant:
             return
-        if await self._change(self._store.delete, chosen.id):
-            self._deleted.append(chosen.id)
+        one = len(meant) == 1
+        what = "this chat? It stays" if one else f"these {len(meant):,} chats? They stay"
+        rows = [chat_row(chat, self._now()) for chat in meant[:ROWS_ASKED]]
+        if len(meant) > ROWS_ASKED:
+            rows.append(Content(f"… and {len(meant) - ROWS_ASKED:,} more"))
+        question = ConfirmScreen(
+            f"Delete {what} in the trash for 30 days.",
+            Content("\n").join(rows),
+            yes="Delete (y)",
+            no="Keep (n)",
+        )
+        if await self.app.push_screen_wait(question):
+            ids = [chat.id for chat in meant]
+            if await self._change(self._store.delete, *ids):
+                self._deleted.append(ids)
 
     @work(group="history-delete")
     async def action_undo(self) -> None:
-        """Take the chat deleted last out of the trash."""
-        if self._deleted and await self._change(self._store.restore, self._deleted[-1]):
+        """Take what was deleted last out of the trash."""
+        if self._deleted and await self._change(self._store.restore, *self._deleted[-1]):
             self._deleted.pop()
 
     @work(group="history-change")

@@ -19,6 +19,7 @@ _TITLE_LENGTH = 200
 _NAMES = {"system": "System", "user": "You", "assistant": "Assistant"}
 _MATCH_STYLE = "bold $text-accent"
 _MUTED = "$text-muted"
+MARK = "● "  # before the title of a chat that is marked
 
 
 def describe_time(iso: str, now: datetime) -> str:
@@ -37,24 +38,47 @@ def describe_time(iso: str, now: datetime) -> str:
     return f"{at.day} {at:%b %Y}"
 
 
-def chat_row(chat: ChatSummary, now: datetime) -> Content:
+def group_of(chat: ChatSummary, now: datetime) -> str:
+    """The headline under which a chat stands: when it was last written to, or that it is pinned."""
+    if chat.pinned:
+        return "Pinned"
+    try:
+        at = datetime.fromisoformat(chat.updated).astimezone(now.tzinfo)
+    except (ValueError, OverflowError):
+        return "Without a date"
+    days = (now.date() - at.date()).days
+    if days <= 1:
+        return "Yesterday" if days == 1 else "Today"
+    if days < 7:
+        return "This week"
+    return f"{at:%B}" if at.year == now.year else f"{at:%B %Y}"
+
+
+def headline(group: str) -> Content:
+    """A group's name, above its chats."""
+    return Content.styled(group, f"bold {_MUTED}")
+
+
+def chat_row(chat: ChatSummary, now: datetime, *, marked: bool = False) -> Content:
     """Two lines: the title; when, with which model, how long."""
-    return Content("\n").join([_title(chat), _facts(chat, now)])
+    return Content("\n").join([_title(chat, marked), _facts(chat, now)])
 
 
-def hit_row(hit: Hit, terms: Iterable[str], now: datetime, width: int = 0) -> Content:
+def hit_row(
+    hit: Hit, terms: Iterable[str], now: datetime, width: int = 0, *, marked: bool = False
+) -> Content:
     """Two lines: the title; when, and the place found with its matches marked, the first one in the middle
     where `width` cells (0: enough) do not hold the whole."""
     terms = list(terms)
     about = Content.styled(f"  {describe_time(hit.chat.updated, now)}  ", _MUTED)
     if hit.message_id is None:
-        return Content("\n").join([_mark(_title(hit.chat), terms), _facts(hit.chat, now)])
+        return Content("\n").join([_mark(_title(hit.chat, marked), terms), _facts(hit.chat, now)])
     more = Content.styled(f"  +{hit.count - 1}", _MUTED) if hit.count > 1 else Content("")
     text = clean_line(hit.snippet.text)
     if width > 0:
         text = _around_match(text, terms, max(8, width - about.cell_length - more.cell_length))
     found = _mark(Content(text), terms)
-    return Content("\n").join([_title(hit.chat), Content.assemble(about, found, more)])
+    return Content("\n").join([_title(hit.chat, marked), Content.assemble(about, found, more)])
 
 
 def preview(messages: list[Message], terms: Iterable[str] = (), found: str | None = None) -> Content:
@@ -74,8 +98,9 @@ def preview(messages: list[Message], terms: Iterable[str] = (), found: str | Non
     return Content("\n").join(parts)
 
 
-def _title(chat: ChatSummary) -> Content:
-    return Content.styled(clean_line(chat.title, _TITLE_LENGTH) or "(no title)", "bold")
+def _title(chat: ChatSummary, marked: bool) -> Content:
+    title = Content.styled(clean_line(chat.title, _TITLE_LENGTH) or "(no title)", "bold")
+    return Content.assemble((MARK, "$text-accent"), title) if marked else title
 
 
 def _facts(chat: ChatSummary, now: datetime) -> Content:

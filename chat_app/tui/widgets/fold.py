@@ -5,6 +5,9 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widgets import Static
 
+from chat_app.chat.finding import places_of
+from chat_app.tui.marks import marked
+
 
 class Fold(Static, can_focus=False):
     """Folded unless `toggle` was called; a click calls it. Nothing is shown where `shown` has no text."""
@@ -12,6 +15,8 @@ class Fold(Static, can_focus=False):
     def __init__(self, *, classes: str) -> None:
         super().__init__(classes=classes)
         self.unfolded = False
+        self._sought = ""
+        self._current: int | None = None
 
     @property
     def mark(self) -> str:
@@ -35,4 +40,18 @@ class Fold(Static, can_focus=False):
         """Show it as it is now."""
         content = self.shown()
         self.display = bool(content.plain)
-        self.update(content)
+        self.update(marked(content, self._sought, self._current))
+
+    def seek(self, text: str, current: int | None) -> None:
+        """Mark the places of `text`; where one of them is the `current` one, all is unfolded."""
+        if (text, current) != (self._sought, self._current):
+            self._sought, self._current = text, current
+            self.unfolded = self.unfolded or current is not None
+            self.draw()
+
+    def line_of_match(self, number: int) -> int:
+        """The line of a place; the last one where it is not shown."""
+        content = self.shown()
+        places = places_of(content.plain, self._sought)
+        end = places[number][0] if number < len(places) else len(content.plain)
+        return max(0, len(content[:end].wrap(max(1, self.size.width))) - 1)

@@ -12,6 +12,7 @@ from textual.message import Message as TextualMessage
 from textual.widgets import Static
 
 from chat_app.chat.conversation import Message
+from chat_app.chat.finding import Hit
 from chat_app.tui.widgets.message_view import MessageView, Spot
 from chat_app.tui.widgets.message_window import reach
 
@@ -241,6 +242,25 @@ class MessageList(VerticalScroll, can_focus=False):
         self.release_anchor()  # at its end, the list would push a long branch's head out of sight
         view.focus(scroll_visible=False)
         self.call_after_refresh(lambda: self.scroll_to_widget(view, animate=False, top=True))
+
+    async def show_hit(self, hit: Hit) -> None:
+        """Bring a place that was found into sight, with some lines above it."""
+        view = await self.reveal(hit.message_id)
+        if view is None:
+            return
+        self.release_anchor()
+
+        def show() -> None:
+            y = view.virtual_region.y + view.line_of_hit(hit)
+            if not self.scroll_y <= y < self.scroll_y + self.size.height:
+                self.scroll_to(y=y - self.size.height // 3, animate=False, immediate=True)
+
+        self.call_after_refresh(show)
+
+    def first_in_sight(self) -> str | None:
+        """The id of the first message in sight."""
+        held = self._spot_at_top()
+        return held.view.message.id if held is not None else None
 
     # The place at which one reads.
 

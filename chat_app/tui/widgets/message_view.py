@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textual.app import ComposeResult
@@ -14,6 +15,7 @@ from textual.message import Message as TextualMessage
 from textual.widgets import Static
 
 from chat_app.chat.conversation import Message
+from chat_app.chat.finding import Hit, Part
 from chat_app.chat.reply import ENDINGS
 from chat_app.chat.reply_records import ScoredText
 from chat_app.text import formatting
@@ -103,11 +105,13 @@ class MessageView(Vertical, can_focus=True):
         self.growing = growing
         self.saved = saved
         self.cut = False
+        self.timed = False
         # Kept, not looked up: a message that comes as the app ends is mounted without its parts.
         self._head_line = Static(self._head(), classes="message-head")
         self._foot_line = Static(self._foot(), classes="message-foot")
         self._text: FlowText | None = None
         self.thought: ThoughtView | None = None
+        self._sought: tuple[str, Hit | None] = "", None
         self.tinted = TintedText()
         self._loop_mark = LoopMark(message)
         self._files = AttachedFiles(message)
@@ -141,6 +145,7 @@ class MessageView(Vertical, can_focus=True):
         """Mark the message if it still grows, and show the line about it."""
         self.set_class(self.growing, "-growing")
         self._show_foot()
+        self.seek(*self._sought)
 
     # Places in it.
 
@@ -160,6 +165,23 @@ class MessageView(Vertical, can_focus=True):
         part = self.children[spot.part]
         line = self._text.line_of(spot.place) if self._text is not None and spot.place else spot.line
         return part.virtual_region.y + min(line, max(0, part.size.height - 1))
+
+    def seek(self, text: str, hit: Hit | None) -> None:
+        """Mark the places of `text` in all parts; `hit` is the one the user is at."""
+        self._sought = text, hit
+        own = hit if hit is not None and hit.message_id == self.message.id else None
+
+        def current(part: Part) -> int | None:
+            return own.number if own is not None and own.part == part else None
+
+        if self._text is not None:
+            self._text.seek(text, current("text"))
+        self.fold.seek(text, current("files" if self.thought is None else "thought"))
+
+    def line_of_hit(self, hit: Hit) -> int:
+        """The line of it in which a place stands."""
+        part = self._text if hit.part == "text" else self.fold
+        return part.virtual_region.y + part.line_of_match(hit.number) if part is not None else 0
 
     def _on_link(self, address: str) -> None:
         self.post_message(self.LinkShown(address))
@@ -225,6 +247,12 @@ class MessageView(Vertical, can_focus=True):
             self.cut = cut
             self._show_head()
 
+    def set_timed(self, timed: bool) -> None:
+        """Whether to show when the message was written."""
+        if timed != self.timed:
+            self.timed = timed
+            self._show_head()
+
     def set_tint(self, pieces: Sequence[ScoredText]) -> None:
         """Show the answer in these pieces, tinted; without any, or while it grows, as Markdown."""
         if self._text is not None and self.message.role == "assistant":
@@ -258,6 +286,8 @@ class MessageView(Vertical, can_focus=True):
         made = f"  {clean_line(guest, 48)}" if isinstance(guest, str) and message.role == "assistant" else ""
         which, of = self.place
         branch = (f"   ‹ {which}/{of} ›", "$text-accent") if of > 1 else ""
+        if self.timed:
+            made += f"  {formatting.clock_time(message.time, datetime.now().astimezone())}"
         if self.cut:
             return Content.assemble((CUT, "$text-warning"), "\n", who, (made, "$foreground 60%"), branch)
         return Content.assemble(who, (made, "$foreground 60%"), branch)

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import ClassVar, Protocol
 
+from rich.cells import cell_len
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.events import Click
+from textual.message import Message
 from textual.widgets import Static
 
-from chat_app.chat.reply_records import ScoredText
+from chat_app.chat.reply_records import NOWHERE, ScoredText
 from chat_app.text.sanitize import clean
 
 # (probability from which it holds, its name, its style), the surest first.
@@ -39,6 +42,20 @@ def tint(logprob: float | None) -> str:
 def line_of(before: Content, width: int) -> int:
     """The line on which goes on what stands behind `before`, wrapped to so many cells."""
     return max(0, len(before.wrap(max(1, width))) - 1)
+
+
+def character_at(text: str, width: int, x: int, y: int) -> int:
+    """The place of what is drawn in a cell, where `text` is wrapped to `width` cells; -1 where nothing is."""
+    lines = Content(text).wrap(max(1, width))
+    begin = end = cells = 0
+    for line in lines[: y + 1]:  # without the blank at which it was broken
+        begin = text.find(line.plain.strip("\n"), end)
+        end = begin + len(line.plain)
+    for place in range(begin, end if 0 <= y < len(lines) else begin):
+        cells += cell_len(text[place])
+        if cells > x:
+            return place
+    return -1
 
 
 class CursorKeys(Protocol):
@@ -93,6 +110,13 @@ class TintedText(Static, can_focus=False):
         Binding("end", "keys('jump', -1)", "Last token", id="tokens.last"),
     ]
 
+    class Pointed(Message):
+        """A token of the reply was clicked."""
+
+        def __init__(self, text: TintedText, at: int) -> None:
+            self.text, self.at = text, at
+            super().__init__()
+
     def __init__(self) -> None:
         super().__init__(classes="message-text")
         self.display = False
@@ -128,6 +152,24 @@ class TintedText(Static, can_focus=False):
     def _before(self, at: int) -> Sequence[ScoredText]:
         place = next((place for place, piece in enumerate(self.shown) if piece.at == at), 0)
         return self.shown[:place]
+
+    def on_click(self, event: Click) -> None:
+        """Tell which token stands there, unless a text was selected."""
+        at = self._at_cell(event.x, event.y)
+        if at >= 0 and not self.screen.get_selected_text():
+            self.post_message(self.Pointed(self, at))
+
+    def _at_cell(self, x: int, y: int) -> int:
+        """The token whose text is drawn at a cell; NOWHERE where none is known."""
+        text = "".join(clean(piece.text) for piece in self.shown)
+        place = character_at(text, self.size.width, x, y)
+        if place < 0:
+            return NOWHERE
+        for piece in self.shown:
+            place -= len(clean(piece.text))
+            if place < 0:
+                return piece.at
+        return NOWHERE
 
     def on_blur(self) -> None:
         """Without the focus there is no cursor."""

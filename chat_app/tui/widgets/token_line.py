@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from textual.content import Content
 from textual.widgets import Static
 
-from chat_app.chat.inspection import MASK, Alternative, TokenLook
+from chat_app.chat.inspection import Alternative, TokenLook
 from chat_app.text import formatting as fmt
 from chat_app.text.sanitize import clean
 
 MUTED = "$foreground 60%"
 NAME_LENGTH = 16
-HINT = "← → token · ↑ ↓ alternative · what you type goes to the prompt"
-LINES = 3  # of alternatives
+HINT = "← → token, ↑ ↓ choice · typing goes to the prompt"
+LINES, LINES_IF_SHORT = 3, 1  # of alternatives
+SHORT = 30  # lines of the terminal
 GAP = "   "
-REASONS = {MASK: "not allowed"}
 Part = str | tuple[str, str]
 MODE: tuple[Part, ...] = (("TOKENS ", "bold $text-accent"), (HINT, MUTED))
 
@@ -30,7 +30,7 @@ def visible(text: str) -> str:
 
 def reason_of(one: Alternative) -> str:
     """What kept a token from being drawn, in words; empty where it could be."""
-    return REASONS.get(one.cut, one.cut)
+    return "not allowed" if one.barred else one.cut
 
 
 class TokenLine(Static, can_focus=False):
@@ -52,11 +52,14 @@ class TokenLine(Static, can_focus=False):
             parts.append((f" · {look.entropy:.1f} bit", MUTED))
         if look.allowed_n is not None:
             parts.append((f" · {look.allowed_n:,} tokens allowed", MUTED))
+        cuts = ["", *(one.cut for one in look.top)]
         others = [
-            _alternative(one, stands=one.id == chosen.id, marked=place == choice)
-            for place, one in enumerate(look.top)
+            # What one filter took away mostly stands together: it is named before the first.
+            _alternative(one, named=one.cut != cut, stands=one.id == chosen.id, marked=place == choice)
+            for place, (cut, one) in enumerate(zip(cuts, look.top, strict=False))
         ]
-        lines = packed(others, self.size.width or self.app.size.width, choice)
+        most = LINES if self.app.size.height >= SHORT else LINES_IF_SHORT
+        lines = packed(others, self.size.width or self.app.size.width, most, choice)
         self.update(Content("\n").join([Content.assemble(*parts), *lines, Content.assemble(*MODE)]))
 
     def say(self, text: str) -> None:
@@ -65,9 +68,9 @@ class TokenLine(Static, can_focus=False):
         self.update(Content(clean(text)))
 
 
-def packed(entries: Sequence[Content], width: int, choice: int) -> list[Content]:
-    """Entries side by side in LINES lines of so many cells, the chosen one among them. None breaks over
-    two lines."""
+def packed(entries: Sequence[Content], width: int, most: int, choice: int) -> list[Content]:
+    """Entries side by side in at most so many lines of `width` cells, the chosen one among them. None breaks
+    over two lines."""
     lines: list[list[Content]] = []
     room, chosen_line = 0, 0
     for place, entry in enumerate(entries):
@@ -78,17 +81,16 @@ def packed(entries: Sequence[Content], width: int, choice: int) -> list[Content]
         lines[-1].append(entry)
         room -= needed
         chosen_line = len(lines) - 1 if place == choice else chosen_line
-    first = max(0, chosen_line - LINES + 1)
-    return [Content(GAP).join(line) for line in lines[first : first + LINES]]
+    first = max(0, chosen_line - most + 1)
+    return [Content(GAP).join(line) for line in lines[first : first + most]]
 
 
-def _alternative(one: Alternative, *, stands: bool, marked: bool) -> Content:
-    style = (
-        "reverse" if marked else "bold $text-primary" if stands else f"strike {MUTED}" if one.barred else ""
-    )
-    reason = reason_of(one)
+def _alternative(one: Alternative, *, named: bool, stands: bool, marked: bool) -> Content:
+    """named: what kept it from being drawn is said, or that nothing did."""
+    style = "bold $text-primary" if stands else f"strike {MUTED}" if one.barred else MUTED if one.cut else ""
+    why = f"{'' if one.barred else 'cut by '}{reason_of(one)}: " if one.cut else "can be drawn: "
     return Content.assemble(
-        (visible(one.text)[:NAME_LENGTH], style),
+        (why if named else "", "$text-warning"),
+        (visible(one.text)[:NAME_LENGTH], "reverse" if marked else style),
         (f" {fmt.percent(one.probability)}", MUTED),
-        (f" ({reason})" if reason else "", "$text-warning"),
     )

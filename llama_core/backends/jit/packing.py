@@ -65,7 +65,7 @@ def pack_matrices(
             on_progress(LoadProgress("weights", done, total, note))
 
     tell(0, note)
-    left = stream_chunks(chunks, kernels, threads, tell)
+    left = stream_chunks(chunks, kernels, threads, tell, memories)
     done = total - sum(chunk.nbytes for chunk in left)
     tell(done)
     pack_here(left, kernels, threads, lambda nbytes: tell(done + nbytes))

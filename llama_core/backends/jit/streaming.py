@@ -39,11 +39,16 @@ class PackKernels(Protocol):
 
 
 def stream_chunks(
-    chunks: Sequence[Chunk], kernels: PackKernels, threads: int, on_bytes: Callable[[int], None]
+    chunks: Sequence[Chunk],
+    kernels: PackKernels,
+    threads: int,
+    on_bytes: Callable[[int], None],
+    memories: Sequence[object] = (),
 ) -> list[Chunk]:
     """Pack those that can be streamed; returns the others, and those whose bytes did not come whole.
 
     on_bytes: told the bytes of the file that are packed, now and then; what it raises ends the work.
+    memories: own what the chunks are packed into; they live as long as any thread that writes there.
     """
     read = _read_function()
     if read is None:
@@ -58,10 +63,12 @@ def stream_chunks(
         _describe(pieces[i], chunk, address(numbers))
     shared = Stream(np.zeros(Stream.nbytes // 8, dtype=np.int64)[:: Stream.spacing // 8])
     workers, memory = _workers(pieces, threads)
+    # A second Ctrl+C ends the waiting below, but not a thread that waits for a slow disk.
+    keep = (kernels, pieces, streamed, shared, workers, memory, memories)
     helpers = [
         threading.Thread(
-            target=kernels.stream,
-            args=(pieces.address(), len(pieces), shared.address, workers.address(i), read),
+            target=_stream,
+            args=(kernels, pieces.address(), len(pieces), shared.address, workers.address(i), read, keep),
             name=f"pack-weights-{i}",
         )
         for i in range(threads)
@@ -79,9 +86,15 @@ def stream_chunks(
         shared.stop = 1
         for helper in began:
             helper.join()
-    del memory
     done = {chunk for i, (chunk, _) in enumerate(streamed) if pieces[i].is_packed}
     return [chunk for chunk in chunks if chunk not in done]
+
+
+def _stream(
+    kernels: PackKernels, pieces: int, count: int, shared: int, worker: int, read: int, keep: object
+) -> None:
+    """A thread's work; keep: what the addresses point to."""
+    kernels.stream(pieces, count, shared, worker, read)
 
 
 def _read_function() -> int | None:

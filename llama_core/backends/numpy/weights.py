@@ -290,7 +290,7 @@ def load_weights(
                 done += piece.result()
                 if on_progress is not None:
                     on_progress(LoadProgress("weights", done, total))
-        except BaseException:
+        except BaseException:  # Ctrl+C too: what waits is not begun
             pool.shutdown(cancel_futures=True)
             raise
     return weights

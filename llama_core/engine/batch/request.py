@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llama_core.backends.base import Cache
 from llama_core.constraints.base import Mask
-from llama_core.engine.dictation import Dictate, Dictation
+from llama_core.engine.reply.dictation import Dictate, Dictation
 from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.engine.scoring import Answer, ScoredAnswer
 from llama_core.errors import LlamaCoreError

@@ -28,14 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.base import BatchModel, Cache, Model
+from llama_core.constraints.masks import MaskThread
 from llama_core.engine.batch.prefixes import KnownPrefix, PrefixCache, longest_prefix
 from llama_core.engine.batch.request import BatchRequest, BatchResult, DrawnToken, RunningRequest
 from llama_core.engine.clock import RunningTime
 from llama_core.engine.context import without_warnings
-from llama_core.engine.dictation import Dictation
 from llama_core.engine.engine import DEFAULT_CTX_SIZE
-from llama_core.engine.masks import MaskThread
 from llama_core.engine.passes import message_ends
+from llama_core.engine.reply.dictation import Dictation
 from llama_core.engine.scoring import score_answers
 from llama_core.errors import Cancelled, ContextFullError, LlamaCoreError, NotEnoughMemoryError
 from llama_core.sampling.sampler import Sampler, seeded

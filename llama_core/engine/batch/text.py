@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from llama_core.engine.batch.request import BatchReason, BatchRequest, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
-from llama_core.engine.closed_thought import ClosedThought
-from llama_core.engine.reply_text import ReplyText
+from llama_core.engine.reply.closed_thought import ClosedThought
+from llama_core.engine.reply.text import ReplyText
 from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.engine.scoring import Answer, ScoredAnswer
 from llama_core.errors import LlamaCoreError

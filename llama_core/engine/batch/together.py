@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 
 from llama_core.engine.batch.prefixes import KnownPrefix
 from llama_core.engine.batch.request import BatchReason, BatchRequest, BatchResult, DrawnToken
 from llama_core.engine.batch.scheduler import BatchEngine
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.context import common_prefix
-from llama_core.engine.reply_events import ReplyEvents
+from llama_core.engine.reply.events import ReplyEvents
 from llama_core.engine.text import TextEngine
 from llama_core.errors import Cancelled, LlamaCoreError
 from llama_core.events import Event, Finished, FinishReason, Timings, TokenEvent
@@ -82,14 +81,16 @@ class RepliesTogether:
     def _shared(
         self, prompts: Sequence[Sequence[int]], cancelled: Callable[[], bool] | None
     ) -> list[KnownPrefix]:
-        """The engine's context, in which stands what all prompts begin with. Raises Cancelled."""
+        """The engine's context, in which stands what all prompts begin with, but for a token at their end:
+        its logits are wanted. Raises Cancelled."""
         engine = self._engine.engine
         first = prompts[0]
-        common = first[: reduce(min, (common_prefix(first, one) for one in prompts), len(first))]
-        held_n = engine.common(common)
-        if held_n < len(common) <= engine.ctx_size:
-            engine.prompt_logits(common, cancelled)
-            self.computed_n += len(common) - min(held_n, len(common) - 1)
+        n = min(common_prefix(first, one) for one in prompts)
+        shared = first[: min(n, *(len(one) - 1 for one in prompts))]
+        held_n = engine.reachable(engine.common(shared))
+        if held_n < len(shared) <= engine.ctx_size:
+            engine.read(shared, cancelled)
+            self.computed_n += len(shared) - held_n
         held = engine.hold()
         return [] if held is None else [KnownPrefix(held.ids, held.cache)]
 

@@ -31,6 +31,7 @@ MAX_ALIGNMENT = 1 << 20
 MAX_KEY_BYTES = 65535
 MAX_NAME_BYTES = 63
 MAX_DIMS = 4
+LARGEST_FILE = 1 << 46  # a tensor that ends behind it is nonsense, and no file was cut short
 ALIGNMENT_KEY = "general.alignment"
 
 U32 = struct.Struct("<I")
@@ -213,21 +214,37 @@ def _read_entry(cursor: Cursor, name: str, alignment: int) -> tuple[tuple[int, .
 
 def _check_places(cursor: Cursor, tensors: Mapping[str, TensorInfo], alignment: int) -> None:
     """Every tensor inside the file, none over another; the padding behind the last whole or absent."""
+    _check_size(cursor, tensors)
     end, before = 0, ""
     for info in sorted(tensors.values(), key=lambda t: t.offset):
-        where = f"tensor {quoted(info.name)}"
-        if info.offset + info.nbytes > cursor.size:
-            problem = f"ends at byte {info.offset + info.nbytes:,} but the file has {cursor.size:,} bytes"
-            raise ModelFormatError(cursor.path, where, problem)
         if info.offset < end:
             raise ModelFormatError(
-                cursor.path, where, f"overlaps tensor {quoted(before)} at byte {info.offset:,}"
+                cursor.path,
+                f"tensor {quoted(info.name)}",
+                f"overlaps tensor {quoted(before)} at byte {info.offset:,}",
             )
         end, before = info.offset + info.nbytes, info.name
     if end < cursor.size < _align(end, alignment):
         raise ModelFormatError(
             cursor.path, "end of file", f"is cut off within the padding behind byte {end:,}"
         )
+
+
+def _check_size(cursor: Cursor, tensors: Mapping[str, TensorInfo]) -> None:
+    """A file that ends before its tensors do was most often not fetched whole, and that is said first."""
+    beyond = [info for info in tensors.values() if info.offset + info.nbytes > cursor.size]
+    if not beyond:
+        return
+    first = min(beyond, key=lambda info: info.offset)
+    tensor, end = f"tensor {quoted(first.name)}", first.offset + first.nbytes
+    whole = max(info.offset + info.nbytes for info in beyond)
+    if whole > LARGEST_FILE:
+        problem = f"ends at byte {end:,} but the file has {cursor.size:,} bytes"
+        raise ModelFormatError(cursor.path, tensor, problem)
+    there = f"{cursor.size:,} of {whole:,} bytes"
+    if whole >= 1_000_000:
+        there = f"{cursor.size / 1e6:,.0f} of {whole / 1e6:,.0f} MB"
+    raise ModelFormatError(cursor.path, f"incomplete, {there}", f"{tensor} ends at byte {end:,}")
 
 
 def _align(position: int, alignment: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import numpy as np
 
 from llama_core.errors import ModelFormatError, UnsupportedModelError
 from llama_core.loaders.cursor import quoted
-from llama_core.loaders.typed import as_boolean, as_integer, as_number, as_text
+from llama_core.loaders.typed import TypedKeys
 
 
-class Metadata:
+class Metadata(TypedKeys):
     """Look-ups below a prefix; each failure names the key.
 
     asked: the keys, prefix and all, that were looked up so far, so that a reader can tell which it left out.
@@ -34,14 +33,6 @@ class Metadata:
         """The same for a file that is sound and cannot be run here."""
         return UnsupportedModelError(self.path, f"metadata key {quoted(self.prefix + key)}", problem)
 
-    def text(self, key: str, default: str | None = None) -> str:
-        """A string. Raises ModelFormatError."""
-        return as_text(self._get(key, default), partial(self.error, key))
-
-    def integer(self, key: str, default: int | None = None) -> int:
-        """A whole number of 63 bits at most. Raises ModelFormatError."""
-        return as_integer(self._get(key, default), partial(self.error, key))
-
     def integer_of_some(self, key: str, default: int) -> int:
         """The whole number that all layers have but those that have none, which an array says with 0."""
         if self.is_array(key):
@@ -49,14 +40,6 @@ class Metadata:
             if len(numbers) == 1 and isinstance(number := numbers.pop(), int):
                 return number
         return self.integer(key, default)
-
-    def number(self, key: str, default: float | None = None) -> float:
-        """A finite number, whole or not. Raises ModelFormatError."""
-        return as_number(self._get(key, default), partial(self.error, key))
-
-    def boolean(self, key: str, default: bool) -> bool:
-        """True or false, and not 1 or 0. Raises ModelFormatError."""
-        return as_boolean(self._get(key, default), partial(self.error, key))
 
     def items(self, key: str) -> list[Any]:
         """The array under `key`."""

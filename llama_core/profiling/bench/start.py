@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from llama_core.memory import available_bytes, private_memory
-from llama_core.own_module import module_command, module_environment
+from llama_core.own_code import module_command, module_environment
 from llama_core.profiling.machine import peak_bytes, use_native_blas
 
 PROMPT_N = 31  # a short chat prompt

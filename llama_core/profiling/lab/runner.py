@@ -277,7 +277,7 @@ def _in_rounds(
                 if number == experiment.processes:
                     n_done = index + 1
                     yield row(index, cases[index])
-    except (Exception, KeyboardInterrupt):
+    except (Exception, KeyboardInterrupt):  # whatever ends it: what was measured is kept
         for index, case in enumerate(cases[n_done:], n_done):
             # Without the effect on a step, which would have to be measured first.
             yield row(index, replace(case, part=None) if isinstance(case, Case) else case)

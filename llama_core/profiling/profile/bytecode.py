@@ -23,7 +23,7 @@ ENGINE_MODULES = (
     "llama_core.backends.numpy.kv_cache",
     "llama_core.sampling.sampler",
     "llama_core.engine.context",
-    "llama_core.engine.reply",
+    "llama_core.engine.reply.decoding",
     "llama_core.backends.jit.model",
     "llama_core.tokenizers.merge",
     "llama_core.tokenizers.spm_bpe",

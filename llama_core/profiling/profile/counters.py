@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llama_core.cpu import CacheLevel, cache_levels
-from llama_core.own_module import module_command, module_environment
+from llama_core.own_code import module_command, module_environment
 
 EVENTS = ("instructions", "cycles", "cache-misses", "branch-misses")
 PERF_TOKENS = (32, 96)

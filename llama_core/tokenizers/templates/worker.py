@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from llama_core.errors import ConversationRefusedError, TemplateError
-from llama_core.own_module import module_command, module_environment
+from llama_core.own_code import module_command, module_environment
 
 # Processor time, so that a busy machine fails no template: published ones take a millisecond of it.
 CPU_S = 1.5

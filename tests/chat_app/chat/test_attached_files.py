@@ -41,7 +41,7 @@ async def test_a_mention_goes_to_the_model_and_into_the_record(stage: Stage) -> 
     assert stage.words()[0] == "what is in @a.txt?"
     (saved,) = attachments_of(stage.on_disk()[0].x)
     assert (saved.name, saved.text, saved.typed) == ("a.txt", "alpha", "a.txt")
-    assert stage.session.conversation.title == "what is in @a.txt?"
+    assert stage.session.conversation.title == "what is in a.txt?"
 
 
 async def test_later_turns_send_the_file_as_it_was(stage: Stage, folder: Path) -> None:

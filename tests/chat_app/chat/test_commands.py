@@ -13,8 +13,7 @@ from chat_app.chat.commands import SLASH
 from chat_app.chat.conversation import Conversation
 from chat_app.chat.slash import Argument, CommandTable, UnknownCommandError, is_command
 from chat_app.config.settings import PARAMETERS, Settings
-from chat_app.text.code_blocks import code_blocks
-from chat_app.text.markdown import Document
+from chat_app.text.markdown import Document, code_blocks
 from chat_app.tui.markdown.layout import Layout
 
 

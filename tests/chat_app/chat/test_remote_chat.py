@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from chat_app.chat.comparing.continuations import Continuations
 from chat_app.chat.recall import recall
 from chat_app.config.endpoints import parse_endpoint
 from chat_app.config.settings import Settings
@@ -154,3 +155,24 @@ def test_a_log_tells_no_address(server: FakeServer, main, llama_chat_home: Path)
         if file.is_file():
             assert SECRET.encode() not in file.read_bytes()
             assert b"127.0.0.1" not in file.read_bytes()
+
+
+async def test_continuations_of_a_server_go_on_from_the_text(remote: Stage, server: FakeServer) -> None:
+    """It tells no ids: what stands before the token is sent as text, and each way is asked for alone."""
+    entries = [{"token": word, "logprob": -0.5, "top_logprobs": []} for word in ("Hello", " there", ".")]
+    server.script = lambda asked: Reply(words=("Hello", " there", "."), logprobs=entries)
+    reply = await remote.say("Hello")
+    ways = iter([" you", " you", " all", " you", " you", " all", " you", " you"])
+    server.script = lambda asked: Reply(words=(next(ways, "."),))
+    asked = len(server.asked)
+    found = Continuations(remote.session, reply.id, 1)
+    remote.spawn(found.draw())
+    await remote.until(lambda: found.ended)
+    assert not found.error
+    assert [(fork.text, len(fork.members)) for fork in found.tree.forks] == [(" you", 6), (" all", 2)]
+    assert len(server.asked) == asked + 8
+    assert server.asked[-1].body["messages"][-1] == {"role": "assistant", "content": "Hello"}
+    remote.spawn(found.keep(2))
+    await remote.until(remote.idle)
+    assert remote.words()[-1] == "Hello all"
+    assert len(remote.session.conversation.siblings(reply.id)) == 2

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chat_app.chat.recall import recall
-from chat_app.chat.retry import ONCE
+from chat_app.chat.reply import THIS_REPLY as ONCE
 from chat_app.config.settings import Settings
 
 

@@ -258,6 +258,7 @@ def some_text(row: Setting) -> str:
         "num_ctx": "512",
         "threads": "3",
         "ignore_eos": "true",
+        "bell": "true",
         "schema": '{"type": "integer"}',
         "grammar": 'root ::= "a"',
         "logit_bias": '{"7": -1}',

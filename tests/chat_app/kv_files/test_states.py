@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from llama_core.backends.jit import load_jit_model
 from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import random_weights
 from llama_core.config import ModelConfig
 from llama_core.engine.engine import Engine
-from tests.chat_app.kv_files.conftest import Chatting, words
+from tests.chat_app.kv_files.conftest import BACKENDS, Chatting, words
+from tests.llama_core.backends.jit.conftest import make_checkpoint
 
 HYBRID = ModelConfig(
     architecture="qwen35",
@@ -35,15 +38,30 @@ HYBRID = ModelConfig(
 )
 
 
-@pytest.fixture
-def begun(trusted_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Chatting]]:
+# What the compiled backend can take.
+WIDE = {"dim": 32, "head_dim": 16, "state_head_dim": 16, "state_dim": 16}
+
+
+@pytest.fixture(params=BACKENDS)
+def begun(
+    trusted_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kernel_cache: Path,
+    request: pytest.FixtureRequest,
+) -> Iterator[list[Chatting]]:
     """Two starts of the program with one hybrid model."""
     monkeypatch.setattr("chat_app.kv_files.folder.FREE_BYTES", 0)
     path = tmp_path / "model.gguf"
     path.write_bytes(b"a hybrid")
 
     def start() -> Chatting:
-        model = Llama(HYBRID, random_weights(HYBRID, 2), threads=1)
+        model: Any
+        if request.param == "jit":
+            shape = {field.name: getattr(HYBRID, field.name) for field in fields(HYBRID)} | WIDE
+            model = load_jit_model(make_checkpoint("F32", 2, **shape), threads=1, kernel_cache=kernel_cache)
+        else:
+            model = Llama(HYBRID, random_weights(HYBRID, 2), threads=1)
         text: Any = SimpleNamespace(
             model=model, engine=Engine(model, 512), ctx_size=512, backend=model.backend, close=model.close
         )

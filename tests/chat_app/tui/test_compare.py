@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chat_app.tui.screens.compare import CompareScreen, Pane
-from tests.support.fake_engine import FakeEngine
+from tests.support.fake_engine import FakeEngine, factory_of
 
 MakeApp = Callable[..., Any]
 LOGPROBS = (-0.1, -0.5, -1.5)
@@ -33,16 +33,18 @@ async def begun(user: Any, engine: FakeEngine, line: str = "/compare system You 
     await user.pilot.pause()
 
 
-@pytest.mark.parametrize(("width", "beside"), [(100, True), (80, False)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "height", "beside"), [(100, 34, True), (80, 34, False), (60, 20, False)])
 async def test_the_screen_splits(
-    make_app: MakeApp, engine: FakeEngine, drive: Any, width: int, beside: bool
+    make_app: MakeApp, engine: FakeEngine, drive: Any, width: int, height: int, beside: bool
 ) -> None:
-    async with make_app().run_test(size=(width, 34)) as pilot:
+    async with make_app().run_test(size=(width, height)) as pilot:
         user = drive(pilot)
         await begun(user, engine)
         one, other = (pane.region for pane in user.app.screen.query(Pane))
         assert (one.y == other.y) is beside
         assert (one.x == other.x) is not beside
+        assert min(one.height, other.height) >= 4
         text = user.screen_text()
         for part in (
             "1  as it is now",
@@ -66,6 +68,7 @@ async def test_one_is_kept(make_app: MakeApp, engine: FakeEngine, drive: Any) ->
         assert engine.calls[-1][1][0]["role"] == "user", "the chat's own prompt stays what it was"
 
 
+@pytest.mark.slow
 async def test_both_are_kept_by_one_key(make_app: MakeApp, engine: FakeEngine, drive: Any) -> None:
     async with make_app().run_test(size=(120, 34)) as pilot:
         user = drive(pilot)
@@ -77,6 +80,7 @@ async def test_both_are_kept_by_one_key(make_app: MakeApp, engine: FakeEngine, d
         assert "‹ 3/3 ›" in user.screen_text()
 
 
+@pytest.mark.slow
 async def test_escape_stops_then_leaves_the_chat_as_it_was(
     make_app: MakeApp, engine: FakeEngine, drive: Any
 ) -> None:
@@ -110,6 +114,7 @@ async def test_escape_stops_then_leaves_the_chat_as_it_was(
         assert "two answers" in user.notices()[-1]
 
 
+@pytest.mark.slow
 async def test_quitting_meanwhile_keeps_what_is_there(
     make_app: MakeApp, engine: FakeEngine, drive: Any
 ) -> None:
@@ -125,6 +130,7 @@ async def test_quitting_meanwhile_keeps_what_is_there(
     assert [("Seine" in one, "pirates" in one) for one in kept] == [(True, False), (False, True)]
 
 
+@pytest.mark.slow
 async def test_a_mistake_is_answered_with_a_sentence(make_app: MakeApp, drive: Any) -> None:
     async with make_app().run_test(size=(120, 34)) as pilot:
         user = drive(pilot)
@@ -138,6 +144,13 @@ async def test_a_mistake_is_answered_with_a_sentence(make_app: MakeApp, drive: A
             await user.until(lambda: said in user.notices()[-1])  # noqa: B023
 
 
+def without_panel(app: Any) -> None:
+    """The live numbers have pictures of their own."""
+    for widget in app.chat.query("#panel, #metrics-line"):
+        widget.styles.display = "none"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 140])
 @pytest.mark.parametrize("theme", ["llama-dark", "llama-light"])
 def test_pictures(
@@ -149,9 +162,35 @@ def test_pictures(
     async def before(pilot: Any) -> None:
         app = pilot.app
         await asked(pilot, "What is the capital of France?")
+        without_panel(app)
         engine.script = by_system
         app.chat.run_command("/compare system You are a pirate.")
         await until(pilot, lambda: isinstance(app.screen, CompareScreen) and app.screen._comparison.ended)
         app.screen._watch()
 
     assert snap_compare(make_app(theme=theme), run_before=before, terminal_size=(width, 30))
+
+
+@pytest.mark.slow
+async def test_another_model_makes_a_reply_and_goes(
+    make_app: MakeApp, engine: FakeEngine, drive: Any, model_file: Any
+) -> None:
+    other = FakeEngine(script=lambda turns: "You said nothing")
+    other_file = model_file.with_name("other.gguf")
+    other_file.write_bytes(b"GGUF")
+
+    def opener(path: Any, settings: Any, on_progress: Any) -> FakeEngine:
+        return factory_of(other if path == other_file else engine)(path, settings, on_progress)
+
+    async with make_app(factory=opener).run_test(size=(120, 34)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("why?")
+        await user.command(f"/retry {other_file} once")
+        await user.until(lambda: user.words()[-1] == "You said nothing")
+        await user.ready()
+        assert "other  this reply alone" in user.screen_text()
+        assert user.chat.session.model.info.name == "tiny-llama"
+        await user.command("/retry nowhere")
+        await user.until(lambda: "neither a file nor a known model" in user.notices()[-1])
+        assert user.chat.prompt.text == "/retry nowhere", "the line comes back"

@@ -15,10 +15,11 @@ from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
 
-from chat_app.store.chats import ChatStore
+from chat_app.store.chats import ChatStore, ChatSummary
 from chat_app.store.database import Database
 from chat_app.tui.screens.confirm import ConfirmScreen
 from chat_app.tui.screens.history import HistoryScreen
+from chat_app.tui.screens.history_rows import group_of
 from chat_app.tui.screens.rename import RenameScreen
 
 HANG_S = 20
@@ -50,8 +51,10 @@ async def until(pilot: Pilot[None], done: Callable[[], bool]) -> None:
 
 
 def rows(app: HistoryApp) -> list[str]:
+    """The chats listed, without headlines."""
     found = app.screen.query_one("#history-list", OptionList)
-    return [str(found.get_option_at_index(at).prompt) for at in range(found.option_count)]
+    options = [found.get_option_at_index(at) for at in range(found.option_count)]
+    return [str(one.prompt) for one in options if not one.disabled]
 
 
 @contextlib.asynccontextmanager
@@ -324,3 +327,37 @@ def test_times_are_told_as_people_do() -> None:
     ]
     assert told == ["15:00", "yesterday 15:00", "Mon 16 Nov", "2 Nov 2025", "28 Dec 2027"]
     assert describe_time("rubbish", now) == describe_time("", now) == ""
+
+
+async def test_several_chats_are_deleted_at_once_and_come_back_together(store: ChatStore) -> None:
+    ids = [write(store, f"question {number}") for number in range(5)]
+    async with listed(store, 5) as (app, pilot):
+        await pilot.press("down", "space", "space")
+        await until(pilot, lambda: "2 marked" in shown(app, "#history-note"))
+        assert [row[:1] for row in rows(app) if "question" in row] == ["q", "●", "●", "q", "q"]
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        assert "these 2 chats" in str(app.screen.query_one(".dialog-title", Static).render())
+        await pilot.press("y")
+        await until(pilot, lambda: isinstance(app.screen, HistoryScreen) and len(rows(app)) == 3)
+        assert [chat.id for chat in store.list()] == [ids[4], ids[1], ids[0]]
+        assert "marked" not in shown(app, "#history-note")
+        await pilot.press("u")
+        await until(pilot, lambda: len(rows(app)) == 5)
+        assert len(store.list()) == 5
+
+
+def test_chats_stand_under_the_days_on_which_they_were_written_to() -> None:
+    now = datetime(2026, 11, 29, 12, tzinfo=UTC)
+
+    def group(days: float, *, pinned: bool = False) -> str:
+        when = (now - timedelta(days=days)).isoformat()
+        return group_of(ChatSummary("id", "t", when, when, "m", 1, pinned), now)
+
+    assert [group(days) for days in (0, 0.4, 1, 2, 6, 7, 30, 334, 400)] == [
+        *("Today", "Today", "Yesterday", "This week", "This week"),
+        *("November", "October", "December 2025", "October 2025"),
+    ]
+    assert group(3, pinned=True) == "Pinned"
+    assert group(-2) == "Today"  # a clock that was ahead
+    assert group_of(ChatSummary("id", "t", "", "", "m", 1), now) == "Without a date"

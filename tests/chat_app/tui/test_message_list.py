@@ -165,7 +165,9 @@ async def test_theme_and_panel_cost_what_is_in_sight(
         assert not laid_out
         assert 0 < len(lines) <= 3 * 30
         lines.clear()
-        await pilot.press("ctrl+o")
-        await pilot.pause()
+        while not laid_out:  # one of the panel's forms takes as much room as the next
+            lines.clear()
+            await pilot.press("ctrl+o")
+            await pilot.pause()
         assert 0 < len(laid_out) <= 2 * len(app.chat.messages.views())
         assert len(lines) <= 3 * 30

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_app.chat.conversation import Conversation, segments
-from chat_app.chat.prompts import with_user_turn
+from chat_app.chat.conversation import Conversation, segments, with_user_turn
 from chat_app.config.key_names import long_keys, short_key
 from chat_app.engines.base import Turn
 from chat_app.store.export import ExportError

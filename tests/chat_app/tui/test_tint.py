@@ -11,7 +11,7 @@ import pytest
 from chat_app.chat.conversation import Message
 from chat_app.chat.reply import GrowingReply
 from chat_app.chat.reply_records import ScoredText
-from chat_app.tui.widgets.tint import LEGEND, SHADES, TintedText, tint
+from chat_app.tui.widgets.tint import LEGEND, SHADES, TintedText, character_at, tint
 from llama_core.events import TextDelta, TokenEvent
 from tests.support.fake_engine import FakeEngine
 
@@ -55,6 +55,17 @@ def test_pieces_are_the_answer_without_the_thought() -> None:
 
 def test_a_reply_that_failed_before_its_first_token_has_no_pieces() -> None:
     assert GrowingReply(1, Message("m", None, "assistant", "", ""), {}).record().scored == ()
+
+
+def test_which_character_stands_in_a_cell() -> None:
+    text = "日本 is\nfar away"
+    found = [
+        "".join(text[at] if at >= 0 else "." for x in range(9) for at in [character_at(text, 8, x, y)])
+        for y in range(3)
+    ]
+    assert found == ["日日本本 is..", "far away.", "." * 9]
+    assert [character_at("aa bb", 3, x, 1) for x in range(3)] == [3, 4, -1]
+    assert character_at("", 5, 0, 0) == character_at("a", 0, 0, 1) == -1
 
 
 async def test_a_key_tints_and_untints(make_app: MakeApp, engine: FakeEngine, drive: Any) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from textual.content import Content
 
 from chat_app.tui.screens.continuations import ContinuationsScreen
 from chat_app.tui.screens.inspector import InspectorScreen
 from chat_app.tui.widgets.tint import CURSOR, TintedText
-from chat_app.tui.widgets.token_line import TokenLine
+from chat_app.tui.widgets.token_line import TokenLine, packed
 from tests.support.fake_engine import FakeEngine
 
 MakeApp = Callable[..., Any]
@@ -81,6 +82,64 @@ async def test_arrows_and_tab_walk_and_letters_are_typed(make_app: MakeApp, walk
         assert user.chat.query_one(TintedText).display, "the tint stays"
 
 
+@pytest.mark.slow
+async def test_a_click_on_a_word_puts_the_cursor_there(
+    make_app: MakeApp, walker: Any, engine: FakeEngine
+) -> None:
+    """Behind a wrapped line too, and behind characters of two cells."""
+    async with make_app().run_test(size=(80, 30)) as pilot:
+        found = walker(pilot)
+        user = found.user
+        engine.script = lambda turns: "日本 " + "word " * 30 + "last one"
+        await user.ready()
+        await user.say("why?")
+        await user.press("alt+p")
+        await user.ready()
+        text = user.views()[-1].query_one(TintedText)
+        bottom = text.size.height - 1
+        for x, y, word in ((1, 0, "日本"), (6, 0, " word"), (1, 1, None), (0, bottom, None)):
+            await pilot.click(text, offset=(x, y))
+            await user.until(lambda: found.here)
+            assert found.here.strip() == (word or "word").strip()
+        assert user.app.focused is text
+        await user.press("end", "left")
+        assert found.here == " last"
+
+
+@pytest.mark.slow
+async def test_the_cursor_stays_in_sight(make_app: MakeApp, walker: Any, engine: FakeEngine) -> None:
+    async with make_app().run_test(size=(80, 24)) as pilot:
+        found = walker(pilot)
+        user = found.user
+        engine.script = lambda turns: "begin " + "word " * 600 + "ending"
+        await user.ready()
+        await user.say("why?")
+        await user.press("alt+w")
+        await user.until(lambda: "rank" in found.line)
+        await user.press("home")
+        await user.until(lambda: "begin" in user.screen_text())
+        await user.press("end")
+        await user.until(lambda: "ending" in user.screen_text())
+
+
+@pytest.mark.parametrize(
+    ("most", "choice", "shown"),
+    [
+        (3, 0, ["aaaa   bbbb", "cccc   dddd", "eeee"]),
+        (2, 1, ["aaaa   bbbb", "cccc   dddd"]),
+        (1, 2, ["cccc   dddd"]),
+        (2, 4, ["cccc   dddd", "eeee"]),
+    ],
+)
+def test_alternatives_are_packed_around_the_one_that_is_chosen(
+    most: int, choice: int, shown: list[str]
+) -> None:
+    entries = [Content(letter * 4) for letter in "abcde"]
+    assert [line.plain for line in packed(entries, 12, most, choice)] == shown
+    assert [line.plain for line in packed(entries[:1], 2, most, 0)] == ["aaaa"]
+
+
+@pytest.mark.slow
 async def test_escape_goes_back_to_the_prompt(make_app: MakeApp, walker: Any) -> None:
     async with make_app().run_test(size=(80, 30)) as pilot:
         found = walker(pilot)
@@ -94,6 +153,7 @@ async def test_escape_goes_back_to_the_prompt(make_app: MakeApp, walker: Any) ->
         assert len(found.user.chat.session.path()) == 2
 
 
+@pytest.mark.slow
 async def test_an_alternative_becomes_a_branch(make_app: MakeApp, walker: Any, engine: FakeEngine) -> None:
     async with make_app().run_test(size=(100, 34)) as pilot:
         found = walker(pilot)
@@ -104,7 +164,7 @@ async def test_an_alternative_becomes_a_branch(make_app: MakeApp, walker: Any, e
         await user.press("enter")
         assert "the token that stands there" in user.notices()[-1]
         await user.press("down")
-        assert "(top_p 0.95)" in found.line, "what the sampler cut, and why"
+        assert found.line.count("cut by top_p 0.95: token0") == 1, "what the sampler cut, and why"
         await user.press("up", "up")
         engine.script = lambda turns: " went elsewhere"
         await user.press("enter")
@@ -119,6 +179,7 @@ async def test_an_alternative_becomes_a_branch(make_app: MakeApp, walker: Any, e
         await user.until(lambda: "rank" in found.line)
 
 
+@pytest.mark.slow
 async def test_the_inspector_opens_at_the_cursor(make_app: MakeApp, walker: Any) -> None:
     async with make_app().run_test(size=(100, 34)) as pilot:
         found = walker(pilot)
@@ -134,6 +195,7 @@ async def test_the_inspector_opens_at_the_cursor(make_app: MakeApp, walker: Any)
         assert screen.walk.at == 2
 
 
+@pytest.mark.slow
 async def test_eight_continuations_and_one_is_kept(
     make_app: MakeApp, walker: Any, engine: FakeEngine
 ) -> None:
@@ -163,6 +225,13 @@ async def test_eight_continuations_and_one_is_kept(
         assert session.path()[-1].content == "token100 token101  good and bad"
 
 
+def without_panel(app: Any) -> None:
+    """The live numbers have pictures of their own."""
+    for widget in app.chat.query("#panel, #metrics-line"):
+        widget.styles.display = "none"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 140])
 @pytest.mark.parametrize("theme", ["llama-dark", "llama-light"])
 def test_pictures(
@@ -174,12 +243,14 @@ def test_pictures(
 
     async def before(pilot: Any) -> None:
         await asked(pilot, "why?")
+        without_panel(pilot.app)
         await pilot.press("alt+w")
         await until(pilot, lambda: "rank" in str(pilot.app.chat.query_one(TokenLine).content))
 
     assert snap_compare(make_app(theme=theme), run_before=before, terminal_size=(width, 30))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "theme"), [(80, "llama-dark"), (140, "llama-light")])
 def test_pictures_of_continuations(
     snap_compare: Any, make_app: MakeApp, engine: FakeEngine, until: Any, asked: Any, width: int, theme: str
@@ -190,6 +261,7 @@ def test_pictures_of_continuations(
 
     async def before(pilot: Any) -> None:
         await asked(pilot, "why?")
+        without_panel(pilot.app)
         turn = itertools.cycle([" good and well", " good and bad", " a matter of taste", " good and well"])
         engine.script = lambda turns: next(turn)
         await pilot.press("alt+w")

@@ -12,7 +12,7 @@ import pytest
 
 from llama_core.constraints.grammar import JSON_OBJECT, Grammar
 from llama_core.constraints.guidance import GuidanceGrammars
-from llama_core.engine.masks import masks_along
+from llama_core.constraints.masks import masks_along
 from llama_core.errors import GrammarError
 from tests.support.word_tokenizer import WordTokenizer
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llama_core.engine import reply
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.engine import Engine
+from llama_core.engine.reply import decoding
 from llama_core.errors import ContextFullError
 from llama_core.events import Finished, PrefillProgress, TokenEvent
 from llama_core.sampling.params import SamplingParams
@@ -164,7 +164,7 @@ def test_the_clock_stands_still_while_the_consumer_runs(
     def passes(seconds: float) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr(reply, "EngineClock", lambda: EngineClock(lambda: now[0]))
+    monkeypatch.setattr(decoding, "EngineClock", lambda: EngineClock(lambda: now[0]))
     model = saying("hello", before=lambda n: passes(1.0))
     events = []
     for event in Engine(model).generate(PROMPT, GREEDY, stop_ids=frozenset({EOS})):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from llama_core.backends import states
 from llama_core.backends.base import Cache
+from llama_core.backends.jit import load_jit_model
 from llama_core.backends.numpy import model as numpy_model
 from llama_core.backends.numpy.kv_cache import KVCache
 from llama_core.backends.numpy.model import Llama
@@ -27,6 +29,7 @@ from llama_core.engine.passes import LEAST_GAP, message_ends, passes
 from llama_core.errors import Cancelled
 from llama_core.events import Finished
 from llama_core.sampling.params import SamplingParams
+from tests.llama_core.backends.jit.conftest import make_checkpoint
 from tests.llama_core.engine.conftest import ScriptedCache, ScriptedModel
 from tests.support.luck import SEED
 from tests.support.tiny_shapes import SHAPE, STATES
@@ -40,18 +43,41 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=FAMILIES)
-def model(request: pytest.FixtureRequest) -> Iterator[Llama]:
-    config = ModelConfig(**{**SHAPE, **STATES, **FAMILIES[request.param], "architecture": request.param})
-    made = Llama(config, random_weights(config, 2), threads=1)
+# What the compiled backend can take.
+WIDE = {"dim": 32, "head_dim": 16, "state_head_dim": 16, "state_dim": 16}
+
+
+@pytest.fixture(params=[*FAMILIES, *(f"compiled {family}" for family in FAMILIES)])
+def model(request: pytest.FixtureRequest, kernel_cache: Path) -> Iterator[Any]:
+    compiled, _, family = request.param.rpartition(" ")
+    shape = {**SHAPE, **STATES, **FAMILIES[family], "architecture": family}
+    made: Any
+    if compiled:
+        made = load_jit_model(
+            make_checkpoint("F32", 2, **{**shape, **WIDE}), threads=1, kernel_cache=kernel_cache
+        )
+    else:
+        config = ModelConfig(**shape)
+        made = Llama(config, random_weights(config, 2), threads=1)
     yield made
     made.close()
+
+
+def one_pass(model: Any, prompt: Sequence[int]) -> np.ndarray:
+    """The logits behind a prompt that nothing came before; with NumPy in one pass."""
+    if model.backend.startswith("jit"):
+        cache = model.new_cache(1024)
+        for start, stop in passes(0, len(prompt), model.prefill_chunk):
+            rows = model.forward(np.array(prompt[start:stop], np.int32), cache)
+        return rows.copy()
+    at_once = Llama(model.config, model.weights, threads=1)
+    return at_once.forward(np.array(prompt, np.int32), at_once.new_cache(1024)).copy()
 
 
 class Recorded:
     """A model, with the passes that led to what its one cache holds now: (start, ids)."""
 
-    def __init__(self, model: Llama) -> None:
+    def __init__(self, model: Any) -> None:
         self._model = model
         self.path: list[tuple[int, list[int]]] = []
 
@@ -88,21 +114,18 @@ def reply(engine: Engine, prompt: Sequence[int], n: int = 20, seed: int = 0) -> 
     return list(last.ids), last.timings.prompt_n
 
 
-def test_a_conversation_computes_what_is_new_and_no_more(
-    model: Llama, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_conversation_computes_what_is_new_and_no_more(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded: Any = Recorded(model)
     engine = Engine(recorded, 1024)
     monkeypatch.setattr(numpy_model, "PREFILL_CHUNK", 1024)
-    at_once = Llama(model.config, model.weights, threads=1)
+    exact = model.backend.startswith("jit")
 
     def check(prompt: Sequence[int]) -> None:
         """What the model answers is what it would answer had nothing else been asked before: bit for bit
-        where the passes are the same, since products of other sizes are rounded otherwise."""
+        where the passes are the same, since NumPy's products of other sizes are rounded otherwise."""
         logits = engine.prompt_logits(prompt)
         np.testing.assert_array_equal(logits, recorded.again())
-        one_pass = at_once.forward(np.array(prompt, np.int32), at_once.new_cache(1024))
-        np.testing.assert_allclose(logits, one_pass, atol=1e-4)
+        np.testing.assert_allclose(logits, one_pass(model, prompt), rtol=0, atol=0 if exact else 1e-4)
 
     turns = [words(100, 30)]  # a system prompt, then messages of users and replies by turns
     for turn in range(5):
@@ -134,7 +157,7 @@ def test_a_conversation_computes_what_is_new_and_no_more(
     check(prompt + text + more)
 
 
-def test_without_snapshots_all_would_be_read_again(model: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_snapshots_all_would_be_read_again(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(states.States, "snapshot", lambda self, length: None)
     engine = Engine(model, 1024)
     prompt = words(1, 60) + words(2, 60)
@@ -144,9 +167,10 @@ def test_without_snapshots_all_would_be_read_again(model: Llama, monkeypatch: py
     assert computed == len(prompt)
 
 
-def test_a_long_message_is_remembered_on_the_way(model: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_message_is_remembered_on_the_way(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "SNAPSHOT_EVERY", 100)
-    model._max_rows = 40  # passes as short as this test is long
+    passes_of = "_max_tokens" if model.backend.startswith("jit") else "_max_rows"
+    monkeypatch.setattr(model, passes_of, 40)  # passes as short as this test is long
     engine = Engine(model, 1024)
     prompt = words(1, 500)
     reply(engine, prompt)
@@ -154,7 +178,9 @@ def test_a_long_message_is_remembered_on_the_way(model: Llama, monkeypatch: pyte
     assert computed <= 21 + 100 + 40
 
 
-def test_a_pass_that_is_cancelled_leaves_the_state(model: Llama) -> None:
+def test_a_pass_that_is_cancelled_leaves_the_state(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if model.backend.startswith("jit"):  # which else takes all layers of so small a model at once
+        monkeypatch.setattr(model, "_phases_per_call", lambda n, n_phases: 1)
     ids = np.array(words(4, 90), np.int32)
     cache = model.new_cache(256)
     model.forward(ids[:50], cache)
@@ -167,7 +193,7 @@ def test_a_pass_that_is_cancelled_leaves_the_state(model: Llama) -> None:
     np.testing.assert_array_equal(model.forward(ids[50:], cache).copy(), model.forward(ids[50:], fresh))
 
 
-def test_a_copied_prefix_ends_where_the_source_remembers(model: Llama) -> None:
+def test_a_copied_prefix_ends_where_the_source_remembers(model: Any) -> None:
     ids = np.array(words(5, 90), np.int32)
     source = model.new_cache(256)
     for start, stop in ((0, 40), (40, 70)):
@@ -188,7 +214,7 @@ def test_a_copied_prefix_ends_where_the_source_remembers(model: Llama) -> None:
         model.new_cache(128).copy_prefix(source, 81)
 
 
-def test_snapshots_are_bounded_and_counted(model: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshots_are_bounded_and_counted(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = model.new_cache(512)
     plain = cache.nbytes
     monkeypatch.setattr(states, "MOST", 5)
@@ -231,7 +257,7 @@ def test_attention_alone_has_no_snapshots() -> None:
     )
 
 
-def test_a_batch_shares_what_it_can_go_back_to(model: Llama) -> None:
+def test_a_batch_shares_what_it_can_go_back_to(model: Any) -> None:
     system = words(9, 60)
     prompts = [system + words(20 + i, 25) for i in range(6)]
     params = SamplingParams(temperature=0.0, max_tokens=6)

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from llama_core.backends.numpy.model import Llama
+from llama_core.backends.numpy.weights import random_weights
+from llama_core.config import ModelConfig
 from llama_core.constraints.grammar import Grammar
 from llama_core.engine.batch.together import AskedReply, RepliesTogether
+from llama_core.engine.engine import Engine
 from llama_core.engine.load import load_engine
+from llama_core.engine.loops import LoopWatch
+from llama_core.engine.reply.events import ReplyEvents
+from llama_core.engine.reply.text import ReplyText
+from llama_core.engine.rules import NO_RULES
 from llama_core.engine.text import TextEngine
 from llama_core.errors import ContextFullError, GrammarError
 from llama_core.events import Finished, TextDelta, TokenEvent
+from llama_core.profiling.synthetic import NoTokenizer
 from llama_core.sampling.params import SamplingParams
 from tests.support.tiny_chat import write_tiny_chat
+from tests.support.tiny_shapes import SHAPE, STATES
 
 PROMPT = "one prompt that all of them share, and that is long enough to be worth it. "
 MIB = 1 << 20
@@ -63,12 +74,45 @@ def test_what_they_share_is_computed_once(engine: TextEngine) -> None:
     engine.reset()
     together = RepliesTogether(engine, kv_budget_bytes=16 * MIB)
     list(together.run(wanted))
-    # Its last token is computed again by each, since each needs what follows it.
-    assert together.computed_n == n + 8 + 8 * 11
+    # Its last token is computed by each, since each needs what follows it.
+    assert together.computed_n == n - 1 + 8 + 8 * 11
     again = RepliesTogether(engine, kv_budget_bytes=16 * MIB)
     list(again.run(wanted))
     assert again.computed_n == 8 + 8 * 11, "the engine's context has it already"
-    assert list(engine.engine.cached_ids) == list(wanted[0].prompt_ids)
+    assert list(engine.engine.cached_ids) == list(wanted[0].prompt_ids[:-1])
+
+
+@pytest.mark.parametrize("family", ["lfm2", "qwen35"])
+def test_a_model_with_states_shares_the_prefix_too(family: str) -> None:
+    """It goes back to snapshots alone, so one is taken where the prompts part from what the context holds."""
+    config = ModelConfig(**{**SHAPE, **STATES, "qk_norm": True, "architecture": family})
+    model = Llama(config, random_weights(config, 2), threads=1)
+    tokenizer: Any = NoTokenizer()
+
+    def reply_events(ids: Any, params: SamplingParams, **how: Any) -> ReplyEvents:
+        return ReplyEvents(ReplyText(tokenizer), LoopWatch(0), None, params)
+
+    parts: Any = SimpleNamespace(
+        engine=Engine(model, 256),
+        model=model,
+        ctx_size=256,
+        tokenizer=tokenizer,
+        rules=SimpleNamespace(of=lambda *given, **how: NO_RULES),
+        reply_events=reply_events,
+    )
+    ids = tuple(range(2, 60)) + tuple(range(20, 40))
+    greedy = SamplingParams(temperature=0.0, max_tokens=30)
+    *_, whole = parts.engine.generate(ids, greedy)
+    assert isinstance(whole, Finished)
+    begun = (*ids, *whole.ids[:15])  # in the middle of what the context holds
+    rest = SamplingParams(temperature=0.0, max_tokens=15)
+    together = RepliesTogether(parts, kv_budget_bytes=16 * MIB)
+    told = ends(list(together.run([AskedReply(begun, rest)] * 4)))
+    assert [event.ids for event in told.values()] == [whole.ids[15:]] * 4
+    once = together.computed_n - 4 * 15
+    assert 0 < once < len(begun)
+    assert {event.timings.prompt_n for event in told.values()} == {1}
+    model.close()
 
 
 def test_what_the_context_holds_of_one_stays(engine: TextEngine) -> None:

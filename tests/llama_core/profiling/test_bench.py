@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -221,6 +222,23 @@ def test_starts_are_measured_on_level_ground(tmp_path: Path, monkeypatch: pytest
     assert psutil.Process().memory_info().rss - before < 48 << 20
     with pytest.raises(OSError, match="none"):
         start.level_ground(tmp_path / "none" / "model.gguf")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc")
+def test_a_childs_peak_is_its_own(tmp_path: Path) -> None:
+    """However much the process holds that started it; and what it has given back counts."""
+    held = np.ones(160 << 17)  # 160 MiB
+    code = """
+from llama_core.profiling.machine import peak_bytes
+before = peak_bytes()
+held = b"x" * (64 << 20)
+del held
+print(before, peak_bytes() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, more = map(int, done.stdout.split())
+    assert before < held.nbytes // 2
+    assert 60 << 20 < more < 80 << 20
 
 
 def test_several_starts_are_given_by_their_middle() -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from llama_core.backends.numpy.decoder import PLAIN, Operations
 from llama_core.backends.numpy.model import Llama
-from llama_core.engine import reply
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.context import Context
+from llama_core.engine.reply import decoding
 from llama_core.engine.text import TextEngine
 from llama_core.profiling.profile import op_timers
 from llama_core.profiling.profile import operations as operation_profile
@@ -61,7 +61,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
     monkeypatch.setattr(operation_profile, "OpTimers", Timers)
     monkeypatch.setattr(Context, "extend", clock.slow(Context.extend, EXTEND_S))
-    monkeypatch.setattr(reply, "EngineClock", lambda: EngineClock(clock.now))
+    monkeypatch.setattr(decoding, "EngineClock", lambda: EngineClock(clock.now))
     return clock
 
 

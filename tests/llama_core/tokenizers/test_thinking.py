@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_core.engine.reply_text import ReplyText
+from llama_core.engine.reply.text import ReplyText
 from llama_core.tokenizers.added_tokens import TokenMatcher
 from llama_core.tokenizers.detokenizer import Utf8Stream
 from llama_core.tokenizers.thinking.channels import ChannelFormat

@@ -40,7 +40,7 @@ from llama_core.backends.jit.build.library import (
 )
 from llama_core.backends.jit.build.variants import VARIANTS, Isa
 from llama_core.events import LoadProgress
-from llama_core.own_module import module_command, module_environment
+from llama_core.own_code import module_command, module_environment
 from llama_core.trusted_files import UntrustedFileError
 
 _log = logging.getLogger(__name__)

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import importlib.metadata
+import importlib.util
 import itertools
 import json
 import mmap
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llama_core import own_sources
+from llama_core import own_code
 from llama_core.backends.jit.build.variants import Isa, cpu_description, llvm_feature_list
 from llama_core.events import LoadProgress
 from llama_core.trusted_files import make_private_folder, read_trusted
@@ -31,7 +30,7 @@ OnProgress = Callable[[LoadProgress], None]
 
 def sources_digest() -> str:
     """Of the files of the compiled backend as they are now."""
-    return own_sources.sources_digest(Path(__file__).parents[1])
+    return own_code.sources_digest(Path(__file__).parents[1])
 
 
 # As they were when this process read them. An upgrade may change them under a program that runs, and kernels
@@ -114,10 +113,23 @@ def _place_objects(built: Built) -> tuple[object, dict[str, int]]:
 def cache_key(isa: Isa, kernel_set: str = "all") -> str:
     """Names everything the machine code depends on: our sources, the compilers, the processor, the kinds of
     weights."""
-    versions = [importlib.metadata.version(package) for package in ("numba", "llvmlite")]
+    versions = [installed_version(package) for package in ("numba", "llvmlite")]
     system = f"{platform.system()} {platform.machine()}"
     parts = "\0".join((SOURCES, isa.name, system, _processor(), *versions))
     return f"{isa.name}-{kernel_set}-{hashlib.sha256(parts.encode()).hexdigest()[:24]}"
+
+
+def installed_version(package: str) -> str:
+    """A package's version, by the name of the folder that tells of it. Raises PackageNotFoundError."""
+    spec = importlib.util.find_spec(package)
+    for place in (spec.submodule_search_locations if spec else None) or ():
+        found = list(Path(place).parent.glob(f"{package}-*.dist-info"))
+        if len(found) == 1:
+            return found[0].name.removeprefix(f"{package}-").removesuffix(".dist-info")
+    # It would know this too, but takes longer to import (mail, archives) than all else here.
+    from importlib import metadata
+
+    return metadata.version(package)
 
 
 def _processor() -> str:
@@ -168,6 +180,8 @@ def read_built(path: Path) -> Built | None:
 
 def write_built(path: Path, built: Built) -> None:
     """Keep a library. A folder that cannot be written costs the next start its time, nothing else."""
+    import tempfile  # nothing that a start with kept kernels needs
+
     try:
         make_private_folder(path.parent)
         # Written aside and renamed, so that no other process ever sees half a file.

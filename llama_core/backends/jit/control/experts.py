@@ -17,16 +17,16 @@ from __future__ import annotations
 
 from llama_core.backends.jit.control.products import (
     ROW_BYTES,
-    multiply_pairs,
-    multiply_rows,
-    pack_row,
+    item_panels,
+    multiply_in_parts,
+    packed_input,
+    prepare,
+    visit_of,
 )
 from llama_core.backends.jit.control.records import (
     CHOICE_BYTES,
     CHOICE_SHARE,
-    PANELS_AT_ONCE,
     TILE_BYTES,
-    VISIT_BYTES,
     Choice,
     Experts,
     Operation,
@@ -34,17 +34,15 @@ from llama_core.backends.jit.control.records import (
     Plan,
     Product,
     Run,
-    Visit,
     Worker,
     choice_at,
     experts_at,
     product_at,
     tile_at,
-    visit_at,
 )
 from llama_core.backends.jit.kernels.primitives import store_word, word
 from llama_core.backends.jit.kernels.routing import choose
-from llama_core.backends.jit.kernels.vector import add_row, add_scaled, clear_row, rms_norm
+from llama_core.backends.jit.kernels.vector import clear_row
 
 
 def choice_items(plan: Plan, phase: Phase) -> int:
@@ -83,7 +81,7 @@ def prepare_visits(plan: Plan, worker: Worker, phase: Phase, first: int, count: 
     group(plan, worker, phase, experts)
     visits = (plan.step.n_tokens - first_token(plan, phase)) * experts.n_used
     for visit in range(first, min(first + count, visits)):
-        prepare_visit(plan, worker, product, visit, plan.model.activations)
+        prepare(plan, worker, product, visit, plan.model.activations)
 
 
 def expert_items(plan: Plan, phase: Phase) -> int:
@@ -100,14 +98,9 @@ def multiply_experts(plan: Plan, worker: Worker, phase: Phase, first: int, count
     product = product_at(phase.operand)
     experts = experts_at(product.experts)
     group(plan, worker, phase, experts)
-    activations, n = plan.model.activations, plan.step.n_tokens
-    apart, own = are_apart(plan, product), items_of_one(product)
-    if plan.step.is_small:
-        activations = worker.activations
-        if worker.is_prepared == 0:
-            worker.is_prepared = 1
-            for visit in range(1 if apart else n * experts.n_used):
-                prepare_visit(plan, worker, product, visit, activations)
+    n, apart, own = plan.step.n_tokens, are_apart(plan, product), items_of_one(product)
+    activations = packed_input(plan, worker, product, 1 if apart else n * experts.n_used)
+    panels = item_panels(product)
     if product.gated == 0 and product.adds == 0:
         for token in range(first_token(plan, phase), n):
             clear_row(product.out.at + token * product.out.stride + first * ROW_BYTES, count * 16)
@@ -119,11 +112,9 @@ def multiply_experts(plan: Plan, worker: Worker, phase: Phase, first: int, count
             if apart:  # visit number `begin` has items begin * own and what follows, and all have one input
                 item, last = max(0, first - begin * own), min(own, first + count - begin * own)
                 inputs = activations - begin * product.matrix.blocks * product.matrix.activation_bytes
-            if item < last and product.gated:
-                tiles = worker.visit_tiles
-                multiply_pairs(plan, worker, product, start, item, last - item, inputs, tiles, begin, end)
-            elif item < last:
-                multiply_and_add(plan, worker, product, start, item, last - item, inputs, begin, end)
+            if item < last:
+                at, n_panels = item * panels, (last - item) * panels
+                multiply_in_parts(plan, worker, product, start, at, n_panels, inputs, begin, end)
         begin = end
 
 
@@ -132,47 +123,6 @@ def are_apart(plan: Plan, product: Product) -> int:
     few and long streams then, and packs the token once for all of them; sums over experts, which have an
     order, are not made there."""
     return 1 if product.gated and plan.step.is_small and plan.step.n_tokens == 1 else 0
-
-
-def multiply_and_add(
-    plan: Plan,
-    worker: Worker,
-    product: Product,
-    start: int,
-    first: int,
-    count: int,
-    activations: int,
-    begin: int,
-    end: int,
-) -> None:
-    """`count` panels of an expert from `first` on, times visits begin .. end, with bias and share to the rows
-    of their tokens. start: the expert's first panel in the matrix."""
-    stride = PANELS_AT_ONCE * ROW_BYTES
-    results, tiles = worker.pairs - begin * stride, worker.visit_tiles
-    panel, last = first, first + count
-    while panel < last:
-        panels = min(PANELS_AT_ONCE, last - panel)
-        at_panel = start + panel
-        multiply_rows(
-            plan, product.matrix, at_panel, panels, activations, tiles, begin, end, results, stride, 0
-        )
-        for i in range(begin, end):
-            visit, at = visit_of(worker, i), results + i * stride
-            if product.bias:
-                add_row(at, product.bias + at_panel * ROW_BYTES, panels * 16)
-            out = product.out.at + visit.token * product.out.stride + panel * ROW_BYTES
-            add_scaled(out, at, panels * 16, visit.share)
-        panel += panels
-
-
-def prepare_visit(plan: Plan, worker: Worker, product: Product, index: int, activations: int) -> None:
-    """A visit's input, normed where the product has a norm, into its place in `activations`."""
-    row = visit_of(worker, index).token if product.gated else index
-    source = product.source.at + row * product.source.stride
-    if product.norm:
-        rms_norm(source, product.norm, worker.row, product.width, product.numbers)
-        source = worker.row
-    pack_row(product, source, tile_at(worker.visit_tiles + index * TILE_BYTES), index, activations)
 
 
 def group(plan: Plan, worker: Worker, phase: Phase, experts: Experts) -> None:
@@ -222,7 +172,7 @@ def first_token(plan: Plan, phase: Phase) -> int:
 
 def items_of_one(product: Product) -> int:
     """Panels (or pairs of gates and ups) of one expert."""
-    return panels_of(product) // (2 if product.gated else 1)
+    return panels_of(product) // item_panels(product)
 
 
 def panels_of(product: Product) -> int:
@@ -238,8 +188,3 @@ def choice_of(experts: Experts, token: int, k: int) -> Choice:
 def address_of(experts: Experts, token: int, k: int) -> int:
     """Where that choice is."""
     return experts.choices.at + token * experts.choices.stride + k * CHOICE_BYTES
-
-
-def visit_of(worker: Worker, index: int) -> Visit:
-    """The phase's visit number `index`."""
-    return visit_at(worker.visits + index * VISIT_BYTES)

@@ -13,6 +13,7 @@ from llama_core.backends.jit.control.records import (
     PANELS_AT_ONCE,
     SILU,
     TILE_BYTES,
+    VISIT_BYTES,
     Matrix,
     Operation,
     Panel,
@@ -20,17 +21,19 @@ from llama_core.backends.jit.control.records import (
     Plan,
     Product,
     Run,
-    Tile,
+    Visit,
     Worker,
     attention_at,
     panel_at,
     product_at,
     tile_at,
+    visit_at,
 )
 from llama_core.backends.jit.kernels.matmul import matmul
 from llama_core.backends.jit.kernels.primitives import fetch, word
 from llama_core.backends.jit.kernels.vector import (
     add_row,
+    add_scaled,
     cap_row,
     clamped_swiglu,
     geglu,
@@ -67,14 +70,7 @@ def multiply_panels(plan: Plan, worker: Worker, phase: Phase, first: int, count:
     """MULTIPLY: `count` panels (or pairs) from `first` on, times all rows."""
     product = product_at(phase.operand)
     rows = rows_of(plan, product)
-    activations = plan.model.activations
-    if plan.step.is_small:
-        activations = worker.activations
-        if worker.is_prepared == 0:
-            worker.is_prepared = 1
-            for row in range(rows):
-                prepare(plan, worker, product, row, activations)
-    multiply(plan, worker, product, first, count, activations, 0, rows)
+    multiply(plan, worker, product, first, count, packed_input(plan, worker, product, rows), 0, rows)
 
 
 def multiply_run(plan: Plan, worker: Worker, operation: Operation, run: Run, begin: int, end: int) -> None:
@@ -101,7 +97,12 @@ def panel_of(matrix: Matrix, index: int) -> Panel:
 
 def items_of(product: Product) -> int:
     """Panels of its matrix, or pairs of gates and ups."""
-    return product.matrix.panels // (2 if product.gated else 1)
+    return product.matrix.panels // item_panels(product)
+
+
+def item_panels(product: Product) -> int:
+    """Panels of an item: a pair where they are gates and ups in turn."""
+    return 2 if product.gated else 1
 
 
 def rows_of(plan: Plan, product: Product) -> int:
@@ -109,28 +110,43 @@ def rows_of(plan: Plan, product: Product) -> int:
     return plan.step.n_logits if product.of_logits else plan.step.n_tokens
 
 
-def tiles_of(plan: Plan, product: Product) -> int:
+def tiles_of(plan: Plan, worker: Worker, product: Product) -> int:
     """Address of a Tile for each row of the product's input."""
+    if product.experts:
+        return worker.visit_tiles
     return plan.step.logit_tiles if product.of_logits else plan.step.tiles
 
 
+def packed_input(plan: Plan, worker: Worker, product: Product, rows: int) -> int:
+    """Where the product's packed rows are: in memory that all threads share, or in a small step in the
+    thread's own, where it packs the first `rows` of them once a phase."""
+    if plan.step.is_small == 0:
+        return plan.model.activations
+    if worker.is_prepared == 0:
+        worker.is_prepared = 1
+        for row in range(rows):
+            prepare(plan, worker, product, row, worker.activations)
+    return worker.activations
+
+
 def prepare(plan: Plan, worker: Worker, product: Product, row: int, activations: int) -> None:
-    """One row of a product's input: normed, and packed into its place in `activations`."""
-    token = word(plan.step.logit_rows, row) if product.of_logits else row
-    source = product.source.at + token * product.source.stride
+    """One row of a product's input (a token's, a visit's, or one that logits are asked for), normed, into its
+    place in its tile. activations: where packed row 0 is, or would be."""
+    index = row
+    if product.of_logits:
+        index = word(plan.step.logit_rows, row)
+    elif product.experts and product.gated:
+        index = visit_of(worker, row).token
+    source = product.source.at + index * product.source.stride
     if product.heads_of and plan.step.is_small:
         source = worker.heads
-        gather_heads(plan, worker, attention_at(product.heads_of), token, source)
+        gather_heads(plan, worker, attention_at(product.heads_of), index, source)
     if product.norm:
         rms_norm(source, product.norm, worker.row, product.width, product.numbers)
         source = worker.row
-    pack_row(product, source, tile_at(tiles_of(plan, product) + row * TILE_BYTES), row, activations)
-
-
-def pack_row(product: Product, source: int, tile: Tile, row: int, activations: int) -> None:
-    """A row, (product.width,) float32, into its place in the tile in which row number `row` lies."""
+    tile = tile_at(tiles_of(plan, worker, product) + row * TILE_BYTES)
     block_bytes = product.matrix.activation_bytes
-    at = activations + tile.first * (product.width // 32) * block_bytes
+    at = activations + tile.first * product.matrix.blocks * block_bytes
     if block_bytes != FLOAT_BLOCK_BYTES:
         quantize(source, product.width, at, tile.size, row - tile.first, product.numbers)
     if block_bytes >= FLOAT_BLOCK_BYTES:
@@ -157,11 +173,10 @@ def multiply(
 
     activations: where packed row 0 is, or would be.
     """
-    tiles = tiles_of(plan, product)
     if product.gated:
-        multiply_pairs(plan, worker, product, 0, first, count, activations, tiles, begin, end)
+        multiply_in_parts(plan, worker, product, 0, 2 * first, 2 * count, activations, begin, end)
     else:
-        out = product.out.at + first * ROW_BYTES
+        out, tiles = product.out.at + first * ROW_BYTES, tiles_of(plan, worker, product)
         stride, matrix, adds = product.out.stride, product.matrix, product.adds
         multiply_rows(plan, matrix, first, count, activations, tiles, begin, end, out, stride, adds)
         for row in range(begin, end):
@@ -173,7 +188,7 @@ def multiply(
                 cap_row(out + row * stride, count * 16, product.softcap)
 
 
-def multiply_pairs(
+def multiply_in_parts(
     plan: Plan,
     worker: Worker,
     product: Product,
@@ -181,28 +196,38 @@ def multiply_pairs(
     first: int,
     count: int,
     activations: int,
-    tiles: int,
     begin: int,
     end: int,
 ) -> None:
-    """`count` pairs of gates and ups, of those that start with panel `start` number `first` and what follows,
-    times rows begin .. end. activations, tiles: as for `multiply_rows`."""
+    """`count` panels, of those that start with panel `start` number `first` and what follows, times rows
+    begin .. end, some at a time in the thread's own memory. From there gates and ups become one number, or an
+    expert's results go to their tokens, with their share. activations: as for `multiply_rows`."""
     stride = PANELS_AT_ONCE * ROW_BYTES
-    pairs = worker.pairs - begin * stride
-    panel, last = 2 * first, 2 * (first + count)
+    results, tiles = worker.pairs - begin * stride, tiles_of(plan, worker, product)
+    panel, last = first, first + count
     while panel < last:
         panels = min(PANELS_AT_ONCE, last - panel)
         at_panel = start + panel
         multiply_rows(
-            plan, product.matrix, at_panel, panels, activations, tiles, begin, end, pairs, stride, 0
+            plan, product.matrix, at_panel, panels, activations, tiles, begin, end, results, stride, 0
         )
         for row in range(begin, end):
-            at = pairs + row * stride
+            at = results + row * stride
             if product.bias:
                 add_row(at, product.bias + at_panel * ROW_BYTES, panels * 16)
-            out = product.out.at + row * product.out.stride
-            gate(product.gated, at, out + panel // 2 * ROW_BYTES, panels // 2 * 16)
+            if product.gated:
+                out = product.out.at + row * product.out.stride + panel // 2 * ROW_BYTES
+                gate(product.gated, at, out, panels // 2 * 16)
+            else:
+                visit = visit_of(worker, row)
+                out = product.out.at + visit.token * product.out.stride + panel * ROW_BYTES
+                add_scaled(out, at, panels * 16, visit.share)
         panel += panels
+
+
+def visit_of(worker: Worker, index: int) -> Visit:
+    """The phase's visit number `index`, where the product is of experts."""
+    return visit_at(worker.visits + index * VISIT_BYTES)
 
 
 def gate(activation: int, pairs: int, out: int, count: int) -> None:

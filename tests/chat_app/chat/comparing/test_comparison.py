@@ -158,6 +158,7 @@ async def test_another_model_answers_after_the_chats_own(two: Any) -> None:
     assert texts(comparison) == ["You said: why?", "You said nothing"]
     assert [one.model for one in comparison.contenders] == ["model.gguf", "other"]
     assert "They part after 1 token:" in parting(comparison)
+    assert comparison.contenders[1].side.label == "model other.gguf"
     assert two.other.closed
     assert not two.engine.closed
     two.spawn(comparison.keep(1))
@@ -165,6 +166,7 @@ async def test_another_model_answers_after_the_chats_own(two: Any) -> None:
     kept = two.path()[-1]
     assert kept.x["model"] == "other"
     assert kept.x["model_file"] == two.other_file
+    assert kept.x["guest"] == "this reply alone"
     assert two.session.model.info.name == "model.gguf"
     reply = await two.say("and?")
     assert reply.x["model"] == "model.gguf"
@@ -206,6 +208,10 @@ async def test_what_was_stopped_opens_no_other_model(two: Any) -> None:
     comparison.stop()
     await two.until(lambda: comparison.ended)
     assert comparison.contenders[1].error == "It was stopped before it began."
+    assert [facts_of(one) for one in comparison.contenders] == [
+        "model.gguf · stopped · 1 token",
+        "other.gguf · failed",
+    ]
     assert not two.other.calls
     comparison.leave()
 

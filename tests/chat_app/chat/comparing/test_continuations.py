@@ -163,3 +163,24 @@ async def test_the_fake_is_asked_for_all_at_once(stage: Stage, engine: FakeEngin
     asked = len(engine.calls)
     (await drawn(stage, reply.id, 1)).leave()
     assert len(engine.calls) == asked + DRAWN_N
+
+
+async def test_what_the_model_did_not_see_it_does_not_see_here(stage: Stage) -> None:
+    """Where turns were left out for the reply, its branches say so too."""
+    reply = await stage.say("go on")
+    reply = replace(reply, x={**reply.x, "sees_from": reply.parent})
+    stage.session.conversation.update(reply)
+    found = await drawn(stage, reply.id, 1)
+    assert found.candidates[0].message.x["sees_from"] == reply.parent
+    found.leave()
+    tokens = await real_tokens(stage, reply.id)
+    stage.spawn(stage.session.branches.take_alternative(tokens, 1, 7))
+    await stage.until(stage.idle)
+    assert stage.path()[-1].x["sees_from"] == reply.parent
+
+
+async def real_tokens(stage: Stage, message_id: str) -> Any:
+    """The tokens of a reply, asked for while the stage takes the engine's news."""
+    asked = asyncio.ensure_future(stage.session.branches.reply_tokens(message_id))
+    await stage.until(asked.done)
+    return asked.result()

@@ -52,10 +52,10 @@ def test_what_cannot_be_meant(text: str, why: str) -> None:
 def test_one_side_stands_against_the_chat_as_it_is() -> None:
     settings = Settings(model="own", system="Be kind.")
     base, other = sides_of(read_sides("temperature 1.5"), settings, None)
-    assert (base.label, base.settings, base.is_base) == (AS_IT_IS, settings, True)
+    assert (base.label, base.settings, base.guest) == (AS_IT_IS, settings, "")
     assert (other.label, other.settings.params.temperature) == ("temperature 1.5", 1.5)
     assert other.settings.system == "Be kind."
-    assert not other.is_base
+    assert other.guest == other.label
     one, two = sides_of(read_sides("model a vs system Be brief."), settings, None)
     assert (one.model, one.settings.system) == ("a", "Be kind.")
     assert (two.model, two.settings.system) == ("", "Be brief.")
@@ -73,6 +73,13 @@ def test_what_needs_another_load_cannot_be_compared() -> None:
         sides_of(read_sides("num_ctx 512"), Settings(), None)
     with pytest.raises(ValueError, match="Parameter temperature"):
         sides_of(read_sides("temperature hot"), Settings(), None)
+
+
+def test_a_server_is_named_without_its_address() -> None:
+    _, side = sides_of(read_sides("model openai:http://me:secret@host:1/v1#big"), Settings(), None)
+    assert side.label == "model big"
+    assert "secret" in side.model, "what it is found by"
+    assert "secret" not in side.guest
 
 
 def test_a_preset_counts_with_its_model(llama_chat_home: Path) -> None:

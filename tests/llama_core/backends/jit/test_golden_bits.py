@@ -38,6 +38,14 @@ SHAPE: dict[str, Any] = {
     "vocab_size": 130,
     "max_seq_len": 512,
 }
+STATES: dict[str, Any] = {
+    "recurrent_layers": (True, False),
+    "conv_kernel": 4,
+    "state_heads": 4,
+    "state_head_dim": 16,
+    "state_dim": 32,
+    "state_groups": 2,
+}
 BIASES = ("o_proj.bias", "gate_proj.bias", "up_proj.bias", "down_proj.bias")
 # Weights by type, cache by type, and what else a layer may have.
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -45,6 +53,9 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "biases": ("Q8_0", "f32", {"attention_bias": True, "dim": 96}),
     "qk_norm, window": ("Q8_0", "f32", {"qk_norm": True, "sliding_window": 70}),
     "experts": ("Q8_0", "f32", {"n_experts": 6, "n_experts_used": 2}),
+    "short convolutions": ("Q8_0", "f32", {**STATES, "architecture": "lfm2", "qk_norm": True}),
+    "delta rule, gated attention": ("Q8_0", "f32", {**STATES, "architecture": "qwen35", "qk_norm": True}),
+    "mamba2": ("Q8_0", "f32", {**STATES, "architecture": "granitehybrid"}),
     "untied, partly rotated": ("Q4_0", "f32", {"tie_embeddings": False, "head_dim": 32, "rope_dim": 16}),
 }
 IDS = (np.arange(150) * 37 % 130).astype(np.int32)
@@ -59,6 +70,8 @@ def checkpoint_of(toys: SimpleNamespace, fmt: str, changes: dict[str, Any]) -> C
         rng = np.random.default_rng(zlib.crc32(name.encode()))
         values = rng.uniform(-1, 1, shape).astype(np.float32)
         values = 1 + values / 8 if len(shape) == 1 else values * np.float32(1.7 / np.sqrt(shape[1]))
+        if name.endswith(".decay"):  # a memory that grew would have no bound
+            values = -values
         tensors[name] = toys.tensor(name, values, fmt)
     tokenizer: Any = None
     return Checkpoint(Path("toy"), "toy", 0, config, tensors, tokenizer, None)

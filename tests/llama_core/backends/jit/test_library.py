@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -78,6 +79,19 @@ model.close()
 def test_a_second_start_needs_no_compiler(cached: Path) -> None:
     compiled, numba, _ = load_in_new_process(cached.parent).split()
     assert (compiled, numba) == ("False", "False")
+
+
+def test_versions_are_those_of_the_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told without it where a folder tells, asked of it where none does."""
+    for package in ("numba", "llvmlite"):
+        assert library.installed_version(package) == metadata.version(package)
+    (tmp_path / "oddly").mkdir()
+    (tmp_path / "oddly" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(metadata.PackageNotFoundError):
+        library.installed_version("oddly")
+    (tmp_path / "oddly-1.2.dist-info").mkdir()
+    assert library.installed_version("oddly") == "1.2"
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "not json", "no entries", "offset"])
@@ -165,7 +179,7 @@ def test_the_key_names_variant_sources_and_compilers(monkeypatch: pytest.MonkeyP
     key = library.cache_key(PORTABLE)
     assert key != library.cache_key(AVX512_VNNI)
     assert key == library.cache_key(PORTABLE)
-    monkeypatch.setattr(library.importlib.metadata, "version", lambda package: "0.0")
+    monkeypatch.setattr(library, "installed_version", lambda package: "0.0")
     assert key != library.cache_key(PORTABLE)
 
 

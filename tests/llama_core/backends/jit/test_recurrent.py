@@ -18,7 +18,7 @@ from llama_core.backends.numpy.model import Llama
 from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
 from llama_core.config import ModelConfig
-from llama_core.errors import Cancelled, UnsupportedModelError
+from llama_core.errors import UnsupportedModelError
 
 IDS = (np.arange(150) * 37 % 130).astype(np.int32)
 SMALL: dict[str, Any] = {
@@ -120,21 +120,6 @@ def test_a_batch_gives_each_sequence_its_own_bits(toys: SimpleNamespace, base: d
         parts = [IDS[7:8]] * 3 if k else cuts
         together = model.forward_batch(list(zip(parts, caches, strict=True)))
         np.testing.assert_array_equal(together, [rows[k] for rows in alone])
-
-
-@pytest.mark.parametrize("base", [CONV, DELTA, MAMBA], ids=["short convolutions", "delta", "mamba2"])
-def test_a_step_that_is_cancelled_leaves_the_state(
-    toys: SimpleNamespace, base: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = toys.load(toys.checkpoint("Q8_0", **base))
-    cache = model.new_cache(256)
-    model.forward(IDS[:50], cache)
-    monkeypatch.setattr(model, "_phases_per_call", lambda n, n_phases: 1)
-    asked = iter(range(100))
-    with pytest.raises(Cancelled):
-        model.forward(IDS[50:90], cache, cancelled=lambda: next(asked) == 9)
-    assert cache.length == 50
-    np.testing.assert_array_equal(model.forward(IDS[50:], cache), logits_of(model, 100)[-1])
 
 
 @pytest.mark.parametrize("case", ["short convolutions", "delta", "mamba2"])

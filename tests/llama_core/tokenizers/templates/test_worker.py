@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from llama_core.errors import TemplateError
-from llama_core.own_module import module_environment
+from llama_core.own_code import module_environment
 from llama_core.tokenizers.templates import worker as worker_module
 from llama_core.tokenizers.templates.chat_template import ChatTemplate
 from llama_core.tokenizers.templates.environment import chat_environment

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from llama_core.engine.closed_thought import ClosedThought, never
 from llama_core.engine.loops import LoopWatch
-from llama_core.engine.reply_text import ReplyText
+from llama_core.engine.reply.closed_thought import ClosedThought, never
+from llama_core.engine.reply.text import ReplyText
 from llama_core.events import Event, Finished, PrefillProgress, TokenEvent
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.thinking.base import ThinkingFormat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llama_core.engine.reply_text import ReplyText
+from llama_core.engine.reply.text import ReplyText
 from llama_core.events import ThoughtClosed
 from llama_core.sampling.params import SamplingParams
 from llama_core.tokenizers.thinking.base import ThinkingFormat

@@ -12,8 +12,8 @@ With a drafter, "compute it" takes the token and some guesses in one pass. Each 
 token as ever; as long as that is the guess, the next row is already there, and what was computed for wrong
 guesses is forgotten.
 
-Under a grammar, the masks after the token and after each guess are computed beside the pass (`masks.py`), so
-that each row draws under its own, as it would without guesses.
+Under a grammar, the masks after the token and after each guess are computed beside the pass
+(`constraints/masks.py`), so that each row draws under its own, as it would without guesses.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.constraints.base import Mask
+from llama_core.constraints.masks import MaskThread
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.context import Context
-from llama_core.engine.dictation import Dictate, Dictation
 from llama_core.engine.drafting.base import Drafter, Poll
-from llama_core.engine.masks import MaskThread
+from llama_core.engine.reply.dictation import Dictate, Dictation
 from llama_core.engine.rules import NO_RULES, TokenRules
 from llama_core.errors import Cancelled, NumericalError
 from llama_core.events import Finished, FinishReason, PrefillProgress, Timings, TokenEvent

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import llama_core
-from llama_core.own_module import module_command, module_environment
+from llama_core.own_code import module_command, module_environment
 
 
 def test_a_users_folder_is_no_place_to_import_from(tmp_path: Path) -> None:
@@ -15,7 +15,7 @@ def test_a_users_folder_is_no_place_to_import_from(tmp_path: Path) -> None:
     for name in ("llama_core/__init__.py", "os.py", "json.py", "numpy.py"):
         (tmp_path / name).write_text("raise SystemExit('not ours')")
     done = subprocess.run(
-        module_command("llama_core.own_module"),
+        module_command("llama_core.own_code"),
         cwd=tmp_path,
         env=module_environment(),
         capture_output=True,

@@ -1,0 +1,1 @@
+"""One reply, token by token: what is drawn, what it says, and the events that tell of it."""

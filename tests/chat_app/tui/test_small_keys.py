@@ -1,0 +1,61 @@
+"""Keys for now and then: when a message was written, and from one block of code to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+from chat_app.text.formatting import clock_time
+from tests.support.fake_engine import FakeEngine
+
+MakeApp = Callable[..., Any]
+
+
+def test_a_moment_as_people_say_it() -> None:
+    now = datetime(2026, 11, 29, 1, 0, tzinfo=timezone(timedelta(hours=2)))
+    assert clock_time("2026-11-28T22:03:59.25Z", now) == "00:03"
+    assert clock_time("2026-11-28T21:03:00Z", now) == "2026-11-28 23:03"
+    assert clock_time("yesterday", now) == ""
+
+
+async def test_times_are_shown_on_demand(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test(size=(80, 24)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("hello")
+        now = datetime.now(UTC).astimezone()
+        times = [f"  {clock_time(message.time, now)}" for message in user.chat.session.path()]
+        heads = [f"You{times[0]}", f"tiny-llama{times[1]}"]
+        assert not any(head in user.screen_text() for head in heads)
+        await user.press("alt+d")
+        await user.until(lambda: all(head in user.screen_text() for head in heads))
+        await user.say("again")
+        await user.until(lambda: user.screen_text().count(heads[0].strip()) == 2)
+        await user.press("alt+d")
+        await user.until(lambda: not any(head in user.screen_text() for head in heads))
+
+
+async def test_from_one_block_of_code_to_the_next(make_app: MakeApp, drive: Any, engine: FakeEngine) -> None:
+    blocks = [f"```\ncode {n}\n```\n\n" + "more words\n\n" * 12 for n in range(3)]
+    text = "\n\n".join(["words\n" * 9, *blocks])
+    engine.script = lambda turns: text
+    async with make_app().run_test(size=(80, 24)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.press("alt+pagedown")
+        assert "There is no code below." in user.notices()
+        await user.say("write")
+
+        def first() -> str:
+            """The first line of code in sight, right below its title in the first line of the list."""
+            return user.screen_text().splitlines()[2 + user.chat.messages.content_region.y - 1].strip()
+
+        for n in (2, 1, 0):
+            await user.press("alt+pageup")
+            await user.until(lambda n=n: first().startswith(f"code {n}"))
+        await user.press("alt+pageup")
+        assert "There is no code above." in user.notices()
+        await user.press("alt+pagedown")
+        await user.until(lambda: first().startswith("code 1"))
+        assert not user.chat.messages.following
