@@ -9,6 +9,7 @@ from typing import Any
 
 MIB = 1024 * 1024
 UNKNOWN = "–"
+EMPTY = "░"  # of a bar what is not filled: to be seen without any colour
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -77,7 +78,7 @@ def bar(fraction: float, width: int) -> tuple[str, str]:
     eighths = round(min(1.0, max(0.0, fraction)) * width * 8)
     full, part = divmod(eighths, 8)
     filled = "█" * full + (_EIGHTHS[part] if part else "")
-    return filled, " " * (width - len(filled))
+    return filled, EMPTY * (width - len(filled))
 
 
 def shares(values: Iterable[float], width: int) -> list[int]:

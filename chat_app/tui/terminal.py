@@ -29,7 +29,11 @@ class TerminalApp(App[int]):
     def __init__(self) -> None:
         super().__init__()
         self._early: list[Key | Paste] = []
-        self._readable = ReadableText()
+        self._readable = ReadableText(self._own_dark)
+
+    def _own_dark(self) -> bool | None:
+        theme = self.current_theme
+        return theme.dark if theme.ansi else None
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's, and behind them the one that keeps text readable in every theme."""

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
-from textual.theme import Theme
+from dataclasses import replace
+
+from textual.theme import BUILTIN_THEMES, Theme
 
 DARK = "llama-dark"
 LIGHT = "llama-light"
 
+# Textual's two themes of the terminal's own colours, with those of the sixteen that can be read as text on
+# most terminals (`contrast.py`), and with different ones for you and for the model.
+_OWN_DARK, _OWN_LIGHT = BUILTIN_THEMES["ansi-dark"], BUILTIN_THEMES["ansi-light"]
+
 THEMES = (
+    replace(
+        _OWN_DARK,
+        primary="ansi_bright_yellow",
+        secondary="ansi_bright_cyan",
+        accent="ansi_bright_green",
+        success="ansi_bright_green",
+        warning="ansi_bright_yellow",
+        error="ansi_bright_red",
+    ),
+    replace(
+        _OWN_LIGHT,
+        primary="ansi_blue",
+        secondary="ansi_magenta",
+        accent="ansi_blue",
+        success="ansi_blue",
+        warning="ansi_magenta",
+        error="ansi_red",
+    ),
     Theme(
         name=DARK,
         primary="#e3a857",

@@ -172,9 +172,11 @@ class BatchModel(Protocol):
         (n, vocab_size); valid until the next call. A sequence has a cache of its own."""
 
 
-def require_tokens(sequences: Sequence[tuple[NDArray[np.int32], Cache]], most: int) -> int:
-    """The tokens of a pass over all sequences. Raises ValueError where there are none or more than `most`, a
-    sequence without any, or two that would write into one cache."""
+def require_tokens(
+    sequences: Sequence[tuple[NDArray[np.int32], Cache]], most: int, vocab_size: int
+) -> NDArray[np.int32]:
+    """The ids of a pass over all sequences, (n,). Raises ValueError where there are none or more than `most`,
+    one that is no token's, a sequence without any, or two sequences that would write into one cache."""
     n = sum(len(ids) for ids, _ in sequences)
     if not 0 < n <= most:
         raise ValueError(f"a pass takes 1 to {most} tokens, not {n}")
@@ -182,4 +184,7 @@ def require_tokens(sequences: Sequence[tuple[NDArray[np.int32], Cache]], most: i
         raise ValueError("a sequence of a pass has no token")
     if len({id(cache) for _, cache in sequences}) < len(sequences):
         raise ValueError("two sequences of a pass have the same cache")
-    return n
+    ids = np.concatenate([ids for ids, _ in sequences]) if len(sequences) > 1 else sequences[0][0]
+    if ids.min() < 0 or ids.max() >= vocab_size:
+        raise ValueError(f"token ids must be 0 to {vocab_size - 1}")
+    return ids

@@ -199,7 +199,7 @@ def _alternative(one: Alternative, *, chosen: bool, marked: bool) -> list[Part]:
         share: list[Part] = [(reason_of(one)[:BAR_WIDTH], "$text-warning")]
     else:
         filled, rest = fmt.bar(one.probability, BAR_WIDTH)
-        share = [(filled, "$primary"), (rest, "on $panel")]
+        share = [(filled, "$primary"), (rest, MUTED)]
     return [
         ("▶ " if marked else "  ", "bold $text-accent"),
         (name, style),

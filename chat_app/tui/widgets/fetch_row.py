@@ -12,13 +12,14 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import ProgressBar, Static
+from textual.widgets import Static
 
 from chat_app.text import formatting as fmt
 from chat_app.text.errors import SentenceError
 from chat_app.text.sanitize import clean_line
 
 SHOW_PERIOD_S = 0.1
+BAR_WIDTH = 20  # before the row is laid out
 
 
 class FetchProgress(Message, bubble=False):
@@ -43,7 +44,7 @@ class FetchRow(Horizontal, can_focus=False):
     def compose(self) -> ComposeResult:
         """What is fetched and how much of it is here, and a bar."""
         yield Static("", id="fetch-text")
-        yield ProgressBar(total=None, show_eta=False, show_percentage=False, id="fetch-bar")
+        yield Static("", id="fetch-bar")
 
     @property
     def running(self) -> bool:
@@ -69,7 +70,7 @@ class FetchRow(Horizontal, can_focus=False):
         self._stop, self._name, self._transfer = stop, clean_line(name), fmt.Transfer()
         self.display = True
         self._say("once only; the next start finds it on this machine")
-        self.query_one(ProgressBar).update(total=None, progress=0)
+        self._draw_bar(0.0)
         try:
             return await asyncio.to_thread(self._pull, name, stop)
         finally:
@@ -104,10 +105,16 @@ class FetchRow(Horizontal, can_focus=False):
         return tell
 
     def on_fetch_progress(self, message: FetchProgress) -> None:
-        """Move the bar; without a known total it shows only that something happens."""
+        """Move the bar, and say how much of it is here."""
         if message.of is self._stop and not message.of.is_set():
-            self.query_one(ProgressBar).update(total=message.total or None, progress=message.done)
+            self._draw_bar(message.done / message.total if message.total else 0.0)
             self._say(self._transfer.text(message.done, message.total))
+
+    def _draw_bar(self, fraction: float) -> None:
+        """All of it empty while the size is unknown."""
+        bar = self.query_one("#fetch-bar", Static)
+        filled, rest = fmt.bar(fraction, bar.size.width or BAR_WIDTH)
+        bar.update(Content.assemble((filled, "$primary"), (rest, "$foreground 60%")), layout=False)
 
     def _say(self, text: str) -> None:
         parts = (f"Fetching {self._name}: ", (text, "bold"), (" · Esc stops", "$foreground 60%"))

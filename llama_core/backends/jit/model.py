@@ -270,7 +270,8 @@ class JitLlama:
         finishes_all: bool,
     ) -> int:
         """Check everything, look up the embeddings and plan the step; returns the number of tokens."""
-        n, n_logits = require_tokens(sequences, self._max_tokens), len(logit_rows)
+        all_ids = require_tokens(sequences, self._max_tokens, self._config.vocab_size)
+        n, n_logits = len(all_ids), len(logit_rows)
         self._logit_rows[:n_logits] = logit_rows
         if n_logits > 1:
             if n_logits * self._config.vocab_size > self._work.logits.size:
@@ -278,13 +279,13 @@ class JitLlama:
                 require_memory(f"Logits of {n_logits} tokens", nbytes, "take fewer tokens at once")
             if self._work.grow_logits(n_logits):
                 self._program.use_logits(self._work.logits_rows)
+        self._embed(all_ids)
         row = 0
         for ids, cache in sequences:
             own = _own(cache)
             if own.kind != self._kv:
                 raise ValueError("the cache keeps its numbers another way than this model")
             own.require_room(len(ids))
-            self._embed(ids, row)
             rows = slice(row, row + len(ids))
             self._tokens.column(Token.position)[rows] = range(own.length, own.length + len(ids))
             self._tokens.column(Token.keys)[rows] = own.keys_address
@@ -314,15 +315,13 @@ class JitLlama:
         self._step.unfinished = unfinished
         return n
 
-    def _embed(self, ids: NDArray[np.int32], row: int) -> None:
-        """Rows of the embedding table into the residual stream, straight from the file."""
-        if ids.min() < 0 or ids.max() >= self._config.vocab_size:
-            raise ValueError(f"token ids must be 0 to {self._config.vocab_size - 1}")
-        table, rows, dim = self._weights.embedding, slice(row, row + len(ids)), self._config.dim
-        dequantize(read_rows(table.raw[ids]), table.fmt, out=self._work.residual[rows, :dim])
+    def _embed(self, ids: NDArray[np.int32]) -> None:
+        """Rows of the embedding table into the residual stream, straight from the file. ids: (n,)."""
+        table, n, dim = self._weights.embedding, len(ids), self._config.dim
+        dequantize(read_rows(table.raw[ids]), table.fmt, out=self._work.residual[:n, :dim])
         if self._embedding_scale != 1.0:
-            self._work.residual[rows, :dim] *= self._embedding_scale
-        self._work.residual[rows, dim:] = 0.0  # where a token's NaN, times padding's zeros, may still stand
+            self._work.residual[:n, :dim] *= self._embedding_scale
+        self._work.residual[:n, dim:] = 0.0  # where a token's NaN, times padding's zeros, may still stand
 
     def _cut(self, n: int, lengths: Sequence[int]) -> None:
         """Cut the tokens into runs, where there are enough of them, and those into attention's spans."""

@@ -165,10 +165,10 @@ class Llama:
 
     def _pass(self, sequences: Sequences, cancelled: Callable[[], bool] | None) -> F32:
         """All layers for all sequences; returns the residual stream, (n, dim), and advances the caches."""
-        require_tokens(sequences, self._max_rows)
+        ids = require_tokens(sequences, self._max_rows, self._config.vocab_size)
         parts, row = [], 0
-        for ids, cache in sequences:
-            own, n = _own(cache), len(ids)
+        for part_ids, cache in sequences:
+            own, n = _own(cache), len(part_ids)
             own.require_room(n)
             angles = {
                 rope: table.rows(own.length, own.length + n)
@@ -177,9 +177,6 @@ class Llama:
             }
             parts.append(TextPart(own, slice(row, row + n), angles))
             row += n
-        ids = np.concatenate([ids for ids, _ in sequences])
-        if ids.min() < 0 or ids.max() >= self._config.vocab_size:
-            raise ValueError(f"token ids must be 0 to {self._config.vocab_size - 1}")
         x = self._decoder.forward(ids, parts, cancelled)
         for part in parts:
             part.cache.advance(part.rows.stop - part.rows.start)

@@ -19,7 +19,7 @@ HEAD = "bold $foreground"
 # A colour means one thing in the whole panel, and the same as in the chat.
 YOU, REPLIES, SHARE, FULL = "$secondary", "$primary", "$foreground 60%", "$error"
 NEARLY_FULL = 0.9
-EMPTY = "░"
+EMPTY = fmt.EMPTY
 PHASES = {
     "empty": "no model",
     "idle": "ready",
