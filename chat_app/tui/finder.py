@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textual.widget import Widget
+
 from chat_app.chat.controller import ChatController
 from chat_app.chat.finding import Hit, find_in_chat
 from chat_app.tui.drawn_conversation import DrawnConversation
@@ -10,10 +12,11 @@ from chat_app.tui.work import Work
 
 
 class Finder:
-    """`bar` is the widget. Messages that are not mounted are mounted when one comes to them."""
+    """`bar` is the widget; `prompt` gets the focus after it. Messages that are not mounted are mounted when
+    one comes to them."""
 
-    def __init__(self, session: ChatController, drawn: DrawnConversation, work: Work) -> None:
-        self._session, self._drawn, self._work = session, drawn, work
+    def __init__(self, session: ChatController, drawn: DrawnConversation, prompt: Widget, work: Work) -> None:
+        self._session, self._drawn, self._prompt, self._work = session, drawn, prompt, work
         self.bar = FindBar(id="find")
         self._text = ""
         self._hit: Hit | None = None
@@ -42,7 +45,12 @@ class Finder:
         self._show(hits)
 
     def close(self) -> None:
-        """No marks any more; the place stays."""
+        """No row and no marks any more; the place stays."""
+        if not self.bar.display:
+            return
+        if self.bar.has_focus_within:
+            self._prompt.focus()
+        self.bar.display = False
         self._text, self._hit = "", None
         self._drawn.show_sought("", None)
 

@@ -147,9 +147,10 @@ class Comparison:
         return one, other
 
     def difference(self) -> Difference | None:
-        """Where they part; None where they do not, or that is not known yet."""
+        """Where they part; None where they do not, or that is not known: one that was cut off says nothing
+        about what would have come."""
         one, other = self.contenders
-        return first_difference(*self.answers, ended=(one.ended, other.ended))
+        return first_difference(*self.answers, whole=(one.whole, other.whole))
 
     def share(self, place: int, difference: Difference) -> float | None:
         """How probable one side held what the other said where they part; None where it did not tell, or the

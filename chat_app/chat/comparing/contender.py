@@ -42,6 +42,12 @@ class Contender:
         """Whether no more will come."""
         return bool(self.failure) or (self.candidate is not None and self.candidate.ended)
 
+    @property
+    def whole(self) -> bool:
+        """Whether its answer came to an end of its own, neither stopped nor failed."""
+        finished = None if self.candidate is None else self.candidate.reply.finished
+        return not self.error and finished is not None and finished.reason != "cancelled"
+
 
 def let_answer(
     engine: Engine,

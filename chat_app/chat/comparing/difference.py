@@ -19,15 +19,15 @@ class Difference:
 
 
 def first_difference(
-    one: Sequence[Said], other: Sequence[Said], *, ended: tuple[bool, bool] = (True, True)
+    one: Sequence[Said], other: Sequence[Said], *, whole: tuple[bool, bool] = (True, True)
 ) -> Difference | None:
-    """Where two replies part; None where they do not, or one that has not ended has not come so far."""
+    """Where two replies part; None where they do not, or one that is not whole has not come so far."""
     texts = ["".join(piece.text for piece in pieces) for pieces in (one, other)]
     pairs = enumerate(zip(*texts, strict=False))
     at = next((place for place, (a, b) in pairs if a != b), min(map(len, texts)))
     if all(len(text) == at for text in texts):
         return None
-    if any(len(text) == at and not whole for text, whole in zip(texts, ended, strict=True)):
+    if any(len(text) == at and not ends for text, ends in zip(texts, whole, strict=True)):
         return None
     found = [_piece_at(pieces, at) for pieces in (one, other)]
     (first, begin), (second, end) = found

@@ -34,8 +34,9 @@ def parting(comparison: Comparison) -> str:
     if difference is None:
         if not comparison.ended:
             return ""
-        whole = all(one.candidate is not None and not one.error for one in comparison.contenders)
-        return "Both say the same." if whole else ""
+        if all(one.whole for one in comparison.contenders):
+            return "Both say the same."
+        return "They say the same as far as both came." if all(comparison.answers) else ""
     after = difference.places[0] if difference.places[0] is not None else difference.places[1]
     lines = [
         f"They part after {after:,} token{'' if after == 1 else 's'}:" if after else "They part at once:"

@@ -106,7 +106,7 @@ class ChatScreen(Screen[None]):
         self._interrupt = Interrupt(
             self, self.composer, self.copy, self.note, self._stop_what_runs, home.leave, clock
         )
-        self._finder = Finder(self.session, self._drawn, self.work)
+        self._finder = Finder(self.session, self._drawn, self.prompt, self.work)
         self._cursor = TokenCursor(self.session, self._drawn, self.prompt, self.work, home)
         self._actions = MessageActions(
             self.session, self.messages, self.prompt, self.work, home, copy=self.copy, edit=self.begin_edit
@@ -194,7 +194,8 @@ class ChatScreen(Screen[None]):
     # ChatView: what the controller has to show.
 
     def show_chat(self) -> None:
-        """Draw another chat from its start, with its draft; an edit of the chat before ends."""
+        """Draw another chat from its start, with its draft; an edit of the chat before ends, and finding."""
+        self._finder.close()
         if self.composer.editing is not None and self.composer.editing not in self.session.conversation:
             self.composer.end_edit(keep_text=True)  # another chat
         self.composer.load_draft(self.session.chat)
@@ -346,7 +347,7 @@ class ChatScreen(Screen[None]):
     # Keys.
 
     def action_stop(self) -> None:
-        """Esc: from a message back to the prompt; else stop, keeping the partial reply and the queue."""
+        """Esc: from a message to the prompt; else stop, keeping partial reply and queue; else end finding."""
         if isinstance(self.focused, MessageView):
             self.prompt.focus()
             return
@@ -355,8 +356,8 @@ class ChatScreen(Screen[None]):
         if self.session.queue:
             self.session.take_back_queue()
             self.session.stop()
-        else:
-            self._stop_what_runs()
+        elif not self._stop_what_runs():
+            self._finder.close()
         self.prompt.focus()
 
     def _stop_what_runs(self) -> bool:
@@ -422,11 +423,13 @@ class ChatScreen(Screen[None]):
             self.note(f"There is no code {'below' if step > 0 else 'above'}.")
 
     def action_tint(self) -> None:
-        """Tint the replies, or show them as before."""
+        """Tint the replies, or show them as before. What is found is marked in the text as it reads."""
+        self._finder.close()
         self._drawn.toggle_tint()
 
     def action_tokens(self) -> None:
         """Walk through the tokens of the selected reply, else of the newest."""
+        self._finder.close()
         self._cursor.start(self.focused)
 
     def action_cut_loop(self) -> None:
@@ -461,7 +464,6 @@ class ChatScreen(Screen[None]):
     def on_find_bar_closed(self) -> None:
         """Back to the prompt; what was found stays in sight."""
         self._finder.close()
-        self.prompt.focus()
 
     # What is done with a message.
 

@@ -81,6 +81,5 @@ class FindBar(Horizontal):
         self.post_message(self.Go(step))
 
     def action_close(self) -> None:
-        """Hide it."""
-        self.display = False
+        """Ask to end it."""
         self.post_message(self.Closed())

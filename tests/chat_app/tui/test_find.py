@@ -86,3 +86,36 @@ async def test_the_command_finds_and_says_where_there_is_nothing(app: Any, until
         app.chat.run_command("/find no such words")
         await until(pilot, lambda: count(app) == "not in this chat")
         assert marked_rows(app) == []
+
+
+async def test_finding_ends_with_the_chat_with_esc_and_before_the_tint(
+    make_app: Callable[..., Any], drive: Any
+) -> None:
+    async with make_app().run_test(size=(80, 24)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        bar = user.chat.query_one("#find")
+
+        async def look() -> None:
+            await user.say("one quince")
+            await user.press("ctrl+f", *"quince")
+            await user.until(lambda: count(user.app).startswith("1 of 2"))
+
+        await look()
+        await user.press("alt+w")  # the cursor stands in a tinted reply, which shows no marks
+        await user.until(lambda: user.chat._cursor.walk is not None)
+        assert not bar.display
+        await user.press("escape", "alt+p")
+        await user.press("ctrl+f", "alt+p")
+        await user.until(lambda: user.app.focused is user.chat.prompt)
+        assert not bar.display
+        await user.press("ctrl+f", *"quince")
+        user.chat.prompt.focus()
+        await user.press("escape")
+        await user.until(lambda: not bar.display)
+        await user.press("ctrl+f")
+        await user.until(lambda: user.app.focused is not user.chat.prompt)
+        await user.press("ctrl+n")
+        await user.until(lambda: not user.chat.session.path())
+        await user.until(lambda: not bar.display)
+        assert user.app.focused is user.chat.prompt

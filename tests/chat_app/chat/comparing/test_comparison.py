@@ -113,6 +113,7 @@ async def test_stopping_keeps_what_is_there(stage: Stage) -> None:
     comparison.stop()
     await stage.until(lambda: comparison.ended)
     stage.engine.gate.set()
+    assert parting(comparison) == "They say the same as far as both came."
     stage.spawn(comparison.keep(0))
     await stage.until(stage.idle)
     assert (stage.path()[-1].content, stage.path()[-1].status) == ("begun", "stopped")
@@ -143,10 +144,26 @@ async def test_a_side_that_fails_leaves_the_other(stage: Stage) -> None:
     comparison = await compared(stage, "system odd")
     assert texts(comparison) == ["whole", "half"]
     assert comparison.contenders[1].error == "RuntimeError: a fault"
+    assert parting(comparison).startswith("They part at once:")
     stage.spawn(comparison.keep(1, 0))
     await stage.until(stage.idle)
     found = stage.session.conversation.siblings(stage.path()[-1].id)
     assert [(one.content, one.status) for one in found][1:] == [("half", "failed"), ("whole", "complete")]
+
+
+async def test_what_was_cut_off_does_not_end_there(stage: Stage) -> None:
+    await stage.say("why?")
+
+    def script(turns: Any) -> Any:
+        return ["whole", RuntimeError("a fault")] if turns[0]["role"] == "system" else "whole truth"
+
+    stage.engine.script = script
+    comparison = await compared(stage, "system odd")
+    assert texts(comparison) == ["whole truth", "whole"]
+    assert parting(comparison) == "They say the same as far as both came."
+    stage.engine.script = lambda turns: "whole" if turns[0]["role"] == "system" else "whole truth"
+    comparison.leave()
+    assert parting(await compared(stage, "system odd")).splitlines()[-1] == "  2  ends here"
 
 
 # Another model, beside the chat's own.
@@ -208,6 +225,7 @@ async def test_what_was_stopped_opens_no_other_model(two: Any) -> None:
     comparison.stop()
     await two.until(lambda: comparison.ended)
     assert comparison.contenders[1].error == "It was stopped before it began."
+    assert parting(comparison) == "", "what was never said parts from nothing"
     assert [facts_of(one) for one in comparison.contenders] == [
         "model.gguf · stopped · 1 token",
         "other.gguf · failed",

@@ -34,9 +34,9 @@ def test_the_first_piece_that_differs(
 
 
 def test_what_has_not_come_yet_is_no_difference() -> None:
-    assert first_difference(said("a", " b"), said("a"), ended=(True, False)) is None
-    assert first_difference(said("a", " b"), said("a"), ended=(False, True)) == Difference((1, None), (1, 1))
-    assert first_difference(said("a", " b"), said("a", " c"), ended=(False, False)) is not None
+    assert first_difference(said("a", " b"), said("a"), whole=(True, False)) is None
+    assert first_difference(said("a", " b"), said("a"), whole=(False, True)) == Difference((1, None), (1, 1))
+    assert first_difference(said("a", " b"), said("a", " c"), whole=(False, False)) is not None
 
 
 def test_what_one_gave_to_the_others_word() -> None:
