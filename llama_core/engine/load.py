@@ -17,6 +17,7 @@ from llama_core.engine.text import TextEngine
 from llama_core.errors import KernelsUnavailableError, LlamaCoreError, UnsupportedModelError
 from llama_core.events import LoadProgress
 from llama_core.tokenizers.base import Tokenizer
+from llama_core.tokenizers.templates.worker import SHARED
 
 OnProgress = Callable[[LoadProgress], None]
 
@@ -59,6 +60,8 @@ def load_engine(
         raise ValueError(f"the numpy backend keeps its cache in f32; kv {kv} needs the jit backend")
     checkpoint = open_checkpoint(Path(path), tokenizer_path)
     _build_tables_aside(checkpoint.tokenizer)
+    if checkpoint.chat_template is not None:
+        SHARED.start()  # it starts while weights are packed, not before the first prompt
     model = None
     if backend != "numpy":
         load = jit_model if backend == "jit" else _jit_model_if_it_runs

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.messages import Prune
@@ -23,6 +23,7 @@ from chat_app.engines.base import Prompt, Source
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.errors import describe_error
 from chat_app.tui import clipboard
+from chat_app.tui.chat_keys import CHAT_KEYS
 from chat_app.tui.code_walk import to_code
 from chat_app.tui.command_line import CommandLine
 from chat_app.tui.draft_keeper import DraftKeeper
@@ -32,6 +33,7 @@ from chat_app.tui.editor import OutsideEditor
 from chat_app.tui.finder import Finder
 from chat_app.tui.heading import Heading
 from chat_app.tui.home import Home
+from chat_app.tui.interrupt import Interrupt
 from chat_app.tui.live_numbers import LiveNumbers
 from chat_app.tui.message_actions import MessageActions
 from chat_app.tui.token_cursor import TokenCursor
@@ -48,15 +50,6 @@ from chat_app.tui.widgets.tint import TintedText
 from chat_app.tui.work import Work
 from llama_core.events import Event
 
-PANEL_HELP = "The live numbers: a line, a card, a lab, hidden"
-THOUGHT_HELP = "Unfold or fold the thought of the reply, or attached files"
-ANSWER_HELP = "End the thought; the answer begins"
-LOOP_HELP = "Cut a reply where it began to repeat itself, and choose another token there"
-TIMES_HELP = "Show when each message was written"
-TINT_HELP = "Tint replies by how probable their words were"
-TOKENS_HELP = "Walk through the tokens of a tinted reply"
-QUIT_WINDOW_S = 2.0
-
 MakeController = Callable[[ChatView, Callable[[Coroutine[Any, Any, Any]], object]], ChatController]
 
 
@@ -66,38 +59,7 @@ class ChatScreen(Screen[None]):
     AUTO_FOCUS = "#prompt"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012 - Textual declares it so
     VERTICAL_BREAKPOINTS = [(0, "-short"), (38, "-tall")]  # noqa: RUF012
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "stop", "Stop", id="chat.stop", tooltip="Stop; what is written stays"),
-        Binding("ctrl+c", "interrupt", "Copy, stop or quit", id="chat.interrupt", priority=True),
-        Binding("ctrl+n", "new_chat", "New", id="chat.new", priority=True, tooltip="New chat"),
-        Binding("ctrl+r", "history", "Chats", id="chat.history", priority=True, tooltip="All chats"),
-        Binding(
-            "ctrl+l",
-            "reset",
-            "Reset",
-            id="chat.reset",
-            priority=True,
-            tooltip="Empty the KV cache; the transcript stays",
-        ),
-        Binding("ctrl+f", "find", "Find", id="chat.find", priority=True, tooltip="Find in this chat"),
-        Binding("ctrl+o", "panel", "Panel", id="chat.panel", priority=True, tooltip=PANEL_HELP),
-        Binding("ctrl+g", "editor", "Prompt in $EDITOR", id="chat.editor", priority=True),
-        Binding("alt+up", "select(-1)", "Select", id="chat.select_previous", priority=True),
-        Binding("alt+down", "select(1)", "Next message", id="chat.select_next", priority=True),
-        Binding("pageup", "page(-1)", "Scroll up", id="chat.page_up", priority=True),
-        Binding("pagedown", "page(1)", "Scroll down", id="chat.page_down", priority=True),
-        Binding("alt+t", "thought", "Thought", id="chat.thought", priority=True, tooltip=THOUGHT_HELP),
-        Binding(
-            "alt+a", "answer_now", "Answer now", id="chat.answer_now", priority=True, tooltip=ANSWER_HELP
-        ),
-        Binding("alt+x", "cut_loop", "Cut loop", id="chat.cut_loop", priority=True, tooltip=LOOP_HELP),
-        Binding("alt+p", "tint", "Tint", id="chat.tint", priority=True, tooltip=TINT_HELP),
-        Binding("alt+w", "tokens", "Tokens", id="chat.tokens", priority=True, tooltip=TOKENS_HELP),
-        Binding("alt+d", "times", "Times", id="chat.times", priority=True, tooltip=TIMES_HELP),
-        Binding("alt+pagedown", "code(1)", "Next code block", id="chat.next_code", priority=True),
-        Binding("alt+pageup", "code(-1)", "Previous code block", id="chat.previous_code", priority=True),
-        Binding("ctrl+end", "to_end", "To the newest text", id="chat.to_end", priority=True),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = CHAT_KEYS
 
     def __init__(
         self,
@@ -114,9 +76,7 @@ class ChatScreen(Screen[None]):
     ) -> None:
         super().__init__(id="chat")
         self._home = home
-        self._clock = clock
         self._has_first_chat = has_first_chat
-        self._quit_until = 0.0
         self._generated = False  # whether a reply was under way when last looked
         self._thinking = ""  # the message whose thought is being written
         self.work = Work(lambda work: self.run_worker(work, group="session"), self._tell)
@@ -143,6 +103,9 @@ class ChatScreen(Screen[None]):
         self._numbers = LiveNumbers(self, self.session, panel_mode, clock)
         self._commands = CommandLine(self.host, self.work, self.prompt)
         self._editor = OutsideEditor(self.prompt, self.note)
+        self._interrupt = Interrupt(
+            self, self.composer, self.copy, self.note, self._stop_what_runs, home.leave, clock
+        )
         self._finder = Finder(self.session, self._drawn, self.work)
         self._cursor = TokenCursor(self.session, self._drawn, self.prompt, self.work, home)
         self._actions = MessageActions(
@@ -402,27 +365,7 @@ class ChatScreen(Screen[None]):
 
     def action_interrupt(self) -> None:
         """Ctrl+C, once the prompt has taken in the keys that were pressed before."""
-        self.prompt.call_later(self._interrupt)
-
-    def _interrupt(self) -> None:
-        """Copies a selection, else stops, else clears the prompt, else quits on the second press."""
-        selected = self.prompt.selected_text or self.get_selected_text()
-        if selected:
-            self.copy(selected)
-            self.clear_selection()
-            return
-        if self._stop_what_runs():
-            return
-        if self.prompt.text:
-            self.composer.put_aside()
-            self.note("The prompt is cleared; Up brings it back.")
-            return
-        now = self._clock()
-        if now < self._quit_until:
-            self._home.leave()
-            return
-        self._quit_until = now + QUIT_WINDOW_S
-        self.note("Press Ctrl+C again to quit.")
+        self.prompt.call_later(self._interrupt.step)
 
     def action_new_chat(self) -> None:
         """Start a new chat; prompts sent just before still belong to the old one."""

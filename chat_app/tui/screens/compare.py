@@ -63,6 +63,7 @@ class CompareScreen(Dialog[None]):
     spawn: runs work that goes on when this screen has gone."""
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual declares it so
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "choose(0)", "The first", id="compare.first"),
         Binding("right", "choose(1)", "The second", id="compare.second"),

@@ -14,8 +14,9 @@ from chat_app.text.sanitize import clean
 
 MUTED = "$foreground 60%"
 NAME_LENGTH = 16
-HINT = "← → token · ↑ ↓ alternative · what you type goes to the prompt"
-LINES = 3  # of alternatives
+HINT = "← → token, ↑ ↓ choice · typing goes to the prompt"
+LINES, LINES_IF_SHORT = 3, 1  # of alternatives
+SHORT = 30  # lines of the terminal
 GAP = "   "
 Part = str | tuple[str, str]
 MODE: tuple[Part, ...] = (("TOKENS ", "bold $text-accent"), (HINT, MUTED))
@@ -57,7 +58,8 @@ class TokenLine(Static, can_focus=False):
             _alternative(one, named=one.cut != cut, stands=one.id == chosen.id, marked=place == choice)
             for place, (cut, one) in enumerate(zip(cuts, look.top, strict=False))
         ]
-        lines = packed(others, self.size.width or self.app.size.width, choice)
+        most = LINES if self.app.size.height >= SHORT else LINES_IF_SHORT
+        lines = packed(others, self.size.width or self.app.size.width, most, choice)
         self.update(Content("\n").join([Content.assemble(*parts), *lines, Content.assemble(*MODE)]))
 
     def say(self, text: str) -> None:
@@ -66,9 +68,9 @@ class TokenLine(Static, can_focus=False):
         self.update(Content(clean(text)))
 
 
-def packed(entries: Sequence[Content], width: int, choice: int) -> list[Content]:
-    """Entries side by side in LINES lines of so many cells, the chosen one among them. None breaks over
-    two lines."""
+def packed(entries: Sequence[Content], width: int, most: int, choice: int) -> list[Content]:
+    """Entries side by side in at most so many lines of `width` cells, the chosen one among them. None breaks
+    over two lines."""
     lines: list[list[Content]] = []
     room, chosen_line = 0, 0
     for place, entry in enumerate(entries):
@@ -79,8 +81,8 @@ def packed(entries: Sequence[Content], width: int, choice: int) -> list[Content]
         lines[-1].append(entry)
         room -= needed
         chosen_line = len(lines) - 1 if place == choice else chosen_line
-    first = max(0, chosen_line - LINES + 1)
-    return [Content(GAP).join(line) for line in lines[first : first + LINES]]
+    first = max(0, chosen_line - most + 1)
+    return [Content(GAP).join(line) for line in lines[first : first + most]]
 
 
 def _alternative(one: Alternative, *, named: bool, stands: bool, marked: bool) -> Content:

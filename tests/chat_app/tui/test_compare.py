@@ -34,16 +34,17 @@ async def begun(user: Any, engine: FakeEngine, line: str = "/compare system You 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "beside"), [(100, True), (80, False)])
+@pytest.mark.parametrize(("width", "height", "beside"), [(100, 34, True), (80, 34, False), (60, 20, False)])
 async def test_the_screen_splits(
-    make_app: MakeApp, engine: FakeEngine, drive: Any, width: int, beside: bool
+    make_app: MakeApp, engine: FakeEngine, drive: Any, width: int, height: int, beside: bool
 ) -> None:
-    async with make_app().run_test(size=(width, 34)) as pilot:
+    async with make_app().run_test(size=(width, height)) as pilot:
         user = drive(pilot)
         await begun(user, engine)
         one, other = (pane.region for pane in user.app.screen.query(Pane))
         assert (one.y == other.y) is beside
         assert (one.x == other.x) is not beside
+        assert min(one.height, other.height) >= 4
         text = user.screen_text()
         for part in (
             "1  as it is now",

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from textual.content import Content
 
 from chat_app.tui.screens.continuations import ContinuationsScreen
 from chat_app.tui.screens.inspector import InspectorScreen
 from chat_app.tui.widgets.tint import CURSOR, TintedText
-from chat_app.tui.widgets.token_line import TokenLine
+from chat_app.tui.widgets.token_line import TokenLine, packed
 from tests.support.fake_engine import FakeEngine
 
 MakeApp = Callable[..., Any]
@@ -119,6 +120,23 @@ async def test_the_cursor_stays_in_sight(make_app: MakeApp, walker: Any, engine:
         await user.until(lambda: "begin" in user.screen_text())
         await user.press("end")
         await user.until(lambda: "ending" in user.screen_text())
+
+
+@pytest.mark.parametrize(
+    ("most", "choice", "shown"),
+    [
+        (3, 0, ["aaaa   bbbb", "cccc   dddd", "eeee"]),
+        (2, 1, ["aaaa   bbbb", "cccc   dddd"]),
+        (1, 2, ["cccc   dddd"]),
+        (2, 4, ["cccc   dddd", "eeee"]),
+    ],
+)
+def test_alternatives_are_packed_around_the_one_that_is_chosen(
+    most: int, choice: int, shown: list[str]
+) -> None:
+    entries = [Content(letter * 4) for letter in "abcde"]
+    assert [line.plain for line in packed(entries, 12, most, choice)] == shown
+    assert [line.plain for line in packed(entries[:1], 2, most, 0)] == ["aaaa"]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from llama_core.errors import (
 )
 from llama_core.quant.table import F32
 from llama_core.sampling.params import SamplingParams
+from llama_core.tokenizers.templates.worker import SHARED
 
 
 @pytest.fixture
@@ -53,6 +55,22 @@ def test_numpy_when_asked_for(toy_file: Path) -> None:
     assert (engine.backend, engine.ctx_size, engine.model.threads) == ("numpy float32", 100, 1)
     assert works(engine)
     engine.close()
+
+
+@pytest.mark.parametrize("template", [None, "{{ messages[0].content }}"])
+def test_what_renders_templates_starts_beside_the_load(
+    toy_file: Path, monkeypatch: pytest.MonkeyPatch, template: str | None
+) -> None:
+    """Its process is there before the first weight is; none is begun for a model without a template."""
+    opened = loaders_module.open_checkpoint(toy_file)
+    monkeypatch.setattr(loaders_module, "open_checkpoint", lambda *_: replace(opened, chat_template=template))
+    started: list[bool] = []
+    SHARED.close()
+    engine = load_engine(
+        toy_file, backend="numpy", on_progress=lambda _: started.append(SHARED.pid is not None)
+    )
+    engine.close()
+    assert set(started) == {template is not None}
 
 
 def test_numpy_tells_a_watch_what_its_operations_take(toy_file: Path) -> None:
