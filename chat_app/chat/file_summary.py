@@ -22,11 +22,10 @@ from chat_app.engines.base import Engine, Prompt, PromptRequest, Turn
 from llama_core.errors import ContextFullError
 from llama_core.sampling.params import SamplingParams
 
-REQUEST = (
-    "Summarise this part of the file: what it says, names, numbers and facts that may matter later. "
-    "Write the summary only."
-)
-ABOUT = "The summary will be used to answer this: "
+# Before the piece and behind it: small models forget what stands on one side alone.
+INTRODUCTION = "Summarise the file below"
+ABOUT = " for someone who asks: "
+REQUEST = "Summarise the file above in a few sentences, with the names, numbers and facts in it."
 QUESTION_LENGTH = 400
 # A first guess at a piece: characters for each token of the context. It is shortened until it fits.
 CHARACTERS_A_TOKEN = 6
@@ -73,8 +72,9 @@ def _most_of(engine: Engine, tokens: int) -> int:
 
 def _prompt(engine: Engine, wanted: FileSummary, piece: str, params: SamplingParams, most: int) -> Prompt:
     """The question for the summary of a piece."""
-    asked = f"{REQUEST} {ABOUT}{wanted.question[:QUESTION_LENGTH]}" if wanted.question.strip() else REQUEST
-    text = prompt_text(asked, [Attachment(wanted.file.name, "", piece)])
+    question = wanted.question.strip()[:QUESTION_LENGTH]
+    introduction = f"{INTRODUCTION}{ABOUT}{question}" if question else f"{INTRODUCTION}."
+    text = f"{introduction}\n\n{prompt_text(REQUEST, [Attachment(wanted.file.name, '', piece)])}"
     return engine.prepare(PromptRequest((Turn("user", text),), plain_params(params, most)))
 
 

@@ -95,7 +95,7 @@ class Command:
         try:
             value = self.argument.read(text) if text else None
         except ValueError as error:
-            sentence = str(error)
+            sentence = str(error)[:1].upper() + str(error)[1:]
             stop = "" if sentence.endswith((".", "?")) else "."
             raise ValueError(f"{sentence}{stop} As in: {self.usage}") from None
         return self.function(host, value)  # type: ignore[no-any-return]

@@ -23,6 +23,8 @@ MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
 
+# What vLLM and llama.cpp call the most tokens of a thought.
+THOUGHT_BUDGETS = ("thinking_token_budget", "thinking_budget_tokens")
 # What is read of a message. Some templates write the name; nobody hears of the rest.
 _HEARD = frozenset({"role", "content", "name", "reasoning_content", "tool_calls", "tool_call_id"})
 
@@ -67,7 +69,7 @@ _PARAMETERS = frozenset(
         "add_generation_prompt",
         "chat_template_kwargs",
         "reasoning_effort",
-        "thinking_token_budget",
+        *THOUGHT_BUDGETS,
     }
 )
 
@@ -272,7 +274,7 @@ def _params(body: Mapping[str, Any], max_tokens: int | None) -> SamplingParams:
 
 def _thinking(body: Mapping[str, Any]) -> Thinking:
     """Whether the model is to think, and how long: OpenAI's `reasoning_effort` "none", or vLLM's
-    `chat_template_kwargs`; vLLM's `thinking_token_budget`."""
+    `chat_template_kwargs`; vLLM's `thinking_token_budget` or llama.cpp's `thinking_budget_tokens`."""
     effort, options = body.get("reasoning_effort"), body.get("chat_template_kwargs", {})
     if effort not in (None, "none", "minimal", "low", "medium", "high"):
         problem = f"body.reasoning_effort is {short(effort)}, expected none, minimal, low, medium or high"
@@ -284,9 +286,15 @@ def _thinking(body: Mapping[str, Any]) -> Thinking:
     wanted = next(iter(options.values()), None if effort is None else effort != "none")
     if wanted is False:
         return "off"
-    budget: int | None = _number(body, "thinking_token_budget", None, int)
+    named = [name for name in THOUGHT_BUDGETS if body.get(name) is not None]
+    if len(named) > 1:
+        problem = " and ".join(f"body.{name}" for name in named)
+        raise BadRequest(f"{problem} exclude each other", param=f"body.{named[-1]}")
+    budget: int | None = _number(body, named[0], None, int) if named else None
+    if budget == -1 and named == ["thinking_budget_tokens"]:  # llama.cpp's word for no limit
+        budget = None
     if budget is not None and budget < 0:
-        name = "body.thinking_token_budget"
+        name = f"body.{named[0]}"
         raise BadRequest(f"{name} is {short(budget)}, expected 0 or more", param=name)
     return budget if budget is not None else "on" if wanted else None
 

@@ -92,6 +92,10 @@ class MessageList(VerticalScroll, can_focus=False):
         super().release_anchor()
         super().anchor(False)  # Textual would follow again wherever a resize puts the end in sight
 
+    def _follow_end(self) -> None:
+        if not (self.following or self.has_later) and self.scroll_y >= self.max_scroll_y:
+            self.anchor()
+
     def on_mount(self) -> None:
         """A conversation is shown from its end."""
         self.anchor()
@@ -302,7 +306,7 @@ class MessageList(VerticalScroll, can_focus=False):
         if not self.following and new_value >= self.max_scroll_y:
             if self.has_later:
                 self.post_message(self.WantMore(1))
-            else:
-                self.anchor()
+            else:  # later: an animated scroll, of which this is a step, must not be ended by it
+                self.call_later(self._follow_end)
         if new_value <= 0 < old_value and self.has_earlier:
             self.post_message(self.WantMore(-1))

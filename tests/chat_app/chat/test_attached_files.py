@@ -150,8 +150,8 @@ async def test_a_summary_of_what_does_not_fit(stage: Stage, folder: Path) -> Non
     await stage.say("compare @long.txt with @a.txt")
     asked_for = pieces(stage)
     assert len(asked_for) > 2
-    assert "".join(one.split("\n", 1)[1].split("\n</file>")[0] + "\n" for one in asked_for) == text
-    assert all(one.endswith("answer this: compare @long.txt with @a.txt") for one in asked_for)
+    begin, end = 'who asks: compare @long.txt with @a.txt\n\n<file name="long.txt">\n', "\n</file>\n\n"
+    assert "".join(one.split(begin)[1].split(end)[0] + "\n" for one in asked_for) == text
     (long, short) = attachments_of(stage.path()[0].x)
     assert (long.text, long.cut, short.summary) == (text, False, "")
     assert long.summary == "\n\n".join(["numbers and LINES", *["numbers and lines"] * (len(asked_for) - 1)])

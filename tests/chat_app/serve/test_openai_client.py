@@ -147,6 +147,13 @@ def test_a_stop_string_ends_a_reply_and_is_not_part_of_it(served: Served) -> Non
         ({"stream_options": {"include_usage": True}}, 400, "invalid_value", "needs stream"),
         ({"repeat_penalty": 1.1, "repetition_penalty": 1.1}, 400, "invalid_value", "exclude each other"),
         ({"thinking_token_budget": -1}, 400, "invalid_value", "0 or more"),
+        ({"thinking_budget_tokens": -2}, 400, "invalid_value", "0 or more"),
+        (
+            {"thinking_token_budget": 1, "thinking_budget_tokens": 1},
+            400,
+            "invalid_value",
+            "exclude each other",
+        ),
     ],
 )
 def test_what_cannot_be_honoured_is_an_error_in_openais_form(

@@ -62,6 +62,9 @@ def test_an_answer_carries_its_thought() -> None:
         ({"thinking_token_budget": 9}, 9),
         ({"thinking_token_budget": 0, "reasoning_effort": "high"}, 0),
         ({"thinking_token_budget": 9, "chat_template_kwargs": {"enable_thinking": False}}, "off"),
+        ({"thinking_budget_tokens": 9}, 9),
+        ({"thinking_budget_tokens": -1}, None),
+        ({"thinking_budget_tokens": -1, "reasoning_effort": "high"}, "on"),
     ],
 )
 def test_whether_to_think_can_be_asked_for(body: dict[str, Any], expected: Any) -> None:

@@ -112,6 +112,20 @@ async def test_what_one_says_brings_the_end_back(
         assert messages.views()[-1].message.content == "You said: and now?"
 
 
+async def test_an_animated_scroll_to_the_end_follows_it_again(open_long: Any, until: Any, ready: Any) -> None:
+    """As Textual scrolls to a message that gets the focus: the app once ended with that."""
+    app = open_long()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.chat.messages.views())
+        await ready(pilot)
+        messages = app.chat.messages
+        messages.scroll_relative(y=-10, animate=False, immediate=True)
+        await pilot.pause()
+        assert not messages.following
+        messages.scroll_to(y=messages.max_scroll_y, animate=True, duration=0.1)
+        await until(pilot, lambda: messages.following)
+
+
 async def test_a_resize_keeps_the_line_that_is_read(open_long: Any, until: Any, ready: Any) -> None:
     app = open_long()
     async with app.run_test(size=(120, 30)) as pilot:
