@@ -23,7 +23,6 @@ from tests.support.fake_engine import FakeEngine, factory_of
 from tests.support.fake_server import FakeServer, Reply, fake_server
 from tests.support.stage import Stage
 
-
 SEED = 3  # with which two answers of the tiny model part at whole tokens
 
 
