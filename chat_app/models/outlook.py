@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat_app.models.facts import Facts
+from chat_app.models.drafts import AUTO, find_draft
+from chat_app.models.facts import Facts, facts_of_file
 from chat_app.models.hub_models import HubModel
 from chat_app.models.machine_rates import machine_rates
 from chat_app.models.speeds import Speed, Speeds, measured_speeds
+from chat_app.text.sanitize import clean_line
 from llama_core.choices import Backend
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ BACKENDS = {"jit": "compiled", "numpy": "NumPy only"}
 # A reply that is read as it comes: faster than most people read, and begun before they look away.
 GOOD_DECODE_PER_S, GOOD_FIRST_TOKEN_S = 8.0, 20.0
 
+NAME_LENGTH = 60
+
 Range = tuple[float, float]
 
 
@@ -31,7 +35,8 @@ class Outlook:
 
     memory_bytes: weights, keys and values; free_bytes: what this machine can give now. decode_per_s: tokens
     per second; first_token_s: after a prompt of 500 tokens; both as least and greatest, which are the same
-    where they were measured. None where they are not known.
+    where they were measured. None where they are not known. draft: the small model that is loaded with it to
+    guess ahead, if there is one and room for both; draft_bytes: what that takes beside memory_bytes.
     """
 
     backend: Backend | str = ""
@@ -40,6 +45,8 @@ class Outlook:
     free_bytes: int = 0
     decode_per_s: Range | None = None
     first_token_s: Range | None = None
+    draft: str = ""
+    draft_bytes: int = 0
 
     @property
     def why_not(self) -> str:
@@ -86,6 +93,9 @@ class Outlook:
         if not self.backend:
             return f"It does not run here: {self.why}." if self.why else "Its header was not read."
         said = [f"It needs {self.memory} of memory; {self.free_bytes / 2**30:.1f} GiB are free."]
+        if self.draft:
+            more = f"{self.draft_bytes / 2**30:.1f} GiB"
+            said.append(f"{self.draft}, which guesses ahead for it, takes {more} more.")
         if self.speed:
             said.append(
                 f"Here it writes {self.speed}; after 500 tokens of prompt it begins in {self.first_token}."
@@ -128,7 +138,15 @@ class Outlooks:
 
     def of(self, path: Path, facts: Facts) -> Outlook:
         """Of a model that lies here; replies that it has given count more than the estimate."""
-        return self._of(facts, self._speeds.of(path) if facts.runs else None)
+        found = self._of(facts, self._speeds.of(path) if facts.runs else None)
+        draft = find_draft(AUTO, path) if found.backend == "jit" else None
+        try:
+            work = facts_of_file(draft).works.get("jit") if draft is not None else None
+        except OSError:  # a folder, or gone
+            return found
+        if draft is None or work is None or isinstance(work, str):
+            return found
+        return replace(found, draft=clean_line(draft.stem, NAME_LENGTH), draft_bytes=work.memory_bytes)
 
     def of_remote(self, facts: Facts) -> Outlook:
         """Of a model of which the header was read elsewhere."""

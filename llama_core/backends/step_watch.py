@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Function = Callable[..., Any]
+EVERY = 4  # of the compiled model's steps one in so many is watched: they are short, and like one another
 LOOK_S = 60e-9  # what a look of the compiled code at the clock takes, and the difference to the next one
 
 
@@ -44,7 +45,8 @@ class OperationTime:
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """operations: the most expensive first. cost_s: what looking at the clock took beside them, about."""
+    """operations: the most expensive first. cost_s: what looking at the clock took beside them, about,
+    spread over the steps that were not watched too."""
 
     operations: tuple[OperationTime, ...]
     cost_s: float
@@ -65,6 +67,15 @@ class StepWatch:
         # By the identity of a schedule's names, which is cheap to look up and holds while they are kept here.
         self._phases: dict[int, tuple[Sequence[NamedOperation], NDArray[np.int64]]] = {}
         self._cost_s = 0.0
+        self._step = 0
+
+    def wants_step(self) -> bool:
+        """Whether the compiled step that begins is one to watch: the first, and then one in EVERY."""
+        if not self.on:
+            self._step = 0
+            return False
+        self._step += 1
+        return self._step % EVERY == 1
 
     def wrap(self, operation: str, layer: int, function: Function) -> Function:
         """`function`, watched."""
@@ -89,7 +100,7 @@ class StepWatch:
         if kept is None:
             kept = self._phases[id(names)] = names, np.zeros(len(names), dtype=np.int64)
         kept[1][first : first + len(nanoseconds)] += nanoseconds
-        self._cost_s += self._now() - start + len(nanoseconds) * LOOK_S
+        self._cost_s += (self._now() - start + len(nanoseconds) * LOOK_S) / EVERY
 
     def take(self) -> StepTimes | None:
         """What was added up since the last call; None where that is nothing."""

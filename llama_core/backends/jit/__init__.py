@@ -69,7 +69,7 @@ def load_jit_model(
     threads: None for all cores. kv: how keys and values are kept. weights: "8bit" makes 8 bits of those that
     the file keeps as floats. kernel_cache: a folder for machine code; without one it is built anew in each
     process. isa: forces a variant (see `variants.py`); default: the environment's LLAMA_CORE_JIT_ISA, else
-    the best. tuning: other choices than the model's own. watch: hears of each step's phases while it is on.
+    the best. tuning: other choices than the model's own. watch: hears of phases, of the steps it wants.
 
     Raises UnsupportedModelError for a shape or for numbers that the kernels cannot take,
     KernelsUnavailableError where the system forbids them, ModelFormatError, NotEnoughMemoryError,

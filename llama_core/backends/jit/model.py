@@ -48,7 +48,7 @@ class JitLlama:
     """A loaded model; implements `backend.Model` and `forward_batch`.
 
     freq_divisors: (n_rotated / 2,) that RoPE's frequencies are divided by, where a file has them. watch:
-    told, while it is on, how long the phases of each step took.
+    told how long the phases of the steps that it wants took.
     """
 
     def __init__(

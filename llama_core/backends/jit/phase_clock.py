@@ -20,11 +20,10 @@ from llama_core.backends.jit.program import PhaseName
 
 
 class PhaseWatch(Protocol):
-    """Who hears of the phases' times, while `on`."""
+    """Who hears of the phases' times."""
 
-    @property
-    def on(self) -> bool:
-        """Asked when a step begins."""
+    def wants_step(self) -> bool:
+        """Asked when a step begins: whether to tell of it."""
 
     def add_phases(self, names: Sequence[PhaseName], first: int, nanoseconds: NDArray[np.int64]) -> None:
         """After each call of compiled code. names: of all phases of the step's schedule, always the same
@@ -32,7 +31,7 @@ class PhaseWatch(Protocol):
 
 
 class PhaseClock:
-    """Makes a plan's steps note the times of up to `n_phases` phases while `watch` is on."""
+    """Makes a plan's steps note the times of up to `n_phases` phases where `watch` wants them."""
 
     def __init__(self, plan: Plan, n_phases: int, watch: PhaseWatch) -> None:
         library: Any = ctypes.CDLL("ucrtbase") if sys.platform == "win32" else ctypes.CDLL(None)
@@ -45,7 +44,7 @@ class PhaseClock:
 
     def begin(self) -> bool:
         """To be called before a step; whether it is watched."""
-        on = self._watch.on
+        on = self._watch.wants_step()
         if on != self._on:
             self._on = on
             self._plan.clock = self._address if on else 0

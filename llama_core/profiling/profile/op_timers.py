@@ -45,11 +45,13 @@ class OperationTimes:
 class OpTimers:
     """Collects the times of one model's operations. now: the clock, in seconds."""
 
-    on = True  # see `phase_clock.PhaseWatch`
-
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._times = OperationTimes()
         self._now = now
+
+    def wants_step(self) -> bool:
+        """Every step counts."""
+        return True
 
     def take(self) -> OperationTimes:
         """What was measured since the last call; to be asked when no operation is under way."""

@@ -42,6 +42,22 @@ def test_a_model_that_both_backends_run(tiny_model: Path) -> None:
     assert "GiB of memory" in told.sentence
 
 
+def test_the_model_that_guesses_ahead_is_told_with_it(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = facts_of_file(tiny_model)
+    alone = Outlooks().of(tiny_model, facts)
+    assert (alone.draft, alone.draft_bytes) == ("", 0)
+    small = shutil.copy(tiny_model, tmp_path / "small.gguf")
+    monkeypatch.setattr(outlook, "find_draft", lambda wanted, path: small)
+    told = Outlooks().of(tiny_model, facts)
+    assert (told.draft, told.draft_bytes) == ("small", alone.memory_bytes)
+    assert told.memory_bytes == alone.memory_bytes, "it goes where there is no room for both"
+    assert "small, which guesses ahead for it, takes 0.0 GiB more." in told.sentence
+    monkeypatch.setattr("llama_core.backends.jit.jit_available", lambda: "the package numba is not installed")
+    assert Outlooks().of(tiny_model, facts).draft == "", "NumPy has none"
+
+
 def test_a_shape_that_numpy_alone_runs(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "odd.gguf", TinyModel(head_dim=8))
     told = Outlooks().of(path, facts_of_file(path))

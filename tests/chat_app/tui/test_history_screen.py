@@ -361,3 +361,11 @@ def test_chats_stand_under_the_days_on_which_they_were_written_to() -> None:
     assert group(3, pinned=True) == "Pinned"
     assert group(-2) == "Today"  # a clock that was ahead
     assert group_of(ChatSummary("id", "t", "", "", "m", 1), now) == "Without a date"
+
+
+async def test_the_only_chat_is_marked_as_any_other(store: ChatStore) -> None:
+    write(store, "question")
+    async with listed(store, 1) as (app, pilot):
+        await pilot.press("down", "space")
+        await until(pilot, lambda: "1 marked" in shown(app, "#history-note"))
+        assert rows(app)[0].startswith("●")

@@ -152,11 +152,24 @@ def test_what_a_draft_model_holds_is_a_part_of_its_own() -> None:
 
 def test_the_time_of_each_operation_by_layer() -> None:
     shown = lab.operations(SHOT).plain.split("\n")
-    assert shown[1] == "norm, gate and up… 60 % ▃▅█"
+    assert shown[1] == "gate and up        60 % ▃▅█"
     assert shown[2] == "head               30 % "
     assert shown[3] == "down product       10 % ▃  "
     assert "0.5 %" in shown[4]
     assert "while a reply is written" in lab.operations(replace(SHOT, steps=None)).plain
+    names = {
+        "RoPE of queries, attention": "attention",
+        "norm, QKV product": "norm, QKV product",
+        "RoPE of keys, cache": "RoPE of keys",
+        "gate and up, clamped SwiGLU": "gate and up",
+    }
+    assert {name: lab.short_name(name) for name in names} == names
+    both = (
+        OperationTime("norm, gate and up, SwiGLU", 1.0, (1.0,)),
+        OperationTime("gate and up, SwiGLU", 3.0, (2.0, 1.0)),
+    )
+    merged = lab.operations(replace(SHOT, steps=StepTimes(both, 0.0))).plain.split("\n")
+    assert merged[1].split() == ["gate", "and", "up", "100", "%", "█▃"]
     assert course([1.0] * 30, 10, 3.0) == "█" * 10
 
 

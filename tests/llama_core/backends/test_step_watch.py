@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from llama_core.backends.step_watch import StepWatch, call_cost_s
+from llama_core.backends.step_watch import EVERY, StepWatch, call_cost_s
 
 SECOND = 1_000_000_000
 
@@ -49,6 +49,17 @@ def test_calls_count_only_while_it_is_on() -> None:
     assert found.total_s == 3.0
     assert found.cost_s == pytest.approx(3 * call_cost_s())
     assert watch.take() is None
+
+
+def test_of_the_compiled_steps_the_first_is_watched_and_then_one_in_some() -> None:
+    watch = StepWatch()
+    assert not watch.wants_step()
+    watch.on = True
+    assert [watch.wants_step() for _ in range(2 * EVERY)] == [True, *[False] * (EVERY - 1)] * 2
+    watch.on = False
+    assert not watch.wants_step()
+    watch.on = True
+    assert watch.wants_step()
 
 
 def test_phases_add_up_by_their_names_from_wherever_a_call_began() -> None:

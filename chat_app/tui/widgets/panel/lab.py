@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from textwrap import wrap
 
 from textual.content import Content
@@ -31,7 +33,9 @@ from chat_app.tui.widgets.panel.parts import (
 
 COURSE_WIDTH = 8  # of an operation's layers
 NAME_WIDTH = WIDTH - COURSE_WIDTH - 6
-OPERATIONS_SHOWN = 8
+OPERATIONS_SHOWN = 6
+# Parts of a name that go where it is too long: what takes little time beside the rest.
+SIDE = frozenset({"norm", "RoPE", "RoPE of queries", "cache", "SwiGLU", "GeGLU", "clamped SwiGLU"})
 
 
 def phases(shot: PanelSnapshot, *, short: bool = False) -> Content:
@@ -123,19 +127,31 @@ def operations(shot: PanelSnapshot) -> Content:
     if times is None:
         when = "on the server" if shot.untold else "while a reply is written"
         return lines([*head, *row("", when, MUTED)])
-    shown = times.operations[:OPERATIONS_SHOWN]
-    top = max((_column(one.by_layer) for one in shown), default=0.0)
+    seconds: dict[str, float] = {}
+    layers: dict[str, list[float]] = {}
+    for one in times.operations:  # an operation goes by several names, each of another kind of step
+        name = short_name(one.name)
+        seconds[name] = seconds.get(name, 0.0) + one.seconds
+        layers[name] = [a + b for a, b in zip_longest(layers.get(name, ()), one.by_layer, fillvalue=0.0)]
+    shown = sorted(seconds, key=lambda name: -seconds[name])[:OPERATIONS_SHOWN]
+    top = max((_column(layers[name]) for name in shown), default=0.0)
     parts = head
-    for one in shown:
-        share = fmt.percent(one.seconds / times.total_s) if times.total_s else fmt.UNKNOWN
-        name = one.name if len(one.name) <= NAME_WIDTH else one.name[: NAME_WIDTH - 1] + "…"
-        columns = course(one.by_layer, COURSE_WIDTH, top)
+    for name in shown:
+        share = fmt.percent(seconds[name] / times.total_s) if times.total_s else fmt.UNKNOWN
+        columns = course(layers[name], COURSE_WIDTH, top)
         parts += [(f"{name:<{NAME_WIDTH}}", MUTED), (f"{share:>5} ", "bold"), (columns, SHARE), "\n"]
     parts += row("watching takes", f"about {fmt.percent(times.cost_s / max(times.total_s, 1e-9))}", MUTED)
     return lines(parts)
 
 
-def _column(by_layer: tuple[float, ...]) -> float:
+def short_name(name: str) -> str:
+    """An operation's name in the room that there is."""
+    if len(name) > NAME_WIDTH:
+        name = ", ".join(one for one in name.split(", ") if one not in SIDE) or name
+    return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…"
+
+
+def _column(by_layer: Sequence[float]) -> float:
     """What one column of the course stands for, at most."""
     per_column = -(-len(by_layer) // COURSE_WIDTH) if by_layer else 1
     return max(by_layer, default=0.0) * per_column

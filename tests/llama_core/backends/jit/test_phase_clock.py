@@ -39,7 +39,8 @@ LARGE = (
 class Seen:
     """Collects what a model tells."""
 
-    on = True
+    def wants_step(self) -> bool:
+        return True
 
     def __init__(self) -> None:
         self.names: list[PhaseName] = []
