@@ -134,7 +134,10 @@ def attend_rows(
     group, head_dim = model.group, model.head_dim
     begin = block * BLOCK
     rows = n_tokens * group
-    for row in range(rows):
+    sees_end = token_of(plan, first).position + 1 >= begin + BLOCK
+    sees_begin = token_of(plan, first + n_tokens - 1).position + 1 - attention.window <= begin
+    limits = 0 if sees_end and sees_begin else worker.limits  # 0: every row sees the whole block
+    for row in range(rows if limits else 0):
         position = token_of(plan, first + row // group).position
         store_int32(worker.limits + row * 4, min(BLOCK, max(0, position + 1 - begin)))
         store_int32(worker.lows + row * 4, min(BLOCK, max(0, position + 1 - attention.window - begin)))
@@ -158,7 +161,7 @@ def attend_rows(
             head_dim,
             held,
             ahead,
-            worker.limits + start * 4,
+            limits + start * 4 if limits else 0,
             worker.lows + start * 4,
             worker.scores,
             attention.softcap,

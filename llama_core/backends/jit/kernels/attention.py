@@ -25,7 +25,6 @@ reaches all. A result ("partial") of a row is | m x 16 | l x 16 | hd numbers |, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llama_core.backends.jit.build.variants import Isa
@@ -67,9 +66,9 @@ def attend(
 
     queries: `rows` interleaved rows; keys, values: the block; positions: how many of its 64 are held; ahead:
     how many bytes on the block lies that is to be asked for, 0 for none; limits, lows: int32 per row, it sees
-    positions lows[r] <= p < limits[r] of the block; scores: scratch for 64 float32 per row; softcap: the
-    address of a float32 c, by which scores become c * tanh(score / c), 0 for none; out: partials, `stride`
-    bytes apart.
+    positions lows[r] <= p < limits[r] of the block, or all where limits is 0; scores: scratch for 64 float32
+    per row; softcap: the address of a float32 c, by which scores become c * tanh(score / c), 0 for none; out:
+    partials, `stride` bytes apart.
     """
     # As many groups of positions (or dimensions) at once as leave registers for their sums: each number of a
     # query (or weight) is then fetched once for several products, and no sum waits for the one before. A
@@ -84,10 +83,14 @@ def attend(
     step = width * isa.lanes
     whole = positions / step * step
     with code.loop(0, whole, step) as p:
-        block.score(width, p, key_scales, limits, lows)
+        block.score(width, p, key_scales)
     # `_weigh` looks at sixteen at a time.
     with code.loop(whole, (positions + 15) / 16 * 16, isa.lanes) as p:
-        block.score(1, p, key_scales, limits, lows)
+        block.score(1, p, key_scales)
+    with code.when(limits.compare("!=", 0)):
+        for r in range(rows):
+            limit, low = (code.load_splat(I32, at + 4 * r) for at in (limits, lows))
+            _mask(code, scores + r * BLOCK_POSITIONS * 4, positions, limit, low)
     with code.when(softcap.compare("!=", 0)):
         cap = code.load_splat(F32, softcap)
         for r in range(rows):
@@ -149,7 +152,7 @@ class _Block:
             for total, number in zip(own, numbers, strict=True):
                 total.set(fma(factor, number, total.get()))
 
-    def score(self, width: int, p: Value, key_scales: Value | None, limits: Value, lows: Value) -> None:
+    def score(self, width: int, p: Value, key_scales: Value | None) -> None:
         """Scores of `width` vectors of positions from p on, for every row."""
         code, lanes = self.code, self.isa.lanes
         sums = self.sums(width)
@@ -157,12 +160,10 @@ class _Block:
             keys = self.load(self.keys + (d * BLOCK_POSITIONS + p) * self.kind.number_bytes, width)
             self.add_products(sums, self.queries + d * (4 * self.rows), 4, keys)
         for r, own in enumerate(sums):
-            bounds = [code.load_splat(I32, at + 4 * r, lanes) for at in (limits, lows)]
             for g, total in enumerate(own):
                 score = total.get()
                 if key_scales is not None:
                     score = score * code.load(score.type, key_scales + (p * 4 + 4 * lanes * g))
-                score = _mask(code, score, p + lanes * g, bounds)
                 code.store(score, self.scores + (p * 4 + (r * BLOCK_POSITIONS + lanes * g) * 4))
 
     def sum_values(self, width: int, d: Value) -> None:
@@ -178,13 +179,13 @@ class _Block:
                 self.code.store(total.get(), at)
 
 
-def _mask(code: Code, score: Value, first: Value, bounds: Sequence[Value]) -> Value:
-    """MASKED where a row does not see the position; lane 0 is position `first` of the block."""
-    lanes = score.type.count
-    position = code.lane_numbers(lanes) + first.to(I32).splat(lanes)
-    masked = code.splat(score.type, MASKED)
-    score = select(position.compare("<", bounds[0]), score, masked)
-    return select(position.compare("<", bounds[1]), masked, score)
+def _mask(code: Code, scores: Value, positions: Value, limit: Value, low: Value) -> None:
+    """One row's scores, in place: MASKED where it does not see the position."""
+    masked = code.splat(F32x16, MASKED)
+    with code.loop(0, positions, 16) as p:
+        position = code.lane_numbers(16) + p.to(I32).splat()
+        score = select(position.compare("<", limit), code.load(F32x16, scores + p * 4), masked)
+        code.store(select(position.compare("<", low), masked, score), scores + p * 4)
 
 
 def _cap(code: Code, scores: Value, positions: Value, cap: Value) -> None:
