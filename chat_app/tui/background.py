@@ -12,7 +12,7 @@ from textual.message import Message
 
 from chat_app.tui.contrast import contrast
 
-ASK = "\x1b]11;?\x07"
+ASK = "\x1b]11;?\x1b\\"
 WAIT_S = 2.0
 ESC = "\x1b"
 BEGINS = "\x1b]11;rgb:"

@@ -24,4 +24,4 @@ def title_of(chat: str, *, writing: bool) -> str:
 
 def sequence(title: str) -> str:
     """What sets the title, which is inert."""
-    return f"\x1b]2;{title}\x07"
+    return f"\x1b]2;{title}\x1b\\"
