@@ -31,6 +31,7 @@ from chat_app.engines.base import (
 from chat_app.engines.runners import Job, Runner, ThreadRunner
 from chat_app.engines.sources import open_engine
 from chat_app.text.errors import describe_error
+from llama_core.errors import Cancelled
 from llama_core.events import Finished, LoadProgress, PrefillProgress, TextDelta
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class EngineHost:
         self._open = open_engine
         self._runner = runner or ThreadRunner()
         self._clock = clock
-        self._news: deque[news.News] = deque()
+        self._news: deque[tuple[int, news.News]] = deque()  # with the load that each tells of, else 0
+        self._load_n = 0  # of the load that was asked for last
         self._ids = itertools.count(1)
         self._requests: dict[int, _Request] = {}
         self._ahead: _Request | None = None
@@ -80,8 +82,10 @@ class EngineHost:
         self._closed = False
 
     def load(self, source: Source, settings: Settings) -> None:
-        """Load `source` in place of the model there is. News: Loading..., then EngineReady or LoadFailed."""
-        self._submit(self._load(source, settings))
+        """Load `source` in place of the model there is. News: Loading..., then EngineReady or LoadFailed. A
+        load that is not done is given up for it, and no more is told of that one."""
+        self._load_n += 1
+        self._submit(self._load(source, settings, self._load_n))
 
     def reply(self, prompt: Prompt, params: SamplingParams) -> int:
         """Answer a prompt; returns the request's id. Its events come as ReplyEvent, the last of which holds a
@@ -147,7 +151,9 @@ class EngineHost:
         self._runner.step()
         found: list[news.News] = []
         while self._news:
-            found.append(self._news.popleft())
+            load_n, item = self._news.popleft()
+            if load_n in (0, self._load_n):
+                found.append(item)
         return found
 
     def close(self, timeout: float = 1.0) -> None:
@@ -170,8 +176,8 @@ class EngineHost:
             _log.error("a job of the engine failed", exc_info=error)
             self._tell(news.EngineTrouble(describe_error(error)))
 
-    def _tell(self, item: news.News, *, wake: bool = True) -> None:
-        self._news.append(item)
+    def _tell(self, item: news.News, *, wake: bool = True, load_n: int = 0) -> None:
+        self._news.append((load_n, item))
         if wake and not self._closed:
             self._wake()
 
@@ -180,18 +186,22 @@ class EngineHost:
             self._engine.close()
             self._engine = None
 
-    def _load(self, source: Source, settings: Settings) -> Job:
+    def _load(self, source: Source, settings: Settings, load_n: int) -> Job:
         started = self._clock()
         due, stage = started, ""
 
         def on_progress(progress: LoadProgress) -> None:
             nonlocal due, stage
+            if load_n != self._load_n:
+                raise Cancelled
             now = self._clock()
             if now >= due or progress.stage != stage or progress.done_bytes >= progress.total_bytes:
                 due, stage = now + LOAD_NEWS_PERIOD_S, progress.stage
-                self._tell(news.Loading(progress))
+                self._tell(news.Loading(progress), load_n=load_n)
 
-        self._tell(news.Loading(None))
+        if load_n != self._load_n:
+            return  # another was asked for meanwhile
+        self._tell(news.Loading(None), load_n=load_n)
         yield
         try:
             self._close_engine()  # the old model goes first: two at once may not fit into memory
@@ -199,9 +209,9 @@ class EngineHost:
             self._turn_watch(self._engine)
         except Exception as error:  # noqa: BLE001 - whatever a file can provoke belongs on the screen
             _log.info("a model could not be loaded", exc_info=error)
-            self._tell(news.LoadFailed(source, describe_error(error)))
+            self._tell(news.LoadFailed(source, describe_error(error)), load_n=load_n)
             return
-        self._tell(news.EngineReady(self._engine.info, self._clock() - started))
+        self._tell(news.EngineReady(self._engine.info, self._clock() - started), load_n=load_n)
         self._measure_memory(force=True)
 
     def _reply(self, request: _Request, prompt: Prompt, params: SamplingParams) -> Job:

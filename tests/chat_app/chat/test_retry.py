@@ -103,6 +103,18 @@ async def test_what_cannot_be_is_said_and_nothing_is_loaded(two: Any) -> None:
     await two.until(two.idle)
 
 
+async def test_a_model_that_is_chosen_meanwhile_is_the_one_that_is_there(two: Any) -> None:
+    first = await two.say("why?")
+    own = two.session.model.source
+    await two.session.branches.retry.by(first.id, two.other_file, once=False)
+    two.session.load_model(own)
+    await two.until(lambda: two.session.model.info and two.idle())
+    assert (two.session.model.source, two.session.model.info.name) == (own, "model.gguf")
+    assert two.words() == ["why?", "You said: why?"]
+    await retried(two, first.id)
+    assert two.path()[-1].x["model"] == "other"
+
+
 async def test_another_chat_meanwhile_gets_no_reply(two: Any) -> None:
     first = await two.say("why?")
     await two.session.branches.retry.by(first.id, two.other_file, once=True)

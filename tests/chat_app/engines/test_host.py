@@ -212,6 +212,33 @@ def test_a_bad_file_is_a_sentence_and_another_can_be_loaded(engine: FakeEngine) 
     assert engine.closed
 
 
+def test_of_several_loads_only_the_last_is_told_of(engine: FakeEngine) -> None:
+    good, begun, go_on = factory_of(engine), threading.Event(), threading.Event()
+    opened: list[str] = []
+
+    def factory(path: Path, settings: Settings, on_progress: Any) -> FakeEngine:
+        opened.append(path.stem)
+        if path.stem == "first":
+            begun.set()
+            assert go_on.wait(20)
+            on_progress(LoadProgress("weights", 1, 2))  # which ends it
+            opened.append("too far")
+        return good(path, settings, on_progress)
+
+    desk = Desk(engine, factory)
+    desk.host.load(Path("first"), Settings())
+    assert begun.wait(20)
+    desk.host.load(Path("second"), Settings())
+    desk.host.load(Path("third"), Settings())
+    go_on.set()
+    desk.until_kind(news.EngineReady)
+    desk.host.close(timeout=20)
+    desk.news += desk.host.drain()
+    assert opened == ["first", "third"]
+    assert not any(isinstance(item, news.LoadFailed) for item in desk.news)
+    assert sum(isinstance(item, news.EngineReady) for item in desk.news) == 1
+
+
 def test_reset_is_reported_after_it_happened(desk: Desk, engine: FakeEngine) -> None:
     request = desk.host.reply(PROMPT, PARAMS)
     desk.until_finished(request)
