@@ -65,9 +65,12 @@ class LineHost:
             write("".join(piece.text for piece in said) + "\n" if said else "")
             if one.error:
                 say(one.error)
-        say(parting(comparison))
+        if parted := parting(comparison):
+            say(parted)
         comparison.leave()
-        say("/keep 1 or /keep 2 keeps one as the branch.")
+        there = [f"/keep {place}" for place, said in enumerate(comparison.answers, 1) if said]
+        if there:
+            say(f"{' or '.join(there)} keeps {'one' if there[1:] else 'it'} as the branch.")
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Begin the coroutine; the next `run` of the chat waits for it too."""

@@ -352,8 +352,12 @@ class LlamaChatApp(TerminalApp):
         from chat_app.chat.comparing.continuations import Continuations
         from chat_app.tui.screens.continuations import ContinuationsScreen
 
+        def done(kept: bool | None) -> None:
+            if kept:  # the text with the cursor goes, so the prompt has the keys, as after another token
+                self.chat.prompt.focus()
+
         drawn = Continuations(self.chat.session, message_id, at)
-        self.push_screen(ContinuationsScreen(drawn, self.chat.work.spawn))
+        self.push_screen(ContinuationsScreen(drawn, self.chat.work.spawn), done)
 
     def show_comparison(self, comparison: Comparison) -> None:
         """Let two sides answer side by side."""

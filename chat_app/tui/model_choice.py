@@ -164,7 +164,8 @@ class ModelChoice:
 
     def failed(self, source: Source, text: str) -> None:
         """A file that cannot be loaded: say why, and how another is chosen."""
-        self._without(f"{clean_line(source.name)} could not be loaded. {text} /model chooses another.")
+        why = text.rstrip().removesuffix(".")
+        self._without(f"{clean_line(source.name)} could not be loaded. {why}. /model chooses another.")
 
     def choose(self) -> None:
         """Show what there is."""

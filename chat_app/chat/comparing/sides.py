@@ -113,7 +113,8 @@ def sides_of(wishes: tuple[Wish, ...], settings: Settings, info: EngineInfo | No
         if side.settings.ctx_size != settings.ctx_size:
             raise ValueError("num_ctx needs the model loaded anew, so it cannot be compared.")
     if (one.model, _told(one)) == (other.model, _told(other)):
-        raise ValueError(f"Both sides are the same: {other.label} is what the chat has.")
+        same = f"{one.label} and {other.label}." if len(found) > 1 else f"{other.label} is what the chat has."
+        raise ValueError(f"Both sides are the same: {same}")
     return one, other
 
 

@@ -50,7 +50,7 @@ class Pane(VerticalScroll, can_focus=False):
         at = len(said) if at is None else at
         parts: list[Part] = [
             (clean("".join(piece.text for piece in said[:at])), MUTED if parted is not None else ""),
-            (clean("".join(piece.text for piece in said[at : at + 1])), "reverse bold"),
+            (clean("".join(piece.text for piece in said[at : at + 1])).replace("\n", "⏎\n"), "reverse bold"),
             clean("".join(piece.text for piece in said[at + 1 :])),
         ]
         if one.error:

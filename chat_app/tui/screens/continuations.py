@@ -22,9 +22,9 @@ INDENT = "  "
 MIN_WIDTH = 20
 
 
-class ContinuationsScreen(Dialog[None]):
-    """Up and Down mark one of the ways, Enter keeps it as a branch, Esc leaves nothing behind. spawn: runs
-    work that goes on when this screen has gone."""
+class ContinuationsScreen(Dialog[bool]):
+    """Dismissed with True where one is kept. Up and Down mark one of the ways, Enter keeps it as a branch,
+    Esc leaves nothing behind. spawn: runs work that goes on when this screen has gone."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down", "choose(1)", "Next one", id="continuations.down"),
@@ -105,7 +105,7 @@ class ContinuationsScreen(Dialog[None]):
         """Close, and keep the way that is marked; nothing before there is one."""
         if self._drawn.tokens_n:
             work = self._drawn.keep(self._marked)
-            self.dismiss(None)
+            self.dismiss(True)
             self._spawn(work)
 
     def action_close(self) -> None:

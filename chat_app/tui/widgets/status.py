@@ -64,12 +64,30 @@ class NewsWanted(Message):
 
 class StatusRow(Static, can_focus=False):
     """Short news, in a row of its own (of the chat above the prompt, of a dialog in the last line): it never
-    covers a word."""
+    covers a word. What has no room in the rows that the stylesheet allows ends with "…"."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._note = Content("")
 
     def show_note(self, text: str, severity: Severity) -> None:
         """Show a sentence, inert already."""
-        self.update(Content.assemble((SIGNS[severity][0], f"bold {SIGNS[severity][1]}"), text))
+        self._note = Content.assemble((SIGNS[severity][0], f"bold {SIGNS[severity][1]}"), text)
         self.add_class("-said")
+        self.on_resize()
+
+    def on_resize(self) -> None:
+        """Fit the note into the rows there are."""
+        if self.has_class("-said"):
+            self.update(self._fitted())
+
+    def _fitted(self) -> Content:
+        width, rows = self.size.width, self.styles.max_height
+        lines = self._note.wrap(width) if width else []
+        if rows is None or len(lines) <= rows.value:
+            return self._note
+        *whole, last = lines[: int(rows.value)]
+        return Content("\n").join([*whole, last.rstrip().truncate(width - 1) + "…"])
 
     def clear_note(self) -> None:
         """Show none."""

@@ -165,15 +165,21 @@ def test_a_chat_goes_on_with_its_model_and_parameters(
 
 
 def test_two_answers_are_printed_one_after_the_other(
-    plain: Callable[..., Any], llama_chat_home: Path
+    plain: Callable[..., Any], tiny_model: Path, tmp_path: Path, llama_chat_home: Path
 ) -> None:
-    ran = plain("one", "/compare temperature 1.5 seed 3", "/keep 2", "/keep 9", "/compare nowhere")
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(tiny_model.read_bytes()[:-4000])
+    typed = ("/compare temperature 1.5 seed 3", "/keep 2", "/keep 9", "/compare nowhere")
+    ran = plain("one", *typed, f"/compare {broken}")
     assert ran.code == 0
     assert "1  as it is now · tiny-chat" in ran.err
     assert "2  temperature 1.5, seed 3 · tiny-chat" in ran.err
     assert "They part" in ran.err
     assert "A comparison has two answers" in ran.err
     assert "neither a file nor a known model" in ran.err
+    assert "/keep 1 or /keep 2 keeps one as the branch." in ran.err
+    assert ran.err.splitlines()[-1] == "/keep 1 keeps it as the branch.", "the other could not be loaded"
+    assert "" not in ran.err.splitlines()
     (chat_id,) = chat_ids(llama_chat_home)
     conversation = store_of(llama_chat_home).read(chat_id)
     assert conversation.path()[-1].x["guest"] == "temperature 1.5, seed 3"

@@ -55,6 +55,20 @@ async def test_the_screen_splits(
             assert part in text
 
 
+@pytest.mark.slow
+async def test_a_line_break_where_they_part_is_seen(
+    make_app: MakeApp, engine: FakeEngine, drive: Any
+) -> None:
+    async with make_app().run_test(size=(120, 34)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("why?")
+        engine.script = lambda turns: ["So", " it is" if turns[0]["role"] == "system" else "\nit is"]
+        await user.command("/compare system You are a pirate.")
+        await user.until(lambda: "They part after 1 token" in user.screen_text())
+        assert "So⏎ " in user.screen_text()
+
+
 async def test_one_is_kept(make_app: MakeApp, engine: FakeEngine, drive: Any) -> None:
     async with make_app().run_test(size=(120, 34)) as pilot:
         user = drive(pilot)

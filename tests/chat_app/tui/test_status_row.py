@@ -43,6 +43,22 @@ async def test_a_note_goes_when_there_was_time_to_read_it(
         await user.until(lambda: not user.chat.status.display)
 
 
+async def test_a_note_without_room_says_that_there_is_more(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test(size=(60, 20)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        for word, times in (("long", 100), ("short", 20), ("words", 60)):
+            user.chat.note(" ".join([word] * times))
+            await user.until(lambda word=word: word in user.screen_text())
+            fits = times == 20
+            assert ("…" not in str(user.chat.status.content)) is fits
+        shown = user.chat.status.region
+        assert shown.height == 4
+        assert "words…" in user.screen_text().splitlines()[shown.bottom - 1]
+        await pilot.resize_terminal(140, 40)
+        await user.until(lambda: "…" not in str(user.chat.status.content))
+
+
 @pytest.mark.parametrize("size", [(60, 20), (140, 40)])
 async def test_over_a_dialog_a_note_covers_nothing(
     make_app: MakeApp, drive: Any, size: tuple[int, int]

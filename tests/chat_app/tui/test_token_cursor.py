@@ -223,6 +223,7 @@ async def test_eight_continuations_and_one_is_kept(
         await user.until(lambda: len(session.conversation) == len(before) + 1)
         await user.ready()
         assert session.path()[-1].content == "token100 token101  good and bad"
+        assert user.app.focused is user.chat.prompt, "so that Esc stops what goes on"
 
 
 def without_panel(app: Any) -> None:

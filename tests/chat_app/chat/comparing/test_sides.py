@@ -63,8 +63,13 @@ def test_one_side_stands_against_the_chat_as_it_is() -> None:
 
 def test_the_same_twice_is_no_comparison() -> None:
     settings = Settings(model="own", params=SamplingParams(temperature=0.5))
-    for text in ("temperature 0.5", "model own", "system a vs system a"):
-        with pytest.raises(ValueError, match="Both sides are the same"):
+    for text, why in (
+        ("temperature 0.5", "temperature 0.5 is what the chat has."),
+        ("model own", "model own is what the chat has."),
+        ("system a vs system a", "system a and system a."),
+        ("temperature 0.9 vs temperature 0.90", "temperature 0.9 and temperature 0.90."),
+    ):
+        with pytest.raises(ValueError, match=f"Both sides are the same: {why}"):
             sides_of(read_sides(text), settings, None)
 
 
