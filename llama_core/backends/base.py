@@ -13,6 +13,8 @@ from llama_core.config import ModelConfig
 
 Logits = Literal["last", "all", "none"]
 
+NO_LAYER = -1  # of what is in none: the head and its norm
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryReport:

@@ -45,6 +45,7 @@ from llama_core.architectures.base import Activation
 from llama_core.architectures.base import Attention as AttentionSpec
 from llama_core.architectures.base import Experts as ExpertsSpec
 from llama_core.architectures.recurrent import Recurrent, ShortConv
+from llama_core.backends.base import NO_LAYER
 from llama_core.backends.jit.control.records import (
     APPEND,
     APPEND_TOKENS,
@@ -88,7 +89,6 @@ from llama_core.config import ModelConfig
 # Panels to take at least for a single token: less would be too short a stream for its prefetches to pay.
 LEAST_PANELS = 4
 FULL_WINDOW = 1 << 40
-NO_LAYER = -1
 
 
 @dataclass(frozen=True, slots=True)

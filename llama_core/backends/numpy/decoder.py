@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.architectures.base import Attention, Description, Layer, Rope
+from llama_core.backends.base import NO_LAYER
 from llama_core.backends.numpy.activations import gated
 from llama_core.backends.numpy.attention import attend, norm_and_rotate
 from llama_core.backends.numpy.experts import FeedForwardWeights
@@ -33,8 +34,6 @@ from llama_core.backends.numpy.weights import AttentionWeights, LayerWeights, Mo
 from llama_core.errors import Cancelled
 
 F32 = NDArray[np.float32]
-
-NO_LAYER = -1  # of the head and its norm
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llama_core.backends.base import NO_LAYER
 from llama_core.profiling.formatting import MIB, duration, markdown_table, mib, number, slug
 from llama_core.profiling.profile.bytecode import BytecodeProfile, FunctionCode, totals
 from llama_core.profiling.profile.counters import CounterProfile
 from llama_core.profiling.profile.first_version import FirstVersionProfile
 from llama_core.profiling.profile.inference import FunctionRow, InferenceProfile, Phase
 from llama_core.profiling.profile.memory import MemoryProfile, StepAllocation
-from llama_core.profiling.profile.op_timers import NO_LAYER
 from llama_core.profiling.profile.operations import OperationTable
 
 

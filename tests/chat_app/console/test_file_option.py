@@ -55,7 +55,7 @@ def test_the_line_chat(run: Callable[..., Any], llama_chat_home: Path) -> None:
     assert "a.txt · " in ran.err
     assert "left" in ran.err
     assert "it is a PNG picture" in ran.err
-    assert "there is no file 'nowhere'" in ran.err
+    assert "There is no file 'nowhere'" in ran.err
 
 
 def test_the_first_message_of_a_line_chat(run: Callable[..., Any], llama_chat_home: Path) -> None:

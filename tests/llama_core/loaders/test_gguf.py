@@ -164,7 +164,7 @@ def test_a_split_model_that_is_not_whole(tmp_path: Path) -> None:
     with pytest.raises(ModelFormatError, match="says part 2 of 3, expected 3 of 3"):
         read_shards(first)
     third.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ModelFormatError, match="but the file has"):
+    with pytest.raises(ModelFormatError, match=r"00003-of-00003\.gguf: incomplete, 53,488 of 106,976 bytes"):
         read_shards(second)
     third.unlink()
     with pytest.raises(ModelFormatError, match=r"00003-of-00003\.gguf: file: cannot be opened"):

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from llama_core.backends.jit.program import NO_LAYER, PhaseName
+from llama_core.backends.base import NO_LAYER
+from llama_core.backends.jit.program import PhaseName
 from llama_core.backends.jit.workspace import Tuning
 from llama_core.backends.step_watch import StepWatch
 
