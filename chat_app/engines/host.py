@@ -207,6 +207,9 @@ class EngineHost:
             self._close_engine()  # the old model goes first: two at once may not fit into memory
             self._engine = self._open(source, settings, on_progress)
             self._turn_watch(self._engine)
+        except Cancelled:
+            _log.info("a load was given up for another")
+            return
         except Exception as error:  # noqa: BLE001 - whatever a file can provoke belongs on the screen
             _log.info("a model could not be loaded", exc_info=error)
             self._tell(news.LoadFailed(source, describe_error(error)), load_n=load_n)

@@ -212,7 +212,10 @@ def test_a_bad_file_is_a_sentence_and_another_can_be_loaded(engine: FakeEngine) 
     assert engine.closed
 
 
-def test_of_several_loads_only_the_last_is_told_of(engine: FakeEngine) -> None:
+def test_of_several_loads_only_the_last_is_told_of(
+    engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     good, begun, go_on = factory_of(engine), threading.Event(), threading.Event()
     opened: list[str] = []
 
@@ -235,6 +238,7 @@ def test_of_several_loads_only_the_last_is_told_of(engine: FakeEngine) -> None:
     desk.host.close(timeout=20)
     desk.news += desk.host.drain()
     assert opened == ["first", "third"]
+    assert [one.getMessage() for one in caplog.records] == ["a load was given up for another"]
     assert not any(isinstance(item, news.LoadFailed) for item in desk.news)
     assert sum(isinstance(item, news.EngineReady) for item in desk.news) == 1
 
