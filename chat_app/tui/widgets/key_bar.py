@@ -15,8 +15,8 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from chat_app.tui.widgets.find_bar import FindBar
-from chat_app.tui.widgets.message_view import MessageView
-from chat_app.tui.widgets.tint import TintedText
+from chat_app.tui.widgets.messages.tint import TintedText
+from chat_app.tui.widgets.messages.view import MessageView
 
 PROMPT_KEYS = ("app.help", "app.palette", "chat.new", "chat.history", "chat.reset", "chat.panel")
 BUSY_KEYS = ("chat.stop", "app.help", "app.palette", "chat.history", "chat.select_previous", "chat.panel")
