@@ -25,7 +25,7 @@ BINDING_IDS = tuple(
     for place, names in {
         "app": "help offer palette quit settings",
         "chat": "answer_now cut_loop editor find history interrupt new next_code page_down page_up"
-        " panel previous_code reset select_next select_previous stop thought times tint"
+        " panel panel_more previous_code reset select_next select_previous stop thought times tint"
         " to_end tokens",
         "compact": "use",
         "compare": "both down first keep second up",

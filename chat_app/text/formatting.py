@@ -56,6 +56,17 @@ def mib(n_bytes: float | None) -> str:
     return f"{value:,.0f}" if value >= 9.95 or value == 0 else f"{value:.1f}"
 
 
+def memory(n_bytes: float) -> str:
+    """`274 MiB`, or `4.5 GiB` from 1 GiB on."""
+    return f"{mib(n_bytes)} MiB" if n_bytes < 1024 * MIB else f"{n_bytes / (1024 * MIB):,.1f} GiB"
+
+
+def memory_of(used_bytes: float, all_bytes: float) -> str:
+    """`274 MiB of 23.5 GiB`; a unit that both have stands once."""
+    whole = memory(all_bytes)
+    return f"{memory(used_bytes).removesuffix(whole[-4:])} of {whole}"
+
+
 def file_size(n_bytes: int) -> str:
     """`812 bytes`, `4.1 KiB` or `16 MiB`."""
     if n_bytes < 1024:

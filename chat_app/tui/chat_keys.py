@@ -19,6 +19,7 @@ CHAT_KEYS: list[BindingType] = [
     _key("ctrl+l", "reset", "reset", "Reset", "Empty the KV cache; the transcript stays"),
     _key("ctrl+f", "find", "find", "Find", "Find in this chat"),
     _key("ctrl+o", "panel", "panel", "Panel", "The live numbers: a line, a card, a lab, hidden"),
+    _key("alt+l", "panel_more", "panel_more", "Rest of the panel", "What of the panel is out of sight below"),
     _key("ctrl+g", "editor", "editor", "Prompt in $EDITOR"),
     _key("alt+up", "select_previous", "select(-1)", "Select"),
     _key("alt+down", "select_next", "select(1)", "Next message"),

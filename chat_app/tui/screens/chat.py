@@ -383,6 +383,10 @@ class ChatScreen(Screen[None]):
         if not self._numbers.wide:
             self.note("The panel opens in a terminal of 120 columns or more; here it is one line.")
 
+    def action_panel_more(self) -> None:
+        """Scroll the panel on, and from its end back to its top."""
+        self._numbers.panel.turn_page()
+
     def action_page(self, direction: int) -> None:
         """Scroll by a page, up where `direction` is below 0; at an end of what is mounted, load more."""
         messages = self.messages

@@ -32,6 +32,11 @@ from chat_app.tui.widgets.inputs import CleanInput
 SHOWN = 300
 SEARCH_DELAY_S = 0.12
 PREVIEW_DELAY_S = 0.06
+KEYS = "Enter opens · ↓ list · Space marks · d delete · u undo · r rename · p pin · e export · Esc"
+KEYS_MARKED = (
+    "d deletes all that are marked · Space marks · u undo · "
+    "of the chat under the cursor: Enter opens · r rename · p pin · e export"
+)
 ROWS_ASKED = 4  # of the chats to be deleted, in the question
 
 
@@ -102,10 +107,7 @@ class HistoryScreen(Dialog[str]):
                 yield OptionList(id="history-list", markup=False)
                 with VerticalScroll(id="history-preview", can_focus=False):
                     yield Static(id="history-text", markup=False)
-            keys = (
-                "Enter opens · ↓ list · Space marks · d delete · u undo · r rename · p pin · e export · Esc"
-            )
-            yield Static(Content(keys), id="history-keys")
+            yield Static(Content(KEYS), id="history-keys")
 
     def begin(self) -> None:
         """Read the chats in the background."""
@@ -223,6 +225,7 @@ class HistoryScreen(Dialog[str]):
     def _note(self, text: str) -> None:
         marked = f" · {len(self._marked):,} marked" if self._marked else ""
         self.query_one("#history-note", Static).update(Content(text + marked))
+        self.query_one("#history-keys", Static).update(Content(KEYS_MARKED if self._marked else KEYS))
 
     @on(OptionList.OptionHighlighted)
     def _moved(self, event: OptionList.OptionHighlighted) -> None:
@@ -305,7 +308,7 @@ class HistoryScreen(Dialog[str]):
 
     @work(group="history-change")
     async def action_rename(self) -> None:
-        """Ask for another title of the marked chat."""
+        """Ask for another title of the chat under the cursor."""
         chosen = self._chosen()
         if chosen is None:
             return
@@ -315,7 +318,7 @@ class HistoryScreen(Dialog[str]):
 
     @work(group="history-change")
     async def action_pin(self) -> None:
-        """Show the marked chat before all others, or no longer."""
+        """Show the chat under the cursor before all others, or no longer."""
         chosen = self._chosen()
         if chosen is not None:
             await self._change(self._store.pin, chosen.id, not chosen.pinned)
@@ -332,7 +335,7 @@ class HistoryScreen(Dialog[str]):
 
     @work(group="history-export")
     async def action_export(self) -> None:
-        """Ask for a file name and write the marked chat there."""
+        """Ask for a file name and write the chat under the cursor there."""
         chosen = self._chosen()
         if chosen is None:
             return

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Grid, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button, Static
 
@@ -14,20 +14,21 @@ from chat_app.chat.view import Room
 from chat_app.engines.base import Prompt
 from chat_app.tui.screens.dialog import Dialog
 
-IN_A_ROW = 3  # beside "Do not send"
-
 
 class OverflowScreen(Dialog[Room]):
     """Dismissed with a way to make room; None: do not send."""
 
+    AUTO_FOCUS = "Button"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "choose('compact')", "Summarise", id="overflow.compact"),
         Binding("d", "choose('drop')", "Leave out", id="overflow.drop"),
         Binding("p", "choose('part')", "A part of the files", id="overflow.part"),
         Binding("f", "choose('digest')", "Summarise the files", id="overflow.digest"),
         Binding("m", "choose('raise')", "More context", id="overflow.raise"),
-        Binding("s", "choose('')", "Do not send", id="overflow.stop"),
+        Binding("s", "choose('stop')", "Do not send", id="overflow.stop"),
     ]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-wide")]  # noqa: RUF012 - Textual declares it so
 
     def __init__(self, plan: Prompt, larger: int, files_n: int = 0) -> None:
         """larger: a context in which it would fit, 0 where there is none. files_n: how many files are
@@ -65,10 +66,11 @@ class OverflowScreen(Dialog[Room]):
     def compose(self) -> ComposeResult:
         """What is needed, what fits, and what would help."""
         plan = self._plan
+        bindings = (active.binding for active in self.active_bindings.values())
+        keys = {binding.id: self.app.get_key_display(binding) for binding in bindings}
         needed = f"{plan.prompt_n:,} tokens of prompt and {plan.reply_n:,} for the reply"
         with Vertical(classes="dialog -wide"):
             yield Static(Content("The conversation no longer fits into the context"), classes="dialog-title")
-            yield Static(Content(f"It needs {needed}; the model's context holds {plan.limit:,}.\n"))
             about = [text for _, text in self._ways.values()]
             if not plan.drop:
                 about.append(
@@ -76,11 +78,14 @@ class OverflowScreen(Dialog[Room]):
                     "/set parameter num_predict N."
                 )
             about.append("The system prompt and the transcript stay.")
-            yield Static(Content("\n".join(f"· {text}" for text in about)))
-            with Horizontal(classes=f"dialog-buttons{' -many' if len(self._ways) > IN_A_ROW else ''}"):
-                for place, (way, (label, _)) in enumerate(self._ways.items()):
-                    yield Button(label, variant="default" if place else "primary", id=way)
-                yield Button("Do not send", id="stop")
+            needs = f"It needs {needed}; the model's context holds {plan.limit:,}.\n\n"
+            with VerticalScroll(classes="dialog-body"):
+                yield Static(Content(needs + "\n".join(f"· {text}" for text in about)))
+            with Grid(classes="dialog-buttons"):
+                labels = {way: label for way, (label, _) in self._ways.items()} | {"stop": "Do not send"}
+                for place, (way, label) in enumerate(labels.items()):
+                    label = f"{label} ({keys[f'overflow.{way}']})"
+                    yield Button(Content(label), variant="default" if place else "primary", id=way)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Close with the way of the button."""
@@ -88,5 +93,5 @@ class OverflowScreen(Dialog[Room]):
 
     def action_choose(self, way: str) -> None:
         """Close with the way of the key, where it would help."""
-        if way in self._ways or way in ("", "stop"):
+        if way in self._ways or way == "stop":
             self.dismiss(next((one for one in self._ways if one == way), None))

@@ -335,6 +335,7 @@ async def test_several_chats_are_deleted_at_once_and_come_back_together(store: C
         await pilot.press("down", "space", "space")
         await until(pilot, lambda: "2 marked" in shown(app, "#history-note"))
         assert [row[:1] for row in rows(app) if "question" in row] == ["q", "●", "●", "q", "q"]
+        assert "d deletes all that are marked" in shown(app, "#history-keys")
         await pilot.press("d")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         assert "these 2 chats" in str(app.screen.query_one(".dialog-title", Static).render())
@@ -342,6 +343,7 @@ async def test_several_chats_are_deleted_at_once_and_come_back_together(store: C
         await until(pilot, lambda: isinstance(app.screen, HistoryScreen) and len(rows(app)) == 3)
         assert [chat.id for chat in store.list()] == [ids[4], ids[1], ids[0]]
         assert "marked" not in shown(app, "#history-note")
+        assert "marked" not in shown(app, "#history-keys")
         await pilot.press("u")
         await until(pilot, lambda: len(rows(app)) == 5)
         assert len(store.list()) == 5

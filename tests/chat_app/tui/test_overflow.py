@@ -9,6 +9,7 @@ import pytest
 from textual.widgets import TextArea
 
 from chat_app.chat.summary import HEADING, REQUEST
+from chat_app.engines.base import Prompt
 from chat_app.tui.screens.compact import CompactScreen
 from chat_app.tui.screens.overflow import OverflowScreen
 from tests.support.fake_engine import FakeEngine
@@ -41,7 +42,13 @@ async def test_summarise_edit_and_go_on(make_app: MakeApp, drive: Any, engine: F
         await user.press("enter")
         await user.until(lambda: isinstance(pilot.app.screen, OverflowScreen))
         text = user.screen_text()
-        for word in ("Summarise", "Leave out", "More context", "a context of 300", "Do not send"):
+        for word in (
+            "Summarise (c)",
+            "Leave out (d)",
+            "More context (m)",
+            "a context of 300",
+            "Do not send (s)",
+        ):
             assert word in text
         await user.press("c")
         await user.until(lambda: isinstance(pilot.app.screen, CompactScreen))
@@ -79,6 +86,24 @@ async def test_esc_leaves_the_chat_and_gives_the_prompt_back(
         await user.until(lambda: pilot.app.chat.prompt.text.strip() == LONG.strip())
         assert user.words() == words
         await user.ready()
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24)])
+async def test_all_ways_and_their_keys_are_in_sight(
+    make_app: MakeApp, drive: Any, size: tuple[int, int]
+) -> None:
+    plan = Prompt((), (), prompt_n=4000, reply_n=500, limit=4096, drop=(0, 1, 2))
+    async with make_app().run_test(size=size) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        pilot.app.set_keymap({"overflow.stop": "x"})
+        pilot.app.push_screen(OverflowScreen(plan, 8192, files_n=2))
+        await user.until(lambda: "send (x)" in user.screen_text())
+        text = user.screen_text()
+        for word in ("A part (p)", "Summarise files (f)", "Leave out (d)", "More context (m)", "send (x)"):
+            assert word in text
+        await user.press("x")
+        await user.until(lambda: pilot.app.screen is user.chat)
 
 
 async def test_the_command(make_app: MakeApp, drive: Any, engine: FakeEngine) -> None:

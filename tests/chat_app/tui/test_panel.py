@@ -206,6 +206,22 @@ async def test_one_key_steps_through_the_depths_and_is_remembered(make_app: Make
         assert pilot.app.chat.has_class("-panel-line")
 
 
+async def test_the_lab_is_read_to_its_end_by_a_key(make_app: MakeApp, drive: Any) -> None:
+    async with make_app(panel="lab").run_test(size=(120, 24)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("one")
+        user.chat.session.metrics.steps(SHOT.steps)
+        user.chat._numbers.show()
+        await user.until(lambda: user.chat.query_one(MetricsPanel).max_scroll_y > 2)
+        assert "watching takes" not in user.screen_text()
+        await user.press("alt+l")
+        await user.until(lambda: "watching takes" in user.screen_text())
+        await user.press("alt+l")
+        await user.until(lambda: "Started in" in user.screen_text())
+        assert user.app.focused is user.chat.prompt
+
+
 async def test_steps_are_measured_only_while_the_lab_is_in_sight(
     make_app: MakeApp, drive: Any, engine: FakeEngine
 ) -> None:

@@ -76,9 +76,9 @@ def ram(shot: PanelSnapshot) -> Content:
     if not shot.resident_bytes:
         return lines(row("RAM", "on the server" if shot.untold else fmt.UNKNOWN, "", HEAD))
     if not shot.machine_bytes:
-        return lines(row("RAM", f"{fmt.mib(shot.resident_bytes)} MiB", "", HEAD))
+        return lines(row("RAM", fmt.memory(shot.resident_bytes), "", HEAD))
     share = shot.resident_bytes / shot.machine_bytes
-    value = f"{fmt.mib(shot.resident_bytes)} of {fmt.mib(shot.machine_bytes)} MiB"
+    value = fmt.memory_of(shot.resident_bytes, shot.machine_bytes)
     return lines([*row("RAM", value, "", HEAD), *meter(share, FULL if share > NEARLY_FULL else SHARE)])
 
 
@@ -100,7 +100,7 @@ def one_line(shot: PanelSnapshot, width: int) -> Content:
         nearly = shot.occupancy > NEARLY_FULL
         items.append((words_left(shot), f"bold {FULL}" if nearly else MUTED))
     if shot.resident_bytes is not None:
-        items.append((f"RAM {fmt.mib(shot.resident_bytes)} MiB", MUTED))
+        items.append((f"RAM {fmt.memory(shot.resident_bytes)}", MUTED))
     if shot.cached_n:
         items.append((f"reused {fmt.percent(reused(shot))}", MUTED))
     if shot.backend:

@@ -62,6 +62,13 @@ class MetricsPanel(VerticalScroll, can_focus=False):
         for place in range(MOST_PARTS):
             self._put(f"#panel-{place}", contents[place] if place < len(contents) else Content(""))
 
+    def turn_page(self) -> None:
+        """What stands below comes into sight; behind the end comes the top."""
+        if self.scroll_y >= self.max_scroll_y:
+            self.scroll_home(animate=False)
+        else:
+            self.scroll_page_down(animate=False)
+
     def _put(self, name: str, content: Content) -> None:
         part = self.query_one(name, Static)
         if part.content != content:
