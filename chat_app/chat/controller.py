@@ -455,10 +455,9 @@ class ChatController:
         """Take in what the host has to tell; False where that was nothing. Call it often: it also saves the
         growing reply each second."""
         async with self._news_turn:
-            items = self.host.drain()
-            await self._inbox.take(items)
+            any_came = await self._inbox.take(self.host.drain())
             await self._checkpoint()
-        return bool(items)
+        return any_came
 
     def engine_ready(self, ready: news.EngineReady) -> None:
         """A model is loaded: what waits for it is sent."""

@@ -51,7 +51,7 @@ class Hearer(Protocol):
 
 
 class Inbox:
-    """Takes in what the host has drained. The text of one drain reaches the view in one piece, the thought
+    """Takes in what the host drains. The text of one drain reaches the view in one piece, the thought
     before the answer."""
 
     def __init__(self, chat: Hearer) -> None:
@@ -59,10 +59,12 @@ class Inbox:
         self._text: list[str] = []
         self._thought: list[str] = []
 
-    async def take(self, items: Iterable[news.News]) -> None:
-        """Take in the news of one drain."""
+    async def take(self, items: Iterable[news.News]) -> bool:
+        """Take in the news of one drain; False where there are none."""
         chat, self._text, self._thought = self._chat, [], []
+        any_came = False
         for item in items:
+            any_came = True
             if not isinstance(item, news.ReplyEvent):
                 self._flush()
                 await self._take_other(item)
@@ -71,6 +73,7 @@ class Inbox:
             elif isinstance(item.event, Finished | PrefillProgress):
                 chat.metrics.on_event(item.event)  # a reply that was left: the cache moved all the same
         self._flush()
+        return any_came
 
     async def _take_event(self, item: news.ReplyEvent, reply: GrowingReply) -> None:
         chat, event = self._chat, item.event

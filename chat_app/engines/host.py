@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -146,15 +146,14 @@ class EngineHost:
         self._submit(self._answer_by(source, settings, question, on_progress, future))
         return future
 
-    def drain(self) -> list[news.News]:
-        """All news since the last call, in order."""
+    def drain(self) -> Iterator[news.News]:
+        """All news that there are now, in order. Taking one may begin another load: what is behind it of the
+        load before is then left out."""
         self._runner.step()
-        found: list[news.News] = []
-        while self._news:
+        for _ in range(len(self._news)):
             load_n, item = self._news.popleft()
             if load_n in (0, self._load_n):
-                found.append(item)
-        return found
+                yield item
 
     def close(self, timeout: float = 1.0) -> None:
         """Cancel everything and let the engine go; gives up waiting after `timeout` seconds."""

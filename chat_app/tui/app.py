@@ -27,15 +27,15 @@ from chat_app.engines.sources import open_engine
 from chat_app.store.chats import ChatStore, ChatSummary, StoreError, open_store
 from chat_app.store.prompts import Drafts, PromptHistory
 from chat_app.text.sanitize import clean_line
-from chat_app.tui.background import BackgroundTold
 from chat_app.tui.command_host import CommandHost
 from chat_app.tui.drain import EngineNews
 from chat_app.tui.keymap import keymap_faults
 from chat_app.tui.model_choice import CheckModel, FindOffer, ModelChoice, check_file, find_best_offer
 from chat_app.tui.news import News
 from chat_app.tui.screens.chat import ChatScreen
-from chat_app.tui.terminal import TerminalApp
-from chat_app.tui.terminal_title import sequence
+from chat_app.tui.terminal.app import TerminalApp
+from chat_app.tui.terminal.background import BackgroundTold
+from chat_app.tui.terminal.title import sequence
 from chat_app.tui.textual_private import driver_of
 from chat_app.tui.themes import DARK, LIGHT, THEMES
 from chat_app.tui.ui_state import read_ui_state, write_ui_state
@@ -417,8 +417,8 @@ class LlamaChatApp(TerminalApp):
 
 def key_groups() -> KeyGroups:
     """All bindings under headlines, in the order of the help screen."""
-    from chat_app.tui.widgets.message_view import MessageView
-    from chat_app.tui.widgets.tint import TintedText
+    from chat_app.tui.widgets.messages.tint import TintedText
+    from chat_app.tui.widgets.messages.view import MessageView
 
     return [
         ("Anywhere", LlamaChatApp.BINDINGS),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chat_app.tui.widgets.message_list import MessageList
+from chat_app.tui.widgets.messages.list import MessageList
 
 
 def code_lines(messages: MessageList) -> list[int]:

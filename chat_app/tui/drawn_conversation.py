@@ -5,9 +5,9 @@ from __future__ import annotations
 from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
 from chat_app.chat.finding import Hit
-from chat_app.tui.widgets.message_list import MessageList
-from chat_app.tui.widgets.message_view import MessageView
-from chat_app.tui.widgets.tint import LEGEND
+from chat_app.tui.widgets.messages.list import MessageList
+from chat_app.tui.widgets.messages.tint import LEGEND
+from chat_app.tui.widgets.messages.view import MessageView
 from chat_app.tui.work import Work
 
 

@@ -14,7 +14,7 @@ from textual.app import App, SuspendNotSupported
 from chat_app.chat.view import Severity
 from chat_app.text.errors import SentenceError
 from chat_app.tui.editor_file import editor_file
-from chat_app.tui.terminal import while_suspended
+from chat_app.tui.terminal.app import while_suspended
 from chat_app.tui.widgets.prompt import PromptArea
 
 MAX_EDITED_BYTES = 8 << 20

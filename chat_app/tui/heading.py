@@ -6,7 +6,7 @@ from chat_app.chat.controller import ChatController
 from chat_app.config.endpoints import Endpoint, model_label
 from chat_app.text.formatting import load_label
 from chat_app.tui.home import Home
-from chat_app.tui.terminal_title import title_of
+from chat_app.tui.terminal.title import title_of
 from chat_app.tui.widgets.status import TitleBar, Welcome
 
 

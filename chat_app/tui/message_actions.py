@@ -9,8 +9,8 @@ from textual.widget import Widget
 
 from chat_app.chat.controller import ChatController
 from chat_app.tui.home import Home
-from chat_app.tui.widgets.message_list import MessageList
-from chat_app.tui.widgets.message_view import MessageView
+from chat_app.tui.widgets.messages.list import MessageList
+from chat_app.tui.widgets.messages.view import MessageView
 from chat_app.tui.work import Work
 
 

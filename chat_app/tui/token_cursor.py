@@ -12,8 +12,8 @@ from chat_app.chat.token_walk import DOUBTFUL, TokenWalk
 from chat_app.text.errors import describe_error
 from chat_app.tui.drawn_conversation import DrawnConversation
 from chat_app.tui.home import Home
-from chat_app.tui.widgets.message_view import MessageView
-from chat_app.tui.widgets.tint import TintedText
+from chat_app.tui.widgets.messages.tint import TintedText
+from chat_app.tui.widgets.messages.view import MessageView
 from chat_app.tui.widgets.token_line import TokenLine
 from chat_app.tui.work import Work
 

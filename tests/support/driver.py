@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from chat_app.tui.widgets.message_view import MessageView
+from chat_app.tui.widgets.messages.view import MessageView
 
 
 class Driver:

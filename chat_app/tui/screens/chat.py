@@ -42,11 +42,11 @@ from chat_app.tui.widgets.composer import Composer
 from chat_app.tui.widgets.fetch_row import FetchRow
 from chat_app.tui.widgets.find_bar import FindBar
 from chat_app.tui.widgets.key_bar import KeyBar
-from chat_app.tui.widgets.message_list import MessageList
-from chat_app.tui.widgets.message_view import MessageView
+from chat_app.tui.widgets.messages.list import MessageList
+from chat_app.tui.widgets.messages.tint import TintedText
+from chat_app.tui.widgets.messages.view import MessageView
 from chat_app.tui.widgets.prompt import PromptArea
 from chat_app.tui.widgets.status import Banner, NewsWanted, StatusRow
-from chat_app.tui.widgets.tint import TintedText
 from chat_app.tui.work import Work
 from llama_core.events import Event
 

@@ -18,7 +18,7 @@ from chat_app.text import formatting as fmt
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean
 from chat_app.tui.screens.dialog import Dialog
-from chat_app.tui.widgets.tint import CURSOR, line_of, tint
+from chat_app.tui.widgets.messages.tint import CURSOR, line_of, tint
 from chat_app.tui.widgets.token_line import MUTED, Part, reason_of, visible
 
 if TYPE_CHECKING:

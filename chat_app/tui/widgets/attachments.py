@@ -15,7 +15,7 @@ from chat_app.attachments.sizes import Size, Sizes, sizes_of
 from chat_app.chat.conversation import Message
 from chat_app.chat.slash import is_command
 from chat_app.text.sanitize import clean, clean_line
-from chat_app.tui.widgets.fold import Fold
+from chat_app.tui.widgets.messages.fold import Fold
 from chat_app.tui.work import Work
 
 MUTED = "$foreground 60%"
@@ -81,11 +81,11 @@ class AttachedFiles(Fold):
     """The files of a message: a line for each, and below it the text where it is unfolded."""
 
     def __init__(self, message: Message) -> None:
-        super().__init__(classes="attached")
+        super().__init__(self._drawn, classes="attached")
         self._files = attachments_of(message.x)
         self.draw()
 
-    def shown(self) -> Content:
+    def _drawn(self) -> Content:
         """The line of each file, and its text where they are unfolded."""
         parts: list[str | tuple[str, str]] = []
         for one in self._files:

@@ -243,6 +243,18 @@ def test_of_several_loads_only_the_last_is_told_of(
     assert sum(isinstance(item, news.EngineReady) for item in desk.news) == 1
 
 
+def test_what_is_drained_of_a_load_counts_no_more_once_another_is_asked_for(engine: FakeEngine) -> None:
+    desk = Desk(engine)
+    desk.host.load(Path("first"), Settings())
+    desk.host.ask(lambda engine: None).result(20)
+    drained = desk.host.drain()
+    assert isinstance(next(drained), news.Loading)
+    desk.host.load(Path("second"), Settings())
+    assert not any(isinstance(item, news.Loading | news.EngineReady) for item in drained)
+    desk.until_kind(news.EngineReady)
+    desk.host.close(timeout=20)
+
+
 def test_reset_is_reported_after_it_happened(desk: Desk, engine: FakeEngine) -> None:
     request = desk.host.reply(PROMPT, PARAMS)
     desk.until_finished(request)

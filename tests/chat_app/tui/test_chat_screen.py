@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chat_app.tui.widgets.message_view import MessageView
+from chat_app.tui.widgets.messages.view import MessageView
 from tests.support.fake_engine import FakeEngine, factory_of
 
 MakeApp = Callable[..., Any]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chat_app.store.prompts import PromptHistory
-from chat_app.tui.widgets.message_view import MessageView
+from chat_app.tui.widgets.messages.view import MessageView
 
 MakeApp = Callable[..., Any]
 

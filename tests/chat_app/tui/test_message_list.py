@@ -10,8 +10,8 @@ import pytest
 from chat_app.chat.conversation import Conversation
 from chat_app.store.chats import ChatStore
 from chat_app.tui.markdown.layout import Layout
-from chat_app.tui.widgets import message_window
-from chat_app.tui.widgets.message_window import LINES, MESSAGES, lines_of, reach
+from chat_app.tui.widgets.messages import window
+from chat_app.tui.widgets.messages.window import LINES, MESSAGES, lines_of, reach
 from tests.chat_app.tui.test_resizes import frame
 from tests.support.chats import keep
 from tests.support.fake_engine import FakeEngine
@@ -31,7 +31,7 @@ def open_long(make_app: MakeApp, tmp_path: Any, monkeypatch: pytest.MonkeyPatch)
     """Makes an app with a chat of 10 long messages, of which it mounts two in one stretch."""
     from chat_app.store.database import Database
 
-    monkeypatch.setattr(message_window, "LINES", 400)
+    monkeypatch.setattr(window, "LINES", 400)
 
     def make() -> Any:
         store = ChatStore(Database(tmp_path / "chats.db"))

@@ -11,7 +11,7 @@ import pytest
 from textual.app import App
 
 from chat_app.engines.base import EngineInfo
-from chat_app.tui.widgets.message_view import MessageView
+from chat_app.tui.widgets.messages.view import MessageView
 from llama_core.errors import NumericalError
 from tests.support.fake_engine import FakeEngine
 from tests.support.luck import SEED

@@ -15,10 +15,10 @@ from textual.events import Key, Paste
 from textual.screen import Screen
 from textual.widgets import Input
 
-from chat_app.tui.widgets.message_view import MessageView
+from chat_app.tui.widgets.messages.view import MessageView
 
 pytest.importorskip("termios", reason="needs a pseudo-terminal's driver")
-from chat_app.tui.terminal_input import GuardedParser
+from chat_app.tui.terminal.input import GuardedParser
 
 MakeApp = Callable[..., Any]
 EVIL = "error: \x1b[31mfail\rrm -rf x\r\x1b\x1b[20\x1b[201\a\x1b[20~\x1bOP\x1b" + "\x1b[1;2;3" * 9 + "end"
@@ -56,7 +56,7 @@ def test_a_marker_on_a_slow_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a marker is no key, an Escape alone is one."""
     now = [0.0]
     monkeypatch.setattr("textual._parser.get_time", lambda: now[0])
-    monkeypatch.setattr("chat_app.tui.terminal_input.get_time", lambda: now[0])
+    monkeypatch.setattr("chat_app.tui.terminal.input.get_time", lambda: now[0])
     parser = GuardedParser()
     assert read(parser, "\x1b[20") == []
     now[0] = 0.8
@@ -219,7 +219,7 @@ async def test_suspend_stops_the_whole_job(make_app: MakeApp, monkeypatch: pytes
 
 
 async def test_what_is_typed_before_a_screen_has_its_widgets_waits_for_them(until: Any) -> None:
-    from chat_app.tui.terminal import TerminalApp
+    from chat_app.tui.terminal.app import TerminalApp
 
     composed = asyncio.Event()
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from chat_app.tui.background import AnswerFilter, BackgroundTold
-from chat_app.tui.terminal_title import BACK, KEEP, sequence, title_of
+from chat_app.tui.terminal.background import AnswerFilter, BackgroundTold
+from chat_app.tui.terminal.title import BACK, KEEP, sequence, title_of
 from chat_app.tui.themes import DARK, LIGHT
 from tests.support.fake_engine import FakeEngine
 

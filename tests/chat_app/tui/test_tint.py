@@ -11,7 +11,7 @@ import pytest
 from chat_app.chat.conversation import Message
 from chat_app.chat.reply import GrowingReply
 from chat_app.chat.reply_records import ScoredText
-from chat_app.tui.widgets.tint import LEGEND, SHADES, TintedText, character_at, tint
+from chat_app.tui.widgets.messages.tint import LEGEND, SHADES, TintedText, character_at, tint
 from llama_core.events import TextDelta, TokenEvent
 from tests.support.fake_engine import FakeEngine
 

@@ -11,7 +11,7 @@ from textual.content import Content
 
 from chat_app.tui.screens.continuations import ContinuationsScreen
 from chat_app.tui.screens.inspector import InspectorScreen
-from chat_app.tui.widgets.tint import CURSOR, TintedText
+from chat_app.tui.widgets.messages.tint import CURSOR, TintedText
 from chat_app.tui.widgets.token_line import TokenLine, packed
 from tests.support.fake_engine import FakeEngine
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textual.content import Content
 from textual.widgets import Static
 
@@ -10,10 +12,12 @@ from chat_app.tui.marks import marked
 
 
 class Fold(Static, can_focus=False):
-    """Folded unless `toggle` was called; a click calls it. Nothing is shown where `shown` has no text."""
+    """Folded unless `toggle` was called; a click calls it. `shown` gives what is seen now, by `unfolded`;
+    where that has no text, nothing is."""
 
-    def __init__(self, *, classes: str) -> None:
+    def __init__(self, shown: Callable[[], Content], *, classes: str) -> None:
         super().__init__(classes=classes)
+        self.shown = shown
         self.unfolded = False
         self._sought = ""
         self._current: int | None = None
@@ -22,10 +26,6 @@ class Fold(Static, can_focus=False):
     def mark(self) -> str:
         """What its line begins with."""
         return "▾" if self.unfolded else "▸"
-
-    def shown(self) -> Content:
-        """What is shown now, by `unfolded`."""
-        raise NotImplementedError
 
     def toggle(self) -> None:
         """Fold or unfold it."""

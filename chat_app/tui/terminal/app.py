@@ -44,7 +44,7 @@ class TerminalApp(App[int]):
         driver = super().get_driver_class()
         if driver.__name__ != "LinuxDriver":  # Windows, or one that the user chose
             return driver
-        from chat_app.tui.terminal_input import GuardedDriver
+        from chat_app.tui.terminal.input import GuardedDriver
 
         return GuardedDriver
 

@@ -17,8 +17,8 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Key
 from textual.message import Message
 
-from chat_app.tui.background import ASK, WAIT_S, AnswerFilter, BackgroundTold
-from chat_app.tui.terminal_title import BACK, KEEP
+from chat_app.tui.terminal.background import ASK, WAIT_S, AnswerFilter, BackgroundTold
+from chat_app.tui.terminal.title import BACK, KEEP
 from chat_app.tui.textual_private import (
     BRACKETED_PASTE_END,
     BRACKETED_PASTE_START,

@@ -21,10 +21,10 @@ from chat_app.chat.reply_records import ScoredText
 from chat_app.text import formatting
 from chat_app.text.sanitize import clean, clean_line
 from chat_app.tui.widgets.attachments import AttachedFiles
-from chat_app.tui.widgets.fold import Fold
-from chat_app.tui.widgets.loop_mark import LoopMark, before_loop
-from chat_app.tui.widgets.thought_view import ThoughtView
-from chat_app.tui.widgets.tint import TintedText
+from chat_app.tui.widgets.messages.fold import Fold
+from chat_app.tui.widgets.messages.loop_mark import LoopMark, before_loop
+from chat_app.tui.widgets.messages.thought import ThoughtView
+from chat_app.tui.widgets.messages.tint import TintedText
 
 if TYPE_CHECKING:
     from chat_app.tui.markdown.layout import Place

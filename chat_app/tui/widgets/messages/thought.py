@@ -7,7 +7,7 @@ from textual.content import Content
 from chat_app.chat.conversation import Message, thought_of
 from chat_app.text.formatting import duration
 from chat_app.text.sanitize import clean
-from chat_app.tui.widgets.fold import Fold
+from chat_app.tui.widgets.messages.fold import Fold
 
 MUTED = "$foreground 60%"
 # While it grows, the end of a folded thought shows that something happens.
@@ -18,7 +18,7 @@ class ThoughtView(Fold):
     """While the thought grows, its end is shown even where it is folded."""
 
     def __init__(self, message: Message, *, growing: bool) -> None:
-        super().__init__(classes="thought")
+        super().__init__(self._drawn, classes="thought")
         self._parts: list[str] = []
         self._tokens, self._seconds = 0, 0.0
         self._growing = growing
@@ -45,7 +45,7 @@ class ThoughtView(Fold):
             self._growing = False
             self.draw()
 
-    def shown(self) -> Content:
+    def _drawn(self) -> Content:
         """A line of facts, and below it the text, or its end, or nothing."""
         text = "".join(self._parts)
         if not text:

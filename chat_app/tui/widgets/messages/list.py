@@ -13,8 +13,8 @@ from textual.widgets import Static
 
 from chat_app.chat.conversation import Message
 from chat_app.chat.finding import Hit
-from chat_app.tui.widgets.message_view import MessageView, Spot
-from chat_app.tui.widgets.message_window import reach
+from chat_app.tui.widgets.messages.view import MessageView, Spot
+from chat_app.tui.widgets.messages.window import reach
 
 
 class MoreHint(Static, can_focus=False):
