@@ -245,9 +245,9 @@ class ChatScreen(Screen[None]):
         self.query_one("#banner", Banner).show(text, "/save tries again")
         self._drawn.refresh()
 
-    def show_load_failure(self, source: Source, text: str) -> None:
+    def show_load_failure(self, source: Source, text: str, instead: Source | None) -> None:
         """Leave it to the app, which knows how another is chosen."""
-        self._home.model_failed(source, text)
+        self._home.model_failed(source, text, instead)
 
     def give_back(self, text: str) -> None:
         """Put a prompt that was not sent back into the box."""
@@ -298,18 +298,13 @@ class ChatScreen(Screen[None]):
     # The footer, the hint.
 
     def show_keys(self) -> None:
-        """Let the footer show the keys of the focused message or of the prompt; none below a dialog."""
+        """Let the footer show the keys of what has the focus; none below a dialog."""
         if not self.is_active:  # `is_current` is true below a dialog too
             return
-        if isinstance(self.focused, MessageView):
-            keys = key_bar.MESSAGE_KEYS
-        elif isinstance(self.focused, TintedText):
-            keys = key_bar.TOKEN_KEYS
-        elif self.session.generating:
-            reply = self.session.reply
-            keys = key_bar.THINKING_KEYS if reply and reply.thinking else key_bar.BUSY_KEYS
-        else:
-            keys = key_bar.PROMPT_KEYS
+        reply = self.session.reply
+        keys = key_bar.keys_of(
+            self.focused, generating=self.session.generating, thinking=reply is not None and reply.thinking
+        )
         self.query_one("#key-bar", KeyBar).show_keys(keys)
 
     def show_new_text(self, visible: bool) -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
+from textual.dom import DOMNode
 from textual.events import Click
+from textual.widget import Widget
 from textual.widgets import Static
+
+from chat_app.tui.widgets.find_bar import FindBar
+from chat_app.tui.widgets.messages.tint import TintedText
+from chat_app.tui.widgets.messages.view import MessageView
 
 PROMPT_KEYS = ("app.help", "app.palette", "chat.new", "chat.history", "chat.reset", "chat.panel")
 BUSY_KEYS = ("chat.stop", "app.help", "app.palette", "chat.history", "chat.select_previous", "chat.panel")
@@ -30,10 +37,23 @@ TOKEN_KEYS = (
     "tokens.leave",
     "app.help",
 )
-
-Hint = tuple[str, str, str]  # key, label, action
+FIND_KEYS = ("find.next", "find.previous", "find.close", "app.help", "app.palette", "chat.panel")
+KEYS_OF: dict[type[Widget], tuple[str, ...]] = {
+    TintedText: TOKEN_KEYS,
+    MessageView: MESSAGE_KEYS,
+    FindBar: FIND_KEYS,
+}
 GAP = 2  # between two hints, as in app.tcss
 SHORT_LABELS = {"Commands": "Cmds", "Continue": "Go on", "Inspect": "Look", "Select": "Up"}
+
+
+class Hint(NamedTuple):
+    """A key, what it does in a word or two, the action, and the node that has it."""
+
+    key: str
+    label: str
+    action: str
+    node: DOMNode
 
 
 class KeyHint(Static, can_focus=False):
@@ -41,19 +61,20 @@ class KeyHint(Static, can_focus=False):
 
     def __init__(self) -> None:
         super().__init__(classes="key-hint")
-        self._action = ""
+        self._hint: Hint | None = None
 
-    def show(self, key: str, label: str, action: str) -> None:
-        """`key` with the spaces around it; none hides the hint."""
-        self._action = action
-        self.update(Content.assemble((key, "bold $text-accent"), (label, "$foreground 60%")))
-        self.display = bool(key)
+    def show(self, hint: Hint | None, *, tight: bool = False) -> None:
+        """Draw it, without a space before the key where `tight`; None hides it."""
+        self._hint = hint
+        self.display = hint is not None
+        if hint is not None:
+            key = f"{hint.key} " if tight else f" {hint.key} "
+            self.update(Content.assemble((key, "bold $text-accent"), (hint.label, "$foreground 60%")))
 
     async def on_click(self, event: Click) -> None:
-        """Run the action where the focus is, as the key would."""
-        if self._action:
-            node = self.screen.focused or self.screen
-            await self.app.run_action(self._action, node)
+        """Run the action on the node that has the key, as the key would."""
+        if self._hint is not None:
+            await self.app.run_action(self._hint.action, self._hint.node)
 
 
 class KeyBar(Horizontal, can_focus=False):
@@ -66,23 +87,30 @@ class KeyBar(Horizontal, can_focus=False):
 
     def show_keys(self, ids: Sequence[str]) -> None:
         """Show the bindings with these ids that are in force now, in this order."""
-        found = {
-            active.binding.id: active.binding
-            for active in self.screen.active_bindings.values()
-            if active.binding.id
-        }
-        shown = [
-            (self.app.get_key_display(found[one]), found[one].description, found[one].action)
-            for one in ids
-            if one in found
+        found = {active.binding.id: active for active in self.screen.active_bindings.values()}
+        hints = [
+            Hint(
+                self.app.get_key_display(active.binding),
+                active.binding.description,
+                active.binding.action,
+                active.node,
+            )
+            for active in (found[one] for one in ids if one in found)
         ]
-        tight, shown = fit(shown, self.content_size.width)
+        tight, shown = fit(hints, self.content_size.width)
         for place, hint in enumerate(self.query(KeyHint)):
-            if place < len(shown):
-                key, label, action = shown[place]
-                hint.show(f"{key} " if tight else f" {key} ", label, action)
-            else:
-                hint.show("", "", "")
+            hint.show(shown[place] if place < len(shown) else None, tight=tight)
+
+
+def keys_of(focused: Widget | None, *, generating: bool, thinking: bool) -> tuple[str, ...]:
+    """The keys of what has the focus or holds it; elsewhere those of the prompt, by what the reply does."""
+    for node in focused.ancestors_with_self if focused is not None else ():
+        for kind, keys in KEYS_OF.items():
+            if isinstance(node, kind):
+                return keys
+    if generating:
+        return THINKING_KEYS if thinking else BUSY_KEYS
+    return PROMPT_KEYS
 
 
 def fit(hints: list[Hint], width: int) -> tuple[bool, list[Hint]]:
@@ -90,7 +118,7 @@ def fit(hints: list[Hint], width: int) -> tuple[bool, list[Hint]]:
     if width <= 0 or _needs(hints) + len(hints) <= width:
         return False, hints
     if _needs(hints) > width:
-        hints = [(key, SHORT_LABELS.get(label, label), action) for key, label, action in hints]
+        hints = [one._replace(label=SHORT_LABELS.get(one.label, one.label)) for one in hints]
     while hints and _needs(hints) > width:
         hints = hints[:-1]
     return True, hints
@@ -98,4 +126,4 @@ def fit(hints: list[Hint], width: int) -> tuple[bool, list[Hint]]:
 
 def _needs(hints: list[Hint]) -> int:
     """Cells for keys and labels with a space between the two, and GAP between hints."""
-    return sum(cell_len(key) + 1 + cell_len(label) for key, label, _ in hints) + GAP * (len(hints) - 1)
+    return sum(cell_len(one.key) + 1 + cell_len(one.label) for one in hints) + GAP * (len(hints) - 1)

@@ -59,3 +59,33 @@ async def test_from_one_block_of_code_to_the_next(make_app: MakeApp, drive: Any,
         await user.press("alt+pagedown")
         await user.until(lambda: first().startswith("code 1"))
         assert not user.chat.messages.following
+
+
+async def test_the_footer_shows_the_keys_of_what_one_types_into(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test(size=(120, 24)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("one quince")
+        await user.press("ctrl+f")
+        await user.until(lambda: "Enter Next" in user.screen_text().splitlines()[-1])
+        assert "^L Reset" not in user.screen_text().splitlines()[-1]
+        await user.press("escape")
+        await user.until(lambda: "^L Reset" in user.screen_text().splitlines()[-1])
+
+
+async def test_a_click_on_a_key_of_the_footer_presses_it(make_app: MakeApp, drive: Any) -> None:
+    """The key of the screen while the prompt has the focus; of the row above the input that has it."""
+    async with make_app().run_test(size=(120, 24)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("one quince")
+
+        async def click(key: str) -> None:
+            await user.until(lambda: key in user.screen_text().splitlines()[-1])
+            await pilot.click(offset=(user.screen_text().splitlines()[-1].index(key), 23))
+
+        await user.press("ctrl+f")
+        await click("Close")
+        await user.until(lambda: not user.chat.query_one("#find").display)
+        await click("New")
+        await user.until(lambda: not user.chat.session.path())

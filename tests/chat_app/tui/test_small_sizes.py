@@ -54,9 +54,10 @@ async def test_the_path_stands_below_however_many_models(
 
 @pytest.mark.parametrize("width", range(1, 90))
 def test_keys_that_do_not_fit_are_left_out_whole(width: int) -> None:
-    hints = [("F1", "Help", "a"), ("^P", "Commands", "b"), ("i", "Inspect", "c"), ("^O", "Panel", "d")]
+    words = [("F1", "Help"), ("^P", "Commands"), ("i", "Inspect"), ("^O", "Panel")]
+    hints = [key_bar.Hint(key, label, "", Static()) for key, label in words]
     tight, shown = key_bar.fit(hints, width)
-    texts = [f"{key} {label}" if tight else f" {key} {label}" for key, label, _ in shown]
+    texts = [f"{key} {label}" if tight else f" {key} {label}" for key, label, *_ in shown]
     assert len("  ".join(texts)) <= width
     assert len(shown) == len(hints) or width < 34  # with the short labels
 
