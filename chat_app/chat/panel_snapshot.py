@@ -18,8 +18,8 @@ class PanelSnapshot:
 
     A None means "not known yet", which the panel shows as a dash and never as zero. machine_bytes: what the
     machine, or the container, has in all; 0 is unknown. steps: of the last half second, where watched.
-    untold: what an engine elsewhere never tells, in words; "" for the one on this machine. context_n: positions
-    of the context that the KV cache holds, whatever was read last; chat_n: those that the chat takes.
+    context_n: positions of the context that the KV cache holds, whatever was read last; chat_n: those that
+    the chat takes. untold: what an engine elsewhere never tells, in words; "" for the one on this machine.
     """
 
     phase: Phase = "empty"

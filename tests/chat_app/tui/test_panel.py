@@ -196,7 +196,7 @@ async def test_one_key_steps_through_the_depths_and_is_remembered(make_app: Make
         await user.until(lambda: user.app._ui_file.exists() and "lab" in user.app._ui_file.read_text())
         user.chat.session.metrics.memory(
             MemoryReport(0, 2000, 1000, 0, 0, 99)
-        )  # such as a summary's, dropped
+        )  # of a dropped summary
         await pilot.resize_terminal(119, 24)
         await user.until(lambda: line.display)
         assert not panel.display
