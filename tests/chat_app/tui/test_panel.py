@@ -194,9 +194,7 @@ async def test_one_key_steps_through_the_depths_and_is_remembered(make_app: Make
         assert not panel.has_class("-lab")
         await user.press("ctrl+o")
         await user.until(lambda: user.app._ui_file.exists() and "lab" in user.app._ui_file.read_text())
-        user.chat.session.metrics.memory(
-            MemoryReport(0, 2000, 1000, 0, 0, 99)
-        )  # of a dropped summary
+        user.chat.session.metrics.memory(MemoryReport(0, 2000, 1000, 0, 0, 99))  # of a dropped summary
         await pilot.resize_terminal(119, 24)
         await user.until(lambda: line.display)
         assert not panel.display
