@@ -469,6 +469,13 @@ class ChatController:
         if not self.reload_if_due():
             self.send_next()
 
+    def load_failed(self, failed: news.LoadFailed) -> None:
+        """No model is loaded now; the chat's own comes back where it only made room for another."""
+        own = self.branches.retry.failed()
+        self.model.failed(failed, own)
+        if own is not None:
+            self.load_model(own)
+
     async def end_reply(self, message: Message) -> None:
         """The reply has its last state."""
         if self.reply is not None:

@@ -57,7 +57,7 @@ async def test_what_there_is_to_say_of_a_load_is_on_the_screen_once(stage: Stage
 
 
 async def test_a_load_that_failed_leaves_no_model(stage: Stage) -> None:
-    stage.session.model.take(news.LoadFailed(Path("other.gguf"), "It is cut short."))
+    stage.session.load_failed(news.LoadFailed(Path("other.gguf"), "It is cut short."))
     assert stage.session.model.info is None
     assert stage.session.model.loading is None
     assert stage.view.load_failures == ["It is cut short."]
