@@ -15,6 +15,7 @@ from chat_app.chat.inspection import TokenLook, look
 from chat_app.chat.open_chat import Attempt, OpenChat
 from chat_app.chat.recall import drawn_with
 from chat_app.chat.reply import reply_details
+from chat_app.chat.reply_records import UNSEEN, ReplyRecord
 from chat_app.chat.retry import Retry
 from chat_app.engines.base import (
     Engine,
@@ -288,9 +289,19 @@ class Branches:
         text = raw.decode("utf-8", "replace")
         sibling = chat.conversation.add("assistant", text, parent=parent, status="partial")
         chat.view.show_chat()
+        await self.go_on_from_text(attempt, sibling)
+
+    async def go_on_from_text(self, attempt: Attempt, sibling: Message, begun: ReplyRecord = UNSEEN) -> None:
+        """Let a new reply of which the text alone is known go on; it is kept as it is where it is not to be
+        sent."""
+        chat = self._chat
         prompt = await chat.prepare(attempt, sibling.id, continue_last=True)
         if prompt is not None:
-            chat.start(attempt, sibling, prompt)
+            chat.start(attempt, sibling, prompt, begun=begun)
+        elif sibling.id in chat.conversation:
+            stopped = replace(sibling, status="stopped")
+            await chat.saver.append(stopped)
+            chat.view.update_message(stopped)
 
     async def cut_loop(self, message_id: str) -> tuple[str, int] | None:
         """A sibling that ends where the reply began to repeat itself, shown in its place. Returns (the reply,
