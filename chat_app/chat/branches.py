@@ -60,17 +60,15 @@ class Branches:
     async def regenerate(self, message_id: str) -> None:
         """Draw another reply beside the one named (or to the question named)."""
         chat = self._chat
-        message = chat.conversation.get(message_id)
-        question = message.parent if message.role == "assistant" else message_id
-        attempt = chat.begin() if question is not None else None
+        is_asked = chat.conversation.question_of(message_id) is not None
+        attempt = chat.begin() if is_asked else None
         if attempt is not None:
             await self._regenerate(attempt, message_id)
 
     async def _regenerate(self, attempt: Attempt, message_id: str, guest: str = "") -> None:
         """guest: what is other about who makes it than the chat's own, for this reply alone."""
         chat = self._chat
-        message = chat.conversation.get(message_id)
-        question = message.parent if message.role == "assistant" else message_id
+        question = chat.conversation.question_of(message_id)
         prompt = await chat.prepare(attempt, question)
         if prompt is not None:
             params = self._other_than(question, prompt)
@@ -210,7 +208,7 @@ class Branches:
             reply = await self.reply_tokens(message_id)
             closed = message.x.get("thought_closed")
             ids = reply.ids[:closed] if isinstance(closed, int) else await self._doubting(reply)
-        except (ValueError, LookupError):
+        except Exception:  # whoever spawned this tells it; the engine is free first
             chat.finish_attempt(attempt)
             raise
         params = chat.settings.params
