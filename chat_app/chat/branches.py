@@ -251,7 +251,13 @@ class Branches:
             tokens = _access(engine)
             return tokens.parts(reply.prompt, ids), bool(ids) and tokens.ends_reply(ids[-1])
 
-        parts, ends = await chat.ask(question)
+        try:
+            parts, ends = await chat.ask(question)
+        except Exception:  # whoever spawned this tells it; the engine is free first
+            chat.finish_attempt(attempt)
+            raise
+        if attempt.abandoned:
+            return
         status: Status = "complete" if ends else "partial"
         before = chat.conversation.get(reply.message_id)
         x = {"ids": list(ids), **begun_details(parts, before)}
@@ -303,6 +309,8 @@ class Branches:
             reply = await self.reply_tokens(message_id)
             ids = reply.ids[:begin]
             parts: ReplyParts = await chat.ask(lambda engine: _access(engine).parts(reply.prompt, ids))
+            if attempt.abandoned:
+                return None
             gone = ("loop", "timings", "context", "stop_reason", "thought", "thought_n", "thought_s")
             x = {key: value for key, value in message.x.items() if key not in gone} | {"ids": ids}
             if parts.thought:

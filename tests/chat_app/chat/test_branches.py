@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
@@ -113,3 +115,26 @@ async def test_an_engine_without_tokens_says_so(stage: Stage) -> None:
         await stage.session.branches.split("text")
     stage.engine.tokens = FakeEngine().tokens
     assert (await stage.session.branches.reply_tokens(reply.id)).ids == list(reply.x["ids"])
+
+
+async def test_a_token_that_cannot_be_taken_leaves_the_engine_free(stage: Stage) -> None:
+    reply = await stage.say("question")
+    tokens = await stage.session.branches.reply_tokens(reply.id)
+    stage.engine.tokens = None  # type: ignore[assignment]
+    with pytest.raises(LookupError, match="shows no tokens"):
+        await stage.session.branches.take_alternative(tokens, 0, 7)
+    assert not stage.session.generating
+
+
+async def test_a_token_whose_branch_is_stopped_before_it_begins_leaves_none(stage: Stage) -> None:
+    reply = await stage.say("question")
+    tokens = await stage.session.branches.reply_tokens(reply.id)
+    go_on = threading.Event()
+    stage.host.ask(lambda engine: go_on.wait(20))
+    taken = asyncio.ensure_future(stage.session.branches.take_alternative(tokens, 0, 7))
+    await asyncio.sleep(0)
+    assert stage.session.stop()
+    go_on.set()
+    await taken
+    assert stage.path()[-1].id == reply.id
+    assert len(stage.session.conversation) == 2
