@@ -123,9 +123,12 @@ class Conversation:
 
     def regenerate(self, message_id: str, content: str = "", *, status: Status = "partial") -> Message:
         """Add an empty sibling to a reply (or the first reply to a question); it becomes the tip."""
+        return self.add("assistant", content, parent=self.question_of(message_id), status=status)
+
+    def question_of(self, message_id: str) -> str | None:
+        """What a reply answers, None for one that begins a chat; any other message is a question itself."""
         message = self._messages[message_id]
-        parent = message.parent if message.role == "assistant" else message.id
-        return self.add("assistant", content, parent=parent, status=status)
+        return message.parent if message.role == "assistant" else message_id
 
     def insert(self, message: Message) -> None:
         """Put a finished Message into the tree, the tip untouched. Raises ValueError for a double id or an

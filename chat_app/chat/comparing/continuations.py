@@ -147,9 +147,7 @@ class Continuations:
         record = chat.records.of(sibling.id)
         if self._reply.looks:
             chat.conversation.update(sibling)
-            prompt = await chat.prepare(attempt, sibling.id, continue_last=True)
-            if prompt is not None:
-                chat.start(attempt, sibling, prompt, begun=told_text(record))
+            await chat.branches.go_on_from_text(attempt, sibling, told_text(record))
             return
         ids = tuple(sibling.x["ids"])
         prompt = replace(self._reply.prompt, ids=(*(self._reply.prompt.ids or ()), *ids), begun_n=len(ids))

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from chat_app.engines.base import Prompt, PromptRequest
+from llama_core.errors import TemplateError
 from tests.support.fake_engine import FakeEngine
 from tests.support.stage import Stage
 
@@ -138,3 +140,15 @@ async def test_a_token_whose_branch_is_stopped_before_it_begins_leaves_none(stag
     await taken
     assert stage.path()[-1].id == reply.id
     assert len(stage.session.conversation) == 2
+
+
+async def test_a_thought_that_cannot_be_reopened_leaves_the_engine_free(stage: Stage) -> None:
+    def broken(request: PromptRequest) -> Prompt:
+        raise TemplateError("It failed.")
+
+    reply = await stage.say("question")
+    stage.session.conversation.update(replace(reply, x={**reply.x, "thought": "hm"}))
+    stage.engine.prepare = broken  # type: ignore[method-assign]
+    with pytest.raises(TemplateError):
+        await stage.session.branches.think_on(reply.id)
+    assert not stage.session.generating
