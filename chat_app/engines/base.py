@@ -282,6 +282,15 @@ Source = Path | Endpoint
 OpenEngine = Callable[[Source, "Settings", OnProgress], Engine]
 
 
+def prepare_shortened(engine: Engine, request: PromptRequest) -> Prompt:
+    """The prompt of a request, without its oldest turns where it would not fit with them. Raises as `prepare`
+    does."""
+    prompt = engine.prepare(request)
+    if prompt.fits or not prompt.drop:
+        return prompt
+    return replace(engine.prepare(request.without(prompt.drop)), shortened=True)
+
+
 def turns_of(messages: Sequence[Mapping[str, str]]) -> tuple[Turn, ...]:
     """Messages in OpenAI's form as turns."""
     return tuple(Turn(message["role"], message["content"]) for message in messages)
