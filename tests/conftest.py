@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-import hypothesis
 import pytest
 
 from chat_app.models.stores.machine import Machine
@@ -29,6 +28,8 @@ USER_ENVIRONMENT = dict(os.environ)
 # Hundreds of processes import the same modules; an environment that keeps no bytecode has each compile them.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+import hypothesis  # noqa: E402 - pytest rewrites all its modules, and they are kept from here on
 
 from tests.support.luck import CHOSEN  # noqa: E402 - found from here on
 
