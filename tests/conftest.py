@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -13,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-import hypothesis
 import pytest
 
 from chat_app.models.stores.machine import Machine
@@ -28,6 +29,8 @@ USER_ENVIRONMENT = dict(os.environ)
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+import hypothesis  # noqa: E402 - pytest rewrites all its modules, and they are kept from here on
+
 from tests.support.luck import CHOSEN  # noqa: E402 - found from here on
 
 # A machine that stops for a moment makes no test fail, and neither does luck.
@@ -39,6 +42,16 @@ for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.
     number = getattr(signal, name, None)  # Windows has no SIGHUP
     if number is not None and signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+
+LONGEST_NAME = 100
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A text of 100,000 characters names no test: its beginning and its length do."""
+    if isinstance(val, str | bytes) and len(val) > LONGEST_NAME:
+        return f"{val[:LONGEST_NAME]!a}, {len(val):,} in all"
+    return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -60,6 +73,17 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
+
+
+FOLDERS = itertools.count()
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder of this test's own. pytest's fixture looks at the folders of all tests before to find a
+    number for the next, and by the thousandth that costs more than many a test."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    return tmp_path_factory.mktemp(f"{name}{next(FOLDERS)}", numbered=False)
 
 
 # Temporary folders are in /tmp, where everybody may write: nothing there is trusted.

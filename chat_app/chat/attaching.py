@@ -9,7 +9,7 @@ from chat_app.attachments.attachment import Attachment, attachments_of, prompt_t
 from chat_app.attachments.finding import Found, attach
 from chat_app.attachments.mentions import mentions
 from chat_app.attachments.sizes import Sizes, ToSummarise, beginnings, sizes_of, to_summarise
-from chat_app.chat.conversation import segments
+from chat_app.chat.conversation import taken_n
 from chat_app.chat.open_chat import OpenChat
 from chat_app.chat.outbox import Pending
 from chat_app.engines.base import Engine
@@ -52,8 +52,8 @@ class Attaching:
         except LookupError:
             counts = None
         info = chat.model.info
-        used = sum(n for _, n in segments(chat.conversation.path()))
-        left = max(1, info.ctx_size - used) if info and info.ctx_size else 0
+        taken = taken_n(chat.conversation.path())
+        left = max(1, info.ctx_size - taken) if info and info.ctx_size else 0
         return sizes_of(attachments, counts, left)
 
     async def to_summarise(self, attachments: Sequence[Attachment], over_n: int) -> list[ToSummarise]:

@@ -15,6 +15,7 @@ from chat_app.chat.inspection import TokenLook, look
 from chat_app.chat.open_chat import Attempt, OpenChat
 from chat_app.chat.recall import drawn_with
 from chat_app.chat.reply import reply_details
+from chat_app.chat.reply_records import UNSEEN, ReplyRecord
 from chat_app.chat.retry import Retry
 from chat_app.engines.base import (
     Engine,
@@ -59,17 +60,15 @@ class Branches:
     async def regenerate(self, message_id: str) -> None:
         """Draw another reply beside the one named (or to the question named)."""
         chat = self._chat
-        message = chat.conversation.get(message_id)
-        question = message.parent if message.role == "assistant" else message_id
-        attempt = chat.begin() if question is not None else None
+        is_asked = chat.conversation.question_of(message_id) is not None
+        attempt = chat.begin() if is_asked else None
         if attempt is not None:
             await self._regenerate(attempt, message_id)
 
     async def _regenerate(self, attempt: Attempt, message_id: str, guest: str = "") -> None:
         """guest: what is other about who makes it than the chat's own, for this reply alone."""
         chat = self._chat
-        message = chat.conversation.get(message_id)
-        question = message.parent if message.role == "assistant" else message_id
+        question = chat.conversation.question_of(message_id)
         prompt = await chat.prepare(attempt, question)
         if prompt is not None:
             params = self._other_than(question, prompt)
@@ -209,7 +208,7 @@ class Branches:
             reply = await self.reply_tokens(message_id)
             closed = message.x.get("thought_closed")
             ids = reply.ids[:closed] if isinstance(closed, int) else await self._doubting(reply)
-        except (ValueError, LookupError):
+        except Exception:  # whoever spawned this tells it; the engine is free first
             chat.finish_attempt(attempt)
             raise
         params = chat.settings.params
@@ -251,7 +250,13 @@ class Branches:
             tokens = _access(engine)
             return tokens.parts(reply.prompt, ids), bool(ids) and tokens.ends_reply(ids[-1])
 
-        parts, ends = await chat.ask(question)
+        try:
+            parts, ends = await chat.ask(question)
+        except Exception:  # whoever spawned this tells it; the engine is free first
+            chat.finish_attempt(attempt)
+            raise
+        if attempt.abandoned:
+            return
         status: Status = "complete" if ends else "partial"
         before = chat.conversation.get(reply.message_id)
         x = {"ids": list(ids), **begun_details(parts, before)}
@@ -282,9 +287,19 @@ class Branches:
         text = raw.decode("utf-8", "replace")
         sibling = chat.conversation.add("assistant", text, parent=parent, status="partial")
         chat.view.show_chat()
+        await self.go_on_from_text(attempt, sibling)
+
+    async def go_on_from_text(self, attempt: Attempt, sibling: Message, begun: ReplyRecord = UNSEEN) -> None:
+        """Let a new reply of which the text alone is known go on; it is kept as it is where it is not to be
+        sent."""
+        chat = self._chat
         prompt = await chat.prepare(attempt, sibling.id, continue_last=True)
         if prompt is not None:
-            chat.start(attempt, sibling, prompt)
+            chat.start(attempt, sibling, prompt, begun=begun)
+        elif sibling.id in chat.conversation:
+            stopped = replace(sibling, status="stopped")
+            await chat.saver.append(stopped)
+            chat.view.update_message(stopped)
 
     async def cut_loop(self, message_id: str) -> tuple[str, int] | None:
         """A sibling that ends where the reply began to repeat itself, shown in its place. Returns (the reply,
@@ -303,6 +318,8 @@ class Branches:
             reply = await self.reply_tokens(message_id)
             ids = reply.ids[:begin]
             parts: ReplyParts = await chat.ask(lambda engine: _access(engine).parts(reply.prompt, ids))
+            if attempt.abandoned:
+                return None
             gone = ("loop", "timings", "context", "stop_reason", "thought", "thought_n", "thought_s")
             x = {key: value for key, value in message.x.items() if key not in gone} | {"ids": ids}
             if parts.thought:

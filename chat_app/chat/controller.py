@@ -308,7 +308,7 @@ class ChatController:
         if self._attempt is attempt:
             self._attempt = None
             self.view.show_state()
-            self.send_next()
+            self._go_on()
 
     # Stopping.
 
@@ -406,8 +406,7 @@ class ChatController:
         finally:
             self._leaving -= 1
             self.view.show_state()
-            if not self.reload_if_due():
-                self.send_next()
+            self._go_on()
 
     # The model and the settings.
 
@@ -432,6 +431,11 @@ class ChatController:
         if source is not None:
             self.load_model(source)
         return source is not None
+
+    def _go_on(self) -> None:
+        """What ran is over: load what is due, or else send what waits."""
+        if not self.reload_if_due():
+            self.send_next()
 
     def set_system(self, text: str) -> None:
         """Another system prompt; the empty text removes it."""
@@ -466,8 +470,14 @@ class ChatController:
         self.model.ready(ready.info, ready.load_s, self.settings.ctx_size)
         self._restore()
         self.branches.retry.ready()
-        if not self.reload_if_due():
-            self.send_next()
+        self._go_on()
+
+    def load_failed(self, failed: news.LoadFailed) -> None:
+        """No model is loaded now; the chat's own comes back where it only made room for another."""
+        own = self.branches.retry.failed()
+        self.model.failed(failed, own)
+        if own is not None:
+            self.load_model(own)
 
     async def end_reply(self, message: Message) -> None:
         """The reply has its last state."""
@@ -477,8 +487,7 @@ class ChatController:
         await self._keep(message)
         self.model.answered(message.x.get("timings"))
         self.view.show_state()
-        if not self.reload_if_due():
-            self.send_next()
+        self._go_on()
 
     async def _keep(self, message: Message) -> None:
         """A reply's last state: in the tree, on disk, on the screen."""

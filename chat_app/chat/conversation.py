@@ -123,9 +123,12 @@ class Conversation:
 
     def regenerate(self, message_id: str, content: str = "", *, status: Status = "partial") -> Message:
         """Add an empty sibling to a reply (or the first reply to a question); it becomes the tip."""
+        return self.add("assistant", content, parent=self.question_of(message_id), status=status)
+
+    def question_of(self, message_id: str) -> str | None:
+        """What a reply answers, None for one that begins a chat; any other message is a question itself."""
         message = self._messages[message_id]
-        parent = message.parent if message.role == "assistant" else message.id
-        return self.add("assistant", content, parent=parent, status=status)
+        return message.parent if message.role == "assistant" else message_id
 
     def insert(self, message: Message) -> None:
         """Put a finished Message into the tree, the tip untouched. Raises ValueError for a double id or an
@@ -304,12 +307,25 @@ def segments(path: Iterable[Message]) -> list[tuple[str, int]]:
     found: list[tuple[str, int]] = []
     end = 0
     for message in path:
-        span = message.x.get("context")
-        if message.role != "assistant" or not isinstance(span, (list, tuple)) or len(span) != 2:
-            continue
-        start, stop = span
-        if not (isinstance(start, int) and isinstance(stop, int) and end <= start <= stop):
-            continue
-        found += [("user", start - end), ("assistant", stop - start)]
-        end = stop
+        start, stop = _span(message)
+        if stop and end <= start:
+            found += [("user", start - end), ("assistant", stop - start)]
+            end = stop
     return found
+
+
+def taken_n(path: Sequence[Message]) -> int:
+    """How many positions of the context a chat takes, as the last reply that tells recorded; 0 where none
+    does."""
+    return next((stop for _, stop in map(_span, reversed(path)) if stop), 0)
+
+
+def _span(message: Message) -> tuple[int, int]:
+    """The positions of the context that a reply took, (first, behind the last); (0, 0) where that is not
+    known."""
+    span = message.x.get("context")
+    if message.role != "assistant" or not isinstance(span, (list, tuple)) or len(span) != 2:
+        return 0, 0
+    start, stop = span
+    known = isinstance(start, int) and isinstance(stop, int) and 0 <= start <= stop
+    return (start, stop) if known else (0, 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from chat_app.chat.branches import Branches
 from chat_app.chat.conversation import Message
 from chat_app.chat.loaded_model import LoadedModel
 from chat_app.chat.metrics import PanelMetrics
@@ -28,10 +27,6 @@ class Hearer(Protocol):
         """What hears of the engine's state."""
 
     @property
-    def branches(self) -> Branches:
-        """What may wait for a model to be loaded."""
-
-    @property
     def metrics(self) -> PanelMetrics:
         """What counts events."""
 
@@ -48,6 +43,9 @@ class Hearer(Protocol):
 
     def engine_ready(self, ready: news.EngineReady) -> None:
         """A model is loaded."""
+
+    def load_failed(self, failed: news.LoadFailed) -> None:
+        """A model could not be loaded."""
 
 
 class Inbox:
@@ -111,7 +109,6 @@ class Inbox:
             case news.EngineReady():
                 chat.engine_ready(item)
             case news.LoadFailed():
-                chat.model.take(item)
-                chat.branches.retry.failed()
+                chat.load_failed(item)
             case _:
                 chat.model.take(item)

@@ -87,6 +87,13 @@ class LoadedModel:
             self._view.note(f"The context holds {info.ctx_size:,} tokens now{most}.")
         self._view.show_state()
 
+    def failed(self, failed: news.LoadFailed, instead: Source | None) -> None:
+        """It could not be loaded. instead: what the caller loads now, None for nothing."""
+        self.info = self.loading = self.source = None
+        self._metrics.engine_gone()
+        self._view.show_state()
+        self._view.show_load_failure(failed.source, failed.text, instead)
+
     async def _find_hash(self, path: Path) -> None:
         """Which file it was, for the transcript; computed once for a file and remembered."""
         with contextlib.suppress(OSError):  # a folder of files, or gone already: the name must do
@@ -107,11 +114,6 @@ class LoadedModel:
                 self._metrics.loading(progress)
                 if progress is not None and progress.note and progress.done_bytes == 0:
                     self._view.note(progress.note)
-            case news.LoadFailed(source, text):
-                self.info = self.loading = self.source = None
-                self._metrics.engine_gone()
-                self._view.show_state()
-                self._view.show_load_failure(source, text)
             case news.MemoryMeasured(report):
                 self._metrics.memory(report)
             case news.StepsMeasured(times):

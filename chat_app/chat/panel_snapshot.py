@@ -18,7 +18,8 @@ class PanelSnapshot:
 
     A None means "not known yet", which the panel shows as a dash and never as zero. machine_bytes: what the
     machine, or the container, has in all; 0 is unknown. steps: of the last half second, where watched.
-    untold: what an engine elsewhere never tells, in words; "" for the one on this machine.
+    context_n: positions of the context that the KV cache holds, whatever was read last; chat_n: those that
+    the chat takes. untold: what an engine elsewhere never tells, in words; "" for the one on this machine.
     """
 
     phase: Phase = "empty"
@@ -39,6 +40,7 @@ class PanelSnapshot:
     p50_s: float | None = None
     p95_s: float | None = None
     context_n: int = 0
+    chat_n: int = 0
     context_limit: int = 0
     cached_n: int = 0
     saved_s: float | None = None
@@ -58,13 +60,18 @@ class PanelSnapshot:
 
     @property
     def occupancy(self) -> float:
-        """Part of the context in use, 0 to 1."""
+        """Part of the context that the KV cache holds, 0 to 1."""
         return self.context_n / self.context_limit if self.context_limit else 0.0
 
     @property
+    def chat_share(self) -> float:
+        """Part of the context that the chat takes, 0 to 1."""
+        return self.chat_n / self.context_limit if self.context_limit else 0.0
+
+    @property
     def words_left(self) -> int:
-        """How many English words the context still takes, about: two digits count."""
-        words = int(max(0, self.context_limit - self.context_n) * WORDS_PER_TOKEN)
+        """How many English words the chat may still grow by, about: two digits count."""
+        words = int(max(0, self.context_limit - self.chat_n) * WORDS_PER_TOKEN)
         unit: int = 10 ** max(0, len(str(words)) - 2)
         return words // unit * unit
 

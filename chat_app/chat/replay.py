@@ -12,7 +12,15 @@ from typing import Any, Literal
 
 from chat_app.chat.conversation import Conversation, Message, token_ids
 from chat_app.chat.recall import sampling_of
-from chat_app.engines.base import Engine, NotCapableError, Prompt, PromptRequest, TokenAccess, Turn
+from chat_app.engines.base import (
+    Engine,
+    NotCapableError,
+    Prompt,
+    PromptRequest,
+    TokenAccess,
+    Turn,
+    prepare_shortened,
+)
 from llama_core.errors import LlamaCoreError
 from llama_core.events import TokenEvent
 from llama_core.sampling.params import SamplingParams
@@ -160,9 +168,7 @@ def _prompt(
     expected, found = _prompt_length(message.x), 0
     for known in (turns, [replace(turn, ids=()) for turn in turns]):
         request = PromptRequest(tuple(known), params, continue_last=bool(begun))
-        prompt = engine.prepare(request)
-        if not prompt.fits and prompt.drop:
-            prompt = engine.prepare(request.without(prompt.drop))
+        prompt = prepare_shortened(engine, request)
         found = len(prompt.ids or ())
         if expected in (None, found):
             return prompt

@@ -70,8 +70,7 @@ class Retry:
             if attempt is not None:
                 self._regenerate(attempt, wanted.message_id, THIS_REPLY if wanted.once else "")
 
-    def failed(self) -> None:
-        """No model could be loaded: the chat's own comes back, where another was to answer for it."""
+    def failed(self) -> Source | None:
+        """No model could be loaded: the chat's own, which comes back where another was to answer for it."""
         wanted, self._wanted = self._wanted, None
-        if wanted is not None:
-            self._chat.load_model(wanted.own)
+        return None if wanted is None else wanted.own

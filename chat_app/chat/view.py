@@ -48,8 +48,8 @@ class ChatView(Protocol):
     def show_state(self) -> None:
         """The model, or whether the engine is busy, changed."""
 
-    def show_load_failure(self, source: Source, text: str) -> None:
-        """A model could not be loaded: say why, and offer another."""
+    def show_load_failure(self, source: Source, text: str, instead: Source | None) -> None:
+        """A model could not be loaded: say why. instead: what is loaded now; None: offer another."""
 
     def note(self, text: str, severity: Severity = "information") -> None:
         """A sentence for the user."""

@@ -58,9 +58,9 @@ class LineView:
             say(text)
         self._trouble = text or self._trouble
 
-    def show_load_failure(self, source: Source, text: str) -> None:
+    def show_load_failure(self, source: Source, text: str, instead: Source | None) -> None:
         """Say it; a chat of lines offers no other model."""
-        self.note(text, "error")
+        self.note(text if instead is None else f"{text} {instead.name} is loaded again.", "error")
 
     def note(self, text: str, severity: Severity = "information") -> None:
         """The sentence on stderr; an error counts for the exit code."""

@@ -6,7 +6,7 @@ engine cannot do, its capabilities say beforehand, so that nobody asks in vain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -282,6 +282,10 @@ Source = Path | Endpoint
 OpenEngine = Callable[[Source, "Settings", OnProgress], Engine]
 
 
-def turns_of(messages: Sequence[Mapping[str, str]]) -> tuple[Turn, ...]:
-    """Messages in OpenAI's form as turns."""
-    return tuple(Turn(message["role"], message["content"]) for message in messages)
+def prepare_shortened(engine: Engine, request: PromptRequest) -> Prompt:
+    """The prompt of a request, without its oldest turns where it would not fit with them. Raises as `prepare`
+    does."""
+    prompt = engine.prepare(request)
+    if prompt.fits or not prompt.drop:
+        return prompt
+    return replace(engine.prepare(request.without(prompt.drop)), shortened=True)

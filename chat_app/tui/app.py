@@ -255,9 +255,9 @@ class LlamaChatApp(TerminalApp):
         """Say how to get the model that a prompt waits for."""
         self.models.tell_waiting()
 
-    def model_failed(self, source: Source, text: str) -> None:
-        """Say why a model could not be loaded, and how another is chosen."""
-        self.models.failed(source, text)
+    def model_failed(self, source: Source, text: str, instead: Source | None) -> None:
+        """Say why a model could not be loaded, and what is loaded instead or how another is chosen."""
+        self.models.failed(source, text, instead)
 
     # The end.
 

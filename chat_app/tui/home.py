@@ -50,5 +50,5 @@ class Home(Protocol):
     def tell_waiting(self) -> None:
         """Prompts may wait for a model that nobody is loading: say how to get one."""
 
-    def model_failed(self, source: Source, text: str) -> None:
-        """The model at `source` could not be loaded; `text` says why."""
+    def model_failed(self, source: Source, text: str, instead: Source | None) -> None:
+        """The model at `source` could not be loaded; `text` says why, `instead` what is loaded now."""

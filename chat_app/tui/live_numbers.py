@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from textual.screen import Screen
 from textual.widgets import Static
 
 from chat_app.chat.controller import ChatController
-from chat_app.chat.conversation import segments
+from chat_app.chat.conversation import segments, taken_n
 from chat_app.config.settings import PANELS, Panel
 from chat_app.tui.widgets.panel.card import one_line
 from chat_app.tui.widgets.panel.parts import Segments
@@ -57,11 +58,18 @@ class LiveNumbers:
         self._session.model.watch_steps(self._mode == "lab" and self.wide)
         if self._mode == "hidden":
             return
-        shot = self._session.metrics.snapshot()
+        shot = replace(self._session.metrics.snapshot(), chat_n=self._taken_n())
         if self._mode in ("card", "lab") and self.wide:
             self.panel.show(shot, self._segments(), self._mode)
         else:
             self.line.update(one_line(shot, max(20, self._screen.size.width - 4)))
+
+    def _taken_n(self) -> int:
+        """How many positions of the context the chat takes, the growing reply included."""
+        reply = self._session.reply
+        if reply is not None and reply.prompt_n:
+            return sum(reply.segment())
+        return taken_n(self._session.path())
 
     def _segments(self) -> Segments:
         """Whose tokens the context holds, the growing reply included."""

@@ -162,10 +162,11 @@ class ModelChoice:
         self._session.view.note(text, "error")
         self._changed()
 
-    def failed(self, source: Source, text: str) -> None:
-        """A file that cannot be loaded: say why, and how another is chosen."""
+    def failed(self, source: Source, text: str, instead: Source | None) -> None:
+        """A file that cannot be loaded: say why, and what is loaded instead or how another is chosen."""
         why = text.rstrip().removesuffix(".")
-        self._without(f"{clean_line(source.name)} could not be loaded. {why}. /model chooses another.")
+        then = "/model chooses another" if instead is None else f"{clean_line(instead.name)} is loaded again"
+        self._without(f"{clean_line(source.name)} could not be loaded. {why}. {then}.")
 
     def choose(self) -> None:
         """Show what there is."""

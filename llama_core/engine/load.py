@@ -131,7 +131,7 @@ def jit_model(
     except (LlamaCoreError, MemoryError, OSError):
         raise
     except Exception as error:  # the compiler's errors have no common base
-        _log.warning("the compiled backend failed", exc_info=True)
+        _log.info("the compiled backend failed", exc_info=True)  # who catches it tells the person
         raise KernelsUnavailableError(f"the compiled backend failed: {error}") from error
 
 

@@ -85,9 +85,9 @@ class Fields(TypedKeys):
 
     def table(self, key: str) -> Fields | None:
         """The object under `key`, or None where there is none."""
-        if not self.has(key):
+        value = self._find(key)
+        if value is None:
             return None
-        value = self.values[key]
         if not isinstance(value, dict):
             raise self.error(key, "is no object")
         return Fields(self.path, value, f"{self.where}{key}.")

@@ -79,8 +79,10 @@ def peak_bytes() -> int:
         return int(psutil.Process().memory_info().peak_wset)
     if sys.platform.startswith("linux"):
         # Not `ru_maxrss`, which a process takes over from the one that started it, however large that was.
-        status = Path("/proc/self/status").read_text()
-        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+        # Some sandboxes leave it out.
+        _, told, rest = Path("/proc/self/status").read_text().partition("VmHWM:")
+        if told:
+            return 1024 * int(rest.split()[0])
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -7,8 +7,6 @@ peak memory may not grow by 64 MiB. A mutant that fails is kept in a file, for a
 from __future__ import annotations
 
 import random
-import resource
-import sys
 import tempfile
 import time
 import traceback
@@ -16,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from llama_core.profiling.machine import peak_bytes
 
 MAX_SECONDS = 1.0
 MAX_GROWTH = 64 << 20
@@ -33,24 +33,11 @@ class Outcome:
 
 
 def reset_peak() -> None:
-    """Start the peak anew at the present size: one reached earlier would hide a target's growth."""
+    """Start the peak anew at the present size, where the system can: one reached earlier would hide a
+    target's growth."""
     refs = Path("/proc/self/clear_refs")
     if refs.exists():
         refs.write_text("5")
-
-
-def peak_bytes() -> int:
-    """The largest resident size since `reset_peak`: a buffer that lived for a moment counts.
-
-    Where the system cannot reset it (all but Linux), since the process began.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def fuzz(

@@ -246,18 +246,8 @@ def halves(stored: NDArray[np.float32], name: str, head_dim: int) -> NDArray[np.
     return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(stored.shape)
 
 
-def write_gguf(
-    path: Path,
-    model: TinyModel,
-    default: str = "F32",
-    types: dict[str, str] | None = None,
-    extra: dict[str, Any] | None = None,
-    extra_tensors: dict[str, NDArray[Any]] | None = None,
-) -> Path:
-    """`extra` is added to (or, where None, taken from) the metadata."""
-    arch = (extra or {}).get("general.architecture", model.architecture)
-    writer = gguf.GGUFWriter(path, arch if isinstance(arch, str) else model.architecture)
-    metadata = gguf_metadata(model) | (extra or {})
+def add_metadata(writer: gguf.GGUFWriter, metadata: dict[str, Any]) -> None:
+    """Each value as the type that it has in Python, ints as uint32; None is left out."""
     for key, value in metadata.items():
         if isinstance(value, bool):
             writer.add_bool(key, value)
@@ -269,6 +259,20 @@ def write_gguf(
             writer.add_string(key, value)
         elif value is not None:
             writer.add_array(key, value)
+
+
+def write_gguf(
+    path: Path,
+    model: TinyModel,
+    default: str = "F32",
+    types: dict[str, str] | None = None,
+    extra: dict[str, Any] | None = None,
+    extra_tensors: dict[str, NDArray[Any]] | None = None,
+) -> Path:
+    """`extra` is added to (or, where None, taken from) the metadata."""
+    arch = (extra or {}).get("general.architecture", model.architecture)
+    writer = gguf.GGUFWriter(path, arch if isinstance(arch, str) else model.architecture)
+    add_metadata(writer, gguf_metadata(model) | (extra or {}))
     for name, value, type_name in gguf_tensors(model, types or {}, default):
         kind = gguf.GGMLQuantizationType[type_name]
         writer.add_tensor(name, gguf.quantize(value, kind), raw_dtype=kind)

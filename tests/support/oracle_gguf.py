@@ -15,6 +15,8 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.support.model_files import add_metadata
+
 F32 = NDArray[np.float32]
 
 # model_type -> llama.cpp's architecture.
@@ -267,18 +269,7 @@ def write(folder: Path, path: Path) -> Path:
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)
     tokens += [f"<|spare {i}|>" for i in range(len(tokens), config["vocab_size"])]
     writer = gguf.GGUFWriter(path, arch)
-    for key, value in keys(arch, config).items():
-        name = f"{arch}.{key}"
-        if isinstance(value, bool):
-            writer.add_bool(name, value)
-        elif isinstance(value, int):
-            writer.add_uint32(name, value)
-        elif isinstance(value, float):
-            writer.add_float32(name, value)
-        elif isinstance(value, list):
-            writer.add_array(name, value)
-        else:
-            writer.add_string(name, value)
+    add_metadata(writer, {f"{arch}.{key}": value for key, value in keys(arch, config).items()})
     writer.add_string("tokenizer.ggml.model", "gpt2")
     writer.add_string("tokenizer.ggml.pre", "gpt-2")
     writer.add_array("tokenizer.ggml.tokens", tokens)

@@ -10,7 +10,7 @@ from typing import Any
 from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
 from chat_app.config.settings import Settings
-from chat_app.engines.base import OpenEngine, Prompt
+from chat_app.engines.base import OpenEngine, Prompt, Source
 from chat_app.engines.host import EngineHost
 from chat_app.store.chats import ChatStore
 from chat_app.store.database import Database
@@ -71,8 +71,8 @@ class NotesView:
     def show_state(self) -> None:
         pass
 
-    def show_load_failure(self, path: Path, text: str) -> None:
-        self.load_failures.append(text)
+    def show_load_failure(self, source: Source, text: str, instead: Source | None) -> None:
+        self.load_failures.append(text if instead is None else f"{text} Then {instead.name}.")
 
     def note(self, text: str, severity: str = "information") -> None:
         self.notes.append(text)

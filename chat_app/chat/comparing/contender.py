@@ -10,7 +10,7 @@ from chat_app.chat.comparing.sides import Side
 from chat_app.chat.conversation import Message
 from chat_app.chat.reply import GrowingReply, reply_details
 from chat_app.config.settings import Settings, with_advice
-from chat_app.engines.base import Engine, Prompt, PromptRequest, Source, Turn
+from chat_app.engines.base import Engine, PromptRequest, Source, Turn, prepare_shortened
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ def let_answer(
             one.settings = with_advice(one.settings, engine.info.advice)
         params = one.settings.params
         drawn = replace(params, seed=seed) if params.seed is None else params
-        prompt = _prompt(engine, PromptRequest(one.turns, params))
+        prompt = prepare_shortened(engine, PromptRequest(one.turns, params))
         details = reply_details(one.settings, params, engine.info, one.model_sha256, prompt, question_id)
         guest = {"guest": one.side.guest} if one.side.guest else {}
         message = Message("", question_id, "assistant", "", "", "partial", {**details, **guest})
@@ -78,11 +78,3 @@ def let_answer(
         assert one.candidate is not None, "it was made above"
         one.candidate.take(told)
         one.state = "failed" if one.error else "done" if one.ended else "writing"
-
-
-def _prompt(engine: Engine, request: PromptRequest) -> Prompt:
-    """Without the oldest turns, where it would not fit with them."""
-    prompt = engine.prepare(request)
-    if prompt.fits or not prompt.drop:
-        return prompt
-    return replace(engine.prepare(request.without(prompt.drop)), shortened=True)

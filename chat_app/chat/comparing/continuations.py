@@ -13,7 +13,7 @@ from chat_app.chat.comparing.hold import Hold
 from chat_app.chat.conversation import Message
 from chat_app.chat.open_chat import Attempt
 from chat_app.chat.reply import GrowingReply, reply_details
-from chat_app.chat.reply_records import ReplyRecord
+from chat_app.chat.reply_records import NOWHERE, ReplyRecord
 from chat_app.engines.base import Engine, NotCapableError, Prompt, PromptRequest, ReplyParts, Turn
 from chat_app.text.errors import describe_error
 from llama_core.sampling.params import SamplingParams
@@ -147,9 +147,7 @@ class Continuations:
         record = chat.records.of(sibling.id)
         if self._reply.looks:
             chat.conversation.update(sibling)
-            prompt = await chat.prepare(attempt, sibling.id, continue_last=True)
-            if prompt is not None:
-                chat.start(attempt, sibling, prompt, begun=told_text(record))
+            await chat.branches.go_on_from_text(attempt, sibling, told_text(record))
             return
         ids = tuple(sibling.x["ids"])
         prompt = replace(self._reply.prompt, ids=(*(self._reply.prompt.ids or ()), *ids), begun_n=len(ids))
@@ -158,4 +156,4 @@ class Continuations:
 
 def told_text(record: ReplyRecord) -> ReplyRecord:
     """What was seen of a beginning that has no tokens here, for the tint alone."""
-    return ReplyRecord((), tuple(piece._replace(at=-1) for piece in record.scored))
+    return ReplyRecord((), tuple(piece._replace(at=NOWHERE) for piece in record.scored))

@@ -245,9 +245,9 @@ class ChatScreen(Screen[None]):
         self.query_one("#banner", Banner).show(text, "/save tries again")
         self._drawn.refresh()
 
-    def show_load_failure(self, source: Source, text: str) -> None:
+    def show_load_failure(self, source: Source, text: str, instead: Source | None) -> None:
         """Leave it to the app, which knows how another is chosen."""
-        self._home.model_failed(source, text)
+        self._home.model_failed(source, text, instead)
 
     def give_back(self, text: str) -> None:
         """Put a prompt that was not sent back into the box."""

@@ -6,12 +6,15 @@ as keys. So an ESC between the paste's markers is dropped before the parser sees
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import selectors
 import signal
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
 
 from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Key
@@ -110,6 +113,11 @@ class GuardedDriver(LinuxDriver):
     _answer: AnswerFilter | None = None  # while one is waited for
     _answer_until = 0.0
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for number in (signal.SIGTSTP, signal.SIGCONT):
+            _between_steps(number)
+
     def ask_background(self) -> None:
         """Ask the terminal; the app gets a BackgroundTold if it answers in time."""
         self._answer_until = get_time() + WAIT_S
@@ -176,3 +184,21 @@ class GuardedDriver(LinuxDriver):
         """The terminal is gone, and nobody told this process (it is not its controlling terminal)."""
         self.exit_event.set()
         signal.raise_signal(signal.SIGHUP)
+
+
+def _between_steps(number: signal.Signals) -> None:
+    """Let the running loop call a signal's handler.
+
+    A signal comes while anything runs, the writing of a frame too. Textual's handlers give the terminal away
+    at once, and so write: they would wait for ever for the lock that the interrupted write holds.
+    """
+    handler, loop = signal.getsignal(number), asyncio.get_running_loop()
+    assert callable(handler), "the driver has set one"
+
+    def later(number: int, frame: FrameType | None) -> None:
+        if loop.is_running():
+            loop.call_soon_threadsafe(handler, number, frame)
+        else:
+            handler(number, frame)
+
+    signal.signal(number, later)

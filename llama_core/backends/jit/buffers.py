@@ -7,6 +7,7 @@ import mmap
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.backends.jit.layout import LINE_BYTES, ceil_div
 from llama_core.memory import private_memory
 
 HUGE_PAGE = 2 << 20
@@ -19,7 +20,7 @@ class Arena:
     """
 
     def __init__(self, nbytes: int, *, huge: bool) -> None:
-        padding = HUGE_PAGE if huge else 64
+        padding = HUGE_PAGE if huge else LINE_BYTES
         self._map = private_memory(nbytes + padding)
         if huge and hasattr(mmap, "MADV_HUGEPAGE"):
             self._map.madvise(mmap.MADV_HUGEPAGE)
@@ -38,7 +39,7 @@ class Arena:
         start = self._used
         if start + nbytes > len(self.bytes):
             raise ValueError(f"the arena of {len(self.bytes)} bytes has no room for {nbytes} more")
-        self._used = start + -(-nbytes // 64) * 64
+        self._used = start + whole_lines(nbytes)
         return self.bytes[start : start + nbytes]
 
     def floats(self, count: int) -> NDArray[np.float32]:
@@ -48,6 +49,11 @@ class Arena:
     def words(self, count: int) -> NDArray[np.int64]:
         """The next piece as (count,) int64, zeroed."""
         return self.take(8 * count).view(np.int64)
+
+
+def whole_lines(nbytes: int) -> int:
+    """The bytes of the cache lines that so many bytes begin."""
+    return LINE_BYTES * ceil_div(nbytes, LINE_BYTES)
 
 
 def address(array: NDArray[np.generic]) -> int:

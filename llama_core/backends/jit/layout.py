@@ -68,6 +68,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 PANEL_ROWS = 16
+LINE_BYTES = 64  # of a cache line
 # Attention runs over blocks of so many positions; drawn in `attention.py`, like the next two.
 BLOCK_POSITIONS = 64
 PARTIAL_HEAD_BYTES = 128

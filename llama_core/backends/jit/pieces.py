@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from llama_core.backends.jit.layout import LINE_BYTES
 from llama_core.backends.jit.record import Record, Word
-
-LINE = 64  # bytes of a cache line
 
 
 class Piece(Record):
@@ -26,7 +25,7 @@ class Piece(Record):
     is_packed = Word("1: done; 0: not begun, or the file gave less than it should")
 
 
-class Stream(Record, spacing=LINE):
+class Stream(Record, spacing=LINE_BYTES):
     """What the threads agree by."""
 
     claimed = Word("pieces that were begun")

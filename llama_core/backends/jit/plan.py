@@ -22,6 +22,7 @@ from llama_core.backends.jit.layout import (
     FP4,
     IQ4,
     IQ4K,
+    LINE_BYTES,
     PANEL_ROWS,
     Q2K,
     Q3K,
@@ -67,8 +68,6 @@ Kept = Literal["file", "8bit", "float"]
 Groups = Sequence[Sequence[str]]
 # Of feed-forwards; `program.GATED` has a kernel for each.
 ACTIVATIONS = ("silu", "gelu_tanh", "clamped_swiglu")
-# Cache lines: what is taken from the arena starts on one.
-LINE_BYTES = 64
 
 
 def shape_problem(config: ModelConfig) -> str | None:
@@ -214,6 +213,7 @@ class PackingPlan:
         tensors = [tensor for groups in self.vectors.values() for group in groups for tensor in group]
         floats = sum(-(-tensor.shape[0] // 32) * 32 for tensor in tensors)
         floats += sum(math.prod(tensor.shape) for tensor in self.filters.values())
+        # What is taken from the arena starts on a cache line.
         slack = LINE_BYTES * (2 * len(matrices) + len(self.vectors) + len(self.filters) + 2)
         panels = sum(matrix.panels for matrix in matrices)
         return sum(matrix.nbytes for matrix in matrices) + 4 * floats + panels * Panel.nbytes + slack

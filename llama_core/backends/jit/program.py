@@ -254,7 +254,7 @@ class Program:
                 work.scores,
                 norm=norm,
                 bias=self._vector(i, "router.bias"),
-                width=self._work.config.dim,
+                width=work.config.dim,
             )
             yield _Planned(CHOOSE, PhaseName("choice of experts", i), experts)
         yield self._product(
@@ -264,7 +264,7 @@ class Program:
             work.gated,
             norm=norm,
             bias=self._vector(i, "gate_up.bias"),
-            width=self._work.config.dim,
+            width=work.config.dim,
             gated=GATED[spec.activation].code,
             experts=experts,
         )
@@ -292,7 +292,7 @@ class Program:
         yield self._product(name, source, matrix, work.branch, **how)
         adding = PhaseName("norm, sum", name.layer)
         yield self._norm(
-            adding, work.branch, work.x, weight=weight, width=self._work.config.dim, scale=scale, adds=1
+            adding, work.branch, work.x, weight=weight, width=work.config.dim, scale=scale, adds=1
         )
 
     def _attention(self, i: int, spec: AttentionSpec) -> int:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from llama_core.backends.jit.buffers import Arena, address
 from llama_core.backends.jit.chunks import TOGETHER, Chunk
-from llama_core.backends.jit.layout import PANEL_ROWS, ceil_div
-from llama_core.backends.jit.pieces import LINE, Piece, Stream, Worker
+from llama_core.backends.jit.layout import LINE_BYTES, PANEL_ROWS, ceil_div
+from llama_core.backends.jit.pieces import Piece, Stream, Worker
 from llama_core.backends.jit.record import Table
 from llama_core.file_rows import FileRows
 
@@ -175,8 +175,8 @@ def _workers(pieces: Table[Piece], threads: int) -> tuple[Table[Worker], Arena]:
     most_rows = PANEL_ROWS * int(at_once.max())
     most_bytes = PANEL_ROWS * int((at_once * pitch).max())
     row_bytes = int(pieces.column(Piece.row_bytes).max())
-    each = 8 * most_rows + most_bytes + 3 * LINE
-    arena = Arena(threads * each + row_bytes + LINE, huge=False)
+    each = 8 * most_rows + most_bytes + 3 * LINE_BYTES
+    arena = Arena(threads * each + row_bytes + LINE_BYTES, huge=False)
     zeros = address(arena.take(row_bytes))
     workers = Table(Worker, threads)
     for i in range(threads):

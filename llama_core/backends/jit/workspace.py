@@ -12,7 +12,7 @@ from llama_core.architectures import describe
 from llama_core.architectures.base import QueryTemperature
 from llama_core.architectures.recurrent import Recurrent
 from llama_core.architectures.rope import original_length, rope_frequencies, takes_long_factors
-from llama_core.backends.jit.buffers import Arena, address
+from llama_core.backends.jit.buffers import Arena, address, whole_lines
 from llama_core.backends.jit.control.records import (
     CHOICE_BYTES,
     PANELS_AT_ONCE,
@@ -81,11 +81,6 @@ _PAGE = 4096
 def padded(numbers: int) -> int:
     """A width that kernels without remainder loops can take."""
     return -(-numbers // 32) * 32
-
-
-def _lines(nbytes: int) -> int:
-    """Whole cache lines."""
-    return -(-nbytes // 64) * 64
 
 
 def _columns_of(mixer: architectures.Attention | Recurrent) -> int:
@@ -287,9 +282,9 @@ class Workspace:
             "ends": 8 * self._n_experts,
             "visit_tiles": Tile.nbytes * self.max_tokens * self._n_used,
         }
-        ends = [_lines(Worker.nbytes)]  # where each begins, and the end of the last
+        ends = [whole_lines(Worker.nbytes)]  # where each begins, and the end of the last
         for size in sizes.values():
-            ends.append(ends[-1] + _lines(size))
+            ends.append(ends[-1] + whole_lines(size))
         # Threads write these all the time: a page apart, no prefetcher drags one's lines to another's core.
         stride = -(-ends[-1] // _PAGE) * _PAGE + _PAGE
         memory = self._new("workers", stride * threads).bytes

@@ -358,7 +358,7 @@ class BatchEngine:
             raise
 
     def _draw(self, sequence: RunningRequest, logits: NDArray[np.float32]) -> BatchResult | None:
-        """Draw the next token, or end the reply: the same order of questions as `reply.Reply` asks."""
+        """Draw the next token, or end the reply: the questions of `reply/decoding.py`, in its order."""
         request, history = sequence.request, sequence.history
         params, constraint = request.params, request.rules.constraint
         if constraint is not None and constraint.complete:  # the grammar of nothing at all

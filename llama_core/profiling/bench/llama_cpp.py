@@ -14,6 +14,8 @@ from llama_core.profiling.bench.run import Arithmetic
 from llama_core.profiling.bench.tasks import Task, random_ids
 from llama_core.roofline.roofline import TokenCost
 
+LABEL = "llama.cpp"
+
 
 def peer_available() -> str | None:
     """None when llama.cpp can be measured here, else the reason in a sentence."""
@@ -35,7 +37,7 @@ class LlamaCppSubject:
         import llama_cpp
 
         self._api: Any = llama_cpp
-        self.label = f"llama.cpp {llama_cpp.__version__}"
+        self.label = f"{LABEL} {llama_cpp.__version__}"
         self.threads = threads
         self.cost = cost
         self.arithmetic: Arithmetic = "unknown"

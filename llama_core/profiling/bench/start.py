@@ -25,7 +25,6 @@ from llama_core.profiling.machine import peak_bytes, use_native_blas
 
 PROMPT_N = 31  # a short chat prompt
 HELD = 2  # times the file's bytes: more than any subject holds beside the file's own pages
-_scratch = bytearray(1 << 20)
 
 
 def measure_start(
@@ -69,10 +68,10 @@ def level_ground(path: Path) -> None:
     A virtual machine's host gives memory when it is first touched, and takes back what lies idle: the first
     process to use it pays. Loading 1B took 0.5 or 2.2 s by that alone, and the order of the starts decided.
     """
-    nbytes = 0
+    nbytes, scratch = 0, bytearray(1 << 20)
     for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
         with file.open("rb", buffering=0) as opened:
-            while opened.readinto(_scratch):
+            while opened.readinto(scratch):
                 pass
         nbytes += file.stat().st_size
     memory = private_memory(min(HELD * nbytes, available_bytes() // 2) + mmap.PAGESIZE)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from llama_core.profiling.bench.ik import LABEL as IK_LABEL
+from llama_core.profiling.bench.llama_cpp import LABEL as LLAMA_CPP_LABEL
 from llama_core.profiling.bench.run import PRODUCTS_LABEL, Arithmetic, BenchResult, Row
 from llama_core.profiling.statistics import spread
 
 MIB, GB = 2**20, 1e9
-PEERS = ("llama.cpp", IK_LABEL)  # how their labels begin
+PEERS = (LLAMA_CPP_LABEL, IK_LABEL)  # how their labels begin
 PEAKS: dict[Arithmetic, str] = {
     "float32": "float32 products (BLAS)",
     "integer": "int8 dot products in registers (compiled)",

@@ -19,6 +19,7 @@ ENGINE_MODULES = (
     "llama_core.backends.numpy.attention",
     "llama_core.backends.numpy.ops",
     "llama_core.backends.numpy.activations",
+    "llama_core.backends.numpy.scratch",
     "llama_core.backends.numpy.rope",
     "llama_core.backends.numpy.kv_cache",
     "llama_core.sampling.sampler",

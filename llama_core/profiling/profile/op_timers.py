@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.base import NO_LAYER
-from llama_core.backends.numpy.clocked import NAMES as NAMES
 from llama_core.backends.numpy.clocked import clocked
 from llama_core.backends.numpy.decoder import Operations
 from llama_core.backends.step_watch import NamedOperation

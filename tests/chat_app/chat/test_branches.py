@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
 
+from chat_app.engines.base import Prompt, PromptRequest
+from llama_core.errors import TemplateError
 from tests.support.fake_engine import FakeEngine
 from tests.support.stage import Stage
 
@@ -113,3 +117,38 @@ async def test_an_engine_without_tokens_says_so(stage: Stage) -> None:
         await stage.session.branches.split("text")
     stage.engine.tokens = FakeEngine().tokens
     assert (await stage.session.branches.reply_tokens(reply.id)).ids == list(reply.x["ids"])
+
+
+async def test_a_token_that_cannot_be_taken_leaves_the_engine_free(stage: Stage) -> None:
+    reply = await stage.say("question")
+    tokens = await stage.session.branches.reply_tokens(reply.id)
+    stage.engine.tokens = None  # type: ignore[assignment]
+    with pytest.raises(LookupError, match="shows no tokens"):
+        await stage.session.branches.take_alternative(tokens, 0, 7)
+    assert not stage.session.generating
+
+
+async def test_a_token_whose_branch_is_stopped_before_it_begins_leaves_none(stage: Stage) -> None:
+    reply = await stage.say("question")
+    tokens = await stage.session.branches.reply_tokens(reply.id)
+    go_on = threading.Event()
+    stage.host.ask(lambda engine: go_on.wait(20))
+    taken = asyncio.ensure_future(stage.session.branches.take_alternative(tokens, 0, 7))
+    await asyncio.sleep(0)
+    assert stage.session.stop()
+    go_on.set()
+    await taken
+    assert stage.path()[-1].id == reply.id
+    assert len(stage.session.conversation) == 2
+
+
+async def test_a_thought_that_cannot_be_reopened_leaves_the_engine_free(stage: Stage) -> None:
+    def broken(request: PromptRequest) -> Prompt:
+        raise TemplateError("It failed.")
+
+    reply = await stage.say("question")
+    stage.session.conversation.update(replace(reply, x={**reply.x, "thought": "hm"}))
+    stage.engine.prepare = broken  # type: ignore[method-assign]
+    with pytest.raises(TemplateError):
+        await stage.session.branches.think_on(reply.id)
+    assert not stage.session.generating

@@ -32,6 +32,16 @@ async def test_a_changed_context_size_loads_the_model_again(stage: Stage) -> Non
     assert stage.session.model.loading is None
 
 
+async def test_another_context_size_waits_for_an_attempt_that_comes_to_nothing(stage: Stage) -> None:
+    attempt = stage.session.begin()
+    assert attempt is not None
+    stage.session.change_settings(Settings(ctx_size=512))
+    assert stage.session.model.loading is None
+    stage.session.finish_attempt(attempt)
+    assert stage.session.model.loading is not None
+    await stage.until(lambda: stage.session.model.info)
+
+
 async def test_another_context_size_waits_for_the_reply(stage: Stage) -> None:
     session = stage.session
     stage.engine.script = stage.begun
@@ -57,7 +67,7 @@ async def test_what_there_is_to_say_of_a_load_is_on_the_screen_once(stage: Stage
 
 
 async def test_a_load_that_failed_leaves_no_model(stage: Stage) -> None:
-    stage.session.model.take(news.LoadFailed(Path("other.gguf"), "It is cut short."))
+    stage.session.load_failed(news.LoadFailed(Path("other.gguf"), "It is cut short."))
     assert stage.session.model.info is None
     assert stage.session.model.loading is None
     assert stage.view.load_failures == ["It is cut short."]

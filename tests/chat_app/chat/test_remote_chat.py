@@ -114,6 +114,12 @@ async def test_looking_at_tokens_and_taking_another(remote: Stage, server: FakeS
     await remote.until(remote.idle)
     assert remote.path()[-1].content == "Red sea shines"
     assert len(remote.session.conversation.siblings(remote.path()[-1].id)) == 2
+    work = asyncio.ensure_future(remote.session.branches.take_alternative(taken, 1, found.top[1].id))
+    await asyncio.sleep(0)
+    assert remote.session.stop()
+    await work
+    kept = remote.store.read(remote.session.chat.id).path()[-1]
+    assert (kept.content, kept.status) == ("Red sea", "stopped")
 
 
 async def test_a_server_that_is_gone_is_told(remote: Stage, server: FakeServer) -> None:

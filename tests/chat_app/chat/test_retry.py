@@ -75,7 +75,7 @@ async def test_one_that_cannot_be_loaded_gives_way_to_the_chats_own(two: Any) ->
 
     two.host._open = opener
     await retried(two, first.id)
-    assert two.view.load_failures == ["It is damaged."]
+    assert two.view.load_failures == ["It is damaged. Then model.gguf."]
     assert two.session.model.info.name == "model.gguf"
     assert two.words() == ["why?", "You said: why?"]
     assert two.session.settings.model == Settings().model

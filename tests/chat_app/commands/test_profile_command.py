@@ -58,17 +58,19 @@ def test_profile_all_leaves_its_report(run_cli: RunCli, tiny_model: Path, tmp_pa
 
 
 def test_one_profile_prints_json_and_leaves_no_folder(
-    run_cli: RunCli, tiny_model: Path, tmp_path: Path, monkeypatch: Any
+    run_cli: RunCli, main: RunCli, tiny_model: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ran = run_cli("profile", "bytecode", "-m", str(tiny_model), "--output", "json")
     assert ran.code == 0, ran.err
     assert set(json.loads(ran.out)["profiles"]) == {"bytecode"}
     assert list(tmp_path.glob("profile-*")) == []
-    assert run_cli("profile", "inference", "--tokens", "0").code == 2
+    assert main("profile", "inference", "--tokens", "0").code == 2
 
 
-def test_a_prompt_layers_and_the_first_version(run_cli: RunCli, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_prompt_layers_and_the_first_version(
+    run_cli: RunCli, main: RunCli, tiny_model: Path, tmp_path: Path
+) -> None:
     options = ["-m", str(tiny_model), "--backend", "numpy", "--threads", "1", "--tokens", "3"]
     own = run_cli(
         "profile", "inference", *options, "--prompt", "the the", "--layers", "--report", str(tmp_path / "own")
@@ -83,7 +85,7 @@ def test_a_prompt_layers_and_the_first_version(run_cli: RunCli, tiny_model: Path
     assert first.code == 0, first.err
     assert "Inference, first version" in first.out
     assert "| ncalls | tottime | percall |" in first.out
-    assert run_cli("profile", "memory", *options, "--layers").code == 2
+    assert main("profile", "memory", *options, "--layers").code == 2
 
 
 def test_counts_of_one_backend_outlive_the_interruption_of_the_other(

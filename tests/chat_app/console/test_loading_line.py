@@ -11,6 +11,12 @@ from chat_app.console.engine_start import _reporter
 from chat_app.console.streams import ProgressLine
 from llama_core.events import LoadProgress
 
+FIRST_LOAD = (
+    LoadProgress("weights", 46 << 20, 92 << 20),
+    LoadProgress("kernels", 0, 1),
+    LoadProgress("kernels", 1, 1),
+)
+
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
@@ -24,11 +30,7 @@ def test_kernels_that_are_compiled_are_not_counted_in_bytes(
     monkeypatch.setattr(sys, "stderr", screen)
     line = ProgressLine("loading")
     report = _reporter(line)
-    for progress in (
-        LoadProgress("weights", 46 << 20, 92 << 20),
-        LoadProgress("kernels", 0, 1),
-        LoadProgress("kernels", 1, 1),
-    ):
+    for progress in FIRST_LOAD:
         report(progress)
     line.close()
     drawn = [text.strip() for text in screen.getvalue().split("\r") if text.strip()]
@@ -52,11 +54,7 @@ def test_where_nothing_can_be_drawn_over_kernels_are_told_once(monkeypatch: pyte
     monkeypatch.setattr(sys, "stderr", log)
     line = ProgressLine("loading")
     report = _reporter(line)
-    for progress in (
-        LoadProgress("weights", 46 << 20, 92 << 20),
-        LoadProgress("kernels", 0, 1),
-        LoadProgress("kernels", 1, 1),
-    ):
+    for progress in FIRST_LOAD:
         report(progress)
     line.close()
     assert log.getvalue() == "compiling kernels (first start only) ...\n"

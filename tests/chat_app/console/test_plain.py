@@ -200,3 +200,13 @@ def test_another_model_makes_another_reply(
     assert "The chat goes on with other.gguf" in ran.err
     assert "2  model" in ran.err
     assert "Both say the same." in ran.err
+
+
+def test_a_model_that_is_damaged_leaves_the_chat_with_its_own(
+    plain: Callable[..., Any], tiny_model: Path, tmp_path: Path, llama_chat_home: Path
+) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(tiny_model.read_bytes()[:-4000])
+    ran = plain("one", f"/retry {broken}", "two")
+    assert f"{tiny_model.name} is loaded again." in ran.err
+    assert users(llama_chat_home) == [["one", "two"]]

@@ -13,7 +13,7 @@ import pytest
 
 from chat_app.config.settings import Settings
 from chat_app.engines import news
-from chat_app.engines.base import Prompt, turns_of
+from chat_app.engines.base import Prompt, Turn
 from chat_app.engines.host import EngineHost
 from chat_app.engines.lock_turns import SHORT_S, USUAL_S
 from llama_core.errors import ModelFormatError, NumericalError
@@ -22,7 +22,7 @@ from llama_core.sampling.params import SamplingParams
 from tests.support.fake_engine import FakeEngine, factory_of
 
 PARAMS = SamplingParams()
-PROMPT = Prompt(turns_of([{"role": "user", "content": "one two three"}]), (1, 1000, 1001, 1002))
+PROMPT = Prompt((Turn("user", "one two three"),), (1, 1000, 1001, 1002))
 PATH = Path("model.gguf")
 
 

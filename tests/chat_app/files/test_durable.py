@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import os
-import resource
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from chat_app.files.durable import AppendFile, replace_file, why_unwritable, write_new
 from chat_app.files.process_lock import ProcessLock
-
-
-@contextmanager
-def files_end_at(size: int) -> Iterator[None]:
-    """No file of this process can grow beyond `size` bytes: the system refuses, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+from tests.support.full_disk import files_end_at
 
 
 def test_a_line_is_one_write_and_synced_with_its_name(

@@ -25,7 +25,9 @@ def test_all_experiments_are_listed_with_what_would_refute_them(main: RunCli) ->
         assert " ".join(experiment.refuted_if.split()) in told
 
 
-def test_a_run_is_shown_kept_and_reported(run_cli: RunCli, tmp_path: Path, llama_chat_home: Path) -> None:
+def test_a_run_is_shown_kept_and_reported(
+    run_cli: RunCli, main: RunCli, tmp_path: Path, llama_chat_home: Path
+) -> None:
     forced = {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_L2_SIZE": "512"}
     out = tmp_path / "results.json"
     ran = run_cli("lab", "run", "annotations", "--budget", "0.05", "--output-file", str(out), **forced)
@@ -44,14 +46,14 @@ def test_a_run_is_shown_kept_and_reported(run_cli: RunCli, tmp_path: Path, llama
         assert row["before_s"]["n"] == row["after_s"]["n"] >= 3
         assert row["match"]["text"] == "identical, the bytecode identical too"
 
-    findings = run_cli("lab", "report")
+    findings = main("lab", "report")
     assert findings.code == 0
     assert "| 2 Annotated locals | " in findings.out
-    full = run_cli("lab", "report", str(out), "--full")
+    full = main("lab", "report", str(out), "--full")
     assert "### 2. Annotated locals" in full.out
     readme = tmp_path / "README.md"
     readme.write_text(f"# x\n{report.BEGIN}\n{report.END}\n")
-    assert run_cli("lab", "report", "--readme", str(readme)).code == 0
+    assert main("lab", "report", "--readme", str(readme)).code == 0
     assert "| 2 Annotated locals | " in readme.read_text()
     assert run_cli("lab", "run", "2", "--budget", "0.05").code == 0
     assert len((llama_chat_home / "data" / "lab-results.jsonl").read_text().splitlines()) == 2

@@ -1,9 +1,7 @@
-"""A store in a folder that is not there yet, and disks that fail in earnest."""
+"""A store in a folder that is not there yet."""
 
 from __future__ import annotations
 
-import contextlib
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,19 +21,3 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def store(database: Database) -> ChatStore:
     return ChatStore(database)
-
-
-@contextlib.contextmanager
-def files_end_at(size: int) -> Iterator[None]:
-    """No file of this process can grow beyond `size` bytes: the system refuses, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.fixture(name="files_end_at")
-def files_end_at_fixture() -> object:
-    return files_end_at

@@ -12,6 +12,7 @@ import pytest
 from chat_app.config.paths import Paths
 from chat_app.store.chats import ChatStore, StoreError, open_store
 from chat_app.store.prompts import Drafts, PromptHistory
+from tests.support.full_disk import files_end_at
 
 CHAT = "20261123-120501-9f3a1c07"
 
@@ -130,7 +131,7 @@ def test_a_line_of_another_program_is_the_next_message(old: Paths) -> None:
     assert [message.content for message in path] == ["Grüße", "another", "by hand", "two"]
 
 
-def test_a_disk_that_is_full_leaves_nothing_half_taken_over(old: Paths, files_end_at: Any) -> None:
+def test_a_disk_that_is_full_leaves_nothing_half_taken_over(old: Paths) -> None:
     with files_end_at(60_000), pytest.raises(StoreError):
         open_store(old).list()
     store: ChatStore = open_store(old)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +10,7 @@ import pytest
 from chat_app.store.chats import ChatStore, StoreError, Transcript
 from chat_app.store.database import Database
 from chat_app.store.prompts import Drafts, PromptHistory
-
-FilesEndAt = Callable[[int], AbstractContextManager[None]]
+from tests.support.full_disk import files_end_at
 
 
 def talk(transcript: Transcript) -> tuple[set[str], set[str]]:
@@ -35,9 +32,7 @@ def talk(transcript: Transcript) -> tuple[set[str], set[str]]:
 
 
 @pytest.mark.parametrize("new", [True, False])
-def test_every_size_at_which_the_disk_may_be_full(
-    tmp_path: Path, files_end_at: FilesEndAt, new: bool
-) -> None:
+def test_every_size_at_which_the_disk_may_be_full(tmp_path: Path, new: bool) -> None:
     seen: set[str] = set()
     for number, size in enumerate(range(0, 400_000, 22_007)):
         store = ChatStore(Database(tmp_path / f"{number}.db"))
@@ -75,7 +70,7 @@ def test_a_database_that_may_not_grow_says_so(store: ChatStore) -> None:
     assert store.read(transcript.id).get(message.id) == message
 
 
-def test_prompts_and_drafts_wait_for_room(database: Database, files_end_at: FilesEndAt) -> None:
+def test_prompts_and_drafts_wait_for_room(database: Database) -> None:
     history, drafts = PromptHistory(database), Drafts(database)
     with files_end_at(0):
         assert history.add("one") is False
@@ -87,9 +82,7 @@ def test_prompts_and_drafts_wait_for_room(database: Database, files_end_at: File
     assert drafts.load("new") == "half a thought"
 
 
-def test_a_rebuilding_that_finds_no_room_leaves_the_damaged_file(
-    tmp_path: Path, files_end_at: FilesEndAt
-) -> None:
+def test_a_rebuilding_that_finds_no_room_leaves_the_damaged_file(tmp_path: Path) -> None:
     path = tmp_path / "chats.db"
     path.write_bytes(b"damaged " * 2000)
     store = ChatStore(Database(path))

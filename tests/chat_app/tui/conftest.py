@@ -92,9 +92,10 @@ def drawn(until: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture
 def asked(until: Callable[..., Any]) -> Callable[..., Any]:
     """`await asked(pilot, "why?", ...)`: what stands before a picture. The model is loaded, the cursor does
-    not blink, each question is sent and its reply drawn."""
+    not blink, each question is sent and its reply drawn. panel=False: without the live numbers, which have
+    pictures of their own."""
 
-    async def wait(pilot: Any, *questions: str) -> None:
+    async def wait(pilot: Any, *questions: str, panel: bool = True) -> None:
         chat = pilot.app.chat
         await until(pilot, lambda: chat.query("#prompt") and chat.session.model.info is not None)
         chat.prompt.cursor_blink = False
@@ -105,6 +106,9 @@ def asked(until: Callable[..., Any]) -> Callable[..., Any]:
             await pilot.press("enter")
             await until(pilot, lambda: len(views()) == before + 2 and chat.session.idle)  # noqa: B023
             await until(pilot, lambda: not views()[-1].growing)
+        if not panel:
+            for widget in chat.query("#panel, #metrics-line"):
+                widget.styles.display = "none"
 
     return wait
 

@@ -158,12 +158,6 @@ async def test_a_mistake_is_answered_with_a_sentence(make_app: MakeApp, drive: A
             await user.until(lambda: said in user.notices()[-1])  # noqa: B023
 
 
-def without_panel(app: Any) -> None:
-    """The live numbers have pictures of their own."""
-    for widget in app.chat.query("#panel, #metrics-line"):
-        widget.styles.display = "none"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 140])
 @pytest.mark.parametrize("theme", ["llama-dark", "llama-light"])
@@ -175,8 +169,7 @@ def test_pictures(
 
     async def before(pilot: Any) -> None:
         app = pilot.app
-        await asked(pilot, "What is the capital of France?")
-        without_panel(app)
+        await asked(pilot, "What is the capital of France?", panel=False)
         engine.script = by_system
         app.chat.run_command("/compare system You are a pirate.")
         await until(pilot, lambda: isinstance(app.screen, CompareScreen) and app.screen._comparison.ended)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_app.chat.conversation import Conversation, segments, with_user_turn
+from chat_app.chat.conversation import Conversation, segments, taken_n, with_user_turn
 from chat_app.config.key_names import long_keys, short_key
 from chat_app.engines.base import Turn
 from chat_app.store.export import ExportError
@@ -55,6 +55,12 @@ def test_segments_follow_what_replies_recorded() -> None:
     chat.add("assistant", "c", x={"context": [22, 30]})
     expected = [("user", 10), ("assistant", 5), ("user", 7), ("assistant", 8)]
     assert segments(chat.path()) == expected
+    assert taken_n(chat.path()) == 30
+    chat.add("user", "q")
+    assert taken_n(chat.path()) == 30
+    chat.add("assistant", "d", x={"context": [12, 20]})
+    assert taken_n(chat.path()) == 20, "the oldest turns were left out"
+    assert taken_n([]) == 0
 
 
 def test_keys_as_people_write_them() -> None:

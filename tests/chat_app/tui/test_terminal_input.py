@@ -18,7 +18,7 @@ from textual.widgets import Input
 from chat_app.tui.widgets.messages.view import MessageView
 
 pytest.importorskip("termios", reason="needs a pseudo-terminal's driver")
-from chat_app.tui.terminal.input import GuardedParser
+from chat_app.tui.terminal.input import GuardedDriver, GuardedParser
 
 MakeApp = Callable[..., Any]
 EVIL = "error: \x1b[31mfail\rrm -rf x\r\x1b\x1b[20\x1b[201\a\x1b[20~\x1bOP\x1b" + "\x1b[1;2;3" * 9 + "end"
@@ -216,6 +216,27 @@ async def test_suspend_stops_the_whole_job(make_app: MakeApp, monkeypatch: pytes
             patch.setattr(app, "_driver", SimpleNamespace(can_suspend=True))
             app.action_suspend_process()
     assert sent == [(0, signal.SIGTSTP)]
+
+
+async def test_a_stop_in_the_middle_of_a_write_waits_for_its_end(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler writes too, and would wait for the lock that the interrupted write holds."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTSTP, signal.SIGCONT)}
+    done: list[str] = []
+    monkeypatch.setattr(GuardedDriver, "suspend_application_mode", lambda self: done.append("given away"))
+    monkeypatch.setattr(GuardedDriver, "resume_application_mode", lambda self: done.append("back"))
+    monkeypatch.setattr("os.kill", lambda process, number: done.append(signal.Signals(number).name))
+    try:
+        GuardedDriver(make_app())
+        signal.raise_signal(signal.SIGTSTP)
+        signal.raise_signal(signal.SIGCONT)
+        assert done == []
+        await asyncio.sleep(0)
+        assert done == ["given away", "SIGSTOP", "back"]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def test_what_is_typed_before_a_screen_has_its_widgets_waits_for_them(until: Any) -> None:

@@ -226,47 +226,39 @@ async def test_eight_continuations_and_one_is_kept(
         assert user.app.focused is user.chat.prompt, "so that Esc stops what goes on"
 
 
-def without_panel(app: Any) -> None:
-    """The live numbers have pictures of their own."""
-    for widget in app.chat.query("#panel, #metrics-line"):
-        widget.styles.display = "none"
+@pytest.fixture
+def walking(engine: FakeEngine, until: Any, asked: Any) -> Callable[[Any], Any]:
+    """`await walking(pilot)`: what stands before a picture of a reply with the cursor in it."""
+    engine.script = lambda turns: REPLY
+    engine.logprobs = LOGPROBS
+
+    async def begin(pilot: Any) -> None:
+        await asked(pilot, "why?", panel=False)
+        await pilot.press("alt+w")
+        await until(pilot, lambda: "rank" in str(pilot.app.chat.query_one(TokenLine).content))
+
+    return begin
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 140])
 @pytest.mark.parametrize("theme", ["llama-dark", "llama-light"])
-def test_pictures(
-    snap_compare: Any, make_app: MakeApp, engine: FakeEngine, until: Any, asked: Any, width: int, theme: str
-) -> None:
+def test_pictures(snap_compare: Any, make_app: MakeApp, walking: Any, width: int, theme: str) -> None:
     """The cursor on a doubtful token, and what else could stand there."""
-    engine.script = lambda turns: REPLY
-    engine.logprobs = LOGPROBS
-
-    async def before(pilot: Any) -> None:
-        await asked(pilot, "why?")
-        without_panel(pilot.app)
-        await pilot.press("alt+w")
-        await until(pilot, lambda: "rank" in str(pilot.app.chat.query_one(TokenLine).content))
-
-    assert snap_compare(make_app(theme=theme), run_before=before, terminal_size=(width, 30))
+    assert snap_compare(make_app(theme=theme), run_before=walking, terminal_size=(width, 30))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "theme"), [(80, "llama-dark"), (140, "llama-light")])
 def test_pictures_of_continuations(
-    snap_compare: Any, make_app: MakeApp, engine: FakeEngine, until: Any, asked: Any, width: int, theme: str
+    snap_compare: Any, make_app: MakeApp, engine: FakeEngine, until: Any, walking: Any, width: int, theme: str
 ) -> None:
     """Where eight continuations agree."""
-    engine.script = lambda turns: REPLY
-    engine.logprobs = LOGPROBS
 
     async def before(pilot: Any) -> None:
-        await asked(pilot, "why?")
-        without_panel(pilot.app)
+        await walking(pilot)
         turn = itertools.cycle([" good and well", " good and bad", " a matter of taste", " good and well"])
         engine.script = lambda turns: next(turn)
-        await pilot.press("alt+w")
-        await until(pilot, lambda: "rank" in str(pilot.app.chat.query_one(TokenLine).content))
         await pilot.press("alt+n")
         await until(
             pilot, lambda: getattr(pilot.app.screen, "_drawn", None) and pilot.app.screen._drawn.ended

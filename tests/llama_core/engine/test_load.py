@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import threading
@@ -125,15 +126,23 @@ def test_auto_is_numpy_where_jit_cannot_run(toy_file: Path, monkeypatch: pytest.
         load_engine(toy_file, backend="jit")
 
 
-def test_auto_is_numpy_where_jit_breaks(toy_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_numpy_where_jit_breaks(
+    toy_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A person is told in one line; the log has the rest."""
+
     def breaks(*_: Any, **__: Any) -> None:
         raise RuntimeError("the compiler gave up")
 
     monkeypatch.setattr(jit, "jit_available", lambda: None)
     monkeypatch.setattr(jit, "load_jit_model", breaks)
+    caplog.set_level(logging.INFO, logger="llama_core")
     engine = load_engine(toy_file)
     assert engine.backend == "numpy float32"
     assert works(engine)
+    [told] = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert told == "the compiled backend failed: the compiler gave up; NumPy runs instead"
+    assert "Traceback" in caplog.text
     with pytest.raises(LlamaCoreError, match="the compiler gave up"):
         load_engine(toy_file, backend="jit")
 

@@ -123,14 +123,7 @@ def test_a_template_is_handed_over(tmp_path: Path) -> None:
 def write_split(folder: Path, model: Any, n_shards: int) -> list[Path]:
     """What ggml's gguf-split makes: all metadata in the first file, tensors in order over all of them."""
     writer = gguf.GGUFWriter(folder / "whole.gguf", model.architecture, split_max_tensors=-(-20 // n_shards))
-    for key, value in model_files.gguf_metadata(model).items():
-        add = {
-            int: writer.add_uint32,
-            float: writer.add_float32,
-            str: writer.add_string,
-            list: writer.add_array,
-        }
-        add[type(value)](key, value)
+    model_files.add_metadata(writer, model_files.gguf_metadata(model))
     for name, value, _ in model_files.gguf_tensors(model, {}, "F32"):
         writer.add_tensor(name, value)
     writer.write_header_to_file(folder / "model.gguf")

@@ -128,14 +128,7 @@ def test_a_mixed_file_as_q4_k_m_is(tmp_path: Path) -> None:
     }
     rng = np.random.default_rng(1)
     writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
-    for key, value in model_files.gguf_metadata(model).items():
-        add = {
-            int: writer.add_uint32,
-            float: writer.add_float32,
-            str: writer.add_string,
-            list: writer.add_array,
-        }
-        add[type(value)](key, value)
+    model_files.add_metadata(writer, model_files.gguf_metadata(model))
     ours = {theirs: name for name, theirs in model_files.gguf_tensor_names(model).items()}
     for theirs, value, type_name in model_files.gguf_tensors(model, types, "Q4_K"):
         kind = gguf.GGMLQuantizationType[type_name]

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llama_core.backends.numpy.clocked import NAMES
 from llama_core.backends.numpy.decoder import PLAIN, Operations
 from llama_core.backends.numpy.model import Llama
 from llama_core.engine.clock import EngineClock
 from llama_core.engine.context import Context
 from llama_core.engine.reply import decoding
 from llama_core.engine.text import TextEngine
-from llama_core.profiling.profile import op_timers
 from llama_core.profiling.profile import operations as operation_profile
 from llama_core.profiling.profile.inference import generate
 from llama_core.profiling.profile.op_timers import OpTimers, clock_cost_s
@@ -80,7 +80,7 @@ def test_the_rows_are_exact_and_add_up_to_the_measured_phase(
         "gated": layers,
         "head_product": passes,
     }
-    expected = {op_timers.NAMES[name]: (n * SECONDS[name], n) for name, n in calls.items()}
+    expected = {NAMES[name]: (n * SECONDS[name], n) for name, n in calls.items()}
     expected[operation_profile.BETWEEN] = (passes * EXTEND_S, 0)
     assert {row.name: (row.seconds, row.calls) for row in table.rows} == expected
     assert table.total_s == sum(row.seconds for row in table.rows)
@@ -109,7 +109,7 @@ def test_a_timed_model_computes_the_same_and_the_engine_s_own_is_left_alone(engi
     timers = OpTimers()
     timed = Llama(own.config, own.weights, operations=timers.operations)
     np.testing.assert_array_equal(timed.forward(np.array(IDS, np.int32), timed.new_cache(64)), wanted)
-    assert set(timers.take().calls) == set(op_timers.NAMES.values())
+    assert set(timers.take().calls) == set(NAMES.values())
     engine.reset()
     engine.engine.prompt_logits(IDS)
     assert timers.take().calls == {}

@@ -52,9 +52,9 @@ def reading(shot: PanelSnapshot) -> list[Part]:
 
 def chat_memory(shot: PanelSnapshot, segments: Segments) -> Content:
     """The context in words, and who fills it; red when it is nearly full."""
-    style = f"bold {FULL}" if shot.occupancy > NEARLY_FULL else "bold"
+    style = f"bold {FULL}" if shot.chat_share > NEARLY_FULL else "bold"
     parts = row("Chat memory", words_left(shot), style, HEAD)
-    return lines([*parts, *used_by(segments, shot.context_n, shot.context_limit), *legend(FREE)])
+    return lines([*parts, *used_by(segments, shot.chat_n, shot.context_limit), *legend(FREE)])
 
 
 def started(shot: PanelSnapshot) -> Content:
@@ -97,7 +97,7 @@ def one_line(shot: PanelSnapshot, width: int) -> Content:
     if shot.ttft_s is not None:
         items.append((f"started in {fmt.duration(shot.ttft_s)}", MUTED))
     if shot.context_limit:
-        nearly = shot.occupancy > NEARLY_FULL
+        nearly = shot.chat_share > NEARLY_FULL
         items.append((words_left(shot), f"bold {FULL}" if nearly else MUTED))
     if shot.resident_bytes is not None:
         items.append((f"RAM {fmt.memory(shot.resident_bytes)}", MUTED))

@@ -1,4 +1,4 @@
-"""Getting the kernels: from the cache, or from child processes that build them while weights are packed.
+"""Getting the kernels: from the cache, or from child processes that build them.
 
 Numba and LLVM hold the interpreter's lock for most of the seconds they need, and 150 MiB of memory ever
 after. In processes of their own they do neither: the caller's screen stays alive. Two of them halve the time:

@@ -15,10 +15,10 @@ Shared  what threads agree by
 
 from __future__ import annotations
 
+from llama_core.backends.jit.layout import LINE_BYTES
 from llama_core.backends.jit.record import Part, Pointer, Record, Word
 from llama_core.choices import MAX_THREADS
 
-LINE = 64  # bytes of a cache line
 PANELS_AT_ONCE = 8  # of a matrix, for all tiles of a step, one after the other; even, for gates and ups
 
 # What an operation is.
@@ -30,7 +30,7 @@ CHOOSE_EXPERTS, PREPARE_VISITS, MULTIPLY_EXPERTS, CONVOLVE_CHANNELS, RECUR_HEADS
 SILU, GELU_TANH, CLAMPED_SWIGLU = 1, 2, 3
 
 
-class Shared(Record, spacing=LINE):
+class Shared(Record, spacing=LINE_BYTES):
     """What threads agree by. Each word has a cache line of its own, so that they do not slow each other down.
     Behind it: a line per thread that says whether it sleeps, and a line per thread with its cursor."""
 
@@ -44,8 +44,8 @@ class Shared(Record, spacing=LINE):
 CURRENT, DONE, END = Shared.current.offset, Shared.done.offset, Shared.end.offset
 ALONE, STOP = Shared.alone.offset, Shared.stop.offset
 SLEEPING = Shared.nbytes  # per thread: 1 while it sleeps
-CURSORS = SLEEPING + LINE * MAX_THREADS  # per thread: phase << 24 | next item of its share
-SHARED_BYTES = CURSORS + LINE * MAX_THREADS
+CURSORS = SLEEPING + LINE_BYTES * MAX_THREADS  # per thread: phase << 24 | next item of its share
+SHARED_BYTES = CURSORS + LINE_BYTES * MAX_THREADS
 
 
 class Rows(Record):

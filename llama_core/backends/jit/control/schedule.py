@@ -42,7 +42,6 @@ from llama_core.backends.jit.control.records import (
     CURSORS,
     DONE,
     END,
-    LINE,
     SLEEPING,
     STAMP_BYTES,
     STOP,
@@ -59,6 +58,7 @@ from llama_core.backends.jit.kernels.primitives import (
     word,
     write_time,
 )
+from llama_core.backends.jit.layout import LINE_BYTES
 
 ITEM_BITS = 24
 ITEM_MASK = (1 << ITEM_BITS) - 1
@@ -81,7 +81,7 @@ def claim(plan: Plan, thread: int, phase: int, end: int, total: int, least: int)
         return -1
     for k in range(threads):
         owner = (thread + k) % threads
-        cursor = shared + CURSORS + owner * LINE
+        cursor = shared + CURSORS + owner * LINE_BYTES
         stop = (owner + 1) * total // threads
         while True:
             ticket = atomic_load(cursor)
@@ -142,18 +142,18 @@ def wait(plan: Plan, thread: int, phase: int, end: int) -> int:
 def sleep(plan: Plan, thread: int) -> None:
     """Sleep until the next step (or a spurious wake-up: the caller looks again)."""
     shared = plan.shared
-    atomic_store(shared + SLEEPING + thread * LINE, 1)
+    atomic_store(shared + SLEEPING + thread * LINE_BYTES, 1)
     # The step may have begun between the last look and the line above; then nobody will wake us.
     if atomic_load(shared + STOP) == 0 and not has_work(plan):
         call_pointer(plan.sleep, word(plan.sleep_arguments, thread))
-    compare_exchange(shared + SLEEPING + thread * LINE, 1, 0)
+    compare_exchange(shared + SLEEPING + thread * LINE_BYTES, 1, 0)
 
 
 def wake_helpers(plan: Plan) -> None:
     """Wake the helpers that sleep."""
     shared = plan.shared
     for thread in range(1, plan.n_threads):
-        if compare_exchange(shared + SLEEPING + thread * LINE, 1, 0):
+        if compare_exchange(shared + SLEEPING + thread * LINE_BYTES, 1, 0):
             call_pointer(plan.wake, word(plan.sleep_arguments, thread))
 
 

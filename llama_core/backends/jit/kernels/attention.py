@@ -33,11 +33,17 @@ from llama_core.backends.jit.kernels.dots import float16
 from llama_core.backends.jit.kernels.emit import F32, I8, I32, Code, F32x16, Value, Variable, vector
 from llama_core.backends.jit.kernels.operations import fma, maximum, reduce_lanes, select
 from llama_core.backends.jit.kernels.vector import capped, exponential
-from llama_core.backends.jit.layout import BLOCK_POSITIONS, KV_KINDS, PARTIAL_HEAD_BYTES, ROW_COUNTS, KvKind
+from llama_core.backends.jit.layout import (
+    BLOCK_POSITIONS,
+    KV_KINDS,
+    LINE_BYTES,
+    PARTIAL_HEAD_BYTES,
+    ROW_COUNTS,
+    KvKind,
+)
 
 # Low enough to vanish beside any score, and finite so that no inf - inf arises.
 MASKED = -1e30
-LINE_BYTES = 64
 
 
 @kernel(

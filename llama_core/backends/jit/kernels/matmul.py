@@ -30,6 +30,7 @@ from llama_core.backends.jit.layout import (
     FLOAT_BLOCK_BYTES,
     HALVES_32_AT,
     KINDS,
+    LINE_BYTES,
     OUTLIER_BYTES,
     PANEL_ROWS,
     SCALE_AT,
@@ -40,7 +41,6 @@ from llama_core.backends.jit.layout import (
     PackedKind,
 )
 
-LINE_BYTES = 64
 WORDS = 8  # of 32 columns: four columns each
 # For each first row of `isa.lanes` rows, a sum per token.
 Sums = dict[int, list[Variable]]

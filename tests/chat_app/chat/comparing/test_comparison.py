@@ -16,7 +16,7 @@ from chat_app.chat.recall import recall
 from chat_app.config.settings import Settings
 from chat_app.engines.local import open_local_engine
 from chat_app.models import beside
-from llama_core.engine.batch import together
+from llama_core.engine.batch.together import RepliesTogether
 from llama_core.errors import NotEnoughMemoryError
 from llama_core.sampling.params import SamplingParams
 from tests.support.fake_engine import FakeEngine, factory_of
@@ -248,16 +248,8 @@ def test_the_room_that_a_model_needs_is_read_from_its_header(tiny_model: Path, l
 
 
 async def test_one_model_answers_both_in_one_batch(
-    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_model: Path, batches: list[RepliesTogether]
 ) -> None:
-    runs: list[together.RepliesTogether] = []
-
-    class Counted(together.RepliesTogether):
-        def run(self, *given: Any) -> Any:
-            runs.append(self)
-            return super().run(*given)
-
-    monkeypatch.setattr(together, "RepliesTogether", Counted)
     params = SamplingParams(max_tokens=12, temperature=0.3, top_k=5, ignore_eos=True)
     settings = Settings(model=str(tiny_model), backend="numpy", threads=1, save=False, params=params)
     stage = Stage(tmp_path, None, settings, open_local_engine)
@@ -265,8 +257,8 @@ async def test_one_model_answers_both_in_one_batch(
     await stage.until(lambda: stage.session.model.info)
     await stage.say("a question of some length, so that its prompt is worth keeping")
     comparison = await compared(stage, "temperature 1.5")
-    assert len(runs) == 1
-    assert runs[0].computed_n == 2 + 2 * 11, "the prompt is in the context already"
+    assert len(batches) == 1
+    assert batches[0].computed_n == 2 + 2 * 11, "the prompt is in the context already"
     difference = comparison.difference()
     assert difference is not None
     shares = [comparison.share(place, difference) for place in (0, 1)]

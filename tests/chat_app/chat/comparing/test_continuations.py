@@ -15,7 +15,7 @@ from chat_app.chat.comparing.continuations import DRAWN_N, MOST_TOKENS, Continua
 from chat_app.chat.conversation import token_ids
 from chat_app.config.settings import Settings
 from chat_app.engines.local import open_local_engine
-from llama_core.engine.batch import together
+from llama_core.engine.batch.together import RepliesTogether
 from llama_core.sampling.params import SamplingParams
 from tests.support.fake_engine import FakeEngine
 from tests.support.stage import Stage
@@ -131,20 +131,12 @@ async def real(tmp_path: Path, tiny_model: Path) -> AsyncIterator[Stage]:
 
 
 async def test_the_prefix_is_computed_once_and_a_kept_one_goes_on(
-    real: Stage, monkeypatch: pytest.MonkeyPatch
+    real: Stage, batches: list[RepliesTogether]
 ) -> None:
-    runs: list[together.RepliesTogether] = []
-
-    class Counted(together.RepliesTogether):
-        def run(self, *given: Any) -> Any:
-            runs.append(self)
-            return super().run(*given)
-
-    monkeypatch.setattr(together, "RepliesTogether", Counted)
     reply = await real.say("a question of some length, so that its prompt is worth keeping")
     found = await drawn(real, reply.id, 10)
     # The context has the prompt and the reply: only the last token of each copy, and what is drawn.
-    assert runs[0].computed_n == DRAWN_N + DRAWN_N * (MOST_TOKENS - 1)
+    assert batches[0].computed_n == DRAWN_N + DRAWN_N * (MOST_TOKENS - 1)
     texts = {one.message.content for one in found.candidates}
     assert len(texts) == DRAWN_N
     assert {tuple(one.message.x["ids"][:10]) for one in found.candidates} == {token_ids(reply)[:10]}

@@ -12,11 +12,8 @@ import pytest
 
 from llama_core.backends.jit.model import JitLlama
 from llama_core.backends.jit.plan import plan_packing
-from llama_core.backends.numpy.model import Llama
-from llama_core.backends.numpy.weights import load_weights
-from llama_core.checkpoint import Checkpoint
+from tests.support.cut_texts import IDS, bits_of, logits_of, numpy_logits
 
-IDS = (np.arange(150) * 37 % 130).astype(np.int32)
 EXPERTS: dict[str, Any] = {"n_experts": 5, "n_experts_used": 2}
 CASES: dict[str, dict[str, Any]] = {
     "shares of all": {**EXPERTS, "experts_normalised": False},
@@ -43,40 +40,18 @@ def types(name: str) -> str:
     return "Q8_0"
 
 
-def logits_of(model: Any, *cuts: int) -> np.ndarray:
-    """Of all positions, the ids cut at these."""
-    cache = model.new_cache(256)
-    ends = [*cuts, len(IDS)]
-    parts = zip([0, *cuts], ends, strict=True)
-    return np.concatenate([model.forward(IDS[a:b], cache, logits="all").copy() for a, b in parts])
-
-
-def from_numpy(checkpoint: Checkpoint) -> np.ndarray:
-    return logits_of(Llama(checkpoint.config, load_weights(checkpoint)), 100)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_float32_experts_give_numpy_s_logits(toys: SimpleNamespace, case: str) -> None:
     checkpoint = toys.checkpoint("F32", **CASES[case])
     ours = logits_of(toys.load(checkpoint), 64, 128)
-    theirs = from_numpy(checkpoint)
+    theirs = numpy_logits(checkpoint)
     assert theirs.std() > 0.1
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_bits_do_not_depend_on_cuts_and_threads(toys: SimpleNamespace, case: str) -> None:
-    checkpoint = toys.checkpoint(types, **CASES[case])
-    model = toys.load(checkpoint)
-    ours = logits_of(model, 64, 128)
-    for cuts in ((1, 2, 5, 17, 60, 100, 101), (40, 52, 116)):
-        np.testing.assert_array_equal(logits_of(model, *cuts), ours)
-    np.testing.assert_array_equal(logits_of(toys.load(checkpoint, threads=1), 30, 31, 140), ours)
-    np.testing.assert_array_equal(logits_of(toys.load(checkpoint, threads=3), 90), ours)
-    # Nobody asks for the first tokens' logits: their last layer is left, of experts too.
-    cache = model.new_cache(256)
-    model.forward(IDS[:100], cache, logits="none")
-    np.testing.assert_array_equal(model.forward(IDS[100:], cache), ours[-1])
+    bits_of(toys, toys.checkpoint(types, **CASES[case]))
 
 
 def test_a_batch_gives_each_sequence_its_own_bits(toys: SimpleNamespace) -> None:
@@ -90,7 +65,7 @@ def test_a_batch_gives_each_sequence_its_own_bits(toys: SimpleNamespace) -> None
 def test_quantised_experts_are_near_numpy_s(toys: SimpleNamespace) -> None:
     """All are taken: noise turns no choice."""
     checkpoint = toys.checkpoint("Q8_0", **CASES["all"])
-    theirs = from_numpy(checkpoint)
+    theirs = numpy_logits(checkpoint)
     error = np.sqrt(((logits_of(toys.load(checkpoint), 100) - theirs) ** 2).mean()) / theirs.std()
     assert 0 < error < 0.04, error
 

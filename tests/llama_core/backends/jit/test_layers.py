@@ -23,12 +23,10 @@ from llama_core.architectures.base import (
 )
 from llama_core.backends.jit.plan import ACTIVATIONS, shape_problem
 from llama_core.backends.jit.program import GATED
-from llama_core.backends.numpy.model import Llama
-from llama_core.backends.numpy.weights import load_weights
 from llama_core.config import ModelConfig
 from llama_core.errors import UnsupportedModelError
+from tests.support.cut_texts import bits_of, numpy_logits
 
-IDS = (np.arange(150) * 37 % 130).astype(np.int32)
 Change = Callable[[Layer, int], Layer]
 
 
@@ -118,25 +116,11 @@ def describe_as(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return describe_as
 
 
-def logits_of(model: Any, *cuts: int) -> np.ndarray:
-    """Of all positions, the ids cut at these."""
-    cache = model.new_cache(256)
-    ends = [*cuts, len(IDS)]
-    parts = zip([0, *cuts], ends, strict=True)
-    return np.concatenate([model.forward(IDS[a:b], cache, logits="all").copy() for a, b in parts])
-
-
 def check_against_numpy(toys: SimpleNamespace) -> None:
     checkpoint = toys.checkpoint("Q8_0", architecture="toy", n_layers=4)
-    theirs = logits_of(Llama(checkpoint.config, load_weights(checkpoint)), 100)
-    model = toys.load(checkpoint)
-    ours = logits_of(model, 64, 128)
+    ours, theirs = bits_of(toys, checkpoint), numpy_logits(checkpoint)
     error = np.sqrt(((ours - theirs) ** 2).mean()) / theirs.std()
     assert 0 < error < 0.04, error
-    # Many tokens, few, one by one, and one thread: the same bits.
-    for cuts in ((1, 2, 5, 17, 60, 100, 101), (40, 52, 116)):
-        np.testing.assert_array_equal(logits_of(model, *cuts), ours)
-    np.testing.assert_array_equal(logits_of(toys.load(checkpoint, threads=1), 30, 31, 140), ours)
 
 
 @pytest.mark.parametrize("case", LAYERS)
@@ -160,10 +144,10 @@ def test_each_of_them_shows_in_the_logits(
     """Else the tests above would hold for a step that leaves it out."""
     describe_as(plain)
     checkpoint = toys.checkpoint("Q8_0", architecture="toy", n_layers=4)
-    without = logits_of(Llama(checkpoint.config, load_weights(checkpoint)))
+    without = numpy_logits(checkpoint)
     describe_as(LAYERS.get(case, plain), **MODELS.get(case, {}))
     checkpoint = toys.checkpoint("Q8_0", architecture="toy", n_layers=4)
-    theirs = logits_of(Llama(checkpoint.config, load_weights(checkpoint)))
+    theirs = numpy_logits(checkpoint)
     assert np.sqrt(((without - theirs) ** 2).mean()) / theirs.std() > 0.08
 
 

@@ -14,13 +14,11 @@ from llama_core.backends.jit.build.variants import VARIANTS, host_features
 from llama_core.backends.jit.kernels.recurrent import LENGTH_EPS
 from llama_core.backends.jit.plan import plan_packing, shape_problem
 from llama_core.backends.numpy.activations import sigmoid, silu, softplus
-from llama_core.backends.numpy.model import Llama
-from llama_core.backends.numpy.weights import load_weights
 from llama_core.checkpoint import Checkpoint
 from llama_core.config import ModelConfig
 from llama_core.errors import UnsupportedModelError
+from tests.support.cut_texts import IDS, bits_of, logits_of, numpy_logits
 
-IDS = (np.arange(150) * 37 % 130).astype(np.int32)
 SMALL: dict[str, Any] = {
     "dim": 64,
     "head_dim": 16,
@@ -53,18 +51,6 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def logits_of(model: Any, *cuts: int) -> np.ndarray:
-    """Of all positions, the ids cut at these."""
-    cache = model.new_cache(256)
-    ends = [*cuts, len(IDS)]
-    parts = zip([0, *cuts], ends, strict=True)
-    return np.concatenate([model.forward(IDS[a:b], cache, logits="all").copy() for a, b in parts])
-
-
-def from_numpy(checkpoint: Checkpoint) -> np.ndarray:
-    return logits_of(Llama(checkpoint.config, load_weights(checkpoint), threads=1), 100)
-
-
 def with_biases(checkpoint: Checkpoint, toys: SimpleNamespace) -> Checkpoint:
     """Biases of the convolution and of both products around it, in every layer with a state."""
     tensors, rng = dict(checkpoint.tensors), np.random.default_rng(3)
@@ -79,7 +65,7 @@ def with_biases(checkpoint: Checkpoint, toys: SimpleNamespace) -> Checkpoint:
 @pytest.mark.parametrize("case", CASES)
 def test_float32_weights_give_numpy_s_logits(toys: SimpleNamespace, case: str) -> None:
     checkpoint = toys.checkpoint("F32", **CASES[case])
-    ours, theirs = logits_of(toys.load(checkpoint), 64, 128), from_numpy(checkpoint)
+    ours, theirs = logits_of(toys.load(checkpoint), 64, 128), numpy_logits(checkpoint)
     assert theirs.std() > 0.1
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
@@ -88,24 +74,14 @@ def test_float32_weights_give_numpy_s_logits(toys: SimpleNamespace, case: str) -
 def test_biases(toys: SimpleNamespace, base: dict[str, Any]) -> None:
     plain = toys.checkpoint("F32", **base)
     checkpoint = with_biases(plain, toys)
-    theirs = from_numpy(checkpoint)
-    assert np.abs(theirs - from_numpy(plain)).max() > 0.1
+    theirs = numpy_logits(checkpoint)
+    assert np.abs(theirs - numpy_logits(plain)).max() > 0.1
     np.testing.assert_allclose(logits_of(toys.load(checkpoint), 64, 128), theirs, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_bits_do_not_depend_on_cuts_and_threads(toys: SimpleNamespace, case: str) -> None:
-    checkpoint = toys.checkpoint("Q8_0", **CASES[case])
-    model = toys.load(checkpoint)
-    ours = logits_of(model, 64, 128)
-    for cuts in ((1, 2, 5, 17, 60, 100, 101), (40, 52, 116)):
-        np.testing.assert_array_equal(logits_of(model, *cuts), ours)
-    np.testing.assert_array_equal(logits_of(toys.load(checkpoint, threads=1), 30, 31, 140), ours)
-    np.testing.assert_array_equal(logits_of(toys.load(checkpoint, threads=3), 90), ours)
-    # Nobody asks for the first tokens' logits: what comes behind the last state is left of them.
-    cache = model.new_cache(256)
-    model.forward(IDS[:100], cache, logits="none")
-    np.testing.assert_array_equal(model.forward(IDS[100:], cache), ours[-1])
+    bits_of(toys, toys.checkpoint("Q8_0", **CASES[case]))
 
 
 @pytest.mark.parametrize("base", [CONV, DELTA, MAMBA], ids=["short convolutions", "delta", "mamba2"])
@@ -128,7 +104,7 @@ def test_quantised_weights_are_near_numpy_s(toys: SimpleNamespace, case: str) ->
     length and what a memory reads of it are so uncertain that 8-bit activations show more."""
     wide = {"state_dim": 128, "state_head_dim": 64, "dim": 256} if "state_dim" in CASES[case] else {}
     checkpoint = toys.checkpoint("Q8_0", **{**CASES[case], **wide})
-    ours, theirs = logits_of(toys.load(checkpoint), 100), from_numpy(checkpoint)
+    ours, theirs = logits_of(toys.load(checkpoint), 100), numpy_logits(checkpoint)
     cosines = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
     assert 0.999 < cosines.mean() < 1
 
