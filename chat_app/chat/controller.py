@@ -1,8 +1,8 @@
 """One chat at a time, and all that happens in it: sending, stopping, saving, moving between chats and models.
 
-It serves the screen, the line chat and one-shot runs alike: each is a `ChatView`. The engine sits behind its
-host, the disk behind the saver. Three rules order it all. A prompt stays in the outbox until it is on disk; a
-message is on disk before it is shown as sent; a reply that stops for any reason is kept.
+Screen, line chat and one-shot runs are each a `ChatView`; the engine sits behind its host, the disk behind
+the saver. Three rules order it all. A prompt stays in the outbox until it is on disk; a message is on disk
+before it is shown as sent; a reply that stops for any reason is kept.
 """
 
 from __future__ import annotations
@@ -313,10 +313,8 @@ class ChatController:
     # Stopping.
 
     def stop(self) -> bool:
-        """Ask the engine to stop; what is written so far is kept. False when nothing runs.
-
-        A prompt that is still being prepared is not sent; its text goes back into the prompt box.
-        """
+        """Ask the engine to stop; what is written is kept. False when nothing runs. A prompt that is still being
+        prepared goes back into the prompt box."""
         if self.reply is not None:
             self.host.cancel(self.reply.request_id)
             return True
@@ -440,13 +438,8 @@ class ChatController:
     def set_system(self, text: str) -> None:
         """Another system prompt; the empty text removes it."""
         self.change_settings(replace(self.settings, system=text))
-        if text:
-            self.view.note("The system prompt is set; it counts from the next message on.")
-        else:
-            self.view.note(
-                "The system prompt is removed: from the next message on none is sent "
-                "(the model's template may add its own)."
-            )
+        what = "set" if text else "removed (the model's template may add its own)"
+        self.view.note(f"The system prompt is {what}; it counts from the next message on.")
 
     def reset_cache(self) -> None:
         """Empty the KV cache; the transcript stays. A reply that grows is finished first."""
@@ -481,9 +474,9 @@ class ChatController:
 
     async def end_reply(self, message: Message) -> None:
         """The reply has its last state."""
-        if self.reply is not None:
-            self.records.keep(self.reply.message.id, self.reply.record())
-        self.reply = None
+        reply, self.reply = self.reply, None
+        if reply is not None:
+            self.records.keep(reply.message.id, reply.record())
         await self._keep(message)
         self.model.answered(message.x.get("timings"))
         self.view.show_state()

@@ -466,10 +466,6 @@ class ChatScreen(Screen[None]):
 
     # What is done with a message.
 
-    def on_message_view_selected(self) -> None:
-        """A message got the focus: the footer shows its keys."""
-        self.show_keys()
-
     def on_message_view_menu_wanted(self, event: MessageView.MenuWanted) -> None:
         """Open the menu of a message."""
         self._actions.open_menu(event.message_id)

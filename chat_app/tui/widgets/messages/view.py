@@ -10,7 +10,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.events import Focus
 from textual.message import Message as TextualMessage
 from textual.widgets import Static
 
@@ -87,13 +86,6 @@ class MessageView(Vertical, can_focus=True):
 
         def __init__(self, address: str) -> None:
             self.address = address
-            super().__init__()
-
-    class Selected(TextualMessage):
-        """The message got the focus."""
-
-        def __init__(self, message_id: str) -> None:
-            self.message_id = message_id
             super().__init__()
 
     def __init__(
@@ -185,10 +177,6 @@ class MessageView(Vertical, can_focus=True):
 
     def _on_link(self, address: str) -> None:
         self.post_message(self.LinkShown(address))
-
-    def on_focus(self, event: Focus) -> None:
-        """Tell the screen that this message is selected now."""
-        self.post_message(self.Selected(self.message.id))
 
     def action_menu(self) -> None:
         """Ask the screen for the menu of this message."""
