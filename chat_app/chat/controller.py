@@ -313,7 +313,7 @@ class ChatController:
     # Stopping.
 
     def stop(self) -> bool:
-        """Ask the engine to stop; what is written is kept. False when nothing runs. A prompt that is still being
+        """Ask the engine to stop; what is written is kept. False when nothing runs. A prompt still being
         prepared goes back into the prompt box."""
         if self.reply is not None:
             self.host.cancel(self.reply.request_id)
