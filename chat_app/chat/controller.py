@@ -225,7 +225,7 @@ class ChatController:
     def begin(self) -> Attempt | None:
         """Take the engine for another reply; None, and a word to the user, where it is busy."""
         if self.generating or self._leaving:
-            self.view.note("A reply is being written; press Esc to stop it first.", "warning")
+            self.view.note("A reply is being written; stop it first.", "warning")
             return None
         if self.model.info is None:
             self.view.note("There is no model loaded that could answer.", "warning")

@@ -9,6 +9,7 @@ from textual.widget import Widget
 
 from chat_app.chat.controller import ChatController
 from chat_app.tui.home import Home
+from chat_app.tui.key_words import key_name
 from chat_app.tui.widgets.messages.list import MessageList
 from chat_app.tui.widgets.messages.view import MessageView
 from chat_app.tui.work import Work
@@ -98,7 +99,7 @@ class MessageActions:
             (binding.action[len("act('") : -len("')")], binding.tooltip or binding.description, key)
             for binding in MessageView.BINDINGS
             if isinstance(binding, Binding) and binding.action.startswith("act(") and binding.show
-            for key in [app.get_key_display(binding)]
+            for key in [key_name(app, binding)]
         ]
 
         def chosen(action: str | None) -> None:

@@ -14,6 +14,7 @@ from textual.widgets import Button, Input, Static, TextArea
 
 from chat_app.config.settings import PARAMETERS, Settings, parameter_values, set_parameter
 from chat_app.text.sanitize import clean
+from chat_app.tui.key_words import with_keys
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.widgets.inputs import CleanInput, CleanTextArea
 
@@ -70,8 +71,10 @@ class SettingsScreen(Dialog[Settings]):
                         yield Static(Content(help), classes="settings-help")
             yield Static("", id="settings-problem")
             with Horizontal(classes="dialog-buttons"):
-                yield Button("Apply (Ctrl+S)", variant="primary", id="settings-apply")
-                yield Button("Cancel (Esc)", id="settings-cancel")
+                yield Button(
+                    with_keys(self, "Apply ({settings.apply})"), variant="primary", id="settings-apply"
+                )
+                yield Button(with_keys(self, "Cancel ({dialog.close})"), id="settings-cancel")
 
     def read(self) -> Settings:
         """The settings as typed. Raises ValueError with a sentence."""

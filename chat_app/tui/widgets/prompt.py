@@ -29,7 +29,7 @@ class PromptArea(TextArea):
     # would run after characters that were typed later. They stand here for the help screen and the keymap.
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "Send", id="prompt.send"),
-        Binding("shift+enter,ctrl+j,alt+enter", "newline", "New line", id="prompt.newline"),
+        Binding("ctrl+j,shift+enter,alt+enter", "newline", "New line", id="prompt.newline"),
         Binding("tab", "complete", "Complete a command", id="prompt.complete"),
         Binding("up", "cursor_up", "At the top: earlier prompts", id="prompt.older"),
         Binding("down", "cursor_down", "At the end: later prompts", id="prompt.newer"),

@@ -183,6 +183,6 @@ async def test_the_welcome_names_a_newline_every_terminal_sends(make_app: MakeAp
     async with make_app().run_test(size=(80, 24)) as pilot:
         user = drive(pilot)
         await user.ready()
-        from chat_app.tui.widgets.status import Welcome
+        from chat_app.tui.widgets.welcome import Welcome
 
         assert "Ctrl+J" in str(user.app.screen.query_one(Welcome, Static).content)
