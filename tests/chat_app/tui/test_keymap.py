@@ -60,6 +60,40 @@ async def test_the_app_says_it(make_app: MakeApp, drive: Any) -> None:
         await user.until(lambda: any("chat.history" in note for note in user.notices()))
 
 
+async def test_the_menu_offers_what_a_message_takes(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test(size=(100, 30)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("old words")
+        await user.press("alt+up", "enter")
+        await user.until(lambda: "Inspect its tokens" in user.screen_text())
+        assert "Reopen its thought" not in user.screen_text(), "it has none"
+        assert "Previous branch" not in user.screen_text(), "it is the only one"
+        await user.press("escape", "alt+r")
+        await user.ready()
+        await user.press("alt+up", "enter")
+        await user.until(lambda: "Previous branch  (←)" in user.screen_text())
+        await user.press("escape", "alt+up", "enter")
+        await user.until(lambda: "Edit: a new branch" in user.screen_text())
+        assert "Inspect its tokens" not in user.screen_text(), "it is a question"
+
+
+async def test_undo_in_an_empty_prompt_gives_the_terminal_back(
+    make_app: MakeApp, drive: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[None] = []
+    monkeypatch.setattr(LlamaChatApp, "action_suspend_process", lambda app: given_back.append(None))
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.press("a", "b", "ctrl+u", "ctrl+z")
+        assert (user.chat.prompt.text, given_back) == ("ab", [])
+        await user.press("enter")
+        await user.ready()
+        await user.press("ctrl+z")
+        assert (user.chat.prompt.text, given_back) == ("", [None]), "what was sent is no draft"
+
+
 async def test_enter_on_a_message_opens_its_menu(make_app: MakeApp, drive: Any) -> None:
     async with make_app().run_test(size=(100, 30)) as pilot:
         user = drive(pilot)
