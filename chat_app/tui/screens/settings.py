@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -12,7 +11,7 @@ from textual.containers import Grid, Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button, Input, Static, TextArea
 
-from chat_app.config.settings import PARAMETERS, Settings, parameter_values, set_parameter
+from chat_app.config.settings import BY_NAME, PARAMETERS, Settings, parameter_values, set_parameter
 from chat_app.text.sanitize import clean
 from chat_app.tui.key_words import with_keys
 from chat_app.tui.screens.dialog import Dialog
@@ -86,7 +85,7 @@ class SettingsScreen(Dialog[Settings]):
             settings = set_parameter(settings, name, typed_value(name, typed))
         system = self.query_one("#settings-system", TextArea).text.strip()
         if system != (self._settings.system or ""):
-            settings = replace(settings, system=system or None)
+            settings = BY_NAME["system"].put(settings, system or None)
         return settings
 
     def on_input_changed(self) -> None:
