@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from inspect import getmro
 from typing import Any
 
 from textual.app import App
@@ -34,7 +35,7 @@ def with_keys(node: DOMNode, words: str, *others: type[DOMNode]) -> str:
     """`words` with the keys of a node that is on a screen, of what holds it, and of other kinds of nodes:
     `"{dialog.close} closes"`. Raises KeyError for an id that none of them has."""
     holders = (*map(type, node.ancestors_with_self), *others)
-    kinds = (kind for one in holders for kind in one.__mro__)
+    kinds = (kind for one in holders for kind in getmro(one))
     return fill(node.app, words, [one for kind in kinds for one in kind.__dict__.get("BINDINGS", ())])
 
 
