@@ -263,6 +263,6 @@ def test_pictures_of_continuations(
         await until(
             pilot, lambda: getattr(pilot.app.screen, "_drawn", None) and pilot.app.screen._drawn.ended
         )
-        pilot.app.screen._watch()
+        pilot.app.screen._growth.look()
 
     assert snap_compare(make_app(theme=theme), run_before=before, terminal_size=(width, 30))
