@@ -8,6 +8,7 @@ from textual.geometry import Region
 from textual.widget import Widget
 
 from chat_app.chat.controller import ChatController
+from chat_app.chat.token_scores import scored_text
 from chat_app.chat.token_walk import DOUBTFUL, TokenWalk
 from chat_app.text.errors import describe_error
 from chat_app.tui.drawn_conversation import DrawnConversation
@@ -49,11 +50,10 @@ class TokenCursor:
         """Begin in the reply that is selected, else in the newest one that can be tinted."""
         drawn = self._drawn
         views = [focused] if isinstance(focused, MessageView) else drawn.messages.views()[::-1]
-        records = self._session.records
-        view = next((view for view in views if records.of(view.message.id).scored), None)
+        view = next((view for view in views if scored_text(view.message)), None)
         if view is None:
             self._session.view.note(
-                "No reply of this chat has tokens to walk through: they are kept until the app ends."
+                "No reply of this chat has tokens to walk through: they are kept with replies written here."
             )
             return
         if not drawn.tinted:

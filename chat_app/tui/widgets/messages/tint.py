@@ -14,7 +14,7 @@ from textual.events import Click
 from textual.message import Message
 from textual.widgets import Static
 
-from chat_app.chat.reply_records import NOWHERE, ScoredText
+from chat_app.chat.token_scores import NOWHERE, ScoredText
 from chat_app.text.sanitize import clean
 
 # (probability from which it holds, its name, its style), the surest first.
