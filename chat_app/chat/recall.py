@@ -48,10 +48,11 @@ def written_by_another(x: Mapping[str, Any], info: EngineInfo, sha256: str) -> s
     same = written == sha256 if written and sha256 else name == info.name
     if same:
         return ""
-    writer = clean_line(name) if name != info.name else f"another file named {clean_line(name)}"
+    writer, here = clean_line(name), clean_line(info.name)
+    writer = f"Another file named {writer}" if writer == here else writer
     return (
-        f"{writer} wrote this reply, and {info.name} is loaded: what else could stand here, its writer alone "
-        "can tell (/model loads it)."
+        f"{writer} wrote this reply, and {here} is loaded: what else could stand here, its writer alone can "
+        "tell (/model loads it)."
     )
 
 

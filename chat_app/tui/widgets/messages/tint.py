@@ -149,6 +149,10 @@ class TintedText(Static, can_focus=False):
         before = [clean(piece.text) for piece in self._before(at)]
         return line_of(Content("".join(before)), self.size.width)
 
+    def piece_at(self, at: int) -> ScoredText | None:
+        """The piece that begins with the reply's token `at`; None where none does."""
+        return next((piece for piece in self.shown if piece.at == at), None)
+
     def _before(self, at: int) -> Sequence[ScoredText]:
         place = next((place for place, piece in enumerate(self.shown) if piece.at == at), 0)
         return self.shown[:place]
