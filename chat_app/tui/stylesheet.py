@@ -1,7 +1,7 @@
 """The stylesheet of an app: each text is parsed once for each set of variables.
 
-Textual's own forgets what it parsed when a theme is set, so that a start parses everything three times: before
-the theme, with it, and for the first widget that is mounted later. That is a third of the time of a start.
+Textual's own forgets what it parsed when a theme is set, so that a start parses everything three times:
+before the theme, with it, and for the first widget that is mounted later. That is a third of the start.
 """
 
 from __future__ import annotations
