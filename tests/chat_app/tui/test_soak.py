@@ -46,7 +46,7 @@ def count(app: Any) -> Counts:
         threading.active_count(),
         psutil.Process().num_fds(),
         len(tasks),
-        len(session.records) + len(session.queue),
+        len(session.looks) + len(session.queue),
         sum("MarkdownStream" in str(task.get_coro()) for task in tasks),
         psutil.Process().memory_info().rss,
     )

@@ -16,7 +16,7 @@ from textual.widgets import Static
 from chat_app.chat.conversation import Message
 from chat_app.chat.finding import Hit, Part
 from chat_app.chat.reply import ENDINGS
-from chat_app.chat.reply_records import ScoredText
+from chat_app.chat.token_scores import ScoredText
 from chat_app.text import formatting
 from chat_app.text.sanitize import clean, clean_line
 from chat_app.tui.widgets.attachments import AttachedFiles
