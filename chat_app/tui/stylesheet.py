@@ -9,7 +9,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from textual.css.model import RuleSet
-from textual.css.stylesheet import CSSLocation, Stylesheet
+from textual.css.stylesheet import Stylesheet
+from textual.css.types import CSSLocation
 
 THEMES_KEPT = 4
 
