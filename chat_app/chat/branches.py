@@ -381,7 +381,7 @@ class Branches:
     def may_move(self) -> bool:
         """Whether another branch can be shown or begun now; a word to the user where it cannot."""
         if self._chat.generating:
-            self._chat.view.note("A reply is being written; press Esc to stop it first.", "warning")
+            self._chat.view.note("A reply is being written; stop it first.", "warning")
         return not self._chat.generating
 
 

@@ -426,8 +426,8 @@ def key_groups() -> KeyGroups:
         ("Anywhere", LlamaChatApp.BINDINGS),
         ("In the prompt", PromptArea.BINDINGS),
         ("In a chat", ChatScreen.BINDINGS),
-        ("On a selected message (Alt+Up)", MessageView.BINDINGS),
-        ("On the tokens of a tinted reply (Alt+W)", TintedText.BINDINGS),
+        ("On a selected message ({chat.select_previous})", MessageView.BINDINGS),
+        ("On the tokens of a tinted reply ({chat.tokens})", TintedText.BINDINGS),
     ]
 
 

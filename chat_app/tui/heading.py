@@ -7,7 +7,8 @@ from chat_app.config.endpoints import Endpoint, model_label
 from chat_app.text.formatting import load_label
 from chat_app.tui.home import Home
 from chat_app.tui.terminal.title import title_of
-from chat_app.tui.widgets.status import TitleBar, Welcome
+from chat_app.tui.widgets.status import TitleBar
+from chat_app.tui.widgets.welcome import Welcome
 
 
 class Heading:

@@ -34,6 +34,7 @@ from chat_app.tui.finder import Finder
 from chat_app.tui.heading import Heading
 from chat_app.tui.home import Home
 from chat_app.tui.interrupt import Interrupt
+from chat_app.tui.key_words import with_keys
 from chat_app.tui.live_numbers import LiveNumbers
 from chat_app.tui.message_actions import MessageActions
 from chat_app.tui.token_cursor import TokenCursor
@@ -312,7 +313,7 @@ class ChatScreen(Screen[None]):
         hint = self.query_one("#new-text", Static)
         if hint.display != visible:
             hint.display = visible
-            hint.update(Content("▼ new text below (Ctrl+End)"))
+            hint.update(Content(with_keys(self, "▼ new text below ({chat.to_end})")))
 
     # The prompt.
 

@@ -21,6 +21,7 @@ from chat_app.chat.commands.chats import TITLE_LENGTH
 from chat_app.store.chats import ChatStore, ChatSummary, StoreError
 from chat_app.store.search import Hit, split_terms
 from chat_app.text.sanitize import clean
+from chat_app.tui.key_words import KeyWords
 from chat_app.tui.screens.confirm import ConfirmScreen
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.screens.export_chat import ExportScreen
@@ -32,10 +33,13 @@ from chat_app.tui.widgets.inputs import CleanInput
 SHOWN = 300
 SEARCH_DELAY_S = 0.12
 PREVIEW_DELAY_S = 0.06
-KEYS = "Enter opens · ↓ list · Space marks · d delete · u undo · r rename · p pin · e export · Esc"
+KEYS = (
+    "Enter opens · ↓ list · {history.mark} marks · {history.delete} delete · {history.undo} undo · "
+    "{history.rename} rename · {history.pin} pin · {history.export} export · {dialog.close}"
+)
 KEYS_MARKED = (
-    "d deletes all that are marked · Space marks · u undo · "
-    "of the chat under the cursor: Enter opens · r rename · p pin · e export"
+    "{history.delete} deletes all that are marked · {history.mark} marks · {history.undo} undo · of the chat "
+    "under the cursor: Enter opens · {history.rename} rename · {history.pin} pin · {history.export} export"
 )
 ROWS_ASKED = 4  # of the chats to be deleted, in the question
 
@@ -107,7 +111,7 @@ class HistoryScreen(Dialog[str]):
                 yield OptionList(id="history-list", markup=False)
                 with VerticalScroll(id="history-preview", can_focus=False):
                     yield Static(id="history-text", markup=False)
-            yield Static(Content(KEYS), id="history-keys")
+            yield KeyWords(KEYS, id="history-keys", classes="")
 
     def begin(self) -> None:
         """Read the chats in the background."""
@@ -225,7 +229,7 @@ class HistoryScreen(Dialog[str]):
     def _note(self, text: str) -> None:
         marked = f" · {len(self._marked):,} marked" if self._marked else ""
         self.query_one("#history-note", Static).update(Content(text + marked))
-        self.query_one("#history-keys", Static).update(Content(KEYS_MARKED if self._marked else KEYS))
+        self.query_one("#history-keys", KeyWords).say(KEYS_MARKED if self._marked else KEYS)
 
     @on(OptionList.OptionHighlighted)
     def _moved(self, event: OptionList.OptionHighlighted) -> None:
