@@ -33,6 +33,7 @@ from chat_app.tui.keymap import keymap_faults
 from chat_app.tui.model_choice import CheckModel, FindOffer, ModelChoice, check_file, find_best_offer
 from chat_app.tui.news import News
 from chat_app.tui.screens.chat import ChatScreen
+from chat_app.tui.stylesheet import ParsedOnce
 from chat_app.tui.terminal.app import TerminalApp
 from chat_app.tui.terminal.background import BackgroundTold
 from chat_app.tui.terminal.title import sequence
@@ -106,6 +107,7 @@ class LlamaChatApp(TerminalApp):
         wanted = chosen or DARK
         self.theme = wanted if wanted in self.available_themes else DARK
         self._unknown_theme = "" if wanted in self.available_themes else wanted
+        self.stylesheet = ParsedOnce(variables=self.get_css_variables())
         self.chat: ChatScreen
         self.models: ModelChoice
 

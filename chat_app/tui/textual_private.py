@@ -16,6 +16,7 @@ from textual._time import get_time
 from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
 from textual.app import App
 from textual.binding import BindingsMap, Keymap
+from textual.css.stylesheet import Stylesheet
 from textual.dom import DOMNode
 from textual.driver import Driver
 from textual.screen import Screen
@@ -34,6 +35,7 @@ OVERRIDDEN: tuple[tuple[type, str], ...] = (
     (TextArea, "_on_paste"),
     (XTermParser, "_sequence_to_key_events"),
     (Screen, "_modal_binding_chain"),
+    (Stylesheet, "_parse_rules"),
 )
 
 __all__ = [

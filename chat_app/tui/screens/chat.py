@@ -102,6 +102,7 @@ class ChatScreen(Screen[None]):
             keymap=keymap,
         )
         self._numbers = LiveNumbers(self, self.session, panel_mode, clock)
+        self._numbers.show_mode(update=False)
         self._commands = CommandLine(self.host, self.work, self.prompt)
         self._editor = OutsideEditor(self.prompt, self.note)
         self._interrupt = Interrupt(
@@ -142,7 +143,6 @@ class ChatScreen(Screen[None]):
     def on_mount(self) -> None:
         """Show what is known at once; what takes time begins after the first paint."""
         self._tick_timer = self.set_interval(TICK_S, self._tick, pause=True)
-        self._numbers.show_mode()
         self.show_state()
         self.call_after_refresh(self._begin)
 

@@ -44,8 +44,9 @@ class HistoryApp(App[None]):
 async def until(pilot: Pilot[None], done: Callable[[], bool]) -> None:
     """Wait for a state, however slow the machine is; a minute means it never comes."""
     for _ in range(HANG_S * 50):
-        await pilot.pause(0.02)
+        await asyncio.sleep(0.02)
         if done():
+            await pilot.pause()
             return
     raise AssertionError("the screen never came to the state expected")
 
