@@ -415,6 +415,7 @@ class ChatController:
         """New parameters count from the next reply on; another context size needs the model anew."""
         again = settings.ctx_size != self.settings.ctx_size
         self.settings = settings
+        self.view.show_state()
         if again:
             self.model.want_reload()
             self.reload_if_due()

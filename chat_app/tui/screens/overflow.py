@@ -70,8 +70,8 @@ class OverflowScreen(Dialog[Room]):
         needed = f"{plan.prompt_n:,} tokens of prompt and {plan.reply_n:,} for the reply"
         with Vertical(classes="dialog -wide"):
             yield Static(Content("The conversation no longer fits into the context"), classes="dialog-title")
-            about = [text for _, text in self._ways.values()]
-            if not plan.drop:
+            about = [f"{label}: {text}" for label, text in self._ways.values()]
+            if not {"drop", "part"} & self._ways.keys():
                 about.append(
                     "The message alone is too long. Shorten it, or ask for a shorter reply: "
                     "/set parameter num_predict N."

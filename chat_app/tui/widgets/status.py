@@ -25,13 +25,14 @@ SIGNS: dict[Severity, tuple[str, str]] = {
 class TitleBar(Static, can_focus=False):
     """The first line: the app, the chat, the model and whether it is ready."""
 
-    def show(self, title: str, model: str, state: str, style: str, host: str = "") -> None:
-        """`state` in a word or two; `style` colours it. host: the machine that what is said goes to."""
+    def show(self, title: str, model: str, state: str, style: str, *, host: str = "", held: str = "") -> None:
+        """`state` in a word or two; `style` colours it. host: the machine that what is said goes to. held:
+        what replies are held to, as a schema: it lasts, and nothing else on the screen would say why."""
         room = max(0, self.size.width or 80)
-        elsewhere = f" remote · {clean_line(host, 30)} " if host else ""
+        marks = [f"remote · {clean_line(host, 30)}"] * bool(host) + [held] * bool(held)
         right: list[str | tuple[str, str]] = [
-            (elsewhere, "bold $background on $warning"),
-            (f"{' ' * bool(host)}{clean_line(model, 24 if host else 40)}  ", MUTED),
+            *((f" {mark} ", "bold $background on $warning") for mark in marks),
+            (f"{' ' * bool(marks)}{clean_line(model, 24 if marks else 40)}  ", MUTED),
             ("● ", style),
             (state, style),
             " ",
