@@ -315,11 +315,11 @@ class LlamaChatApp(TerminalApp):
 
     def show_history(self, query: str = "") -> None:
         """Open the list of chats with a search for `query`, unless it is open."""
-        from chat_app.tui.screens.history import HistoryScreen
+        from chat_app.tui.screens.history import Chosen, HistoryScreen
 
-        def opened(chat_id: str | None) -> None:
-            if chat_id:
-                self.resume(chat_id)
+        def opened(chosen: Chosen | None) -> None:
+            if chosen is not None:
+                self.chat.work.spawn(self.open_chat(*chosen))
 
         if not isinstance(self.screen, HistoryScreen):
             self.push_screen(HistoryScreen(self.store, query=query, renamed=self._renamed), opened)
@@ -334,13 +334,19 @@ class LlamaChatApp(TerminalApp):
         """Leave this chat for another."""
         self.chat.work.spawn(self.open_chat(chat_id))
 
-    async def open_chat(self, chat_id: str) -> None:
-        """Open a chat in this one's place; one that cannot be read is told, and this one stays."""
+    async def open_chat(self, chat_id: str, message_id: str | None = None, words: str = "") -> None:
+        """Open a chat in this one's place, where these words stand in one of its messages; one that cannot be
+        read is told, and this one stays."""
+        chat = self.chat
+        chat.prompt.focus()
         try:
-            await self.chat.session.open_chat(chat_id)
+            await chat.session.open_chat(chat_id)
         except StoreError as error:
-            self.chat.note(str(error), "error")
-        self.chat.prompt.focus()
+            chat.note(str(error), "error")
+            return
+        if message_id is not None:
+            chat.session.branches.show(message_id)
+            chat.find(words, message_id)
 
     def inspect(self, message_id: str, at: int = 0) -> None:
         """Open the token inspector on a reply, by its id, the cursor on its token `at`."""

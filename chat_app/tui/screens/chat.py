@@ -446,10 +446,10 @@ class ChatScreen(Screen[None]):
         """Look for something in this chat."""
         self.find(None)
 
-    def find(self, text: str | None) -> None:
-        """Open the row in which one types what to look for, with `text` in it."""
+    def find(self, text: str | None, first: str | None = None) -> None:
+        """Open the row in which one types what to look for, with `text` in it, to begin at a message."""
         if self.session.path():
-            self._finder.bar.open(text)
+            self._finder.open(text, first)
         else:
             self.note("There is nothing in this chat yet.")
 

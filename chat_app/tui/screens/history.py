@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -48,8 +48,16 @@ def _local_now() -> datetime:
     return datetime.now().astimezone()
 
 
-class HistoryScreen(Dialog[str]):
-    """Dismissed with the id of the chat to open, or with None."""
+class Chosen(NamedTuple):
+    """The chat to open; and where a search found it, which words in which of its messages."""
+
+    chat_id: str
+    message_id: str | None = None
+    words: str = ""
+
+
+class HistoryScreen(Dialog[Chosen]):
+    """Dismissed with the chat to open, or with None."""
 
     AUTO_FOCUS = "#history-search"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -264,13 +272,24 @@ class HistoryScreen(Dialog[str]):
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(event.option_id)
+        self._open(event.option_id)
 
     @on(Input.Submitted, "#history-search")
     def _submitted(self) -> None:
         chosen = self._chosen()
         if chosen is not None:
-            self.dismiss(chosen.id)
+            self._open(chosen.id)
+
+    def _open(self, chat_id: str | None) -> None:
+        """Close with a chat, and with the place at which the search found it."""
+        if chat_id is None:
+            return
+        hit = self._hits.get(chat_id)
+        if hit is None or hit.message_id is None or not hit.snippet.spans:
+            self.dismiss(Chosen(chat_id))
+        else:
+            first, end = hit.snippet.spans[0]
+            self.dismiss(Chosen(chat_id, hit.message_id, hit.snippet.text[first:end]))
 
     @work(exclusive=True, group="history-search")
     async def action_mark(self) -> None:
@@ -296,8 +315,8 @@ class HistoryScreen(Dialog[str]):
         question = ConfirmScreen(
             f"Delete {what} in the trash for 30 days.",
             Content("\n").join(rows),
-            yes="Delete (y)",
-            no="Keep (n)",
+            yes="Delete",
+            no="Keep",
         )
         if await self.app.push_screen_wait(question):
             ids = [chat.id for chat in meant]
