@@ -22,7 +22,7 @@ import pytest
 from llama_core.backends.jit import load_jit_model
 from llama_core.backends.jit.build import builder, objects
 from llama_core.backends.jit.build.library import cache_key
-from llama_core.backends.jit.build.variants import AVX2, VARIANTS, Isa, host_features
+from llama_core.backends.jit.build.variants import AVX2, VARIANTS, Isa, choose, host_features
 from llama_core.backends.jit.model import JitLlama
 from llama_core.backends.numpy.weights import random_weights
 from llama_core.checkpoint import Checkpoint, Tensor
@@ -46,7 +46,13 @@ SHAPE = {
 
 @pytest.fixture(scope="session", params=VARIANTS)
 def isa(request: pytest.FixtureRequest) -> Isa:
-    return VARIANTS[request.param]
+    return variant(request.param)
+
+
+def variant(name: str) -> Isa:
+    """A variant by name, with what this processor has beside it."""
+    isa, features = VARIANTS[name], host_features()
+    return choose(features, name) if all(features.get(f) for f in isa.needs) else isa
 
 
 def splat(number: int, lanes: int) -> str:
@@ -131,11 +137,11 @@ def kernels_of(kernel_cache: Path) -> Callable[[str], Kernels]:
 
     def get(name: str) -> Kernels:
         if name not in loaded:
-            path = object_path(kernel_cache, VARIANTS[name])
+            path = object_path(kernel_cache, variant(name))
             with one_at_a_time(kernel_cache / f"{name}.lock"):
                 if not path.exists():
                     made = path.with_suffix(f".{os.getpid()}")
-                    made.write_bytes(kernels_object(VARIANTS[name]))
+                    made.write_bytes(kernels_object(variant(name)))
                     made.replace(path)
             loaded[name] = Kernels(path.read_bytes())
         return loaded[name]
