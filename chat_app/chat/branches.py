@@ -354,6 +354,14 @@ class Branches:
                     "→ on the message shows what followed."
                 )
 
+    def show(self, message_id: str) -> None:
+        """Show the branch that runs through a message, unless it is shown already."""
+        conversation = self._chat.conversation
+        hidden = message_id in conversation and conversation.get(message_id) not in conversation.path()
+        if hidden and self.may_move():
+            conversation.select_branch(message_id)
+            self._chat.view.show_chat()
+
     def switch_branch(self, message_id: str, step: int) -> str | None:
         """Show the sibling `step` places on; its id, or None where there is none.
 
@@ -381,7 +389,7 @@ class Branches:
     def may_move(self) -> bool:
         """Whether another branch can be shown or begun now; a word to the user where it cannot."""
         if self._chat.generating:
-            self._chat.view.note("A reply is being written; press Esc to stop it first.", "warning")
+            self._chat.view.note("A reply is being written; stop it first.", "warning")
         return not self._chat.generating
 
 

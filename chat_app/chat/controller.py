@@ -33,7 +33,7 @@ from chat_app.chat.saver import ChatFile, Saver
 from chat_app.chat.told_looks import ToldLooks
 from chat_app.chat.view import ChatView
 from chat_app.config.endpoints import model_label
-from chat_app.config.settings import Settings, with_advice
+from chat_app.config.settings import BY_NAME, Settings, with_advice
 from chat_app.engines import news
 from chat_app.engines.base import Prompt, PromptRequest, Source, Turn
 from chat_app.engines.host import EngineHost
@@ -225,7 +225,7 @@ class ChatController:
     def begin(self) -> Attempt | None:
         """Take the engine for another reply; None, and a word to the user, where it is busy."""
         if self.generating or self._leaving:
-            self.view.note("A reply is being written; press Esc to stop it first.", "warning")
+            self.view.note("A reply is being written; stop it first.", "warning")
             return None
         if self.model.info is None:
             self.view.note("There is no model loaded that could answer.", "warning")
@@ -415,6 +415,7 @@ class ChatController:
         """New parameters count from the next reply on; another context size needs the model anew."""
         again = settings.ctx_size != self.settings.ctx_size
         self.settings = settings
+        self.view.show_state()
         if again:
             self.model.want_reload()
             self.reload_if_due()
@@ -433,7 +434,7 @@ class ChatController:
 
     def set_system(self, text: str) -> None:
         """Another system prompt; the empty text removes it."""
-        self.change_settings(replace(self.settings, system=text))
+        self.change_settings(BY_NAME["system"].put(self.settings, text))
         what = "set" if text else "removed (the model's template may add its own)"
         self.view.note(f"The system prompt is {what}; it counts from the next message on.")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from chat_app.chat.conversation import Conversation, Message
 from chat_app.config.endpoints import find_endpoint, model_label
-from chat_app.config.settings import PARAMETERS, THIS_CHAT, Settings
+from chat_app.config.settings import BY_NAME, PARAMETERS, THIS_CHAT, Settings
 from chat_app.engines.base import EngineInfo
 from chat_app.store.chats import ChatStore
 from chat_app.text.sanitize import clean_line
@@ -110,7 +110,7 @@ def recall(conversation: Conversation, settings: Settings, chosen: Collection[st
         settings = _with_parameters(settings, reply)
     system = reply.x.get("system")
     if "system" not in chosen and isinstance(system, str):
-        settings = replace(settings, system=system)
+        settings = BY_NAME["system"].put(settings, system, THIS_CHAT)
     return settings if "model" in chosen else _with_model(settings, reply)
 
 

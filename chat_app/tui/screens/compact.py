@@ -13,6 +13,7 @@ from textual.widgets import Button, Static, TextArea
 from chat_app.chat.summary import SummaryDraft
 from chat_app.text.sanitize import clean, clean_line
 from chat_app.tui.growth import Growth
+from chat_app.tui.key_words import KeyWords
 from chat_app.tui.screens.dialog import Dialog
 
 
@@ -37,9 +38,8 @@ class CompactScreen(Dialog[str]):
             with Horizontal(classes="dialog-buttons"):
                 yield Button("Use it", variant="primary", id="use", disabled=True)
                 yield Button(self._draft.leave, id="leave")
-            yield Static(
-                Content("It can be edited once it is written · Ctrl+S uses it · Esc does not"),
-                classes="dialog-hint",
+            yield KeyWords(
+                "It can be edited once it is written · {compact.use} uses it · {dialog.close} does not"
             )
 
     def begin(self) -> None:

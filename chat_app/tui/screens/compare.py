@@ -16,10 +16,14 @@ from chat_app.chat.comparing.comparisons import Comparisons
 from chat_app.chat.comparing.told import NAMES, facts_of, parting
 from chat_app.text.sanitize import clean, clean_line
 from chat_app.tui.growth import Growth
+from chat_app.tui.key_words import KeyWords
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.widgets.token_line import MUTED, Part
 
-HINT = "← → choose · Enter keeps it as the branch · B keeps both · ↑ ↓ scroll · Esc stops, then closes"
+HINT = (
+    "{compare.first} {compare.second} choose · {compare.keep} keeps it as the branch · "
+    "{compare.both} keeps both · {compare.up} {compare.down} scroll · {dialog.close} stops, then closes"
+)
 
 
 class Pane(VerticalScroll, can_focus=False):
@@ -94,7 +98,7 @@ class CompareScreen(Dialog[None]):
             with Container(id="compare-panes"):
                 yield from self._panes
             yield Static("", id="compare-parting")
-            yield Static(Content(HINT), classes="dialog-hint")
+            yield KeyWords(HINT)
 
     def begin(self) -> None:
         """Let both answer, and watch them grow."""

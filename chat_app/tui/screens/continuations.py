@@ -15,11 +15,16 @@ from chat_app.chat.comparing.agreement import Fork
 from chat_app.chat.comparing.continuations import DRAWN_N, MOST_TOKENS, Continuations
 from chat_app.text.sanitize import clean
 from chat_app.tui.growth import Growth
+from chat_app.tui.key_words import KeyWords
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.widgets.token_line import MUTED
 
 INDENT = "  "
 MIN_WIDTH = 20
+HINT = (
+    "{continuations.up} {continuations.down} choose · {continuations.keep} keeps it as a branch, which "
+    "goes on · {dialog.close} leaves nothing behind"
+)
 
 
 class ContinuationsScreen(Dialog[bool]):
@@ -48,10 +53,7 @@ class ContinuationsScreen(Dialog[bool]):
             yield Static("", id="continuations-state")
             with VerticalScroll(id="continuations", can_focus=False):
                 yield Static("", id="continuations-text")
-            yield Static(
-                Content("↑ ↓ choose · Enter keeps it as a branch, which goes on · Esc leaves nothing behind"),
-                classes="dialog-hint",
-            )
+            yield KeyWords(HINT)
 
     def begin(self) -> None:
         """Draw them, and watch them grow."""
