@@ -13,11 +13,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
 from chat_app.models.stores.machine import Machine
+from llama_core.backends.jit.build.variants import Isa
 from llama_core.roofline.rates import MachineRates
 from llama_core.trusted_files import UntrustedFileError, require_trusted_folder
 
@@ -102,6 +104,23 @@ def kernel_cache() -> Path:
             if old.stat().st_mtime < time.time() - KERNELS_KEPT_S:
                 old.unlink()
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels_are_built_once(kernel_cache: Path) -> Iterator[None]:
+    """What takes the compiler longest is made once for all variants and sets of kernels in that folder."""
+    from llama_core.backends.jit.build import builder
+    from tests.support import kept_kernels
+
+    start = builder.start_builder
+
+    def start_builder(isa: Isa, kernel_set: str = "all", folder: Path | None = None) -> Any:
+        if folder == kernel_cache:
+            return kept_kernels.start(isa, kernel_set, folder)
+        return start(isa, kernel_set, folder)
+
+    with mock.patch.object(builder, "start_builder", start_builder):
+        yield
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from typing import Any
 from chat_app.chat.conversation import Message, Status, thought_of, token_ids
 from chat_app.chat.inspection import TokenLook, look
 from chat_app.chat.open_chat import Attempt, OpenChat
-from chat_app.chat.recall import drawn_with
+from chat_app.chat.recall import drawn_with, written_by_another
 from chat_app.chat.reply import reply_details
-from chat_app.chat.reply_records import UNSEEN, ReplyRecord
 from chat_app.chat.retry import Retry
+from chat_app.chat.token_scores import TokenScores, without_scores
 from chat_app.engines.base import (
     Engine,
     NotCapableError,
@@ -133,32 +133,41 @@ class Branches:
         prompt = await chat.prepare(attempt, message_id, continue_last=True)
         if prompt is not None:
             chat.view.show_chat()
-            chat.start(
-                attempt,
-                replace(message, status="partial"),
-                prompt,
-                start_ids=token_ids(message),
-                begun=chat.records.of(message_id),
-            )
+            chat.start(attempt, replace(message, status="partial"), prompt)
+
+    def unreadable(self, message_id: str) -> str:
+        """Why the tokens of a reply cannot be looked into, as a sentence; empty where they can be."""
+        chat = self._chat
+        message = chat.conversation.get(message_id)
+        if chat.looks.of(message_id):
+            return ""
+        if not token_ids(message):
+            if len(TokenScores.of(message)):
+                return "What else a server could have said is known until the chat is left."
+            return "This message has no recorded tokens. Replies written here have."
+        model = chat.model
+        return "" if model.info is None else written_by_another(message.x, model.info, model.sha256)
 
     async def reply_tokens(self, message_id: str) -> ReplyTokens:
         """The tokens of a reply and the prompt it had: what was left out then is left out again.
 
-        Raises ValueError where its tokens were not kept, and LookupError where the engine gives none.
+        Raises ValueError where they cannot be looked into, and LookupError where the engine gives none.
         """
         chat = self._chat
         message = chat.conversation.get(message_id)
-        ids = token_ids(message)
-        if looks := chat.records.of(message_id).looks:
+        if why := self.unreadable(message_id):
+            raise ValueError(why)
+        if looks := chat.looks.of(message_id):
             told = tuple(Token(one.chosen.id, one.chosen.text, one.chosen.raw) for one in looks)
             return ReplyTokens(message_id, Prompt((), None), told, looks)
-        if not ids:
-            raise ValueError("This message has no recorded tokens. Replies written here have.")
-        request = PromptRequest(tuple(chat.conversation.turns_before(message)), chat.settings.params)
+        ids = token_ids(message)
+        params = drawn_with(message.x)
+        turns = tuple(chat.conversation.turns_before(message))
+        request = PromptRequest(turns, params or chat.settings.params)
 
         def question(engine: Engine) -> ReplyTokens:
             tokens = tuple(_access(engine).describe(ids))
-            return ReplyTokens(message_id, engine.prepare(request), tokens, params=drawn_with(message.x))
+            return ReplyTokens(message_id, engine.prepare(request), tokens, params=params)
 
         found: ReplyTokens = await chat.ask(question)
         return found
@@ -191,7 +200,7 @@ class Branches:
         attempt = chat.begin()
         if attempt is None:
             return
-        await self._begin_with(attempt, reply, [*reply.ids[:index], token_id], same_n=index)
+        await self._begin_with(attempt, reply, [*reply.ids[:index], token_id])
 
     async def think_on(self, message_id: str) -> None:
         """Reopen a thought, in a sibling: it goes on where it was ended. One that the model ended itself gets
@@ -239,11 +248,8 @@ class Branches:
         reply: ReplyTokens,
         ids: Sequence[int],
         params: SamplingParams | None = None,
-        *,
-        same_n: int = 0,
     ) -> None:
-        """A sibling of `reply` that begins with `ids`, of which the first `same_n` are its own, and goes on,
-        unless they end it."""
+        """A sibling of `reply` that begins with `ids`, and goes on unless they end it."""
         chat = self._chat
 
         def question(engine: Engine) -> tuple[ReplyParts, bool]:
@@ -259,7 +265,9 @@ class Branches:
             return
         status: Status = "complete" if ends else "partial"
         before = chat.conversation.get(reply.message_id)
-        x = {"ids": list(ids), **begun_details(parts, before)}
+        pairs = enumerate(zip(ids, reply.ids, strict=False))
+        same_n = next((at for at, (new, old) in pairs if new != old), min(len(ids), len(reply.ids)))
+        x = {"ids": list(ids), **begun_details(parts, before, same_n, len(ids))}
         sibling = chat.conversation.add("assistant", parts.content, parent=before.parent, status=status, x=x)
         chat.view.show_chat()
         if ends:
@@ -267,8 +275,7 @@ class Branches:
             chat.finish_attempt(attempt)
         else:
             prompt = replace(reply.prompt, ids=(*(reply.prompt.ids or ()), *ids), begun_n=len(ids))
-            begun = chat.records.of(reply.message_id).until(same_n)
-            chat.start(attempt, sibling, prompt, start_ids=ids, params=params, begun=begun)
+            chat.start(attempt, sibling, prompt, params=params)
 
     async def _take_told(self, reply: ReplyTokens, index: int, token_id: int) -> None:
         """The same with the text of tokens that have no ids here: the reply goes on from that text."""
@@ -283,19 +290,22 @@ class Branches:
             return
         taken = next(one for one in reply.looks[index].top if one.id == token_id)
         raw = b"".join(token.raw for token in reply.tokens[:index]) + taken.raw
-        parent = chat.conversation.get(reply.message_id).parent
         text = raw.decode("utf-8", "replace")
-        sibling = chat.conversation.add("assistant", text, parent=parent, status="partial")
+        before = chat.conversation.get(reply.message_id)
+        x = TokenScores.of(before).begun(text, index, index + 1).details()
+        sibling = chat.conversation.add("assistant", text, parent=before.parent, status="partial", x=x)
+        look = replace(reply.looks[index], chosen=taken, rank=-taken.id)
+        chat.looks.keep(sibling.id, (*reply.looks[:index], look))
         chat.view.show_chat()
         await self.go_on_from_text(attempt, sibling)
 
-    async def go_on_from_text(self, attempt: Attempt, sibling: Message, begun: ReplyRecord = UNSEEN) -> None:
+    async def go_on_from_text(self, attempt: Attempt, sibling: Message) -> None:
         """Let a new reply of which the text alone is known go on; it is kept as it is where it is not to be
         sent."""
         chat = self._chat
         prompt = await chat.prepare(attempt, sibling.id, continue_last=True)
         if prompt is not None:
-            chat.start(attempt, sibling, prompt, begun=begun)
+            chat.start(attempt, sibling, prompt)
         elif sibling.id in chat.conversation:
             stopped = replace(sibling, status="stopped")
             await chat.saver.append(stopped)
@@ -321,9 +331,8 @@ class Branches:
             if attempt.abandoned:
                 return None
             gone = ("loop", "timings", "context", "stop_reason", "thought", "thought_n", "thought_s")
-            x = {key: value for key, value in message.x.items() if key not in gone} | {"ids": ids}
-            if parts.thought:
-                x |= {"thought": parts.thought, "thought_n": parts.thought_n}
+            x = {key: value for key, value in without_scores(message.x).items() if key not in gone}
+            x |= {"ids": ids} | begun_details(parts, message, begin, begin)
             cut = chat.conversation.add(
                 "assistant", parts.content, parent=message.parent, status="stopped", x=x
             )
@@ -344,6 +353,14 @@ class Branches:
                     "The later messages are hidden; what you send now starts a new branch. "
                     "→ on the message shows what followed."
                 )
+
+    def show(self, message_id: str) -> None:
+        """Show the branch that runs through a message, unless it is shown already."""
+        conversation = self._chat.conversation
+        hidden = message_id in conversation and conversation.get(message_id) not in conversation.path()
+        if hidden and self.may_move():
+            conversation.select_branch(message_id)
+            self._chat.view.show_chat()
 
     def switch_branch(self, message_id: str, step: int) -> str | None:
         """Show the sibling `step` places on; its id, or None where there is none.
@@ -372,15 +389,16 @@ class Branches:
     def may_move(self) -> bool:
         """Whether another branch can be shown or begun now; a word to the user where it cannot."""
         if self._chat.generating:
-            self._chat.view.note("A reply is being written; press Esc to stop it first.", "warning")
+            self._chat.view.note("A reply is being written; stop it first.", "warning")
         return not self._chat.generating
 
 
-def begun_details(parts: ReplyParts, before: Message) -> dict[str, Any]:
-    """What the record says of a reply that begins with these parts, in the place of another: of the chat the
-    model sees what it saw for that one."""
+def begun_details(parts: ReplyParts, before: Message, same_n: int, n: int) -> dict[str, Any]:
+    """What the record says of a reply that begins with these parts, `n` tokens, in the place of another, of
+    which the first `same_n` are: of the chat the model sees what it saw for that one."""
     thought = {"thought": parts.thought, "thought_n": parts.thought_n} if parts.thought else {}
-    return thought | {name: before.x[name] for name in ("sees_from",) if name in before.x}
+    scores = TokenScores.of(before).begun(parts.content, same_n, n).details()
+    return thought | scores | {name: before.x[name] for name in ("sees_from",) if name in before.x}
 
 
 def _access(engine: Engine) -> TokenAccess:

@@ -29,11 +29,11 @@ from chat_app.chat.outbox import Outbox, Pending
 from chat_app.chat.read_ahead import ReadAhead
 from chat_app.chat.reopening import Reopening
 from chat_app.chat.reply import GrowingReply, reply_details, seeded
-from chat_app.chat.reply_records import UNSEEN, ReplyRecord, ReplyRecords
 from chat_app.chat.saver import ChatFile, Saver
+from chat_app.chat.told_looks import ToldLooks
 from chat_app.chat.view import ChatView
 from chat_app.config.endpoints import model_label
-from chat_app.config.settings import Settings, with_advice
+from chat_app.config.settings import BY_NAME, Settings, with_advice
 from chat_app.engines import news
 from chat_app.engines.base import Prompt, PromptRequest, Source, Turn
 from chat_app.engines.host import EngineHost
@@ -47,7 +47,7 @@ from llama_core.sampling.params import SamplingParams
 class ChatController:
     """`spawn` runs a coroutine beside the caller: a worker of the screen, a task elsewhere. `branches` and
     `comparisons` hold other ways to a reply than sending, `attaching` reads and counts files, `ahead` has
-    what is still typed read by the engine, `records` keeps what was seen of replies."""
+    what is still typed read by the engine, `looks` keeps what engines elsewhere told of replies."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class ChatController:
         self.comparisons = Comparisons(self, host)
         self.attaching = Attaching(self)
         self.ahead = ReadAhead(self, host)
-        self.records = ReplyRecords()
+        self.looks = ToldLooks()
         self.model = LoadedModel(host, view, self.metrics, spawn, model_hash)
         self.reply: GrowingReply | None = None
         self._files = ChatFiles(store, save=settings.save, kind=kind)
@@ -225,7 +225,7 @@ class ChatController:
     def begin(self) -> Attempt | None:
         """Take the engine for another reply; None, and a word to the user, where it is busy."""
         if self.generating or self._leaving:
-            self.view.note("A reply is being written; press Esc to stop it first.", "warning")
+            self.view.note("A reply is being written; stop it first.", "warning")
             return None
         if self.model.info is None:
             self.view.note("There is no model loaded that could answer.", "warning")
@@ -279,12 +279,9 @@ class ChatController:
         message: Message,
         prompt: Prompt,
         *,
-        start_ids: Iterable[int] = (),
         params: SamplingParams | None = None,
-        begun: ReplyRecord = UNSEEN,
     ) -> None:
-        """Let the engine answer. `start_ids`: the reply's tokens that stand there already, `begun` what was
-        seen of them; `params`: for this reply, in place of the settings'."""
+        """Let the engine answer. `params`: for this reply, in place of the settings'."""
         params = seeded(params or self.settings.params, self.model.info)
         if attempt.abandoned:
             return
@@ -294,9 +291,8 @@ class ChatController:
         model = self.model
         details = reply_details(self.settings, params, model.info, model.sha256, prompt, message.parent)
         message = replace(message, x={**message.x, **details})
-        ids, now = tuple(start_ids), self._clock()
         self.reply = GrowingReply(
-            request_id, message, details, ids, prompt=prompt, seed=params.seed, saved_at=now, begun=begun
+            request_id, message, details, prompt=prompt, seed=params.seed, saved_at=self._clock()
         )
         self.view.show_message(message)
         self.view.show_state()
@@ -394,7 +390,7 @@ class ChatController:
                 chat = await asyncio.to_thread(open_next)
                 await self.stop_and_save()
                 left, self.chat = self.saver, chat
-                self.records.forget()
+                self.looks.forget()
                 self.saver = Saver(chat, self.view.show_trouble)
                 self._fitting.forget()
                 self.metrics.new_chat()
@@ -419,6 +415,7 @@ class ChatController:
         """New parameters count from the next reply on; another context size needs the model anew."""
         again = settings.ctx_size != self.settings.ctx_size
         self.settings = settings
+        self.view.show_state()
         if again:
             self.model.want_reload()
             self.reload_if_due()
@@ -437,7 +434,7 @@ class ChatController:
 
     def set_system(self, text: str) -> None:
         """Another system prompt; the empty text removes it."""
-        self.change_settings(replace(self.settings, system=text))
+        self.change_settings(BY_NAME["system"].put(self.settings, text))
         what = "set" if text else "removed (the model's template may add its own)"
         self.view.note(f"The system prompt is {what}; it counts from the next message on.")
 
@@ -476,7 +473,7 @@ class ChatController:
         """The reply has its last state."""
         reply, self.reply = self.reply, None
         if reply is not None:
-            self.records.keep(reply.message.id, reply.record())
+            self.looks.add(message.id, reply, self.looks.of(message.id))
         await self._keep(message)
         self.model.answered(message.x.get("timings"))
         self.view.show_state()

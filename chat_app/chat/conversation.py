@@ -121,9 +121,9 @@ class Conversation:
         original = self._messages[message_id]
         return self.add(original.role, content, parent=original.parent)
 
-    def regenerate(self, message_id: str, content: str = "", *, status: Status = "partial") -> Message:
+    def regenerate(self, message_id: str) -> Message:
         """Add an empty sibling to a reply (or the first reply to a question); it becomes the tip."""
-        return self.add("assistant", content, parent=self.question_of(message_id), status=status)
+        return self.add("assistant", "", parent=self.question_of(message_id), status="partial")
 
     def question_of(self, message_id: str) -> str | None:
         """What a reply answers, None for one that begins a chat; any other message is a question itself."""

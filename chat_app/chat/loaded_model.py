@@ -137,5 +137,5 @@ class LoadedModel:
             self._view.note(f"{self.info.name} keeps no cache that could be reset from here.", "warning")
             return
         if generating:
-            self._view.note("The KV cache is emptied when this reply is done. Esc stops the reply.")
+            self._view.note("The KV cache is emptied when this reply is done.")
         self._host.reset()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from chat_app.chat.conversation import Conversation, Message
 from chat_app.chat.loaded_model import LoadedModel
-from chat_app.chat.reply_records import UNSEEN, ReplyRecord, ReplyRecords
 from chat_app.chat.saver import Saver
+from chat_app.chat.told_looks import ToldLooks
 from chat_app.chat.view import ChatView
 from chat_app.config.settings import Settings
 from chat_app.engines.base import Prompt, Source
@@ -28,7 +28,7 @@ class OpenChat(Protocol):
 
     settings: Settings
     saver: Saver
-    records: ReplyRecords
+    looks: ToldLooks
 
     @property
     def model(self) -> LoadedModel:
@@ -60,12 +60,9 @@ class OpenChat(Protocol):
         message: Message,
         prompt: Prompt,
         *,
-        start_ids: Iterable[int] = (),
         params: SamplingParams | None = None,
-        begun: ReplyRecord = UNSEEN,
     ) -> None:
-        """Let the engine answer into `message`, whose tokens so far are `start_ids`, of which `begun` is what
-        was seen."""
+        """Let the engine answer into `message`; `prompt` has the tokens of what stands there already."""
 
     def finish_attempt(self, attempt: Attempt) -> None:
         """The attempt is over without a reply."""

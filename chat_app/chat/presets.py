@@ -12,6 +12,7 @@ from chat_app.config.presets import (
     preset_of,
     preset_toml,
     read_preset,
+    unusual,
     with_preset,
     without_presets,
 )
@@ -33,7 +34,9 @@ def save_preset(session: ChatController, name: str) -> str:
     ensure_dir(path.parent)
     values = preset_of(session.settings)
     replace_file(path, preset_toml(values).encode())
-    return f"Preset {name} is {'saved' if is_new else 'replaced'}: {', '.join(values)}."
+    said = unusual(values)
+    rest = "; all else as it is by default" if len(said) < len(values) else ""
+    return f"Preset {name} is {'saved' if is_new else 'replaced'}: {', '.join(said)}{rest}."
 
 
 def take_preset(session: ChatController, name: str) -> str | None:
@@ -70,4 +73,6 @@ def _told(name: str) -> str:
         values = read_preset(name)
     except ValueError as error:
         return str(error)
-    return " · ".join(f"{key} {clean_line(str(value), LONGEST_SHOWN)}" for key, value in values.items())
+    told = [f"{key} {clean_line(str(values[key]), LONGEST_SHOWN)}" for key in unusual(values)]
+    rest = ["all else as it is by default"] if len(told) < len(values) else []
+    return " · ".join([*told, *rest])

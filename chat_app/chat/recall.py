@@ -9,8 +9,10 @@ from typing import Any
 
 from chat_app.chat.conversation import Conversation, Message
 from chat_app.config.endpoints import find_endpoint, model_label
-from chat_app.config.settings import PARAMETERS, THIS_CHAT, Settings
+from chat_app.config.settings import BY_NAME, PARAMETERS, THIS_CHAT, Settings
+from chat_app.engines.base import EngineInfo
 from chat_app.store.chats import ChatStore
+from chat_app.text.sanitize import clean_line
 from llama_core.constraints.grammar import GRAMMAR_KINDS, Grammar
 from llama_core.sampling.params import SamplingParams
 
@@ -35,6 +37,23 @@ def sampling_json(params: SamplingParams) -> dict[str, Any]:
         "ignore_eos": params.ignore_eos,
         "grammar": None if params.grammar is None else asdict(params.grammar),
     }
+
+
+def written_by_another(x: Mapping[str, Any], info: EngineInfo, sha256: str) -> str:
+    """That a reply was written by another model than the one that is loaded, and what would help; empty where
+    it was not, or that is not known. sha256: of the loaded model's file, empty where it is not known."""
+    name, written = x.get("model"), x.get("model_sha256")
+    if not isinstance(name, str):
+        return ""
+    same = written == sha256 if written and sha256 else name == info.name
+    if same:
+        return ""
+    writer, here = clean_line(name), clean_line(info.name)
+    writer = f"Another file named {writer}" if writer == here else writer
+    return (
+        f"{writer} wrote this reply, and {here} is loaded: what else could stand here, its writer alone can "
+        "tell (/model loads it)."
+    )
 
 
 def sampling_of(x: Mapping[str, Any]) -> SamplingParams:
@@ -91,7 +110,7 @@ def recall(conversation: Conversation, settings: Settings, chosen: Collection[st
         settings = _with_parameters(settings, reply)
     system = reply.x.get("system")
     if "system" not in chosen and isinstance(system, str):
-        settings = replace(settings, system=system)
+        settings = BY_NAME["system"].put(settings, system, THIS_CHAT)
     return settings if "model" in chosen else _with_model(settings, reply)
 
 

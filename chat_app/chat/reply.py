@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from chat_app.chat.conversation import Message, Status, sees_from, thought_of
-from chat_app.chat.inspection import told_looks
+from chat_app.chat.conversation import Message, Status, sees_from, thought_of, token_ids
 from chat_app.chat.recall import sampling_json
-from chat_app.chat.reply_records import UNSEEN, ReplyRecord, ScoredText
+from chat_app.chat.token_scores import TokenScores, without_scores
 from chat_app.engines.base import EngineInfo, Prompt
 from llama_core.events import (
     UNKNOWN_ID,
@@ -58,15 +57,14 @@ class ThoughtNumbers:
 class GrowingReply:
     """The reply that the engine writes now.
 
-    `message` is its first state; its content and `start_ids` are what stood there before this request (a
-    reply that is continued, or begun by hand), and `begun` is what was seen of that. `tokens` are this
-    request's. saved_at: when it was last saved, in seconds of the caller's clock.
+    `message` is its first state; its content is what stood there before this request (a reply that is
+    continued, or begun by hand), of which `prompt` has the tokens. `tokens` are this request's. saved_at:
+    when it was last saved, in seconds of the caller's clock.
     """
 
     request_id: int
     message: Message
     details: Mapping[str, Any]
-    start_ids: tuple[int, ...] = ()
     parts: list[str] = field(default_factory=list)
     thought_parts: list[str] = field(default_factory=list)
     thought: ThoughtNumbers = field(default_factory=ThoughtNumbers)
@@ -81,7 +79,6 @@ class GrowingReply:
     prompt: Prompt | None = None
     seed: int | None = None  # None: the engine's own, told at the end
     prefill: PrefillProgress | None = None  # the last of this request
-    begun: ReplyRecord = UNSEEN
 
     def take(self, event: Event) -> None:
         """Note an event."""
@@ -106,6 +103,12 @@ class GrowingReply:
             self.finished = event
             if not self.prompt_n:  # an engine elsewhere tells it at the end
                 self.prompt_n = event.timings.cache_n + event.timings.prompt_n
+
+    @property
+    def start_ids(self) -> tuple[int, ...]:
+        """The tokens of what stood there before, as the engine read them."""
+        begun_n = 0 if self.prompt is None else self.prompt.begun_n
+        return () if self.prompt is None or not begun_n else (self.prompt.ids or ())[-begun_n:]
 
     @property
     def content(self) -> str:
@@ -142,15 +145,17 @@ class GrowingReply:
         return replace(self.message, content=self.content, status=status, x=self._x())
 
     def _x(self) -> dict[str, Any]:
-        ids = self.start_ids + tuple(token.id for token in self.tokens if token.id != UNKNOWN_ID)
-        x: dict[str, Any] = {**self.message.x, **self.details, "ids": list(ids), **self._thought()}
+        start_ids = self.start_ids
+        ids = start_ids + tuple(token.id for token in self.tokens if token.id != UNKNOWN_ID)
+        x: dict[str, Any] = {**without_scores(self.message.x), **self.details, "ids": list(ids)}
         for earlier in ("loop", "stop_reason"):
             x.pop(earlier, None)
+        x |= self._scores().details() | self._thought()
         if self.loop is not None:
             x["loop"] = dict(self.loop)
         if self.finished is not None:
             # The engine leaves the end token and anything after a stop string out of its own list.
-            x["ids"] = [*self.start_ids, *self.finished.ids]
+            x["ids"] = [*start_ids, *self.finished.ids]
             x["stop_reason"] = self.finished.reason
         seed = self.finished.seed if self.finished is not None else self.seed
         if seed is not None:
@@ -159,7 +164,7 @@ class GrowingReply:
         if timings is not None:
             x["timings"] = _with_earlier(timings.to_json(), self.message.x.get("timings"))
         if self.prompt_n:
-            start = max(0, self.prompt_n - len(self.start_ids))
+            start = max(0, self.prompt_n - len(start_ids))
             x["context"] = [start, start + (len(x["ids"]) or len(self.tokens))]
         return x
 
@@ -204,23 +209,24 @@ class GrowingReply:
             known if self.thought.closed_at is None else {**known, "thought_closed": self.thought.closed_at}
         )
 
-    def record(self) -> ReplyRecord:
-        """How likely each token was, and each piece of the answer. Where a character took several tokens,
-        they count together; what stood there before this request is known as far as it was seen."""
-        start_n, text = len(self.start_ids), "".join(self.parts)
-        logprobs, pieces = self.begun.begun(self.message.content, start_n)
-        whole, first = 0.0, start_n
-        ends = pairwise([*self.lengths, self.length])
-        for index, (token, (begin, end)) in enumerate(zip(self.tokens, ends, strict=True), start_n):
-            if token.thought:
-                whole, first = 0.0, index + 1
-                continue
-            whole += token.logprob
-            if end > begin:
-                pieces.append(ScoredText(text[begin:end], whole, first))
-                whole, first = 0.0, index + 1
-        logprobs += [token.logprob for token in self.tokens]
-        return ReplyRecord(logprobs, tuple(pieces), told_looks(self.tokens))
+    def _scores(self) -> TokenScores:
+        """How likely each token was, what stood there before included."""
+        chars = [end - begin for begin, end in pairwise([*self.lengths, self.length])]
+        return self._begun().then([token.logprob for token in self.tokens], chars)
+
+    def _begun(self) -> TokenScores:
+        """How likely each token was of what stood there before. An engine that keeps its tokens to itself
+        counts on from those that were told."""
+        scores, start_ids = TokenScores.of(self.message), self.start_ids
+        if self.prompt is not None and self.prompt.ids is None:
+            return scores
+        same_n = len(start_ids) if start_ids == token_ids(self.message) else 0  # another model's are others
+        return scores.begun(self.message.content, same_n, len(start_ids))
+
+    @property
+    def begun_n(self) -> int:
+        """How many tokens stood there before, as far as they are known."""
+        return len(self._begun())
 
     def segment(self) -> tuple[int, int]:
         """(positions of the context before the reply, positions of the reply so far)."""

@@ -38,7 +38,7 @@ class UnknownCommandError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """What stands behind a command's name. `usage` shows it, in brackets where it may be left out.
+    """What stands behind a command's name. `usage` shows it, in brackets what may be left out of it.
 
     read: makes of its text what the function takes, or raises ValueError with a phrase. completer: gives
     whole arguments for what is typed so far.
@@ -51,7 +51,7 @@ class Argument:
     @property
     def required(self) -> bool:
         """Whether the command refuses to run without it."""
-        return not self.usage.startswith("[")
+        return not (self.usage.startswith("[") and self.usage.endswith("]"))
 
 
 def words(*known: tuple[str, str]) -> Completer:
@@ -88,7 +88,7 @@ class Command:
         """Run it with the argument `text`; returns what is to be awaited. Raises ValueError, a sentence."""
         if self.argument is None:
             if text:
-                raise ValueError(f"{self.name} takes nothing behind it, so {text!r} means nothing there.")
+                raise ValueError(f"{self.name} takes nothing behind it, not {text!r}. It does: {self.help}.")
             return self.function(host)  # type: ignore[no-any-return]
         if not text and self.argument.required:
             raise ValueError(f"Something is missing. As in: {self.usage}")

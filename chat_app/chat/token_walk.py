@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chat_app.chat.branches import ReplyTokens
-from chat_app.chat.conversation import token_ids
 from chat_app.chat.inspection import Alternative, TokenLook
+from chat_app.chat.token_scores import TokenScores
 
 if TYPE_CHECKING:
     from chat_app.chat.controller import ChatController
@@ -31,7 +31,7 @@ class TokenWalk:
         self._places = places
         self._moved = asyncio.Event()
         self.message_id = message_id
-        self.logprobs: Sequence[float] = chat.records.of(message_id).logprobs
+        self.logprobs: Sequence[float] = TokenScores.of(chat.conversation.get(message_id)).logprobs
         self.reply: ReplyTokens | None = None
         self.look: TokenLook | None = None
         self.at = at
@@ -43,9 +43,7 @@ class TokenWalk:
         chat = self._chat
         if chat.generating or chat.model.info is None:
             return "The model is busy or not loaded; tokens can be inspected afterwards."
-        if not (token_ids(chat.conversation.get(self.message_id)) or chat.records.of(self.message_id).looks):
-            return "This message has no recorded tokens. Replies written here have."
-        return ""
+        return chat.branches.unreadable(self.message_id)
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Prepare once, then look at whichever token the cursor comes to rest on; `changed` is called when

@@ -15,6 +15,7 @@ from chat_app.config.sources import load_settings
 from chat_app.console.streams import ProgressLine, is_terminal, say, write
 from chat_app.models.catalogue import remove_model, resolve_model
 from chat_app.text.errors import SentenceError
+from chat_app.text.formatting import memory
 from chat_app.text.sanitize import clean_line
 
 MAX_LINE = 2000
@@ -105,7 +106,7 @@ def pull_model(args: argparse.Namespace) -> None:
     found = look(args.name)
     if found is not None:
         outlook = Outlooks().of_remote(found.facts)
-        about = f"{args.name}: {found.nbytes / 2**20:,.0f} MiB to fetch. {outlook.sentence}"
+        about = f"{args.name}: {memory(found.nbytes)} to fetch. {outlook.sentence}"
         if not args.anyway and (outlook.why_not or not outlook.fits):
             raise SentenceError(f"{about} Fetch it all the same with: --anyway")
         say(about)
@@ -138,7 +139,7 @@ def show_model(args: argparse.Namespace) -> None:
     if args.output == "json":
         write(json.dumps(model.to_json(), indent=2), end="\n")
         return
-    about = ", ".join(filter(None, (model.kind, f"{model.nbytes / 2**20:,.0f} MiB", model.about)))
+    about = ", ".join(filter(None, (model.kind, memory(model.nbytes), model.about)))
     for line in (f"{model.name}: {about}", model.facts.problem or model.outlook.sentence):
         write(clean_line(line, MAX_LINE), end="\n")
 

@@ -37,7 +37,7 @@ BINDING_IDS = tuple(
         "inspector": "branch doubtful doubtful_before down draw first last next previous up",
         "message": "branch continue copy edit inspect menu next previous regenerate think_on",
         "overflow": "compact digest drop part raise stop",
-        "prompt": "complete leave newer newline older send",
+        "prompt": "complete leave newer newline older send undo",
         "settings": "apply",
         "tokens": "branch doubtful doubtful_before down draw first inspect last leave next previous up",
     }.items()

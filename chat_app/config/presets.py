@@ -98,25 +98,34 @@ def set_by_presets(settings: Settings) -> set[str]:
 
 def preset_of(settings: Settings) -> dict[str, Any]:
     """The model, and what was chosen of the rest, as a preset that gives the same."""
-    found: dict[str, Any] = {}
-    for name in NAMES:
-        value = BY_NAME[name].of(settings)
-        if isinstance(value, Grammar):
-            if value.kind == name:
-                found[name] = value.text if name != "grammar" else f"{value.text}\n"  # else it names a file
-        elif name in GRAMMAR_KINDS or (name != "model" and name not in settings.chosen):
-            continue
-        elif value is None:
-            word = _word_for_none(name)
-            if word:
-                found[name] = word
-        elif BY_NAME[name].kind is BIAS:
-            found[name] = json.dumps({str(id): number for id, number in value})
-        else:
-            found[name] = list(value) if isinstance(value, tuple) else value
+    chosen = [name for name in NAMES if name in settings.chosen or name in ("model", *GRAMMAR_KINDS)]
+    written = {name: _written(name, settings) for name in chosen}
+    found = {name: value for name, value in written.items() if value is not None}
     if Path(found["model"]).exists():
         found["model"] = str(Path(found["model"]).absolute())  # it holds wherever the app is started
     return found
+
+
+def unusual(values: Mapping[str, Any]) -> list[str]:
+    """The names of those values of a preset that are not what holds without one."""
+    usual = {name: _written(name, Settings()) for name in LIVE}
+    return [name for name, value in values.items() if name not in usual or value != usual[name]]
+
+
+def _written(name: str, settings: Settings) -> Any:
+    """A setting's value as a preset's file has it; None where it has no word for it."""
+    value = BY_NAME[name].of(settings)
+    if isinstance(value, Grammar):
+        if value.kind != name:
+            return None
+        return value.text if name != "grammar" else f"{value.text}\n"  # else it names a file
+    if name in GRAMMAR_KINDS:
+        return None
+    if value is None:
+        return _word_for_none(name) or None
+    if BY_NAME[name].kind is BIAS:
+        return json.dumps({str(id): number for id, number in value})
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _word_for_none(name: str) -> str:

@@ -35,7 +35,7 @@ def source_here(name: str, engines: Mapping[str, Endpoint]) -> Source:
         return find_source(name, engines)
     except ModelNotFound as error:
         hint = f" /model {clean_line(error.name)} fetches it." if error.can_pull else ""
-        raise ValueError(f"{error}{hint}") from None
+        raise ValueError(f"{error.problem}{hint}") from None
     except EndpointError as error:
         raise ValueError(str(error)) from None
 

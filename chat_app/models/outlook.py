@@ -12,6 +12,7 @@ from chat_app.models.facts import Facts, facts_of_file
 from chat_app.models.hub_models import HubModel
 from chat_app.models.machine_rates import machine_rates
 from chat_app.models.speeds import Speed, Speeds, measured_speeds
+from chat_app.text.formatting import memory
 from chat_app.text.sanitize import clean_line
 from llama_core.choices import Backend
 
@@ -74,8 +75,8 @@ class Outlook:
 
     @property
     def memory(self) -> str:
-        """ "1.2 GiB"; empty where it is not known."""
-        return f"{self.memory_bytes / 2**30:.1f} GiB" if self.memory_bytes else ""
+        """ "274 MiB" or "1.2 GiB"; empty where it is not known."""
+        return memory(self.memory_bytes) if self.memory_bytes else ""
 
     @property
     def speed(self) -> str:
@@ -92,10 +93,9 @@ class Outlook:
         """All of it, for people."""
         if not self.backend:
             return f"It does not run here: {self.why}." if self.why else "Its header was not read."
-        said = [f"It needs {self.memory} of memory; {self.free_bytes / 2**30:.1f} GiB are free."]
+        said = [f"It needs {self.memory} of memory; {memory(self.free_bytes)} are free."]
         if self.draft:
-            more = f"{self.draft_bytes / 2**30:.1f} GiB"
-            said.append(f"{self.draft}, which guesses ahead for it, takes {more} more.")
+            said.append(f"{self.draft}, which guesses ahead for it, takes {memory(self.draft_bytes)} more.")
         if self.speed:
             said.append(
                 f"Here it writes {self.speed}; after 500 tokens of prompt it begins in {self.first_token}."

@@ -203,6 +203,12 @@ def _counts(value: Any) -> Any:
     return value if isinstance(value, list) and all(map(_is_count, value)) else None
 
 
+def _logprobs(value: Any) -> Any:
+    if not isinstance(value, list):
+        return None
+    return value if all(one is None or type(one) in (int, float) for one in value) else None
+
+
 def _pair(value: Any) -> Any:
     return value if _counts(value) is not None and len(value) == 2 else None
 
@@ -224,6 +230,8 @@ def _attachments(value: Any) -> Any:
 _USABLE: Final[Mapping[str, Callable[[Any], Any]]] = {
     DETAIL: _attachments,
     "ids": _counts,
+    "logprobs": _logprobs,
+    "chars": _counts,
     "context": _pair,
     "loop": _numbers,
     "parameters": _mapping,

@@ -33,6 +33,7 @@ from chat_app.tui.keymap import keymap_faults
 from chat_app.tui.model_choice import CheckModel, FindOffer, ModelChoice, check_file, find_best_offer
 from chat_app.tui.news import News
 from chat_app.tui.screens.chat import ChatScreen
+from chat_app.tui.stylesheet import ParsedOnce
 from chat_app.tui.terminal.app import TerminalApp
 from chat_app.tui.terminal.background import BackgroundTold
 from chat_app.tui.terminal.title import sequence
@@ -106,6 +107,7 @@ class LlamaChatApp(TerminalApp):
         wanted = chosen or DARK
         self.theme = wanted if wanted in self.available_themes else DARK
         self._unknown_theme = "" if wanted in self.available_themes else wanted
+        self.stylesheet = ParsedOnce(variables=self.get_css_variables())
         self.chat: ChatScreen
         self.models: ModelChoice
 
@@ -313,11 +315,11 @@ class LlamaChatApp(TerminalApp):
 
     def show_history(self, query: str = "") -> None:
         """Open the list of chats with a search for `query`, unless it is open."""
-        from chat_app.tui.screens.history import HistoryScreen
+        from chat_app.tui.screens.history import Chosen, HistoryScreen
 
-        def opened(chat_id: str | None) -> None:
-            if chat_id:
-                self.resume(chat_id)
+        def opened(chosen: Chosen | None) -> None:
+            if chosen is not None:
+                self.chat.work.spawn(self.open_chat(*chosen))
 
         if not isinstance(self.screen, HistoryScreen):
             self.push_screen(HistoryScreen(self.store, query=query, renamed=self._renamed), opened)
@@ -332,13 +334,19 @@ class LlamaChatApp(TerminalApp):
         """Leave this chat for another."""
         self.chat.work.spawn(self.open_chat(chat_id))
 
-    async def open_chat(self, chat_id: str) -> None:
-        """Open a chat in this one's place; one that cannot be read is told, and this one stays."""
+    async def open_chat(self, chat_id: str, message_id: str | None = None, words: str = "") -> None:
+        """Open a chat in this one's place, where these words stand in one of its messages; one that cannot be
+        read is told, and this one stays."""
+        chat = self.chat
+        chat.prompt.focus()
         try:
-            await self.chat.session.open_chat(chat_id)
+            await chat.session.open_chat(chat_id)
         except StoreError as error:
-            self.chat.note(str(error), "error")
-        self.chat.prompt.focus()
+            chat.note(str(error), "error")
+            return
+        if message_id is not None:
+            chat.session.branches.show(message_id)
+            chat.find(words, message_id)
 
     def inspect(self, message_id: str, at: int = 0) -> None:
         """Open the token inspector on a reply, by its id, the cursor on its token `at`."""
@@ -424,8 +432,8 @@ def key_groups() -> KeyGroups:
         ("Anywhere", LlamaChatApp.BINDINGS),
         ("In the prompt", PromptArea.BINDINGS),
         ("In a chat", ChatScreen.BINDINGS),
-        ("On a selected message (Alt+Up)", MessageView.BINDINGS),
-        ("On the tokens of a tinted reply (Alt+W)", TintedText.BINDINGS),
+        ("On a selected message ({chat.select_previous})", MessageView.BINDINGS),
+        ("On the tokens of a tinted reply ({chat.tokens})", TintedText.BINDINGS),
     ]
 
 

@@ -7,6 +7,7 @@ terminal knows what they are: of its sixteen those are taken that reach the boun
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -18,7 +19,7 @@ from textual.filter import LineFilter
 
 READABLE = 4.5
 STEPS = 32  # from a colour to white or black
-DRAWN = ("\u2500", "\u25ff")  # lines, blocks and shapes: no text
+READ = re.compile("[^\\s\u2500-\u25ff]")  # lines, blocks and shapes are drawn: no text
 
 Rgb = tuple[int, int, int]
 
@@ -85,7 +86,7 @@ def _readable_style(style: Style, behind: Rgb) -> Style:
 
 def is_text(text: str) -> bool:
     """Whether there is a character in it that is read, neither blank nor drawn."""
-    return any(not (one.isspace() or DRAWN[0] <= one <= DRAWN[1]) for one in text)
+    return READ.search(text) is not None
 
 
 class ReadableText(LineFilter):

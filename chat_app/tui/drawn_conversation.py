@@ -5,6 +5,7 @@ from __future__ import annotations
 from chat_app.chat.controller import ChatController
 from chat_app.chat.conversation import Message
 from chat_app.chat.finding import Hit
+from chat_app.chat.token_scores import scored_text
 from chat_app.tui.widgets.messages.list import MessageList
 from chat_app.tui.widgets.messages.tint import LEGEND
 from chat_app.tui.widgets.messages.view import MessageView
@@ -70,9 +71,9 @@ class DrawnConversation:
     def toggle_tint(self) -> None:
         """Tint the replies by how probable the model held their words, or show them as before."""
         session = self._session
-        if not any(session.records.of(message.id).scored for message in session.path()):
+        if not any(map(scored_text, session.path())):
             session.view.note(
-                "No reply of this chat can be tinted: probabilities are kept until the app ends."
+                "No reply of this chat can be tinted: probabilities are kept with replies written here."
             )
             return
         self.tinted = not self.tinted
@@ -101,7 +102,7 @@ class DrawnConversation:
                 view.set_place(self._place(view.message.id))
                 view.set_saved(view.message.id not in unsaved)
                 tinted = self.tinted and not self._sought  # marks stand in the text as it reads
-                view.set_tint(self._session.records.of(view.message.id).scored if tinted else ())
+                view.set_tint(scored_text(view.message) if tinted else ())
                 view.seek(self._sought, self._hit)
 
         self._work.later(refresh)

@@ -20,14 +20,21 @@ class Finder:
         self.bar = FindBar(id="find")
         self._text = ""
         self._hit: Hit | None = None
+        self._first: str | None = None
         self._from: str | None = None  # the message in sight when one began to type
+
+    def open(self, text: str | None, first: str | None) -> None:
+        """Show the row with `text` in it, None for what stood there; first: the message to begin at, None for
+        what is in sight."""
+        self._first = first
+        self.bar.open(text)
 
     def seek(self, text: str) -> None:
         """Mark `text` everywhere and go to the first place in sight or below."""
         if text == self._text and self._hit is not None:
             return
         if not self._text:
-            self._from = self._drawn.messages.first_in_sight()
+            self._from = self._first or self._drawn.messages.first_in_sight()
         self._text, self._hit = text, None
         hits = self._hits()
         if hits:

@@ -7,7 +7,8 @@ from chat_app.config.endpoints import Endpoint, model_label
 from chat_app.text.formatting import load_label
 from chat_app.tui.home import Home
 from chat_app.tui.terminal.title import title_of
-from chat_app.tui.widgets.status import TitleBar, Welcome
+from chat_app.tui.widgets.status import TitleBar
+from chat_app.tui.widgets.welcome import Welcome
 
 
 class Heading:
@@ -25,7 +26,9 @@ class Heading:
         model = info.name if info else loading.name if loading else model_label(session.settings.model)
         host = info.host if info else loading.host if isinstance(loading, Endpoint) else ""
         state, style = self._state()
-        self.title.show(session.conversation.title, model, state, style, host)
+        grammar = session.settings.params.grammar
+        held = grammar.kind if grammar is not None else ""
+        self.title.show(session.conversation.title, model, state, style, host=host, held=held)
         self._home.name_window(title_of(session.conversation.title, writing=session.generating))
         self.welcome.display = not session.path()
         if self.welcome.display:

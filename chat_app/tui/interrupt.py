@@ -7,6 +7,7 @@ from typing import Any
 
 from textual.screen import Screen
 
+from chat_app.tui.key_words import with_keys
 from chat_app.tui.widgets.composer import Composer
 
 QUIT_WINDOW_S = 2.0
@@ -46,11 +47,11 @@ class Interrupt:
             return
         if prompt.text:
             self._composer.put_aside()
-            self._note("The prompt is cleared; Up brings it back.")
+            self._note(with_keys(prompt, "The prompt is cleared; {prompt.older} brings it back."))
             return
         now = self._clock()
         if now < self._quit_until:
             self._leave()
             return
         self._quit_until = now + QUIT_WINDOW_S
-        self._note("Press Ctrl+C again to quit.")
+        self._note(with_keys(prompt, "Press {chat.interrupt} again to quit."))

@@ -37,10 +37,10 @@ class LiveNumbers:
         """Whether there is room for a panel."""
         return self._screen.has_class("-wide")
 
-    def show_mode(self) -> None:
-        """Give the screen the class that shows the panel, the line, or neither."""
-        for mode in PANELS:
-            self._screen.set_class(mode == self._mode, f"-panel-{mode}")
+    def show_mode(self, *, update: bool = True) -> None:
+        """Give the screen the class that shows the panel, the line, or neither. `update`: all styles below it
+        are made anew, which a screen that has none yet does anyway."""
+        self._screen.update_classes({f"-panel-{mode}": mode == self._mode for mode in PANELS}, update=update)
 
     def next_mode(self) -> Panel:
         """One step deeper, hidden behind the last; where there is no room for a panel, line or hidden.

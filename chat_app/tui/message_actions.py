@@ -9,6 +9,7 @@ from textual.widget import Widget
 
 from chat_app.chat.controller import ChatController
 from chat_app.tui.home import Home
+from chat_app.tui.key_words import key_name
 from chat_app.tui.widgets.messages.list import MessageList
 from chat_app.tui.widgets.messages.view import MessageView
 from chat_app.tui.work import Work
@@ -90,15 +91,19 @@ class MessageActions:
         return [focused] if isinstance(focused, MessageView) else self._messages.views()[::-1]
 
     def open_menu(self, message_id: str) -> None:
-        """The actions to choose from, each with its key."""
+        """The actions that mean something for a message, to choose from, each with its key."""
         from chat_app.tui.screens.message_menu import MessageMenu
 
-        app = self._messages.app
-        rows = [
-            (binding.action[len("act('") : -len("')")], binding.tooltip or binding.description, key)
+        app, view = self._messages.app, self._messages.view_of(message_id)
+        actions = {
+            binding.action[len("act('") : -len("')")]: binding
             for binding in MessageView.BINDINGS
-            if isinstance(binding, Binding) and binding.action.startswith("act(") and binding.show
-            for key in [app.get_key_display(binding)]
+            if isinstance(binding, Binding) and binding.action.startswith("act(")
+        }
+        rows = [
+            (action, binding.tooltip or binding.description, key_name(app, binding))
+            for action, binding in actions.items()
+            if view is not None and view.takes(action)
         ]
 
         def chosen(action: str | None) -> None:

@@ -15,7 +15,8 @@ from textual._parser import ParseError
 from textual._time import get_time
 from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
 from textual.app import App
-from textual.binding import BindingsMap
+from textual.binding import BindingsMap, Keymap
+from textual.css.stylesheet import Stylesheet
 from textual.dom import DOMNode
 from textual.driver import Driver
 from textual.screen import Screen
@@ -34,6 +35,7 @@ OVERRIDDEN: tuple[tuple[type, str], ...] = (
     (TextArea, "_on_paste"),
     (XTermParser, "_sequence_to_key_events"),
     (Screen, "_modal_binding_chain"),
+    (Stylesheet, "_parse_rules"),
 )
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "driver_of",
     "get_time",
     "is_ending",
+    "keymap_of",
     "loop_of",
     "timeout_of",
 ]
@@ -60,6 +63,11 @@ def binding_chain(screen: Screen[Any]) -> Sequence[tuple[DOMNode, BindingsMap]]:
 def is_ending(app: App[Any]) -> bool:
     """Whether `exit` was called."""
     return app._exit
+
+
+def keymap_of(app: App[Any]) -> Keymap:
+    """The keys that the user chose, by the ids of bindings: several are separated by commas."""
+    return app._keymap
 
 
 def driver_of(app: App[Any]) -> Driver | None:

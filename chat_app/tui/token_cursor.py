@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 from textual.geometry import Region
 from textual.widget import Widget
+from textual.worker import Worker
 
 from chat_app.chat.controller import ChatController
+from chat_app.chat.token_scores import scored_text
 from chat_app.chat.token_walk import DOUBTFUL, TokenWalk
 from chat_app.text.errors import describe_error
 from chat_app.tui.drawn_conversation import DrawnConversation
@@ -33,6 +35,8 @@ class TokenCursor:
         self._home = home
         self.line = TokenLine(id="token-line")
         self._view: MessageView | None = None
+        self._looking: Worker[None] | None = None
+        self._trouble = ""  # why nothing is looked at
         self.walk: TokenWalk | None = None
 
     def point(self, text: TintedText, at: int) -> None:
@@ -49,11 +53,10 @@ class TokenCursor:
         """Begin in the reply that is selected, else in the newest one that can be tinted."""
         drawn = self._drawn
         views = [focused] if isinstance(focused, MessageView) else drawn.messages.views()[::-1]
-        records = self._session.records
-        view = next((view for view in views if records.of(view.message.id).scored), None)
+        view = next((view for view in views if scored_text(view.message)), None)
         if view is None:
             self._session.view.note(
-                "No reply of this chat has tokens to walk through: they are kept until the app ends."
+                "No reply of this chat has tokens to walk through: they are kept with replies written here."
             )
             return
         if not drawn.tinted:
@@ -70,7 +73,7 @@ class TokenCursor:
         places = [piece.at for piece in text.shown if piece.at >= 0]
         if not (text.display and places):
             return
-        self._view = view
+        self._view, self._looking = view, None
         self.walk = walk = TokenWalk(self._session, view.message.id, at=places[0], places=places)
         if at is not None:
             walk.go(at)
@@ -78,25 +81,41 @@ class TokenCursor:
             walk.seek(1)
         text.take_cursor(self)
         self._show()
-        if walk.problem:
-            self.line.say(walk.problem)
-        else:
-            view.run_worker(self._look(walk), group="tokens", exclusive=True)
 
     async def _look(self, walk: TokenWalk) -> None:
         try:
-            await walk.run(self._show)
+            await walk.run(self._draw)
         except Exception as error:  # noqa: BLE001 - the engine's trouble is shown here, not the app's end
-            self.line.say(describe_error(error))
+            self._trouble = describe_error(error)
+            self._draw()
 
     def _show(self) -> None:
+        """Look at the token under the cursor, now that it may be possible again, and draw."""
+        walk, view = self.walk, self._view
+        if walk is None or view is None:
+            return
+        if self._looking is None or self._looking.is_finished:
+            self._trouble = walk.problem
+            if not self._trouble:
+                self._looking = view.run_worker(self._look(walk), group="tokens", exclusive=True)
+        self._draw()
+
+    def try_again(self) -> None:
+        """The model is there, or free again: what could not be looked at may be now."""
+        if self._trouble:
+            self._show()
+
+    def _draw(self) -> None:
         """The cursor where it is, in sight, and what could stand there."""
         walk, view = self.walk, self._view
         if walk is None or view is None:
             return
         text, messages = view.tinted, self._drawn.messages
         line = text.set_cursor(walk.at)
-        self.line.show(walk.here, walk.choice)
+        if walk.here is not None:
+            self.line.show(walk.here, walk.choice)
+        elif (piece := text.piece_at(walk.at)) is not None:
+            self.line.show_piece(piece, self._trouble or "looking …")
         messages.release_anchor()
         y = view.virtual_region.y + text.virtual_region.y + line
         messages.scroll_to_region(Region(0, y - 1, 1, 3), animate=False, x_axis=False)
@@ -150,8 +169,8 @@ class TokenCursor:
 
     def ended(self) -> None:
         """The focus has gone: nothing is looked at any more."""
-        view, self._view, self.walk = self._view, None, None
-        self.line.display = False
+        view, self._view, self.walk, self._looking = self._view, None, None, None
+        self._trouble, self.line.display = "", False
         if view is not None:
             view.workers.cancel_group(view, "tokens")
 

@@ -152,7 +152,10 @@ class FakeEngine:
         ids = [one for turn in turns for one in (1, *(turn.ids or self.tokens.encode(turn.content)))]
         prompt_n, drop = to_drop(turns, self.ctx_size - reply_n)
         fits = prompt_n + reply_n <= self.ctx_size
-        return Prompt(turns, tuple(ids), prompt_n, reply_n, self.ctx_size, fits, drop)
+        last = turns[-1]
+        begun_n = len(last.ids or self.tokens.encode(last.content)) if request.continue_last else 0
+        limit = self.ctx_size
+        return Prompt(turns, tuple(ids), prompt_n, reply_n, limit, fits, drop, begun_n=begun_n)
 
     def stream(self, prompt: Prompt, params: Any, *, cancelled: Callable[[], bool]) -> Iterator[Event]:
         turns = [turn.to_message() for turn in prompt.turns]

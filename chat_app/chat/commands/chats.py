@@ -49,7 +49,7 @@ async def rename(host: Host, title: str) -> None:
 
 @SLASH.command("/save")
 async def save(host: Host) -> None:
-    """Write to disk what could not be written."""
+    """Write to disk what could not be written; /export and /write make files."""
     if await host.session.saver.retry():
         kept = host.session.settings.save
         host.note("Every message is on disk." if kept else "This chat is not kept.")

@@ -5,9 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from chat_app.attachments.mentions import offers_of_path, read_names
-from chat_app.chat.commands.host import Host, ScreenHost, last, last_reply, offer_engines, read_number
+from chat_app.chat.commands.host import (
+    Host,
+    ScreenHost,
+    last,
+    last_reply,
+    offer_models,
+    read_number,
+    unquoted,
+)
 from chat_app.chat.commands.table import SLASH
 from chat_app.chat.comparing.sides import USAGE, Wish, complete_sides, read_sides
 from chat_app.chat.slash import Argument, words
@@ -33,14 +42,14 @@ def read_retry(text: str) -> tuple[str, bool]:
     """The model, and whether it makes this reply alone."""
     name, _, last = text.rpartition(" ")
     once = bool(name) and last.lower() == "once"
-    return (name.strip() if once else text), once
+    return unquoted(name.strip() if once else text), once
 
 
 def _complete_retry(host: Host, typed: str) -> list[tuple[str, str]]:
     name, space, _ = typed.rpartition(" ")
-    if space:
+    if space and name.count('"') % 2 == 0:
         return [(f"{name} once", "the chat's own model comes back after it")]
-    return [row for row in offer_engines(host) if row[0].startswith(typed)]
+    return offer_models(host, typed)
 
 
 @SLASH.command("/retry", argument=Argument("[MODEL [once]]", read_retry, _complete_retry))
@@ -55,7 +64,7 @@ async def retry(host: Host, wanted: tuple[str, bool] | None) -> None:
 
 
 def _complete_sides(host: Host, typed: str) -> list[tuple[str, str]]:
-    return complete_sides(offer_engines(host), typed)
+    return complete_sides(offer_models(host, ""), typed)
 
 
 @SLASH.command("/compare", argument=Argument(USAGE, read_sides, _complete_sides))
@@ -101,12 +110,26 @@ def branch(host: Host, back: int | None) -> None:
     host.session.branches.branch(path[-1 - back].id)
 
 
-def find_block(host: Host, number: int) -> str:
-    """A code block of the newest reply that has any. Raises ValueError with a sentence."""
+def last_blocks(host: Host) -> list[str]:
+    """The code blocks of the newest reply that has any. Raises ValueError with a sentence."""
     replies = (one for one in reversed(host.session.path()) if one.role == "assistant")
     blocks = next(filter(None, (code_blocks(one.content) for one in replies)), [])
     if not blocks:
         raise ValueError("There is no block of code in this chat yet.")
+    return blocks
+
+
+def only_block(host: Host) -> str:
+    """The code block where there is one alone. Raises ValueError with a sentence."""
+    blocks = last_blocks(host)
+    if len(blocks) > 1:
+        raise ValueError(f"The last reply with code has {len(blocks)} blocks. Which? As in: /write 1 FILE")
+    return blocks[0]
+
+
+def find_block(host: Host, number: int) -> str:
+    """A code block of the newest reply that has any. Raises ValueError with a sentence."""
+    blocks = last_blocks(host)
     if number > len(blocks):
         there = "one block" if len(blocks) == 1 else f"{len(blocks)} blocks"
         raise ValueError(f"The last reply with code has {there} of it.")
@@ -130,28 +153,44 @@ def copy(host: ScreenHost, block: int | None) -> None:
     host.copy(last_reply(host).content if block is None else find_block(host, block))
 
 
-def read_block_and_file(text: str) -> tuple[int, Path]:
-    """The number of a code block, and where it is to go."""
+def read_block_and_file(text: str) -> tuple[int | None, Path]:
+    """The number of a code block where one is named, and where it is to go."""
     number, _, name = text.partition(" ")
+    if not number.isdecimal():
+        return None, read_path(unquoted(text))
     if not name.strip():
-        raise ValueError("A number and a file are wanted")
-    return read_number(number), read_path(name.strip())
+        raise ValueError("a file is wanted behind the number")
+    return read_number(number), read_path(unquoted(name.strip()))
 
 
-@SLASH.command("/write", argument=Argument("N FILE", read_block_and_file))
-async def write(host: Host, wanted: tuple[int, Path]) -> None:
-    """Save the Nth block of code as a new file."""
+@SLASH.command("/write", argument=Argument("[N] FILE", read_block_and_file))
+async def write(host: Host, wanted: tuple[int | None, Path]) -> None:
+    """Save the Nth block of code, or the only one, as a new file."""
+    await _write(host, wanted, overwrite=False)
+
+
+@SLASH.command(
+    "/write!", argument=Argument("[N] FILE", read_block_and_file, lambda _, typed: offers_of_path(typed))
+)
+async def overwrite(host: Host, wanted: tuple[int | None, Path]) -> None:
+    """The same in place of a file that is there already."""
+    await _write(host, wanted, overwrite=True)
+
+
+async def _write(host: Host, wanted: tuple[int | None, Path], *, overwrite: bool) -> None:
     number, path = wanted
-    text = find_block(host, number) + "\n"
+    text = (find_block(host, number) if number is not None else only_block(host)) + "\n"
     try:
-        await asyncio.to_thread(_write_new, path, text)
+        await asyncio.to_thread(_write_text, path, text, "w" if overwrite else "x")
     except FileExistsError:
-        raise ValueError(f"{path} exists already; name another file.") from None
-    host.note(f"Block {number} is written to {path.absolute()}.")
+        again = f"{'' if number is None else f'{number} '}{path}"
+        raise ValueError(f"{path} exists already. /write! {again} puts the block in its place.") from None
+    lines_n = text.count("\n")
+    host.note(f"{lines_n:,} line{'s' * (lines_n > 1)} written to {path.absolute()}.")
 
 
-def _write_new(path: Path, text: str) -> None:
-    with path.open("x", encoding="utf-8") as file:
+def _write_text(path: Path, text: str, mode: Literal["w", "x"]) -> None:
+    with path.open(mode, encoding="utf-8") as file:
         file.write(text)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chat_app.chat.conversation import Message
+from chat_app.chat.inspection import TokenLook
 from chat_app.chat.open_chat import OpenChat
 from chat_app.chat.reply import GrowingReply
 from chat_app.text.errors import describe_error
@@ -37,11 +39,12 @@ class Said(NamedTuple):
 @dataclass(slots=True)
 class Candidate:
     """`reply` takes its events on the engine's thread, while another looks. said: what came since it was
-    begun. error: why it ended, where it failed."""
+    begun, before: what an engine elsewhere told of its beginning. error: why it ended, where it failed."""
 
     reply: GrowingReply
     said: list[Said] = field(default_factory=list)
     error: str = ""
+    before: Sequence[TokenLook] = ()
     _logprob: float = 0.0
     _first: TokenEvent | None = None
 
@@ -78,8 +81,8 @@ class Candidate:
 
 
 def add_to(chat: OpenChat, candidate: Candidate) -> Message:
-    """The candidate as a message of the chat, the tip, with what was seen of its tokens; not yet saved."""
+    """The candidate as a message of the chat, the tip, with what was told of its tokens; not yet saved."""
     made = candidate.message
     added = chat.conversation.add("assistant", made.content, parent=made.parent, status=made.status, x=made.x)
-    chat.records.keep(added.id, candidate.reply.record())
+    chat.looks.add(added.id, candidate.reply, candidate.before)
     return added

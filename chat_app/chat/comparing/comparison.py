@@ -21,12 +21,11 @@ from chat_app.engines.base import Engine, Source
 from chat_app.engines.host import EngineHost
 from chat_app.engines.sources import source_here
 from chat_app.text.errors import describe_error
-from chat_app.text.formatting import load_label
+from chat_app.text.formatting import load_label, memory
 from chat_app.text.sanitize import clean_line
 from llama_core.errors import Cancelled
 from llama_core.events import LoadProgress
 
-GIB = 1 << 30
 NOT_BEGUN = "It was stopped before it began."
 
 
@@ -70,8 +69,8 @@ class Comparison:
         room = room_beside(source, side.settings)
         if not room.fits:
             raise ValueError(
-                f"{name} needs {room.needed_bytes / GIB:.1f} GiB of memory beside the model that is loaded, "
-                f"and {room.free_bytes / GIB:.1f} GiB are free. /retry {name} lets it answer in the other's "
+                f"{name} needs {memory(room.needed_bytes)} of memory beside the model that is loaded, "
+                f"and {memory(room.free_bytes)} are free. /retry {name} lets it answer in the other's "
                 "place."
             )
         return source

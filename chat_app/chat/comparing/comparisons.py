@@ -33,7 +33,7 @@ class Comparisons:
         if self.latest is None:
             raise ValueError("There is nothing to keep; /compare makes two answers.")
         if self._chat.generating:
-            raise ValueError("A reply is being written; press Esc to stop it first.")
+            raise ValueError("A reply is being written; stop it first.")
         await self.latest.keep(place)
 
     def save_now(self) -> None:

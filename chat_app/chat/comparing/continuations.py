@@ -13,7 +13,6 @@ from chat_app.chat.comparing.hold import Hold
 from chat_app.chat.conversation import Message
 from chat_app.chat.open_chat import Attempt
 from chat_app.chat.reply import GrowingReply, reply_details
-from chat_app.chat.reply_records import NOWHERE, ReplyRecord
 from chat_app.engines.base import Engine, NotCapableError, Prompt, PromptRequest, ReplyParts, Turn
 from chat_app.text.errors import describe_error
 from llama_core.sampling.params import SamplingParams
@@ -117,10 +116,10 @@ class Continuations:
         chat = self._chat
         model, before = chat.model, chat.conversation.get(self.message_id)
         details = reply_details(chat.settings, params, model.info, model.sha256, prompt, before.parent)
-        x = details | begun_details(parts, before)
+        x = details | {"ids": list(ids)} | begun_details(parts, before, self.at, self.at)
         message = Message("", before.parent, "assistant", parts.content, "", "partial", x)
-        begun = chat.records.of(self.message_id).until(self.at)
-        return Candidate(GrowingReply(0, message, details, ids, prompt=prompt, begun=begun))
+        looks = chat.looks.of(self.message_id)
+        return Candidate(GrowingReply(0, message, details, prompt=prompt), before=looks[: self.at])
 
     def leave(self) -> None:
         """Nothing is kept; the engine is free."""
@@ -144,16 +143,10 @@ class Continuations:
             chat.finish_attempt(attempt)
             return
         sibling = replace(sibling, status="partial")
-        record = chat.records.of(sibling.id)
         if self._reply.looks:
             chat.conversation.update(sibling)
-            await chat.branches.go_on_from_text(attempt, sibling, told_text(record))
+            await chat.branches.go_on_from_text(attempt, sibling)
             return
         ids = tuple(sibling.x["ids"])
         prompt = replace(self._reply.prompt, ids=(*(self._reply.prompt.ids or ()), *ids), begun_n=len(ids))
-        chat.start(attempt, sibling, prompt, start_ids=ids, begun=record)
-
-
-def told_text(record: ReplyRecord) -> ReplyRecord:
-    """What was seen of a beginning that has no tokens here, for the tint alone."""
-    return ReplyRecord((), tuple(piece._replace(at=NOWHERE) for piece in record.scored))
+        chat.start(attempt, sibling, prompt)

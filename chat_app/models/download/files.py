@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from chat_app.models.download.errors import DownloadError, retry
+from chat_app.text.formatting import memory
 
 SPARE_BYTES = 16 << 20  # left free for whatever else the machine does meanwhile
 
@@ -17,8 +18,8 @@ def check_space(folder: Path, needed_bytes: int, name: str) -> None:
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < needed_bytes + SPARE_BYTES:
         raise DownloadError(
-            f"The disk is too full: fetching {name} needs {needed_bytes / 2**20:,.0f} MiB but "
-            f"{free_bytes / 2**20:,.0f} MiB are free at {folder}. Free some space. {retry(name)}"
+            f"The disk is too full: fetching {name} needs {memory(needed_bytes)} but "
+            f"{memory(free_bytes)} are free at {folder}. Free some space. {retry(name)}"
         )
 
 

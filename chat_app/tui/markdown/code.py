@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -75,6 +75,19 @@ def highlight(lines: Sequence[str], language: str, *, ansi: bool) -> tuple[list[
             found.append(Content(line))
             fresh.append(True)
     return found, fresh[: len(lines)]
+
+
+def fold_ends(line: str, width: int) -> Iterator[int]:
+    """Where the pieces of a line end that are at most `width` cells wide: behind a blank where one stands in
+    the second half of a piece, so that words stay whole."""
+    start = 0
+    while start < len(line):
+        piece = Content(line[start : start + width]).fold(width)[0].plain
+        end = start + len(piece)
+        if end < len(line) and (blank := piece.rfind(" ", len(piece) // 2)) >= 0:
+            end = start + blank + 1
+        yield end
+        start = end
 
 
 def _style_of(styles: dict[Any, str], token: Any) -> str:

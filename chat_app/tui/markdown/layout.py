@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from chat_app.text.markdown import Block
-from chat_app.tui.markdown.code import LONGEST_STRETCH, highlight, language_of, stretch_end
+from chat_app.tui.markdown.code import LONGEST_STRETCH, fold_ends, highlight, language_of, stretch_end
 from chat_app.tui.markdown.inline import piece_end, read_inline
 from chat_app.tui.markdown.table import Table
 
@@ -202,9 +202,9 @@ class Code:
                 self._parts.append((number, 0, len(line)))
                 continue
             start = 0
-            for part in Content(line).fold(self._width - len(FOLDED)):
-                self._parts.append((number, start, start + len(part.plain)))
-                start += len(part.plain)
+            for end in fold_ends(line, self._width - len(FOLDED)):
+                self._parts.append((number, start, end))
+                start = end
 
     def _coloured_line(self, number: int) -> Content:
         """A line of the source in its colours."""

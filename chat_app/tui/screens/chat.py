@@ -34,6 +34,7 @@ from chat_app.tui.finder import Finder
 from chat_app.tui.heading import Heading
 from chat_app.tui.home import Home
 from chat_app.tui.interrupt import Interrupt
+from chat_app.tui.key_words import with_keys
 from chat_app.tui.live_numbers import LiveNumbers
 from chat_app.tui.message_actions import MessageActions
 from chat_app.tui.token_cursor import TokenCursor
@@ -101,6 +102,7 @@ class ChatScreen(Screen[None]):
             keymap=keymap,
         )
         self._numbers = LiveNumbers(self, self.session, panel_mode, clock)
+        self._numbers.show_mode(update=False)
         self._commands = CommandLine(self.host, self.work, self.prompt)
         self._editor = OutsideEditor(self.prompt, self.note)
         self._interrupt = Interrupt(
@@ -141,7 +143,6 @@ class ChatScreen(Screen[None]):
     def on_mount(self) -> None:
         """Show what is known at once; what takes time begins after the first paint."""
         self._tick_timer = self.set_interval(TICK_S, self._tick, pause=True)
-        self._numbers.show_mode()
         self.show_state()
         self.call_after_refresh(self._begin)
 
@@ -278,6 +279,7 @@ class ChatScreen(Screen[None]):
             self._home.reply_done()
         self._generated = session.generating
         self._home.tell_waiting()
+        self._cursor.try_again()
         self._numbers.show()
         self.show_keys()
 
@@ -312,7 +314,7 @@ class ChatScreen(Screen[None]):
         hint = self.query_one("#new-text", Static)
         if hint.display != visible:
             hint.display = visible
-            hint.update(Content("▼ new text below (Ctrl+End)"))
+            hint.update(Content(with_keys(self, "▼ new text below ({chat.to_end})")))
 
     # The prompt.
 
@@ -445,10 +447,10 @@ class ChatScreen(Screen[None]):
         """Look for something in this chat."""
         self.find(None)
 
-    def find(self, text: str | None) -> None:
-        """Open the row in which one types what to look for, with `text` in it."""
+    def find(self, text: str | None, first: str | None = None) -> None:
+        """Open the row in which one types what to look for, with `text` in it, to begin at a message."""
         if self.session.path():
-            self._finder.bar.open(text)
+            self._finder.open(text, first)
         else:
             self.note("There is nothing in this chat yet.")
 

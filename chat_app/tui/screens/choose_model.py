@@ -15,6 +15,7 @@ from textual.widgets.option_list import Option
 from chat_app.config.endpoints import Endpoint
 from chat_app.text import formatting as fmt
 from chat_app.text.sanitize import clean_line
+from chat_app.tui.key_words import KeyWords
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.widgets.inputs import CleanInput
 
@@ -59,7 +60,7 @@ class ChooseModelScreen(Dialog[str]):
             yield CleanInput(
                 placeholder="or a file, a folder, hf:OWNER/REPO:TYPE, or openai:URL#MODEL", id="model-path"
             )
-            yield Static(Content("Enter opens · Tab to the path · Esc closes"), classes="dialog-hint")
+            yield KeyWords("Enter opens · Tab to the path · {dialog.close} closes")
 
     def begin(self) -> None:
         """List the models in the background; a path can be typed meanwhile."""

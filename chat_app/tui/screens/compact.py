@@ -12,9 +12,9 @@ from textual.widgets import Button, Static, TextArea
 
 from chat_app.chat.summary import SummaryDraft
 from chat_app.text.sanitize import clean, clean_line
+from chat_app.tui.growth import Growth
+from chat_app.tui.key_words import KeyWords
 from chat_app.tui.screens.dialog import Dialog
-
-PERIOD_S = 0.1
 
 
 class CompactScreen(Dialog[str]):
@@ -27,8 +27,7 @@ class CompactScreen(Dialog[str]):
     def __init__(self, draft: SummaryDraft) -> None:
         super().__init__()
         self._draft = draft
-        self._shown = ""
-        self._ended = False
+        self._growth = Growth(self._state, self._show)
 
     def compose(self) -> ComposeResult:
         """The summary, and what can be done with it."""
@@ -39,33 +38,32 @@ class CompactScreen(Dialog[str]):
             with Horizontal(classes="dialog-buttons"):
                 yield Button("Use it", variant="primary", id="use", disabled=True)
                 yield Button(self._draft.leave, id="leave")
-            yield Static(
-                Content("It can be edited once it is written · Ctrl+S uses it · Esc does not"),
-                classes="dialog-hint",
+            yield KeyWords(
+                "It can be edited once it is written · {compact.use} uses it · {dialog.close} does not"
             )
 
     def begin(self) -> None:
         """Watch the draft grow."""
-        self.set_interval(PERIOD_S, self._watch)
-        self._watch()
+        self._growth.watch(self)
 
-    def _watch(self) -> None:
-        if self._ended:
-            return
+    def _state(self) -> tuple[bool, str, str]:
+        draft = self._draft
+        ended = draft.done.is_set()  # asked first: all is there then
+        return ended, clean(draft.text), draft.step
+
+    def _show(self, state: tuple[bool, str, str]) -> None:
         draft, area = self._draft, self.query_one("#compact-text", TextArea)
-        self._ended = draft.done.is_set()
-        text = clean(draft.text)
-        if text != self._shown:
-            self._shown = text
+        ended, text, step = state
+        if area.text != text:
             area.text = text
             area.scroll_end(animate=False)
-        state = self.query_one("#compact-state", Static)
-        if not self._ended:
-            state.update(Content(f"The model writes it{f': {draft.step}' if draft.step else ''}…"))
+        told = self.query_one("#compact-state", Static)
+        if not ended:
+            told.update(Content(f"The model writes it{f': {step}' if step else ''}…"))
         elif draft.error or not text:
-            state.update(Content(clean(draft.error) or "The model wrote nothing."))
+            told.update(Content(clean(draft.error) or "The model wrote nothing."))
         else:
-            state.update(Content(draft.use))
+            told.update(Content(draft.use))
             area.read_only = False
             area.focus()
             self.query_one("#use", Button).disabled = False
@@ -79,6 +77,6 @@ class CompactScreen(Dialog[str]):
 
     def action_use(self) -> None:
         """Close with the summary as it stands, once there is one."""
-        text = self.query_one("#compact-text", TextArea).text.strip()
-        if self._ended and not self._draft.error and text:
-            self.dismiss(text)
+        area = self.query_one("#compact-text", TextArea)
+        if not area.read_only and area.text.strip():
+            self.dismiss(area.text.strip())

@@ -15,11 +15,15 @@ from chat_app.chat.comparing.comparison import Comparison
 from chat_app.chat.comparing.comparisons import Comparisons
 from chat_app.chat.comparing.told import NAMES, facts_of, parting
 from chat_app.text.sanitize import clean, clean_line
+from chat_app.tui.growth import Growth
+from chat_app.tui.key_words import KeyWords
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.widgets.token_line import MUTED, Part
 
-PERIOD_S = 0.1
-HINT = "← → choose · Enter keeps it as the branch · B keeps both · ↑ ↓ scroll · Esc stops, then closes"
+HINT = (
+    "{compare.first} {compare.second} choose · {compare.keep} keeps it as the branch · "
+    "{compare.both} keeps both · {compare.up} {compare.down} scroll · {dialog.close} stops, then closes"
+)
 
 
 class Pane(VerticalScroll, can_focus=False):
@@ -85,7 +89,7 @@ class CompareScreen(Dialog[None]):
         self._spawn = spawn
         self._chosen = 0
         self._panes = (Pane(0), Pane(1))
-        self._shown: object = None
+        self._growth = Growth(self._state, self._show)
 
     def compose(self) -> ComposeResult:
         """The question, both answers, and where they part."""
@@ -94,23 +98,21 @@ class CompareScreen(Dialog[None]):
             with Container(id="compare-panes"):
                 yield from self._panes
             yield Static("", id="compare-parting")
-            yield Static(Content(HINT), classes="dialog-hint")
+            yield KeyWords(HINT)
 
     def begin(self) -> None:
         """Let both answer, and watch them grow."""
         self._comparisons.open = True
         self._spawn(self._comparison.run())
-        self.set_interval(PERIOD_S, self._watch)
-        self._watch()
+        self._growth.watch(self)
 
-    def _watch(self) -> None:
-        """Show what has come since the last time."""
+    def _state(self) -> object:
         comparison = self._comparison
         told = [one.state for one in comparison.contenders]
-        state = ([len(said) for said in comparison.answers], told, comparison.ended, self._chosen, self.size)
-        if state == self._shown:
-            return
-        self._shown = state
+        return [len(said) for said in comparison.answers], told, comparison.ended, self._chosen, self.size
+
+    def _show(self, _: object) -> None:
+        comparison = self._comparison
         for place, pane in enumerate(self._panes):
             pane.show(comparison, chosen=place == self._chosen)
         self.query_one("#compare-parting", Static).update(Content(clean(parting(comparison))))
@@ -118,7 +120,7 @@ class CompareScreen(Dialog[None]):
     def action_choose(self, place: int) -> None:
         """Choose a side."""
         self._chosen = place
-        self._watch()
+        self._growth.look()
 
     def action_scroll(self, step: int) -> None:
         """Scroll both, so that what is side by side stays so."""

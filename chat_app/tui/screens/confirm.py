@@ -10,6 +10,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Button, Static
 
+from chat_app.tui.key_words import with_keys
 from chat_app.tui.screens.dialog import Dialog
 
 
@@ -34,8 +35,10 @@ class ConfirmScreen(Dialog[bool]):
             yield Static(Content(self._title), classes="dialog-title")
             yield Static(self._about, id="confirm-about")
             with Horizontal(classes="dialog-buttons"):
-                yield Button(Content(self._no), id="confirm-no")
-                yield Button(Content(self._yes), variant="error", id="confirm-yes")
+                no = self._no + with_keys(self, " ({confirm.no})")
+                yield Button(Content(no), id="confirm-no")
+                yes = self._yes + with_keys(self, " ({confirm.yes})")
+                yield Button(Content(yes), variant="error", id="confirm-yes")
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Close with True for the button `yes`, else with False."""

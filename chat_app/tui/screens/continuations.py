@@ -14,12 +14,17 @@ from textual.widgets import Static
 from chat_app.chat.comparing.agreement import Fork
 from chat_app.chat.comparing.continuations import DRAWN_N, MOST_TOKENS, Continuations
 from chat_app.text.sanitize import clean
+from chat_app.tui.growth import Growth
+from chat_app.tui.key_words import KeyWords
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.widgets.token_line import MUTED
 
-PERIOD_S = 0.1
 INDENT = "  "
 MIN_WIDTH = 20
+HINT = (
+    "{continuations.up} {continuations.down} choose · {continuations.keep} keeps it as a branch, which "
+    "goes on · {dialog.close} leaves nothing behind"
+)
 
 
 class ContinuationsScreen(Dialog[bool]):
@@ -37,7 +42,7 @@ class ContinuationsScreen(Dialog[bool]):
         self._drawn = drawn
         self._spawn = spawn
         self._marked = 0  # a member of the leaf that is marked
-        self._shown: object = None
+        self._growth = Growth(self._state, self._show)
 
     def compose(self) -> ComposeResult:
         """The tree of what they say, and how far they are."""
@@ -48,32 +53,26 @@ class ContinuationsScreen(Dialog[bool]):
             yield Static("", id="continuations-state")
             with VerticalScroll(id="continuations", can_focus=False):
                 yield Static("", id="continuations-text")
-            yield Static(
-                Content("↑ ↓ choose · Enter keeps it as a branch, which goes on · Esc leaves nothing behind"),
-                classes="dialog-hint",
-            )
+            yield KeyWords(HINT)
 
     def begin(self) -> None:
         """Draw them, and watch them grow."""
         self.run_worker(self._drawn.draw(), group="continuations", exclusive=True)
-        self.set_interval(PERIOD_S, self._watch)
-        self._watch()
+        self._growth.watch(self)
 
-    def _watch(self) -> None:
-        """Show what has come since the last time."""
+    def _state(self) -> object:
+        return self._drawn.tokens_n, self._drawn.ended, self._marked, self.size
+
+    def _show(self, _: object) -> None:
         drawn = self._drawn
-        state = (drawn.tokens_n, drawn.ended, self._marked, self.size)
-        if state == self._shown:
-            return
-        self._shown = state
         told = f"token {drawn.tokens_n} of at most {MOST_TOKENS} …" if not drawn.ended else ""
         self.query_one("#continuations-state", Static).update(
             Content(clean(" ".join(filter(None, (drawn.error, drawn.note, told)))))
         )
         if drawn.candidates:
-            self._show(drawn.tree)
+            self._show_tree(drawn.tree)
 
-    def _show(self, tree: Fork) -> None:
+    def _show_tree(self, tree: Fork) -> None:
         widget = self.query_one("#continuations-text", Static)
         lines: list[Content] = []
         marked_line = 0
@@ -99,7 +98,7 @@ class ContinuationsScreen(Dialog[bool]):
         now = next((place for place, fork in enumerate(leaves) if self._marked in fork.members), 0)
         if self._drawn.candidates:
             self._marked = leaves[(now + step) % len(leaves)].members[0]
-        self._watch()
+        self._growth.look()
 
     def action_keep(self) -> None:
         """Close, and keep the way that is marked; nothing before there is one."""

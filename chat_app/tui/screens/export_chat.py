@@ -14,6 +14,7 @@ from chat_app.chat.conversation import Conversation
 from chat_app.store.export import ExportError, export_chat
 from chat_app.text.paths import read_path
 from chat_app.text.sanitize import clean
+from chat_app.tui.key_words import KeyWords
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.widgets.inputs import CleanInput
 
@@ -41,7 +42,7 @@ class ExportScreen(Dialog[Path]):
             # The id and not the title: a title is no safe file name.
             yield CleanInput(f"{self._conversation.id}.md", id="export-path", select_on_focus=False)
             yield Static(id="export-problem", markup=False)
-            yield Static(Content("Enter writes the file · Esc closes"), classes="dialog-hint")
+            yield KeyWords("Enter writes the file · {dialog.close} closes")
 
     async def on_input_submitted(self, event: Input.Submitted) -> None:
         """Write the chat there and close; on an error say it and stay open."""

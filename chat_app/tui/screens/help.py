@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 from chat_app.chat.commands import SLASH
 from chat_app.config.key_names import long_keys
+from chat_app.tui.key_words import KeyWords, fill
 from chat_app.tui.screens.dialog import Dialog
 
 KeyGroups = Sequence[tuple[str, Iterable[BindingType]]]  # headlines and the bindings below them
@@ -47,8 +48,9 @@ class HelpText(Static):
 
     def _body(self, width: int) -> Content:
         parts: list[Part] = []
+        every = [one for _, bindings in self._groups for one in bindings]
         for headline, bindings in self._groups:
-            parts.append((f"{headline}\n", "bold $text-primary"))
+            parts.append((f"{fill(self.app, headline, every)}\n", "bold $text-primary"))
             for binding in bindings:
                 keys = long_keys(self._keymap.get(binding.id or "") or binding.key)
                 parts += entry(keys, binding.tooltip or binding.description, width)
@@ -56,11 +58,12 @@ class HelpText(Static):
         parts.append(("Commands\n", "bold $text-primary"))
         for command in SLASH:
             parts += entry(", ".join((command.usage, *command.aliases)), command.help, width)
+        mouse = fill(self.app, " · the mouse selects text, {chat.interrupt} copies it", every)
         parts += [
             ('\nA block in """ sends several lines', "$foreground 60%"),
-            (" · the mouse selects text, Ctrl+C copies it", "$foreground 60%"),
+            (mouse, "$foreground 60%"),
             ("\nKeys can be changed in config.toml: [keymap] with the ids ", "$foreground 60%"),
-            (", ".join(one.id or "" for _, found in self._groups for one in found), "$foreground 60%"),
+            (", ".join(one.id or "" for one in every), "$foreground 60%"),
         ]
         return Content.assemble(*parts)
 
@@ -78,4 +81,4 @@ class HelpScreen(Dialog[None]):
             yield Static(Content("Keys and commands"), classes="dialog-title")
             with VerticalScroll(classes="dialog-body", can_focus=True):
                 yield self._text
-            yield Static(Content("Esc closes"), classes="dialog-hint")
+            yield KeyWords("{dialog.close} closes")

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -21,6 +21,7 @@ from chat_app.chat.commands.chats import TITLE_LENGTH
 from chat_app.store.chats import ChatStore, ChatSummary, StoreError
 from chat_app.store.search import Hit, split_terms
 from chat_app.text.sanitize import clean
+from chat_app.tui.key_words import KeyWords
 from chat_app.tui.screens.confirm import ConfirmScreen
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.screens.export_chat import ExportScreen
@@ -32,10 +33,13 @@ from chat_app.tui.widgets.inputs import CleanInput
 SHOWN = 300
 SEARCH_DELAY_S = 0.12
 PREVIEW_DELAY_S = 0.06
-KEYS = "Enter opens · ↓ list · Space marks · d delete · u undo · r rename · p pin · e export · Esc"
+KEYS = (
+    "Enter opens · ↓ list · {history.mark} marks · {history.delete} delete · {history.undo} undo · "
+    "{history.rename} rename · {history.pin} pin · {history.export} export · {dialog.close}"
+)
 KEYS_MARKED = (
-    "d deletes all that are marked · Space marks · u undo · "
-    "of the chat under the cursor: Enter opens · r rename · p pin · e export"
+    "{history.delete} deletes all that are marked · {history.mark} marks · {history.undo} undo · of the chat "
+    "under the cursor: Enter opens · {history.rename} rename · {history.pin} pin · {history.export} export"
 )
 ROWS_ASKED = 4  # of the chats to be deleted, in the question
 
@@ -44,8 +48,16 @@ def _local_now() -> datetime:
     return datetime.now().astimezone()
 
 
-class HistoryScreen(Dialog[str]):
-    """Dismissed with the id of the chat to open, or with None."""
+class Chosen(NamedTuple):
+    """The chat to open; and where a search found it, which words in which of its messages."""
+
+    chat_id: str
+    message_id: str | None = None
+    words: str = ""
+
+
+class HistoryScreen(Dialog[Chosen]):
+    """Dismissed with the chat to open, or with None."""
 
     AUTO_FOCUS = "#history-search"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -107,7 +119,7 @@ class HistoryScreen(Dialog[str]):
                 yield OptionList(id="history-list", markup=False)
                 with VerticalScroll(id="history-preview", can_focus=False):
                     yield Static(id="history-text", markup=False)
-            yield Static(Content(KEYS), id="history-keys")
+            yield KeyWords(KEYS, id="history-keys", classes="")
 
     def begin(self) -> None:
         """Read the chats in the background."""
@@ -225,7 +237,7 @@ class HistoryScreen(Dialog[str]):
     def _note(self, text: str) -> None:
         marked = f" · {len(self._marked):,} marked" if self._marked else ""
         self.query_one("#history-note", Static).update(Content(text + marked))
-        self.query_one("#history-keys", Static).update(Content(KEYS_MARKED if self._marked else KEYS))
+        self.query_one("#history-keys", KeyWords).say(KEYS_MARKED if self._marked else KEYS)
 
     @on(OptionList.OptionHighlighted)
     def _moved(self, event: OptionList.OptionHighlighted) -> None:
@@ -260,13 +272,24 @@ class HistoryScreen(Dialog[str]):
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(event.option_id)
+        self._open(event.option_id)
 
     @on(Input.Submitted, "#history-search")
     def _submitted(self) -> None:
         chosen = self._chosen()
         if chosen is not None:
-            self.dismiss(chosen.id)
+            self._open(chosen.id)
+
+    def _open(self, chat_id: str | None) -> None:
+        """Close with a chat, and with the place at which the search found it."""
+        if chat_id is None:
+            return
+        hit = self._hits.get(chat_id)
+        if hit is None or hit.message_id is None or not hit.snippet.spans:
+            self.dismiss(Chosen(chat_id))
+        else:
+            first, end = hit.snippet.spans[0]
+            self.dismiss(Chosen(chat_id, hit.message_id, hit.snippet.text[first:end]))
 
     @work(exclusive=True, group="history-search")
     async def action_mark(self) -> None:
@@ -292,8 +315,8 @@ class HistoryScreen(Dialog[str]):
         question = ConfirmScreen(
             f"Delete {what} in the trash for 30 days.",
             Content("\n").join(rows),
-            yes="Delete (y)",
-            no="Keep (n)",
+            yes="Delete",
+            no="Keep",
         )
         if await self.app.push_screen_wait(question):
             ids = [chat.id for chat in meant]

@@ -17,6 +17,7 @@ from chat_app.chat.token_walk import DOUBTFUL, TokenWalk
 from chat_app.text import formatting as fmt
 from chat_app.text.errors import describe_error
 from chat_app.text.sanitize import clean
+from chat_app.tui.key_words import KeyWords
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.widgets.messages.tint import CURSOR, line_of, tint
 from chat_app.tui.widgets.token_line import MUTED, Part, reason_of, visible
@@ -68,12 +69,10 @@ class InspectorScreen(Dialog[None]):
                 with VerticalScroll(id="inspector-tokens", can_focus=False):
                     yield Static("", id="inspector-text")
                 yield Static("", id="inspector-look")
-            yield Static(
-                Content(
-                    "← → token · Tab next doubtful · ↑ ↓ alternative · Enter branches there · "
-                    "Alt+N eight continuations · Esc closes"
-                ),
-                classes="dialog-hint",
+            yield KeyWords(
+                "{inspector.previous} {inspector.next} token · {inspector.doubtful} next doubtful · "
+                "{inspector.up} {inspector.down} alternative · {inspector.branch} branches there · "
+                "{inspector.draw} eight continuations · {dialog.close} closes"
             )
 
     def begin(self) -> None:

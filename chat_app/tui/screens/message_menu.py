@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from chat_app.tui.key_words import KeyWords
 from chat_app.tui.screens.dialog import Dialog
 
 Row = tuple[str, str, str]  # an action of `MessageView`, what it does, its key
@@ -29,7 +30,7 @@ class MessageMenu(Dialog[str]):
         with Vertical(classes="dialog"):
             yield Static(Content("This message"), classes="dialog-title")
             yield OptionList(*(Option(f"{text}  ({key})") for _, text, key in self._rows), id="message-menu")
-            yield Static(Content("Enter does it · Esc closes"), classes="dialog-hint")
+            yield KeyWords("Enter does it · {dialog.close} closes")
 
     def begin(self) -> None:
         """Mark the first action."""

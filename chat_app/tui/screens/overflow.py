@@ -12,6 +12,7 @@ from textual.widgets import Button, Static
 
 from chat_app.chat.view import Room
 from chat_app.engines.base import Prompt
+from chat_app.tui.key_words import with_keys
 from chat_app.tui.screens.dialog import Dialog
 
 
@@ -66,13 +67,11 @@ class OverflowScreen(Dialog[Room]):
     def compose(self) -> ComposeResult:
         """What is needed, what fits, and what would help."""
         plan = self._plan
-        bindings = (active.binding for active in self.active_bindings.values())
-        keys = {binding.id: self.app.get_key_display(binding) for binding in bindings}
         needed = f"{plan.prompt_n:,} tokens of prompt and {plan.reply_n:,} for the reply"
         with Vertical(classes="dialog -wide"):
             yield Static(Content("The conversation no longer fits into the context"), classes="dialog-title")
-            about = [text for _, text in self._ways.values()]
-            if not plan.drop:
+            about = [f"{label}: {text}" for label, text in self._ways.values()]
+            if not {"drop", "part"} & self._ways.keys():
                 about.append(
                     "The message alone is too long. Shorten it, or ask for a shorter reply: "
                     "/set parameter num_predict N."
@@ -84,7 +83,7 @@ class OverflowScreen(Dialog[Room]):
             with Grid(classes="dialog-buttons"):
                 labels = {way: label for way, (label, _) in self._ways.items()} | {"stop": "Do not send"}
                 for place, (way, label) in enumerate(labels.items()):
-                    label = f"{label} ({keys[f'overflow.{way}']})"
+                    label = with_keys(self, f"{label} ({{overflow.{way}}})")
                     yield Button(Content(label), variant="default" if place else "primary", id=way)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:

@@ -8,6 +8,7 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from chat_app.text.sanitize import clean_line
+from chat_app.tui.key_words import KeyWords
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.widgets.inputs import CleanInput
 
@@ -27,7 +28,7 @@ class RenameScreen(Dialog[str]):
         with Vertical(classes="dialog"):
             yield Static(Content("Rename this chat"), classes="dialog-title")
             yield CleanInput(clean_line(self._old_title), max_length=self._longest, id="rename-title")
-            yield Static(Content("Enter renames · Esc keeps the title"), classes="dialog-hint")
+            yield KeyWords("Enter renames · {dialog.close} keeps the title")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Close with what was typed; a blank title is none."""

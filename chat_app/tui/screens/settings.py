@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -12,8 +11,9 @@ from textual.containers import Grid, Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button, Input, Static, TextArea
 
-from chat_app.config.settings import PARAMETERS, Settings, parameter_values, set_parameter
+from chat_app.config.settings import BY_NAME, PARAMETERS, Settings, parameter_values, set_parameter
 from chat_app.text.sanitize import clean
+from chat_app.tui.key_words import with_keys
 from chat_app.tui.screens.dialog import Dialog
 from chat_app.tui.widgets.inputs import CleanInput, CleanTextArea
 
@@ -70,8 +70,10 @@ class SettingsScreen(Dialog[Settings]):
                         yield Static(Content(help), classes="settings-help")
             yield Static("", id="settings-problem")
             with Horizontal(classes="dialog-buttons"):
-                yield Button("Apply (Ctrl+S)", variant="primary", id="settings-apply")
-                yield Button("Cancel (Esc)", id="settings-cancel")
+                yield Button(
+                    with_keys(self, "Apply ({settings.apply})"), variant="primary", id="settings-apply"
+                )
+                yield Button(with_keys(self, "Cancel ({dialog.close})"), id="settings-cancel")
 
     def read(self) -> Settings:
         """The settings as typed. Raises ValueError with a sentence."""
@@ -83,7 +85,7 @@ class SettingsScreen(Dialog[Settings]):
             settings = set_parameter(settings, name, typed_value(name, typed))
         system = self.query_one("#settings-system", TextArea).text.strip()
         if system != (self._settings.system or ""):
-            settings = replace(settings, system=system or None)
+            settings = BY_NAME["system"].put(settings, system or None)
         return settings
 
     def on_input_changed(self) -> None:

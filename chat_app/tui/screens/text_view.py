@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from chat_app.text.sanitize import clean, clean_line
+from chat_app.tui.key_words import KeyWords
 from chat_app.tui.screens.dialog import Dialog
 
 MAX_TOKENS_SHOWN = 5000
@@ -33,7 +34,7 @@ class TextScreen(Dialog[None]):
             yield Static(title, classes="dialog-title")
             with VerticalScroll(classes="dialog-body", can_focus=True):
                 yield Static(body)
-            yield Static(Content("Esc closes"), classes="dialog-hint")
+            yield KeyWords("{dialog.close} closes")
 
     def body(self) -> Content:
         """What is shown, made inert."""

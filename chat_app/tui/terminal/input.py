@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import selectors
 import signal
 from codecs import getincrementaldecoder
@@ -32,6 +33,8 @@ from chat_app.tui.textual_private import (
 )
 
 ESC = "\x1b"
+# What a terminal without the kitty protocol sends for Alt and a character that begins no sequence.
+ALT_CHARACTER = re.compile(r"\x1b([^\x00-\x20\x7f\x1b\[\]\\OP^_])")
 ALT_ENTER = "\x1b\r"  # what a terminal without the kitty protocol sends for Alt+Enter
 READ_BYTES = 4096
 MARKER_WAIT_S = 1.0  # a marker cut in two by a slow line; nothing else begins with its first three characters
@@ -76,7 +79,7 @@ class PasteGuard:
 
 
 class GuardedParser(XTermParser):
-    """Textual's parser behind a PasteGuard; ESC CR is Alt+Enter."""
+    """Textual's parser behind a PasteGuard; ESC CR is Alt+Enter, and Alt with a letter types none."""
 
     def __init__(self, debug: bool = False) -> None:
         self.guard = PasteGuard()
@@ -87,9 +90,12 @@ class GuardedParser(XTermParser):
         if not data:  # the end of the stream
             yield from super().feed(data)
             return
-        passed = self.guard.filter(data)
-        if passed:
-            yield from super().feed(passed)
+        pieces = ALT_CHARACTER.split(self.guard.filter(data))
+        for piece, character in zip(pieces[::2], [*pieces[1::2], ""], strict=True):
+            if piece:
+                yield from super().feed(piece)
+            if character:  # Textual's parser would wait, and give out what it waited with as letters
+                yield from self._sequence_to_key_events(character, alt=True)
 
     def tick(self) -> Iterable[Message]:
         """Give up a sequence that does not go on; half a paste marker is waited for longer."""
@@ -104,7 +110,12 @@ class GuardedParser(XTermParser):
     def _sequence_to_key_events(self, sequence: str, alt: bool = False) -> Iterable[Key]:
         if sequence == ALT_ENTER:
             return [Key("alt+enter", None)]
-        return super()._sequence_to_key_events(sequence, alt=alt)
+        return map(_without_text, super()._sequence_to_key_events(sequence, alt=alt))
+
+
+def _without_text(key: Key) -> Key:
+    """A key pressed with Alt has no character: where it means nothing it would be typed as a letter."""
+    return Key(key.key, None) if "alt" in key.key.split("+")[:-1] else key
 
 
 class GuardedDriver(LinuxDriver):

@@ -16,13 +16,14 @@ from chat_app.chat.slash import Completion, is_command
 from chat_app.config.endpoints import holds_login
 from chat_app.store.prompts import PromptHistory
 from chat_app.tui.draft_keeper import DraftKeeper
+from chat_app.tui.key_words import with_keys
 from chat_app.tui.widgets.attachments import AttachmentPreview, SizesOf
 from chat_app.tui.widgets.prompt import PromptArea, to_send
 from chat_app.tui.widgets.status import CompletionList, QueueLine
 from chat_app.tui.work import Work
 
 DRAFT_PERIOD_S = 1.0
-EDITING = "Editing · Enter makes a branch · Esc leaves"
+EDITING = "Editing · {prompt.send} makes a branch · {chat.stop} leaves"
 
 
 class Composer(Vertical):
@@ -130,7 +131,7 @@ class Composer(Vertical):
             self.put_aside()
         self.editing, self._unedited = message_id, text
         self.prompt.set_text(text)
-        self.prompt.border_title = EDITING
+        self.prompt.border_title = Content(with_keys(self.prompt, EDITING))
         self.prompt.focus()
 
     def put_aside(self) -> None:

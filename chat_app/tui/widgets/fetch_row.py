@@ -17,6 +17,7 @@ from textual.widgets import Static
 from chat_app.text import formatting as fmt
 from chat_app.text.errors import SentenceError
 from chat_app.text.sanitize import clean_line
+from chat_app.tui.key_words import with_keys
 
 SHOW_PERIOD_S = 0.1
 BAR_WIDTH = 20  # before the row is laid out
@@ -117,5 +118,9 @@ class FetchRow(Horizontal, can_focus=False):
         bar.update(Content.assemble((filled, "$primary"), (rest, "$foreground 60%")), layout=False)
 
     def _say(self, text: str) -> None:
-        parts = (f"Fetching {self._name}: ", (text, "bold"), (" · Esc stops", "$foreground 60%"))
+        parts = (
+            f"Fetching {self._name}: ",
+            (text, "bold"),
+            (with_keys(self, " · {chat.stop} stops"), "$foreground 60%"),
+        )
         self.query_one("#fetch-text", Static).update(Content.assemble(*parts))

@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, Static
 
+from chat_app.tui.key_words import with_keys
 from chat_app.tui.widgets.inputs import CleanInput
 
 
@@ -20,7 +21,7 @@ class FindBar(Horizontal):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,down", "go(1)", "Next", id="find.next", priority=True),
-        Binding("shift+enter,up", "go(-1)", "Previous", id="find.previous", priority=True),
+        Binding("up,shift+enter", "go(-1)", "Previous", id="find.previous", priority=True),
         Binding("escape", "close", "Close", id="find.close", priority=True),
     ]
 
@@ -63,12 +64,13 @@ class FindBar(Horizontal):
     def show_count(self, at: int | None, count: int) -> None:
         """`at`: which of them, from 0."""
         if not self._input.value.strip():
-            words = "Esc leaves"
+            words = "{find.close} leaves"
         elif not count:
             words = "not in this chat"
         else:
-            words = f"{(at or 0) + 1:,} of {count:,} · Enter next · ↑ before · Esc leaves"
-        self._count.update(Content(words))
+            keys = "{find.next} next · {find.previous} before · {find.close} leaves"
+            words = f"{(at or 0) + 1:,} of {count:,} · {keys}"
+        self._count.update(Content(with_keys(self, words)))
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:

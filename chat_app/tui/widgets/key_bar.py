@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
+from textual.binding import ActiveBinding
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.dom import DOMNode
@@ -87,7 +88,9 @@ class KeyBar(Horizontal, can_focus=False):
 
     def show_keys(self, ids: Sequence[str]) -> None:
         """Show the bindings with these ids that are in force now, in this order."""
-        found = {active.binding.id: active for active in self.screen.active_bindings.values()}
+        found: dict[str | None, ActiveBinding] = {}
+        for active in self.screen.active_bindings.values():
+            found.setdefault(active.binding.id, active)  # the first of its keys, as in `key_words`
         hints = [
             Hint(
                 self.app.get_key_display(active.binding),

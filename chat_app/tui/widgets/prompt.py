@@ -29,10 +29,11 @@ class PromptArea(TextArea):
     # would run after characters that were typed later. They stand here for the help screen and the keymap.
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "Send", id="prompt.send"),
-        Binding("shift+enter,ctrl+j,alt+enter", "newline", "New line", id="prompt.newline"),
+        Binding("ctrl+j,shift+enter,alt+enter", "newline", "New line", id="prompt.newline"),
         Binding("tab", "complete", "Complete a command", id="prompt.complete"),
         Binding("up", "cursor_up", "At the top: earlier prompts", id="prompt.older"),
         Binding("down", "cursor_down", "At the end: later prompts", id="prompt.newer"),
+        Binding("ctrl+z", "undo", "Undo; when empty: back to the shell, fg returns", id="prompt.undo"),
         Binding("ctrl+d", "delete_or_leave", "Quit, when empty", id="prompt.leave"),
     ]
 
@@ -87,8 +88,15 @@ class PromptArea(TextArea):
                 return
         text = to_send(self.text)
         if text.strip():
-            self.clear()
+            self.load_text("")  # and with it what could be undone: a sent prompt comes back with Up
             self._send(text)
+
+    def action_undo(self) -> None:
+        """Undo; where nothing is typed and nothing can be undone, give the terminal back as shells do."""
+        empty = not self.text
+        super().action_undo()
+        if empty and not self.text:
+            self.app.action_suspend_process()
 
     def action_newline(self) -> None:
         """Break the line."""

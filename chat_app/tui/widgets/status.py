@@ -1,4 +1,4 @@
-"""Small lines around the chat: title, banners, queued prompts, completions, the welcome."""
+"""Small lines around the chat: title, banners, queued prompts, completions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from textual.widgets import Static
 
 from chat_app.chat.slash import Completion
 from chat_app.chat.view import Severity
-from chat_app.engines.base import EngineInfo
-from chat_app.text import formatting as fmt
 from chat_app.text.sanitize import clean_line
+from chat_app.tui.key_words import with_keys
 
 MUTED = "$foreground 60%"
 COMPLETIONS_SHOWN = 8
@@ -26,13 +25,14 @@ SIGNS: dict[Severity, tuple[str, str]] = {
 class TitleBar(Static, can_focus=False):
     """The first line: the app, the chat, the model and whether it is ready."""
 
-    def show(self, title: str, model: str, state: str, style: str, host: str = "") -> None:
-        """`state` in a word or two; `style` colours it. host: the machine that what is said goes to."""
+    def show(self, title: str, model: str, state: str, style: str, *, host: str = "", held: str = "") -> None:
+        """`state` in a word or two; `style` colours it. host: the machine that what is said goes to. held:
+        what replies are held to, as a schema: it lasts, and nothing else on the screen would say why."""
         room = max(0, self.size.width or 80)
-        elsewhere = f" remote · {clean_line(host, 30)} " if host else ""
+        marks = [f"remote · {clean_line(host, 30)}"] * bool(host) + [held] * bool(held)
         right: list[str | tuple[str, str]] = [
-            (elsewhere, "bold $background on $warning"),
-            (f"{' ' * bool(host)}{clean_line(model, 24 if host else 40)}  ", MUTED),
+            *((f" {mark} ", "bold $background on $warning") for mark in marks),
+            (f"{' ' * bool(marks)}{clean_line(model, 24 if marks else 40)}  ", MUTED),
             ("● ", style),
             (state, style),
             " ",
@@ -105,7 +105,8 @@ class QueueLine(Static, can_focus=False):
         lines = [f"  {number}. {clean_line(text, 200)}" for number, text in enumerate(prompts[:3], 1)]
         if len(prompts) > 3:
             lines.append(f"  … and {len(prompts) - 3} more")
-        head = (f"Queued, sent when {reason} (Esc takes them back)", "$text-warning")
+        back = with_keys(self, " ({chat.stop} takes them back)") if prompts else ""
+        head = (f"Queued, sent when {reason}{back}", "$text-warning")
         self.update(Content.assemble(head, "\n" + "\n".join(lines)))
 
 
@@ -160,50 +161,3 @@ class CompletionList(Static, can_focus=False):
                 (f"\n  {self._at + 1} of {len(self._completions)} · ↑ ↓ choose · Tab takes it", MUTED)
             )
         self.update(Content.assemble(*lines))
-
-
-LOGO = (
-    "   ▗▖▗▖  ",
-    "   ▐▛▜▌  ",
-    "   ▐██   ",
-    "    ██▄▄▄",
-    "    █████",
-    "    █ █ █",
-)
-
-
-class Welcome(Static, can_focus=False):
-    """An empty chat: what this is, what is loaded, and how to begin."""
-
-    def show(self, info: EngineInfo | None, state: str, offer: str = "") -> None:
-        """Show the model, or without one (`info` None) the sentence `state`; a better one on offer; and the
-        first keys to know."""
-        if info is None:
-            model: list[str | tuple[str, str]] = [(state, "$text-warning")]
-        else:
-            size = f" · {fmt.mib(info.file_bytes)} MiB" if info.file_bytes else ""
-            context = f" · context {info.ctx_size:,}" if info.ctx_size else ""
-            model = [
-                (clean_line(info.name), "bold"),
-                (f"\n{clean_line(fmt.without_details(info.backend))}{size}{context}", MUTED),
-            ]
-            if info.host:
-                sent = f"\nWhat you say here is sent to {clean_line(info.host)}."
-                model.append((sent, "$text-warning"))
-            if not info.has_template:
-                model.append(
-                    ("\nA base model: it has no chat template and continues your text.", "$text-warning")
-                )
-        hints = (
-            ("Enter", "sends"),
-            ("Ctrl+J", "or Shift+Enter breaks the line"),
-            ("/", "commands"),
-            ("F1", "all keys"),
-        )
-        keys: list[str | tuple[str, str]] = []
-        for key, what in hints:
-            keys += [("   " if keys else ""), (key, "bold $text-accent"), (f" {what}", MUTED)]
-        if offer:
-            model += ["\n\n", ("F3", "bold $text-accent"), (f" better: {clean_line(offer)}", MUTED)]
-        logo = ("\n".join(LOGO), "$primary")
-        self.update(Content.assemble(logo, "\n\n", *model, "\n\n", *keys))

@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from chat_app.chat.inspection import Alternative, TokenLook
+from chat_app.chat.token_scores import ScoredText
 from chat_app.text import formatting as fmt
 from chat_app.text.sanitize import clean
 
@@ -36,12 +37,9 @@ def reason_of(one: Alternative) -> str:
 class TokenLine(Static, can_focus=False):
     """Hidden unless a cursor walks through a reply."""
 
-    def show(self, look: TokenLook | None, choice: int) -> None:
-        """What could stand at the token, the one marked first of all; None while that is computed."""
+    def show(self, look: TokenLook, choice: int) -> None:
+        """What could stand at the token, the one marked first of all."""
         self.display = True
-        if look is None:
-            self.update(Content.assemble(("looking …", MUTED), "\n", *MODE))
-            return
         chosen = look.chosen
         parts: list[Part] = [
             (visible(chosen.text), "bold $text-primary"),
@@ -62,10 +60,12 @@ class TokenLine(Static, can_focus=False):
         lines = packed(others, self.size.width or self.app.size.width, most, choice)
         self.update(Content("\n").join([Content.assemble(*parts), *lines, Content.assemble(*MODE)]))
 
-    def say(self, text: str) -> None:
-        """Why there is nothing to be shown."""
+    def show_piece(self, piece: ScoredText, why: str) -> None:
+        """What the reply's record has of a token, and why there is no more to be shown."""
         self.display = True
-        self.update(Content(clean(text)))
+        known = "" if math.isnan(piece.logprob) else f"  {fmt.percent(math.exp(piece.logprob))}"
+        text = (visible(piece.text), "bold $text-primary")
+        self.update(Content.assemble(text, known, "\n", (clean(why), MUTED), "\n", *MODE))
 
 
 def packed(entries: Sequence[Content], width: int, most: int, choice: int) -> list[Content]:

@@ -12,6 +12,7 @@ import pytest
 from chat_app.chat.commands import SLASH
 from chat_app.chat.conversation import Conversation
 from chat_app.chat.slash import Argument, CommandTable, UnknownCommandError, is_command
+from chat_app.config.paths import get_paths
 from chat_app.config.settings import PARAMETERS, Settings
 from chat_app.text.markdown import Document, code_blocks
 from chat_app.tui.markdown.layout import Layout
@@ -78,7 +79,9 @@ def test_each_has_help_and_refuses_what_it_does_not_take(command: Any) -> None:
     assert not command.help.endswith(".")
     host = Notes("question", "answer")
     if command.argument is None:
-        assert "takes nothing behind it" in refusal(host, f"{command.name} now")
+        told = refusal(host, f"{command.name} now")
+        assert "takes nothing behind it, not 'now'" in told
+        assert command.help in told, "what was meant may be another command"
     elif command.argument.required:
         assert command.usage in refusal(host, command.name)
 
@@ -160,14 +163,26 @@ async def test_write_a_block_of_code(tmp_path: Path) -> None:
     host, path = Notes("question", "1. So:\n   ```py\n   x = 'é'\n     y\tz\n   ```\n"), tmp_path / "a b.py"
     await (SLASH.run(host, f"/write 1 {path}") or asyncio.sleep(0))
     assert path.read_bytes() == "x = 'é'\n  y\tz\n".encode()
-    assert host.done == [("note", f"Block 1 is written to {path}.")]
+    assert host.done == [("note", f"2 lines written to {path}.")]
     path.write_text("mine")
     host.done.clear()
-    with pytest.raises(ValueError, match="exists already; name another file"):
+    with pytest.raises(ValueError, match=rf"exists already\. /write! 1 {path} puts"):
         await (SLASH.run(host, f"/write 1 {path}") or asyncio.sleep(0))
     assert path.read_text() == "mine"
-    assert "wanted. As in: /write N FILE" in refusal(host, "/write 1")
-    assert "no number" in refusal(host, "/write x y")
+    path.chmod(0o755)
+    await (SLASH.run(host, f'/write! "{path}"') or asyncio.sleep(0))
+    assert path.read_bytes() == "x = 'é'\n  y\tz\n".encode()
+    assert path.stat().st_mode & 0o777 == 0o755, "it is the same file"
+    host.done.clear()
+    assert "wanted behind the number. As in: /write [N] FILE" in refusal(host, "/write 1")
+
+
+async def test_which_block_is_written_is_not_guessed(tmp_path: Path) -> None:
+    host = Notes("question", "```\na\n```\n```\nb\n```", "thanks", "Welcome.")
+    with pytest.raises(ValueError, match="has 2 blocks"):
+        await (SLASH.run(host, f"/write {tmp_path / 'x.py'}") or asyncio.sleep(0))
+    await (SLASH.run(host, f"/write 2 {tmp_path / 'x.py'}") or asyncio.sleep(0))
+    assert (tmp_path / "x.py").read_text() == "b\n"
 
 
 @pytest.mark.parametrize(
@@ -176,6 +191,26 @@ async def test_write_a_block_of_code(tmp_path: Path) -> None:
 )
 def test_what_counts_as_a_command(text: str, expected: bool) -> None:
     assert is_command(text) is expected
+
+
+def test_models_are_completed_by_name_and_by_path(tmp_path: Path) -> None:
+    models = get_paths().models
+    models.mkdir(parents=True)
+    (models / "mine-q4.gguf").write_bytes(b"GGUF")
+    (tmp_path / "a b.gguf").write_bytes(b"GGUF")
+    host = Notes()
+
+    def lines(typed: str) -> list[str]:
+        return [one.line for one in SLASH.completions(host, typed)]
+
+    assert lines("/model mi") == ["/model mine-q4"]
+    assert lines("/retry mi") == ["/retry mine-q4"]
+    assert lines("/retry mine-q4 ") == ["/retry mine-q4 once"]
+    assert lines("/compare model mi") == ["/compare model mine-q4"]
+    path = f'"{tmp_path}/a b.gguf"'
+    assert lines(f'/model "{tmp_path}/a') == [f"/model {path}"]
+    SLASH.run(host, f"/model {path}")
+    assert host.done == [("use_model", str(tmp_path / "a b.gguf"))]
 
 
 def test_completions_narrow_to_the_name_and_then_to_the_argument() -> None:

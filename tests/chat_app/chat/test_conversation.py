@@ -60,9 +60,9 @@ def test_regenerating_adds_a_reply_to_the_same_question() -> None:
     chat, turns = talk()
     again = chat.regenerate(turns[3].id)
     assert (again.parent, again.role, again.status) == (turns[2].id, "assistant", "partial")
-    first = chat.regenerate(turns[2].id, "cuatro", status="complete")
+    first = chat.regenerate(turns[2].id)
     assert chat.siblings(first.id) == [turns[3], again, first]
-    assert texts(chat.path()) == ["one", "uno", "two", "cuatro"]
+    assert texts(chat.path()) == ["one", "uno", "two", ""]
 
 
 def test_selecting_a_message_branches_there() -> None:
@@ -75,7 +75,7 @@ def test_selecting_a_message_branches_there() -> None:
 
 def test_a_branch_is_shown_as_it_was_last_seen() -> None:
     chat, turns = talk()
-    chat.regenerate(turns[3].id, "tres")
+    chat.regenerate(turns[3].id)
     chat.select(turns[3].id)
     edited = chat.edit(turns[2].id, "elsewhere")
     chat.select_branch(turns[2].id)

@@ -62,6 +62,7 @@ def test_all_comes_back_but_what_was_chosen(tmp_path: Path) -> None:
     mine = Settings(model="mine", params=SamplingParams(seed=3), system="mine")
     found = recall(held_with(file), mine)
     assert (found.model, found.system) == (str(file), "Be brief.")
+    assert found.source_of("system") == "of this chat"
     assert found.params == replace(PARAMS, seed=3)
     assert recall(held_with(file), mine, ("model", "parameters", "system")) == mine
     assert recall(held_with(file), mine, ("model",)).model == "mine"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from chat_app.chat.comparing.continuations import Continuations
 from chat_app.chat.recall import recall
+from chat_app.chat.token_scores import ScoredText, scored_text
 from chat_app.config.endpoints import parse_endpoint
 from chat_app.config.settings import Settings
 from chat_app.engines.sources import open_engine
@@ -112,7 +114,11 @@ async def test_looking_at_tokens_and_taking_another(remote: Stage, server: FakeS
     server.script = lambda asked: Reply(words=(" shines",))
     await remote.session.branches.take_alternative(taken, 1, found.top[1].id)
     await remote.until(remote.idle)
-    assert remote.path()[-1].content == "Red sea shines"
+    branch = remote.path()[-1]
+    assert branch.content == "Red sea shines"
+    # The tokens are counted on: of "sea", which was chosen by hand, nobody told how likely it was.
+    assert [(one.text, one.at) for one in scored_text(branch)] == [("Red", 0), (" sea", 1), (" shines", 2)]
+    assert [math.isnan(one.logprob) for one in scored_text(branch)] == [False, True, True]
     assert len(remote.session.conversation.siblings(remote.path()[-1].id)) == 2
     work = asyncio.ensure_future(remote.session.branches.take_alternative(taken, 1, found.top[1].id))
     await asyncio.sleep(0)
@@ -120,6 +126,32 @@ async def test_looking_at_tokens_and_taking_another(remote: Stage, server: FakeS
     await work
     kept = remote.store.read(remote.session.chat.id).path()[-1]
     assert (kept.content, kept.status) == ("Red sea", "stopped")
+
+
+async def test_a_reply_that_went_on_is_looked_at_as_one(remote: Stage, server: FakeServer) -> None:
+    """Its tokens are counted through; once the chat was left, what the server told of others is forgotten."""
+
+    def told(*words: str) -> list[dict[str, object]]:
+        return [
+            {"token": word, "logprob": -0.2, "top_logprobs": [{"token": word, "logprob": -0.2}]}
+            for word in words
+        ]
+
+    server.script = lambda asked: Reply(words=("Red", " sky"), logprobs=told("Red", " sky"), cut=True)
+    reply = await remote.say("Colour?")
+    server.script = lambda asked: Reply(words=(" at", " night"), logprobs=told(" at", " night"))
+    await remote.session.branches.continue_reply(reply.id)
+    await remote.until(remote.idle)
+    words = ["Red", " sky", " at", " night"]
+    reply = remote.path()[-1]
+    assert [(one.text, one.at) for one in scored_text(reply)] == list(zip(words, range(4), strict=True))
+    looks = remote.session.looks.of(reply.id)
+    assert [(one.chosen.text, one.index) for one in looks] == list(zip(words, range(4), strict=True))
+    chat_id = remote.session.chat.id
+    await remote.session.new_chat()
+    await remote.session.open_chat(chat_id)
+    assert [one.text for one in scored_text(remote.path()[-1])] == words
+    assert "until the chat is left" in remote.session.branches.unreadable(reply.id)
 
 
 async def test_a_server_that_is_gone_is_told(remote: Stage, server: FakeServer) -> None:
@@ -181,4 +213,5 @@ async def test_continuations_of_a_server_go_on_from_the_text(remote: Stage, serv
     remote.spawn(found.keep(2))
     await remote.until(remote.idle)
     assert remote.words()[-1] == "Hello all"
+    assert scored_text(remote.path()[-1])[0] == ScoredText("Hello", -0.5, 0)
     assert len(remote.session.conversation.siblings(reply.id)) == 2

@@ -69,7 +69,8 @@ class ToyEngine:
         text = "".join(f"<{turn.role[0]}>{turn.content}" for turn in request.turns)
         ids = tuple(map(ord, text if request.continue_last else text + "<a>"))
         fits = len(ids) <= self.ctx_size
-        return Prompt(request.turns, ids, fits=fits, drop=() if fits else (0, 1))
+        begun_n = len(request.turns[-1].content) if request.continue_last else 0
+        return Prompt(request.turns, ids, fits=fits, drop=() if fits else (0, 1), begun_n=begun_n)
 
     def stream(
         self, prompt: Prompt, params: SamplingParams, *, cancelled: Callable[[], bool]
@@ -207,8 +208,8 @@ def test_a_continued_reply_is_replayed_from_where_it_went_on(engine: Any) -> Non
     talk = Conversation("c")
     talk.add("user", "go on for long")
     begun = reply(engine, talk, SamplingParams(), stop_after=2)
-    growing = GrowingReply(0, begun, {"parameters": begun.x["parameters"]}, tuple(begun.x["ids"]))
     prompt = engine.prepare(PromptRequest(tuple(talk.turns(None)), SamplingParams(), continue_last=True))
+    growing = GrowingReply(0, begun, {"parameters": begun.x["parameters"]}, prompt=prompt)
     for event in engine.stream(prompt, SamplingParams(), cancelled=lambda: False):
         growing.take(event)
     ended = growing.ended()

@@ -18,7 +18,7 @@ from chat_app.config.presets import (
     with_preset,
     without_presets,
 )
-from chat_app.config.settings import BY_NAME, Settings, set_parameter
+from chat_app.config.settings import BY_NAME, PARAMETERS, Settings, set_parameter
 from chat_app.config.sources import load_settings
 from tests.support.fake_engine import FakeEngine
 
@@ -153,8 +153,15 @@ async def test_saving_twice_and_the_table(stage: Any) -> None:
     assert save_preset(session, "mine") == "Preset mine is saved: model, temperature."
     assert save_preset(session, "mine") == "Preset mine is replaced: model, temperature."
     write("bad", "=")
+    session.set_system("Be brief.")
+    session.settings = set_parameter(session.settings, "top_k", str(PARAMETERS["top_k"].default))
+    saved = save_preset(session, "mine")
+    assert saved == "Preset mine is replaced: model, system, temperature; all else as it is by default."
+    assert read_preset("mine")["top_k"] == PARAMETERS["top_k"].default
     bad, mine = preset_table().splitlines()
-    assert mine == "mine  model somewhere · temperature 0.5"
+    assert mine == (
+        "mine  model somewhere · system Be brief. · temperature 0.5 · all else as it is by default"
+    )
     assert "could not be used" in bad
     assert take_preset(session, "mine") is None
     session.settings = Settings(model="another")

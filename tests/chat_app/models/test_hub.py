@@ -428,7 +428,7 @@ def test_what_is_too_large_is_not_fetched(
     monkeypatch.setattr("llama_core.memory.available_bytes", lambda: 1000)
     refused = main("models", "pull", "hf:owner/repo")
     assert refused.code == 1
-    assert "GiB are free" in refused.err
+    assert "MiB are free" in refused.err
 
 
 def test_a_model_that_is_here_is_shown(tiny_model: Path, main: Any) -> None:

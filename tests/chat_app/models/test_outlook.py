@@ -14,6 +14,7 @@ from chat_app.models.facts import Facts, facts_of_file
 from chat_app.models.hub_models import HUB_MODELS
 from chat_app.models.outlook import Outlooks, best_to_fetch
 from chat_app.models.speeds import MIN_PROMPT, MIN_REPLY, remember_speed
+from chat_app.text import formatting
 from llama_core.events import Timings
 from llama_core.roofline.rates import MachineRates, measure_rates
 from tests.support.model_files import TinyModel, write_gguf
@@ -39,7 +40,7 @@ def test_a_model_that_both_backends_run(tiny_model: Path) -> None:
     low, high = told.decode_per_s
     assert high / low == pytest.approx(1.25 / 0.75)
     assert "tok/s" in told.sentence
-    assert "GiB of memory" in told.sentence
+    assert f"It needs {formatting.memory(told.memory_bytes)} of memory; " in told.sentence
 
 
 def test_the_model_that_guesses_ahead_is_told_with_it(
@@ -53,7 +54,10 @@ def test_the_model_that_guesses_ahead_is_told_with_it(
     told = Outlooks().of(tiny_model, facts)
     assert (told.draft, told.draft_bytes) == ("small", alone.memory_bytes)
     assert told.memory_bytes == alone.memory_bytes, "it goes where there is no room for both"
-    assert "small, which guesses ahead for it, takes 0.0 GiB more." in told.sentence
+    assert (
+        f"small, which guesses ahead for it, takes {formatting.memory(told.draft_bytes)} more."
+        in told.sentence
+    )
     monkeypatch.setattr("llama_core.backends.jit.jit_available", lambda: "the package numba is not installed")
     assert Outlooks().of(tiny_model, facts).draft == "", "NumPy has none"
 

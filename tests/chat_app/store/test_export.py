@@ -17,7 +17,8 @@ def chat() -> Conversation:
     talk = Conversation("20261123-120000-abcdef", 'A "title": with\n--- and \x1b[31m')
     talk.add("user", "Hi 🙂")
     talk.add("assistant", "One way", x={"ids": [1, 2]})
-    talk.regenerate(talk.path()[0].id, "# Another\n\n```\ncode\x1b]52;c;eA==\x07\n```\n", status="stopped")
+    other = "# Another\n\n```\ncode\x1b]52;c;eA==\x07\n```\n"
+    talk.add("assistant", other, parent=talk.path()[0].id, status="stopped")
     return talk
 
 

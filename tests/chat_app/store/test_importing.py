@@ -130,7 +130,8 @@ def test_our_own_export_comes_back_whole(store: ChatStore, tmp_path: Path) -> No
     chat = store.create(model="toy", title="Mine")
     for role, text in (("user", "one"), ("assistant", "uno")):
         chat.append(chat.conversation.add(role, text, x={"ids": [1]}))  # type: ignore[arg-type]
-    chat.append(chat.conversation.regenerate(chat.conversation.path()[0].id, "eins", status="stopped"))
+    question = chat.conversation.path()[0].id
+    chat.append(chat.conversation.add("assistant", "eins", parent=question, status="stopped"))
     path = write(tmp_path / "c.json", to_json(chat.conversation, model="toy", created=chat.details.created))
     assert import_chats(store.database, path).there_already == [chat.id]
     store.remove(chat.id)

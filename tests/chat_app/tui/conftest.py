@@ -49,12 +49,16 @@ def make_app(model_file: Path, engine: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def until() -> Callable[..., Any]:
-    """`await until(pilot, predicate)`: polls instead of hoping that one pause is enough."""
+    """`await until(pilot, predicate)`: polls instead of hoping that one pause is enough.
+
+    Only the last look waits for every widget: each of pilot's pauses sends a message to all of them.
+    """
 
     async def wait(pilot: Any, true: Callable[[], object], timeout: float = 30.0) -> None:
+        failed = pilot.app._exception_event
         async with asyncio.timeout(timeout):
-            while not true():
-                await pilot.pause(0.01)
+            while not true() and not failed.is_set():
+                await asyncio.sleep(0.01)
         await pilot.pause()
 
     return wait

@@ -24,6 +24,18 @@ async def test_a_question_is_answered(make_app: MakeApp, drive: Any) -> None:
         assert "4 tokens · 250 tok/s" in text
 
 
+async def test_what_replies_are_held_to_is_in_the_title(make_app: MakeApp, drive: Any) -> None:
+    async with make_app().run_test(size=(80, 24)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        title = pilot.app.chat.query_one("#title-bar")
+        assert " schema " not in str(title.content)
+        pilot.app.chat.run_command("/schema json")
+        await user.until(lambda: " schema " in str(title.content))
+        pilot.app.chat.run_command("/schema none")
+        await user.until(lambda: " schema " not in str(title.content))
+
+
 async def test_typing_before_the_model_is_ready_queues(
     make_app: MakeApp, drive: Any, engine: FakeEngine
 ) -> None:

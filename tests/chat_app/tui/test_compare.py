@@ -29,7 +29,7 @@ async def begun(user: Any, engine: FakeEngine, line: str = "/compare system You 
     await user.command(line)
     await user.until(lambda: isinstance(user.app.screen, CompareScreen))
     await user.until(lambda: user.app.screen._comparison.ended)
-    user.app.screen._watch()
+    user.app.screen._growth.look()
     await user.pilot.pause()
 
 
@@ -173,7 +173,7 @@ def test_pictures(
         engine.script = by_system
         app.chat.run_command("/compare system You are a pirate.")
         await until(pilot, lambda: isinstance(app.screen, CompareScreen) and app.screen._comparison.ended)
-        app.screen._watch()
+        app.screen._growth.look()
 
     assert snap_compare(make_app(theme=theme), run_before=before, terminal_size=(width, 30))
 

@@ -119,3 +119,31 @@ async def test_finding_ends_with_the_chat_with_esc_and_before_the_tint(
         await user.until(lambda: not user.chat.session.path())
         await user.until(lambda: not bar.display)
         assert user.app.focused is user.chat.prompt
+
+
+async def test_a_chat_that_a_search_found_opens_at_the_words(
+    make_app: Callable[..., Any], tmp_path: Any, until: Any, ready: Any, drawn: Any
+) -> None:
+    """Even where they stand far above, and on another branch than the one that is shown."""
+    store = ChatStore(Database(tmp_path / "chats.db"))
+    kept = store.create(model="toy")
+    chat = kept.conversation
+    kept.append(first := chat.add("user", FILLER))
+    for number in range(12):
+        role, words = ("user", "assistant")[number % 2 == 0], "a Medlar tree" * (number == 4)
+        kept.append(chat.add(role, f"{words}\n\n{FILLER}"))
+    kept.append(chat.add("assistant", "the other branch", parent=first.id))
+    kept.close()
+    app = make_app(store=store)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        app.chat.run_command("/search medlar")
+        await until(
+            pilot,
+            lambda: any("1 of 1 chat" in str(note.render()) for note in app.screen.query("#history-note")),
+        )
+        await pilot.press("enter")
+        await until(pilot, lambda: "1 of 1" in count(app))
+        await until(pilot, lambda: "a Medlar tree" in "".join(marked_rows(app)))
+        await pilot.press("escape")
+        assert app.focused is app.chat.prompt

@@ -18,7 +18,7 @@ from textual.widgets import Input, OptionList, Static
 from chat_app.store.chats import ChatStore, ChatSummary
 from chat_app.store.database import Database
 from chat_app.tui.screens.confirm import ConfirmScreen
-from chat_app.tui.screens.history import HistoryScreen
+from chat_app.tui.screens.history import Chosen, HistoryScreen
 from chat_app.tui.screens.history_rows import group_of
 from chat_app.tui.screens.rename import RenameScreen
 
@@ -32,7 +32,7 @@ class HistoryApp(App[None]):
         super().__init__()
         self.store = store
         self.query_text = query
-        self.answers: list[str | None] = []
+        self.answers: list[Chosen | None] = []
 
     def compose(self) -> ComposeResult:
         yield Static("the chat")
@@ -44,8 +44,9 @@ class HistoryApp(App[None]):
 async def until(pilot: Pilot[None], done: Callable[[], bool]) -> None:
     """Wait for a state, however slow the machine is; a minute means it never comes."""
     for _ in range(HANG_S * 50):
-        await pilot.pause(0.02)
+        await asyncio.sleep(0.02)
         if done():
+            await pilot.pause()
             return
     raise AssertionError("the screen never came to the state expected")
 
@@ -137,7 +138,7 @@ async def test_typing_searches_titles_and_messages(store: ChatStore, chats: list
         app.screen.query_one("#history-search", Input).value = "garden"
         await until(pilot, lambda: len(rows(app)) == 1)
         await pilot.press("enter")
-        await until(pilot, lambda: app.answers == [chats[0]])
+        await until(pilot, lambda: app.answers == [Chosen(chats[0])])
 
 
 async def test_a_query_given_is_searched_at_once(store: ChatStore, chats: list[str]) -> None:
@@ -162,7 +163,7 @@ async def test_a_narrow_list_shows_the_match(store: ChatStore) -> None:
 async def test_enter_on_a_row_opens_that_chat(store: ChatStore, chats: list[str]) -> None:
     async with listed(store) as (app, pilot):
         await pilot.press("down", "down", "enter")
-        await until(pilot, lambda: app.answers == [chats[0]])
+        await until(pilot, lambda: app.answers == [Chosen(chats[0])])
 
 
 async def test_escape_leaves_without_an_answer(store: ChatStore, chats: list[str]) -> None:

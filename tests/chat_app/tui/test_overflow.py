@@ -102,6 +102,7 @@ async def test_all_ways_and_their_keys_are_in_sight(
         text = user.screen_text()
         for word in ("A part (p)", "Summarise files (f)", "Leave out (d)", "More context (m)", "send (x)"):
             assert word in text
+        assert "A part: Of each of the 2 files" in " ".join(text.split()), "which way does what"
         await user.press("x")
         await user.until(lambda: pilot.app.screen is user.chat)
 

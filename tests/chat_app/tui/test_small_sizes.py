@@ -142,7 +142,7 @@ async def test_help_keeps_its_two_columns(make_app: MakeApp, drive: Any, width: 
         await user.until(lambda: "New line" in str(text.content))
         lines = text.content.plain.split("\n")
         keys = next(line for line in lines if "Alt+Enter" in line)
-        assert keys.strip() == "Shift+Enter, Ctrl+J, Alt+Enter"
+        assert keys.strip() == "Ctrl+J, Shift+Enter, Alt+Enter"
         table = lines[
             : lines.index('A block in """ sends several lines · the mouse selects text, Ctrl+C copies it')
         ]
@@ -183,6 +183,6 @@ async def test_the_welcome_names_a_newline_every_terminal_sends(make_app: MakeAp
     async with make_app().run_test(size=(80, 24)) as pilot:
         user = drive(pilot)
         await user.ready()
-        from chat_app.tui.widgets.status import Welcome
+        from chat_app.tui.widgets.welcome import Welcome
 
         assert "Ctrl+J" in str(user.app.screen.query_one(Welcome, Static).content)

@@ -46,7 +46,7 @@ def count(app: Any) -> Counts:
         threading.active_count(),
         psutil.Process().num_fds(),
         len(tasks),
-        len(session.records) + len(session.queue),
+        len(session.looks) + len(session.queue),
         sum("MarkdownStream" in str(task.get_coro()) for task in tasks),
         psutil.Process().memory_info().rss,
     )
@@ -80,6 +80,7 @@ async def soak(
             if turn % CHAT_TURNS == 0:
                 await empty(app, pilot, until)
                 engine.calls.clear()  # what the stand-in remembers for tests
+                engine.params.clear()
                 first = count(app) if turn == warm_up else first
             begun = time.perf_counter()
             wanted = len(app.chat.session.conversation) + 2

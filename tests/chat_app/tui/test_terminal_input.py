@@ -52,6 +52,13 @@ def test_keys_outside_a_paste_are_as_before() -> None:
     assert read(GuardedParser(), "\x1b\r") == [("key", "alt+enter")]
 
 
+def test_alt_with_a_letter_types_none() -> None:
+    keys = [one for one in GuardedParser().feed("\x1bn\x1bn\x1b[110;3un\x1b[A\x1b7") if isinstance(one, Key)]
+    assert [(one.key, one.is_printable) for one in keys] == [
+        ("alt+n", False), ("alt+n", False), ("alt+n", False), ("n", True), ("up", False), ("alt+7", False)
+    ]  # fmt: skip
+
+
 def test_a_marker_on_a_slow_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a marker is no key, an Escape alone is one."""
     now = [0.0]

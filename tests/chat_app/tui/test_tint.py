@@ -8,11 +8,7 @@ from typing import Any
 
 import pytest
 
-from chat_app.chat.conversation import Message
-from chat_app.chat.reply import GrowingReply
-from chat_app.chat.reply_records import ScoredText
 from chat_app.tui.widgets.messages.tint import LEGEND, SHADES, TintedText, character_at, tint
-from llama_core.events import TextDelta, TokenEvent
 from tests.support.fake_engine import FakeEngine
 
 MakeApp = Callable[..., Any]
@@ -37,24 +33,6 @@ def test_what_is_unknown_has_no_shade() -> None:
     assert tint(math.nan) == tint(None) == ""
     assert tint(-math.inf) == SHADES[-1][2]
     assert LEGEND == "plain from 90%, green from 50%, amber from 10%, red below 10%"
-
-
-def test_pieces_are_the_answer_without_the_thought() -> None:
-    reply = GrowingReply(1, Message("m", None, "assistant", "Before ", ""), {}, start_ids=(5,))
-    for index, (text, thought) in enumerate([("hm", True), ("a ", False), ("", False), ("é", False)]):
-        reply.take(TokenEvent(index, 10 + index, -1.0, 0.0, index, thought=thought))
-        if text:
-            reply.take(TextDelta(text, thought=thought))
-    before, *rest = reply.record().scored
-    assert before.text == "Before "
-    assert math.isnan(before.logprob)
-    # A character of two tokens came only where both did.
-    assert rest == [ScoredText("a ", -1.0, 2), ScoredText("é", -2.0, 3)]
-    assert before.text + "".join(one.text for one in rest) == reply.content
-
-
-def test_a_reply_that_failed_before_its_first_token_has_no_pieces() -> None:
-    assert GrowingReply(1, Message("m", None, "assistant", "", ""), {}).record().scored == ()
 
 
 def test_which_character_stands_in_a_cell() -> None:

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.content import Content
 
+from chat_app.chat.conversation import Conversation
+from chat_app.store.chats import ChatStore
+from chat_app.store.database import Database
 from chat_app.tui.screens.continuations import ContinuationsScreen
 from chat_app.tui.screens.inspector import InspectorScreen
 from chat_app.tui.widgets.messages.tint import CURSOR, TintedText
 from chat_app.tui.widgets.token_line import TokenLine, packed
-from tests.support.fake_engine import FakeEngine
+from tests.support.chats import keep
+from tests.support.fake_engine import FakeEngine, factory_of
 
 MakeApp = Callable[..., Any]
 REPLY = "It is **so** [dim] here\nand there"
 LOGPROBS = (-0.01, -0.5, -1.5, -4.0, -0.1)  # so that " **so**" and " [dim]" are doubtful
+
+
+def shades(view: Any) -> set[str]:
+    """The styles that a message's tinted text has."""
+    return {str(span.style) for span in view.query_one(TintedText).content.spans if span.style}
 
 
 def under_cursor(view: Any) -> str:
@@ -80,6 +91,66 @@ async def test_arrows_and_tab_walk_and_letters_are_typed(make_app: MakeApp, walk
         await user.until(lambda: not found.line)
         assert found.here == ""
         assert user.chat.query_one(TintedText).display, "the tint stays"
+
+
+def stored(tmp_path: Path, model: str) -> tuple[ChatStore, str]:
+    """(a store, the chat in it), whose reply `model` wrote on another day."""
+    chat = Conversation()
+    chat.add("user", "why?")
+    logprobs, words = list(LOGPROBS[:4]), ("It", " is", " **so**", " [dim]")
+    chars = [len(one) for one in words]
+    x = {"ids": [100, 101, 102, 103], "model": model, "logprobs": logprobs, "chars": chars}
+    chat.add("assistant", "".join(words), x=x)
+    store = ChatStore(Database(tmp_path / "chats.db"))
+    return store, keep(store, chat)
+
+
+async def test_a_chat_from_disk_is_tinted_and_walked_through(
+    make_app: MakeApp, walker: Any, tmp_path: Path
+) -> None:
+    store, chat_id = stored(tmp_path, "tiny-llama")
+    async with make_app(store=store, chat_id=chat_id).run_test(size=(100, 34)) as pilot:
+        found = walker(pilot)
+        await found.user.ready()
+        await found.user.press("alt+w")
+        assert found.here == " **so**"
+        await found.user.until(lambda: "rank" in found.line)
+        assert len(shades(found.user.views()[-1])) > 2
+
+
+async def test_what_could_not_be_looked_at_is_once_the_model_is_there(
+    make_app: MakeApp, walker: Any, engine: FakeEngine, tmp_path: Path
+) -> None:
+    store, chat_id = stored(tmp_path, "tiny-llama")
+    loads = threading.Event()
+
+    def slow(*given: Any) -> FakeEngine:
+        loads.wait(20)
+        return factory_of(engine)(*given)
+
+    async with make_app(store=store, chat_id=chat_id, factory=slow).run_test(size=(80, 30)) as pilot:
+        found = walker(pilot)
+        await found.user.until(lambda: found.user.views())
+        await found.user.press("alt+w")
+        assert found.line.startswith(" **so**  22 %\nThe model is busy or not loaded")
+        loads.set()
+        await found.user.until(lambda: "rank" in found.line)
+
+
+async def test_of_another_models_reply_only_what_is_kept_is_shown(
+    make_app: MakeApp, walker: Any, tmp_path: Path
+) -> None:
+    store, chat_id = stored(tmp_path, "big-llama")
+    async with make_app(store=store, chat_id=chat_id).run_test(size=(80, 30)) as pilot:
+        found = walker(pilot)
+        await found.user.ready()
+        await found.user.press("alt+w")
+        for share in (" 22 %", " 1.8 %"):
+            assert found.line.splitlines()[0].endswith(share)
+            assert "big-llama wrote this reply, and tiny-llama is loaded" in found.line
+            await found.user.press("tab")
+        await found.user.press("down", "enter")
+        assert len(found.user.chat.session.conversation) == 2, "nothing is taken from it"
 
 
 @pytest.mark.slow
@@ -263,6 +334,6 @@ def test_pictures_of_continuations(
         await until(
             pilot, lambda: getattr(pilot.app.screen, "_drawn", None) and pilot.app.screen._drawn.ended
         )
-        pilot.app.screen._watch()
+        pilot.app.screen._growth.look()
 
     assert snap_compare(make_app(theme=theme), run_before=before, terminal_size=(width, 30))

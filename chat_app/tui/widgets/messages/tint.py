@@ -14,7 +14,7 @@ from textual.events import Click
 from textual.message import Message
 from textual.widgets import Static
 
-from chat_app.chat.reply_records import NOWHERE, ScoredText
+from chat_app.chat.token_scores import NOWHERE, ScoredText
 from chat_app.text.sanitize import clean
 
 # (probability from which it holds, its name, its style), the surest first.
@@ -148,6 +148,10 @@ class TintedText(Static, can_focus=False):
         self._draw()
         before = [clean(piece.text) for piece in self._before(at)]
         return line_of(Content("".join(before)), self.size.width)
+
+    def piece_at(self, at: int) -> ScoredText | None:
+        """The piece that begins with the reply's token `at`; None where none does."""
+        return next((piece for piece in self.shown if piece.at == at), None)
 
     def _before(self, at: int) -> Sequence[ScoredText]:
         place = next((place for place, piece in enumerate(self.shown) if piece.at == at), 0)

@@ -16,7 +16,7 @@ from textual.widgets import Static
 from chat_app.chat.conversation import Message
 from chat_app.chat.finding import Hit, Part
 from chat_app.chat.reply import ENDINGS
-from chat_app.chat.reply_records import ScoredText
+from chat_app.chat.token_scores import ScoredText
 from chat_app.text import formatting
 from chat_app.text.sanitize import clean, clean_line
 from chat_app.tui.widgets.attachments import AttachedFiles
@@ -62,8 +62,8 @@ class MessageView(Vertical, can_focus=True):
         Binding("alt+b", "act('branch')", "Branch", id="message.branch", tooltip="Branch here"),
         Binding("alt+i", "act('inspect')", "Inspect", id="message.inspect", tooltip="Inspect its tokens"),
         Binding("alt+o", "act('think_on')", "Think on", id="message.think_on", tooltip="Reopen its thought"),
-        Binding("left", "act('previous')", "Previous branch", id="message.previous", show=False),
-        Binding("right", "act('next')", "Next branch", id="message.next", show=False),
+        Binding("left", "act('previous')", "Previous branch", id="message.previous"),
+        Binding("right", "act('next')", "Next branch", id="message.next"),
     ]
 
     class Act(TextualMessage):
@@ -177,6 +177,14 @@ class MessageView(Vertical, can_focus=True):
 
     def _on_link(self, address: str) -> None:
         self.post_message(self.LinkShown(address))
+
+    def takes(self, action: str) -> bool:
+        """Whether an action of this kind of node means anything for this message."""
+        if action in ("previous", "next"):
+            return self.place[1] > 1
+        if action == "think_on":
+            return self.thought is not None and self.thought.display
+        return self.message.role == "assistant" or action not in ("continue", "inspect")
 
     def action_menu(self) -> None:
         """Ask the screen for the menu of this message."""

@@ -13,6 +13,7 @@ from chat_app.chat.comparing.comparison import Comparison
 from chat_app.chat.comparing.sides import read_sides
 from chat_app.chat.comparing.told import facts_of, parting
 from chat_app.chat.recall import recall
+from chat_app.chat.token_scores import scored_text
 from chat_app.config.settings import Settings
 from chat_app.engines.local import open_local_engine
 from chat_app.models import beside
@@ -79,7 +80,7 @@ async def test_one_is_kept_as_the_branch_and_the_chat_stays_what_it_was(stage: S
     assert kept.x["guest"] == "system You are a pirate."
     assert [one.id for one in stage.session.conversation.siblings(kept.id)] == [first.id, kept.id]
     assert stage.on_disk()[-1].content == kept.content
-    assert "".join(one.text for one in stage.session.records.of(kept.id).scored) == kept.content
+    assert "".join(one.text for one in scored_text(stage.on_disk()[-1])) == kept.content
     assert stage.session.settings.system is None
     stored = stage.store.read(stage.session.chat.id)
     assert recall(stored, Settings(system="mine")).system == "mine", "a guest's prompt is not the chat's"
@@ -296,6 +297,6 @@ async def test_a_server_is_compared_as_far_as_it_tells(tmp_path: Path, server: F
     stage.spawn(comparison.keep(1))
     await stage.until(stage.idle)
     assert stage.path()[-1].x["model"] == "fake"
-    assert stage.session.records.of(stage.path()[-1].id).looks
+    assert stage.session.looks.of(stage.path()[-1].id)
     await asyncio.to_thread(stage.host.close, 20)
     stage.session.chat.close()

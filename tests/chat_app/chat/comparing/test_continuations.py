@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from chat_app.chat.comparing.continuations import DRAWN_N, MOST_TOKENS, Continuations
 from chat_app.chat.conversation import token_ids
+from chat_app.chat.token_scores import TokenScores, scored_text
 from chat_app.config.settings import Settings
 from chat_app.engines.local import open_local_engine
 from llama_core.engine.batch.together import RepliesTogether
@@ -58,7 +60,6 @@ async def test_leaving_leaves_nothing(stage: Stage) -> None:
     found.leave()
     await stage.until(lambda: stage.words()[-1] == "You said: waits" and stage.idle())
     assert [one.id for one in stage.session.conversation][:2] == [one.id for one in before]
-    assert len(stage.session.records) == 2
 
 
 async def test_one_that_is_whole_is_kept_as_it_is(stage: Stage) -> None:
@@ -74,9 +75,8 @@ async def test_one_that_is_whole_is_kept_as_it_is(stage: Stage) -> None:
     assert "model" in kept.x
     assert [one.id for one in stage.session.conversation.siblings(reply.id)] == [reply.id, kept.id]
     assert stage.on_disk()[-1].content == kept.content
-    # What was seen of the beginning and of the rest is there for the tint.
-    scored = stage.session.records.of(kept.id).scored
-    assert "".join(one.text for one in scored) == kept.content
+    # How likely the beginning and the rest were is there for the tint.
+    assert "".join(one.text for one in scored_text(kept)) == kept.content
 
 
 async def test_at_temperature_0_they_are_drawn_all_the_same(stage: Stage) -> None:
@@ -147,7 +147,10 @@ async def test_the_prefix_is_computed_once_and_a_kept_one_goes_on(
     assert kept.x["ids"][: len(ids)] == ids
     assert len(kept.x["ids"]) == len(ids) + 80
     assert kept.x["parameters"]["num_predict"] == 80
-    assert len(real.session.records.of(kept.id).logprobs) == len(kept.x["ids"])
+    scores = TokenScores.of(kept)
+    assert len(scores) == len(kept.x["ids"])
+    assert scores.logprobs[:10] == TokenScores.of(reply).logprobs[:10]
+    assert not any(map(math.isnan, scores.logprobs))
 
 
 async def test_the_fake_is_asked_for_all_at_once(stage: Stage, engine: FakeEngine) -> None:

@@ -208,6 +208,18 @@ def test_a_long_line_of_code_is_folded_with_a_sign_and_copied_whole() -> None:
     assert drawn.words == ["", line]
 
 
+def test_words_of_code_stay_whole_where_they_can() -> None:
+    line = "    return sorted(counts.items(), key=itemgetter(1))  # 多く使われた言葉 first " + "y" * 60
+    drawn = [one.body.plain for one in lines(f"```py\n{line}\n```\n", 40)][1:]
+    assert "".join(drawn) == line
+    assert drawn[:3] == [
+        "    return sorted(counts.items(), ",
+        "key=itemgetter(1))  # ",
+        "多く使われた言葉 first ",
+    ]
+    assert [len(one) for one in drawn[3:]] == [36, 24], "nothing to break at"
+
+
 def test_a_diff_has_colours_and_no_name_is_underlined() -> None:
     added, removed = (line.body.spans[-1].style for line in lines("```diff\n+ a\n- b\n```\n")[1:])
     assert (added, removed) == ("$text-success", "$text-error")

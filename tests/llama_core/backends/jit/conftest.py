@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import gguf
 import llvmlite.binding as llvm
@@ -20,17 +15,14 @@ import numpy as np
 import pytest
 
 from llama_core.backends.jit import load_jit_model
-from llama_core.backends.jit.build import builder, objects
-from llama_core.backends.jit.build.library import cache_key
+from llama_core.backends.jit.build import objects
 from llama_core.backends.jit.build.variants import AVX2, VARIANTS, Isa, choose, host_features
 from llama_core.backends.jit.model import JitLlama
 from llama_core.backends.numpy.weights import random_weights
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.config import ModelConfig
 from llama_core.quant.table import BY_NAME
-
-if sys.platform != "win32":
-    import fcntl
+from tests.support.kept_kernels import kept_object
 
 SHAPE = {
     "dim": 64,
@@ -137,60 +129,10 @@ def kernels_of(kernel_cache: Path) -> Callable[[str], Kernels]:
 
     def get(name: str) -> Kernels:
         if name not in loaded:
-            path = object_path(kernel_cache, variant(name))
-            with one_at_a_time(kernel_cache / f"{name}.lock"):
-                if not path.exists():
-                    made = path.with_suffix(f".{os.getpid()}")
-                    made.write_bytes(kernels_object(variant(name)))
-                    made.replace(path)
-            loaded[name] = Kernels(path.read_bytes())
+            loaded[name] = Kernels(kept_object(kernel_cache, variant(name), kernels_object))
         return loaded[name]
 
     return get
-
-
-def object_path(kernel_cache: Path, isa: Isa) -> Path:
-    """Where `kernels_of` keeps all kernels of a variant."""
-    return kernel_cache / f"{cache_key(isa)}.object"
-
-
-# A builder whose kernels are in a file: its arguments are the variant, the cache's folder and that file.
-BUILDER_OF_OBJECT = """
-import sys
-from pathlib import Path
-from llama_core.backends.jit.build import builder, objects
-builder._start = lambda *_: None  # no child of its own for them
-objects.kernels_object = lambda *_: Path(sys.argv[3]).read_bytes()
-builder.write_library(sys.argv[1], "all", sys.argv[2])
-"""
-
-
-@pytest.fixture(scope="session", autouse=True)
-def kernels_are_built_once(kernel_cache: Path) -> Iterator[None]:
-    """All kernels of a variant take the compiler nine seconds: where the tests of single kernels have an
-    object of them, it becomes part of the library that the models' tests load."""
-    start = builder.start_builder
-
-    def start_with_object(
-        isa: Isa, kernel_set: str = "all", folder: Path | None = None
-    ) -> subprocess.Popen[bytes] | None:
-        kept = object_path(kernel_cache, isa)
-        if kernel_set != "all" or folder != kernel_cache or not kept.exists():
-            return start(isa, kernel_set, folder)
-        command = [sys.executable, "-c", BUILDER_OF_OBJECT, isa.name, str(folder), str(kept)]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-    with mock.patch.object(builder, "start_builder", start_with_object):
-        yield
-
-
-@contextlib.contextmanager
-def one_at_a_time(lock: Path) -> Iterator[None]:
-    """Where systems have such locks, one process at a time runs the `with` block."""
-    with lock.open("w") as file:
-        if sys.platform != "win32":
-            fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed
-        yield
 
 
 @pytest.fixture(scope="session")
