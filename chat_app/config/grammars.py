@@ -55,9 +55,9 @@ def _file(name: str) -> str:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{name} cannot be read: {reason}") from None
+        raise ValueError(f"the file {name} cannot be read: {reason}") from None
     if len(data) > MAX_BYTES:
-        raise ValueError(f"{name} is larger than {MAX_BYTES:,} bytes")
+        raise ValueError(f"the file {name} is larger than {MAX_BYTES:,} bytes")
     try:
         return data.decode()
     except UnicodeDecodeError:

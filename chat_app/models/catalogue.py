@@ -234,6 +234,11 @@ def _downloaded() -> list[LocalModel]:
     return list(downloaded(get_paths().models, names))
 
 
+def downloaded_names() -> list[str]:
+    """The names of the models that were downloaded and are whole."""
+    return [model.name for model in _downloaded() if model.is_whole]
+
+
 def _in_chosen_folders() -> list[LocalModel]:
     return list(chosen_folders(load_settings().model_folders, this_machine()))
 

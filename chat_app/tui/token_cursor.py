@@ -100,6 +100,11 @@ class TokenCursor:
                 self._looking = view.run_worker(self._look(walk), group="tokens", exclusive=True)
         self._draw()
 
+    def try_again(self) -> None:
+        """The model is there, or free again: what could not be looked at may be now."""
+        if self._trouble:
+            self._show()
+
     def _draw(self) -> None:
         """The cursor where it is, in sight, and what could stand there."""
         walk, view = self.walk, self._view
@@ -165,7 +170,7 @@ class TokenCursor:
     def ended(self) -> None:
         """The focus has gone: nothing is looked at any more."""
         view, self._view, self.walk, self._looking = self._view, None, None, None
-        self.line.display = False
+        self._trouble, self.line.display = "", False
         if view is not None:
             view.workers.cancel_group(view, "tokens")
 

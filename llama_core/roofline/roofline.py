@@ -66,7 +66,7 @@ def token_cost(checkpoint: Checkpoint, weights: Literal["file", "float32"], kv: 
         if len(tensor.shape) == 2:
             multiply_adds += part * n_values
     # q8: one byte a value and a float32 scale for each head of 32 values or more is at most 1.125 bytes.
-    value_bytes = {"f32": F32_BYTES, "f16": 2, "q8": 1.125}[kv]
+    value_bytes = {"f32": F32_BYTES, "f16": 2, "bf16": 2, "q8": 1.125}[kv]
     kv_bytes = value_bytes * sum(2 * attention.kv_dim for attention in describe(config).attentions())
     last_multiply_adds = config.vocab_size * config.dim
     if weights == "file":

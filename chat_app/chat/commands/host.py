@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from chat_app.attachments.mentions import offers_of_path
 from chat_app.chat.comparing.comparison import Comparison
 from chat_app.chat.conversation import Message
 from chat_app.chat.view import Severity
@@ -89,9 +90,21 @@ class ScreenHost(Host, Protocol):
         """Change the colours; the choice is kept for the next start."""
 
 
-def offer_engines(host: Host) -> list[tuple[str, str]]:
-    """The engines of config.toml by name, each with what it is."""
-    return [(name, f"remote, {one.host}") for name, one in host.session.settings.engines.items()]
+def offer_models(host: Host, typed: str) -> list[tuple[str, str]]:
+    """What `typed` may become, each with what it is: the name of an engine of config.toml or of a model that
+    was downloaded; a file or folder where it begins as a path."""
+    if typed.startswith(("/", "~", ".", '"')):
+        return [(word.rstrip(), about) for word, about in offers_of_path(typed)]  # nothing need follow
+    from chat_app.models.catalogue import downloaded_names  # not before one types a model's name
+
+    engines = [(name, f"remote, {one.host}") for name, one in host.session.settings.engines.items()]
+    here = [(name, "on this machine") for name in downloaded_names()]
+    return [row for row in engines + here if row[0].startswith(typed)]
+
+
+def unquoted(name: str) -> str:
+    """A path as it is meant: the completion puts one with blanks into quotation marks."""
+    return name[1:-1] if len(name) > 2 and name[0] == name[-1] == '"' else name
 
 
 def last(host: Host, role: str) -> Message | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chat_app.chat.commands.host import Host, ScreenHost, offer_engines
+from chat_app.chat.commands.host import Host, ScreenHost, offer_models, unquoted
 from chat_app.chat.commands.table import SLASH
 from chat_app.chat.presets import delete_preset, preset_table, save_preset, take_preset
 from chat_app.chat.slash import Argument, words
@@ -32,14 +32,10 @@ def compact(host: Host) -> None:
     host.spawn(host.session.compact())
 
 
-def _offer_engines(host: Host, typed: str) -> list[tuple[str, str]]:
-    return [row for row in offer_engines(host) if row[0].startswith(typed)]
-
-
 @SLASH.command(
     "/model",
     "/load",
-    argument=Argument("[NAME|FILE|URL]", completer=_offer_engines),
+    argument=Argument("[NAME|FILE|URL]", unquoted, offer_models),
     palette="Model",
     needs_screen=True,
 )

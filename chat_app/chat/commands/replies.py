@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 from chat_app.attachments.mentions import offers_of_path, read_names
-from chat_app.chat.commands.host import Host, ScreenHost, last, last_reply, offer_engines, read_number
+from chat_app.chat.commands.host import (
+    Host,
+    ScreenHost,
+    last,
+    last_reply,
+    offer_models,
+    read_number,
+    unquoted,
+)
 from chat_app.chat.commands.table import SLASH
 from chat_app.chat.comparing.sides import USAGE, Wish, complete_sides, read_sides
 from chat_app.chat.slash import Argument, words
@@ -34,14 +42,14 @@ def read_retry(text: str) -> tuple[str, bool]:
     """The model, and whether it makes this reply alone."""
     name, _, last = text.rpartition(" ")
     once = bool(name) and last.lower() == "once"
-    return (name.strip() if once else text), once
+    return unquoted(name.strip() if once else text), once
 
 
 def _complete_retry(host: Host, typed: str) -> list[tuple[str, str]]:
     name, space, _ = typed.rpartition(" ")
-    if space:
+    if space and name.count('"') % 2 == 0:
         return [(f"{name} once", "the chat's own model comes back after it")]
-    return [row for row in offer_engines(host) if row[0].startswith(typed)]
+    return offer_models(host, typed)
 
 
 @SLASH.command("/retry", argument=Argument("[MODEL [once]]", read_retry, _complete_retry))
@@ -56,7 +64,7 @@ async def retry(host: Host, wanted: tuple[str, bool] | None) -> None:
 
 
 def _complete_sides(host: Host, typed: str) -> list[tuple[str, str]]:
-    return complete_sides(offer_engines(host), typed)
+    return complete_sides(offer_models(host, ""), typed)
 
 
 @SLASH.command("/compare", argument=Argument(USAGE, read_sides, _complete_sides))
@@ -149,27 +157,21 @@ def read_block_and_file(text: str) -> tuple[int | None, Path]:
     """The number of a code block where one is named, and where it is to go."""
     number, _, name = text.partition(" ")
     if not number.isdecimal():
-        return None, _read_quoted(text)
+        return None, read_path(unquoted(text))
     if not name.strip():
         raise ValueError("a file is wanted behind the number")
-    return read_number(number), _read_quoted(name.strip())
+    return read_number(number), read_path(unquoted(name.strip()))
 
 
-def _read_quoted(name: str) -> Path:
-    quoted = len(name) > 2 and name[0] == name[-1] == '"'  # as the completion writes a name with blanks
-    return read_path(name[1:-1] if quoted else name)
-
-
-WRITE = Argument("[N] FILE", read_block_and_file, lambda _, typed: offers_of_path(typed))
-
-
-@SLASH.command("/write", argument=WRITE)
+@SLASH.command("/write", argument=Argument("[N] FILE", read_block_and_file))
 async def write(host: Host, wanted: tuple[int | None, Path]) -> None:
     """Save the Nth block of code, or the only one, as a new file."""
     await _write(host, wanted, overwrite=False)
 
 
-@SLASH.command("/write!", argument=WRITE)
+@SLASH.command(
+    "/write!", argument=Argument("[N] FILE", read_block_and_file, lambda _, typed: offers_of_path(typed))
+)
 async def overwrite(host: Host, wanted: tuple[int | None, Path]) -> None:
     """The same in place of a file that is there already."""
     await _write(host, wanted, overwrite=True)

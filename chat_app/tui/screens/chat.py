@@ -279,6 +279,7 @@ class ChatScreen(Screen[None]):
             self._home.reply_done()
         self._generated = session.generating
         self._home.tell_waiting()
+        self._cursor.try_again()
         self._numbers.show()
         self.show_keys()
 

@@ -193,13 +193,25 @@ class KvKind:
     code: int
     number_bytes: int
     has_scales: bool = False
+    in_pairs: bool = False
+
+    @property
+    def at_once(self) -> int:
+        """How many numbers lie in one lane and are multiplied by one instruction."""
+        return 1 + self.in_pairs
 
     def block_bytes(self, head_dim: int) -> int:
         """The keys (or values) of BLOCK_POSITIONS positions of one head."""
         return BLOCK_POSITIONS * (self.number_bytes * head_dim + 4 * self.has_scales)
 
 
-KV_KINDS = {kind.name: kind for kind in (KvKind("f32", 0, 4), KvKind("f16", 1, 2), KvKind("q8", 2, 1, True))}
+_KV_KINDS = (
+    KvKind("f32", 0, 4),
+    KvKind("f16", 1, 2),
+    KvKind("bf16", 3, 2, in_pairs=True),
+    KvKind("q8", 2, 1, has_scales=True),
+)
+KV_KINDS = {kind.name: kind for kind in _KV_KINDS}
 
 
 def kernel_set(kinds: Iterable[PackedKind]) -> str:

@@ -12,6 +12,7 @@ import pytest
 from chat_app.chat.commands import SLASH
 from chat_app.chat.conversation import Conversation
 from chat_app.chat.slash import Argument, CommandTable, UnknownCommandError, is_command
+from chat_app.config.paths import get_paths
 from chat_app.config.settings import PARAMETERS, Settings
 from chat_app.text.markdown import Document, code_blocks
 from chat_app.tui.markdown.layout import Layout
@@ -190,6 +191,26 @@ async def test_which_block_is_written_is_not_guessed(tmp_path: Path) -> None:
 )
 def test_what_counts_as_a_command(text: str, expected: bool) -> None:
     assert is_command(text) is expected
+
+
+def test_models_are_completed_by_name_and_by_path(tmp_path: Path) -> None:
+    models = get_paths().models
+    models.mkdir(parents=True)
+    (models / "mine-q4.gguf").write_bytes(b"GGUF")
+    (tmp_path / "a b.gguf").write_bytes(b"GGUF")
+    host = Notes()
+
+    def lines(typed: str) -> list[str]:
+        return [one.line for one in SLASH.completions(host, typed)]
+
+    assert lines("/model mi") == ["/model mine-q4"]
+    assert lines("/retry mi") == ["/retry mine-q4"]
+    assert lines("/retry mine-q4 ") == ["/retry mine-q4 once"]
+    assert lines("/compare model mi") == ["/compare model mine-q4"]
+    path = f'"{tmp_path}/a b.gguf"'
+    assert lines(f'/model "{tmp_path}/a') == [f"/model {path}"]
+    SLASH.run(host, f"/model {path}")
+    assert host.done == [("use_model", str(tmp_path / "a b.gguf"))]
 
 
 def test_completions_narrow_to_the_name_and_then_to_the_argument() -> None:

@@ -80,6 +80,7 @@ async def soak(
             if turn % CHAT_TURNS == 0:
                 await empty(app, pilot, until)
                 engine.calls.clear()  # what the stand-in remembers for tests
+                engine.params.clear()
                 first = count(app) if turn == warm_up else first
             begun = time.perf_counter()
             wanted = len(app.chat.session.conversation) + 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from chat_app.tui.screens.inspector import InspectorScreen
 from chat_app.tui.widgets.messages.tint import CURSOR, TintedText
 from chat_app.tui.widgets.token_line import TokenLine, packed
 from tests.support.chats import keep
-from tests.support.fake_engine import FakeEngine
+from tests.support.fake_engine import FakeEngine, factory_of
 
 MakeApp = Callable[..., Any]
 REPLY = "It is **so** [dim] here\nand there"
@@ -115,6 +116,25 @@ async def test_a_chat_from_disk_is_tinted_and_walked_through(
         assert found.here == " **so**"
         await found.user.until(lambda: "rank" in found.line)
         assert len(shades(found.user.views()[-1])) > 2
+
+
+async def test_what_could_not_be_looked_at_is_once_the_model_is_there(
+    make_app: MakeApp, walker: Any, engine: FakeEngine, tmp_path: Path
+) -> None:
+    store, chat_id = stored(tmp_path, "tiny-llama")
+    loads = threading.Event()
+
+    def slow(*given: Any) -> FakeEngine:
+        loads.wait(20)
+        return factory_of(engine)(*given)
+
+    async with make_app(store=store, chat_id=chat_id, factory=slow).run_test(size=(80, 30)) as pilot:
+        found = walker(pilot)
+        await found.user.until(lambda: found.user.views())
+        await found.user.press("alt+w")
+        assert found.line.startswith(" **so**  22 %\nThe model is busy or not loaded")
+        loads.set()
+        await found.user.until(lambda: "rank" in found.line)
 
 
 async def test_of_another_models_reply_only_what_is_kept_is_shown(

@@ -38,7 +38,7 @@ from llama_core.backends.jit.build.library import (
     unpacked,
     write_built,
 )
-from llama_core.backends.jit.build.variants import VARIANTS, Isa
+from llama_core.backends.jit.build.variants import Isa, choose, host_features
 from llama_core.events import LoadProgress
 from llama_core.own_code import module_command, module_environment
 from llama_core.trusted_files import UntrustedFileError
@@ -205,7 +205,7 @@ def write_library(variant: str, kernel_set: str, folder: str | None = None) -> N
     _end_with_parent()
     kernels = None if helper is None else functools.partial(_written_by, helper)
     kept = None if folder is None else Path(folder)
-    _write(packed(build_here(VARIANTS[variant], kernel_set, kernels, kept)))
+    _write(packed(build_here(choose(host_features(), variant), kernel_set, kernels, kept)))
 
 
 def write_kernels(variant: str, kernel_set: str) -> None:
@@ -213,7 +213,7 @@ def write_kernels(variant: str, kernel_set: str) -> None:
     _end_with_parent()
     from llama_core.backends.jit.build.objects import kernels_object
 
-    _write(kernels_object(VARIANTS[variant], kernel_set))
+    _write(kernels_object(choose(host_features(), variant), kernel_set))
 
 
 def _write(data: bytes) -> None:

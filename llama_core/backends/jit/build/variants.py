@@ -10,11 +10,16 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 # Linux's names where they differ from LLVM's.
-_LINUX_NAMES = {"avx512_vnni": "avx512vnni", "avx_vnni": "avxvnni", "asimddp": "dotprod"}
+_LINUX_NAMES = {
+    "avx512_vnni": "avx512vnni",
+    "avx512_bf16": "avx512bf16",
+    "avx_vnni": "avxvnni",
+    "asimddp": "dotprod",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,7 @@ class Isa:
     32-bit numbers a kernel's vector holds, as the registers allow. `sums`: how many such vectors may gather
     results while others are loaded. `cpu` and `features` are LLVM's names for what the code may use; an empty
     `cpu` means the host and all it has beside `features`. `needs`: the CPU features without which it cannot
-    run."""
+    run. `pair_dots`: whether this host multiplies pairs of bfloat16 by one instruction."""
 
     name: str
     tiles: tuple[int, ...]
@@ -32,11 +37,12 @@ class Isa:
     cpu: str = ""
     features: str = ""
     needs: tuple[str, ...] = ()
+    pair_dots: bool = False
 
 
 AVX512_VNNI = Isa("avx512vnni", (8, 4, 2, 1), needs=("avx512f", "avx512bw", "avx512vl", "avx512vnni"))
-AVX_VNNI = Isa("avxvnni", (4, 2, 1), 8, 12, "x86-64-v3", "+avxvnni", needs=("avx2", "fma", "f16c", "avxvnni"))
-AVX2 = Isa("avx2", (4, 2, 1), 8, 12, "x86-64-v3", needs=("avx2", "fma", "f16c"))
+AVX_VNNI = Isa("avxvnni", (4, 2, 1), 8, 8, "x86-64-v3", "+avxvnni", needs=("avx2", "fma", "f16c", "avxvnni"))
+AVX2 = Isa("avx2", (4, 2, 1), 8, 8, "x86-64-v3", needs=("avx2", "fma", "f16c"))
 NEON_DOT = Isa("neondot", (4, 2, 1), 4, 16, features="+dotprod", needs=("dotprod",))
 PORTABLE = Isa("portable", (4, 2, 1), 16, 6)
 VARIANTS = {isa.name: isa for isa in (AVX512_VNNI, AVX_VNNI, AVX2, NEON_DOT, PORTABLE)}
@@ -50,8 +56,12 @@ def choose(features: Mapping[str, bool], forced: str | None = None) -> Isa:
         missing = [f for f in VARIANTS[forced].needs if not features.get(f)]
         if missing:
             raise ValueError(f"this CPU lacks {', '.join(missing)}, which {forced} needs")
-        return VARIANTS[forced]
-    return next(isa for isa in VARIANTS.values() if all(features.get(f) for f in isa.needs))
+        found = VARIANTS[forced]
+    else:
+        found = next(isa for isa in VARIANTS.values() if all(features.get(f) for f in isa.needs))
+    if found is AVX512_VNNI and features.get("avx512bf16"):
+        return replace(found, pair_dots=True)
+    return found
 
 
 def host_features() -> Mapping[str, bool]:

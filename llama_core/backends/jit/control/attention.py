@@ -90,7 +90,7 @@ def gather_heads(plan: Plan, worker: Worker, attention: Attention, token: int, o
                 copy_row(total, results_of(plan, blocks, kv_head, 0) + row, size // 4)
             for part in range(folded, blocks):
                 result = results_of(plan, blocks, kv_head, part) + row
-                merge_block(plan, attention, token, first + part, total, result)
+                merge_block(plan, attention, token, first + part, total, result, 1)
             query_head = kv_head * group + head
             finish_head(plan, attention, query_head, token, total, out + query_head * head_dim * 4)
 

@@ -19,14 +19,21 @@ from llama_core.backends.jit.control.records import (
     token_at,
 )
 from llama_core.backends.jit.kernels.attention import attend, merge, normalize
-from llama_core.backends.jit.kernels.kv_store import interleave, store_f16, store_q8
+from llama_core.backends.jit.kernels.kv_store import (
+    interleave,
+    interleave_bf16,
+    interleave_factors,
+    store_bf16,
+    store_f16,
+    store_q8,
+)
 from llama_core.backends.jit.kernels.primitives import store_int32
 from llama_core.backends.jit.kernels.vector import copy_row, gate_row, rms_norm, rotate, scale_row
 from llama_core.backends.jit.layout import BLOCK_POSITIONS as BLOCK
 from llama_core.backends.jit.layout import KV_KINDS
 from llama_core.backends.jit.layout import PARTIAL_HEAD_BYTES as HEAD_BYTES
 
-KV_F16, KV_Q8 = KV_KINDS["f16"].code, KV_KINDS["q8"].code
+KV_F16, KV_BF16, KV_Q8 = KV_KINDS["f16"].code, KV_KINDS["bf16"].code, KV_KINDS["q8"].code
 
 
 def token_of(plan: Plan, index: int) -> Token:
@@ -53,6 +60,9 @@ def append(plan: Plan, worker: Worker, attention: Attention, kv_head: int, index
     elif model.kv_kind == KV_F16:
         store_f16(own, keys + place * 2, head_dim, BLOCK * 2)
         store_f16(value, values + place * head_dim * 2, head_dim, 2)
+    elif model.kv_kind == KV_BF16:
+        interleave_bf16(own, keys + place * 4, head_dim, BLOCK * 4)
+        store_bf16(value, values + place // 2 * head_dim * 4 + place % 2 * 2, head_dim, 4)
     else:
         interleave(own, keys + place * 4, head_dim, BLOCK * 4)
         copy_row(values + place * head_dim * 4, value, head_dim)
@@ -96,7 +106,7 @@ def gather_queries(
     plan: Plan, worker: Worker, attention: Attention, kv_head: int, first: int, n_tokens: int
 ) -> None:
     """Norm, rotate and scale the rows of some tokens, and interleave them in groups as `attend` takes them:
-    worker.queries, (hd, rows of the group) float32, group by group."""
+    worker.queries, (hd, rows of the group) float32, or pairs of bfloat16, group by group."""
     model = plan.model
     group, head_dim = model.group, model.head_dim
     rows = n_tokens * group
@@ -116,7 +126,10 @@ def gather_queries(
             factors = temperature_at(attention.temperature).factors
             scale_row(worker.head, head_dim, factors + token.position * 4)
         out = worker.queries + start * head_dim * 4 + (row - start) * 4
-        interleave(worker.head, out, head_dim, size * 4)
+        if model.kv_kind == KV_BF16:
+            interleave_factors(worker.head, out, head_dim, size * 4)
+        else:
+            interleave(worker.head, out, head_dim, size * 4)
 
 
 def attend_rows(
@@ -175,20 +188,21 @@ def merge_rows(
     plan: Plan, attention: Attention, first: int, n_tokens: int, block: int, totals: int, results: int
 ) -> None:
     """Add a block's results of all rows of some tokens to their totals."""
-    group, size = plan.model.group, partial_bytes(plan)
+    group = plan.model.group
     for token in range(n_tokens):
-        for head in range(group):
-            at = (token * group + head) * size
-            merge_block(plan, attention, first + token, block, totals + at, results + at)
+        at = token * group * partial_bytes(plan)
+        merge_block(plan, attention, first + token, block, totals + at, results + at, group)
 
 
-def merge_block(plan: Plan, attention: Attention, index: int, block: int, total: int, result: int) -> None:
-    """Add a block's result to a row's total; the row's first block is the total."""
+def merge_block(
+    plan: Plan, attention: Attention, index: int, block: int, totals: int, results: int, rows: int
+) -> None:
+    """Add a block's results of some rows of a token to their totals; the token's first block is the total."""
     begin = first_block_of(plan, attention, index)
     if block == begin:
-        copy_row(total, result, partial_bytes(plan) // 4)
+        copy_row(totals, results, rows * partial_bytes(plan) // 4)
     elif begin < block <= token_of(plan, index).position // BLOCK:
-        merge(total, result, plan.model.head_dim)
+        merge(totals, results, plan.model.head_dim, rows)
 
 
 def query_at(plan: Plan, attention: Attention, head: int, index: int) -> int:

@@ -7,8 +7,24 @@ from collections.abc import Sequence
 from llvmlite import ir
 
 from llama_core.backends.jit.build.variants import Isa
-from llama_core.backends.jit.kernels.emit import F16, F32, I8, I16, I32, Code, Value, vector
-from llama_core.backends.jit.kernels.operations import select
+from llama_core.backends.jit.kernels.emit import (
+    BF16,
+    F16,
+    F32,
+    I8,
+    I16,
+    I32,
+    Code,
+    Value,
+    element,
+    like,
+    vector,
+)
+from llama_core.backends.jit.kernels.operations import absolute, fma, select
+
+# Between these, products of bfloat16 and sums of them are exact above float32's least normal number.
+BFLOAT16_LEAST = 2.0**-50
+BFLOAT16_MAX = 255 * 2.0**120
 
 
 class Dots:
@@ -153,6 +169,38 @@ def _look_up_by_bits(indices: Value, table: list[int]) -> Value:
         pairs = zip(candidates[::2], candidates[1::2], strict=True)
         candidates = [select(is_set, odd, even) for even, odd in pairs]
     return candidates[0]
+
+
+def bfloat16_half(isa: Isa, words: Value, half: int) -> Value:
+    """What `add_product` takes of pairs of bfloat16, one in each int32: the pair, or one half as float32."""
+    if isa.pair_dots:
+        return words.bits(vector(BF16, 2 * isa.lanes))
+    return (words & 0xFFFF0000 if half else words << 16).bits(vector(F32, isa.lanes))
+
+
+def add_product(a: Value, b: Value, total: Value) -> Value:
+    """total + a * b. Of pairs the odd product is added first, then the even one, rounded after each. So has
+    vpdpbf16ps it as long as nothing is below 2^-126; no number that `to_bfloat16` leaves is so small."""
+    if element(a.type) == BF16:
+        return total.code.call("llvm.x86.avx512bf16.dpbf16ps.512", total.type, total, a, b)
+    return fma(a, b, total)
+
+
+def to_bfloat16(number: Value) -> Value:
+    """Float32 rounded to the nearest bfloat16, still float32: 0 below 2^-50, at most the largest."""
+    code, magnitude = number.code, absolute(number)
+    number = select(magnitude.compare("<", BFLOAT16_LEAST), number * 0.0, number)
+    number = select(number.compare(">", BFLOAT16_MAX), code.splat(number.type, BFLOAT16_MAX), number)
+    number = select(number.compare("<", -BFLOAT16_MAX), code.splat(number.type, -BFLOAT16_MAX), number)
+    return round_to_bfloat16(number)
+
+
+def round_to_bfloat16(number: Value) -> Value:
+    """`to_bfloat16` of what is within its bounds, or 0."""
+    bits = number.bits(like(number.type, I32))
+    # Half a unit less one, plus the last bit kept, carries where it must. NaN carries into nothing: what
+    # arithmetic makes has no low bits.
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).bits(number.type)
 
 
 def float16(isa: Isa, code: Code, address: Value, lanes: int = 16) -> Value:

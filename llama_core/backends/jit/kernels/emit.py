@@ -21,6 +21,22 @@ from llvmlite import ir
 
 I8, I16, I32, I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
 F16, F32 = ir.HalfType(), ir.FloatType()
+
+
+class _BFloat16(ir.Type):  # type: ignore[misc]  # llvmlite has no types
+    """LLVM's bfloat, which llvmlite lacks: for what an instruction takes, not for arithmetic."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat16)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat16)
+
+
+BF16 = _BFloat16()
 F32x16 = ir.VectorType(F32, 16)
 I32x16 = ir.VectorType(I32, 16)
 I8x16 = ir.VectorType(I8, 16)
@@ -31,14 +47,19 @@ def vector(scalar: Any, lanes: int) -> Any:
     return ir.VectorType(scalar, lanes)
 
 
+def like(type_: Any, scalar: Any) -> Any:
+    """`scalar`, or a vector of it with as many lanes as `type_`."""
+    return vector(scalar, type_.count) if isinstance(type_, ir.VectorType) else scalar
+
+
 def element(type_: Any) -> Any:
     """The type of one lane."""
     return type_.element if isinstance(type_, ir.VectorType) else type_
 
 
 def is_float(type_: Any) -> bool:
-    """Whether the type, or a vector's element, is float32 or float16."""
-    return isinstance(element(type_), ir.FloatType | ir.HalfType)
+    """Whether the type, or a vector's element, is float32 or of 16 bits."""
+    return isinstance(element(type_), ir.FloatType | ir.HalfType | _BFloat16)
 
 
 class Value:

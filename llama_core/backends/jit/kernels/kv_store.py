@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.kernels.declare import kernel
-from llama_core.backends.jit.kernels.dots import to_float16
-from llama_core.backends.jit.kernels.emit import F32, I8, I32, Code, F32x16, Value
+from llama_core.backends.jit.kernels.dots import to_bfloat16, to_float16
+from llama_core.backends.jit.kernels.emit import F32, I8, I16, I32, Code, F32x16, Value
 from llama_core.backends.jit.kernels.operations import absolute, maximum, reduce_lanes, round_even, select
 
 FLOAT16_MAX = 65504.0
@@ -28,6 +28,39 @@ def store_f16(code: Code, isa: Isa, row: Value, out: Value, count: Value, stride
         number = select(number.compare(">", FLOAT16_MAX), code.splat(F32, FLOAT16_MAX), number)
         number = select(number.compare("<", -FLOAT16_MAX), code.splat(F32, -FLOAT16_MAX), number)
         code.store(to_float16(isa, number), out + i * stride)
+
+
+@kernel()
+def store_bf16(code: Code, row: Value, out: Value, count: Value, stride: Value) -> None:
+    """A value, (count,) float32, as bfloat16, `stride` bytes apart: a half of two positions' pairs."""
+    with code.loop(0, count) as i:
+        code.store(_bfloat16(code, row + i * 4), out + i * stride)
+
+
+@kernel()
+def interleave_bf16(code: Code, row: Value, out: Value, count: Value, stride: Value) -> None:
+    """A key, (count,) float32, as pairs of bfloat16, `stride` bytes apart."""
+    with code.loop(0, count / 2) as i:
+        for half in range(2):
+            code.store(_bfloat16(code, row + i * 8 + 4 * half), out + i * stride + 2 * half)
+
+
+@kernel()
+def interleave_factors(code: Code, isa: Isa, row: Value, out: Value, count: Value, stride: Value) -> None:
+    """A row of queries, (count,) float32, that meets pairs of bfloat16, `stride` bytes apart: pairs where an
+    instruction multiplies those, else the same numbers as float32."""
+    with code.loop(0, count / 2) as i:
+        for half in range(2):
+            if isa.pair_dots:
+                code.store(_bfloat16(code, row + i * 8 + 4 * half), out + i * stride + 2 * half)
+            else:
+                number = to_bfloat16(code.load(F32, row + i * 8 + 4 * half))
+                code.store(number, out + (i * 2 + half) * stride)
+
+
+def _bfloat16(code: Code, at: Value) -> Value:
+    """One float32 from memory as a bfloat16's bits."""
+    return (to_bfloat16(code.load(F32, at)).bits(I32) >> 16).to(I16)
 
 
 @kernel()

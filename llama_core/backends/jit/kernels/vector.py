@@ -51,21 +51,27 @@ F32x8 = ir.VectorType(F32, 8)
 
 
 def exponential(x: Value) -> Value:
-    """e ** x, sixteen at a time, within 2 units in the last place; 0 below -87, and e ** 88 above 88.
+    """e ** x, sixteen at a time, within 2 units in the last place; 0 below -87, and e ** 88 above 88."""
+    x = select(x.compare(">", 88.0), x.code.splat(F32x16, 88.0), x)
+    return falling_exponential(x, -87.0, 7)
+
+
+def falling_exponential(x: Value, least: float, degree: int) -> Value:
+    """e ** x, sixteen at a time, for x up to 88; 0 below `least`, which is -87 at the lowest. Within 2 units
+    in the last place with a degree of 7, within a part of 2 ** 14 with 4.
 
     x = n ln 2 + r with |r| <= ln 2 / 2: a polynomial (Taylor's, which suffices on so short an interval)
     for e ** r, and n is added to the exponent's bits. ln 2 is taken off in two parts so that r is exact.
     """
     code = x.code
-    x = select(x.compare(">", 88.0), code.splat(F32x16, 88.0), x)
     n = round_even(x * 1.4426950408889634)
     r = fma(n, code.splat(F32x16, -0.693359375), x)
     r = fma(n, code.splat(F32x16, 2.12194440e-4), r)
-    y = code.splat(F32x16, 1.0 / 5040)
-    for factor in (1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0):
-        y = fma(y, r, code.splat(F32x16, factor))
-    power = ((n.to(I32x16) + 127) << 23).bits(F32x16)
-    return select(x.compare("<", -87.0), code.splat(F32x16, 0.0), y * power)
+    y = code.splat(F32x16, 1 / math.factorial(degree))
+    for power in reversed(range(degree)):
+        y = fma(y, r, code.splat(F32x16, 1 / math.factorial(power)))
+    scale = ((n.to(I32x16) + 127) << 23).bits(F32x16)
+    return select(x.compare("<", least), code.splat(F32x16, 0.0), y * scale)
 
 
 @kernel()

@@ -24,7 +24,7 @@ CONTEXTS = (1024, 2048)
 PERPLEXITY_TOKENS = 2000
 # How much the perplexity may grow. The divergence stands beside it without a limit: the model rounds its
 # activations to 8 bits, so that the least difference in the cache moves its logits as any other would.
-GROWTH: dict[KvType, float] = {"f16": 0.001, "q8": 0.005}
+GROWTH: dict[KvType, float] = {"f16": 0.001, "bf16": 0.001, "q8": 0.005}
 
 
 def costs_at_most(growth: float, wide: Model, narrow: Model, texts: Sequence[Sequence[int]]) -> Check:
@@ -47,11 +47,11 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
     """The rows, in order; models and arrays are made as they are asked for."""
     checkpoint = default_checkpoint(context)
     if checkpoint is None:
-        yield NotMeasured("caches in f32, f16 and q8", NO_MODEL)
+        yield NotMeasured("caches in f32, f16, bf16 and q8", NO_MODEL)
         return
     wide = compiled_model(context, checkpoint)
     if isinstance(wide, str):
-        yield NotMeasured("caches in f32, f16 and q8", wide)
+        yield NotMeasured("caches in f32, f16, bf16 and q8", wide)
         return
     yield from _compared(context, checkpoint, wide)
 
@@ -91,7 +91,7 @@ EXPERIMENT = Experiment(
     "that halving or quartering them makes it at least a tenth faster behind 1,024 and 2,048 of them, at "
     "next to no cost in perplexity",
     refuted_if="a smaller cache gains less than a tenth behind 1,024 or 2,048 tokens, or the perplexity of "
-    "several texts grows by more than 0.1 % (f16) or 0.5 % (q8) and two standard errors",
+    "several texts grows by more than 0.1 % (f16 and bf16) or 0.5 % (q8) and two standard errors",
     cases=cases,
     processes=2,
     whole=True,

@@ -16,7 +16,7 @@ import pytest
 
 from llama_core.backends.jit import load_jit_model
 from llama_core.backends.jit.build import objects
-from llama_core.backends.jit.build.variants import AVX2, VARIANTS, Isa, host_features
+from llama_core.backends.jit.build.variants import AVX2, VARIANTS, Isa, choose, host_features
 from llama_core.backends.jit.model import JitLlama
 from llama_core.backends.numpy.weights import random_weights
 from llama_core.checkpoint import Checkpoint, Tensor
@@ -38,7 +38,13 @@ SHAPE = {
 
 @pytest.fixture(scope="session", params=VARIANTS)
 def isa(request: pytest.FixtureRequest) -> Isa:
-    return VARIANTS[request.param]
+    return variant(request.param)
+
+
+def variant(name: str) -> Isa:
+    """A variant by name, with what this processor has beside it."""
+    isa, features = VARIANTS[name], host_features()
+    return choose(features, name) if all(features.get(f) for f in isa.needs) else isa
 
 
 def splat(number: int, lanes: int) -> str:
@@ -123,7 +129,7 @@ def kernels_of(kernel_cache: Path) -> Callable[[str], Kernels]:
 
     def get(name: str) -> Kernels:
         if name not in loaded:
-            loaded[name] = Kernels(kept_object(kernel_cache, VARIANTS[name], kernels_object))
+            loaded[name] = Kernels(kept_object(kernel_cache, variant(name), kernels_object))
         return loaded[name]
 
     return get

@@ -23,6 +23,7 @@ from llama_core.architectures import tensor_shapes
 from llama_core.backends.jit import load_jit_model
 from llama_core.backends.jit.model import JitLlama
 from llama_core.checkpoint import Checkpoint
+from llama_core.choices import KV_TYPES
 from llama_core.config import ModelConfig
 from llama_core.loaders import open_checkpoint
 
@@ -49,7 +50,7 @@ STATES: dict[str, Any] = {
 BIASES = ("o_proj.bias", "gate_proj.bias", "up_proj.bias", "down_proj.bias")
 # Weights by type, cache by type, and what else a layer may have.
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    **{f"{fmt} {kv}": (fmt, kv, {}) for fmt in ("Q4_0", "Q4_1", "Q8_0") for kv in ("f32", "f16", "q8")},
+    **{f"{fmt} {kv}": (fmt, kv, {}) for fmt in ("Q4_0", "Q4_1", "Q8_0") for kv in KV_TYPES},
     "biases": ("Q8_0", "f32", {"attention_bias": True, "dim": 96}),
     "qk_norm, window": ("Q8_0", "f32", {"qk_norm": True, "sliding_window": 70}),
     "experts": ("Q8_0", "f32", {"n_experts": 6, "n_experts_used": 2}),
@@ -109,7 +110,7 @@ def test_toys_give_the_bits_on_record(toys: SimpleNamespace, case: str) -> None:
     check(case, golden(toys.load(checkpoint_of(toys, fmt, changes), kv=kv), IDS))
 
 
-@pytest.fixture(params=["f32", "f16", "q8"])
+@pytest.fixture(params=KV_TYPES)
 def default(request: pytest.FixtureRequest, default_model: Path, kernel_cache: Path) -> Iterator[JitLlama]:
     checkpoint = open_checkpoint(default_model)
     model = load_jit_model(checkpoint, threads=2, kernel_cache=kernel_cache, kv=request.param)

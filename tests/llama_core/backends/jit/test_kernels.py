@@ -379,6 +379,99 @@ def test_attend_a_16_bit_block(kernels: Any, rows: int) -> None:
     assert out[:, 32:].any()
 
 
+def bfloat16(x: np.ndarray) -> np.ndarray:
+    """Rounded to the nearest, halves to even, as float64; for numbers that are neither huge nor tiny."""
+    bits = x.astype(np.float32).view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 << 16
+    return rounded.astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+def bfloat16_block(kernels: Any, keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A block of the cache that holds them, (positions, hd) float32; what it does not hold is NaN."""
+    hd = keys.shape[1]
+    packed = [aligned((64 * hd,), np.uint16) for _ in "kv"]
+    for one in packed:
+        one[:] = 0x7FC0
+    for p, (key, value) in enumerate(zip(keys, values, strict=True)):
+        kernels.interleave_bf16(at(key), at(packed[0]) + 4 * p, hd, 256)
+        kernels.store_bf16(at(value), at(packed[1]) + p // 2 * hd * 4 + p % 2 * 2, hd, 4)
+    return packed[0], packed[1]
+
+
+def bfloat16_queries(kernels: Any, queries: np.ndarray) -> np.ndarray:
+    """Rows of queries as `attend` takes them."""
+    rows, hd = queries.shape
+    woven = aligned((rows * hd,), np.float32)
+    for r, query in enumerate(queries):
+        kernels.interleave_factors(at(query), at(woven) + 4 * r, hd, 4 * rows)
+    return woven
+
+
+@pytest.mark.parametrize("held", [64, 37, 1])  # an odd number leaves half of a pair
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_attend_a_block_of_bfloat16(kernels: Any, rows: int, held: int) -> None:
+    """Stored and read by the kernels; against float64 on the very bfloat16."""
+    hd = 48
+    queries, keys, values, _, _ = attention_inputs(rows, hd, 23)
+    block, woven = bfloat16_block(kernels, keys[:held], values[:held]), bfloat16_queries(kernels, queries)
+    limits, lows = np.full(rows, held, np.int32), np.zeros(rows, np.int32)
+    scores, out = aligned((rows, 64), np.float32), aligned((rows, 32 + hd), np.float32)
+    bounds = (at(limits), at(lows), at(scores), 0, at(out), out.strides[0])
+    getattr(kernels, f"attend_bf16_{rows}")(at(woven), at(block[0]), at(block[1]), hd, held, 0, *bounds)
+    for r in range(rows):
+        s = bfloat16(keys[:held]) @ bfloat16(queries[r])
+        weights = np.exp(s - s.max())
+        np.testing.assert_allclose(out[r, :16], s.max(), rtol=1e-5)
+        np.testing.assert_allclose(out[r, 16:32], weights.sum(), rtol=1e-4)
+        wanted = bfloat16(weights) @ bfloat16(values[:held])
+        # A weight at the middle of two bfloat16 may be rounded the other way.
+        np.testing.assert_allclose(out[r, 32:], wanted, rtol=1e-4, atol=2e-3)
+
+
+def test_bfloat16_rounds_to_even_and_has_bounds(kernels: Any) -> None:
+    row, packed = aligned((16,), np.float32), aligned((16,), np.uint16)
+    row[:] = [0, 1, 1.00390625, 1.01171875, 1.005, -1.005, 3e38, 3.4e38, *[0] * 8]
+    row[8:14] = np.inf, -np.inf, 2.0**-50, 2.0**-51, -(2.0**-60), np.nan
+    kernels.store_bf16(at(row), at(packed), 16, 2)
+    found = (packed.astype(np.uint32) << 16).view(np.float32)
+    largest = np.float32(255 * 2.0**120)
+    wanted = [
+        0,
+        1,
+        1,
+        1.015625,
+        1.0078125,
+        -1.0078125,
+        *bfloat16(row[6:7]),
+        largest,
+        largest,
+        -largest,
+        2.0**-50,
+    ]
+    np.testing.assert_array_equal(found[:13], [*wanted, 0, 0])
+    assert np.isnan(found[13])
+
+
+def test_bfloat16_gives_the_same_bits_on_every_instruction_set(
+    kernels: Any, kernels_of: Callable[[str], Any]
+) -> None:
+    """Scores far apart: weights are tiny, subnormal or nothing."""
+    hd, held, rows = 64, 63, 8
+    queries, keys, values, _, _ = attention_inputs(rows, hd, 24)
+    queries *= np.logspace(-20, 1, rows, dtype=np.float32)[:, None]
+    values *= np.logspace(-37, 37, hd, dtype=np.float32)
+    results = []
+    for library in (kernels, kernels_of("portable")):
+        block, woven = bfloat16_block(library, keys[:held], values[:held]), bfloat16_queries(library, queries)
+        limits, lows = np.full(rows, held, np.int32), np.zeros(rows, np.int32)
+        scores, out = aligned((rows, 64), np.float32), aligned((rows, 32 + hd), np.float32)
+        bounds = (at(limits), at(lows), at(scores), 0, at(out), out.strides[0])
+        library.attend_bf16_8(at(woven), at(block[0]), at(block[1]), hd, held, 0, *bounds)
+        results.append((*block, out))
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_float16_keeps_not_a_number(kernels: Any) -> None:
     row, packed = aligned((16,), np.float32), aligned((16,), np.float16)
     row[:2] = np.nan, -np.nan
@@ -408,7 +501,7 @@ def test_merge_and_normalize_give_softmax_over_both_blocks(kernels: Any) -> None
     for partial, s, v in zip(partials, scores, values, strict=True):
         weights = np.exp(s - s.max())
         partial[:16], partial[16:32], partial[32:] = s.max(), weights.sum(), weights @ v
-    kernels.merge(at(partials[0]), at(partials[1]), hd)
+    kernels.merge(at(partials[0]), at(partials[1]), hd, 1)
     out = aligned(hd, np.float32)
     kernels.normalize(at(partials[0]), at(out), hd, 0)
     weights = np.exp(scores.reshape(-1) - scores.max())

@@ -47,6 +47,14 @@ def test_linux_names_the_features(described: Callable[[str], None], text: str, n
     assert choose(host_features()).name == name
 
 
+def test_pairs_of_bfloat16_are_multiplied_where_the_host_can(described: Callable[[str], None]) -> None:
+    described(ZEN_5)
+    assert not choose(host_features()).pair_dots
+    described(ZEN_5.replace("avx512_vnni", "avx512_vnni avx512_bf16"))
+    assert choose(host_features()).pair_dots
+    assert not choose(host_features(), "avx2").pair_dots
+
+
 def test_every_apple_processor_has_dot_products(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants.sys, "platform", "darwin")
     monkeypatch.setattr(variants.platform, "machine", lambda: "arm64")
