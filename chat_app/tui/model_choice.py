@@ -90,7 +90,7 @@ class ModelChoice:
     def find(self, name: str, refused: Callable[[], object] = lambda: None) -> None:
         """Load the model of that name or path; fetch it where it is not here. What stands in the way is said,
         and `refused` called: the model that is loaded stays."""
-        self._app.run_worker(self._work.guarded(self._find(name, refused)), group="model", exclusive=True)
+        self._app.run_worker(self._work.guard(self._find(name, refused)), group="model", exclusive=True)
 
     async def _find(self, name: str, refused: Callable[[], object]) -> None:
         from chat_app.models.catalogue import ModelNotFound
@@ -144,7 +144,7 @@ class ModelChoice:
             return None
         if not self._looked_for_offer:
             self._looked_for_offer = True
-            self._app.run_worker(self._work.guarded(self._look_for_offer()), group="offer")
+            self._app.run_worker(self._work.guard(self._look_for_offer()), group="offer")
         return self._offer
 
     async def _look_for_offer(self) -> None:

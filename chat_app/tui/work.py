@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -11,21 +12,28 @@ Job = Callable[[], Awaitable[Any]]
 
 
 class Work:
-    """`start` runs a coroutine beside the caller; `tell` says what nobody expected."""
+    """`start` makes a worker of a job; `tell` says what nobody expected."""
 
-    def __init__(
-        self, start: Callable[[Coroutine[Any, Any, Any]], object], tell: Callable[[Exception], object]
-    ) -> None:
+    def __init__(self, start: Callable[[Job], object], tell: Callable[[Exception], object]) -> None:
         self._start = start
         self._tell = tell
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run work beside the screen. Whatever goes wrong in it is told; it never ends the app."""
-        self._start(self.guarded(work))
+        self._start(self.guard(work))
 
-    async def guarded(self, work: Awaitable[Any]) -> None:
-        """Wait for work that may fail without harm to anything else."""
+    def guard(self, work: Coroutine[Any, Any, Any]) -> Job:
+        """A worker's job: this work, which may fail without harm to anything else. Where the worker is
+        cancelled before it begins, the work is closed: else Python would warn that nobody awaited it."""
+
+        async def job() -> None:
+            await self._guarded(work)
+
+        weakref.finalize(job, work.close)
+        return job
+
+    async def _guarded(self, work: Awaitable[Any]) -> None:
         try:
             await work
         except Exception as error:  # noqa: BLE001 - told and logged; a cancellation passes
@@ -43,4 +51,4 @@ class Work:
     async def draw_in_order(self) -> None:
         """Runs as long as the screen does."""
         while True:
-            await self.guarded((await self._jobs.get())())
+            await self._guarded((await self._jobs.get())())

@@ -80,7 +80,7 @@ class ChatScreen(Screen[None]):
         self._has_first_chat = has_first_chat
         self._generated = False  # whether a reply was under way when last looked
         self._thinking = ""  # the message whose thought is being written
-        self.work = Work(lambda work: self.run_worker(work, group="session"), self._tell)
+        self.work = Work(lambda job: self.run_worker(job, group="session"), self._tell)
         self.session = make_controller(self, self.work.spawn)
         self.host = make_host(self)
         self._heading = Heading(self.session, home)

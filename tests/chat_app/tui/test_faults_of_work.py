@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from chat_app.store.prompts import PromptHistory
 from chat_app.tui.widgets.messages.view import MessageView
+from chat_app.tui.work import Work
 
 MakeApp = Callable[..., Any]
 
@@ -25,6 +28,19 @@ async def test_failing_work_is_told_and_the_app_goes_on(make_app: MakeApp, drive
         await user.until(lambda: any("planted" in text for text in user.notices()))
         await user.say("still here")
         assert user.words()[0] == "still here"
+
+
+def test_work_that_never_begins_is_closed(recwarn: pytest.WarningsRecorder) -> None:
+    async def work() -> None:
+        raise AssertionError("it was never to begin")
+
+    begun = work()
+    Work(lambda job: None, lambda error: None).spawn(begun)
+    gc.collect()
+    assert inspect.getcoroutinestate(begun) == inspect.CORO_CLOSED
+    del begun
+    gc.collect()
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
