@@ -385,7 +385,11 @@ class LlamaChatApp(TerminalApp):
         from chat_app.tui.screens.exporting import run_export
 
         chat = self.chat
-        chat.work.spawn(run_export(chat.session, target, chat.note, self.export_screenshot))
+
+        def export() -> None:
+            chat.work.spawn(run_export(chat.session, target, chat.note, self.export_screenshot))
+
+        chat.call_after_refresh(export)  # a picture shows the screen without the typed command
 
     def action_command_palette(self) -> None:
         """Open the palette, unless it is open."""
