@@ -78,7 +78,8 @@ class TokenScores:
         """The details of a message that `of` reads; none where there is no token."""
         if not self.logprobs:
             return {}
-        known = [round(one, DECIMALS) if math.isfinite(one) else None for one in self.logprobs]
+        # Sums in float32 can say more than certain.
+        known = [min(0.0, round(one, DECIMALS)) if math.isfinite(one) else None for one in self.logprobs]
         return {LOGPROBS: known, CHARS: list(self.chars)}
 
     def pieces(self, content: str, thought_n: int) -> tuple[ScoredText, ...]:

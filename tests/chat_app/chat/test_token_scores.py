@@ -140,7 +140,7 @@ def test_nothing_is_told_of_a_record_without_numbers_that_fit(x: dict[str, Any])
     assert scored_text(message("It is", **x)) == ()
 
 
-@pytest.mark.parametrize("damaged", [[-0.1, "x"], [True], {"a": 1}, [[0]]])
+@pytest.mark.parametrize("damaged", [[-0.1, "x"], [True], {"a": 1}, [[0]], [0.5], [-(10**400)]])
 def test_damaged_numbers_are_taken_out_when_a_record_is_read(damaged: Any) -> None:
     stored = message("It", logprobs=damaged, chars=[2])
     record = from_json(to_json(stored), "m")
