@@ -51,8 +51,8 @@ def written_by_another(x: Mapping[str, Any], info: EngineInfo, sha256: str) -> s
     writer, here = clean_line(name), clean_line(info.name)
     writer = f"Another file named {writer}" if writer == here else writer
     return (
-        f"{writer} wrote this reply, and {here} is loaded: what else could stand here, its writer alone can "
-        "tell (/model loads it)."
+        f"{writer} wrote this reply, and {here} is loaded: only its writer can look into its tokens "
+        "(/model loads it)."
     )
 
 

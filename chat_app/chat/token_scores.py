@@ -64,20 +64,22 @@ class TokenScores:
         """Those of a reply's beginning: `n` tokens that say `content`, of which the first `same_n` are the
         first of these. Of the others nothing is known but what they say together."""
         same_n = min(same_n, n, len(self))
+        lead = self.lead if same_n else 0  # else the text is that of the unknown tokens
         logprobs = (*self.logprobs[:same_n], *repeat(math.nan, n - same_n))
         chars = [*self.chars[:same_n], *repeat(0, n - same_n)]
-        rest = len(content) - self.lead - sum(chars)
+        rest = len(content) - lead - sum(chars)
         if rest < 0:  # it says less than they did: no part of it can be told
             return TokenScores().begun(content, 0, n)
         if chars:
             chars[-1] += rest
-        return TokenScores(logprobs, tuple(chars), self.lead if chars else len(content))
+        return TokenScores(logprobs, tuple(chars), lead if chars else len(content))
 
     def details(self) -> dict[str, list[Any]]:
         """The details of a message that `of` reads; none where there is no token."""
         if not self.logprobs:
             return {}
-        known = [round(one, DECIMALS) if math.isfinite(one) else None for one in self.logprobs]
+        # Sums in float32 can say more than certain.
+        known = [min(0.0, round(one, DECIMALS)) if math.isfinite(one) else None for one in self.logprobs]
         return {LOGPROBS: known, CHARS: list(self.chars)}
 
     def pieces(self, content: str, thought_n: int) -> tuple[ScoredText, ...]:

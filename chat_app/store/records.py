@@ -206,7 +206,8 @@ def _counts(value: Any) -> Any:
 def _logprobs(value: Any) -> Any:
     if not isinstance(value, list):
         return None
-    return value if all(one is None or type(one) in (int, float) for one in value) else None
+    known = (one for one in value if one is not None)
+    return value if all(type(one) in (int, float) and _is_number(-one) for one in known) else None
 
 
 def _pair(value: Any) -> Any:

@@ -231,12 +231,6 @@ class LlamaChatApp(TerminalApp):
         state = dict(self._ui_state)
         self.run_worker(asyncio.to_thread(write_ui_state, self._ui_file, state), group="ui-state")
 
-    def get_key_display(self, binding: Binding) -> str:
-        """`^N`, `F1`, `Esc`: short, for the footer."""
-        from chat_app.config.key_names import short_key
-
-        return binding.key_display or short_key(binding.key.split(",")[0])
-
     # What the chat screen asks of models.
 
     @property
@@ -391,7 +385,11 @@ class LlamaChatApp(TerminalApp):
         from chat_app.tui.screens.exporting import run_export
 
         chat = self.chat
-        chat.work.spawn(run_export(chat.session, target, chat.note, self.export_screenshot))
+
+        def export() -> None:
+            chat.work.spawn(run_export(chat.session, target, chat.note, self.export_screenshot))
+
+        chat.call_after_refresh(export)  # a picture shows the screen without the typed command
 
     def action_command_palette(self) -> None:
         """Open the palette, unless it is open."""

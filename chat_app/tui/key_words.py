@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from inspect import getmro
 from typing import Any
 
 from textual.app import App
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.content import Content
 from textual.dom import DOMNode
 from textual.widgets import Static
@@ -19,24 +19,32 @@ from chat_app.tui.textual_private import keymap_of
 _ID = re.compile(r"\{([a-z_]+\.[a-z_]+)\}")
 
 
+def first_key(app: App[Any], binding: Binding) -> str:
+    """The first key of a binding as Textual writes it, the keymap of the app included."""
+    return (keymap_of(app).get(binding.id or "") or binding.key).split(",")[0]
+
+
 def key_name(app: App[Any], binding: Binding) -> str:
-    """The first key of a binding as people write it, the keymap of the app included: `Ctrl+S`, `Esc`, `d`."""
-    return long_key((keymap_of(app).get(binding.id or "") or binding.key).split(",")[0])
+    """The same as people write it: `Ctrl+S`, `Esc`, `d`."""
+    return long_key(first_key(app, binding))
 
 
-def fill(app: App[Any], words: str, found: Iterable[BindingType]) -> str:
+def declared(kinds: Iterable[type]) -> dict[str, Binding]:
+    """The bindings with an id that kinds of nodes declare, theirs or inherited, with all of their keys."""
+    rows = (one for kind in kinds for each in getmro(kind) for one in each.__dict__.get("BINDINGS", ()))
+    return {one.id: one for one in rows if isinstance(one, Binding) and one.id}
+
+
+def fill(app: App[Any], words: str, found: Mapping[str, Binding]) -> str:
     """`words` with each `{id}` replaced by the key of the binding that is called so. Raises KeyError for an
     id that none of them has."""
-    keys = {one.id: key_name(app, one) for one in found if isinstance(one, Binding)}
-    return _ID.sub(lambda match: keys[match[1]], words)
+    return _ID.sub(lambda match: key_name(app, found[match[1]]), words)
 
 
 def with_keys(node: DOMNode, words: str, *others: type[DOMNode]) -> str:
     """`words` with the keys of a node that is on a screen, of what holds it, and of other kinds of nodes:
     `"{dialog.close} closes"`. Raises KeyError for an id that none of them has."""
-    holders = (*map(type, node.ancestors_with_self), *others)
-    kinds = (kind for one in holders for kind in getmro(one))
-    return fill(node.app, words, [one for kind in kinds for one in kind.__dict__.get("BINDINGS", ())])
+    return fill(node.app, words, declared([*map(type, node.ancestors_with_self), *others]))
 
 
 class KeyWords(Static, can_focus=False):

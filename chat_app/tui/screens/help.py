@@ -48,7 +48,7 @@ class HelpText(Static):
 
     def _body(self, width: int) -> Content:
         parts: list[Part] = []
-        every = [one for _, bindings in self._groups for one in bindings]
+        every = {one.id or "": one for _, bindings in self._groups for one in bindings}
         for headline, bindings in self._groups:
             parts.append((f"{fill(self.app, headline, every)}\n", "bold $text-primary"))
             for binding in bindings:
@@ -63,7 +63,7 @@ class HelpText(Static):
             ('\nA block in """ sends several lines', "$foreground 60%"),
             (mouse, "$foreground 60%"),
             ("\nKeys can be changed in config.toml: [keymap] with the ids ", "$foreground 60%"),
-            (", ".join(one.id or "" for one in every), "$foreground 60%"),
+            (", ".join(every), "$foreground 60%"),
         ]
         return Content.assemble(*parts)
 

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar, cast
 
+from textual import on
 from textual.app import App
 from textual.driver import Driver
 from textual.events import Event, Key, Paste
@@ -92,6 +93,11 @@ class TerminalApp(App[int]):
         if can_suspend(self):
             self._suspend_signal()
             os.killpg(0, signal.SIGTSTP)
+
+    @on(Driver.SignalResume)
+    def draw_again(self) -> None:
+        """Back from a stop: the terminal shows the shell, and Textual would draw only what has changed."""
+        self.refresh(layout=True)
 
     async def _on_key(self, event: Key) -> None:
         """What no binding answers, typed on a selected message, goes to the prompt."""

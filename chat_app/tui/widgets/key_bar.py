@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
-from textual.binding import ActiveBinding
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.dom import DOMNode
@@ -15,6 +14,8 @@ from textual.events import Click
 from textual.widget import Widget
 from textual.widgets import Static
 
+from chat_app.config.key_names import short_key
+from chat_app.tui.key_words import declared, first_key
 from chat_app.tui.widgets.find_bar import FindBar
 from chat_app.tui.widgets.messages.tint import TintedText
 from chat_app.tui.widgets.messages.view import MessageView
@@ -88,17 +89,15 @@ class KeyBar(Horizontal, can_focus=False):
 
     def show_keys(self, ids: Sequence[str]) -> None:
         """Show the bindings with these ids that are in force now, in this order."""
-        found: dict[str | None, ActiveBinding] = {}
-        for active in self.screen.active_bindings.values():
-            found.setdefault(active.binding.id, active)  # the first of its keys, as in `key_words`
+        found = {active.binding.id: active for active in self.screen.active_bindings.values()}
         hints = [
             Hint(
-                self.app.get_key_display(active.binding),
+                short_key(first_key(self.app, declared([type(active.node)])[one])),
                 active.binding.description,
                 active.binding.action,
                 active.node,
             )
-            for active in (found[one] for one in ids if one in found)
+            for one, active in ((one, found[one]) for one in ids if one in found)
         ]
         tight, shown = fit(hints, self.content_size.width)
         for place, hint in enumerate(self.query(KeyHint)):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from chat_app.chat.replay import replay_chat
+from chat_app.chat.token_scores import scored_text
 from chat_app.config.settings import LOOP_ROUNDS, Settings
 from llama_core.sampling.params import SamplingParams
 from tests.support.stage import Stage
@@ -61,6 +62,9 @@ async def test_cut_ends_the_reply_where_the_loop_began(tmp_path: Path) -> None:
     assert cut.content == reply.content[: reply.x["loop"]["at"]]
     assert text_of(cut.x["ids"]).decode() == cut.content
     assert (cut.status, "loop" in cut.x) == ("stopped", False)
+    kept = len(scored_text(cut))
+    assert scored_text(cut) == scored_text(reply)[:kept]
+    assert "".join(one.text for one in scored_text(cut)) == cut.content
     assert stage.on_disk()[-1].content == cut.content
     assert len(stage.session.conversation.siblings(cut.id)) == 2, "the whole reply stays, beside it"
 

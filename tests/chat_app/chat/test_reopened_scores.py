@@ -111,7 +111,7 @@ async def test_other_models_tell_nothing_of_a_reply(two: Any) -> None:
     assert scored_text(two.path()[-1]) == expected
     problem = TokenWalk(two.session, reply.id).problem
     assert problem.startswith("model.gguf wrote this reply, and other is loaded")
-    with pytest.raises(ValueError, match="its writer alone can tell"):
+    with pytest.raises(ValueError, match="only its writer can look into"):
         await two.session.branches.reply_tokens(reply.id)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from chat_app.chat.commands import SLASH
 from chat_app.chat.conversation import Message
 from chat_app.chat.replay import replay_chat
+from chat_app.chat.token_scores import NOWHERE, scored_text
 from chat_app.config.settings import Settings, set_parameter
 from llama_core.sampling.params import SamplingParams
 from tests.llama_core.engine.conftest import ScriptedModel
@@ -32,6 +34,14 @@ async def stage_of(
     return stage, model
 
 
+def assert_answer_is_scored(reply: Message) -> None:
+    """Each piece of the answer is known, and none of the thought."""
+    pieces = scored_text(reply)
+    assert "".join(one.text for one in pieces) == reply.content
+    assert pieces[0].at >= reply.x["thought_n"]
+    assert not any(math.isnan(one.logprob) for one in pieces)
+
+
 def parts(message: Message) -> tuple[Any, str]:
     return message.x.get("thought"), message.content
 
@@ -44,6 +54,7 @@ async def test_a_thought_is_kept_apart_and_on_disk(tmp_path: Path) -> None:
     assert (stage.view.thoughts[reply.id], stage.view.texts[reply.id]) == parts(reply)
     assert text_of(reply.x["ids"]) == SHORT
     assert text_of(reply.x["ids"][reply.x["thought_n"] :]) == b"yes </think> <think>"
+    assert_answer_is_scored(stage.on_disk()[-1])
 
 
 async def test_the_next_question_is_asked_without_the_thought(tmp_path: Path) -> None:
@@ -64,6 +75,22 @@ async def test_a_thought_that_was_cut_stays_one_and_goes_on(tmp_path: Path) -> N
     await stage.until(stage.idle)
     assert parts(stage.path()[-1]) == ("hm, so", "yes </think> <think>")
     assert text_of(stage.path()[-1].x["ids"]) == SHORT
+    assert_answer_is_scored(stage.on_disk()[-1])
+
+
+async def test_a_reply_begun_by_hand_records_all_its_tokens(tmp_path: Path) -> None:
+    """How likely the words by hand were is not known; the tokens they became are."""
+    stage, _ = await stage_of(tmp_path, b"a tale of it all")
+    reply = await stage.say("why?")
+    await stage.session.branches.edit(reply.id, "a tale")
+    await stage.session.branches.continue_reply(stage.path()[-1].id)
+    await stage.until(stage.idle)
+    again = stage.on_disk()[-1]
+    assert again.content.startswith("a tale")
+    assert text_of(again.x["ids"]).decode() == again.content
+    begun, *rest = scored_text(again)
+    assert (begun.text, begun.at, math.isnan(begun.logprob)) == ("a tale", NOWHERE, True)
+    assert rest[0].at == len("a tale")
 
 
 async def test_answer_now_closes_the_thought_and_computes_nothing_anew(tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ def test_text_that_was_held_back_belongs_to_the_last_token() -> None:
     assert held.begun("It is", 2, 2) == TokenScores((-0.1, -0.2), (2, 3))
 
 
+def test_words_of_which_nothing_was_known_are_those_of_the_tokens_they_became() -> None:
+    scores = TokenScores(lead=5).begun("It is", 2, 2).then([-0.3], [3])
+    begun, rest = scores.pieces("It is so", 0)
+    assert (begun.text, begun.at, rest) == ("It is", NOWHERE, ScoredText(" so", -0.3, 2))
+
+
 def test_a_text_shorter_than_its_tokens_tells_of_none() -> None:
     assert SCORES.begun("I", 2, 2).pieces("I", 0) == (ScoredText("I", pytest.approx(math.nan, nan_ok=True)),)
 
@@ -134,7 +140,7 @@ def test_nothing_is_told_of_a_record_without_numbers_that_fit(x: dict[str, Any])
     assert scored_text(message("It is", **x)) == ()
 
 
-@pytest.mark.parametrize("damaged", [[-0.1, "x"], [True], {"a": 1}, [[0]]])
+@pytest.mark.parametrize("damaged", [[-0.1, "x"], [True], {"a": 1}, [[0]], [0.5], [-(10**400)]])
 def test_damaged_numbers_are_taken_out_when_a_record_is_read(damaged: Any) -> None:
     stored = message("It", logprobs=damaged, chars=[2])
     record = from_json(to_json(stored), "m")

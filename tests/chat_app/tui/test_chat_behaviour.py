@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tests.support.fake_engine import FakeEngine
@@ -140,3 +141,20 @@ async def test_a_prompt_without_a_model_is_answered_with_a_note(make_app: MakeAp
         await user.until(lambda: any("no such thing" in one for one in user.notices()))
         await user.press(*"hi", "enter")
         await user.until(lambda: any("/model fetches" in one for one in user.notices()))
+
+
+async def test_a_picture_is_of_the_screen_without_the_command(
+    make_app: MakeApp, drive: Any, tmp_path: Path
+) -> None:
+    async with make_app().run_test(size=(100, 30)) as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await user.say("hello")
+        picture = tmp_path / "chat.svg"
+        user.chat.prompt.set_text(f"/export {picture}")
+        await user.until(lambda: "Write the chat" in user.screen_text())
+        await user.press("enter")
+        await user.until(lambda: picture.exists() and picture.read_text().endswith("</svg>\n"))
+        text = picture.read_text().replace("&#160;", " ")
+        assert "You said: hello" in text
+        assert "/export" not in text

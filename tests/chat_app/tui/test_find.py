@@ -11,6 +11,7 @@ from chat_app.attachments.attachment import Attachment
 from chat_app.chat.conversation import Conversation
 from chat_app.store.chats import ChatStore
 from chat_app.store.database import Database
+from chat_app.tui.widgets.key_bar import KeyHint
 from tests.support.chats import keep
 
 FILLER = "some other words\n\n" * 6
@@ -53,6 +54,10 @@ async def test_one_goes_from_place_to_place(app: Any, until: Any, ready: Any, dr
         await ready(pilot)
         await pilot.press("ctrl+f", *"quince")
         await until(pilot, lambda: "of 5" in count(app))
+        assert "Enter next · ↑ before" in count(app)
+        footer = [str(hint.render()) for hint in app.chat.query(KeyHint) if hint.display]
+        assert footer[0].split() == ["Enter", "Next"], "the same keys as the row"
+        assert footer[1].split() == ["↑", "Previous"]
         seen = []
         for _ in range(5):
             await until(pilot, lambda: len(marked_rows(app)) == 1)

@@ -65,7 +65,7 @@ async def test_entities_stay_inert(
 
 
 async def opened(app: Any, pilot: Any, until: Any, screen: str) -> list[Any]:
-    """The boxes of a screen, which is open when this returns."""
+    """A box of each class that a screen has, which is open when this returns."""
     before = app.screen
     match screen:
         case "history":
@@ -81,7 +81,8 @@ async def opened(app: Any, pilot: Any, until: Any, screen: str) -> list[Any]:
         case "palette":
             app.action_command_palette()
     await until(pilot, lambda: app.screen is not before and app.screen.query("Input"))
-    return [one for one in app.screen.query("*") if isinstance(one, Input | TextArea)]
+    boxes = [one for one in app.screen.query("*") if isinstance(one, Input | TextArea)]
+    return list({(type(one), getattr(one, "type", "")): one for one in boxes}.values())
 
 
 @pytest.mark.parametrize("screen", ["history", "model", "settings", "export", "palette"])

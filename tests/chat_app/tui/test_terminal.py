@@ -76,7 +76,7 @@ def words_on_disk(home: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL, None])
-@pytest.mark.parametrize("moment", range(3))
+@pytest.mark.parametrize("moment", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_a_prompt_that_was_sent_outlives_the_app(
     start: Start, llama_chat_home: Path, number: signal.Signals | None, moment: int
 ) -> None:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from textual._compositor import Compositor
 from textual.app import ComposeResult
 from textual.events import Key, Paste
 from textual.screen import Screen
@@ -223,6 +224,25 @@ async def test_suspend_stops_the_whole_job(make_app: MakeApp, monkeypatch: pytes
             patch.setattr(app, "_driver", SimpleNamespace(can_suspend=True))
             app.action_suspend_process()
     assert sent == [(0, signal.SIGTSTP)]
+
+
+async def test_the_whole_screen_is_drawn_after_a_stop(
+    make_app: MakeApp, drive: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole: list[None] = []
+    draw = Compositor.render_full_update
+
+    def counted(compositor: Compositor, *arguments: Any, **options: Any) -> Any:
+        whole.append(None)
+        return draw(compositor, *arguments, **options)
+
+    async with make_app().run_test() as pilot:
+        user = drive(pilot)
+        await user.ready()
+        await pilot.pause()
+        monkeypatch.setattr(Compositor, "render_full_update", counted)
+        pilot.app.post_message(GuardedDriver.SignalResume())
+        await user.until(lambda: whole)
 
 
 async def test_a_stop_in_the_middle_of_a_write_waits_for_its_end(

@@ -105,20 +105,7 @@ def stored(tmp_path: Path, model: str) -> tuple[ChatStore, str]:
     return store, keep(store, chat)
 
 
-async def test_a_chat_from_disk_is_tinted_and_walked_through(
-    make_app: MakeApp, walker: Any, tmp_path: Path
-) -> None:
-    store, chat_id = stored(tmp_path, "tiny-llama")
-    async with make_app(store=store, chat_id=chat_id).run_test(size=(100, 34)) as pilot:
-        found = walker(pilot)
-        await found.user.ready()
-        await found.user.press("alt+w")
-        assert found.here == " **so**"
-        await found.user.until(lambda: "rank" in found.line)
-        assert len(shades(found.user.views()[-1])) > 2
-
-
-async def test_what_could_not_be_looked_at_is_once_the_model_is_there(
+async def test_a_chat_from_disk_is_tinted_at_once_and_looked_at_when_the_model_is_there(
     make_app: MakeApp, walker: Any, engine: FakeEngine, tmp_path: Path
 ) -> None:
     store, chat_id = stored(tmp_path, "tiny-llama")
@@ -133,6 +120,7 @@ async def test_what_could_not_be_looked_at_is_once_the_model_is_there(
         await found.user.until(lambda: found.user.views())
         await found.user.press("alt+w")
         assert found.line.startswith(" **so**  22 %\nThe model is busy or not loaded")
+        assert len(shades(found.user.views()[-1])) > 2
         loads.set()
         await found.user.until(lambda: "rank" in found.line)
 

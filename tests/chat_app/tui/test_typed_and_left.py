@@ -49,7 +49,7 @@ async def test_enter_and_quit_at_once(
     assert "hello" in kept(app)
 
 
-@pytest.mark.parametrize("round", range(2))
+@pytest.mark.parametrize("round", [0, pytest.param(1, marks=pytest.mark.slow)])
 async def test_random_keys_between_enter_and_the_end_of_the_reply(
     make_app: MakeApp, engine: FakeEngine, ready: Any, round: int
 ) -> None:

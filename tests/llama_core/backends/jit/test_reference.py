@@ -33,9 +33,9 @@ def mean_nll(model: JitLlama, ids: np.ndarray) -> float:
     total = 0.0
     for start in range(0, len(ids) - 1, 64):
         stop = min(start + 64, len(ids) - 1)
-        rows = model.forward(ids[start:stop], cache, logits="all").astype(np.float64)
+        rows = model.forward(ids[start:stop], cache, logits="all")
         largest = rows.max(axis=1)
-        normalisers = largest + np.log(np.exp(rows - largest[:, None]).sum(axis=1))
+        normalisers = largest + np.log(np.exp(rows - largest[:, None]).sum(axis=1, dtype=np.float64))
         total += float((normalisers - rows[np.arange(stop - start), ids[start + 1 : stop + 1]]).sum())
     return total / (len(ids) - 1)
 
