@@ -47,7 +47,7 @@ from llama_core.backends.jit.kernels.dots import (
     round_to_bfloat16,
 )
 from llama_core.backends.jit.kernels.emit import BF16, F32, I8, I32, Code, F32x16, Value, Variable, vector
-from llama_core.backends.jit.kernels.operations import fma, maximum, reduce_lanes, select
+from llama_core.backends.jit.kernels.operations import absolute, fma, maximum, reduce_lanes, select
 from llama_core.backends.jit.kernels.vector import capped, exponential, falling_exponential
 from llama_core.backends.jit.layout import (
     BLOCK_POSITIONS,
@@ -300,9 +300,11 @@ def merge(code: Code, totals: Value, partials: Value, head_dim: Value, rows: Val
     with code.loop(0, rows) as row:
         total, partial = totals + row * size, partials + row * size
         m_old, m_new = code.load(F32x16, total), code.load(F32x16, partial)
-        top = maximum(m_old, m_new)
-        keep, take = exponential(m_old - top), exponential(m_new - top)
-        code.store(top, total)
+        # The larger one's share is whole.
+        apart = falling_exponential(absolute(m_old - m_new) * -1.0, -87.0, 7)
+        one, grows = code.splat(F32x16, 1.0), m_new.compare(">", m_old)
+        keep, take = select(grows, apart, one), select(grows, one, apart)
+        code.store(maximum(m_old, m_new), total)
         both = fma(code.load(F32x16, partial + 64), take, code.load(F32x16, total + 64) * keep)
         code.store(both, total + 64)
         with code.loop(0, head_dim, 16) as d:
