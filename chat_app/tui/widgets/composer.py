@@ -74,6 +74,7 @@ class Composer(Vertical):
     # Sending and recalling.
 
     def _send(self, text: str) -> None:
+        self._completions.show("", ())  # with the line they are of, not a moment later
         self._work.spawn(self._remember(text))
         if is_command(text):
             self._command(text)

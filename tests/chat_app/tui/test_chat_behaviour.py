@@ -150,7 +150,14 @@ async def test_a_picture_is_of_the_screen_without_the_command(
         user = drive(pilot)
         await user.ready()
         await user.say("hello")
-        picture = tmp_path / "chat.svg"
+        picture, heights = tmp_path / "chat.svg", []
+        draw, completions = pilot.app.export_screenshot, user.chat.query_one("#completions")
+
+        def drawn(**options: Any) -> str:
+            heights.append(completions.region.height)
+            return draw(**options)
+
+        pilot.app.export_screenshot = drawn
         user.chat.prompt.set_text(f"/export {picture}")
         await user.until(lambda: "Write the chat" in user.screen_text())
         await user.press("enter")
@@ -158,3 +165,4 @@ async def test_a_picture_is_of_the_screen_without_the_command(
         text = picture.read_text().replace("&#160;", " ")
         assert "You said: hello" in text
         assert "/export" not in text
+        assert heights == [0], "nor is a row left for its completions"

@@ -81,7 +81,7 @@ def chat_memory(shot: PanelSnapshot, segments: Segments) -> Content:
         [
             *row("CHAT MEMORY (KV)", used, style, HEAD),
             *used_by(segments, shot.context_n, shot.context_limit),
-            *row("in bytes", kv if shot.kv_bytes is not None else fmt.UNKNOWN),
+            *row("by message", kv if shot.kv_bytes is not None else fmt.UNKNOWN),
             *by_message(segments, shot.context_n),
             *legend(NOT_READ),
         ]
