@@ -119,7 +119,7 @@ async def test_nothing_else_begins_while_a_reply_is_written(stage: Stage) -> Non
     stage.session.submit("second")
     await stage.session.branches.regenerate(reply.id)
     stage.session.branches.branch(reply.id)
-    assert any("Esc" in note for note in stage.view.notes)
+    assert any("stop it first" in note for note in stage.view.notes)
     stage.engine.gate.set()
     await stage.until(stage.idle)
     assert len(stage.session.conversation) == 4
