@@ -176,7 +176,10 @@ def test_loading_tells_its_progress_and_errors_are_plain(default_model: Path) ->
     load_engine(default_model, backend="numpy", threads=1, on_progress=progress).close()
     assert {p.stage for p in seen} == {"weights"}
     assert seen[-1].done_bytes == seen[-1].total_bytes > 90_000_000
-    for wrong, words in (({"backend": "gpu"}, "auto or jit or numpy"), ({"kv": "q2"}, "f32 or f16 or q8")):
+    for wrong, words in (
+        ({"backend": "gpu"}, "auto or jit or numpy"),
+        ({"kv": "q2"}, "f32 or f16 or bf16 or q8"),
+    ):
         with pytest.raises(ValueError, match=words):
             load_engine(default_model, **wrong)
     with pytest.raises(ValueError, match="needs the jit backend"):
