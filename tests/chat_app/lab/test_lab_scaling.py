@@ -22,7 +22,7 @@ def test_a_decode_step_that_differs_from_the_prompt_is_seen(context: LabContext)
     assert step.check(None, good).ok
     assert not step.check(None, good + np.float32(1)).ok
     wrong = step.after
-    wrong.token = wrong.token + 1  # type: ignore[attr-defined]
+    wrong.tokens = wrong.tokens + 1  # type: ignore[attr-defined]
     assert not step.check(None, output(step, "after")).ok
 
 
