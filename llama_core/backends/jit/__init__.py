@@ -128,7 +128,16 @@ def _kernels_wanted() -> Iterator[None]:
     try:
         yield
     except (OSError, MemoryError) as error:
-        raise KernelsUnavailableError(f"the compiled backend cannot run here: {error}") from error
+        raise KernelsUnavailableError(f"the compiled backend cannot run here: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong. llvmlite puts guesses about permissions in place of what the system said of its
+    library; Linux says "failed to map segment" where no address space is left for it."""
+    first = error
+    while first.__context__ is not None:
+        first = first.__context__
+    return f"{first} (memory may be short)" if "failed to map segment" in str(first) else str(error)
 
 
 def _check_shape(checkpoint: Checkpoint) -> None:

@@ -16,9 +16,27 @@ MIB = 1 << 20
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to its address space")
 @pytest.mark.parametrize(
-    ("backend", "limit_mib"), [("numpy", 120), ("numpy", 180), ("jit", 150), ("jit", 220), ("jit", 300)]
+    ("backend", "limit_mib", "kernels"),
+    [
+        ("numpy", 120, "none"),
+        ("numpy", 180, "none"),
+        ("jit", 150, "kept"),
+        ("jit", 220, "kept"),
+        ("jit", 300, "kept"),
+        ("jit", 220, "not built"),
+        ("jit", 300, "not built"),
+    ],
 )
-def test_a_one_shot_reply(backend: str, limit_mib: int, quick: list[str], llama_chat_home: Path) -> None:
+def test_a_one_shot_reply(
+    backend: str,
+    limit_mib: int,
+    kernels: str,
+    quick: list[str],
+    llama_chat_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if kernels == "not built":
+        monkeypatch.setenv("LLAMA_CHAT_KERNELS", str(llama_chat_home / "kernels"))
     done = subprocess.run(
         [sys.executable, "-m", "chat_app", *quick, "--backend", backend, "-p", "hello"],
         stdin=subprocess.DEVNULL,
