@@ -54,11 +54,11 @@ def each_from_fresh_process(
         child.join()
         raise RuntimeError(f"the measuring process ended early, with exit code {child.exitcode}") from None
     finally:
-        sender.close()
-        receiver.close()
-        if child.pid is not None:
+        if child.pid is not None:  # first, or it would complain that nobody takes its answers
             child.kill()
             child.join()
+        sender.close()
+        receiver.close()
 
 
 def _once(function: Callable[..., Result], *arguments: Any) -> Iterator[Result]:
@@ -81,12 +81,13 @@ def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[A
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        for answer in function(*arguments):
-            sender.send((answer, None, False))
-        sender.send((None, None, True))
-    except Exception as error:  # noqa: BLE001  whatever it is, the parent raises it
-        sender.send((None, error, True))
+    with contextlib.suppress(BrokenPipeError):  # the parent was killed
+        try:
+            for answer in function(*arguments):
+                sender.send((answer, None, False))
+            sender.send((None, None, True))
+        except Exception as error:  # noqa: BLE001  whatever it is, the parent raises it
+            sender.send((None, error, True))
 
 
 def _end_with_parent() -> None:

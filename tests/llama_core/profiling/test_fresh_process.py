@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 
 import psutil
 import pytest
 
-from llama_core.profiling.fresh_process import in_fresh_process
+from llama_core.profiling.fresh_process import each_from_fresh_process, in_fresh_process
 
 
 def test_the_answer_comes_from_another_process() -> None:
@@ -47,6 +49,23 @@ def test_an_interruption_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -
     assert not any("spawn_main" in name for name in names)
 
 
+def test_a_child_that_is_not_wanted_any_more_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its pipe is full when it is told to end, which may take a while."""
+    kill = BaseProcess.kill
+
+    def late(child: BaseProcess) -> None:
+        time.sleep(0.2)
+        kill(child)
+
+    monkeypatch.setattr(BaseProcess, "kill", late)
+    answers = each_from_fresh_process(itertools.repeat, b"x" * 1_000_000)
+    assert len(next(answers)) == 1_000_000
+    answers.close()
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 def test_it_ends_with_a_parent_that_was_killed() -> None:
     """Were it not to, it would live for ten minutes."""
@@ -68,7 +87,7 @@ def test_it_ends_with_a_parent_that_was_killed() -> None:
 STARTING = """
 import os, signal, sys, time
 from multiprocessing import util
-from llama_core.profiling.fresh_process import in_fresh_process
+from llama_core.profiling.fresh_process import each_from_fresh_process, in_fresh_process
 
 spawn = util.spawnv_passfds
 
