@@ -13,6 +13,7 @@ from chat_app.commands.bench import native_blas
 from chat_app.commands.options import add_output_option, add_setting, file_path
 from chat_app.config.paths import get_paths
 from chat_app.console.streams import say, write
+from chat_app.files.durable import replace_content
 from chat_app.lab.text import columns, fold
 from chat_app.text.errors import UsageError
 from chat_app.text.sanitize import clean_line
@@ -172,7 +173,7 @@ def show_report(args: argparse.Namespace) -> int:
         raise UsageError(f"{readme} is no text in UTF-8") from None
     except ValueError as error:
         raise UsageError(f"{readme}: {error}") from None
-    readme.write_bytes(text.encode("utf-8"))
+    replace_content(readme, text)
     say(f"{readme}: findings of {len(records)} experiments")
     return 0
 

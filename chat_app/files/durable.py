@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -109,6 +110,17 @@ def replace_file(path: Path, data: bytes, *, overwrite: bool = True) -> None:
             os.unlink(temporary)
         raise
     sync_folder(path.parent)
+
+
+def replace_content(path: Path, text: str) -> None:
+    """Put `text` in place of what a file of the user's holds, in UTF-8. Its mode stays, and a link to it.
+
+    Raises OSError; the old content is still there then.
+    """
+    place = path.resolve()
+    mode = stat.S_IMODE(place.stat().st_mode)
+    replace_file(place, text.encode())
+    place.chmod(mode)
 
 
 def sync_folder(path: Path) -> None:

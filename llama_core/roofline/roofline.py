@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from llama_core.architectures import describe, layer_part
+from llama_core.backends.jit.layout import KV_KINDS
 from llama_core.checkpoint import Checkpoint
 from llama_core.choices import KvType
 
@@ -65,9 +66,8 @@ def token_cost(checkpoint: Checkpoint, weights: Literal["file", "float32"], kv: 
         weight_bytes += part * (tensor.nbytes if weights == "file" else n_values * F32_BYTES)
         if len(tensor.shape) == 2:
             multiply_adds += part * n_values
-    # q8: one byte a value and a float32 scale for each head of 32 values or more is at most 1.125 bytes.
-    value_bytes = {"f32": F32_BYTES, "f16": 2, "bf16": 2, "q8": 1.125}[kv]
-    kv_bytes = value_bytes * sum(2 * attention.kv_dim for attention in describe(config).attentions())
+    head_bytes = KV_KINDS[kv].head_bytes(config.head_dim)
+    kv_bytes = head_bytes * sum(2 * one.kv_dim / config.head_dim for one in describe(config).attentions())
     last_multiply_adds = config.vocab_size * config.dim
     if weights == "file":
         feed_forwards = max(1, config.n_experts_used)

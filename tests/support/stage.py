@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from chat_app.chat.conversation import Message
 from chat_app.config.settings import Settings
 from chat_app.engines.base import OpenEngine, Prompt, Source
 from chat_app.engines.host import EngineHost
+from chat_app.engines.local import open_local_engine
 from chat_app.store.chats import ChatStore
 from chat_app.store.database import Database
 from llama_core.events import Event
@@ -105,6 +107,17 @@ class Stage:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.host = EngineHost(open_engine=open_engine or factory_of(engine))
         self.session = ChatController(self.view, self.host, settings, self.store, self.spawn, self.clock)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def with_model(cls, home: Path, settings: Settings) -> AsyncIterator[Stage]:
+        """One whose engine is this machine's, with the settings' model loaded."""
+        stage = cls(home, None, settings, open_local_engine)
+        stage.session.load_model(Path(settings.model))
+        await stage.until(lambda: stage.session.model.info)
+        yield stage
+        await asyncio.to_thread(stage.host.close, 20)
+        stage.session.chat.close()
 
     def begun(self, turns: Any) -> Iterator[str]:
         """A script whose stream stands still after the first piece, until the gate opens."""

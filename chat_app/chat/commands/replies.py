@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from chat_app.attachments.mentions import offers_of_path, read_names
 from chat_app.chat.commands.host import (
@@ -20,6 +19,7 @@ from chat_app.chat.commands.host import (
 from chat_app.chat.commands.table import SLASH
 from chat_app.chat.comparing.sides import USAGE, Wish, complete_sides, read_sides
 from chat_app.chat.slash import Argument, words
+from chat_app.files.durable import replace_content
 from chat_app.store.usage import usage_table
 from chat_app.text.formatting import verbose_timings
 from chat_app.text.markdown import code_blocks
@@ -180,8 +180,10 @@ async def overwrite(host: Host, wanted: tuple[int | None, Path]) -> None:
 async def _write(host: Host, wanted: tuple[int | None, Path], *, overwrite: bool) -> None:
     number, path = wanted
     text = (find_block(host, number) if number is not None else only_block(host)) + "\n"
+    if overwrite and path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file.")
     try:
-        await asyncio.to_thread(_write_text, path, text, "w" if overwrite else "x")
+        await asyncio.to_thread(replace_content if overwrite and path.exists() else _write_new, path, text)
     except FileExistsError:
         again = f"{'' if number is None else f'{number} '}{path}"
         raise ValueError(f"{path} exists already. /write! {again} puts the block in its place.") from None
@@ -189,8 +191,8 @@ async def _write(host: Host, wanted: tuple[int | None, Path], *, overwrite: bool
     host.note(f"{lines_n:,} line{'s' * (lines_n > 1)} written to {path.absolute()}.")
 
 
-def _write_text(path: Path, text: str, mode: Literal["w", "x"]) -> None:
-    with path.open(mode, encoding="utf-8") as file:
+def _write_new(path: Path, text: str) -> None:
+    with path.open("x", encoding="utf-8") as file:
         file.write(text)
 
 

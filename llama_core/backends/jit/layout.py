@@ -202,7 +202,11 @@ class KvKind:
 
     def block_bytes(self, head_dim: int) -> int:
         """The keys (or values) of BLOCK_POSITIONS positions of one head."""
-        return BLOCK_POSITIONS * (self.number_bytes * head_dim + 4 * self.has_scales)
+        return BLOCK_POSITIONS * self.head_bytes(head_dim)
+
+    def head_bytes(self, head_dim: int) -> int:
+        """A key (or value) of one head."""
+        return self.number_bytes * head_dim + 4 * self.has_scales
 
 
 _KV_KINDS = (

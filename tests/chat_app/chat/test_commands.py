@@ -16,6 +16,7 @@ from chat_app.config.paths import get_paths
 from chat_app.config.settings import PARAMETERS, Settings
 from chat_app.text.markdown import Document, code_blocks
 from chat_app.tui.markdown.layout import Layout
+from tests.support.full_disk import files_end_at
 
 
 class Notes:
@@ -175,6 +176,20 @@ async def test_write_a_block_of_code(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o755, "it is the same file"
     host.done.clear()
     assert "wanted behind the number. As in: /write [N] FILE" in refusal(host, "/write 1")
+
+
+async def test_a_file_in_the_way_is_whole_whatever_happens(tmp_path: Path) -> None:
+    host, path = Notes("question", f"```\n{'long ' * 1000}\n```"), tmp_path / "mine.py"
+    path.write_text("mine")
+    (tmp_path / "link.py").symlink_to(path)
+    with files_end_at(100), pytest.raises(OSError, match="large"):
+        await (SLASH.run(host, f"/write! {path}") or asyncio.sleep(0))
+    assert path.read_text() == "mine"
+    with pytest.raises(ValueError, match="is no file"):
+        await (SLASH.run(host, f"/write! {tmp_path}") or asyncio.sleep(0))
+    await (SLASH.run(host, f"/write! {tmp_path / 'link.py'}") or asyncio.sleep(0))
+    assert path.read_text().startswith("long")
+    assert (tmp_path / "link.py").is_symlink()
 
 
 async def test_which_block_is_written_is_not_guessed(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from chat_app.chat.recall import written_by_another
 from chat_app.chat.token_scores import TokenScores, scored_text
 from chat_app.chat.token_walk import TokenWalk
 from chat_app.config.settings import Settings
-from chat_app.engines.local import open_local_engine
 from llama_core.constraints.grammar import Grammar
 from llama_core.sampling.params import SamplingParams
 from tests.support.fake_engine import FakeEngine
@@ -46,12 +45,8 @@ async def answer(stage: Stage, work: Any) -> Any:
 async def real(tmp_path: Path, tiny_model: Path) -> AsyncIterator[Stage]:
     """A chat with a real model, of random weights, kept on disk."""
     settings = Settings(model=str(tiny_model), backend="numpy", threads=1, kv_files_mib=0, params=PARAMS)
-    stage = Stage(tmp_path, None, settings, open_local_engine)
-    stage.session.load_model(tiny_model)
-    await stage.until(lambda: stage.session.model.info)
-    yield stage
-    await asyncio.to_thread(stage.host.close, 20)
-    stage.session.chat.close()
+    async with Stage.with_model(tmp_path, settings) as stage:
+        yield stage
 
 
 async def looked_at(stage: Stage, reply: Message) -> list[float]:

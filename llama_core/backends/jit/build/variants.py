@@ -1,8 +1,9 @@
 """The instruction sets that kernels are written for, and which of them this processor has.
 
-Every variant computes the same integers, and all floating-point code is shared, so all variants give the
-same bits. A variant can be forced (`LLAMA_CORE_JIT_ISA`, or the `isa` argument), which is how the tests
-run each of them on one machine. Nothing here imports LLVM: a start with cached kernels does without.
+Every variant computes the same integers. Floating-point code is shared, or rounds in the same places (for
+products of bfloat16, in `dots.py`). So all variants give the same bits. A variant can be forced
+(`LLAMA_CORE_JIT_ISA`, or the `isa` argument), which is how the tests run each of them on one machine. Nothing
+here imports LLVM: a start with cached kernels does without.
 """
 
 from __future__ import annotations

@@ -281,7 +281,7 @@ def _weigh(block: _Block, value_scales: Value | None) -> None:
             if block.kind.in_pairs:
                 weight = falling_exponential(below, math.log(BFLOAT16_LEAST), 4)
             else:
-                weight = falling_exponential(below, -87.0, 7)
+                weight = falling_exponential(below)
             total.set(total.get() + weight)
             if value_scales is not None:
                 weight = weight * code.load(F32x16, value_scales + p * 4)
@@ -301,7 +301,7 @@ def merge(code: Code, totals: Value, partials: Value, head_dim: Value, rows: Val
         total, partial = totals + row * size, partials + row * size
         m_old, m_new = code.load(F32x16, total), code.load(F32x16, partial)
         # The larger one's share is whole.
-        apart = falling_exponential(absolute(m_old - m_new) * -1.0, -87.0, 7)
+        apart = falling_exponential(absolute(m_old - m_new) * -1.0)
         one, grows = code.splat(F32x16, 1.0), m_new.compare(">", m_old)
         keep, take = select(grows, apart, one), select(grows, one, apart)
         code.store(maximum(m_old, m_new), total)

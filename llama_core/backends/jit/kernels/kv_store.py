@@ -40,22 +40,24 @@ def store_bf16(code: Code, row: Value, out: Value, count: Value, stride: Value) 
 @kernel()
 def interleave_bf16(code: Code, row: Value, out: Value, count: Value, stride: Value) -> None:
     """A key, (count,) float32, as pairs of bfloat16, `stride` bytes apart."""
-    with code.loop(0, count / 2) as i:
-        for half in range(2):
-            code.store(_bfloat16(code, row + i * 8 + 4 * half), out + i * stride + 2 * half)
+    _interleave_pairs(code, row, out, count, stride)
 
 
 @kernel()
 def interleave_factors(code: Code, isa: Isa, row: Value, out: Value, count: Value, stride: Value) -> None:
     """A row of queries, (count,) float32, that meets pairs of bfloat16, `stride` bytes apart: pairs where an
     instruction multiplies those, else the same numbers as float32."""
+    if isa.pair_dots:
+        _interleave_pairs(code, row, out, count, stride)
+    else:
+        with code.loop(0, count) as i:
+            code.store(to_bfloat16(code.load(F32, row + i * 4)), out + i * stride)
+
+
+def _interleave_pairs(code: Code, row: Value, out: Value, count: Value, stride: Value) -> None:
     with code.loop(0, count / 2) as i:
         for half in range(2):
-            if isa.pair_dots:
-                code.store(_bfloat16(code, row + i * 8 + 4 * half), out + i * stride + 2 * half)
-            else:
-                number = to_bfloat16(code.load(F32, row + i * 8 + 4 * half))
-                code.store(number, out + (i * 2 + half) * stride)
+            code.store(_bfloat16(code, row + i * 8 + 4 * half), out + i * stride + 2 * half)
 
 
 def _bfloat16(code: Code, at: Value) -> Value:

@@ -53,12 +53,12 @@ F32x8 = ir.VectorType(F32, 8)
 def exponential(x: Value) -> Value:
     """e ** x, sixteen at a time, within 2 units in the last place; 0 below -87, and e ** 88 above 88."""
     x = select(x.compare(">", 88.0), x.code.splat(F32x16, 88.0), x)
-    return falling_exponential(x, -87.0, 7)
+    return falling_exponential(x)
 
 
-def falling_exponential(x: Value, least: float, degree: int) -> Value:
-    """e ** x, sixteen at a time, for x up to 88; 0 below `least`, which is -87 at the lowest. Within 2 units
-    in the last place with a degree of 7, within a part of 2 ** 14 with 4.
+def falling_exponential(x: Value, least: float = -87.0, degree: int = 7) -> Value:
+    """e ** x, sixteen at a time, for x up to 88; 0 below `least`, which is -87 or higher. Within 2 units in
+    the last place with a degree of 7, within a part of 2 ** 14 with 4.
 
     x = n ln 2 + r with |r| <= ln 2 / 2: a polynomial (Taylor's, which suffices on so short an interval)
     for e ** r, and n is added to the exponent's bits. ln 2 is taken off in two parts so that r is exact.

@@ -64,14 +64,14 @@ def _compared(context: LabContext, checkpoint: Checkpoint, wide: Model) -> Itera
     contexts = [n for n in CONTEXTS if n < most] or [most - 1]
     ids = token_ids(contexts[-1] + 1, checkpoint.config.vocab_size)
     before = {n: Decoding(wide, ids, n) for n in contexts}
-    models: dict[KvType, Model] = {}
+    found: dict[KvType, tuple[Model, Check]] = {}
     for kv, growth in GROWTH.items():
         narrow = compiled_model(context, checkpoint, kv)
         if isinstance(narrow, str):
             yield NotMeasured(f"kv {kv} instead of f32", narrow)
             continue
         check = costs_at_most(growth, wide, narrow, texts)
-        models[kv] = narrow
+        found[kv] = (narrow, check)
         for n in contexts:
             yield Case(
                 name=f"decode behind {n:,} tokens: kv {kv} instead of f32",
@@ -85,15 +85,15 @@ def _compared(context: LabContext, checkpoint: Checkpoint, wide: Model) -> Itera
                 why="fewer bytes of keys and values are read for the same weights",
             )
 
-    if "f16" in models and "bf16" in models:
-        pair, behind = models["bf16"], contexts[-1] // 2
+    if "f16" in found and "bf16" in found:
+        (half, _), (pair, check), behind = found["f16"], found["bf16"], contexts[-1] // 2
         count = min(pair.prefill_chunk, contexts[-1] - behind)
         yield Case(
             name=f"{count} tokens of a prompt behind {behind:,}: kv bf16 instead of f16",
-            before=Decoding(models["f16"], ids, behind, count),
+            before=Decoding(half, ids, behind, count),
             after=Decoding(pair, ids, behind, count),
             claim=Claim(1.1),
-            check=costs_at_most(GROWTH["bf16"], wide, pair, texts),
+            check=check,
             work=count,
             unit="tok",
             headline=True,

@@ -16,7 +16,6 @@ from chat_app.chat.comparing.continuations import DRAWN_N, MOST_TOKENS, Continua
 from chat_app.chat.conversation import token_ids
 from chat_app.chat.token_scores import TokenScores, scored_text
 from chat_app.config.settings import Settings
-from chat_app.engines.local import open_local_engine
 from llama_core.engine.batch.together import RepliesTogether
 from llama_core.sampling.params import SamplingParams
 from tests.support.fake_engine import FakeEngine
@@ -122,12 +121,8 @@ async def real(tmp_path: Path, tiny_model: Path) -> AsyncIterator[Stage]:
     """A chat with a real model, of random weights."""
     params = SamplingParams(max_tokens=80, temperature=1.0, seed=1, ignore_eos=True)
     settings = Settings(model=str(tiny_model), backend="numpy", threads=1, save=False, params=params)
-    stage = Stage(tmp_path, None, settings, open_local_engine)
-    stage.session.load_model(tiny_model)
-    await stage.until(lambda: stage.session.model.info)
-    yield stage
-    await asyncio.to_thread(stage.host.close, 20)
-    stage.session.chat.close()
+    async with Stage.with_model(tmp_path, settings) as stage:
+        yield stage
 
 
 async def test_the_prefix_is_computed_once_and_a_kept_one_goes_on(
