@@ -43,19 +43,22 @@ lost, and what is multiplied is exactly the file's numbers.
 Activations. Each block of 32 numbers becomes int8 with a scale of max|x| / 127. Where one number is an
 outlier of its row, that scale leaves little of its 31 neighbours, and such blocks (one or two of ten) make
 most of the error of int8 activations. There the outlier is kept beside them in float32, and the scale is that
-of the others.
+of the others. Where the weights have blocks of 256 columns, eight blocks share their scale: the kernel then
+multiplies by it once, not eight times.
 
 T tokens that are multiplied together form a tile; block j of all of them lies together, so that the kernel
 addresses everything from one pointer:
 
     block j: | 32 int8 of token 0 | ... of token T-1 | 32 bytes about token 0 | ... about token T-1 |
-             | 8 bytes: the outlier of token 0 | ... of T-1 | T bytes: 1 where there is one | 7 T unused |
+             | 12 bytes: the outlier of token 0 | ... of T-1 | T bytes: 1 where there is one | 3 T unused |
     about: scale (f32), scale * sum (f32), -8 * sum (i32), -128 * sum (i32); sum is of the 32 int8;
-           -32 * sum of either half (i32), scale * sum of either half (f32)
-    outlier: the number (f32), its column in the block (i32); zeros where there is none
+           -32 * sum of either half (i32); sum of either half (i16); of an even block: its sum and that of
+           the next (i16)
+    outlier: the number (f32), its column in the block (i32), the number / scale (f32); 0, -1, 0 for none
 
 `scale * sum` multiplies the minima (and has the outlier added to it). The whole numbers after it are
-where the integer accumulators start, which subtracts the offset without an instruction.
+where the integer accumulators start, which subtracts the offset without an instruction. The sums of 16 bits
+multiply the minima of two groups at a time, where those are whole numbers.
 
 For floats a block of a tile holds 32 float32 of token 0, ... of token T-1. A matrix of both sorts has both:
 all of a tile's blocks of int8, then all its blocks of float32.
@@ -76,12 +79,21 @@ FACTORS_BYTES = 16  # of a position and a memory's head (see `kernels/recurrent.
 ROW_COUNTS = (8, 4, 3, 2, 1)  # how many query rows a kernel takes together
 BLOCK_COLUMNS = 32
 ABOUT_BYTES = 32
-OUTLIER_BYTES = 8
-# One token's share of a block; the last eight bytes are for its flag.
-ACTIVATION_BLOCK_BYTES = BLOCK_COLUMNS + ABOUT_BYTES + OUTLIER_BYTES + 8
+OUTLIER_BYTES = 12
+OUTLIER_COLUMN_AT, OUTLIER_RATIO_AT = 4, 8
+# One token's share of a block; the last four bytes are for its flag.
+ACTIVATION_BLOCK_BYTES = BLOCK_COLUMNS + ABOUT_BYTES + OUTLIER_BYTES + 4
 FLOAT_BLOCK_BYTES = 4 * BLOCK_COLUMNS  # the same of float32
 # Where things stand in the bytes about a token.
-SCALE_AT, SCALED_SUM_AT, SUM_8_AT, SUM_128_AT, HALVES_32_AT, SCALED_HALVES_AT = 0, 4, 8, 12, 16, 24
+SCALE_AT, SCALED_SUM_AT, SUM_8_AT, SUM_128_AT, HALVES_32_AT, HALF_SUMS_AT, PAIR_SUMS_AT = (
+    0,
+    4,
+    8,
+    12,
+    16,
+    24,
+    28,
+)
 
 # How the scales of a block are kept: a float16 or a power of two (E8M0) for its 32 columns; or whole numbers
 # that a float16 scales: signed bytes, unsigned bytes with the minima apart, or halves of a byte, minima high.

@@ -179,6 +179,11 @@ class PackedMatrix:
         return ACTIVATION_BLOCK_BYTES * (False in floats) + FLOAT_BLOCK_BYTES * (True in floats)
 
     @property
+    def scale_columns(self) -> int:
+        """How many columns of the input share a scale: those of the widest block."""
+        return max(kind.columns for kind in self.kinds)
+
+    @property
     def parts(self) -> tuple[PackedPart, ...]:
         """Where each tensor's panels are; those of the matrix lie in memory in their order."""
         parts, first, offset = [], 0, 0

@@ -66,6 +66,7 @@ class PackedWeights:
             panels=matrix.panels,
             blocks=n_blocks(matrix.columns),
             activation_bytes=matrix.activation_bytes,
+            scale_columns=matrix.scale_columns,
             records=panels.address(),
         )
         return record

@@ -25,6 +25,7 @@ from llama_core.backends.jit.kernels import (
     matmul,
     pack,
     primitives,
+    quantize,
     recurrent,
     routing,
     stream,
@@ -34,7 +35,7 @@ from llama_core.backends.jit.kernels.declare import DECLARED
 from llama_core.backends.jit.layout import KERNEL_SETS, KINDS, PackedKind
 
 # Importing them declares what they hold.
-SOURCES = (attention, kv_store, matmul, pack, primitives, recurrent, routing, stream, vector)
+SOURCES = (attention, kv_store, matmul, pack, primitives, quantize, recurrent, routing, stream, vector)
 
 
 def target_machine(isa: Isa) -> Any:

@@ -31,14 +31,13 @@ from llama_core.backends.jit.control.records import (
 )
 from llama_core.backends.jit.kernels.matmul import matmul
 from llama_core.backends.jit.kernels.primitives import fetch, word
+from llama_core.backends.jit.kernels.quantize import place_floats, quantize
 from llama_core.backends.jit.kernels.vector import (
     add_row,
     add_scaled,
     cap_row,
     clamped_swiglu,
     geglu,
-    place_floats,
-    quantize,
     rms_norm,
     scale_row,
     swiglu,
@@ -148,7 +147,8 @@ def prepare(plan: Plan, worker: Worker, product: Product, row: int, activations:
     block_bytes = product.matrix.activation_bytes
     at = activations + tile.first * product.matrix.blocks * block_bytes
     if block_bytes != FLOAT_BLOCK_BYTES:
-        quantize(source, product.width, at, tile.size, row - tile.first, product.numbers)
+        token, span = row - tile.first, product.matrix.scale_columns
+        quantize(source, product.width, at, tile.size, token, product.numbers, span)
     if block_bytes >= FLOAT_BLOCK_BYTES:
         at += floats_behind(product.matrix, tile.size)
         place_floats(source, product.width, at, tile.size, row - tile.first)

@@ -75,6 +75,7 @@ class Matrix(Record):
     panels = Word("panels of 16 rows")
     blocks = Word("blocks of 32 columns in a panel")
     activation_bytes = Word("bytes of a block of a packed input row: int8, float32 or both")
+    scale_columns = Word("columns of a packed input row that share a scale")
     records = Word("address of a Panel for each")
 
 

@@ -133,6 +133,18 @@ class PlainDots(Dots):
             ]
 
 
+def add_pairs(isa: Isa, total: Value, a: Value, b: Value) -> Value:
+    """total + the products of the signed halves of a and b, int32 of which each holds two of 16 bits."""
+    code, lanes = total.code, isa.lanes
+    if isa.name in ("avx512vnni", "avxvnni"):
+        return code.call(f"llvm.x86.avx512.vpdpwssd.{32 * lanes}", total.type, total, a, b)
+    if isa.name == "avx2":
+        pairs = vector(I16, 2 * lanes)
+        return total + code.call("llvm.x86.avx2.pmadd.wd", total.type, a.bits(pairs), b.bits(pairs))
+    low = (a << 16).shift_right_signed(16) * (b << 16).shift_right_signed(16)
+    return total + low + a.shift_right_signed(16) * b.shift_right_signed(16)
+
+
 _OTHERS: dict[str, type[Dots]] = {"avx2": PairDots, "neondot": SignedDots, "portable": PlainDots}
 
 

@@ -1,4 +1,4 @@
-"""The kernels between the matrix products: norm, quantisation, rotary angles, SwiGLU.
+"""The kernels between the matrix products: norm, rotary angles, SwiGLU.
 
 All take int64 arguments: addresses, and counts of numbers unless a name says bytes. Rows are padded with
 zeros to a multiple of 32 numbers, so no kernel has a remainder loop.
@@ -14,36 +14,17 @@ from llama_core.backends.jit.kernels.declare import kernel
 from llama_core.backends.jit.kernels.emit import (
     F32,
     I8,
-    I32,
-    I64,
     Code,
     F32x16,
     I32x16,
     Value,
-    Variable,
-    vector,
 )
 from llama_core.backends.jit.kernels.operations import (
-    absolute,
     fma,
-    maximum,
     reduce_lanes,
     round_even,
     select,
     square_root,
-)
-from llama_core.backends.jit.layout import (
-    ABOUT_BYTES,
-    ACTIVATION_BLOCK_BYTES,
-    BLOCK_COLUMNS,
-    FLOAT_BLOCK_BYTES,
-    HALVES_32_AT,
-    OUTLIER_BYTES,
-    SCALE_AT,
-    SCALED_HALVES_AT,
-    SCALED_SUM_AT,
-    SUM_8_AT,
-    SUM_128_AT,
 )
 
 I8x16 = ir.VectorType(I8, 16)
@@ -81,91 +62,15 @@ def rms_norm(code: Code, x: Value, weight: Value, out: Value, padded: Value, num
     x, weight, out: (padded,) float32. numbers: two float32, 1 / n (n is the true length, without padding) and
     eps.
     """
-    mean = _mean_square(code, x, padded, numbers)
+    mean = mean_square(code, x, padded, numbers)
     factor = code.splat(F32x16, 1.0) / square_root(mean + code.load_splat(F32, numbers + 4))
     with code.loop(0, padded, 16) as i:
         at = i * 4
         code.store(code.load(F32x16, x + at) * factor * code.load(F32x16, weight + at), out + at)
 
 
-@kernel()
-def quantize(
-    code: Code, x: Value, padded: Value, out: Value, tile: Value, token: Value, numbers: Value
-) -> None:
-    """A row, (padded,) float32, as the activations of token number `token` in a tile of `tile` tokens.
-
-    The layout is drawn in `layout.py`. A NaN or infinity anywhere in the row makes every scale NaN, so that
-    it reaches the logits, where it is found. numbers: three float32: 1 / n, one that is not used, and how
-    many times the row's mean square the square of a block's largest number must be for it to be an outlier.
-    """
-    mean = _mean_square(code, x, padded, numbers).lane(0)
-    threshold = mean * code.load(F32, numbers + 8)
-    nan_if_broken = mean * 0.0
-    zero, no_record = code.splat(F32, 0.0), code.splat(vector(I32, 2), 0)
-    with code.loop(0, padded, BLOCK_COLUMNS) as i:
-        block = out + (i >> 5) * (tile * ACTIVATION_BLOCK_BYTES)
-        outlier_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES) + token * OUTLIER_BYTES
-        flag_at = block + tile * (BLOCK_COLUMNS + ABOUT_BYTES + OUTLIER_BYTES) + token
-        halves = [code.var(code.load(F32x16, x + (i * 4 + 64 * k))) for k in range(2)]
-        largest, outlier = code.var(_largest(halves)), code.var(zero)
-        outlier_halves = [code.var(zero) for _ in range(2)]
-        code.store(no_record, outlier_at)
-        code.store(code.splat(I8, 0), flag_at)
-        with code.when((largest.get() * largest.get()).compare(">", threshold)):
-            column = _take_out(code, halves, largest.get())
-            outlier.set(code.load(F32, x + (i + column.to(I64)) * 4))
-            largest.set(_largest(halves))
-            code.store(outlier.get(), outlier_at)
-            code.store(column, outlier_at + 4)
-            for k, half in enumerate(outlier_halves):
-                half.set(select((column >> 4).compare("==", k), outlier.get(), zero))
-            code.store(code.splat(I8, 1), flag_at)
-        top = largest.get()
-        inverse = select(top.compare("==", 0.0), zero, code.splat(F32, 127.0) / top)
-        scale = top * (1.0 / 127.0) + nan_if_broken
-        quants = [round_even(h.get() * inverse.splat()).to(I32x16) for h in halves]
-        for k, q in enumerate(quants):
-            code.store(q.to(I8x16), block + token * BLOCK_COLUMNS + 16 * k)
-        sums = [reduce_lanes(q, Value.__add__).lane(0) for q in quants]
-        total = sums[0] + sums[1]
-        about = block + tile * BLOCK_COLUMNS + token * ABOUT_BYTES
-        code.store(scale, about + SCALE_AT)
-        code.store(scale * total.to(F32) + outlier.get(), about + SCALED_SUM_AT)
-        code.store(total * -8, about + SUM_8_AT)
-        code.store(total * -128, about + SUM_128_AT)
-        for k, (part, own) in enumerate(zip(sums, outlier_halves, strict=True)):
-            code.store(part * -32, about + (HALVES_32_AT + 4 * k))
-            code.store(scale * part.to(F32) + own.get(), about + (SCALED_HALVES_AT + 4 * k))
-
-
-@kernel()
-def place_floats(code: Code, x: Value, padded: Value, out: Value, tile: Value, token: Value) -> None:
-    """A row as one token's float32 activations in a tile (drawn in `layout.py`). x: (padded,) float32."""
-    with code.loop(0, padded, BLOCK_COLUMNS) as i:
-        block = out + ((i >> 5) * tile + token) * FLOAT_BLOCK_BYTES
-        for k in range(2):
-            code.store(code.load(F32x16, x + (i * 4 + 64 * k)), block + 64 * k)
-
-
-def _largest(halves: list[Variable]) -> Value:
-    """The largest magnitude of a block."""
-    return reduce_lanes(maximum(*(absolute(h.get()) for h in halves)), maximum).lane(0)
-
-
-def _take_out(code: Code, halves: list[Variable], largest: Value) -> Value:
-    """Set the block's last number of magnitude `largest` to zero; returns its column, int32."""
-    columns = [code.lane_numbers(16) + 16 * k for k in range(2)]
-    found = [
-        select(absolute(h.get()).compare("==", largest.splat()), c, c * 0)
-        for h, c in zip(halves, columns, strict=True)
-    ]
-    column = reduce_lanes(maximum(*found), maximum).lane(0)
-    for half, c in zip(halves, columns, strict=True):
-        half.set(select(c.compare("==", column.splat()), code.splat(F32x16, 0.0), half.get()))
-    return column
-
-
-def _mean_square(code: Code, x: Value, padded: Value, one_over_n_at: Value) -> Value:
+def mean_square(code: Code, x: Value, padded: Value, one_over_n_at: Value) -> Value:
+    """The mean of x * x, in every lane. x: (padded,) float32; one_over_n_at: the address of 1 / n."""
     # Two sums, since one would wait for each addition in turn.
     squares = [code.var(code.splat(F32x16, 0.0)) for _ in range(2)]
     with code.loop(0, padded, 32) as i:

@@ -84,18 +84,18 @@ def _tuned(
     context: LabContext, checkpoint: Checkpoint, best: JitLlama, ids: NDArray[np.int32]
 ) -> Iterator[Case]:
     """One trick at a time, in models that do without it."""
-    far, none = DISTANCES
-    ahead, not_ahead, finishing = (
+    far, near = DISTANCES
+    from_far, from_near, finishing = (
         compiled_model(context, checkpoint, tuning=tuning)
         for tuning in (
             Tuning(prefetch_bytes=far),
-            Tuning(prefetch_bytes=none),
+            Tuning(prefetch_bytes=near),
             Tuning(finishes_all=True),
         )
     )
-    if isinstance(ahead, str) or isinstance(not_ahead, str) or isinstance(finishing, str):
+    if isinstance(from_far, str) or isinstance(from_near, str) or isinstance(finishing, str):
         return
-    yield _prefetching(not_ahead, ahead, ids, far)
+    yield _prefetching(from_near, from_far, ids)
     yield _last_layer(finishing, best, ids)
 
 
@@ -127,9 +127,10 @@ def _compared(
     )
 
 
-def _prefetching(before: JitLlama, after: JitLlama, ids: NDArray[np.int32], distance: int) -> Case:
+def _prefetching(before: JitLlama, after: JitLlama, ids: NDArray[np.int32]) -> Case:
+    far, near = DISTANCES
     return Case(
-        name=f"decode behind {CONTEXT}: weights asked for {distance // 1024} KiB ahead instead of not",
+        name=f"decode behind {CONTEXT}: weights asked for {far // 1024} KiB ahead instead of {near} bytes",
         before=Decoding(before, ids, CONTEXT),
         after=Decoding(after, ids, CONTEXT),
         claim=FASTER,

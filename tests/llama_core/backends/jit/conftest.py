@@ -53,31 +53,34 @@ def splat(number: int, lanes: int) -> str:
 
 
 def without_dot_products(text: str) -> str:
-    """The same kernels for a processor without `vpdpbusd`, or `sdot` and `tbl`: calls of a function that does
-    what it does. All else about the variant (widths, tiles, order of sums) is thus tested on any machine.
+    """The same kernels for a processor without `vpdpbusd` and `vpdpwssd`, or `sdot` and `tbl`: calls of
+    functions that do what they do. All else about the variant (widths, tiles, order of sums) is thus tested
+    on any machine.
     """
-    for declared, name in re.findall(r"(declare .*@\"(llvm\.\S+\.(?:vpdpbusd|sdot)\.\S+)\".*)", text):
-        signed = "sdot" in name
-        n = 4 if signed else int(name.rpartition(".")[2]) // 32
+    for declared, name in re.findall(
+        r"(declare .*@\"(llvm\.\S+\.(?:vpdpbusd|vpdpwssd|sdot)\.\S+)\".*)", text
+    ):
+        bits = 16 if "vpdpwssd" in name else 8
+        n = 4 if "sdot" in name else int(name.rpartition(".")[2]) // 32
         vector, bytes_ = f"<{n} x i32>", f"<{4 * n} x i8>"
-        operand = bytes_ if signed else vector
+        operand = bytes_ if "sdot" in name else vector
         body = [
-            f'define internal {vector} @"dots{n}"({vector} %total0, {operand} %a0, {operand} %b0) {{',
+            f'define internal {vector} @"dots{bits}x{n}"({vector} %total0, {operand} %a0, {operand} %b0) {{',
             f"  %a = bitcast {operand} %a0 to {vector}",
             f"  %b = bitcast {operand} %b0 to {vector}",
         ]
-        for c in range(4):
-            left, top = splat(24 - 8 * c, n), splat(24, n)
+        for c in range(32 // bits):
+            left, top = splat(32 - bits - bits * c, n), splat(32 - bits, n)
             body += [
                 f"  %x{c} = shl {vector} %a, {left}",
-                f"  %u{c} = {'ashr' if signed else 'lshr'} {vector} %x{c}, {top}",
+                f"  %u{c} = {'lshr' if 'vpdpbusd' in name else 'ashr'} {vector} %x{c}, {top}",
                 f"  %l{c} = shl {vector} %b, {left}",
                 f"  %s{c} = ashr {vector} %l{c}, {top}",
                 f"  %p{c} = mul {vector} %u{c}, %s{c}",
                 f"  %total{c + 1} = add {vector} %total{c}, %p{c}",
             ]
-        body += [f"  ret {vector} %total4", "}"]
-        text = text.replace(declared, "\n".join(body)).replace(f'@"{name}"', f'@"dots{n}"')
+        body += [f"  ret {vector} %total{32 // bits}", "}"]
+        text = text.replace(declared, "\n".join(body)).replace(f'@"{name}"', f'@"dots{bits}x{n}"')
     # Of indices up to 15 both are the same.
     return text.replace("llvm.aarch64.neon.tbl1.v16i8", "llvm.x86.ssse3.pshuf.b.128")
 

@@ -22,10 +22,12 @@ import pytest
 from llama_core.architectures import tensor_shapes
 from llama_core.backends.jit import load_jit_model
 from llama_core.backends.jit.model import JitLlama
-from llama_core.checkpoint import Checkpoint
+from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.choices import KV_TYPES
 from llama_core.config import ModelConfig
 from llama_core.loaders import open_checkpoint
+from llama_core.profiling.random_gguf import random_blocks
+from llama_core.quant.table import BY_NAME
 
 RECORD = Path(__file__).with_name("golden_bits.json")
 WRITES = os.environ.get("LLAMA_CORE_GOLDEN") == "write"
@@ -47,6 +49,9 @@ STATES: dict[str, Any] = {
     "state_dim": 32,
     "state_groups": 2,
 }
+# Blocks of 256 columns, and Q8_0 with blocks of 32: matrices of both sorts are among them.
+WIDE = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "Q8_0")
+WIDE_SHAPE: dict[str, Any] = {"dim": 256, "hidden_dim": 512, "n_heads": 4, "head_dim": 64}
 BIASES = ("o_proj.bias", "gate_proj.bias", "up_proj.bias", "down_proj.bias")
 # Weights by type, cache by type, and what else a layer may have.
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -57,6 +62,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "short convolutions": ("Q8_0", "f32", {**STATES, "architecture": "lfm2", "qk_norm": True}),
     "delta rule, gated attention": ("Q8_0", "f32", {**STATES, "architecture": "qwen35", "qk_norm": True}),
     "mamba2": ("Q8_0", "f32", {**STATES, "architecture": "granitehybrid"}),
+    "K-quants": ("wide", "bf16", WIDE_SHAPE),
     "untied, partly rotated": ("Q4_0", "f32", {"tie_embeddings": False, "head_dim": 32, "rope_dim": 16}),
 }
 IDS = (np.arange(150) * 37 % 130).astype(np.int32)
@@ -73,7 +79,12 @@ def checkpoint_of(toys: SimpleNamespace, fmt: str, changes: dict[str, Any]) -> C
         values = 1 + values / 8 if len(shape) == 1 else values * np.float32(1.7 / np.sqrt(shape[1]))
         if name.endswith(".decay"):  # a memory that grew would have no bound
             values = -values
-        tensors[name] = toys.tensor(name, values, fmt)
+        if fmt == "wide" and len(shape) == 2:
+            chosen = BY_NAME[WIDE[zlib.crc32(name.encode()) % len(WIDE)]]
+            blocks = random_blocks(chosen, values.size // chosen.block_size, float(values.std()), rng)
+            tensors[name] = Tensor(name, shape, chosen, blocks.reshape(shape[0], -1))
+        else:
+            tensors[name] = toys.tensor(name, values, "F32" if fmt == "wide" else fmt)
     tokenizer: Any = None
     return Checkpoint(Path("toy"), "toy", 0, config, tensors, tokenizer, None)
 

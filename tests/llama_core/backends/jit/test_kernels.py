@@ -30,32 +30,38 @@ def floats(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return out
 
 
-def pack_rows(kernels: Any, x: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of x as one tile by the kernel; also the numbers that the int8 stand for."""
+def pack_rows(kernels: Any, x: np.ndarray, size: int, span: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of x as one tile by the kernel; also the numbers that the int8 stand for. span: how many columns
+    share a scale."""
     n, width = x.shape
     numbers = np.array([1.0 / width, 0.0, 36.0], dtype=np.float32)
     packed = aligned(width // 32 * n * 80, np.uint8)
     for token in range(n):
-        kernels.quantize(at(x[token]), width, at(packed), size, token, at(numbers))
+        kernels.quantize(at(x[token]), width, at(packed), size, token, at(numbers), span)
     values = np.zeros((n, width // 32, 32))
     for j, block in enumerate(packed.reshape(-1, n * 80)):
         quants = block[: n * 32].view(np.int8).reshape(n, 32).astype(np.float64)
         about = block[n * 32 : n * 64].reshape(n, 32)
-        floats32 = np.ascontiguousarray(about[:, [*range(8), *range(24, 32)]]).view(np.float32)
+        floats32 = np.ascontiguousarray(about[:, :8]).view(np.float32)
         sums = np.ascontiguousarray(about[:, 8:24]).view(np.int32)
+        small_sums = np.ascontiguousarray(about[:, 24:]).view(np.int16)
         assert (sums[:, 0] == -8 * quants.sum(1)).all()
         assert (sums[:, 1] == -128 * quants.sum(1)).all()
         assert (sums[:, 2:] == -32 * quants.reshape(n, 2, 16).sum(2)).all()
+        assert (small_sums[:, :2] == quants.reshape(n, 2, 16).sum(2)).all()
+        if j % 2 == 0:
+            pair_sums = small_sums[:, 2:]
+        assert (pair_sums[:, j % 2] == quants.sum(1)).all()
         values[:, j] = floats32[:, :1].astype(np.float64) * quants
-        records, flags = block[n * 64 : n * 72].reshape(n, 8), block[n * 72 : n * 73]
+        records, flags = block[n * 64 : n * 76].reshape(n, 12), block[n * 76 : n * 77]
         for token, record in enumerate(records):
-            number, column = record[:4].view(np.float32)[0], record[4:].view(np.int32)[0]
-            assert flags[token] == (number != 0)
-            assert number in (0, x[token, 32 * j + column])
-            values[token, j, column] += number
+            (number, _, ratio), column = record.view(np.float32), record[4:8].view(np.int32)[0]
+            assert flags[token] == (number != 0) == (column >= 0)
+            if flags[token]:
+                assert number == x[token, 32 * j + column]
+                values[token, j, column] += number
+            np.testing.assert_allclose(ratio * floats32[token, 0], number, rtol=1e-6)
         np.testing.assert_allclose(floats32[:, 1], values[:, j].sum(1), rtol=1e-4, atol=1e-4)
-        in_halves = values[:, j].reshape(n, 2, 16).sum(2)
-        np.testing.assert_allclose(floats32[:, 2:], in_halves, rtol=1e-4, atol=1e-4)
     return packed, values.reshape(n, width)
 
 
@@ -85,7 +91,7 @@ def test_matmul_of_every_kind_and_tile(kernels: Any, isa: Isa, kind: PackedKind)
     x[:, [40, 90]] *= 50  # outliers
     alone = None
     for tile in isa.tiles:
-        activations, values = pack_rows(kernels, np.ascontiguousarray(x[:tile]), tile)
+        activations, values = pack_rows(kernels, np.ascontiguousarray(x[:tile]), tile, kind.columns)
         out = floats(rng, tile, panels * 16)
         before = out.copy()
         kernel = getattr(kernels, matmul.variant(kind, tile))
@@ -113,7 +119,7 @@ def test_every_instruction_set_gives_the_same_bits(
         packed[0, 0, kind.header_bytes :] = 255
         results = []
         for library in (kernels, reference):
-            activations, _ = pack_rows(library, x, 1)
+            activations, _ = pack_rows(library, x, 1, kind.columns)
             out = aligned((1, 32), np.float32)
             getattr(library, matmul.variant(kind, 1))(at(packed), 2, 16, at(activations), at(out), 128, 0, 0)
             results.append((activations.copy(), out.copy()))
@@ -178,31 +184,40 @@ def test_integer_dots_are_exact_at_their_extremes(kernels: Any, isa: Isa) -> Non
             for sign in (1.0, -1.0):
                 x = aligned((1, kind.columns), np.float32)
                 x[...] = 127.0 * sign
-                activations, _ = pack_rows(kernels, x, 1)
+                activations, _ = pack_rows(kernels, x, 1, kind.columns)
                 out = aligned((1, 16), np.float32)
                 kernel = getattr(kernels, matmul.variant(kind, 1))
                 kernel(at(packed), 1, kind.columns // 32, at(activations), at(out), 64, 0, 0)
                 assert (out == sign * 127 * kind.columns * number[0, 0]).all()
 
 
-def test_quantize_error_and_outliers(kernels: Any) -> None:
+@pytest.mark.parametrize("span", [32, 256])
+def test_quantize_error_and_outliers(kernels: Any, span: int) -> None:
     rng = np.random.default_rng(5)
-    x = floats(rng, 4, 256)
+    x = floats(rng, 4, 512)
     x[1] = 0.0
     x[2, 33] = -40.0
     x[2, 255] = 30.0
     x[3, 200:202] = 50.0  # two of a kind: one of them sets the scale
-    packed, values = pack_rows(kernels, x, 4)
-    flags = packed.reshape(8, -1)[:, 4 * 72 : 4 * 73]
+    packed, values = pack_rows(kernels, x, 4, span)
+    flags = packed.reshape(16, -1)[:, 4 * 76 : 4 * 77]
     assert sorted(zip(*map(list, flags.nonzero()), strict=True)) == [(1, 2), (6, 3), (7, 2)]
     assert (values[2, [33, 255]] == (-40.0, 30.0)).all()
     assert values[3, 201] == 50.0
     rest = np.abs(x)
     rest[2, [33, 255]] = rest[3, 201] = 0.0
-    largest = rest.reshape(4, 8, 32).max(2)
-    error = np.abs(values - x).reshape(4, 8, 32).max(2)
+    largest = rest.reshape(4, -1, span).max(2)
+    error = np.abs(values - x).reshape(4, -1, span).max(2)
     assert (error <= largest / 254 * 1.001).all()
     assert (values[1] == 0).all()
+
+
+@pytest.mark.parametrize("span", [32, 256])
+def test_an_outlier_among_zeros_is_kept(kernels: Any, span: int) -> None:
+    x = aligned((1, 512), np.float32)
+    x[0, 300] = -7.0
+    _, values = pack_rows(kernels, x, 1, span)
+    np.testing.assert_array_equal(values, x)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -214,7 +229,7 @@ def test_a_broken_number_reaches_the_results(kernels: Any, bad: float) -> None:
     packed = random_matrix(kind, rng, 1, 64)
     numbers = np.array([1 / 64, 0.0, 36.0], dtype=np.float32)
     activations = aligned(2 * 80, np.uint8)
-    kernels.quantize(at(x), 64, at(activations), 1, 0, at(numbers))
+    kernels.quantize(at(x), 64, at(activations), 1, 0, at(numbers), 32)
     out = aligned((1, 16), np.float32)
     getattr(kernels, matmul.variant(kind, 1))(at(packed), 1, 2, at(activations), at(out), 64, 0, 0)
     assert np.isnan(out).all()

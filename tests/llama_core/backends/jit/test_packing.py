@@ -260,9 +260,16 @@ def test_large_numbers_are_kept_or_refused(toys: SimpleNamespace, form: str) -> 
         np.testing.assert_allclose(logits(toys.load(checkpoint)), exact, rtol=1e-3, atol=1e-3)
 
 
-def test_types_mixed_within_a_matrix(toys: SimpleNamespace) -> None:
-    """As files have them: v is of another type than q and k, up than gate; down is smaller by a type."""
-    types = {"v_proj": "Q6_K", "k_proj": "F16", "up_proj": "Q5_K", "down_proj": "Q3_K", "o_proj": "BF16"}
+# The first as files have them: v is of another type than q and k, up than gate; down is smaller by a type. In
+# the second, blocks of 32 and 256 columns meet, and a panel of one type ends where no cache line does.
+MIXED = (
+    {"v_proj": "Q6_K", "k_proj": "F16", "up_proj": "Q5_K", "down_proj": "Q3_K", "o_proj": "BF16"},
+    {"q_proj": "MXFP4", "v_proj": "Q8_0", "gate_proj": "Q3_K"},
+)
+
+
+@pytest.mark.parametrize("types", MIXED)
+def test_types_mixed_within_a_matrix(toys: SimpleNamespace, types: dict[str, str]) -> None:
     checkpoint = blocks_everywhere(toys, lambda name: types.get(name.rpartition(".")[2], "Q4_K"))
     compiled = toys.load(checkpoint)
     ours = logits(compiled)
