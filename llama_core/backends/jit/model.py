@@ -301,7 +301,7 @@ class JitLlama:
         self._step.set(
             n_tokens=n,
             is_small=int(small),
-            prefetch_bytes=self._prefetch.distance,
+            prefetch_bytes=self._prefetch.distance if small else self._prefetch.for_many,
             tiles=self._tiles[n].address(),
             n_logits=n_logits,
             logit_tiles=self._tiles[max(1, n_logits)].address(),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from llama_core.backends.base import Model
 from llama_core.backends.jit.build.variants import PORTABLE, VARIANTS, host_features
 from llama_core.backends.jit.model import JitLlama
-from llama_core.backends.jit.prefetch import DISTANCES
+from llama_core.backends.jit.prefetch import FAR, NEAR
 from llama_core.backends.jit.workspace import Tuning
 from llama_core.checkpoint import Checkpoint
 from llama_core.profiling.lab.experiment import (
@@ -84,12 +84,11 @@ def _tuned(
     context: LabContext, checkpoint: Checkpoint, best: JitLlama, ids: NDArray[np.int32]
 ) -> Iterator[Case]:
     """One trick at a time, in models that do without it."""
-    far, near = DISTANCES
     from_far, from_near, finishing = (
         compiled_model(context, checkpoint, tuning=tuning)
         for tuning in (
-            Tuning(prefetch_bytes=far),
-            Tuning(prefetch_bytes=near),
+            Tuning(prefetch_bytes=FAR),
+            Tuning(prefetch_bytes=NEAR),
             Tuning(finishes_all=True),
         )
     )
@@ -128,9 +127,8 @@ def _compared(
 
 
 def _prefetching(before: JitLlama, after: JitLlama, ids: NDArray[np.int32]) -> Case:
-    far, near = DISTANCES
     return Case(
-        name=f"decode behind {CONTEXT}: weights asked for {far // 1024} KiB ahead instead of {near} bytes",
+        name=f"decode behind {CONTEXT}: weights asked for {FAR // 1024} KiB ahead instead of {NEAR} bytes",
         before=Decoding(before, ids, CONTEXT),
         after=Decoding(after, ids, CONTEXT),
         claim=FASTER,
