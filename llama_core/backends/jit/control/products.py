@@ -254,17 +254,22 @@ def multiply_rows(
     adds: int,
 ) -> None:
     """`count` panels from `first` on, times rows begin .. end. Of many rows, a tile takes a few panels before
-    the next tile does: tile and panels then stay in the nearest cache.
+    the next tile does: tile and panels then stay in the nearest cache, and what lies behind them is asked
+    for meanwhile, by each tile some of them (`kernels/ahead.py`).
 
     activations, tiles, out: where those of row 0 are, or would be; adds: 1 for out += product.
     """
     at_once = count if end - begin == 1 else PANELS_AT_ONCE
+    turns = (end - begin - 1) // tile_at(tiles + begin * TILE_BYTES).size + 1
     # A `range` with a variable step could raise an exception, whose text would need addresses in the code.
     panel = 0
     while panel < count:
         alike = panel_of(matrix, first + panel)
         panels = min(min(at_once, count - panel), alike.alike)
-        row = begin
+        ahead = plan.step.prefetch_bytes
+        if turns > 1 and first + panel + 1 < matrix.panels:
+            ahead = panels * (panel_of(matrix, first + panel + 1).weights - alike.weights)
+        row, turn = begin, 0
         while row < end:
             size = tile_at(tiles + row * TILE_BYTES).size
             inputs = activations + row * matrix.blocks * matrix.activation_bytes
@@ -280,7 +285,10 @@ def multiply_rows(
                 out + row * stride + panel * ROW_BYTES,
                 stride,
                 adds,
-                plan.step.prefetch_bytes,
+                ahead,
+                turn,
+                turns,
             )
             row += size
+            turn += 1
         panel += panels

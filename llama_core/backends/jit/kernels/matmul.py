@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from llvmlite import ir
 
 from llama_core.backends.jit.build.variants import Isa
+from llama_core.backends.jit.kernels.ahead import AskAlone, AskInTurn
 from llama_core.backends.jit.kernels.declare import kernel
 from llama_core.backends.jit.kernels.dots import Dots, add_pairs, dots_of, float16
 from llama_core.backends.jit.kernels.emit import F32, I8, I16, I32, I64, Code, Value, Variable, vector
@@ -37,7 +38,6 @@ from llama_core.backends.jit.layout import (
     HALF_SUMS_AT,
     HALVES_32_AT,
     KINDS,
-    LINE_BYTES,
     OUTLIER_RATIO_AT,
     PAIR_SUMS_AT,
     PANEL_ROWS,
@@ -48,6 +48,7 @@ from llama_core.backends.jit.layout import (
     PackedKind,
 )
 
+Ask = AskAlone | AskInTurn
 # For each first row of `isa.lanes` rows, a sum per token.
 Sums = dict[int, list[Variable]]
 
@@ -69,29 +70,35 @@ def matmul(
     out_stride: Value,
     add: Value,
     ahead: Value,
+    turn: Value,
+    turns: Value,
 ) -> None:
     """out[t][row] of a tile of tokens.
 
     weights: the first panel; panels: how many; blocks: how often 32 columns; activations: one tile of packed
     activations; out: float32, token t's rows start `out_stride` bytes after token t - 1's; add: 1 adds to
     what stands in `out` (the residual stream), 0 overwrites it; ahead: how many bytes ahead of the
-    multiplication weights are asked for (`prefetch.py`).
+    multiplication weights are asked for; turn, turns: which of how many tiles that take the same panels this
+    is (`ahead.py`).
     """
     parts = kind.columns // BLOCK_COLUMNS
     multiply = _multiply_wide if parts > 1 else _multiply_narrow
     panel_bytes = blocks / parts * kind.block_bytes
     firsts = range(0, PANEL_ROWS, isa.lanes)
+    in_turn = tile == isa.tiles[0]
+    ask = AskInTurn(code, kind, ahead, turn, turns) if in_turn else AskAlone(code, kind, ahead)
     with code.loop(0, panels) as panel:
         start = weights + panel * panel_bytes
         sums = _zeros(code, isa, tile, firsts)
         with code.loop(0, blocks / parts) as i:
+            at = start + i * kind.block_bytes
+            ask.header(at)
             if kind.floats:
-                floats = activations + i * (tile * FLOAT_BLOCK_BYTES)
-                _multiply_floats(code, isa, kind, start + i * kind.block_bytes, floats, sums, ahead)
+                ask.part(at, code.splat(I64, 0))
+                _multiply_floats(code, isa, kind, at, activations + i * (tile * FLOAT_BLOCK_BYTES), sums)
             else:
-                block = Block(code, isa, kind, start + i * kind.block_bytes, firsts)
-                block.prefetch_header(ahead)
-                multiply(block, Tile(code, isa, tile, activations).block(i * parts), sums, ahead)
+                block, x = Block(code, isa, kind, at, firsts), Tile(code, isa, tile, activations)
+                multiply(block, x.block(i * parts), sums, ask)
         row_at = out + panel * 64
         places = [
             (total, row_at + out_stride * t + 4 * first)
@@ -111,10 +118,10 @@ def _zeros(code: Code, isa: Isa, tile: int, firsts: Iterable[int]) -> Sums:
     return {first: [code.var(zeros) for _ in range(tile)] for first in firsts}
 
 
-def _multiply_narrow(block: Block, x: Tile, sums: Sums, ahead: Value) -> None:
+def _multiply_narrow(block: Block, x: Tile, sums: Sums, ask: Ask) -> None:
     """Add the products of a block of 32 columns to `sums`."""
     part = Part(block, block.code.splat(I64, 0))
-    part.prefetch(ahead)
+    ask.part(block.at, part.index)
     (words,) = part.words_of_groups()
     dots = _dots(part, x, 0, words, sums)
     for first, scale in block.scales.items():
@@ -130,12 +137,12 @@ def _multiply_narrow(block: Block, x: Tile, sums: Sums, ahead: Value) -> None:
             total.set(fma(weight, scale * number, total.get()))
 
 
-def _multiply_wide(block: Block, x: Tile, sums: Sums, ahead: Value) -> None:
+def _multiply_wide(block: Block, x: Tile, sums: Sums, ask: Ask) -> None:
     """Add the products of a block of 256 columns to `sums`."""
     code = block.code
     of_block = _zeros(code, block.isa, x.size, sums)
     with code.loop(0, block.kind.columns // BLOCK_COLUMNS) as j:
-        _multiply_part(Part(block, j), x.block(j), of_block, sums, ahead)
+        _multiply_part(Part(block, j), x.block(j), of_block, sums, ask)
     for first, scale in block.scales.items():
         scaled = [part.get() * scale for part in of_block[first]]
         if block.kind.has_min:
@@ -146,11 +153,11 @@ def _multiply_wide(block: Block, x: Tile, sums: Sums, ahead: Value) -> None:
             total.set(fma(part, x.about(t, SCALE_AT), total.get()))
 
 
-def _multiply_part(part: Part, x: Tile, of_block: Sums, sums: Sums, ahead: Value) -> None:
+def _multiply_part(part: Part, x: Tile, of_block: Sums, sums: Sums, ask: Ask) -> None:
     """Add the products of 32 columns of a wide block to `of_block`, whose scales are still missing, and to
     `sums` those of outliers and minima."""
     block = part.block
-    part.prefetch(ahead)
+    ask.part(block.at, part.index)
     for number, words in enumerate(part.words_of_groups()):
         dots = _dots(part, x, number, words, sums)
         for first, totals in of_block.items():
@@ -224,12 +231,8 @@ def _start(part: Part, x: Tile, token: int, group: int) -> Value:
     return start if offset == held else start * (offset // held)
 
 
-def _multiply_floats(
-    code: Code, isa: Isa, kind: PackedKind, at: Value, x: Value, sums: Sums, ahead: Value
-) -> None:
+def _multiply_floats(code: Code, isa: Isa, kind: PackedKind, at: Value, x: Value, sums: Sums) -> None:
     """Add the products of 32 columns of floats to `sums`, column by column: acc = fma(w, x, acc)."""
-    for line in range(0, kind.block_bytes, LINE_BYTES):
-        code.prefetch(at + ahead + line)
     number_bytes = kind.bits // 8
     for column in range(BLOCK_COLUMNS):
         weights_at = at + column * PANEL_ROWS * number_bytes

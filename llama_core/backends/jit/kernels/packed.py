@@ -13,7 +13,6 @@ from llama_core.backends.jit.layout import (
     ABOUT_BYTES,
     ACTIVATION_BLOCK_BYTES,
     BLOCK_COLUMNS,
-    LINE_BYTES,
     OUTLIER_BYTES,
     OUTLIER_COLUMN_AT,
     PANEL_ROWS,
@@ -38,11 +37,6 @@ class Block:
                 self.scales[first] = float16(isa, code, at + 2 * first, isa.lanes)
                 if kind.has_min:
                     self.minima[first] = float16(isa, code, at + (2 * PANEL_ROWS + 2 * first), isa.lanes)
-
-    def prefetch_header(self, ahead: Value) -> None:
-        """Ask for the header that stands `ahead` bytes behind this one."""
-        for line in range(0, self.kind.header_bytes, LINE_BYTES):
-            self.code.prefetch(self.at + ahead + line)
 
     def group_scale(self, first: int, group: Value) -> Value:
         """The whole number that scales a group of columns, int32, for the rows from `first` on."""
@@ -77,11 +71,6 @@ class Part:
         self.quants_at = block.at + index * self.kind.quant_bytes + self.kind.header_bytes
         self.signed = self.kind.offset == 128 and dots_of(self.isa).wants_signed
         self._held: dict[tuple[int, int, int], Value] = {}
-
-    def prefetch(self, ahead: Value) -> None:
-        """Ask for the quants that stand `ahead` bytes behind these."""
-        for line in range(0, self.kind.quant_bytes, LINE_BYTES):
-            self.code.prefetch(self.quants_at + ahead + line)
 
     def group(self, number: int | Value) -> Value:
         """The number in the block of the part's group `number`."""

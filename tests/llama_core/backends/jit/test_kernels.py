@@ -95,13 +95,13 @@ def test_matmul_of_every_kind_and_tile(kernels: Any, isa: Isa, kind: PackedKind)
         out = floats(rng, tile, panels * 16)
         before = out.copy()
         kernel = getattr(kernels, matmul.variant(kind, tile))
-        for add, ahead in ((0, 0), (1, 8192)):
+        for add, ahead, turn in ((0, 0, 0), (1, 8192, 2)):
             out[...] = before
-            kernel(at(packed), panels, blocks, at(activations), at(out), panels * 64, add, ahead)
+            kernel(at(packed), panels, blocks, at(activations), at(out), panels * 64, add, ahead, turn, 3)
             wanted = values @ weights.T + add * before
             bound = 1e-5 * (np.abs(values) @ np.abs(weights).T)
             assert (np.abs(out - wanted) <= bound + 1e-6).all()
-        kernel(at(packed), panels, blocks, at(activations), at(out), panels * 64, 0, 8192)
+        kernel(at(packed), panels, blocks, at(activations), at(out), panels * 64, 0, 8192, 0, 1)
         alone = out[0].copy() if alone is None else alone
         np.testing.assert_array_equal(out[0], alone)  # the tile's size does not show
 
@@ -121,7 +121,9 @@ def test_every_instruction_set_gives_the_same_bits(
         for library in (kernels, reference):
             activations, _ = pack_rows(library, x, 1, kind.columns)
             out = aligned((1, 32), np.float32)
-            getattr(library, matmul.variant(kind, 1))(at(packed), 2, 16, at(activations), at(out), 128, 0, 0)
+            getattr(library, matmul.variant(kind, 1))(
+                at(packed), 2, 16, at(activations), at(out), 128, 0, 0, 0, 1
+            )
             results.append((activations.copy(), out.copy()))
         np.testing.assert_array_equal(results[0][0], results[1][0])
         np.testing.assert_array_equal(results[0][1].view(np.int32), results[1][1].view(np.int32))
@@ -150,10 +152,10 @@ def test_matmul_of_floats(isa: Isa, kernels: Any, kernels_of: Callable[[str], An
         kernel = getattr(library, matmul.variant(kind, tile))
         for add in (0, 1):
             out[...] = before
-            kernel(at(packed), 3, 5, at(inputs), at(out), 192, add, 8192 * add)
+            kernel(at(packed), 3, 5, at(inputs), at(out), 192, add, 8192 * add, 0, 1)
             wanted = x[:tile].astype(np.float64) @ weights.T + add * before
             np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-4)
-        kernel(at(packed), 3, 5, at(inputs), at(out), 192, 0, 0)
+        kernel(at(packed), 3, 5, at(inputs), at(out), 192, 0, 0, 0, 1)
         alone = out[0].copy() if alone is None else alone
         np.testing.assert_array_equal(out[0], alone)
 
@@ -187,7 +189,7 @@ def test_integer_dots_are_exact_at_their_extremes(kernels: Any, isa: Isa) -> Non
                 activations, _ = pack_rows(kernels, x, 1, kind.columns)
                 out = aligned((1, 16), np.float32)
                 kernel = getattr(kernels, matmul.variant(kind, 1))
-                kernel(at(packed), 1, kind.columns // 32, at(activations), at(out), 64, 0, 0)
+                kernel(at(packed), 1, kind.columns // 32, at(activations), at(out), 64, 0, 0, 0, 1)
                 assert (out == sign * 127 * kind.columns * number[0, 0]).all()
 
 
@@ -231,7 +233,7 @@ def test_a_broken_number_reaches_the_results(kernels: Any, bad: float) -> None:
     activations = aligned(2 * 80, np.uint8)
     kernels.quantize(at(x), 64, at(activations), 1, 0, at(numbers), 32)
     out = aligned((1, 16), np.float32)
-    getattr(kernels, matmul.variant(kind, 1))(at(packed), 1, 2, at(activations), at(out), 64, 0, 0)
+    getattr(kernels, matmul.variant(kind, 1))(at(packed), 1, 2, at(activations), at(out), 64, 0, 0, 0, 1)
     assert np.isnan(out).all()
 
 
