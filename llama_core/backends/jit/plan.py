@@ -12,7 +12,7 @@ from typing import Literal
 from llama_core.architectures import describe, tensor_shapes
 from llama_core.architectures.base import Attention, Layer
 from llama_core.architectures.recurrent import Recurrent
-from llama_core.backends.jit.control.records import Panel
+from llama_core.backends.jit.control.records import PANELS_AT_ONCE, Panel
 from llama_core.backends.jit.layout import (
     ACTIVATION_BLOCK_BYTES,
     BF16,
@@ -35,6 +35,7 @@ from llama_core.backends.jit.layout import (
     Q6K,
     Q8,
     PackedKind,
+    n_blocks,
     n_panels,
     packed_bytes,
 )
@@ -66,6 +67,9 @@ NATIVE = {
 Kept = Literal["file", "8bit", "float"]
 # Names that form a matrix: those of a group alternate, groups follow each other.
 Groups = Sequence[Sequence[str]]
+# What a core's second cache holds on most machines, and rows in a tile, at most.
+NEAR_CACHE_BYTES = 1 << 20
+TILE_ROWS = 8
 # Of feed-forwards; `program.GATED` has a kernel for each.
 ACTIVATIONS = ("silu", "gelu_tanh", "clamped_swiglu")
 
@@ -182,6 +186,15 @@ class PackedMatrix:
     def scale_columns(self) -> int:
         """How many columns of the input share a scale: those of the widest block."""
         return max(kind.columns for kind in self.kinds)
+
+    @property
+    def panels_at_once(self) -> int:
+        """How many panels all tiles of a step take, one after the other: so many that they, the panels behind
+        them, which are asked for meanwhile, and a tile fit NEAR_CACHE_BYTES. Even, for gates and ups."""
+        panel = max(packed_bytes(kind, PANEL_ROWS, self.columns) for kind in self.kinds)
+        tile = TILE_ROWS * n_blocks(self.columns) * self.activation_bytes
+        fitting = (NEAR_CACHE_BYTES - tile) // (2 * panel) // 2 * 2
+        return max(2, min(PANELS_AT_ONCE, fitting))
 
     @property
     def parts(self) -> tuple[PackedPart, ...]:

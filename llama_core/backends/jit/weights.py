@@ -67,6 +67,7 @@ class PackedWeights:
             blocks=n_blocks(matrix.columns),
             activation_bytes=matrix.activation_bytes,
             scale_columns=matrix.scale_columns,
+            panels_at_once=matrix.panels_at_once,
             records=panels.address(),
         )
         return record

@@ -19,7 +19,7 @@ from llama_core.backends.jit.layout import LINE_BYTES
 from llama_core.backends.jit.record import Part, Pointer, Record, Word
 from llama_core.choices import MAX_THREADS
 
-PANELS_AT_ONCE = 8  # of a matrix, for all tiles of a step, one after the other; even, for gates and ups
+PANELS_AT_ONCE = 8  # the most of a matrix that all tiles of a step take, one after the other (`plan.py`)
 
 # What an operation is.
 PRODUCT, APPEND, ATTEND, NORM, CHOOSE, EXPERTS, CONVOLVE, RECUR = range(8)
@@ -76,6 +76,7 @@ class Matrix(Record):
     blocks = Word("blocks of 32 columns in a panel")
     activation_bytes = Word("bytes of a block of a packed input row: int8, float32 or both")
     scale_columns = Word("columns of a packed input row that share a scale")
+    panels_at_once = Word("how many panels all tiles of a step take, one after the other")
     records = Word("address of a Panel for each")
 
 

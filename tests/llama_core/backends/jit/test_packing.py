@@ -279,6 +279,16 @@ def test_types_mixed_within_a_matrix(toys: SimpleNamespace, types: dict[str, str
     np.testing.assert_array_equal(logits(toys.load(checkpoint, threads=1)), ours)
 
 
+@pytest.mark.parametrize(
+    ("fmt", "columns", "at_once"),
+    [("Q4_K", 2048, 8), ("Q4_K", 8192, 4), ("Q4_K", 14336, 2), ("F32", 65536, 2)],
+)
+def test_long_rows_are_taken_fewer_at_once(fmt: str, columns: int, at_once: int) -> None:
+    """Else the panels would leave the cache before the next tile takes them."""
+    tensor = Tensor("x", (64, columns), BY_NAME[fmt], np.zeros((64, 0), np.uint8))
+    assert PackedMatrix(((tensor,),)).panels_at_once == at_once
+
+
 PEAK = """
 import sys
 from pathlib import Path
