@@ -62,7 +62,7 @@ def test_before_and_after_give_the_same(
     # Many layers overflow the processor's cache, which matters to a clock alone.
     monkeypatch.setattr(products, "N_LAYERS", 2)
     monkeypatch.setattr(memory, "N_LAYERS", 2)
-    # Beside its clock, the experiment of K-quants asks which of two ways is nearer to float32.
+    # Beside its clock, the experiment of K-quants asks how near each of two ways is to float32.
     small = replace(packed_types.SHAPE, dim=256, hidden_dim=512, n_layers=2, n_heads=4, vocab_size=512)
     monkeypatch.setattr(packed_types, "SHAPE", small)
     file = {"dim": 256, "hidden_dim": 512, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "vocab_size": 1024}
