@@ -85,15 +85,8 @@ OUTLIER_COLUMN_AT, OUTLIER_RATIO_AT = 4, 8
 ACTIVATION_BLOCK_BYTES = BLOCK_COLUMNS + ABOUT_BYTES + OUTLIER_BYTES + 4
 FLOAT_BLOCK_BYTES = 4 * BLOCK_COLUMNS  # the same of float32
 # Where things stand in the bytes about a token.
-SCALE_AT, SCALED_SUM_AT, SUM_8_AT, SUM_128_AT, HALVES_32_AT, HALF_SUMS_AT, PAIR_SUMS_AT = (
-    0,
-    4,
-    8,
-    12,
-    16,
-    24,
-    28,
-)
+SCALE_AT, SCALED_SUM_AT, SUM_8_AT, SUM_128_AT = 0, 4, 8, 12
+HALVES_32_AT, HALF_SUMS_AT, PAIR_SUMS_AT = 16, 24, 28
 
 # How the scales of a block are kept: a float16 or a power of two (E8M0) for its 32 columns; or whole numbers
 # that a float16 scales: signed bytes, unsigned bytes with the minima apart, or halves of a byte, minima high.

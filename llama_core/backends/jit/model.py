@@ -21,7 +21,7 @@ from llama_core.backends.jit.cache import JitCache
 from llama_core.backends.jit.control.records import Run, Span, Tile, Token
 from llama_core.backends.jit.layout import KV_KINDS, KvKind
 from llama_core.backends.jit.phase_clock import PhaseClock, PhaseWatch
-from llama_core.backends.jit.prefetch import PrefetchDistance
+from llama_core.backends.jit.prefetch import NEAR, PrefetchDistance
 from llama_core.backends.jit.program import Program, Schedule
 from llama_core.backends.jit.record import Table
 from llama_core.backends.jit.threads import ThreadPool
@@ -301,6 +301,7 @@ class JitLlama:
         self._step.set(
             n_tokens=n,
             is_small=int(small),
+            asks_far=int(self._prefetch.distance > NEAR),
             prefetch_bytes=self._prefetch.distance if small else self._prefetch.for_many,
             tiles=self._tiles[n].address(),
             n_logits=n_logits,

@@ -12,6 +12,7 @@ from typing import Literal
 from llama_core.architectures import describe, tensor_shapes
 from llama_core.architectures.base import Attention, Layer
 from llama_core.architectures.recurrent import Recurrent
+from llama_core.backends.jit.build.variants import VARIANTS
 from llama_core.backends.jit.control.records import PANELS_AT_ONCE, Panel
 from llama_core.backends.jit.layout import (
     ACTIVATION_BLOCK_BYTES,
@@ -67,9 +68,8 @@ NATIVE = {
 Kept = Literal["file", "8bit", "float"]
 # Names that form a matrix: those of a group alternate, groups follow each other.
 Groups = Sequence[Sequence[str]]
-# What a core's second cache holds on most machines, and rows in a tile, at most.
-NEAR_CACHE_BYTES = 1 << 20
-TILE_ROWS = 8
+NEAR_CACHE_BYTES = 1 << 20  # what a core's second cache holds on most machines
+LARGEST_TILE = max(size for isa in VARIANTS.values() for size in isa.tiles)
 # Of feed-forwards; `program.GATED` has a kernel for each.
 ACTIVATIONS = ("silu", "gelu_tanh", "clamped_swiglu")
 
@@ -192,7 +192,7 @@ class PackedMatrix:
         """How many panels all tiles of a step take, one after the other: so many that they, the panels behind
         them, which are asked for meanwhile, and a tile fit NEAR_CACHE_BYTES. Even, for gates and ups."""
         panel = max(packed_bytes(kind, PANEL_ROWS, self.columns) for kind in self.kinds)
-        tile = TILE_ROWS * n_blocks(self.columns) * self.activation_bytes
+        tile = LARGEST_TILE * n_blocks(self.columns) * self.activation_bytes
         fitting = (NEAR_CACHE_BYTES - tile) // (2 * panel) // 2 * 2
         return max(2, min(PANELS_AT_ONCE, fitting))
 

@@ -160,7 +160,7 @@ def attend_rows(
     keys, values = token.keys + at, token.values + at
     # A full block is followed by another, which the same thread probably takes next. Where the core fetches
     # weights better alone, so it does these; blocks of 8 bits are too short for it to notice.
-    asks = held == BLOCK and (plan.step.prefetch_bytes != 0 or model.kv_kind == KV_Q8)
+    asks = held == BLOCK and (plan.step.asks_far or model.kv_kind == KV_Q8)
     ahead = model.kv_block_bytes if asks else 0
     start = 0
     while start < rows:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from llama_core.backends.jit.prefetch import DISTANCES, FAR, NEAR, PAIRS, PrefetchDistance
+from llama_core.backends.jit.prefetch import DISTANCES, FAR, PAIRS, PrefetchDistance
 from llama_core.backends.jit.workspace import Tuning
 
 
@@ -50,10 +50,13 @@ def test_logits_are_the_same_while_distances_are_tried(toys: SimpleNamespace) ->
     np.testing.assert_array_equal(rows, whole.forward(ids, whole.new_cache(len(ids)), logits="all"))
 
 
-def test_prompts_ask_far_ahead_whatever_decoding_chose(toys: SimpleNamespace) -> None:
+@pytest.mark.parametrize("chosen", DISTANCES)
+def test_prompts_ask_far_ahead_for_weights_but_not_for_the_cache(toys: SimpleNamespace, chosen: int) -> None:
+    """Keys and values are read as decoding found it faster, in prompts too."""
     model = toys.load(toys.checkpoint("Q4_1"))
     cache = model.new_cache(64)
-    for n, distance in ((30, FAR), (1, NEAR), (5, FAR), (3, NEAR)):
-        model._prefetch.distance = NEAR
+    for n, distance in ((30, FAR), (1, chosen), (5, FAR), (3, chosen)):
+        model._prefetch.distance = chosen
         model.forward(np.arange(n, dtype=np.int32), cache)
         assert model._step.prefetch_bytes == distance
+        assert model._step.asks_far == (chosen == FAR)
