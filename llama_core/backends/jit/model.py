@@ -301,6 +301,7 @@ class JitLlama:
         self._step.set(
             n_tokens=n,
             is_small=int(small),
+            in_turn=int(self._tuning.in_turn),
             asks_far=int(self._prefetch.distance > NEAR),
             prefetch_bytes=self._prefetch.distance if small else self._prefetch.for_many,
             tiles=self._tiles[n].address(),

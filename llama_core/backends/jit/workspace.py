@@ -61,12 +61,14 @@ class Tuning:
     """What the compiled model chooses by itself, for who measures other choices.
 
     prefetch_bytes: how far ahead weights are asked for; None: found out while decoding (`prefetch.py`).
+    in_turn: tiles of a prompt share out what they ask for (`kernels/ahead.py`); else each asks for all.
     finishes_all: the last layer also finishes tokens whose logits nobody asks for. outlier, outlier_hidden:
     how many times its row's root mean square makes a number one, the latter for the input of
     down_proj; `math.inf`: none does. wide_tokens: see WIDE_TOKENS.
     """
 
     prefetch_bytes: int | None = None
+    in_turn: bool = True
     finishes_all: bool = False
     outlier: float = OUTLIER
     outlier_hidden: float = OUTLIER_HIDDEN

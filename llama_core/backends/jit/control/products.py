@@ -260,7 +260,9 @@ def multiply_rows(
     activations, tiles, out: where those of row 0 are, or would be; adds: 1 for out += product.
     """
     at_once = count if end - begin == 1 else matrix.panels_at_once
-    turns = (end - begin - 1) // tile_at(tiles + begin * TILE_BYTES).size + 1
+    turns = 1
+    if plan.step.in_turn:
+        turns = (end - begin - 1) // tile_at(tiles + begin * TILE_BYTES).size + 1
     # A `range` with a variable step could raise an exception, whose text would need addresses in the code.
     panel = 0
     while panel < count:

@@ -12,9 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.backends.jit.model import JitLlama
+from llama_core.backends.jit.workspace import Tuning
 from llama_core.checkpoint import Checkpoint, Tensor
 from llama_core.config import ModelConfig
-from llama_core.profiling.lab.experiment import Case, Claim, Experiment, LabContext, Match, NotMeasured
+from llama_core.profiling.lab.experiment import (
+    FASTER,
+    Case,
+    Claim,
+    Experiment,
+    LabContext,
+    Match,
+    NotMeasured,
+    arrays_match,
+)
 from llama_core.profiling.lab.experiments.divergence import distance as text_distance
 from llama_core.profiling.lab.experiments.models import compiled_model, numpy_model, token_ids
 from llama_core.profiling.lab.experiments.scaling import Decoding, prefill
@@ -38,6 +48,7 @@ PROMPT = 256
 CONTEXT = 32
 SENSITIVE = ("v_proj", "down_proj")  # Q6_K in the files that are called Q4_K_M
 WHAT = "Q4_K and Q6_K from their own bits instead of from 8"
+IN_TURN = "tiles ask in turn for the weights that come next instead of each for its own"
 # How far llama.cpp is from float32 on Qwen2.5-Coder-0.5B in Q4_K_M (`assets/docs/speed.md`).
 NEAR_NATS = 0.002
 
@@ -98,6 +109,21 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
         unit="tok",
         headline=True,
         why="a prompt reads the weights once for many tokens: what is left is the unpacking",
+    )
+    alone = compiled_model(context, quants, tuning=Tuning(in_turn=False))
+    if isinstance(alone, str):
+        yield NotMeasured(IN_TURN, alone)
+        return
+    yield Case(
+        name=f"prefill of {PROMPT}: {IN_TURN}",
+        before=partial(prefill, alone, alone.new_cache(PROMPT), ids, alone.prefill_chunk),
+        after=partial(prefill, own, caches[1], ids, own.prefill_chunk),
+        claim=FASTER,
+        check=arrays_match(0.0),
+        work=PROMPT,
+        unit="tok",
+        headline=True,
+        why="else the first tile waits for memory, which has nothing to do while the others compute",
     )
 
 
