@@ -74,7 +74,7 @@ PANEL_ROWS = 16
 LINE_BYTES = 64  # of a cache line
 # Attention runs over blocks of so many positions; drawn in `attention.py`, like the next two.
 BLOCK_POSITIONS = 64
-PARTIAL_HEAD_BYTES = 128
+PARTIAL_HEAD_BYTES = 64
 FACTORS_BYTES = 16  # of a position and a memory's head (see `kernels/recurrent.py`)
 ROW_COUNTS = (8, 4, 3, 2, 1)  # how many query rows a kernel takes together
 BLOCK_COLUMNS = 32

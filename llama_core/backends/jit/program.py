@@ -35,6 +35,7 @@ prompt that is all but the tile of its last token, and a layer's share of the ti
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -303,7 +304,7 @@ class Program:
             layer=i - sum(k < i for k in self._state_places),
             window=spec.window or FULL_WINDOW,
             rope=self._work.rope_of(spec.rope),
-            query_scale=self._work.constant(spec.scale),
+            query_scale=self._work.constant(spec.scale / math.log(2)),
             temperature=self._work.temperature_of(spec.temperature),
             softcap=self._work.constant(spec.softcap) if spec.softcap else 0,
             q_norm=self._vector(i, "q_norm") if by_head else 0,

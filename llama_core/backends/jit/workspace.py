@@ -273,7 +273,7 @@ class Workspace:
             "activations": self._activations_bytes,
             "pairs": 64 * PANELS_AT_ONCE * self.max_tokens,
             "queries": 4 * head_dim * rows,
-            "scores": 4 * BLOCK_POSITIONS * max(ROW_COUNTS),
+            "scores": 4 * (BLOCK_POSITIONS + 2) * max(ROW_COUNTS),
             "limits": 4 * rows,
             "lows": 4 * rows,
             "results": partial * rows,

@@ -13,7 +13,6 @@ from llama_core.backends.jit.control.heads import (
     first_block_of,
     gather_queries,
     merge_block,
-    merge_rows,
     partial_bytes,
     token_of,
 )
@@ -62,12 +61,11 @@ def attend_blocks(plan: Plan, worker: Worker, phase: Phase, first: int, count: i
                 append(plan, worker, attention, kv_head, token)
         folds = part > 0 and item == worker.foldable
         if folds:
-            attend_rows(plan, worker, attention, kv_head, block, 0, n_tokens, worker.results)
             total = results_of(plan, blocks, kv_head, 0)
-            merge_rows(plan, attention, 0, n_tokens, block, total, worker.results)
+            attend_rows(plan, worker, attention, kv_head, block, 0, n_tokens, worker.results, total)
         else:
             results = results_of(plan, blocks, kv_head, part)
-            attend_rows(plan, worker, attention, kv_head, block, 0, n_tokens, results)
+            attend_rows(plan, worker, attention, kv_head, block, 0, n_tokens, results, 0)
         if folds or part == 0:
             worker.foldable = item + 1
             atomic_store(plan.model.folded + kv_head * 8, part + 1)
@@ -161,8 +159,7 @@ def attend_span(plan: Plan, worker: Worker, attention: Attention, kv_head: int, 
     gather_queries(plan, worker, attention, kv_head, first, n_tokens)
     last = token_of(plan, first + n_tokens - 1).position // BLOCK
     for block in range(first_block_of(plan, attention, first), last + 1):
-        attend_rows(plan, worker, attention, kv_head, block, first, n_tokens, worker.results)
-        merge_rows(plan, attention, first, n_tokens, block, worker.totals, worker.results)
+        attend_rows(plan, worker, attention, kv_head, block, first, n_tokens, worker.results, worker.totals)
     attended = plan.model.attended
     for token in range(n_tokens):
         index = first + token

@@ -141,8 +141,10 @@ def attend_rows(
     first: int,
     n_tokens: int,
     out: int,
+    totals: int,
 ) -> None:
-    """One block for the gathered rows of `n_tokens` tokens from `first` on; a partial per row to `out`."""
+    """One block for the gathered rows of `n_tokens` tokens from `first` on. Results, a row each, go to `out`,
+    or are merged with the totals of the blocks before, where these are not 0. They may still go to `out`."""
     model = plan.model
     group, head_dim = model.group, model.head_dim
     begin = block * BLOCK
@@ -162,6 +164,8 @@ def attend_rows(
     # weights better alone, so it does these; blocks of 8 bits are too short for it to notice.
     asks = held == BLOCK and (plan.step.asks_far or model.kv_kind == KV_Q8)
     ahead = model.kv_block_bytes if asks else 0
+    # Where every row sees the block, and has a total, the kernel merges by itself.
+    merges = totals and limits == 0 and block > first_block_of(plan, attention, first + n_tokens - 1)
     start = 0
     while start < rows:
         size = row_group(rows - start)
@@ -179,9 +183,12 @@ def attend_rows(
             worker.scores,
             attention.softcap,
             out + start * partial_bytes(plan),
+            totals + start * partial_bytes(plan) if merges else 0,
             partial_bytes(plan),
         )
         start += size
+    if totals and not merges:
+        merge_rows(plan, attention, first, n_tokens, block, totals, out)
 
 
 def merge_rows(

@@ -2,11 +2,11 @@
 
 Attention runs over blocks of 64 positions counted from position 0. Each block yields, for every query row,
 
-    m = the largest score, l = sum of exp(score - m), o = sum of exp(score - m) * value
+    m = the largest score, l = sum of 2 ** (score - m), o = sum of 2 ** (score - m) * value
 
 and blocks are merged from first to last (the online softmax of arXiv:1805.02867). Blocks may be computed by
 different threads in any order: the result depends only on the positions, so decode, prefill and drafts
-give the same bits.
+give the same bits. Scores count in powers of 2, not of e: the scale of the queries has a factor log2 e.
 
 A block of the cache of one layer and one key-value head; hd is head_dim:
 
@@ -24,11 +24,12 @@ Bfloat16 lie in pairs, which one instruction multiplies and adds: dimensions 2i 
 
     keys: number [d / 2][p][d % 2]    values: number [p / 2][d][p % 2]
 
-Queries and the weights exp(score - m) are then rounded to bfloat16 too, and lie in pairs where there is that
-instruction. Elsewhere they are float32, and two fma give the same bits.
+Queries and the weights 2 ** (score - m) are then rounded to bfloat16 too, and lie in pairs where there is
+that instruction. Elsewhere they are float32, and two fma give the same bits.
 
 A query row holds hd numbers. The kernel takes R of them interleaved, number [d][r], or [d / 2][r][d % 2], so
-that one pointer reaches all. A result ("partial") of a row is | m x 16 | l x 16 | hd numbers |, float32.
+that one pointer reaches all. A result ("partial") of a row is
+| m | l | nothing, to 64 bytes | hd numbers |, float32.
 """
 
 from __future__ import annotations
@@ -48,7 +49,12 @@ from llama_core.backends.jit.kernels.dots import (
 )
 from llama_core.backends.jit.kernels.emit import BF16, F32, I8, I32, Code, F32x16, Value, Variable, vector
 from llama_core.backends.jit.kernels.operations import absolute, fma, maximum, reduce_lanes, select
-from llama_core.backends.jit.kernels.vector import capped, exponential, falling_exponential
+from llama_core.backends.jit.kernels.vector import (
+    LOG2_E,
+    capped,
+    power_of_2,
+    rough_power_of_2,
+)
 from llama_core.backends.jit.layout import (
     BLOCK_POSITIONS,
     KV_KINDS,
@@ -62,6 +68,7 @@ from llama_core.backends.jit.layout import (
 Sums = dict[int, list[Variable]]
 # Low enough to vanish beside any score, and finite so that no inf - inf arises.
 MASKED = -1e30
+SUM_AT = 4  # where l stands in a partial
 
 
 @kernel(
@@ -84,15 +91,17 @@ def attend(
     scores: Value,
     softcap: Value,
     out: Value,
+    totals: Value,
     stride: Value,
 ) -> None:
     """One block of positions for some query rows.
 
     queries: `rows` interleaved rows; keys, values: the block; positions: how many of its 64 are held; ahead:
     how many bytes on the block lies that is to be asked for, 0 for none; limits, lows: int32 per row, it sees
-    positions lows[r] <= p < limits[r] of the block, or all where limits is 0; scores: scratch for 64 float32
+    positions lows[r] <= p < limits[r] of the block, or all where limits is 0; scores: scratch for 66 float32
     per row; softcap: the address of a float32 c, by which scores become c * tanh(score / c), 0 for none; out:
-    partials, `stride` bytes apart.
+    where the partials go; totals: those of all blocks before, with which the block's are merged in place as
+    `merge` does it, or 0 for none; stride: bytes from a row's partial to the next one's, here and there.
     """
     # As many vectors of positions (or dimensions) at once as leave registers for their sums: each number of a
     # query (or weight) is then fetched once for several products. A power of two, which 64 positions, and
@@ -100,7 +109,7 @@ def attend(
     width = 1 << min(BLOCK_POSITIONS // isa.lanes, max(isa.sums // rows, 2)).bit_length() - 1
     scales_at = head_dim * BLOCK_POSITIONS if kind.has_scales else None
     block = _Block(
-        code, isa, kind, rows, queries, keys, values, head_dim, positions, ahead, scores, out, stride
+        code, isa, kind, rows, queries, keys, values, head_dim, positions, ahead, scores, out, totals, stride
     )
     key_scales = None if scales_at is None else keys + scales_at
     value_scales = None if scales_at is None else values + scales_at
@@ -116,7 +125,7 @@ def attend(
             limit, low = (code.load_splat(I32, at + 4 * r) for at in (limits, lows))
             _mask(code, scores + r * BLOCK_POSITIONS * 4, positions, limit, low)
     with code.when(softcap.compare("!=", 0)):
-        cap = code.load_splat(F32, softcap)
+        cap = code.load_splat(F32, softcap) * LOG2_E
         for r in range(rows):
             _cap(code, scores + r * BLOCK_POSITIONS * 4, positions, cap)
     _weigh(block, value_scales)
@@ -143,7 +152,22 @@ class _Block:
     ahead: Value
     scores: Value
     out: Value
+    totals: Value
     stride: Value
+
+    @property
+    def shares(self) -> Value:
+        """Scratch behind the scores, where a block is merged: what share of its total each row keeps, then
+        what share of the block it takes."""
+        return self.scores + self.rows * BLOCK_POSITIONS * 4
+
+    def share(self, which: int, row: int) -> Value:
+        """The address of a row's share, of the total (0) or of the block (1)."""
+        return self.shares + 4 * (which * self.rows + row)
+
+    def rows_of(self, partials: Value) -> list[Value]:
+        """Where each row's partial begins."""
+        return [partials + self.stride * r for r in range(self.rows)]
 
     @property
     def lane_bytes(self) -> int:
@@ -237,10 +261,18 @@ class _Block:
             if self.kind.in_pairs:
                 with code.when((self.positions & 1).compare("!=", 0)):
                     add(sums, whole, last=True)
-            for r, own in sums.items():
-                for g, total in enumerate(own):
-                    at = self.out + self.stride * r + d * 4 + (PARTIAL_HEAD_BYTES + 4 * self.isa.lanes * g)
-                    code.store(total.get(), at)
+            lanes, at = self.isa.lanes, d * 4 + PARTIAL_HEAD_BYTES
+            with code.when(self.totals.compare("==", 0)):
+                for r, own in sums.items():
+                    for g, total in enumerate(own):
+                        code.store(total.get(), self.out + self.stride * r + at + 4 * lanes * g)
+            with code.when(self.totals.compare("!=", 0)):
+                for r, own in sums.items():
+                    keep, take = (code.load_splat(F32, self.share(k, r), lanes) for k in range(2))
+                    for g, total in enumerate(own):
+                        held = self.totals + self.stride * r + at + 4 * lanes * g
+                        before = code.load(total.get().type, held)
+                        code.store(fma(total.get(), take, before * keep), held)
 
 
 def _mask(code: Code, scores: Value, positions: Value, limit: Value, low: Value) -> None:
@@ -261,27 +293,28 @@ def _cap(code: Code, scores: Value, positions: Value, cap: Value) -> None:
 
 
 def _weigh(block: _Block, value_scales: Value | None) -> None:
-    """Every row's scores become exp(score - m), in place; m and their sum l go to the partial. An 8-bit
-    value's scale is multiplied into its position's weight. Rows go side by side: each waits long for its own
-    numbers."""
+    """Every row's scores become 2 ** (score - m), in place; m and their sum l go to the partial or into the
+    total. An 8-bit value's scale is multiplied into its position's weight. Rows go side by side: each waits
+    long for its own numbers."""
     code, positions, rows = block.code, block.positions, range(block.rows)
     scores = [block.scores + r * BLOCK_POSITIONS * 4 for r in rows]
-    outs = [block.out + block.stride * r for r in rows]
     largest = [code.var(code.splat(F32x16, MASKED)) for _ in rows]
     with code.loop(0, positions, 16) as p:
-        for own, top in zip(scores, largest, strict=True):
-            top.set(maximum(top.get(), code.load(F32x16, own + p * 4)))
-    for top, out in zip(largest, outs, strict=True):
-        top.set(reduce_lanes(top.get(), maximum))
-        code.store(top.get(), out)
-    totals = [code.var(code.splat(F32x16, 0.0)) for _ in rows]
+        for own, most in zip(scores, largest, strict=True):
+            most.set(maximum(most.get(), code.load(F32x16, own + p * 4)))
+    tops = [reduce_lanes(most.get(), maximum) for most in largest]
+    with code.when(block.totals.compare("!=", 0)):
+        before = code.gather([code.load(F32, at) for at in block.rows_of(block.totals)])
+        for k, shares in enumerate(_shares(before, code.gather(tops))):
+            code.store(shares, block.share(k, 0))
+    sums = [code.var(code.splat(F32x16, 0.0)) for _ in rows]
     with code.loop(0, positions, 16) as p:
-        for own, top, total in zip(scores, largest, totals, strict=True):
-            below = code.load(F32x16, own + p * 4) - top.get()
+        for own, top, total in zip(scores, tops, sums, strict=True):
+            below = code.load(F32x16, own + p * 4) - top.splat()
             if block.kind.in_pairs:
-                weight = falling_exponential(below, math.log(BFLOAT16_LEAST), 4)
+                weight = rough_power_of_2(below, math.log2(BFLOAT16_LEAST))
             else:
-                weight = falling_exponential(below)
+                weight = power_of_2(below)
             total.set(total.get() + weight)
             if value_scales is not None:
                 weight = weight * code.load(F32x16, value_scales + p * 4)
@@ -289,8 +322,24 @@ def _weigh(block: _Block, value_scales: Value | None) -> None:
                 code.store(weight.to(vector(BF16, 16)).bits(vector(I32, 8)), own + p * 2)
             else:
                 code.store(round_to_bfloat16(weight) if block.kind.in_pairs else weight, own + p * 4)
-    for total, out in zip(totals, outs, strict=True):
-        code.store(reduce_lanes(total.get(), Value.__add__), out + 64)
+    whole = [reduce_lanes(total.get(), Value.__add__) for total in sums]
+    with code.when(block.totals.compare("==", 0)):
+        for m, l_, at in zip(tops, whole, block.rows_of(block.out), strict=True):
+            code.store(m, at)
+            code.store(l_, at + SUM_AT)
+    with code.when(block.totals.compare("!=", 0)):
+        for r, (m, l_, at) in enumerate(zip(tops, whole, block.rows_of(block.totals), strict=True)):
+            keep, take = (code.load(F32, block.share(k, r)) for k in range(2))
+            code.store(maximum(code.load(F32, at), m), at)
+            code.store(fma(l_, take, code.load(F32, at + SUM_AT) * keep), at + SUM_AT)
+
+
+def _shares(m_old: Value, m_new: Value) -> tuple[Value, Value]:
+    """By what a total and a block's partial are multiplied when they are merged: the one with the larger m by
+    1, the other by 2 ** (the difference)."""
+    apart = power_of_2(absolute(m_old - m_new) * -1.0)
+    one, grows = m_old.code.splat(m_old.type, 1.0), m_new.compare(">", m_old)
+    return select(grows, apart, one), select(grows, one, apart)
 
 
 @kernel()
@@ -299,14 +348,12 @@ def merge(code: Code, totals: Value, partials: Value, head_dim: Value, rows: Val
     size = head_dim * 4 + PARTIAL_HEAD_BYTES
     with code.loop(0, rows) as row:
         total, partial = totals + row * size, partials + row * size
-        m_old, m_new = code.load(F32x16, total), code.load(F32x16, partial)
-        # The larger one's share is whole.
-        apart = falling_exponential(absolute(m_old - m_new) * -1.0)
-        one, grows = code.splat(F32x16, 1.0), m_new.compare(">", m_old)
-        keep, take = select(grows, apart, one), select(grows, one, apart)
+        m_old, m_new = code.load(F32, total), code.load(F32, partial)
+        keep, take = _shares(m_old, m_new)
         code.store(maximum(m_old, m_new), total)
-        both = fma(code.load(F32x16, partial + 64), take, code.load(F32x16, total + 64) * keep)
-        code.store(both, total + 64)
+        both = fma(code.load(F32, partial + SUM_AT), take, code.load(F32, total + SUM_AT) * keep)
+        code.store(both, total + SUM_AT)
+        keep, take = keep.splat(), take.splat()
         with code.loop(0, head_dim, 16) as d:
             at = d * 4 + PARTIAL_HEAD_BYTES
             both = fma(code.load(F32x16, partial + at), take, code.load(F32x16, total + at) * keep)
@@ -317,9 +364,11 @@ def merge(code: Code, totals: Value, partials: Value, head_dim: Value, rows: Val
 def normalize(code: Code, partial: Value, out: Value, head_dim: Value, sink: Value) -> None:
     """out = o / l. out: (head_dim,) float32. sink: the address of a float32 score that has a share of the
     softmax and no value, 0 for none."""
-    total = code.var(code.load(F32x16, partial + 64))
+    total = code.var(code.load(F32, partial + SUM_AT))
     with code.when(sink.compare("!=", 0)):
-        share = exponential(code.load_splat(F32, sink) - code.load(F32x16, partial))
-        total.set(total.get() + share)
+        above = code.load(F32, sink) * LOG2_E - code.load(F32, partial)
+        above = select(above.compare(">", 127.0), code.splat(F32, 127.0), above)
+        total.set(total.get() + power_of_2(above))
+    whole = total.get().splat()
     with code.loop(0, head_dim, 16) as d:
-        code.store(code.load(F32x16, partial + d * 4 + PARTIAL_HEAD_BYTES) / total.get(), out + d * 4)
+        code.store(code.load(F32x16, partial + d * 4 + PARTIAL_HEAD_BYTES) / whole, out + d * 4)

@@ -202,6 +202,13 @@ class Code:
             constant = ir.Constant(type_, [constant] * type_.count)
         return Value(self, constant)
 
+    def gather(self, numbers: Sequence[Value]) -> Value:
+        """Numbers side by side, as a vector."""
+        gathered = ir.Constant(vector(numbers[0].type, len(numbers)), ir.Undefined)
+        for i, number in enumerate(numbers):
+            gathered = self.builder.insert_element(gathered, number.ir, ir.Constant(I32, i))
+        return Value(self, gathered)
+
     def lane_numbers(self, lanes: int) -> Value:
         """0, 1, ... as int32."""
         return Value(self, ir.Constant(vector(I32, lanes), [ir.Constant(I32, i) for i in range(lanes)]))

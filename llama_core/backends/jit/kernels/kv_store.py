@@ -75,10 +75,10 @@ def store_q8(code: Code, row: Value, out: Value, count: Value, stride: Value, sc
         numbers = code.load(F32x16, row + i * 4)
         largest.set(maximum(absolute(numbers), largest.get()))
         broken.set(broken.get() + numbers * 0.0)
-    top = reduce_lanes(largest.get(), maximum).lane(0)
+    top = reduce_lanes(largest.get(), maximum)
     zero = code.splat(F32, 0.0)
     inverse = select(top.compare("==", 0.0), zero, code.splat(F32, 127.0) / top)
     with code.loop(0, count) as i:
         number = round_even(code.load(F32, row + i * 4) * inverse)
         code.store(number.to(I32).to(I8), out + i * stride)
-    code.store(top * (1.0 / 127.0) + reduce_lanes(broken.get(), Value.__add__).lane(0), scale_at)
+    code.store(top * (1.0 / 127.0) + reduce_lanes(broken.get(), Value.__add__), scale_at)

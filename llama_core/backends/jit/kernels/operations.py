@@ -11,13 +11,10 @@ from llama_core.backends.jit.kernels.emit import Value, element, is_float, lane_
 
 
 def reduce_lanes(a: Value, combine: Callable[[Value, Value], Value]) -> Value:
-    """All lanes combined, in every lane, by halves: the order is fixed, so the bits are too."""
-    lanes = a.type.count
-    step = lanes // 2
-    while step:
-        a = combine(a, a.shuffle([lane ^ step for lane in range(lanes)]))
-        step //= 2
-    return a
+    """All lanes combined to one number, half with half: the order is fixed, so the bits are too."""
+    while (lanes := a.type.count) > 1:
+        a = combine(*(a.shuffle(range(first, first + lanes // 2)) for first in (0, lanes // 2)))
+    return a.lane(0)
 
 
 def _suffix(type_: Any) -> str:

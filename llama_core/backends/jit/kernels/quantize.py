@@ -102,7 +102,7 @@ def _quantize_block(code: Code, x: Value, place: _Place, inverse: Value, scale: 
     quants = [round_even(h.get() * inverse.splat()).to(I32x16) for h in halves]
     for k, q in enumerate(quants):
         code.store(q.to(I8x16), place.numbers + 16 * k)
-    sums = [reduce_lanes(q, Value.__add__).lane(0) for q in quants]
+    sums = [reduce_lanes(q, Value.__add__) for q in quants]
     total = sums[0] + sums[1]
     code.store(scale, place.about + SCALE_AT)
     code.store(scale * total.to(F32) + outlier, place.about + SCALED_SUM_AT)
@@ -116,7 +116,7 @@ def _quantize_block(code: Code, x: Value, place: _Place, inverse: Value, scale: 
 
 def _largest(halves: list[Variable]) -> Value:
     """The largest magnitude of a block."""
-    return reduce_lanes(maximum(*(absolute(h.get()) for h in halves)), maximum).lane(0)
+    return reduce_lanes(maximum(*(absolute(h.get()) for h in halves)), maximum)
 
 
 def _take_out(code: Code, halves: list[Variable], largest: Value) -> Value:
@@ -126,7 +126,7 @@ def _take_out(code: Code, halves: list[Variable], largest: Value) -> Value:
         select(absolute(h.get()).compare("==", largest.splat()), c, c * 0)
         for h, c in zip(halves, columns, strict=True)
     ]
-    column = reduce_lanes(maximum(*found), maximum).lane(0)
+    column = reduce_lanes(maximum(*found), maximum)
     _clear_column(code, halves, column)
     return column
 

@@ -232,7 +232,7 @@ def _squares(code: Code, x: Value, count: Value) -> Value:
     with code.loop(0, count, 16) as i:
         value = code.load(F32x16, x + i * 4)
         total.set(fma(value, value, total.get()))
-    return reduce_lanes(total.get(), Value.__add__)
+    return reduce_lanes(total.get(), Value.__add__).splat()
 
 
 def _clear(code: Code, sums: list[Variable]) -> None:

@@ -35,7 +35,7 @@ def choose(code: Code, scores: Value, n: Value, n_used: Value, over_all: Value, 
     total = code.var(zeros)
     with code.when(over_all.compare("!=", 0)), code.loop(0, padded, 16) as i:
         total.set(total.get() + exponential(code.load(F32x16, scores + i * 4) - top))
-    total.set(reduce_lanes(total.get(), Value.__add__))
+    total.set(reduce_lanes(total.get(), Value.__add__).splat())
     with code.loop(0, n_used) as k:
         best = _highest(code, scores, padded)
         found = code.var(code.splat(I32x16, 0))
@@ -43,14 +43,14 @@ def choose(code: Code, scores: Value, n: Value, n_used: Value, over_all: Value, 
             here = code.load(F32x16, scores + i * 4).compare("==", best)
             place = code.splat(I32x16, TOP) - _lanes(code, i)
             found.set(maximum(select(here, place, code.splat(I32x16, 0)), found.get()))
-        expert = code.splat(I32, TOP) - reduce_lanes(found.get(), maximum).lane(0)
+        expert = code.splat(I32, TOP) - reduce_lanes(found.get(), maximum)
         code.store(code.splat(F32, TAKEN), scores + expert.to(I64) * 4)
         share = exponential(best - top)
         code.store(expert.to(I64), choices + k * CHOICE_BYTES)
         code.store(share.lane(0), choices + k * CHOICE_BYTES + CHOICE_SHARE)
         with code.when(over_all.compare("==", 0)):
             total.set(total.get() + share)
-    whole = total.get().lane(0) + reduce_lanes(broken.get(), Value.__add__).lane(0)
+    whole = total.get().lane(0) + reduce_lanes(broken.get(), Value.__add__)
     with code.loop(0, n_used) as k:
         at = choices + k * CHOICE_BYTES + CHOICE_SHARE
         code.store(code.load(F32, at) / whole, at)
@@ -66,4 +66,4 @@ def _highest(code: Code, scores: Value, padded: Value) -> Value:
     highest = code.var(code.splat(F32x16, TAKEN))
     with code.loop(0, padded, 16) as i:
         highest.set(maximum(code.load(F32x16, scores + i * 4), highest.get()))
-    return reduce_lanes(highest.get(), maximum)
+    return reduce_lanes(highest.get(), maximum).splat()

@@ -7,6 +7,7 @@ zeros to a multiple of 32 numbers, so no kernel has a remainder loop.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from llvmlite import ir
 
@@ -14,10 +15,12 @@ from llama_core.backends.jit.kernels.declare import kernel
 from llama_core.backends.jit.kernels.emit import (
     F32,
     I8,
+    I32,
     Code,
     F32x16,
     I32x16,
     Value,
+    like,
 )
 from llama_core.backends.jit.kernels.operations import (
     fma,
@@ -29,30 +32,59 @@ from llama_core.backends.jit.kernels.operations import (
 
 I8x16 = ir.VectorType(I8, 16)
 F32x8 = ir.VectorType(F32, 8)
+LOG2_E = 1.4426950408889634
+WHOLE = 1.5 * 2.0**23  # float32 from 2 ** 23 to 2 ** 24 are whole numbers
+# 2 ** f = the sum of POWERS_OF_2[i] * f ** i for |f| <= 1 / 2: of those with 1 at 0 the nearest.
+POWERS_OF_2 = (1.0, 0.69328294, 0.24221095, 0.05500885)
 
 
 def exponential(x: Value) -> Value:
-    """e ** x, sixteen at a time, within 2 units in the last place; 0 below -87, and e ** 88 above 88."""
-    x = select(x.compare(">", 88.0), x.code.splat(F32x16, 88.0), x)
-    return falling_exponential(x)
-
-
-def falling_exponential(x: Value, least: float = -87.0, degree: int = 7) -> Value:
-    """e ** x, sixteen at a time, for x up to 88; 0 below `least`, which is -87 or higher. Within 2 units in
-    the last place with a degree of 7, within a part of 2 ** 14 with 4.
+    """e ** x, sixteen at a time, within 2 units in the last place; 0 below -87, and e ** 88 above 88.
 
     x = n ln 2 + r with |r| <= ln 2 / 2: a polynomial (Taylor's, which suffices on so short an interval)
-    for e ** r, and n is added to the exponent's bits. ln 2 is taken off in two parts so that r is exact.
+    for e ** r, times 2 ** n. ln 2 is taken off in two parts so that r is exact.
     """
     code = x.code
-    n = round_even(x * 1.4426950408889634)
+    x = select(x.compare(">", 88.0), code.splat(F32x16, 88.0), x)
+    n = round_even(x * LOG2_E)
     r = fma(n, code.splat(F32x16, -0.693359375), x)
     r = fma(n, code.splat(F32x16, 2.12194440e-4), r)
-    y = code.splat(F32x16, 1 / math.factorial(degree))
-    for power in reversed(range(degree)):
-        y = fma(y, r, code.splat(F32x16, 1 / math.factorial(power)))
-    scale = ((n.to(I32x16) + 127) << 23).bits(F32x16)
-    return select(x.compare("<", least), code.splat(F32x16, 0.0), y * scale)
+    y = _polynomial(r, [1 / math.factorial(power) for power in range(8)])
+    return select(x.compare("<", -87.0), code.splat(F32x16, 0.0), y * _whole_power_of_2(n))
+
+
+def power_of_2(x: Value) -> Value:
+    """2 ** x for x up to 127, a number or some at a time, within 2 units in the last place; 0 below -126."""
+    n = round_even(x)
+    y = _polynomial(x - n, [math.log(2) ** power / math.factorial(power) for power in range(8)])
+    return select(x.compare("<", -126.0), x.code.splat(x.type, 0.0), y * _whole_power_of_2(n))
+
+
+def rough_power_of_2(x: Value, least: float) -> Value:
+    """2 ** x for x up to 0, sixteen at a time, within a part of 2 ** 13; 0 below `least`, which is -125 or
+    higher. Half the work of `power_of_2`.
+
+    Added to 1.5 * 2 ** 23, a number keeps no digits behind the point, and its whole part stands in the lowest
+    bits. NaN stays NaN: what arithmetic makes has no low bits.
+    """
+    whole = x + WHOLE
+    y = _polynomial(x - (whole - WHOLE), POWERS_OF_2)
+    scaled = y.bits(I32x16) + (whole.bits(I32x16) << 23)
+    return select(x.compare("<", least), x.code.splat(I32x16, 0), scaled).bits(F32x16)
+
+
+def _whole_power_of_2(n: Value) -> Value:
+    """2 ** n for whole numbers, -126 <= n <= 127, as float32 has them."""
+    return ((n.to(like(n.type, I32)) + 127) << 23).bits(n.type)
+
+
+def _polynomial(x: Value, numbers: Sequence[float]) -> Value:
+    """The sum of numbers[i] * x ** i."""
+    *lower, last = (x.code.splat(x.type, number) for number in numbers)
+    total = last
+    for number in reversed(lower):
+        total = fma(total, x, number)
+    return total
 
 
 @kernel()
@@ -77,7 +109,7 @@ def mean_square(code: Code, x: Value, padded: Value, one_over_n_at: Value) -> Va
         for k, total in enumerate(squares):
             v = code.load(F32x16, x + (i * 4 + 64 * k))
             total.set(fma(v, v, total.get()))
-    summed = reduce_lanes(squares[0].get() + squares[1].get(), Value.__add__)
+    summed = reduce_lanes(squares[0].get() + squares[1].get(), Value.__add__).splat()
     return summed * code.load_splat(F32, one_over_n_at)
 
 

@@ -10,8 +10,10 @@ import pytest
 
 from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.kernels.matmul import matmul
-from llama_core.backends.jit.layout import FLOAT_KINDS, INTEGER_KINDS, PackedKind
+from llama_core.backends.jit.layout import FLOAT_KINDS, INTEGER_KINDS, PARTIAL_HEAD_BYTES, PackedKind
 from tests.support.packed import unpack
+
+HEAD = PARTIAL_HEAD_BYTES // 4  # numbers of a row's partial before o
 
 
 def aligned(shape: Any, dtype: Any) -> np.ndarray:
@@ -308,6 +310,16 @@ def test_broken_scores_choose_experts_that_exist_and_break_the_shares(kernels: A
     assert np.isnan(choices[:, 1:].copy().view(np.float32)[:, 0]).all()
 
 
+def partials_of(rows: int, hd: int) -> np.ndarray:
+    """Room for what `attend` finds: m, l, nothing, and from HEAD on o."""
+    return aligned((rows, HEAD + hd), np.float32)
+
+
+def scratch(rows: int) -> np.ndarray:
+    """Room for scores, and for the shares in a merge."""
+    return aligned((rows, 66), np.float32)
+
+
 def attention_inputs(rows: int, hd: int, seed: int) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
     queries, keys, values = floats(rng, rows, hd), floats(rng, 64, hd), floats(rng, 64, hd)
@@ -326,18 +338,18 @@ def test_attend_one_block(kernels: Any, rows: int, hd: int) -> None:
     values[held:] = np.nan  # never written: must not be read
     limits = np.array([held - 3 * r for r in range(rows)], dtype=np.int32)
     lows = np.array([2 * r for r in range(rows)], dtype=np.int32)
-    scores, out = aligned((rows, 64), np.float32), aligned((rows, 32 + hd), np.float32)
+    scores, out = scratch(rows), partials_of(rows, hd)
     kernel = getattr(kernels, f"attend_f32_{rows}")
     bounds = (at(limits), at(lows))
-    kernel(at(woven), at(lanes), at(values), hd, held, 0, *bounds, at(scores), 0, at(out), out.strides[0])
+    kernel(at(woven), at(lanes), at(values), hd, held, 0, *bounds, at(scores), 0, at(out), 0, out.strides[0])
     for r in range(rows):
         seen = slice(lows[r], limits[r])
         s = keys[seen].astype(np.float64) @ queries[r]
         m = s.max()
-        weights = np.exp(s - m)
-        np.testing.assert_allclose(out[r, :16], m, rtol=1e-5)
-        np.testing.assert_allclose(out[r, 16:32], weights.sum(), rtol=1e-5)
-        np.testing.assert_allclose(out[r, 32:], weights @ values[seen], rtol=1e-4, atol=1e-5)
+        weights = 2 ** (s - m)
+        np.testing.assert_allclose(out[r, 0], m, rtol=1e-5)
+        np.testing.assert_allclose(out[r, 1], weights.sum(), rtol=1e-5)
+        np.testing.assert_allclose(out[r, HEAD:], weights @ values[seen], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8])
@@ -359,15 +371,15 @@ def test_attend_an_8_bit_block(kernels: Any, rows: int) -> None:
     assert (np.abs(k[:held] - keys[:held]) <= np.abs(keys[:held]).max(1, keepdims=True) / 253).all()
     assert (np.abs(v[:held] - values[:held]) <= np.abs(values[:held]).max(1, keepdims=True) / 253).all()
     limits, lows = np.full(rows, held, np.int32), np.zeros(rows, np.int32)
-    scores, out = aligned((rows, 64), np.float32), aligned((rows, 32 + hd), np.float32)
+    scores, out = scratch(rows), partials_of(rows, hd)
     kernel = getattr(kernels, f"attend_q8_{rows}")
     second, bounds = at(packed) + block, (at(limits), at(lows))
-    kernel(at(woven), at(packed), second, hd, held, 0, *bounds, at(scores), 0, at(out), out.strides[0])
+    kernel(at(woven), at(packed), second, hd, held, 0, *bounds, at(scores), 0, at(out), 0, out.strides[0])
     for r in range(rows):
         s = k[:held] @ queries[r]
-        weights = np.exp(s - s.max())
-        np.testing.assert_allclose(out[r, 16:32], weights.sum(), rtol=1e-5)
-        np.testing.assert_allclose(out[r, 32:], weights @ v[:held], rtol=1e-4, atol=1e-5)
+        weights = 2 ** (s - s.max())
+        np.testing.assert_allclose(out[r, 1], weights.sum(), rtol=1e-5)
+        np.testing.assert_allclose(out[r, HEAD:], weights @ v[:held], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8])
@@ -385,15 +397,17 @@ def test_attend_a_16_bit_block(kernels: Any, rows: int) -> None:
     np.testing.assert_array_equal(packed_keys.view(np.uint16), keys.astype(np.float16).T.view(np.uint16))
     np.testing.assert_array_equal(packed_values, values.clip(-largest, largest).astype(np.float16))
     limits, lows = np.full(rows, held, np.int32), np.zeros(rows, np.int32)
-    scores, out, wide = aligned((rows, 64), np.float32), *(aligned((rows, 32 + hd), np.float32) for _ in "ab")
+    scores, out, wide = scratch(rows), partials_of(rows, hd), partials_of(rows, hd)
     rest = (hd, held, 0, at(limits), at(lows), at(scores), 0)
     lanes[...], values[...] = packed_keys, packed_values
     getattr(kernels, f"attend_f16_{rows}")(
-        at(woven), at(packed_keys), at(packed_values), *rest, at(out), out.strides[0]
+        at(woven), at(packed_keys), at(packed_values), *rest, at(out), 0, out.strides[0]
     )
-    getattr(kernels, f"attend_f32_{rows}")(at(woven), at(lanes), at(values), *rest, at(wide), out.strides[0])
+    getattr(kernels, f"attend_f32_{rows}")(
+        at(woven), at(lanes), at(values), *rest, at(wide), 0, out.strides[0]
+    )
     np.testing.assert_array_equal(out, wide)
-    assert out[:, 32:].any()
+    assert out[:, HEAD:].any()
 
 
 def bfloat16(x: np.ndarray) -> np.ndarray:
@@ -432,17 +446,17 @@ def test_attend_a_block_of_bfloat16(kernels: Any, rows: int, held: int) -> None:
     queries, keys, values, _, _ = attention_inputs(rows, hd, 23)
     block, woven = bfloat16_block(kernels, keys[:held], values[:held]), bfloat16_queries(kernels, queries)
     limits, lows = np.full(rows, held, np.int32), np.zeros(rows, np.int32)
-    scores, out = aligned((rows, 64), np.float32), aligned((rows, 32 + hd), np.float32)
-    bounds = (at(limits), at(lows), at(scores), 0, at(out), out.strides[0])
+    scores, out = scratch(rows), partials_of(rows, hd)
+    bounds = (at(limits), at(lows), at(scores), 0, at(out), 0, out.strides[0])
     getattr(kernels, f"attend_bf16_{rows}")(at(woven), at(block[0]), at(block[1]), hd, held, 0, *bounds)
     for r in range(rows):
         s = bfloat16(keys[:held]) @ bfloat16(queries[r])
-        weights = np.exp(s - s.max())
-        np.testing.assert_allclose(out[r, :16], s.max(), rtol=1e-5)
-        np.testing.assert_allclose(out[r, 16:32], weights.sum(), rtol=1e-4)
+        weights = 2 ** (s - s.max())
+        np.testing.assert_allclose(out[r, 0], s.max(), rtol=1e-5)
+        np.testing.assert_allclose(out[r, 1], weights.sum(), rtol=1e-4)
         wanted = bfloat16(weights) @ bfloat16(values[:held])
         # A weight at the middle of two bfloat16 may be rounded the other way.
-        np.testing.assert_allclose(out[r, 32:], wanted, rtol=1e-4, atol=2e-3)
+        np.testing.assert_allclose(out[r, HEAD:], wanted, rtol=1e-4, atol=2e-3)
 
 
 def test_bfloat16_rounds_to_even_and_has_bounds(kernels: Any) -> None:
@@ -481,8 +495,8 @@ def test_bfloat16_gives_the_same_bits_on_every_instruction_set(
     for library in (kernels, kernels_of("portable")):
         block, woven = bfloat16_block(library, keys[:held], values[:held]), bfloat16_queries(library, queries)
         limits, lows = np.full(rows, held, np.int32), np.zeros(rows, np.int32)
-        scores, out = aligned((rows, 64), np.float32), aligned((rows, 32 + hd), np.float32)
-        bounds = (at(limits), at(lows), at(scores), 0, at(out), out.strides[0])
+        scores, out = scratch(rows), partials_of(rows, hd)
+        bounds = (at(limits), at(lows), at(scores), 0, at(out), 0, out.strides[0])
         library.attend_bf16_8(at(woven), at(block[0]), at(block[1]), hd, held, 0, *bounds)
         results.append((*block, out))
     for ours, theirs in zip(*results, strict=True):
@@ -500,24 +514,51 @@ def test_rows_attend_alike_alone_and_together(kernels: Any) -> None:
     hd = 32
     _, _, values, lanes, woven = attention_inputs(8, hd, 11)
     limits, lows = np.full(8, 64, np.int32), np.zeros(8, np.int32)
-    together, scores = aligned((8, 32 + hd), np.float32), aligned((8, 64), np.float32)
+    together, scores = partials_of(8, hd), scratch(8)
     rest = (at(values), hd, 64, 0, at(limits), at(lows), at(scores), 0)
-    kernels.attend_f32_8(at(woven), at(lanes), *rest, at(together), together.strides[0])
+    kernels.attend_f32_8(at(woven), at(lanes), *rest, at(together), 0, together.strides[0])
     for r in range(8):
-        single, alone = aligned((hd, 1), np.float32), aligned((1, 32 + hd), np.float32)
+        single, alone = aligned((hd, 1), np.float32), partials_of(1, hd)
         single[:, 0] = woven[:, r]
-        kernels.attend_f32_1(at(single), at(lanes), *rest, at(alone), 0)
+        kernels.attend_f32_1(at(single), at(lanes), *rest, at(alone), 0, 0)
         np.testing.assert_array_equal(alone[0], together[r])
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+@pytest.mark.parametrize("kind", ["f32", "bf16"])
+def test_a_block_merges_with_the_total_as_if_it_stood_alone(kernels: Any, kind: str, rows: int) -> None:
+    """To the bit: decoding merges what other threads found, prompts while they attend."""
+    hd, held = 48, 64
+    totals, merged, out = partials_of(rows, hd), partials_of(rows, hd), partials_of(rows, hd)
+    attend, scores = getattr(kernels, f"attend_{kind}_{rows}"), scratch(rows)
+    for block, seed in enumerate((31, 32, 33)):
+        queries, keys, values, lanes, woven = attention_inputs(rows, hd, seed)
+        rest = (hd, held, 0, 0, 0, at(scores), 0)
+        if kind == "bf16":
+            woven, (lanes, values) = (
+                bfloat16_queries(kernels, queries),
+                bfloat16_block(kernels, keys, values),
+            )
+        given = (at(woven), at(lanes), at(values), *rest)
+        attend(*given, at(out), 0, out.strides[0])
+        if block:
+            kernels.merge(at(totals), at(out), hd, rows)
+            out[...] = np.nan
+            attend(*given, at(out), at(merged), out.strides[0])
+        else:
+            totals[...] = merged[...] = out
+    np.testing.assert_array_equal(merged[:, :2], totals[:, :2])
+    np.testing.assert_array_equal(merged[:, HEAD:], totals[:, HEAD:])
 
 
 def test_merge_and_normalize_give_softmax_over_both_blocks(kernels: Any) -> None:
     rng = np.random.default_rng(12)
     hd = 32
     scores, values = rng.standard_normal((2, 64)) * 5, rng.standard_normal((2, 64, hd))
-    partials = aligned((2, 32 + hd), np.float32)
+    partials = partials_of(2, hd)
     for partial, s, v in zip(partials, scores, values, strict=True):
         weights = np.exp(s - s.max())
-        partial[:16], partial[16:32], partial[32:] = s.max(), weights.sum(), weights @ v
+        partial[0], partial[1], partial[HEAD:] = s.max() / np.log(2), weights.sum(), weights @ v
     kernels.merge(at(partials[0]), at(partials[1]), hd, 1)
     out = aligned(hd, np.float32)
     kernels.normalize(at(partials[0]), at(out), hd, 0)

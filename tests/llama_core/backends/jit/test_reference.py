@@ -14,10 +14,15 @@ import pytest
 
 from llama_core.backends.jit import load_jit_model
 from llama_core.backends.jit.model import JitLlama
+from llama_core.backends.numpy.model import Llama
+from llama_core.backends.numpy.weights import load_weights
 from llama_core.errors import Cancelled
 from llama_core.loaders import open_checkpoint
+from llama_core.profiling.lab.experiments.divergence import distance
 
 pytestmark = pytest.mark.model
+# llama.cpp's divergence from NumPy's float32 on the 400 tokens below (llama-cpp-python 0.3.36, Zen 4).
+LLAMA_CPP_NATS = 0.0043
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +45,27 @@ def mean_nll(model: JitLlama, ids: np.ndarray) -> float:
     return total / (len(ids) - 1)
 
 
-def test_perplexity_is_nearer_to_the_oracle_than_that_of_llama_cpp(
-    model: JitLlama, shared_reference: Path
-) -> None:
+def test_perplexity_is_that_of_the_oracle(model: JitLlama, shared_reference: Path) -> None:
+    """Within half a per cent. (Chance alone makes a tenth of that, for llama.cpp too: so the mean likelihood
+    does not tell which of two is nearer. The divergence below does.)"""
     given = json.loads((shared_reference / "perplexity.json").read_text())
-    oracle = given["oracle_mean_nll"]
-    distance = abs(mean_nll(model, np.array(given["ids"], dtype=np.int32)) - oracle)
-    assert distance <= abs(given["llama_cpp_mean_nll"] - oracle)
-    assert distance < math.log(1.005)  # half a per cent of the perplexity
+    apart = abs(mean_nll(model, np.array(given["ids"], dtype=np.int32)) - given["oracle_mean_nll"])
+    assert apart < math.log(1.005)
+
+
+@pytest.mark.parametrize("kv", ["f32", "bf16"])
+def test_it_is_nearer_to_float32_than_llama_cpp_is(
+    default_model: Path, kernel_cache: Path, shared_reference: Path, kv: str
+) -> None:
+    checkpoint = open_checkpoint(default_model)
+    ids = json.loads((shared_reference / "perplexity.json").read_text())["ids"][:400]
+    exact = Llama(checkpoint.config, load_weights(checkpoint), threads=2)
+    compiled = load_jit_model(checkpoint, threads=2, kernel_cache=kernel_cache, kv=kv)
+    try:
+        found = distance(exact, compiled, np.array(ids, dtype=np.int32))
+    finally:
+        compiled.close()
+    assert found.kl_nats < LLAMA_CPP_NATS / 2
 
 
 def test_greedy_tokens_agree_with_the_oracle_as_long_as_those_of_llama_cpp(
