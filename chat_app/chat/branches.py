@@ -343,12 +343,20 @@ class Branches:
         return message_id, begin
 
     def branch(self, message_id: str) -> None:
-        """Go back to a message: what is sent next starts a new branch there."""
+        """Go back to a reply: what is sent next starts a new branch there. Of a question it takes the place:
+        two in a row would have no answer between them."""
         chat = self._chat
+        message = chat.conversation.get(message_id)
         if self.may_move():
-            chat.conversation.select(message_id)
+            is_question = message.role == "user"
+            chat.conversation.select(message.parent if is_question else message_id)
             chat.view.show_chat()
-            if chat.conversation.children(message_id):
+            if is_question:
+                chat.view.note(
+                    "Your message and the later ones are hidden; what you send now takes its place. "
+                    "← on the new one shows them."
+                )
+            elif chat.conversation.children(message_id):
                 chat.view.note(
                     "The later messages are hidden; what you send now starts a new branch. "
                     "→ on the message shows what followed."

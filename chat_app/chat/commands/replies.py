@@ -102,7 +102,7 @@ def edit(host: ScreenHost) -> None:
 
 @SLASH.command("/branch", argument=Argument("[N]", read_number))
 def branch(host: Host, back: int | None) -> None:
-    """Go back N messages and branch there."""
+    """Go back N messages and branch there; a question is replaced."""
     path = host.session.path()
     back = back or 1
     if back >= len(path):

@@ -21,7 +21,7 @@ from llama_core.backends.jit.cache import JitCache
 from llama_core.backends.jit.control.records import Run, Span, Tile, Token
 from llama_core.backends.jit.layout import KV_KINDS, KvKind
 from llama_core.backends.jit.phase_clock import PhaseClock, PhaseWatch
-from llama_core.backends.jit.prefetch import NEAR, PrefetchDistance
+from llama_core.backends.jit.prefetch import PrefetchDistance
 from llama_core.backends.jit.program import Program, Schedule
 from llama_core.backends.jit.record import Table
 from llama_core.backends.jit.threads import ThreadPool
@@ -302,7 +302,6 @@ class JitLlama:
             n_tokens=n,
             is_small=int(small),
             in_turn=int(self._tuning.in_turn),
-            asks_far=int(self._prefetch.distance > NEAR),
             prefetch_bytes=self._prefetch.distance if small else self._prefetch.for_many,
             tiles=self._tiles[n].address(),
             n_logits=n_logits,
@@ -331,12 +330,13 @@ class JitLlama:
         wide = n >= self._tuning.wide_tokens * self._threads
         # Whole tiles, so that no tile belongs to two runs.
         run = -(-n // (self._threads * largest_tile)) * largest_tile if wide else n
+        longest = self._work.run_span_tokens if wide else self._work.span_tokens
         sequence_ends = set(np.cumsum(lengths).tolist())
         n_spans = n_runs = 0
         for first in range(0, n, run):
             last, spans_before, start = min(n, first + run), n_spans, first
             for end in range(first + 1, last + 1):
-                if end == last or end in sequence_ends or end - start == self._work.span_tokens:
+                if end == last or end in sequence_ends or end - start == longest:
                     self._spans.words[n_spans] = start, end - start
                     n_spans += 1
                     start = end

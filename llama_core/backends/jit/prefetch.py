@@ -3,9 +3,10 @@
 Memory is read fastest when a core has as many requests under way as it can. Processors differ in what gets
 them there: on Zen 5, asking 8 KiB ahead reads 48 GB/s and the core's own prefetchers alone 42; on Zen 4 those
 alone read 30, and asking so far ahead is in their way, 27, while asking four cache lines ahead is worth some
-2 %. Keys and values are read in the same way. Where one tile of several tokens takes the weights, asking far
-ahead is up to 1.2 times as fast on Zen 4 (tiles of a prompt ask in turn, `kernels/ahead.py`). The results are
-the same bits, so the first decoded tokens take turns, and the way that was faster stays:
+2 %. Where one tile of several tokens takes the weights, asking far ahead is up to 1.2 times as fast on Zen 4
+(tiles of a prompt ask in turn, `kernels/ahead.py`), and so is reading a long cache, 1.1 times behind 16,000
+positions. Whoever asks for weights far ahead asks for keys and values too. The results are the same bits, so
+the first decoded tokens take turns, and the way that was faster stays:
 
     distance  far near | near far | far near | near far | ...      neighbours are compared: both had the same
                                                                    context, and what else the machine did

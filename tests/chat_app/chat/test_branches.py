@@ -71,6 +71,21 @@ async def test_branching_goes_back(stage: Stage) -> None:
     assert len(stage.session.conversation) == 6
 
 
+@pytest.mark.parametrize("place", [0, 2])
+async def test_branching_at_a_question_takes_its_place(stage: Stage, place: int) -> None:
+    """Two questions in a row would have no answer between them, which many templates refuse."""
+    await stage.say("first")
+    await stage.say("second")
+    everything = stage.words()
+    stage.session.branches.branch(stage.path()[place].id)
+    assert stage.words() == everything[:place]
+    assert "← on the new one" in stage.view.notes[-1]
+    await stage.say("other")
+    assert stage.words() == [*everything[:place], "other", "You said: other"]
+    stage.session.branches.switch_branch(stage.path()[place].id, -1)
+    assert stage.words() == everything
+
+
 def parameters(stage: Stage, **given: object) -> None:
     settings = stage.session.settings
     stage.session.change_settings(replace(settings, params=replace(settings.params, **given)))  # type: ignore[arg-type]

@@ -32,6 +32,7 @@ from llama_core.backends.jit.kernels.vector import copy_row, gate_row, rms_norm,
 from llama_core.backends.jit.layout import BLOCK_POSITIONS as BLOCK
 from llama_core.backends.jit.layout import KV_KINDS
 from llama_core.backends.jit.layout import PARTIAL_HEAD_BYTES as HEAD_BYTES
+from llama_core.backends.jit.prefetch import NEAR
 
 KV_F16, KV_BF16, KV_Q8 = KV_KINDS["f16"].code, KV_KINDS["bf16"].code, KV_KINDS["q8"].code
 
@@ -161,8 +162,8 @@ def attend_rows(
     at = block_at(plan, attention, token, kv_head, block)
     keys, values = token.keys + at, token.values + at
     # A full block is followed by another, which the same thread probably takes next. Where the core fetches
-    # weights better alone, so it does these; blocks of 8 bits are too short for it to notice.
-    asks = held == BLOCK and (plan.step.asks_far or model.kv_kind == KV_Q8)
+    # weights better alone, while decoding, so it does these; blocks of 8 bits are too short for it to notice.
+    asks = held == BLOCK and (plan.step.prefetch_bytes > NEAR or model.kv_kind == KV_Q8)
     ahead = model.kv_block_bytes if asks else 0
     # Where every row sees the block, and has a total, the kernel merges by itself.
     merges = totals and limits == 0 and block > first_block_of(plan, attention, first + n_tokens - 1)

@@ -254,7 +254,6 @@ class Step(Record):
     n_phases = Word("how many follow each other")
     n_tokens = Word("tokens")
     is_small = Word("1: few tokens of one sequence, for which every thread prepares its input itself")
-    asks_far = Word("1: decoding is faster if it asks for weights far ahead; so it is for keys and values")
     in_turn = Word("1: tiles that take the same panels share out what they ask for")
     prefetch_bytes = Word("how far ahead a tile that has its panels to itself asks for weights")
     tokens = Word("address of a Token for each")
