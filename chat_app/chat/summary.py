@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from chat_app.chat.conversation import add_turn, with_user_turn
 from chat_app.engines.base import Engine, Prompt, PromptRequest, Turn
 from llama_core.errors import ContextFullError
-from llama_core.events import TextDelta
+from llama_core.events import PrefillProgress, TextDelta
 from llama_core.sampling.params import SamplingParams
 
 HEADING = "Summary of our conversation so far:"
@@ -36,14 +36,16 @@ class SummaryDraft:
     """A summary while the model writes it, for two threads: the engine's adds to it, the screen's reads it.
 
     of: what it stands for, in a few words. use, leave: what follows from using it, as a sentence, and from
-    not using it, as a label. step: what is summarised now, where that is a part. `done` is set when no more
-    comes; `error` says then why it is not whole.
+    not using it, as a label. step: what is summarised now, where that is a part; read: what share of it the
+    model has read, None while it writes. `done` is set when no more comes; `error` says then why it is not
+    whole.
     """
 
     of: str
     use: str
     leave: str
     step: str = ""
+    read: float | None = None
     parts: list[str] = field(default_factory=list)
     done: threading.Event = field(default_factory=threading.Event)
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -96,7 +98,9 @@ def write(engine: Engine, prompt: Prompt, params: SamplingParams, draft: Summary
     raises."""
     begin = len(draft.parts)
     for event in engine.stream(prompt, params, cancelled=draft.cancelled.is_set):
-        if isinstance(event, TextDelta) and not event.thought:
+        if isinstance(event, PrefillProgress):
+            draft.read = event.done_n / event.total_n if event.done_n < event.total_n else None
+        elif isinstance(event, TextDelta) and not event.thought:
             draft.parts.append(event.text)
     if draft.cancelled.is_set():
         raise SummaryStoppedError

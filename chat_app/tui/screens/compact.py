@@ -49,17 +49,17 @@ class CompactScreen(Dialog[str]):
     def _state(self) -> tuple[bool, str, str]:
         draft = self._draft
         ended = draft.done.is_set()  # asked first: all is there then
-        return ended, clean(draft.text), draft.step
+        return ended, clean(draft.text), _doing(draft)
 
     def _show(self, state: tuple[bool, str, str]) -> None:
         draft, area = self._draft, self.query_one("#compact-text", TextArea)
-        ended, text, step = state
+        ended, text, doing = state
         if area.text != text:
             area.text = text
             area.scroll_end(animate=False)
         told = self.query_one("#compact-state", Static)
         if not ended:
-            told.update(Content(f"The model writes it{f': {step}' if step else ''}…"))
+            told.update(Content(doing))
         elif draft.error or not text:
             told.update(Content(clean(draft.error) or "The model wrote nothing."))
         else:
@@ -80,3 +80,11 @@ class CompactScreen(Dialog[str]):
         area = self.query_one("#compact-text", TextArea)
         if not area.read_only and area.text.strip():
             self.dismiss(area.text.strip())
+
+
+def _doing(draft: SummaryDraft) -> str:
+    """What the model does now."""
+    read = draft.read
+    if read is None:
+        return f"The model writes it{f': {draft.step}' if draft.step else ''}…"
+    return f"The model reads {draft.step or 'it'}: {read:.0%}…"

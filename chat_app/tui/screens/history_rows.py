@@ -12,6 +12,7 @@ from chat_app.chat.conversation import Message
 from chat_app.store.search import Hit, find_spans
 from chat_app.store.summary import ChatSummary
 from chat_app.text.sanitize import clean, clean_line
+from llama_core.loaders.gguf.shard_names import model_stem
 
 PREVIEW_MESSAGES = 12
 PREVIEW_CHARACTERS = 1500
@@ -105,7 +106,7 @@ def _title(chat: ChatSummary, marked: bool) -> Content:
 
 def _facts(chat: ChatSummary, now: datetime) -> Content:
     count = f"{chat.message_count:,} message{'' if chat.message_count == 1 else 's'}"
-    facts = [describe_time(chat.updated, now), clean_line(chat.model, 40), count]
+    facts = [describe_time(chat.updated, now), clean_line(model_stem(chat.model), 40), count]
     if chat.pinned:
         facts.append("pinned")
     return Content.styled("  " + " · ".join(fact for fact in facts if fact), _MUTED)

@@ -18,7 +18,7 @@ class JitCache(Positions):
 
     Keys of the layers that have attention, and the same again for values:
 
-        | layer 0, head 0: its blocks of 64 positions | layer 0, head 1: its blocks | ... | layer 1 ...
+        | layer 0, head 0: its blocks of positions | layer 0, head 1: its blocks | ... | layer 1 ...
         | block 0 | block 1 | ... | block n-1         |
 
     So decoding reads a head as one stream, and the pages behind the positions in use are not taken.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -22,18 +23,26 @@ def test_a_moment_as_people_say_it() -> None:
 async def test_times_are_shown_on_demand(make_app: MakeApp, drive: Any) -> None:
     async with make_app().run_test(size=(80, 24)) as pilot:
         user = drive(pilot)
+        now = datetime.now(UTC).astimezone()
+
+        def heads() -> Counter[str]:
+            """Each message's, and how often it stands there: a minute may begin between two."""
+            names = {"user": "You", "assistant": "tiny-llama"}
+            path = user.chat.session.path()
+            return Counter(f"{names[one.role]}  {clock_time(one.time, now)}" for one in path)
+
+        def shown() -> bool:
+            return all(user.screen_text().count(head) == n for head, n in heads().items())
+
         await user.ready()
         await user.say("hello")
-        now = datetime.now(UTC).astimezone()
-        times = [f"  {clock_time(message.time, now)}" for message in user.chat.session.path()]
-        heads = [f"You{times[0]}", f"tiny-llama{times[1]}"]
-        assert not any(head in user.screen_text() for head in heads)
+        assert not any(head in user.screen_text() for head in heads())
         await user.press("alt+d")
-        await user.until(lambda: all(head in user.screen_text() for head in heads))
+        await user.until(shown)
         await user.say("again")
-        await user.until(lambda: user.screen_text().count(heads[0].strip()) == 2)
+        await user.until(shown)
         await user.press("alt+d")
-        await user.until(lambda: not any(head in user.screen_text() for head in heads))
+        await user.until(lambda: not any(head in user.screen_text() for head in heads()))
 
 
 async def test_from_one_block_of_code_to_the_next(make_app: MakeApp, drive: Any, engine: FakeEngine) -> None:

@@ -2,7 +2,7 @@
 one block of positions attended to, results merged.
 
 A row is one query head of one token. Rows that share a key-value head are computed together, as many at
-once as there are registers for; blocks of 64 positions and their merge are drawn in `kernels/attention.py`.
+once as there are registers for; blocks of positions and their merge are drawn in `kernels/attention.py`.
 hd is head_dim.
 """
 

@@ -5,7 +5,7 @@
     MULTIPLY          a panel (or a pair)     multiplies it with all rows; in a small step it first packs all
                                               rows for itself: quicker than to wait for another to do it
     APPEND_TOKENS     a token                 brings its keys and values into the cache
-    ATTEND_BLOCKS     kv head x 64 positions  appends what is new in the block, attends to it
+    ATTEND_BLOCKS     kv head x a block       appends what is new in the block, attends to it
     ATTEND_SPANS      kv head x some tokens   attends to all positions of these
     NORM_ROWS         a row                   norms it, and adds it to another
     CHOOSE_EXPERTS    a token                 chooses its experts by the router's scores

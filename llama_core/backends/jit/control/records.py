@@ -237,7 +237,7 @@ class Model(Record):
     head_dim = Word("numbers of a head")
     head_numbers = Word("address of two float32: 1 / hd, eps of the norms of queries and keys")
     kv_kind = Word("how the cache keeps its numbers: KvKind.code")
-    kv_block_bytes = Word("bytes of the keys (or values) of 64 positions of one head")
+    kv_block_bytes = Word("bytes of the keys (or values) of one block of one head")
     qkv = Part(Rows, "queries (and their gates), keys, values of all heads, side by side")
     attended = Part(Rows, "the heads' outputs, in large steps")
     activations = Word("address of packed activations that threads share")

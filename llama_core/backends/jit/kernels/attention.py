@@ -1,6 +1,6 @@
 """The attention kernels: a block of cached positions for a few query rows, and the merge of two blocks.
 
-Attention runs over blocks of 64 positions counted from position 0. Each block yields, for every query row,
+Attention runs over blocks of BLOCK_POSITIONS counted from position 0. Each block yields, for every query row,
 
     m = the largest score, l = sum of 2 ** (score - m), o = sum of 2 ** (score - m) * value
 
@@ -10,14 +10,14 @@ give the same bits. Scores count in powers of 2, not of e: the scale of the quer
 
 A block of the cache of one layer and one key-value head; hd is head_dim:
 
-    keys:   | dimension 0 of the 64 positions | dimension 1 | ... : number [d][p], so that sixteen scores
+    keys:   | dimension 0 of its positions | dimension 1 | ... : number [d][p], so that sixteen scores
             are one vector and need no sum across lanes
     values: | position 0: hd numbers | position 1 | ... : number [p][d]
 
 The numbers are float32, float16 (`kv="f16"`), bfloat16 (`kv="bf16"`) or int8 (`kv="q8"`). A block of int8
-ends with 64 float32, the scale of each position's numbers:
+ends with the scale of each position's numbers, float32:
 
-    | 64 positions x hd int8, in the order above | 64 scales |
+    | positions x hd int8, in the order above | scales |
 
 Bfloat16 lie in pairs, which one instruction multiplies and adds: dimensions 2i and 2i + 1 of a key, positions
 2i and 2i + 1 of a value:
@@ -96,16 +96,17 @@ def attend(
 ) -> None:
     """One block of positions for some query rows.
 
-    queries: `rows` interleaved rows; keys, values: the block; positions: how many of its 64 are held; ahead:
-    how many bytes on the block lies that is to be asked for, 0 for none; limits, lows: int32 per row, it sees
-    positions lows[r] <= p < limits[r] of the block, or all where limits is 0; scores: scratch for 66 float32
-    per row; softcap: the address of a float32 c, by which scores become c * tanh(score / c), 0 for none; out:
-    where the partials go; totals: those of all blocks before, with which the block's are merged in place as
-    `merge` does it, or 0 for none; stride: bytes from a row's partial to the next one's, here and there.
+    queries: `rows` interleaved rows; keys, values: the block; positions: how many it holds; ahead: how many
+    bytes on the block lies that is to be asked for, 0 for none; limits, lows: int32 per row, it sees
+    positions lows[r] <= p < limits[r] of the block, or all where limits is 0; scores: scratch for
+    BLOCK_POSITIONS + 2 float32 per row; softcap: the address of a float32 c, by which scores become
+    c * tanh(score / c), 0 for none; out: where the partials go; totals: those of all blocks before, with
+    which the block's are merged in place as `merge` does it, or 0 for none; stride: bytes from a row's
+    partial to the next one's, here and there.
     """
     # As many vectors of positions (or dimensions) at once as leave registers for their sums: each number of a
-    # query (or weight) is then fetched once for several products. A power of two, which 64 positions, and
-    # most heads, are a multiple of.
+    # query (or weight) is then fetched once for several products. A power of two, which a block's positions,
+    # and most heads, are a multiple of.
     width = 1 << min(BLOCK_POSITIONS // isa.lanes, max(isa.sums // rows, 2)).bit_length() - 1
     scales_at = head_dim * BLOCK_POSITIONS if kind.has_scales else None
     block = _Block(

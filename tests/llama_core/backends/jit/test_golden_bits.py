@@ -57,7 +57,7 @@ BIASES = ("o_proj.bias", "gate_proj.bias", "up_proj.bias", "down_proj.bias")
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     **{f"{fmt} {kv}": (fmt, kv, {}) for fmt in ("Q4_0", "Q4_1", "Q8_0") for kv in KV_TYPES},
     "biases": ("Q8_0", "f32", {"attention_bias": True, "dim": 96}),
-    "qk_norm, window": ("Q8_0", "f32", {"qk_norm": True, "sliding_window": 70}),
+    "qk_norm, window": ("Q8_0", "f32", {"qk_norm": True, "sliding_window": 15}),
     "experts": ("Q8_0", "f32", {"n_experts": 6, "n_experts_used": 2}),
     "short convolutions": ("Q8_0", "f32", {**STATES, "architecture": "lfm2", "qk_norm": True}),
     "delta rule, gated attention": ("Q8_0", "f32", {**STATES, "architecture": "qwen35", "qk_norm": True}),
@@ -98,9 +98,11 @@ def bits(*rows: np.ndarray) -> str:
 def golden(model: JitLlama, ids: np.ndarray) -> dict[str, str]:
     """The bits of prefill (many tokens, then few), of decode behind it, and of a batch of sequences."""
     cache = model.new_cache(256)
-    prefill = [model.forward(ids[a:b], cache, logits="all").copy() for a, b in ((0, 64), (64, 76))]
-    decode = [model.forward(ids[i : i + 1], cache).copy() for i in range(76, 82)]
-    draft = model.forward(ids[82:85], cache, logits="all").copy()
+    prefill = [
+        model.forward(ids[a:b], cache, logits="all").copy() for a, b in ((0, 64), (64, 128), (128, 140))
+    ]
+    decode = [model.forward(ids[i : i + 1], cache).copy() for i in range(140, 146)]
+    draft = model.forward(ids[146:149], cache, logits="all").copy()
     caches = [model.new_cache(64) for _ in range(3)]
     cut = ((ids[:5], caches[0]), (ids[40:41], caches[1]), (ids[50:59], caches[2]))
     batch = model.forward_batch(cut).copy()

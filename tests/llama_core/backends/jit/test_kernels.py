@@ -10,6 +10,7 @@ import pytest
 
 from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.kernels.matmul import matmul
+from llama_core.backends.jit.layout import BLOCK_POSITIONS as B
 from llama_core.backends.jit.layout import FLOAT_KINDS, INTEGER_KINDS, PARTIAL_HEAD_BYTES, PackedKind
 from tests.support.packed import unpack
 
@@ -317,13 +318,13 @@ def partials_of(rows: int, hd: int) -> np.ndarray:
 
 def scratch(rows: int) -> np.ndarray:
     """Room for scores, and for the shares in a merge."""
-    return aligned((rows, 66), np.float32)
+    return aligned((rows, B + 2), np.float32)
 
 
 def attention_inputs(rows: int, hd: int, seed: int) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
-    queries, keys, values = floats(rng, rows, hd), floats(rng, 64, hd), floats(rng, 64, hd)
-    lanes = aligned((hd, 64), np.float32)
+    queries, keys, values = floats(rng, rows, hd), floats(rng, B, hd), floats(rng, B, hd)
+    lanes = aligned((hd, B), np.float32)
     lanes[...] = keys.T
     woven = aligned((hd, rows), np.float32)
     woven[...] = queries.T
@@ -334,7 +335,7 @@ def attention_inputs(rows: int, hd: int, seed: int) -> tuple[np.ndarray, ...]:
 @pytest.mark.parametrize("hd", [16, 48, 64])
 def test_attend_one_block(kernels: Any, rows: int, hd: int) -> None:
     queries, keys, values, lanes, woven = attention_inputs(rows, hd, rows * hd)
-    held = 50
+    held = B - 14
     values[held:] = np.nan  # never written: must not be read
     limits = np.array([held - 3 * r for r in range(rows)], dtype=np.int32)
     lows = np.array([2 * r for r in range(rows)], dtype=np.int32)
@@ -358,16 +359,16 @@ def test_attend_an_8_bit_block(kernels: Any, rows: int) -> None:
     hd, held = 48, 37
     queries, keys, values, _, woven = attention_inputs(rows, hd, 21)
     keys[5], values[6] = 0.0, 0.0
-    block = 64 * hd + 256
+    block = B * hd + 4 * B
     packed = aligned((2, block), np.uint8)
     for p in range(held):
         base = at(packed)
-        kernels.store_q8(at(keys[p]), base + p, hd, 64, base + 64 * hd + 4 * p)
-        kernels.store_q8(at(values[p]), base + block + p * hd, hd, 1, base + block + 64 * hd + 4 * p)
-    scales = packed[:, 64 * hd :].copy().view(np.float32).astype(np.float64)
-    numbers = packed[:, : 64 * hd].view(np.int8).astype(np.float64)
-    k = numbers[0].reshape(hd, 64).T * scales[0][:, None]
-    v = numbers[1].reshape(64, hd) * scales[1][:, None]
+        kernels.store_q8(at(keys[p]), base + p, hd, B, base + B * hd + 4 * p)
+        kernels.store_q8(at(values[p]), base + block + p * hd, hd, 1, base + block + B * hd + 4 * p)
+    scales = packed[:, B * hd :].copy().view(np.float32).astype(np.float64)
+    numbers = packed[:, : B * hd].view(np.int8).astype(np.float64)
+    k = numbers[0].reshape(hd, B).T * scales[0][:, None]
+    v = numbers[1].reshape(B, hd) * scales[1][:, None]
     assert (np.abs(k[:held] - keys[:held]) <= np.abs(keys[:held]).max(1, keepdims=True) / 253).all()
     assert (np.abs(v[:held] - values[:held]) <= np.abs(values[:held]).max(1, keepdims=True) / 253).all()
     limits, lows = np.full(rows, held, np.int32), np.zeros(rows, np.int32)
@@ -385,13 +386,13 @@ def test_attend_an_8_bit_block(kernels: Any, rows: int) -> None:
 @pytest.mark.parametrize("rows", [1, 3, 8])
 def test_attend_a_16_bit_block(kernels: Any, rows: int) -> None:
     """Stored by the kernel as NumPy rounds to float16, then attended to as the same numbers in float32."""
-    hd, held = 48, 64
+    hd, held = 48, B
     _, keys, values, lanes, woven = attention_inputs(rows, hd, 22)
     keys[0, :7] = [0.0, -0.0, 1e-7, -3.1e-8, 6.0e-5, 1.00048828125, 1.00146484375]
     values[1, :4] = [1e9, -1e9, 65519.0, 2049.0]
-    packed_keys, packed_values = aligned((hd, 64), np.float16), aligned((64, hd), np.float16)
+    packed_keys, packed_values = aligned((hd, B), np.float16), aligned((B, hd), np.float16)
     for p in range(held):
-        kernels.store_f16(at(keys[p]), at(packed_keys) + 2 * p, hd, 128)
+        kernels.store_f16(at(keys[p]), at(packed_keys) + 2 * p, hd, 2 * B)
         kernels.store_f16(at(values[p]), at(packed_values[p]), hd, 2)
     largest = float(np.finfo(np.float16).max)
     np.testing.assert_array_equal(packed_keys.view(np.uint16), keys.astype(np.float16).T.view(np.uint16))
@@ -420,11 +421,11 @@ def bfloat16(x: np.ndarray) -> np.ndarray:
 def bfloat16_block(kernels: Any, keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A block of the cache that holds them, (positions, hd) float32; what it does not hold is NaN."""
     hd = keys.shape[1]
-    packed = [aligned((64 * hd,), np.uint16) for _ in "kv"]
+    packed = [aligned((B * hd,), np.uint16) for _ in "kv"]
     for one in packed:
         one[:] = 0x7FC0
     for p, (key, value) in enumerate(zip(keys, values, strict=True)):
-        kernels.interleave_bf16(at(key), at(packed[0]) + 4 * p, hd, 256)
+        kernels.interleave_bf16(at(key), at(packed[0]) + 4 * p, hd, 4 * B)
         kernels.store_bf16(at(value), at(packed[1]) + p // 2 * hd * 4 + p % 2 * 2, hd, 4)
     return packed[0], packed[1]
 
@@ -438,7 +439,7 @@ def bfloat16_queries(kernels: Any, queries: np.ndarray) -> np.ndarray:
     return woven
 
 
-@pytest.mark.parametrize("held", [64, 37, 1])  # an odd number leaves half of a pair
+@pytest.mark.parametrize("held", [B, B - 27, 37, 1])  # an odd number leaves half of a pair
 @pytest.mark.parametrize("rows", [1, 3, 8])
 def test_attend_a_block_of_bfloat16(kernels: Any, rows: int, held: int) -> None:
     """Stored and read by the kernels; against float64 on the very bfloat16."""
@@ -487,7 +488,7 @@ def test_bfloat16_gives_the_same_bits_on_every_instruction_set(
     kernels: Any, kernels_of: Callable[[str], Any]
 ) -> None:
     """Scores far apart: weights are tiny, subnormal or nothing."""
-    hd, held, rows = 64, 63, 8
+    hd, held, rows = 64, B - 1, 8
     queries, keys, values, _, _ = attention_inputs(rows, hd, 24)
     queries *= np.logspace(-20, 1, rows, dtype=np.float32)[:, None]
     values *= np.logspace(-37, 37, hd, dtype=np.float32)
@@ -513,9 +514,9 @@ def test_float16_keeps_not_a_number(kernels: Any) -> None:
 def test_rows_attend_alike_alone_and_together(kernels: Any) -> None:
     hd = 32
     _, _, values, lanes, woven = attention_inputs(8, hd, 11)
-    limits, lows = np.full(8, 64, np.int32), np.zeros(8, np.int32)
+    limits, lows = np.full(8, B, np.int32), np.zeros(8, np.int32)
     together, scores = partials_of(8, hd), scratch(8)
-    rest = (at(values), hd, 64, 0, at(limits), at(lows), at(scores), 0)
+    rest = (at(values), hd, B, 0, at(limits), at(lows), at(scores), 0)
     kernels.attend_f32_8(at(woven), at(lanes), *rest, at(together), 0, together.strides[0])
     for r in range(8):
         single, alone = aligned((hd, 1), np.float32), partials_of(1, hd)
@@ -528,7 +529,7 @@ def test_rows_attend_alike_alone_and_together(kernels: Any) -> None:
 @pytest.mark.parametrize("kind", ["f32", "bf16"])
 def test_a_block_merges_with_the_total_as_if_it_stood_alone(kernels: Any, kind: str, rows: int) -> None:
     """To the bit: decoding merges what other threads found, prompts while they attend."""
-    hd, held = 48, 64
+    hd, held = 48, B
     totals, merged, out = partials_of(rows, hd), partials_of(rows, hd), partials_of(rows, hd)
     attend, scores = getattr(kernels, f"attend_{kind}_{rows}"), scratch(rows)
     for block, seed in enumerate((31, 32, 33)):

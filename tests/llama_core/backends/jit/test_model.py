@@ -25,7 +25,7 @@ from llama_core.errors import (
 )
 from tests.support import reference
 
-IDS = np.random.default_rng(0).integers(0, 130, 150).astype(np.int32)
+IDS = np.random.default_rng(0).integers(0, 130, 250).astype(np.int32)
 
 
 def forward_all(model: Any, ids: np.ndarray, chunks: list[int] | int, capacity: int = 256) -> np.ndarray:

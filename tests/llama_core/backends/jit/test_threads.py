@@ -20,7 +20,7 @@ from llama_core.backends.jit import threads as pool_module
 from llama_core.backends.jit.control.records import SHARED_BYTES, Plan, Shared
 from llama_core.backends.jit.model import JitLlama
 
-IDS = np.random.default_rng(1).integers(0, 130, 80).astype(np.int32)
+IDS = np.random.default_rng(1).integers(0, 130, 150).astype(np.int32)
 
 
 def steps(model: JitLlama, rounds: int, seed: int) -> list[np.ndarray]:
