@@ -73,7 +73,7 @@ from typing import Literal
 PANEL_ROWS = 16
 LINE_BYTES = 64  # of a cache line
 # Attention runs over blocks of so many positions; drawn in `attention.py`, like the next two. With half as
-# many, merging takes twice as long: 5 % of the kernel's time. With more, they leave the nearest cache.
+# many, merging takes twice as long: 5 % of the kernel's time.
 BLOCK_POSITIONS = 128
 PARTIAL_HEAD_BYTES = 64
 FACTORS_BYTES = 16  # of a position and a memory's head (see `kernels/recurrent.py`)

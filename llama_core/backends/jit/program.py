@@ -304,7 +304,7 @@ class Program:
             layer=i - sum(k < i for k in self._state_places),
             window=spec.window or FULL_WINDOW,
             rope=self._work.rope_of(spec.rope),
-            query_scale=self._work.constant(spec.scale / math.log(2)),
+            query_scale=self._work.constant(spec.scale / math.log(2)),  # scores count powers of 2
             temperature=self._work.temperature_of(spec.temperature),
             softcap=self._work.constant(spec.softcap) if spec.softcap else 0,
             q_norm=self._vector(i, "q_norm") if by_head else 0,

@@ -42,10 +42,10 @@ from llama_core.config import ModelConfig
 SMALL_TOKENS = 4
 # From so many tokens per thread on, threads take runs of tokens: the wide way.
 WIDE_TOKENS = 12
-# Rows (query heads of some tokens) that attention takes together in a large step: their results and one
-# block of keys and values fit the nearest cache. A thread that has a run of tokens to itself takes more: it
-# reads the cache less often, which memory has to bring (1.0 times as fast behind 8,192 positions of a 1B
-# model, 1.09 behind 16,000).
+# Rows (query heads of some tokens) that attention takes together in a large step: so few that threads share
+# out the work evenly. A thread that has a run of tokens to itself takes more, so that it reads keys and
+# values less often: prompts of a 1B model behind 16,000 positions are 1.09 times as fast, behind 8,192 the
+# same.
 SPAN_ROWS = 24
 RUN_SPAN_ROWS = 64
 # The largest number of a block of activations is an outlier (see `layout.py`) where it is more than so many

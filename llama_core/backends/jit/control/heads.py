@@ -145,7 +145,7 @@ def attend_rows(
     totals: int,
 ) -> None:
     """One block for the gathered rows of `n_tokens` tokens from `first` on. Results, a row each, go to `out`,
-    or are merged with the totals of the blocks before, where these are not 0. They may still go to `out`."""
+    or are merged with the totals of the blocks before, where these are not 0; `out` is scratch then."""
     model = plan.model
     group, head_dim = model.group, model.head_dim
     begin = block * BLOCK

@@ -272,8 +272,7 @@ class _Block:
                     keep, take = (code.load_splat(F32, self.share(k, r), lanes) for k in range(2))
                     for g, total in enumerate(own):
                         held = self.totals + self.stride * r + at + 4 * lanes * g
-                        before = code.load(total.get().type, held)
-                        code.store(fma(total.get(), take, before * keep), held)
+                        _merge_into(held, total.get(), keep, take)
 
 
 def _mask(code: Code, scores: Value, positions: Value, limit: Value, low: Value) -> None:
@@ -332,7 +331,7 @@ def _weigh(block: _Block, value_scales: Value | None) -> None:
         for r, (m, l_, at) in enumerate(zip(tops, whole, block.rows_of(block.totals), strict=True)):
             keep, take = (code.load(F32, block.share(k, r)) for k in range(2))
             code.store(maximum(code.load(F32, at), m), at)
-            code.store(fma(l_, take, code.load(F32, at + SUM_AT) * keep), at + SUM_AT)
+            _merge_into(at + SUM_AT, l_, keep, take)
 
 
 def _shares(m_old: Value, m_new: Value) -> tuple[Value, Value]:
@@ -341,6 +340,12 @@ def _shares(m_old: Value, m_new: Value) -> tuple[Value, Value]:
     apart = power_of_2(absolute(m_old - m_new) * -1.0)
     one, grows = m_old.code.splat(m_old.type, 1.0), m_new.compare(">", m_old)
     return select(grows, apart, one), select(grows, one, apart)
+
+
+def _merge_into(held: Value, new: Value, keep: Value, take: Value) -> None:
+    """A block's l, or some of its o, into the total's at `held`: every merge rounds in this order."""
+    code = new.code
+    code.store(fma(new, take, code.load(new.type, held) * keep), held)
 
 
 @kernel()
@@ -352,13 +357,11 @@ def merge(code: Code, totals: Value, partials: Value, head_dim: Value, rows: Val
         m_old, m_new = code.load(F32, total), code.load(F32, partial)
         keep, take = _shares(m_old, m_new)
         code.store(maximum(m_old, m_new), total)
-        both = fma(code.load(F32, partial + SUM_AT), take, code.load(F32, total + SUM_AT) * keep)
-        code.store(both, total + SUM_AT)
+        _merge_into(total + SUM_AT, code.load(F32, partial + SUM_AT), keep, take)
         keep, take = keep.splat(), take.splat()
         with code.loop(0, head_dim, 16) as d:
             at = d * 4 + PARTIAL_HEAD_BYTES
-            both = fma(code.load(F32x16, partial + at), take, code.load(F32x16, total + at) * keep)
-            code.store(both, total + at)
+            _merge_into(total + at, code.load(F32x16, partial + at), keep, take)
 
 
 @kernel()
