@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.architectures.base import Description
+from llama_core.architectures import describe
 from llama_core.backends.states import States
+from llama_core.config import ModelConfig
 from llama_core.errors import ContextFullError
 
 
@@ -16,11 +17,13 @@ class Positions:
     """`length` of `capacity` positions are valid. Writing behind `length` changes nothing until `advance`:
     a pass that fails or is cancelled half way leaves a cache in which nothing has happened.
 
-    states: of the layers that have a state instead of attention; nothing where there are none.
+    config: of the model that it was made for. states: of the layers that have a state instead of attention;
+    nothing where there are none.
     """
 
-    def __init__(self, model: Description, capacity: int) -> None:
-        self.states = States(model)
+    def __init__(self, config: ModelConfig, capacity: int) -> None:
+        self.config = config
+        self.states = States(describe(config))
         self._capacity = capacity
         self._length = 0
 
@@ -33,6 +36,12 @@ class Positions:
     def capacity(self) -> int:
         """Positions that fit."""
         return self._capacity
+
+    def require_config(self, config: ModelConfig) -> None:
+        """Raise ValueError unless the cache was made for a model of this config: its numbers lie elsewhere in
+        another's."""
+        if self.config is not config and self.config != config:
+            raise ValueError(f"the cache was made for another model ({self.config.name or 'without a name'})")
 
     def require_room(self, n: int) -> None:
         """Raise ContextFullError unless n more positions fit."""
@@ -75,8 +84,10 @@ class Positions:
         """Be `length` long, or as long as `source` can reach, with its state there, because so many of its
         positions are copied here.
 
-        Raises ValueError when `source` holds fewer, ContextFullError when they do not fit.
+        Raises ValueError when `source` holds fewer, or those of another model; ContextFullError when they do
+        not fit.
         """
+        source.require_config(self.config)
         if not 0 <= length <= source.length:
             raise ValueError(f"cannot copy {length} of {source.length} positions")
         if length > self._capacity:

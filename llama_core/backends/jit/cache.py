@@ -26,7 +26,7 @@ class JitCache(Positions):
 
     def __init__(self, config: ModelConfig, capacity: int, kind: KvKind) -> None:
         model = describe(config)
-        super().__init__(model, capacity)
+        super().__init__(config, capacity)
         self.kind = kind
         # Bytes of the keys (or values) of one head in one layer.
         self.block_bytes = kind.block_bytes(config.head_dim)

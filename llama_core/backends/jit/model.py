@@ -247,7 +247,7 @@ class JitLlama:
         if n == 1:
             self._prefetch.took(time.perf_counter() - began)
         for ids, cache in sequences:
-            _own(cache).advance(len(ids))
+            self._own(cache).advance(len(ids))
         return self._work.logits[:n_logits, : self._config.vocab_size]
 
     def _schedule(self) -> Schedule:
@@ -282,9 +282,7 @@ class JitLlama:
         self._embed(all_ids)
         row = 0
         for ids, cache in sequences:
-            own = _own(cache)
-            if own.kind != self._kv:
-                raise ValueError("the cache keeps its numbers another way than this model")
+            own = self._own(cache)
             own.require_room(len(ids))
             rows = slice(row, row + len(ids))
             self._tokens.column(Token.position)[rows] = range(own.length, own.length + len(ids))
@@ -315,6 +313,17 @@ class JitLlama:
             unfinished = self._tiles[n][logit_rows[0]].first if n_logits else n
         self._step.unfinished = unfinished
         return n
+
+    def _own(self, cache: Cache) -> JitCache:
+        """The cache as this model's own kind; tables reach as far. Raises TypeError for another backend's,
+        ValueError for that of another model."""
+        if not isinstance(cache, JitCache):
+            raise TypeError(f"the compiled model needs its own cache, not {type(cache).__name__}")
+        cache.require_config(self._config)
+        if cache.kind != self._kv:
+            raise ValueError("the cache keeps its numbers another way than this model")
+        self._work.grow_positions(cache.capacity, self._freq_divisors)
+        return cache
 
     def _embed(self, ids: NDArray[np.int32]) -> None:
         """Rows of the embedding table into the residual stream, straight from the file. ids: (n,)."""
@@ -355,10 +364,3 @@ def _tiles(count: int, sizes: tuple[int, ...]) -> Table[Tile]:
         tiles.words[start : start + size] = start, size
         start += size
     return tiles
-
-
-def _own(cache: Cache) -> JitCache:
-    """The cache as this model's own kind; raises TypeError for another backend's."""
-    if not isinstance(cache, JitCache):
-        raise TypeError(f"the compiled model needs its own cache, not {type(cache).__name__}")
-    return cache

@@ -36,7 +36,7 @@ class KVCache(Positions):
 
     def __init__(self, config: ModelConfig, capacity: int) -> None:
         model = describe(config)
-        super().__init__(model, capacity)
+        super().__init__(config, capacity)
         attends = [i for i, layer in enumerate(model.layers) if isinstance(layer.mixer, Attention)]
         self._places = {i: place for place, i in enumerate(attends)}
         positions = -(-capacity // BLOCK) * BLOCK + (BLOCK if config.sliding_window else 0)

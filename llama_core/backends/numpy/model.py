@@ -97,15 +97,28 @@ class Llama:
     def new_cache(self, capacity: int) -> KVCache:
         """An empty cache. Raises NotEnoughMemoryError before allocating what would not fit."""
         cache = KVCache(self._config, capacity)
+        self._reach(cache)
+        return cache
+
+    def _own(self, cache: Cache) -> KVCache:
+        """The cache as this model's own kind. Raises TypeError for another backend's, ValueError for that of
+        another model."""
+        if not isinstance(cache, KVCache):
+            raise TypeError(f"the NumPy model needs its own cache, not {type(cache).__name__}")
+        cache.require_config(self._config)
+        self._reach(cache)
+        return cache
+
+    def _reach(self, cache: KVCache) -> None:
+        """Make what grows with a cache's capacity as long as this one."""
         rows = self._config.n_heads * min(TILE, self._max_rows)
         self._decoder.scratch.flat("scores", rows * cache.keys.shape[2])
         for rope in {attention.rope for attention in self._decoder.description.attentions()}:
             if rope is None:
                 continue
-            key = (rope, takes_long_factors(rope, capacity))
-            if key not in self._angles or capacity > len(self._angles[key].cos):
-                self._angles[key] = RopeTable(rope, self.weights.rope_freqs, capacity)
-        return cache
+            key = (rope, takes_long_factors(rope, cache.capacity))
+            if key not in self._angles or cache.capacity > len(self._angles[key].cos):
+                self._angles[key] = RopeTable(rope, self.weights.rope_freqs, cache.capacity)
 
     def close(self) -> None:
         """Give the BLAS back the number of threads it had."""
@@ -168,7 +181,7 @@ class Llama:
         ids = require_tokens(sequences, self._max_rows, self._config.vocab_size)
         parts, row = [], 0
         for part_ids, cache in sequences:
-            own, n = _own(cache), len(part_ids)
+            own, n = self._own(cache), len(part_ids)
             own.require_room(n)
             angles = {
                 rope: table.rows(own.length, own.length + n)
@@ -189,10 +202,3 @@ class Llama:
             require_memory(f"Logits of {n} tokens", 4 * n * vocab_size, "take fewer tokens at once")
             self._logits = np.empty((n, vocab_size), dtype=np.float32)
         return self._decoder.logits(x, self._logits[:n])
-
-
-def _own(cache: Cache) -> KVCache:
-    """The cache as this model's own kind; raises TypeError for another backend's."""
-    if not isinstance(cache, KVCache):
-        raise TypeError(f"the NumPy model needs its own cache, not {type(cache).__name__}")
-    return cache
