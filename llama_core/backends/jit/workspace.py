@@ -67,7 +67,7 @@ class Tuning:
     in_turn: tiles of a prompt share out what they ask for (`kernels/ahead.py`); else each asks for all.
     finishes_all: the last layer also finishes tokens whose logits nobody asks for. outlier, outlier_hidden:
     how many times its row's root mean square makes a number one, the latter for the input of
-    down_proj; `math.inf`: none does. wide_tokens: see WIDE_TOKENS.
+    down_proj; `math.inf`: none does. wide_tokens: see WIDE_TOKENS. run_span_rows: see RUN_SPAN_ROWS.
     """
 
     prefetch_bytes: int | None = None
@@ -76,6 +76,7 @@ class Tuning:
     outlier: float = OUTLIER
     outlier_hidden: float = OUTLIER_HIDDEN
     wide_tokens: int = WIDE_TOKENS
+    run_span_rows: int = RUN_SPAN_ROWS
 
 
 OWN_CHOICES = Tuning()
@@ -119,7 +120,7 @@ class Workspace:
         self.max_tokens = max_tokens
         group = config.n_heads // config.n_kv_heads
         self.span_tokens, self.run_span_tokens = (
-            max(1, rows // group) for rows in (SPAN_ROWS, RUN_SPAN_ROWS)
+            max(1, rows // group) for rows in (SPAN_ROWS, tuning.run_span_rows)
         )
         model = describe(config)
         self.dim, self.q_dim = padded(config.dim), padded(config.q_dim)

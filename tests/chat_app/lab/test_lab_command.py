@@ -19,7 +19,7 @@ def test_all_experiments_are_listed_with_what_would_refute_them(main: RunCli) ->
     ran = main("lab", "list")
     assert ran.code == 0
     told = " ".join(ran.out.split())  # lines are broken at a width
-    assert [experiment.number for experiment in commands_lab.registry()] == list(range(1, 17))
+    assert [experiment.number for experiment in commands_lab.registry()] == list(range(1, 18))
     for experiment in commands_lab.registry():
         assert f"{experiment.number:>2}  {experiment.name}" in ran.out
         assert " ".join(experiment.refuted_if.split()) in told

@@ -20,6 +20,7 @@ from llama_core.profiling.lab.experiment import (
 )
 from llama_core.profiling.lab.experiments import (
     annotated_locals,
+    attention,
     compiled,
     drafting,
     dtype,
@@ -29,6 +30,7 @@ from llama_core.profiling.lab.experiments import (
     memory,
     models,
     packed_types,
+    panels,
     products,
     texts,
     together,
@@ -68,6 +70,8 @@ def test_before_and_after_give_the_same(
     file = {"dim": 256, "hidden_dim": 512, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "vocab_size": 1024}
     monkeypatch.setattr(loading, "SHAPE", replace(loading.SHAPE, **file))
     monkeypatch.setattr(drafting, "REPLY", 24)
+    monkeypatch.setattr(panels, "PANELS", 16)
+    monkeypatch.setattr(attention, "SHAPE", replace(attention.SHAPE, n_layers=1, max_seq_len=512))
     # The kernels were built once for all tests.
     monkeypatch.setattr(compiled, "step_compile_s", lambda: 4.0)
     # Those between are compiled for the tests of the kernels.

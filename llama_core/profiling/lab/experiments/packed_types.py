@@ -25,6 +25,7 @@ from llama_core.profiling.lab.experiment import (
     NotMeasured,
     arrays_match,
 )
+from llama_core.profiling.lab.experiments import panels
 from llama_core.profiling.lab.experiments.divergence import distance as text_distance
 from llama_core.profiling.lab.experiments.models import compiled_model, numpy_model, token_ids
 from llama_core.profiling.lab.experiments.scaling import Decoding, prefill
@@ -125,6 +126,7 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
         headline=True,
         why="else the first tile waits for memory, which has nothing to do while the others compute",
     )
+    yield panels.case()
 
 
 def _near(

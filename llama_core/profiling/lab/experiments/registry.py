@@ -5,6 +5,7 @@ from __future__ import annotations
 from llama_core.profiling.lab.experiment import Experiment
 from llama_core.profiling.lab.experiments import (
     annotated_locals,
+    attention,
     batching,
     compiled,
     drafting,
@@ -40,5 +41,6 @@ def experiments() -> list[Experiment]:
         packed_types,
         loading,
         drafting,
+        attention,
     )
     return sorted((module.EXPERIMENT for module in modules), key=lambda experiment: experiment.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -69,6 +70,12 @@ class Decoding:
         self.tokens = ids[context : context + count]
         self.cache = model.new_cache(context + count)
         fill(model, self.cache, ids[:context])
+
+    def by(self, model: Model) -> Decoding:
+        """The same step by another model that keeps its cache alike; both take this cache in turn."""
+        other = copy.copy(self)
+        other.model = model
+        return other
 
     def __call__(self) -> Timed:
         """Two steps; the second is timed, the first has brought the cache into the processor's own."""
