@@ -1,9 +1,12 @@
 """A small model of the same vocabulary guesses what the large one will say (arXiv:2211.17192).
 
 It reads what the large model reads, some tokens at a time, so that a long prompt stops nobody, and then
-writes on greedily. How sure it is of each guess says when to stop: a guess is worth its time while
+writes on greedily. A guess is worth its time while
 
     chance that it counts / seconds that it costs  >  tokens per second so far
+
+Before it is made, its chance is that of guesses in general; then how often those as sure as it were right,
+and checking it is all that it still costs.
 
 Passes with guesses run in turn with plain ones, and only while they are the faster (`payoff.Trial`).
 """
@@ -19,7 +22,7 @@ from numpy.typing import NDArray
 from llama_core.backends.base import Logits, Model
 from llama_core.engine.context import Context, without_warnings
 from llama_core.engine.drafting.base import Poll
-from llama_core.engine.drafting.payoff import FRESH, PassTimes, Trial
+from llama_core.engine.drafting.payoff import FRESH, Acceptance, Calibration, PassTimes, Trial
 from llama_core.errors import NumericalError
 
 MOST_GUESSES = 16
@@ -44,6 +47,8 @@ class DraftModel:
         self._context = Context(model, min(capacity, model.config.max_seq_len))
         self._times = PassTimes()
         self._trial = Trial()
+        self._acceptance, self._calibration = Acceptance(), Calibration()
+        self._probabilities: list[float] = []  # of the guesses last made, by its own logits
         self._propose_s = 0.0  # of the guesses last made
         self._draft_s: float | None = None  # of one guess
         self._silent = False  # for the rest of the reply
@@ -80,6 +85,8 @@ class DraftModel:
         """The large model's pass over one token and `drafted_n` guesses took `pass_s`."""
         self._times.observe(drafted_n, pass_s)
         if drafted_n:
+            self._acceptance.observe(drafted_n, accepted_n)
+            self._calibration.observe(self._probabilities[:drafted_n], accepted_n)
             self._trial.observe(accepted_n + 1, self._propose_s + pass_s, self._times.plain_s)
 
     def reset(self) -> None:
@@ -105,17 +112,21 @@ class DraftModel:
     def _guess(self, row: NDArray[np.float32], limit: int, cancelled: Poll | None) -> list[int]:
         """Greedy guesses from the logits `row` on, as many as are worth their time."""
         guesses: list[int] = []
+        self._probabilities = []
+        check_s, make_s = self._times.guess_s, self._draft_s or 0.0
         chance, tokens, took_s = 1.0, 1.0, self._times.plain_s
         while True:
             best = int(row[: self._vocab_size].argmax())
-            chance *= probability_of(row, best)
-            guess_s = self._times.guess_s + (self._draft_s or 0.0)
-            if guesses and chance * took_s <= tokens * guess_s:
+            probability = probability_of(row, best)
+            chance *= self._calibration.chance(probability)
+            if guesses and chance * took_s <= tokens * check_s:  # made it is already
                 return guesses
             guesses.append(best)
+            self._probabilities.append(probability)
             tokens += chance
-            took_s += guess_s
-            if len(guesses) == limit:
+            took_s += check_s + make_s
+            following = chance * self._acceptance.rate
+            if len(guesses) == limit or following * took_s <= tokens * (check_s + make_s):
                 return guesses
             row = self._extend([best], "last", cancelled)
 

@@ -11,6 +11,8 @@ as well, passes with and without them are compared while the reply is written (`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 # A guess must promise this much more speed: measured times are noisy.
 WORTHWHILE = 1.05
 # Plain steps to be timed before the first guess.
@@ -23,6 +25,11 @@ FRESH = 0.15
 # was left out, so that a context that turns repetitive is tried again after some dozens of tokens. So does a
 # cost that was dear: guesses that are not made cannot show that they have become cheap.
 FADE, FADE_UNTRIED = 0.9, 0.99
+
+# See `Calibration`. So many guesses that were seen count as much as the probability itself; old ones fade.
+CLASSES = 4
+BELIEF = 2.0
+FADE_SEEN = 0.98
 
 
 class Acceptance:
@@ -86,6 +93,36 @@ class PassTimes:
         assumed_s = ASSUMED_COST * self.plain_s
         if self._guess_s is not None and self._guess_s > assumed_s:
             self._guess_s = assumed_s + FADE_UNTRIED * (self._guess_s - assumed_s)
+
+
+class Calibration:
+    """How often guesses of a probability were right. A model's own numbers say less: at temperature 0 a token
+    of probability 0.5 is mostly the large model's likeliest too, at a higher one it may be drawn rarely.
+
+    Guesses are counted in CLASSES equal ranges of probability.
+    """
+
+    __slots__ = ("_right", "_seen")
+
+    def __init__(self) -> None:
+        self._right, self._seen = [0.0] * CLASSES, [0.0] * CLASSES
+
+    def chance(self, probability: float) -> float:
+        """That such a guess is right: its probability, until enough were seen."""
+        i = _class_of(probability)
+        return (self._right[i] + BELIEF * probability) / (self._seen[i] + BELIEF)
+
+    def observe(self, probabilities: Sequence[float], accepted_n: int) -> None:
+        """Of guesses with these probabilities the first `accepted_n` were right, the next one was wrong, and
+        the others were not looked at."""
+        for number, probability in enumerate(probabilities[: accepted_n + 1]):
+            i = _class_of(probability)
+            self._right[i] = FADE_SEEN * self._right[i] + (number < accepted_n)
+            self._seen[i] = FADE_SEEN * self._seen[i] + 1.0
+
+
+def _class_of(probability: float) -> int:
+    return min(int(probability * CLASSES), CLASSES - 1)
 
 
 def best_count(rate: float, plain_s: float, guess_s: float, most: int) -> int:

@@ -110,7 +110,7 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
             work=REPLY,
             unit="tok",
             headline=True,
-            min_pairs=3,  # a reply takes seconds
+            budget_s=8 * context.budget_s,  # a reply takes half a second
             why=why,
         )
 

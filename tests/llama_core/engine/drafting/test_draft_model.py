@@ -55,6 +55,13 @@ def of(model: Any, capacity: int = 400, vocab_size: int = VOCAB) -> DraftModel:
     return timed(DraftModel(model, capacity, vocab_size))
 
 
+def right_so_far(drafter: DraftModel) -> DraftModel:
+    """All that it ever guessed was right."""
+    for _ in range(PLAIN_STEPS):
+        drafter.observe(MOST_GUESSES, MOST_GUESSES, 1.0)
+    return drafter
+
+
 def proposals(drafter: DraftModel, ids: list[int], limit: int = 100) -> list[int]:
     """What it proposes once it has read `ids`."""
     for _ in range(len(ids)):
@@ -65,7 +72,7 @@ def proposals(drafter: DraftModel, ids: list[int], limit: int = 100) -> list[int
 
 
 def test_it_guesses_what_its_model_says(saying: Models) -> None:
-    guesses = proposals(of(saying(REPLY)), PROMPT)
+    guesses = proposals(right_so_far(of(saying(REPLY))), PROMPT)
     assert bytes(guesses) == REPLY[:MOST_GUESSES]
 
 
@@ -103,10 +110,43 @@ def test_an_unsure_model_stops_early(scripted: Models) -> None:
     assert proposals(drafter, PROMPT) == [65, 65]
 
 
+def test_a_model_whose_guesses_were_wrong_makes_one_at_a_time(saying: Models) -> None:
+    """However sure it is of itself."""
+    model = saying(REPLY, prefill_chunk=100)
+    drafter = of(model)
+    drafter.propose(PROMPT, 100)
+    for n in range(1, 5):
+        drafter.observe(2, 0, 1.0)
+        drafter.propose([*PROMPT, *REPLY[:n]], 100)
+    read = len(model.passes)
+    assert len(drafter.propose([*PROMPT, *REPLY[:6]], 100)) == 1
+    assert len(model.passes) == read + 1, "no second guess is made to be thrown away"
+
+
+def test_an_unsure_model_that_is_always_right_goes_on(scripted: Models) -> None:
+    """At temperature 0 the likeliest token of both counts, whatever its probability."""
+
+    def script(ids: list[int]) -> np.ndarray:
+        row = np.zeros(VOCAB, np.float32)
+        row[65] = 3.0
+        return row
+
+    drafter = of(scripted(script, prefill_chunk=100))
+    ids = list(PROMPT)
+    counts = []
+    for _ in range(12):
+        guesses = drafter.propose(ids, 100)
+        counts.append(len(guesses))
+        drafter.observe(len(guesses), len(guesses), 1.0 + 0.01 * len(guesses))
+        ids += guesses
+    assert counts[0] < 4
+    assert counts[-1] == MOST_GUESSES
+
+
 def test_a_step_that_was_slow_by_chance_ends_the_guessing_for_a_while_only(
     saying: Models, watch: Stopwatch
 ) -> None:
-    drafter = of(saying(REPLY, prefill_chunk=100))
+    drafter = right_so_far(of(saying(REPLY, prefill_chunk=100)))
     watch.step = 100.0
     proposals(drafter, PROMPT)
     watch.step = 0.001
@@ -117,7 +157,7 @@ def test_a_step_that_was_slow_by_chance_ends_the_guessing_for_a_while_only(
 
 def test_the_user_need_not_wait_for_guesses(saying: Models) -> None:
     small = saying(REPLY, layers=1, prefill_chunk=100)
-    drafter, asked = of(small), []
+    drafter, asked = right_so_far(of(small)), []
     with pytest.raises(Cancelled):
         drafter.propose(PROMPT, 100, lambda: bool(asked.append(1) or len(asked) == 4))
     assert len(small.passes) == 4
