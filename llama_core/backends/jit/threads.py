@@ -18,8 +18,8 @@ from llama_core.backends.jit.build.library import Library
 from llama_core.backends.jit.control.records import Plan, Shared
 
 # After a helper was taken off its core in the middle of a step, the caller works alone for so long. Once is
-# chance and soon over (a third of the prompts of 512 tokens met it on a quiet shared machine). A helper that
-# is lost again as soon as it is back shares its core with another program: the time doubles, up to the last.
+# chance and soon over. A helper that is lost again as soon as it is back shares its core with another
+# program: the time doubles, up to the last.
 ALONE_S = 0.004, 0.25
 _SEM_BYTES = 64  # more than any platform's sem_t
 

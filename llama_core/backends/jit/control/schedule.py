@@ -17,7 +17,9 @@ and a claim for a phase that is over fails because the cursor has reached the en
 in a later phase. A helper that comes late, or never, costs nothing but its help. Only one that the system
 takes off its core between claim and finish holds the others up, and only until `wait` loses patience: the
 caller then works alone for a while (`ALONE`, see `threads.py`), which on a busy machine is faster than
-waiting for a core that others use.
+waiting for a core that others use. Where threads take runs of tokens, nobody loses patience: one run ends
+some milliseconds after the other as a rule, and alone the caller would take both for the rest of the step.
+An 8B model's prompts were 1.14 times as fast without, those beside a busy program 1.03 times.
 
 A helper that was away may come back when its step is over and the plan is another's, or half written. What
 it has read since is not to be trusted: a `total` of the new plan, say, gives a share where the old phase had
@@ -134,7 +136,7 @@ def wait(plan: Plan, thread: int, phase: int, end: int) -> int:
             pause()
         else:
             call_pointer(plan.give_way, 0)
-            if looks == SPINS + PATIENCE and thread == 0:
+            if looks == SPINS + PATIENCE and thread == 0 and plan.step.n_runs == 0:
                 atomic_store(shared + ALONE, 1)
     return phase + 1
 
