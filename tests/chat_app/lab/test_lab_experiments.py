@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from chat_app.commands import lab as commands_lab
-from llama_core.backends.jit.build.variants import PORTABLE, VARIANTS, host_features
+from llama_core.backends.jit.build.variants import AVX2, PORTABLE, VARIANTS, host_features
 from llama_core.profiling.lab.experiment import (
     Case,
     Experiment,
@@ -96,6 +96,15 @@ def test_before_and_after_give_the_same(
             match = case.check(before, after)
             assert match.ok, f"{case.name}: {match.text}"
     assert names
+
+
+@pytest.mark.skipif(not all(host_features().get(f) for f in AVX2.needs), reason="this CPU has no AVX2")
+def test_queries_lie_as_each_instruction_set_takes_them() -> None:
+    """Without an instruction for pairs of bfloat16 they are float32, in another order."""
+    assert not AVX2.pair_dots
+    first = next(attention._kernels(AVX2))
+    match = first.check(first.before(), first.after())
+    assert match.ok, match.text
 
 
 def test_a_deeper_model_that_computes_the_same(context: LabContext) -> None:

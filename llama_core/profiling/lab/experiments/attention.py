@@ -74,7 +74,8 @@ def _write_walk(module: Any, isa: Isa, *, rows: int, positions: int, merges_apar
     merge.emit(module, isa)
     code = Code(module, "walk", 6)
     queries, keys, values, scores, totals, results = code.args
-    partial_bytes, query_bytes = PARTIAL_HEAD_BYTES + 4 * HEAD_DIM, HEAD_DIM * _query_bytes(isa)
+    partial_bytes = PARTIAL_HEAD_BYTES + 4 * HEAD_DIM
+    query_bytes = HEAD_DIM * (KIND.number_bytes if isa.pair_dots else 4)
     constant = partial(code.splat, I64)
     zero = constant(0)
     with code.loop(0, BLOCKS) as block, code.loop(0, BLOCK_POSITIONS, positions) as p:
@@ -103,11 +104,6 @@ def _write_walk(module: Any, isa: Isa, *, rows: int, positions: int, merges_apar
     code.finish()
 
 
-def _query_bytes(isa: Isa) -> int:
-    """Of a number of a query: bfloat16 where an instruction takes pairs of them, else float32."""
-    return KIND.number_bytes if isa.pair_dots else 4
-
-
 # The same function for each way, so that it is compiled once.
 USUAL = partial(_write_walk, rows=max(ROW_COUNTS), positions=BLOCK_POSITIONS, merges_apart=False)
 APART = partial(_write_walk, rows=max(ROW_COUNTS), positions=BLOCK_POSITIONS, merges_apart=True)
@@ -124,12 +120,13 @@ class Walk:
         self._kernel = compiled(isa, write, "walk", 6)
         arena = Arena(1 << 20, huge=False)
         queries = 0.2 * rng.standard_normal((ROWS // rows, rows, HEAD_DIM // 2, 2), dtype=np.float32)
-        pairs = _bfloat16(queries.transpose(0, 2, 1, 3))
-        if _query_bytes(isa) == 4:
-            pairs = (pairs.astype(np.uint32) << 16).view(np.float32)
+        # As `kernels/attention.py` draws them: pairs, or numbers as float32.
+        interleaved: NDArray[Any] = _bfloat16(queries.transpose(0, 2, 1, 3))
+        if not isa.pair_dots:
+            interleaved = (_bfloat16(queries.transpose(0, 2, 3, 1)).astype(np.uint32) << 16).view(np.float32)
         numbers = rng.standard_normal((2, BLOCKS * BLOCK_POSITIONS * HEAD_DIM), dtype=np.float32)
         places: list[NDArray[Any]] = []
-        for array in (pairs, *_bfloat16(numbers)):
+        for array in (interleaved, *_bfloat16(numbers)):
             places.append(arena.take(array.nbytes))
             places[-1][:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         scores = arena.take(4 * (BLOCK_POSITIONS + 2) * rows)
