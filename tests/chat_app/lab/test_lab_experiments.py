@@ -71,7 +71,9 @@ def test_before_and_after_give_the_same(
     monkeypatch.setattr(loading, "SHAPE", replace(loading.SHAPE, **file))
     monkeypatch.setattr(drafting, "REPLY", 24)
     monkeypatch.setattr(panels, "PANELS", 16)
-    monkeypatch.setattr(attention, "SHAPE", replace(attention.SHAPE, n_layers=1, max_seq_len=512))
+    monkeypatch.setattr(
+        attention, "SHAPE", replace(attention.SHAPE, n_layers=1, n_heads=8, n_kv_heads=2, max_seq_len=512)
+    )
     # The kernels were built once for all tests.
     monkeypatch.setattr(compiled, "step_compile_s", lambda: 4.0)
     # Those between are compiled for the tests of the kernels.
