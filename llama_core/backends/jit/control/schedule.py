@@ -18,7 +18,7 @@ in a later phase. A helper that comes late, or never, costs nothing but its help
 takes off its core between claim and finish holds the others up, and only until `wait` loses patience: the
 caller then works alone for a while (`ALONE`, see `threads.py`), which on a busy machine is faster than
 waiting for a core that others use. Where threads take runs of tokens, nobody loses patience: one run ends
-some milliseconds after the other as a rule, and alone the caller would take both for the rest of the step.
+some milliseconds after the other as a rule, and alone the caller would take both for that while.
 An 8B model's prompts were 1.14 times as fast without, those beside a busy program 1.03 times.
 
 A helper that was away may come back when its step is over and the plan is another's, or half written. What
