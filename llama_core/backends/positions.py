@@ -17,13 +17,14 @@ class Positions:
     """`length` of `capacity` positions are valid. Writing behind `length` changes nothing until `advance`:
     a pass that fails or is cancelled half way leaves a cache in which nothing has happened.
 
-    config: of the model that it was made for. states: of the layers that have a state instead of attention;
-    nothing where there are none.
+    config, description: of the model that it was made for. states: of the layers that have a state instead
+    of attention; nothing where there are none.
     """
 
     def __init__(self, config: ModelConfig, capacity: int) -> None:
         self.config = config
-        self.states = States(describe(config))
+        self.description = describe(config)
+        self.states = States(self.description)
         self._capacity = capacity
         self._length = 0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.architectures import describe
 from llama_core.backends.jit.buffers import address
 from llama_core.backends.jit.layout import BLOCK_POSITIONS, KvKind, ceil_div
 from llama_core.backends.positions import Positions
@@ -25,13 +24,12 @@ class JitCache(Positions):
     """
 
     def __init__(self, config: ModelConfig, capacity: int, kind: KvKind) -> None:
-        model = describe(config)
         super().__init__(config, capacity)
         self.kind = kind
         # Bytes of the keys (or values) of one head in one layer.
         self.block_bytes = kind.block_bytes(config.head_dim)
         self.head_bytes = ceil_div(capacity, BLOCK_POSITIONS) * self.block_bytes
-        half = len(model.attentions()) * config.n_kv_heads * self.head_bytes
+        half = len(self.description.attentions()) * config.n_kv_heads * self.head_bytes
         needed = 2 * half + self.states.nbytes
         require_memory(f"The KV cache of {capacity:,} tokens", needed, "try a smaller context (num_ctx)")
         self._keys, self._values = (_bytes(half) for _ in ("keys", "values"))

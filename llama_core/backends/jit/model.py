@@ -145,9 +145,7 @@ class JitLlama:
 
     def new_cache(self, capacity: int) -> JitCache:
         """An empty cache. Raises NotEnoughMemoryError before allocating what would not fit."""
-        cache = JitCache(self._config, capacity, self._kv)
-        self._work.grow_positions(capacity, self._freq_divisors)
-        return cache
+        return self._own(JitCache(self._config, capacity, self._kv))
 
     def forward(
         self,
@@ -230,7 +228,8 @@ class JitLlama:
         finishes_all: the last layer is computed for all tokens, though nobody asks for their logits."""
         if self._pool is None:
             raise ValueError("the model is closed")
-        n, n_logits = self._begin(sequences, logit_rows, finishes_all), len(logit_rows)
+        own = [(ids, self._own(cache)) for ids, cache in sequences]
+        n, n_logits = self._begin(own, logit_rows, finishes_all), len(logit_rows)
         schedule = self._schedule()
         n_phases = len(schedule.phases) - (0 if n_logits else schedule.n_head)
         clock = self._clock if self._clock is not None and self._clock.begin() else None
@@ -246,8 +245,8 @@ class JitLlama:
                 clock.tell(schedule.names, first, self._step.n_phases)
         if n == 1:
             self._prefetch.took(time.perf_counter() - began)
-        for ids, cache in sequences:
-            self._own(cache).advance(len(ids))
+        for ids, cache in own:
+            cache.advance(len(ids))
         return self._work.logits[:n_logits, : self._config.vocab_size]
 
     def _schedule(self) -> Schedule:
@@ -265,7 +264,7 @@ class JitLlama:
 
     def _begin(
         self,
-        sequences: Sequence[tuple[NDArray[np.int32], Cache]],
+        sequences: Sequence[tuple[NDArray[np.int32], JitCache]],
         logit_rows: Sequence[int],
         finishes_all: bool,
     ) -> int:
@@ -281,8 +280,7 @@ class JitLlama:
                 self._program.use_logits(self._work.logits_rows)
         self._embed(all_ids)
         row = 0
-        for ids, cache in sequences:
-            own = self._own(cache)
+        for ids, own in sequences:
             own.require_room(len(ids))
             rows = slice(row, row + len(ids))
             self._tokens.column(Token.position)[rows] = range(own.length, own.length + len(ids))

@@ -270,7 +270,7 @@ class Workspace:
     def _set_workers(self, config: ModelConfig, threads: int) -> None:
         """Each thread's own memory, its record first."""
         group, head_dim = config.n_heads // config.n_kv_heads, config.head_dim
-        rows = max(self.run_span_tokens, SMALL_TOKENS) * group
+        rows = max(self.span_tokens, self.run_span_tokens, SMALL_TOKENS) * group
         partial = PARTIAL_HEAD_BYTES + 4 * head_dim
         sizes = {
             "row": 4 * max(self.dim, self.mixed_dim),

@@ -21,7 +21,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.architectures import describe
 from llama_core.architectures.base import Attention
 from llama_core.backends.positions import Positions
 from llama_core.config import ModelConfig
@@ -35,9 +34,8 @@ class KVCache(Positions):
     """Room for `capacity` positions. Raises NotEnoughMemoryError before allocating what would not fit."""
 
     def __init__(self, config: ModelConfig, capacity: int) -> None:
-        model = describe(config)
         super().__init__(config, capacity)
-        attends = [i for i, layer in enumerate(model.layers) if isinstance(layer.mixer, Attention)]
+        attends = [i for i, layer in enumerate(self.description.layers) if isinstance(layer.mixer, Attention)]
         self._places = {i: place for place, i in enumerate(attends)}
         positions = -(-capacity // BLOCK) * BLOCK + (BLOCK if config.sliding_window else 0)
         shape = (len(attends), config.n_kv_heads, positions, config.head_dim)

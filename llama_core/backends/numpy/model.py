@@ -96,21 +96,14 @@ class Llama:
 
     def new_cache(self, capacity: int) -> KVCache:
         """An empty cache. Raises NotEnoughMemoryError before allocating what would not fit."""
-        cache = KVCache(self._config, capacity)
-        self._reach(cache)
-        return cache
+        return self._own(KVCache(self._config, capacity))
 
     def _own(self, cache: Cache) -> KVCache:
-        """The cache as this model's own kind. Raises TypeError for another backend's, ValueError for that of
-        another model."""
+        """The cache as this model's own kind; tables and scores reach as far. Raises TypeError for another
+        backend's, ValueError for that of another model."""
         if not isinstance(cache, KVCache):
             raise TypeError(f"the NumPy model needs its own cache, not {type(cache).__name__}")
         cache.require_config(self._config)
-        self._reach(cache)
-        return cache
-
-    def _reach(self, cache: KVCache) -> None:
-        """Make what grows with a cache's capacity as long as this one."""
         rows = self._config.n_heads * min(TILE, self._max_rows)
         self._decoder.scratch.flat("scores", rows * cache.keys.shape[2])
         for rope in {attention.rope for attention in self._decoder.description.attentions()}:
@@ -119,6 +112,7 @@ class Llama:
             key = (rope, takes_long_factors(rope, cache.capacity))
             if key not in self._angles or cache.capacity > len(self._angles[key].cos):
                 self._angles[key] = RopeTable(rope, self.weights.rope_freqs, cache.capacity)
+        return cache
 
     def close(self) -> None:
         """Give the BLAS back the number of threads it had."""

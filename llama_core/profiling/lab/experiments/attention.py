@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Iterator
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llama_core.backends.jit import jit_available
 from llama_core.backends.jit.buffers import Arena, address
 from llama_core.backends.jit.build.variants import Isa
 from llama_core.backends.jit.layout import BLOCK_POSITIONS, KV_KINDS, PARTIAL_HEAD_BYTES, ROW_COUNTS
@@ -52,6 +52,7 @@ HEAD_DIM = 64
 KIND = KV_KINDS["bf16"]
 # Scores of one call of the kernel, and how many such make a time that a clock can tell.
 WEIGHTS, TIMES = max(ROW_COUNTS) * BLOCK_POSITIONS, 64
+IDENTICAL = arrays_match(0.0)
 # What rounding a weight to bfloat16 may do: it has eight bits.
 ROUNDED = arrays_match(2.0**-8)
 # The first total: a block is merged with it as with one that nothing was seen of.
@@ -192,8 +193,9 @@ class Weights:
 
 def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
     """The rows, in order; models and arrays are made as they are asked for."""
-    if importlib.util.find_spec("llvmlite") is None:
-        yield NotMeasured("attention's kernels", "llvmlite is not installed")
+    reason = jit_available()
+    if reason is not None:
+        yield NotMeasured("attention's kernels", reason)
         return
     yield from _kernels(own_isa())
     yield from _passes(context)
@@ -201,29 +203,39 @@ def cases(context: LabContext) -> Iterator[Case | NotMeasured]:
 
 def _kernels(isa: Isa) -> Iterator[Case]:
     """The kernel over blocks that are near, in one thread."""
-    walk, what = Walk(isa, USUAL), f"{ROWS} query rows over {BLOCKS * BLOCK_POSITIONS:,} positions"
-    case = partial(Case, after=walk, headline=True)
-    yield case(
-        name=f"{what}: {max(ROW_COUNTS)} rows at once instead of one",
-        before=Walk(isa, ALONE),
-        claim=Claim(1.5),
-        check=arrays_match(0.0),
-        why="a number of a key or a value is loaded once for all of them, and their sums do not wait for "
-        "each other",
-    )
-    yield case(
-        name=f"{what}: a block is merged from the registers it was computed in instead of from memory",
-        before=Walk(isa, APART),
-        check=arrays_match(0.0),
-        why="its result is neither written nor read again, and what rows keep and take is computed for all "
-        "rows as one vector",
-    )
-    yield case(
-        name=f"{what}: merged every {BLOCK_POSITIONS} positions instead of every {BLOCK_POSITIONS // 2}",
-        before=Walk(isa, HALVES),
-        check=ROUNDED,
-        why="merging is work for each number of a head, whatever the block's length",
-    )
+    walk = Walk(isa, USUAL)
+    for what, without, claim, check, why in (
+        (
+            f"{max(ROW_COUNTS)} rows at once instead of one",
+            ALONE,
+            Claim(1.5),
+            IDENTICAL,
+            "a number of a key or a value is loaded once for all of them, and no sum waits for itself",
+        ),
+        (
+            "a block is merged from the registers it was computed in instead of from memory",
+            APART,
+            FASTER,
+            IDENTICAL,
+            "its result is neither written nor read again, and all rows' shares are one vector",
+        ),
+        (
+            f"merged every {BLOCK_POSITIONS} positions instead of every {BLOCK_POSITIONS // 2}",
+            HALVES,
+            FASTER,
+            ROUNDED,
+            "merging is work for each number of a head, whatever the block's length",
+        ),
+    ):
+        yield Case(
+            name=f"{ROWS} query rows over {BLOCKS * BLOCK_POSITIONS:,} positions: {what}",
+            before=Walk(isa, without),
+            after=walk,
+            claim=claim,
+            check=check,
+            headline=True,
+            why=why,
+        )
     yield Case(
         name=f"{TIMES * WEIGHTS:,} weights for bfloat16: 2 ** score within a part of 2 ** 13 instead of "
         "2 ** 22",
@@ -238,29 +250,39 @@ def _kernels(isa: Isa) -> Iterator[Case]:
 def _passes(context: LabContext) -> Iterator[Case | NotMeasured]:
     """A pass of a prompt behind a cache that no core's own cache holds."""
     checkpoint = context.share("attention", lambda: random_checkpoint(SHAPE, NoTokenizer(), seed=17))
-    tunings = (Tuning(), Tuning(run_span_rows=SPAN_ROWS), Tuning(prefetch_bytes=NEAR))
-    models = [compiled_model(context, checkpoint, "bf16", tuning=tuning) for tuning in tunings]
-    usual, few, unasked = models
-    if isinstance(usual, str) or isinstance(few, str) or isinstance(unasked, str):
-        yield NotMeasured("a prompt behind a long cache", str(usual))
+    usual = compiled_model(context, checkpoint, "bf16")
+    if isinstance(usual, str):
+        yield NotMeasured("a prompt behind a long cache", usual)
         return
     behind = min(BEHIND, SHAPE.max_seq_len - TOKENS)
     passing = Decoding(usual, token_ids(behind + TOKENS, SHAPE.vocab_size), behind, TOKENS)
-    case = partial(
-        Case, after=passing, claim=FASTER, check=arrays_match(0.0), work=TOKENS, unit="tok", headline=True
-    )
-    what = f"{TOKENS} tokens of a prompt behind {behind:,}"
-    yield case(
-        name=f"{what}: a thread takes {RUN_SPAN_ROWS} query rows over the cache at once instead of "
-        f"{SPAN_ROWS}",
-        before=passing.by(few),
-        why="keys and values come from memory less often",
-    )
-    yield case(
-        name=f"{what}: asks for keys and values a block ahead instead of not",
-        before=passing.by(unasked),
-        why="memory answers during the block before",
-    )
+    for what, tuning, why in (
+        (
+            f"a thread takes {RUN_SPAN_ROWS} query rows over the cache at once instead of {SPAN_ROWS}",
+            Tuning(run_span_rows=SPAN_ROWS),
+            "keys and values come from memory less often",
+        ),
+        (
+            "asks for keys and values a block ahead instead of not",
+            Tuning(prefetch_bytes=NEAR),
+            "memory answers during the block before",
+        ),
+    ):
+        name = f"{TOKENS} tokens of a prompt behind {behind:,}: {what}"
+        without = compiled_model(context, checkpoint, "bf16", tuning=tuning)
+        if isinstance(without, str):
+            yield NotMeasured(name, without)
+            continue
+        yield Case(
+            name=name,
+            before=passing.by(without),
+            after=passing,
+            check=IDENTICAL,
+            work=TOKENS,
+            unit="tok",
+            headline=True,
+            why=why,
+        )
 
 
 EXPERIMENT = Experiment(

@@ -374,3 +374,17 @@ def test_closed_twice_and_then_unusable(toys: SimpleNamespace, kernel_cache: Pat
     model.close()
     with pytest.raises(ValueError, match="closed"):
         model.forward(IDS[:1], cache)
+
+
+@pytest.mark.parametrize("rows", [1, 200])
+def test_any_number_of_rows_over_the_cache_gives_the_same_bits(toys: SimpleNamespace, rows: int) -> None:
+    """A thread's memory holds the rows of every step, however few those of a run are."""
+    checkpoint = toys.checkpoint("Q4_1")
+    logits = []
+    for tuning in (Tuning(), Tuning(run_span_rows=rows)):
+        model = toys.load(checkpoint, tuning=tuning)
+        cache = model.new_cache(400)
+        for n in (128, 128, 20, 100):  # runs of tokens, and a step of few
+            got = model.forward((np.arange(n, dtype=np.int32) * 7) % 130, cache)
+        logits.append(got.copy())
+    np.testing.assert_array_equal(*logits)

@@ -61,7 +61,7 @@ class Machine:
         self.memory[SHARED + CURRENT] = self.memory[SHARED + END] = 1
         for thread in range(n_threads):
             self.memory[ARGUMENTS + 8 * thread] = thread
-        step = Words(self, first_number=0, phases=0, n_phases=0, n_tokens=0, n_spans=0, n_runs=0)
+        step = Words(self, first_number=0, phases=0, n_phases=0, n_tokens=0, n_spans=0)
         self.plan: Any = Words(
             self,
             step=step,
@@ -202,7 +202,6 @@ class Steps:
             for _ in range(12):  # the other words of a plan, while a late helper may read a mixed one
                 machine.turn()
             plan.step.n_tokens, plan.step.n_spans, plan.step.n_phases = size, number, phases
-            plan.step.n_runs = machine.random.choice([0, 2])  # with runs, nobody loses patience
             schedule.atomic_store(SHARED + ALONE, 0)
             step_module.run(plan)
             wanted = {(number, i, item): 1 for i in range(phases) for item in range(size)}
@@ -246,11 +245,13 @@ def test_every_item_is_computed_once_in_any_order_of_events(
         assert not any(life.is_alive() for life in lives)
 
 
-@pytest.mark.parametrize(("thread", "n_runs", "loses"), [(0, 0, True), (0, 2, False), (1, 0, False)])
-def test_patience_is_lost_by_the_caller_alone_and_not_over_runs(
-    thread: int, n_runs: int, loses: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("thread", "n_tokens", "loses"), [(0, 1, True), (0, 8, True), (0, 128, False), (1, 1, False)]
+)
+def test_patience_is_the_callers_and_grows_with_the_tokens(
+    thread: int, n_tokens: int, loses: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run of tokens may end later than another by more than any patience: 80 ms of an 8B model's layer."""
+    """One thread's share of a prompt may end later than another's by more than a token's patience."""
     memory: Counter[int] = Counter()
     looks = 0
 
@@ -267,7 +268,7 @@ def test_patience_is_lost_by_the_caller_alone_and_not_over_runs(
     monkeypatch.setattr(schedule, "call_pointer", lambda *_: 0)
     monkeypatch.setattr(schedule, "SPINS", 4)
     monkeypatch.setattr(schedule, "PATIENCE", 10)
-    plan: Any = SimpleNamespace(shared=SHARED, give_way=0, step=SimpleNamespace(n_runs=n_runs))
+    plan: Any = SimpleNamespace(shared=SHARED, give_way=0, step=SimpleNamespace(n_tokens=n_tokens))
     assert schedule.wait(plan, thread, 7, 9) == 8
     assert looks > 100
     assert memory[SHARED + ALONE] == loses
